@@ -1,0 +1,141 @@
+"""What is checked, built and shown: `nox` for all checks, `nox -l` for the list.
+
+Owns the sessions; what the tools are told stands in `pyproject.toml`.
+Never knows Trivet: it starts what it has installed.
+"""
+
+from __future__ import annotations
+
+import http.client
+import shutil
+import signal
+import subprocess
+import time
+import zipfile
+from collections.abc import Generator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "tests", "wheel"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+SOURCES = ("runtime", "contrib", "plugins", "tests", "noxfile.py")
+FLAKE8_ASYNC = (
+    # The rest is ruff's. 114 and 128: a `task_status` may be handed on. 124: a hook or a view is
+    # a coroutine whether or not it awaits. 127: httpx is what its users have.
+    "--extend-ignore=C,E,F,W,ASYNC114,ASYNC124,ASYNC127,ASYNC128",
+    "--extend-select=ASYNC900",  # no async generator but as a context manager
+    "--per-file-ignores=tests/*:ASYNC110",  # as in ruff's settings
+)
+
+STORE = ("127.0.0.1:5020", ["bucket_store"])
+SERVICE = (
+    "127.0.0.1:8080",
+    ["request_monitoring", "event_sending", "teapot", "resource_monitor", "batching", "handlers"],
+)
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """Install the working copy with all its extras, and what the dependency groups list."""
+    session.install("-e", ".[all]", *nox.project.dependency_groups(PROJECT, *groups))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, layers of imports, docstrings."""
+    install(session, "lint")
+    session.run("ruff", "check", *SOURCES)
+    session.run("ruff", "format", "--check", *SOURCES)
+    session.run("flake8", *FLAKE8_ASYNC, *SOURCES)
+    session.run("lint-imports")
+    session.run("interrogate", "runtime", "contrib")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types, by two strict checkers, and the completeness of the public ones."""
+    install(session, "types")
+    session.run("mypy")
+    session.run("pyright")
+    session.run("pyright", "--verifytypes", "trivet", "--ignoreexternal")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The tests, docstrings and documents; arguments go to pytest."""
+    install(session, "test")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """The tests again, with the branches that they take."""
+    install(session, "coverage")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report")
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build both distributions; install the wheel, without extras, where nothing else is."""
+    session.install("build")
+    built = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(built, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(built), ".", silent=True)
+    (file,) = built.glob("*.whl")
+    roots = {name.split("/")[0] for name in zipfile.ZipFile(file).namelist()}
+    if {name for name in roots if not name.endswith(".dist-info")} != {"trivet", "trivet_contrib"}:
+        session.error(f"the wheel holds {sorted(roots)}")
+    fresh = built.parent / "fresh"
+    session.run("python", "-m", "venv", "--clear", str(fresh))
+    session.run(f"{fresh}/bin/pip", "install", str(file), external=True, silent=True)
+    session.run(f"{fresh}/bin/trivet", "--version", external=True)
+    session.run(f"{fresh}/bin/python", "-Ic", "import trivet, trivet_contrib", external=True)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Serve `plugins/`: the bucket store at 127.0.0.1:5020, the others at 127.0.0.1:8080."""
+    install(session)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # As Ctrl-C: it ends the stack below.
+    with suppress(KeyboardInterrupt), ExitStack() as stack:
+        services = [stack.enter_context(served(session, *each)) for each in (STORE, SERVICE)]
+        session.log("Try: curl -i http://127.0.0.1:8080/teapot     (Ctrl-C ends the demonstration)")
+        while all(service.poll() is None for service in services):
+            time.sleep(0.2)
+        session.error("a service has ended by itself")
+
+
+@contextmanager
+def served(
+    session: nox.Session, address: str, plugins: list[str]
+) -> Generator[subprocess.Popen[bytes]]:
+    """Run `trivet serve` from its readiness to its clean end."""
+    command = [f"{session.bin}/trivet", "serve", *plugins, "--plugins", "plugins"]
+    # Out of the terminal's group, or Ctrl-C would end all of them at once, in no order.
+    process = subprocess.Popen([*command, "--bind", address], process_group=0)
+    try:
+        while not is_ready(address):
+            if process.poll() is not None:
+                session.error(f"trivet serve {' '.join(plugins)}: exit code {process.returncode}")
+            time.sleep(0.1)
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def is_ready(address: str) -> bool:
+    """Whether the service at this address says that it is ready."""
+    with suppress(OSError), closing(http.client.HTTPConnection(address, timeout=1)) as connection:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    return False
