@@ -1,0 +1,62 @@
+"""Trivet: a plugin runtime with structured concurrency, on Trio.
+
+The rooms of the house, from the street to the foundation; each imports only what is below it:
+
+    _cli                        the command line
+    _serve, asgi, testing       three ways to run a program, and one to test its plugins
+    _web                        what HTTP sees: plugin routes, ingest, probes, measurements
+    _runtime                    the running program: the order of start and stop, and the `app`
+    _loader                     from settings and files to a checked program
+    _delivery, _supervision     how an event reaches a plugin; how a plugin lives, fails and dies
+    the vocabulary              events, envelopes, fates, plugins, routes, settings, errors
+
+One event: `_web._ingest` or `app.publish` → `_delivery._bus` → an inbox (`_delivery._memory`) →
+`EventPlugin.run`, inside its `_supervision._host` → the author's `handle_event`.
+
+One stop: `_serve` hears the signal and cancels the innermost block; `_runtime.run_program`, read
+from the inside out, is the order of what follows.
+"""
+
+from importlib.metadata import version
+
+from ._delivery._batching import batched as batched
+from ._envelope import Delivery as Delivery
+from ._envelope import Outcome as Outcome
+from ._envelope import current_delivery as current_delivery
+from ._errors import ConfigurationError as ConfigurationError
+from ._errors import CriticalPluginError as CriticalPluginError
+from ._errors import DefinitionError as DefinitionError
+from ._errors import EventDecodeError as EventDecodeError
+from ._errors import PluginNotActiveError as PluginNotActiveError
+from ._errors import StartError as StartError
+from ._errors import TrivetError as TrivetError
+from ._events import Event as Event
+from ._events import MonitoringEvent as MonitoringEvent
+from ._events import MonitoringPoint as MonitoringPoint
+from ._events import SendingEvent as SendingEvent
+from ._events import Timestamp as Timestamp
+from ._fates import Fate as Fate
+from ._inbox import Inbox as Inbox
+from ._inbox import InboxStatistics as InboxStatistics
+from ._plugin import App as App
+from ._plugin import BackgroundPlugin as BackgroundPlugin
+from ._plugin import EventPlugin as EventPlugin
+from ._plugin import EventSendingPlugin as EventSendingPlugin
+from ._plugin import MonitoringPlugin as MonitoringPlugin
+from ._plugin import Plugin as Plugin
+from ._plugin import SourcePlugin as SourcePlugin
+from ._policies import DeliverySettings as DeliverySettings
+from ._policies import SupervisionSettings as SupervisionSettings
+from ._routes import Handler as Handler
+from ._routes import route as route
+from ._runtime import Runtime as Runtime
+from ._runtime import open_runtime as open_runtime
+from ._serve import listening as listening
+from ._settings import LogSettings as LogSettings
+from ._settings import Settings as Settings
+from ._settings import ShutdownSettings as ShutdownSettings
+from ._settings import StartupSettings as StartupSettings
+from ._settings import load_settings as load_settings
+from ._web._app import create_app as create_app
+
+__version__ = version("trivet")

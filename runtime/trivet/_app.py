@@ -1,0 +1,58 @@
+"""What a plugin sees of the program that runs it.
+
+Owns the interface.
+Never knows what is behind it: that is `_runtime`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import trio
+
+from ._envelope import Outcome
+from ._events import Event
+
+if TYPE_CHECKING:
+    from ._plugin import Plugin
+
+P = TypeVar("P", bound="Plugin")
+
+
+class App(Protocol):
+    """What a plugin sees of the program that runs it."""
+
+    @property
+    def service(self) -> str:
+        """The service's name."""
+        ...
+
+    @property
+    def stopping(self) -> trio.Event:
+        """Set when the stop begins."""
+        ...
+
+    async def publish(
+        self,
+        event: Event,
+        *,
+        wait: bool = False,
+        id: str | None = None,
+        source: str | None = None,
+        time: datetime | None = None,
+        key: str | None = None,
+        deadline: float | None = None,
+        request_id: str | None = None,
+        traceparent: str | None = None,
+    ) -> Outcome:
+        """Hand the event to every subscriber; see `Runtime.publish`."""
+        ...
+
+    def get(self, plugin: type[P]) -> P:
+        """The active plugin of this class.
+
+        Raises:
+            PluginNotActiveError: there is none.
+        """
+        ...

@@ -1,0 +1,96 @@
+"""Every error that Trivet raises, each with its facts, each saying whose fault it is.
+
+Owns the exception classes and the exit code that belongs to each of them.
+Never knows how an error is shown: the command line and the HTTP application decide that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import ClassVar
+
+import attrs
+
+
+class TrivetError(Exception):
+    """The root of what Trivet raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+    """What `trivet serve` exits with when this error ends it."""
+
+
+class ConfigurationError(TrivetError):
+    """The operator's or the author's fault, found before anything has started.
+
+    Its text is one complete message: what is wrong, where (a file and line, or a key), and the
+    nearest right spelling where there is one.
+    """
+
+    exit_code = 2
+
+
+class DefinitionError(ConfigurationError, TypeError):
+    """A plugin or event class is written wrongly; raised when the class is created."""
+
+
+class StartError(TrivetError):
+    """A plugin could not be started, and its `on_start_failure` is `"fail"`."""
+
+    exit_code = 3
+
+
+class CriticalPluginError(TrivetError):
+    """A plugin that is `critical` gave up, so the program ends."""
+
+    exit_code = 4
+
+
+class StopOverrunError(TrivetError):
+    """The stop's budget was over and something had still not ended."""
+
+    exit_code = 70
+
+
+class PluginNotActiveError(TrivetError, LookupError):
+    """`app.get` was asked for a plugin that is not active in this program."""
+
+
+class UnknownEventError(TrivetError, LookupError):
+    """No event type has this name."""
+
+
+@attrs.define(eq=False)
+class EventDecodeError(TrivetError, ValueError):
+    """The JSON does not fit the event type.
+
+    >>> str(EventDecodeError("sending_event", "$.handler_id", "Expected `str`, got `int`"))
+    'sending_event: Expected `str`, got `int` at $.handler_id'
+    """
+
+    event: str
+    """The event type's name."""
+    path: str
+    """Where in the document, `$` being its root: `$.points[0].time`."""
+    reason: str
+    """What is wrong there."""
+
+    def __str__(self) -> str:
+        return f"{self.event}: {self.reason} at {self.path}"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A clause that helps who misspelt `word`: the nearest known spelling, or all of them.
+
+    >>> nearest("teapto", ["teapot", "batching"])
+    "did you mean 'teapot'?"
+    >>> nearest("coffee", ["teapot", "batching"])
+    'known: batching, teapot'
+    >>> nearest("coffee", [])
+    'there is none'
+    """
+    names = sorted(known)
+    close = get_close_matches(word, names, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {', '.join(names)}" if names else "there is none"

@@ -1,0 +1,190 @@
+"""What an event is: a frozen attrs class with a name, decoded from JSON into itself.
+
+Owns the base class, LUNA's two event types and the decoding of a payload.
+Never knows who listens, nor how an event travels (that is the envelope, in `_envelope`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, TypeVar, dataclass_transform
+
+import attrs
+import msgspec
+
+from ._errors import ConfigurationError, DefinitionError, EventDecodeError
+from ._policies import DeliverySettings
+
+Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A moment with its UTC offset. A naive one is refused: nobody knows which hour it means."""
+
+Value = str | int | float
+"""What a tag or a field of a monitoring point may hold."""
+
+
+def snake_case(name: str) -> str:
+    """The default name of a class, for events and plugins alike.
+
+    >>> snake_case("HTTPRequestMonitoring")
+    'http_request_monitoring'
+    """
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(attrs.field,))
+@attrs.frozen(slots=False)
+class Event:
+    """What happened. Subclass it, annotate the fields, and that is all.
+
+    A subclass becomes a frozen attrs class by itself. Its name, which routes it and which
+    `POST /events/{name}` uses, is the class's in snake case unless `name=` says otherwise.
+
+    >>> class OrderPlaced(Event):
+    ...     order_id: str
+    ...     total: float = 0.0
+    >>> OrderPlaced("o-1", total=9.5)
+    OrderPlaced(order_id='o-1', total=9.5)
+    >>> OrderPlaced.__event_name__
+    'order_placed'
+
+    Args of the class statement:
+        name: letters, digits, `.`, `-` and `_`.
+        delivery: how this type is delivered where neither the plugin's author nor the operator
+            says otherwise.
+    """
+
+    __event_name__: ClassVar[str] = "event"
+    __delivery__: ClassVar[DeliverySettings] = DeliverySettings()
+
+    def __init_subclass__(
+        cls, *, name: str | None = None, delivery: DeliverySettings | None = None
+    ) -> None:
+        super().__init_subclass__()
+        if "__attrs_attrs__" in cls.__dict__:  # A copy, made by an author's own @attrs.frozen.
+            raise DefinitionError(
+                f"{place_of(cls)}: an event is a frozen attrs class by itself; "
+                "take its decorator away"
+            )
+        cls.__event_name__ = snake_case(cls.__name__) if name is None else name
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", cls.__event_name__):
+            raise DefinitionError(
+                f"{place_of(cls)}: an event's name has letters, digits, '.', '-' and '_' only, "
+                f"not {cls.__event_name__!r}"
+            )
+        if delivery is not None:
+            cls.__delivery__ = delivery
+        attrs.frozen(cls, slots=False)
+        # Event's are the same. With its own, the decorator that is refused above would fail sooner,
+        # and say something about __setattr__.
+        del cls.__setattr__, cls.__delattr__
+
+
+EventT = TypeVar("EventT", bound=Event)
+
+
+def place_of(cls: type) -> str:
+    """Where a class is, for messages: `module.QualifiedName`."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+@attrs.frozen
+class MonitoringPoint:
+    """One measurement of one request."""
+
+    series: str
+    """The name of the series, such as `requests` or `errors`."""
+    time: Timestamp
+    """The start of the request."""
+    tags: dict[str, Value]
+    """What one groups by: few distinct values each."""
+    fields: dict[str, Value]
+    """What was measured."""
+
+
+class MonitoringEvent(
+    Event, name="monitoring_event", delivery=DeliverySettings(overflow="drop_oldest")
+):
+    """Monitoring points for a custom monitoring system.
+
+    Fresh points are worth more than old ones, so a full inbox drops its oldest by default.
+    """
+
+    points: list[MonitoringPoint]
+
+
+class SendingEvent(Event, name="sending_event"):
+    """What a handler generated, for sending to a third party."""
+
+    events: list[dict[str, Any]]
+    handler_id: str
+    account_id: str
+    request_id: str
+    create_event_time: Timestamp
+    end_event_time: Timestamp
+
+
+_PATH = re.compile(r"(?P<reason>.*) - at `(?P<path>[^`]+)`", re.DOTALL)
+
+
+class EventTypes:
+    """The event types of one program, by name.
+
+    >>> types = EventTypes([MonitoringEvent, SendingEvent])
+    >>> sorted(types)
+    ['monitoring_event', 'sending_event']
+    """
+
+    def __init__(self, types: list[type[Event]]) -> None:
+        self._types: dict[str, type[Event]] = {}
+        self._decoders: dict[type[Event], msgspec.json.Decoder[Any]] = {}
+        for cls in types:
+            other = self._types.setdefault(cls.__event_name__, cls)
+            if other is not cls:
+                raise ConfigurationError(
+                    f"two event types are named {cls.__event_name__!r}: "
+                    f"{place_of(other)} and {place_of(cls)}"
+                )
+            self._decoders[cls] = _decoder(cls)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._types)
+
+    def __getitem__(self, name: str) -> type[Event]:
+        return self._types[name]
+
+    def get(self, name: str) -> type[Event] | None:
+        """The type of this name, or None."""
+        return self._types.get(name)
+
+    def matching(self, cls: type[Event]) -> list[type[Event]]:
+        """The registered types that are `cls` or derive from it."""
+        return [known for known in self._types.values() if issubclass(known, cls)]
+
+    def decode(self, cls: type[EventT], body: bytes) -> EventT:
+        """Decode a JSON document into an event of the registered type `cls`.
+
+        Fields that the class does not have are ignored.
+
+        Raises:
+            EventDecodeError: naming the path of the first wrong or missing field.
+        """
+        try:
+            event: EventT = self._decoders[cls].decode(body)
+        except msgspec.ValidationError as error:
+            found = _PATH.fullmatch(str(error))
+            reason, path = (found["reason"], found["path"]) if found else (str(error), "$")
+            raise EventDecodeError(cls.__event_name__, path, reason) from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise EventDecodeError(cls.__event_name__, "$", str(error)) from None
+        except RecursionError:
+            raise EventDecodeError(cls.__event_name__, "$", "nested too deeply") from None
+        return event
+
+
+def _decoder(cls: type[Event]) -> msgspec.json.Decoder[Any]:
+    try:
+        return msgspec.json.Decoder(cls)
+    except (TypeError, NameError) as error:
+        raise ConfigurationError(f"{place_of(cls)} cannot be decoded from JSON: {error}") from error

@@ -1,0 +1,49 @@
+"""What can become of an event at one subscriber.
+
+Owns the one table of fates: whoever adds a fate adds a row, and its counter follows.
+Never knows how a fate comes about.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Fate(Enum):
+    """What became of an event at one subscriber; the later in this list, the worse.
+
+    At every instant, what a subscriber has accepted is the sum of its ended and its alive
+    events. What was rejected was never accepted.
+    """
+
+    HANDLED = "handled"
+    """Ended: the plugin asked for the next one."""
+    QUEUED = "queued"
+    """Alive: waiting in the inbox."""
+    IN_HAND = "in_hand"
+    """Alive: with the plugin."""
+    EXPIRED = "expired"
+    """Ended: its deadline was over before the plugin got it."""
+    DROPPED = "dropped"
+    """Ended: the inbox was full and its policy chose this one."""
+    ABANDONED = "abandoned"
+    """Ended: the plugin stopped for good, or ran out of time, with this one in memory."""
+    FAILED = "failed"
+    """Ended: the handler raised, or the event crashed `run()` too often."""
+    REJECTED = "rejected"
+    """Never accepted: the inbox was full, or closed."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether something else can still become of it."""
+        return self in ALIVE
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the subscriber took the event in."""
+        return self is not Fate.REJECTED
+
+
+ALIVE = frozenset({Fate.QUEUED, Fate.IN_HAND})
+ENDED = frozenset(Fate) - ALIVE - {Fate.REJECTED}
+SEVERITY = {fate: rank for rank, fate in enumerate(Fate)}

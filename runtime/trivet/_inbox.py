@@ -1,0 +1,136 @@
+"""What an inbox is to a plugin: events to iterate over, and an account of what became of them.
+
+Owns the interface, the two iterators on top of it and the statistics.
+Never knows how an inbox keeps its events; in memory, that is `_delivery._memory`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from typing import Generic
+
+import attrs
+import trio
+
+from ._envelope import Delivery, E_co, take_in_hand
+from ._events import Event
+
+BURST = 64
+"""Events that a reader takes, at most, before it lets every other task have its turn."""
+
+
+@attrs.frozen(kw_only=True)
+class InboxStatistics:
+    """One inbox at one instant.
+
+    `accepted` is the sum of what follows it, up to and including `abandoned`.
+    """
+
+    accepted: int
+    """Events taken in since the program started."""
+    queued: int
+    """Waiting in the inbox now."""
+    in_hand: int
+    """With the plugin now."""
+    handled: int
+    """Ended because the plugin asked for the next one."""
+    failed: int
+    """Ended because the handler raised, or `run()` crashed too often with it in hand."""
+    expired: int
+    """Ended because the deadline was over before the plugin got it."""
+    dropped: int
+    """Ended by the overflow policy."""
+    abandoned: int
+    """Ended because the plugin stopped for good with it in memory."""
+    rejected: int
+    """Refused, never accepted: the inbox was full, or closed."""
+
+
+class Inbox(ABC, Generic[E_co]):
+    """The events that wait for one plugin, in order.
+
+    Iterate over it to get them. To ask for the next one says that the last one is done; an event
+    whose `run()` crashes before that is handed out again after the restart, up to the delivery
+    limit. Iteration ends when the inbox is closed and empty, which is how a plugin learns of a
+    stop. Several tasks may each iterate on their own.
+
+    Iteration is sugar for `receive` and `done`, which are there for who needs to decide himself
+    when an event is done.
+    """
+
+    @abstractmethod
+    async def receive(self) -> Delivery[E_co]:
+        """Wait for the next event; it is in hand until `done` or `fail`. Always a checkpoint.
+
+        Raises:
+            trio.EndOfChannel: closed, and nothing is left.
+        """
+
+    @abstractmethod
+    def receive_nowait(self) -> Delivery[E_co]:
+        """As `receive`, without waiting.
+
+        Raises:
+            trio.WouldBlock: nothing is there now.
+            trio.EndOfChannel: closed, and nothing is left.
+        """
+
+    @abstractmethod
+    def done(self, delivery: Delivery[Event]) -> None:
+        """End an event that is in hand as handled. One that has ended already stays as it is."""
+
+    @abstractmethod
+    def fail(self, delivery: Delivery[Event], error: Exception) -> None:
+        """End an event that is in hand as failed: counted, logged, not handed out again."""
+
+    @abstractmethod
+    def statistics(self) -> InboxStatistics:
+        """What has become of everything so far."""
+
+    def __aiter__(self) -> AsyncIterator[E_co]:
+        """Iterate over the payloads; the envelope is `current_delivery()`."""
+        return _Events(self)
+
+    def deliveries(self) -> AsyncIterator[Delivery[E_co]]:
+        """Iterate over the events in their envelopes."""
+        return _Deliveries(self)
+
+
+class _Deliveries(AsyncIterator[Delivery[E_co]]):
+    def __init__(self, inbox: Inbox[E_co]) -> None:
+        self._inbox = inbox
+        self._last: Delivery[E_co] | None = None
+        self._streak = 0
+
+    async def __anext__(self) -> Delivery[E_co]:
+        if self._last is not None:
+            self._inbox.done(self._last)
+            self._last = None
+            take_in_hand(None)
+        try:
+            delivery = self._last = await self._next()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None
+        take_in_hand(delivery)
+        return delivery
+
+    async def _next(self) -> Delivery[E_co]:
+        if self._streak < BURST:
+            try:
+                delivery = self._inbox.receive_nowait()
+            except trio.WouldBlock:
+                pass
+            else:
+                self._streak += 1
+                return delivery
+        self._streak = 1
+        return await self._inbox.receive()
+
+
+class _Events(AsyncIterator[E_co]):
+    def __init__(self, inbox: Inbox[E_co]) -> None:
+        self._deliveries = _Deliveries(inbox)
+
+    async def __anext__(self) -> E_co:
+        return (await self._deliveries.__anext__()).event

@@ -1,0 +1,278 @@
+"""What a plugin is: a lifetime, an inbox and a `run()`.
+
+Owns the classes that authors derive from, and the making of an instance.
+Never knows who starts, restarts and stops a plugin, nor where its events come from.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    contextmanager,
+)
+from typing import Any, ClassVar, Generic, TypeVar
+
+import attrs
+import structlog
+import trio
+
+from ._app import App
+from ._definition import (
+    events_in_brackets,
+    only_settings,
+    refuse_attrs_decorator,
+    refuse_lunas_spelling,
+    refuse_other_than_events,
+)
+from ._errors import DefinitionError
+from ._events import Event, MonitoringEvent, MonitoringPoint, SendingEvent, place_of, snake_case
+from ._inbox import Inbox
+from ._policies import DeliverySettings, SupervisionSettings
+
+PluginT = TypeVar("PluginT", bound="Plugin")
+E = TypeVar("E", bound=Event)
+T = TypeVar("T")
+
+
+class Plugin(ABC):
+    """The common part of all plugins. Derive from one of its subclasses, not from this.
+
+    Annotated fields are the plugin's settings, which the operator gives in `[plugins.NAME]`:
+    attrs makes them, so `attrs.field(...)` and its validators work. A field that begins with an
+    underscore is the plugin's own. There is one instance for the life of the program; a restart
+    calls `initialize`, `run` and `close` of that instance again.
+    """
+
+    name: ClassVar[str] = ""
+    """The plugin's name in settings, logs and messages: the class's in snake case by default."""
+    needs: ClassVar[tuple[type[Plugin] | str, ...]] = ()
+    """Plugins, or names of plugins, that start before this one and stop after it."""
+    supervision: ClassVar[SupervisionSettings] = SupervisionSettings()
+    """The author's choice; the operator's goes over it."""
+
+    app: App
+    """The program; set before anything of the author's runs."""
+    log: structlog.typing.FilteringBoundLogger
+    """A logger that has the plugin's name bound."""
+    _resources: AsyncExitStack | None
+
+    def __init__(self, app: App) -> None:
+        """Hand-written ones take the app, as here. The settings are set by then."""
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        refuse_attrs_decorator(cls)
+        refuse_lunas_spelling(cls)
+        if "name" not in cls.__dict__:
+            cls.name = snake_case(cls.__name__)
+        attrs.define(
+            cls,
+            slots=False,
+            init=False,
+            eq=False,
+            kw_only=True,  # A setting without a default may stand anywhere.
+            field_transformer=only_settings,
+        )
+
+    async def initialize(self) -> None:
+        """Prepare. Called at each start, within a time limit; an exception is a failed start."""
+
+    async def close(self) -> None:
+        """Clean up. Called at each end of a lifetime whose `initialize` succeeded, within a
+        time limit; what was entered is left afterwards."""
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Work. Called after `initialize`; an exception ends the lifetime, and a restart follows.
+
+        Cancelled at a stop, unless the plugin reads its inbox: then the inbox closes, and what is
+        left in it may be finished within the stop's budget.
+        """
+
+    async def enter(self, manager: AbstractAsyncContextManager[T] | AbstractContextManager[T]) -> T:
+        """Enter a context manager that is left when this lifetime ends, the last one first.
+
+        The way to hold a client, a file or a nursery across `initialize`, `run` and `close`.
+
+        Raises:
+            RuntimeError: outside of `initialize`. Within `run`, use `async with`: a scope that is
+                entered there and left after it would leave Trio's scopes in disorder.
+        """
+        if self._resources is None:
+            raise RuntimeError("enter() is for initialize(); elsewhere use `async with`")
+        if isinstance(manager, AbstractAsyncContextManager):
+            return await self._resources.enter_async_context(manager)
+        return self._resources.enter_context(manager)
+
+    @property
+    def stopping(self) -> trio.Event:
+        """Set when the program's stop begins."""
+        return self.app.stopping
+
+
+
+class BackgroundPlugin(Plugin):
+    """Work in the background, routes, or both.
+
+    >>> class Kettle(BackgroundPlugin):
+    ...     step: float = 1.0
+    ...
+    ...     async def run(self) -> None:
+    ...         temperature = 20.0
+    ...         while temperature < 100:
+    ...             await trio.sleep(1)
+    ...             temperature += self.step
+    >>> Kettle.name
+    'kettle'
+    """
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        if "start" in cls.__dict__ and "run" not in cls.__dict__:
+            raise DefinitionError(
+                f"{place_of(cls)}: LUNA's 'start' is here run(self), which does the work itself "
+                "instead of starting a task"
+            )
+        super().__init_subclass__(**keywords)
+
+    async def run(self) -> None:
+        """Do nothing until the stop: for plugins that have only routes or resources."""
+        await trio.sleep_forever()
+
+
+class SourcePlugin(BackgroundPlugin):
+    """A background plugin that brings events in from outside: started last, stopped first."""
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Fetch and publish, until cancelled."""
+
+
+class EventPlugin(Plugin, Generic[E]):
+    """Handles events, one after the other.
+
+    What it listens to is said once: `EventPlugin[OrderPlaced]`, `EventPlugin[OrderPlaced |
+    OrderCancelled]`, or `listens_to = (OrderPlaced, OrderCancelled)`. A base class stands for all
+    event types that derive from it, `Event` for all that there are.
+
+    >>> class OrderPlaced(Event):
+    ...     order_id: str
+    >>> class Billing(EventPlugin[OrderPlaced]):
+    ...     async def handle_event(self, event: OrderPlaced) -> None:
+    ...         self.log.info("billing", order=event.order_id)
+    >>> Billing.listens_to
+    (<class '_plugin.OrderPlaced'>,)
+
+    Who wants another loop than the one below overrides `run` instead of `handle_event`, and reads
+    `self.inbox`.
+    """
+
+    listens_to: ClassVar[tuple[type[Event], ...]] = ()
+    """The event types."""
+    delivery: ClassVar[DeliverySettings] = DeliverySettings()
+    """The author's choice; the operator's goes over it."""
+    inbox: Inbox[E]
+    """Where the events arrive; it outlives restarts."""
+    _concurrency: int
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        named = events_in_brackets(cls, EventPlugin)
+        if named and "listens_to" in cls.__dict__:
+            raise DefinitionError(
+                f"{place_of(cls)} says twice what it listens to: in EventPlugin[…] and as "
+                "`listens_to`; keep one"
+            )
+        if named:
+            cls.listens_to = named
+        refuse_other_than_events(cls, cls.listens_to)
+
+    async def handle_event(self, event: E) -> None:
+        """Handle one event. An exception costs that event alone: counted, logged, and on."""
+
+    async def run(self) -> None:
+        """Hand the events of the inbox to `handle_event`, `concurrency` of them side by side."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(self._concurrency):
+                nursery.start_soon(self._handle_events)
+
+    async def _handle_events(self) -> None:
+        async for delivery in self.inbox.deliveries():
+            try:
+                await self.handle_event(delivery.event)
+            except Exception as error:
+                self.inbox.fail(delivery, error)
+
+
+class MonitoringPlugin(EventPlugin[MonitoringEvent]):
+    """Sends the service's monitoring points to a monitoring system."""
+
+    async def handle_event(self, event: MonitoringEvent) -> None:
+        """Pass the points on."""
+        await self.flush_points(event.points)
+
+    @abstractmethod
+    async def flush_points(self, points: list[MonitoringPoint]) -> None:
+        """Send the points of one request, after its end."""
+
+
+class EventSendingPlugin(EventPlugin[SendingEvent]):
+    """Sends what handlers generated to a third party."""
+
+    async def handle_event(self, event: SendingEvent) -> None:
+        """Pass the event on."""
+        await self.send_events(event)
+
+    @abstractmethod
+    async def send_events(self, event: SendingEvent) -> None:
+        """Send what one successful request to a handler generated."""
+
+
+def create_plugin(
+    cls: type[PluginT], app: App, values: Mapping[str, Any], inbox: Inbox[Any] | None, workers: int
+) -> PluginT:
+    """Make the one instance: what Trivet sets, then the settings, then the author's `__init__`."""
+    plugin = cls.__new__(cls)
+    plugin.app = app
+    plugin.log = structlog.get_logger(plugin=cls.name)
+    plugin._resources = None
+    if isinstance(plugin, EventPlugin) and inbox is not None:
+        plugin.inbox = inbox
+        plugin._concurrency = workers
+    attrs_init: Callable[..., None] = getattr(plugin, "__attrs_init__")  # noqa: B009
+    attrs_init(**values)
+    plugin.__init__(app)  # type: ignore[misc]
+    return plugin
+
+
+@contextmanager
+def resources_of(plugin: Plugin, resources: AsyncExitStack) -> Iterator[None]:
+    """Let `plugin.enter` put things into `resources`."""
+    plugin._resources = resources
+    try:
+        yield
+    finally:
+        plugin._resources = None
+
+
+def missing_methods(cls: type[Plugin]) -> list[str]:
+    """The methods that the author still has to write, in alphabetical order."""
+    missing = set(cls.__abstractmethods__)
+    if issubclass(cls, EventPlugin):
+        own = {name for name in ("run", "handle_event") if _overrides(cls, name)}
+        if not own:
+            missing.add("handle_event")
+    return sorted(missing)
+
+
+def _overrides(cls: type[EventPlugin[Any]], name: str) -> bool:
+    return inspect.getattr_static(cls, name) is not EventPlugin.__dict__[name]
+
+
+def settings_fields(cls: type[Plugin]) -> list[attrs.Attribute[Any]]:
+    """The attrs fields that the operator may set."""
+    return [field for field in attrs.fields(cls) if field.init]

@@ -1,0 +1,111 @@
+"""How a plugin declares a route: `@route` on a method, or on a handler class in its body.
+
+Owns the declaration and the collecting of them from a class.
+Never knows the web framework that serves them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import attrs
+
+from ._errors import DefinitionError
+
+if TYPE_CHECKING:
+    from ._plugin import Plugin
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_MARK = "__trivet_routes__"
+
+P = TypeVar("P", bound="Plugin")
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+class Handler(Generic[P]):
+    """A resource of a plugin: one async method per HTTP method, named `get`, `post`, ….
+
+    One instance is made for each request. Put the class into the plugin's body, under `@route`.
+    """
+
+    allowed: ClassVar[tuple[str, ...]] = ()
+    """The HTTP methods that the class has."""
+
+    def __init__(self, plugin: P) -> None:
+        self.plugin = plugin
+        """The plugin that declares the route."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.allowed = tuple(name for name in METHODS if hasattr(cls, name.lower()))
+        for verb in map(str.lower, cls.allowed):
+            if not inspect.iscoroutinefunction(getattr(cls, verb)):
+                raise DefinitionError(f"{cls.__qualname__}.{verb} is not an async method")
+
+
+@attrs.frozen
+class Route:
+    """One route of one plugin class."""
+
+    path: str
+    """In the syntax of Quart's rules: `/handlers/<handler_id>/events`."""
+    methods: tuple[str, ...]
+    attribute: str
+    """The name, in the plugin's class, of the method or the handler class."""
+
+    async def answer(self, plugin: Plugin, method: str, variables: dict[str, Any]) -> Any:
+        """Call the author's code for one request; what it returns is Quart's to interpret."""
+        target = getattr(plugin, self.attribute)
+        if isinstance(target, type):
+            verb = method if method in self.methods else "GET"  # HEAD is answered by get
+            target = getattr(target(plugin), verb.lower())
+        return await target(**variables)
+
+
+def route(path: str, *, methods: Iterable[str] | None = None) -> Callable[[T], T]:
+    """Declare a route of a plugin, on an async method or on a `Handler` class in its body.
+
+    Args:
+        path: where it is, in the syntax of Quart's rules, such as `/teapot/<int:cup>`.
+        methods: of a method: its HTTP methods, `GET` by default. A handler class has those that
+            it defines.
+
+    Raises:
+        DefinitionError: for a path without a leading slash, an unknown HTTP method, or a target
+            that is neither.
+    """
+
+    def mark(target: T) -> T:
+        if isinstance(target, type) and issubclass(target, Handler):
+            if methods is not None:
+                raise DefinitionError(f"{target.__qualname__}: a handler class names its methods")
+            if not target.allowed:
+                raise DefinitionError(f"{target.__qualname__} has no method such as get or post")
+            verbs = target.allowed
+        elif inspect.iscoroutinefunction(target):
+            verbs = tuple(name.upper() for name in (methods or ("GET",)))
+        else:
+            raise DefinitionError(
+                f"@route({path!r}) is for async methods and subclasses of Handler, "
+                f"not for {getattr(target, '__qualname__', target)!r}"
+            )
+        unknown = sorted(set(verbs) - set(METHODS))
+        if unknown:
+            raise DefinitionError(f"@route({path!r}): {unknown[0]} is not an HTTP method")
+        if not path.startswith("/"):
+            raise DefinitionError(f"@route({path!r}): a path starts with '/'")
+        # A class inherits the mark's list from its base: what is added must be its own.
+        marks = [*vars(target).get(_MARK, ()), (path, verbs)]
+        setattr(target, _MARK, marks)
+        return target
+
+    return mark
+
+
+def routes_of(plugin: type[Plugin]) -> Iterator[Route]:
+    """Every route that the class declares or inherits, an overridden attribute's once."""
+    for attribute, value in inspect.getmembers_static(plugin):
+        for path, methods in getattr(value, "__dict__", {}).get(_MARK, ()):
+            yield Route(path, methods, attribute)
