@@ -1,0 +1,549 @@
+"""One plugin's lifetimes: start, failure, restart, stop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import ClassVar
+
+import pytest
+import structlog
+import trio
+from trio.testing import MockClock
+from trivet import (
+    BackgroundPlugin,
+    CriticalPluginError,
+    Event,
+    EventPlugin,
+    Fate,
+    ShutdownSettings,
+    StartError,
+    StartupSettings,
+    SupervisionSettings,
+)
+from trivet.testing import open_plugins
+
+
+class Ping(Event):
+    number: int = 0
+
+
+class Recorder(BackgroundPlugin):
+    """Notes what happens to it; a test's plugin derives from it."""
+
+    notes: ClassVar[list[str]]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.notes = []
+
+    async def initialize(self) -> None:
+        self.notes.append("initialize")
+
+    async def close(self) -> None:
+        self.notes.append("close")
+
+
+async def test_a_lifetime_is_initialize_run_close() -> None:
+    """`initialize`, `run` and `close` are called in this order, and `run` is cancelled at a stop."""
+
+    class Steady(Recorder):
+        async def run(self) -> None:
+            self.notes.append("run")
+            try:
+                await trio.sleep_forever()
+            finally:
+                self.notes.append("cancelled")
+
+    async with open_plugins(Steady) as runtime:
+        await trio.testing.wait_all_tasks_blocked()
+        assert runtime.hosts["steady"].status == "running"
+        assert Steady.notes == ["initialize", "run"]
+    assert Steady.notes == ["initialize", "run", "cancelled", "close"]
+    assert runtime.hosts["steady"].status == "stopped"
+
+
+async def test_what_was_entered_is_left_in_reverse_order_after_close() -> None:
+    """Resources outlive `close()` and are left the last one first."""
+    notes: list[str] = []
+
+    @asynccontextmanager
+    async def resource(name: str) -> AsyncIterator[str]:
+        notes.append(f"enter {name}")
+        yield name
+        await trio.lowlevel.checkpoint()
+        notes.append(f"leave {name}")
+
+    class Holder(BackgroundPlugin):
+        async def initialize(self) -> None:
+            assert await self.enter(resource("a")) == "a"
+            await self.enter(resource("b"))
+
+        async def close(self) -> None:
+            notes.append("close")
+
+    async with open_plugins(Holder):
+        pass
+    assert notes == ["enter a", "enter b", "close", "leave b", "leave a"]
+
+
+async def test_enter_is_refused_outside_of_initialize() -> None:
+    """A scope entered in `run` could not be left in order, so `enter` raises there."""
+
+    class Late(BackgroundPlugin):
+        supervision = SupervisionSettings(max_restarts=0)
+
+        async def run(self) -> None:
+            await self.enter(trio.CancelScope())
+
+    async with open_plugins(Late) as runtime:
+        await runtime.hosts["late"].ended.wait()
+        assert "enter() is for initialize()" in str(runtime.hosts["late"].error)
+
+
+async def test_a_nursery_entered_in_initialize_lives_as_long_as_the_plugin() -> None:
+    """Tasks of an entered nursery run beside `run()`, and a crash of one fails the plugin."""
+    crash = trio.Event()
+
+    class Nursed(BackgroundPlugin):
+        supervision = SupervisionSettings(max_restarts=0)
+
+        async def initialize(self) -> None:
+            nursery = await self.enter(trio.open_nursery())
+            nursery.start_soon(self.work)
+
+        async def work(self) -> None:
+            await crash.wait()
+            raise ValueError("orphan no more")
+
+    async with open_plugins(Nursed) as runtime:
+        crash.set()
+        await runtime.hosts["nursed"].ended.wait()
+        assert runtime.hosts["nursed"].status == "failed"
+        assert isinstance(runtime.hosts["nursed"].failure, ExceptionGroup)
+
+
+async def test_a_crash_is_followed_by_a_new_lifetime_of_the_same_instance(
+    autojump_clock: MockClock,
+) -> None:
+    """After a failure the plugin is closed, waits, and is initialised and run again."""
+    instances: list[int] = []
+
+    class Shaky(Recorder):
+        async def run(self) -> None:
+            instances.append(id(self))
+            if len(instances) == 1:
+                raise ValueError("first time")
+            await trio.sleep_forever()
+
+    async with open_plugins(Shaky) as runtime:
+        host = runtime.hosts["shaky"]
+        while host.restarts == 0 or host.status != "running":
+            await trio.sleep(0.1)
+        assert Shaky.notes == ["initialize", "close", "initialize"]
+        assert len(set(instances)) == 1
+        assert host.error == "ValueError: first time"
+
+
+async def test_a_crash_loop_backs_off_then_gives_up_and_leaves_the_others_alone(
+    autojump_clock: MockClock,
+) -> None:
+    """The sixth failure ends the plugin as `failed`; another plugin goes on."""
+
+    class Loop(BackgroundPlugin):
+        async def run(self) -> None:
+            raise ValueError("again")
+
+    class Steady(BackgroundPlugin):
+        pass
+
+    with structlog.testing.capture_logs() as logs:
+        async with open_plugins(Loop, Steady) as runtime:
+            host = runtime.hosts["loop"]
+            await host.ended.wait()
+            assert (host.status, host.restarts) == ("failed", 5)
+            assert runtime.hosts["steady"].status == "running"
+    lines = [log for log in logs if log.get("plugin") == "loop" and log["log_level"] == "error"]
+    assert [log["event"] for log in lines] == [
+        *["plugin failed"] * 5,
+        "plugin failed too often and is given up",
+    ]
+    assert all(0.0 <= line["restart_in"] <= 0.5 * 2**number for number, line in enumerate(lines[:5]))
+
+
+async def test_retry_in_counts_down_while_backing_off(autojump_clock: MockClock) -> None:
+    """While a plugin backs off, its host says in how many seconds it starts again."""
+
+    class Loop(BackgroundPlugin):
+        supervision = SupervisionSettings(backoff_initial=30.0)
+
+        async def run(self) -> None:
+            raise ValueError("again")
+
+    async with open_plugins(Loop) as runtime:
+        await trio.testing.wait_all_tasks_blocked()
+        host = runtime.hosts["loop"]
+        assert host.status == "backing_off"
+        before = host.retry_in
+        assert before is not None
+        await trio.sleep(before / 2)
+        assert host.retry_in == pytest.approx(before / 2)
+
+
+async def test_a_first_start_that_fails_ends_start_up() -> None:
+    """StartError names the plugin and the cause, and what had started is stopped."""
+
+    class Steady(Recorder):
+        pass
+
+    class Broken(BackgroundPlugin):
+        needs = (Steady,)
+
+        async def initialize(self) -> None:
+            raise ConnectionError("no broker")
+
+    with pytest.raises(StartError, match="'broken' did not start: ConnectionError: no broker"):
+        async with open_plugins(Steady, Broken):
+            pytest.fail("the block must not be entered")
+    assert Steady.notes == ["initialize", "close"]
+
+
+async def test_a_first_start_that_fails_may_be_retried(autojump_clock: MockClock) -> None:
+    """With on_start_failure = "retry" start-up goes on, and the plugin is tried again."""
+    attempts: list[float] = []
+
+    class Late(BackgroundPlugin):
+        supervision = SupervisionSettings(on_start_failure="retry")
+
+        async def initialize(self) -> None:
+            attempts.append(trio.current_time())
+            if len(attempts) < 3:
+                raise ConnectionError("not yet")
+
+    async with open_plugins(Late) as runtime:
+        assert runtime.hosts["late"].status == "backing_off"
+        while runtime.hosts["late"].status != "running":
+            await trio.sleep(0.1)
+        assert len(attempts) == 3
+
+
+async def test_a_failed_sibling_ends_a_start_that_hangs() -> None:
+    """When one plugin of a level does not start, the others are not waited for."""
+
+    class Hangs(BackgroundPlugin):
+        async def initialize(self) -> None:
+            await trio.sleep_forever()
+
+    class Broken(BackgroundPlugin):
+        async def initialize(self) -> None:
+            raise ConnectionError("no broker")
+
+    with pytest.raises(StartError, match="'broken'"):
+        async with open_plugins(Hangs, Broken):
+            pytest.fail("the block must not be entered")
+
+
+async def test_a_hanging_start_is_warned_of_and_then_fails_with_its_stack(
+    autojump_clock: MockClock,
+) -> None:
+    """After 10 s there is a warning, after 50 s an error, both with the line that hangs."""
+
+    class Hangs(BackgroundPlugin):
+        async def initialize(self) -> None:
+            await self.dial_the_broker()
+
+        async def dial_the_broker(self) -> None:
+            await trio.sleep_forever()
+
+    with structlog.testing.capture_logs() as logs:
+        with pytest.raises(StartError, match="took longer than 50 s") as caught:
+            async with open_plugins(Hangs):
+                pytest.fail("the block must not be entered")
+    assert trio.current_time() == pytest.approx(50.0)
+    assert "dial_the_broker" in str(caught.value)
+    (warning,) = [log for log in logs if log["log_level"] == "warning"]
+    assert warning["plugin"] == "hangs"
+    assert "dial_the_broker" in warning["stack"]
+
+
+async def test_a_cancellation_ends_a_start_that_hangs(autojump_clock: MockClock) -> None:
+    """An embedder who is cancelled during start-up does not wait for `initialize`."""
+
+    class Hangs(BackgroundPlugin):
+        async def initialize(self) -> None:
+            await trio.sleep_forever()
+
+    with trio.move_on_after(1) as scope:
+        async with open_plugins(Hangs):
+            pytest.fail("the block must not be entered")
+    assert scope.cancelled_caught
+    assert trio.current_time() == pytest.approx(1.0)
+
+
+async def test_a_critical_plugin_that_gives_up_ends_the_program(autojump_clock: MockClock) -> None:
+    """The block is cancelled, the others are closed, and the error names the plugin."""
+
+    class Vital(BackgroundPlugin):
+        supervision = SupervisionSettings(critical=True, max_restarts=1)
+
+        async def run(self) -> None:
+            raise ValueError("gone")
+
+    class Steady(Recorder):
+        pass
+
+    with pytest.raises(CriticalPluginError, match="'vital' gave up: ValueError: gone"):
+        async with open_plugins(Vital, Steady):
+            await trio.sleep_forever()
+    assert Steady.notes == ["initialize", "close"]
+
+
+async def test_a_cancelled_embedder_gets_an_orderly_stop() -> None:
+    """A cancellation from outside drains and closes; it does not cut plugins off."""
+    handled: list[int] = []
+    begun = trio.Event()
+
+    class Slow(EventPlugin[Ping]):
+        async def handle_event(self, event: Ping) -> None:
+            begun.set()
+            await trio.lowlevel.checkpoint()
+            handled.append(event.number)
+
+        async def close(self) -> None:
+            await trio.lowlevel.checkpoint()
+            handled.append(-1)
+
+    with trio.CancelScope() as scope:
+        async with open_plugins(Slow) as runtime:
+            for number in range(3):
+                await runtime.publish(Ping(number))
+            await begun.wait()
+            scope.cancel()
+            await trio.sleep_forever()
+    assert handled == [0, 1, 2, -1]
+
+
+async def test_a_plugin_that_does_not_read_its_inbox_is_cancelled_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    """A stop waits for the reader of an inbox only; the rest of the events is abandoned."""
+
+    class Deaf(EventPlugin[Ping]):
+        async def run(self) -> None:
+            await trio.sleep_forever()
+
+    async with open_plugins(Deaf) as runtime:
+        await runtime.publish(Ping())
+    assert trio.current_time() == 0.0
+    assert runtime.statistics()["deaf"].abandoned == 1
+
+
+async def test_draining_ends_with_its_budget(autojump_clock: MockClock) -> None:
+    """A handler that does not end is cancelled when draining is over, and `close` still runs."""
+    closed: list[float] = []
+
+    class Stuck(EventPlugin[Ping]):
+        async def handle_event(self, event: Ping) -> None:
+            await trio.sleep_forever()
+
+        async def close(self) -> None:
+            await trio.sleep(1)
+            closed.append(trio.current_time())
+
+    shutdown = ShutdownSettings(requests=1, drain=2, close=3)
+    async with open_plugins(Stuck, shutdown=shutdown) as runtime:
+        for _ in range(3):
+            await runtime.publish(Ping())
+        await trio.testing.wait_all_tasks_blocked()
+    assert closed == [pytest.approx(4.0)]
+    statistics = runtime.statistics()["stuck"]
+    assert (statistics.accepted, statistics.abandoned) == (3, 3)
+
+
+async def test_a_close_that_hangs_is_cancelled_in_time(autojump_clock: MockClock) -> None:
+    """`close()` has its own limit, at a stop as at a restart."""
+
+    class Slow(BackgroundPlugin):
+        async def close(self) -> None:
+            await trio.sleep_forever()
+
+    with structlog.testing.capture_logs() as logs:
+        async with open_plugins(Slow, shutdown=ShutdownSettings(requests=1, drain=2, close=3)):
+            pass
+    assert trio.current_time() == pytest.approx(3.0)
+    (line,) = [log for log in logs if log["log_level"] == "error"]
+    assert (line["plugin"], line["event"]) == ("slow", "close() took too long and was cancelled")
+
+
+async def test_who_is_needed_has_time_left_after_who_hangs(autojump_clock: MockClock) -> None:
+    """A plugin that uses up its time to close leaves what it needs its own share."""
+    closed: list[float] = []
+
+    class Base(BackgroundPlugin):
+        async def close(self) -> None:
+            await trio.sleep(1)
+            closed.append(trio.current_time())
+
+    class Hangs(BackgroundPlugin):
+        needs = (Base,)
+
+        async def close(self) -> None:
+            await trio.sleep_forever()
+
+    async with open_plugins(Base, Hangs, shutdown=ShutdownSettings(requests=0, drain=0, close=4)):
+        pass
+    assert closed == [pytest.approx(3.0)]
+
+
+async def test_a_close_that_raises_is_logged_and_the_stop_goes_on() -> None:
+    """A failing `close()` does not keep the resources from being left."""
+    left: list[str] = []
+
+    @asynccontextmanager
+    async def resource() -> AsyncIterator[None]:
+        yield
+        left.append("resource")
+
+    class Sour(BackgroundPlugin):
+        async def initialize(self) -> None:
+            await self.enter(resource())
+
+        async def close(self) -> None:
+            raise ValueError("sour")
+
+    with structlog.testing.capture_logs() as logs:
+        async with open_plugins(Sour):
+            pass
+    assert left == ["resource"]
+    assert [log["plugin"] for log in logs if log["event"] == "close() failed"] == ["sour"]
+
+
+async def test_a_stop_during_the_back_off_does_not_wait_for_it(autojump_clock: MockClock) -> None:
+    """A plugin that waits for its restart is stopped at once."""
+
+    class Loop(BackgroundPlugin):
+        supervision = SupervisionSettings(backoff_initial=1000.0, backoff_max=1000.0)
+
+        async def run(self) -> None:
+            raise ValueError("again")
+
+    async with open_plugins(Loop) as runtime:
+        await trio.testing.wait_all_tasks_blocked()
+        assert runtime.hosts["loop"].status == "backing_off"
+    assert trio.current_time() == 0.0
+    assert runtime.hosts["loop"].status == "stopped"
+
+
+async def test_a_restart_that_hangs_in_initialize_is_cancelled_at_a_stop(
+    autojump_clock: MockClock,
+) -> None:
+    """A stop does not wait for a plugin that is starting again."""
+    lives: list[str] = []
+
+    class Half(BackgroundPlugin):
+        async def initialize(self) -> None:
+            lives.append("life")
+            if len(lives) > 1:
+                await trio.sleep_forever()
+
+        async def run(self) -> None:
+            raise ValueError("once")
+
+    async with open_plugins(Half) as runtime:
+        while len(lives) < 2:
+            await trio.sleep(0.1)
+        stopped_at = trio.current_time()
+        assert runtime.hosts["half"].status == "starting"
+    assert trio.current_time() == stopped_at
+
+
+async def test_a_run_that_returns_keeps_its_resources_and_routes() -> None:
+    """A background plugin whose work is done stays `running`, and is closed at the stop."""
+
+    class Once(Recorder):
+        async def run(self) -> None:
+            self.notes.append("done")
+
+    async with open_plugins(Once) as runtime:
+        await trio.testing.wait_all_tasks_blocked()
+        assert runtime.hosts["once"].status == "running"
+        assert Once.notes == ["initialize", "done"]
+    assert Once.notes == ["initialize", "done", "close"]
+
+
+async def test_a_run_that_leaves_its_inbox_is_a_failure(autojump_clock: MockClock) -> None:
+    """An event plugin's `run()` that returns while events may come is restarted, not forgotten."""
+
+    class Leaves(EventPlugin[Ping]):
+        async def run(self) -> None:
+            async for _ in self.inbox:
+                break
+
+    async with open_plugins(Leaves) as runtime:
+        await runtime.publish(Ping())
+        while runtime.hosts["leaves"].restarts == 0:
+            await trio.sleep(0.1)
+        assert "run() returned" in str(runtime.hosts["leaves"].error)
+
+
+async def test_the_inbox_survives_a_restart_and_redelivers_what_was_in_hand(
+    autojump_clock: MockClock,
+) -> None:
+    """What crashes `run()` is handed out again, in order, until the delivery limit."""
+    seen: list[tuple[int, int]] = []
+
+    class Crasher(EventPlugin[Ping]):
+        async def run(self) -> None:
+            async for delivery in self.inbox.deliveries():
+                seen.append((delivery.event.number, delivery.attempt))
+                if delivery.event.number == 1:
+                    raise ValueError("poison")
+
+    async with open_plugins(Crasher) as runtime:
+        for number in range(3):
+            await runtime.publish(Ping(number))
+        while runtime.statistics()["crasher"].queued or len(seen) < 5:
+            await trio.sleep(0.1)
+    assert seen == [(0, 1), (1, 1), (1, 2), (1, 3), (2, 1)]
+    statistics = runtime.statistics()["crasher"]
+    assert (statistics.handled, statistics.failed, statistics.abandoned) == (2, 1, 0)
+
+
+async def test_a_plugin_that_gave_up_rejects(autojump_clock: MockClock) -> None:
+    """Nothing is taken in for a plugin that will never run again; what it had is abandoned."""
+
+    class Gone(EventPlugin[Ping]):
+        supervision = SupervisionSettings(max_restarts=0)
+
+        async def run(self) -> None:
+            await self.inbox.receive()
+            raise ValueError("gone")
+
+    async with open_plugins(Gone) as runtime:
+        first = await runtime.publish(Ping(), wait=True)
+        second = await runtime.publish(Ping())
+    assert first.fates == {"gone": Fate.ABANDONED}
+    assert second.fates == {"gone": Fate.REJECTED}
+
+
+async def test_start_up_limits_are_settings(autojump_clock: MockClock) -> None:
+    """`[startup] limit` bounds `initialize`, at a restart too."""
+    lives: list[float] = []
+
+    class Half(BackgroundPlugin):
+        supervision = SupervisionSettings(backoff_initial=0.0)
+
+        async def initialize(self) -> None:
+            lives.append(trio.current_time())
+            if len(lives) == 2:
+                await trio.sleep_forever()
+
+        async def run(self) -> None:
+            if len(lives) == 1:
+                raise ValueError("once")
+            await trio.sleep_forever()
+
+    async with open_plugins(Half, startup=StartupSettings(limit=7.0)):
+        while len(lives) < 3:
+            await trio.sleep(0.1)
+    assert lives == [0.0, 0.0, pytest.approx(7.0)]
