@@ -1,0 +1,63 @@
+"""The command `trivet`.
+
+Owns the commands' arguments, and how an error becomes a message and an exit code.
+Never knows how a service is run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .._errors import TrivetError
+from .._loader import load
+from .._serve import run
+from .._settings import load_settings
+
+
+class _Commands(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TrivetError as error:
+            click.echo(f"trivet: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=_Commands)
+@click.version_option(package_name="trivet")
+def main() -> None:
+    """A plugin runtime with structured concurrency on Trio."""
+
+
+@main.command()
+@click.argument("plugins", nargs=-1, metavar="[PLUGIN]...")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="The settings; ./trivet.toml otherwise."
+)
+@click.option(
+    "--plugins", "directory", type=click.Path(path_type=Path), help="Where the plugins' files are."
+)
+@click.option("--bind", metavar="HOST:PORT", help="Where to listen; port 0 is any that is free.")
+@click.pass_context
+def serve(
+    ctx: click.Context,
+    plugins: tuple[str, ...],
+    config: Path | None,
+    directory: Path | None,
+    bind: str | None,
+) -> None:
+    """Run the service, with these PLUGINs instead of the settings' `active_plugins`.
+
+    Exit codes: 0 clean, 2 usage or configuration, 3 a plugin could not be started, 4 a critical
+    plugin gave up, 70 and above the stop overran its time.
+    """
+    settings = load_settings(
+        config,
+        active_plugins=list(plugins) or None,
+        plugins_directory=directory,
+        bind=bind,
+    )
+    ctx.exit(run(load(settings)))

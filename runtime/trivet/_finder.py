@@ -1,0 +1,225 @@
+"""From a name to a module: a file of the plugins' directory, or an entry point.
+
+Owns the synthetic package `trivet_plugins`, the importing, and the words for what fails there.
+Never knows what a plugin must look like.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import cached_property
+from importlib.machinery import ModuleSpec
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+import attrs
+import structlog
+
+from ._errors import ConfigurationError, nearest
+from ._events import place_of
+
+PACKAGE = "trivet_plugins"
+"""The name under which the plugins' directory is imported."""
+
+GROUP = "trivet.plugins"
+"""The group of entry points, each of which names a module."""
+
+
+class Faults:
+    """Several faults of a configuration, to be reported at once."""
+
+    def __init__(self) -> None:
+        self._errors: list[ConfigurationError] = []
+
+    @contextmanager
+    def collect(self) -> Generator[None]:
+        """Keep the fault that is raised inside, and go on."""
+        try:
+            yield
+        except ConfigurationError as error:
+            self._errors.append(error)
+
+    def check(self) -> None:
+        """Raise what was collected, as one error of one line each."""
+        if len(self._errors) == 1:
+            raise self._errors[0]
+        if self._errors:
+            text = "\n".join(dict.fromkeys(map(str, self._errors)))
+            raise ConfigurationError(text) from ExceptionGroup("faults", self._errors)
+
+
+@attrs.frozen
+class Found:
+    """What an activated name stands for."""
+
+    name: str
+    """As the settings have it."""
+    module: str
+    """The module's name for Python."""
+    place: str
+    """Where it is, for messages."""
+    setting: str
+    """Which setting names it."""
+
+
+class Finder:
+    """Finds modules in one directory, and behind entry points."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    @cached_property
+    def _entry_points(self) -> dict[str, list[EntryPoint]]:
+        by_name: dict[str, list[EntryPoint]] = {}
+        for entry_point in entry_points(group=GROUP):
+            by_name.setdefault(entry_point.name, []).append(entry_point)
+        return by_name
+
+    def mount(self) -> None:
+        """Make the directory importable as `trivet_plugins`, with nothing imported from it yet."""
+        for name in [name for name in sys.modules if is_within(name, PACKAGE)]:
+            del sys.modules[name]
+        spec = ModuleSpec(PACKAGE, None, is_package=True)
+        spec.submodule_search_locations = [str(self._directory.absolute())]
+        sys.modules[PACKAGE] = importlib.util.module_from_spec(spec)
+        importlib.invalidate_caches()
+
+    def find(self, name: str) -> Found:
+        """Find the plugin's module by the name of its file, its folder or its entry point.
+
+        Raises:
+            ConfigurationError: there is none, or that cannot be a name.
+        """
+        _check_file_name(name)
+        file = self._file(name)
+        behind = self._entry_points.get(name, [])
+        if file is None and not behind:
+            missing = "" if self._directory.is_dir() else ", which does not exist"
+            raise ConfigurationError(
+                f"active_plugins: no plugin {name!r} in {self._directory}{missing}, "
+                f"nor among the entry points: {nearest(name, self._available())}"
+            )
+        if file is None:
+            return _found_behind(name, behind)
+        if behind:
+            structlog.get_logger().warning(
+                "a file hides an entry point", name=name, file=str(file), hidden=behind[0].value
+            )
+        return Found(name, f"{PACKAGE}.{name}", str(file), "active_plugins")
+
+    def find_event_types(self, name: str) -> Found:
+        """Find a module that `event_types` names: in the directory, or importable.
+
+        Raises:
+            ConfigurationError: that cannot be a name.
+        """
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise ConfigurationError(
+                f"event_types: {name!r} is no module's name: write it as an import does, `a.b`"
+            )
+        file = self._file(name)
+        if file is not None:
+            return Found(name, f"{PACKAGE}.{name}", str(file), "event_types")
+        return Found(name, name, f"module {name}", "event_types")
+
+    def _file(self, name: str) -> Path | None:
+        for file in (self._directory / name / "__init__.py", self._directory / f"{name}.py"):
+            if file.is_file():
+                return file
+        return None
+
+    def _available(self) -> set[str]:
+        files = {file.stem for file in self._directory.glob("*.py")}
+        folders = {file.parent.name for file in self._directory.glob("*/__init__.py")}
+        return {
+            name for name in files | folders | set(self._entry_points) if not name.startswith("_")
+        }
+
+
+def _check_file_name(name: str) -> None:
+    if name.isidentifier():
+        return
+    stem = name.removesuffix(".py")
+    if stem.isidentifier():
+        hint = f"write it without .py: {stem!r}"
+    elif "/" in name or "\\" in name or ".." in name:
+        hint = "a name has no path in it; `plugins_directory` says where the files are"
+    else:
+        hint = "a file that can be imported has letters, digits and underscores in its name"
+    raise ConfigurationError(f"active_plugins: {name!r} is no plugin's name: {hint}")
+
+
+def _found_behind(name: str, entry_points: list[EntryPoint]) -> Found:
+    modules = sorted({entry_point.module for entry_point in entry_points})
+    if len(modules) > 1:
+        raise ConfigurationError(
+            f"active_plugins: two entry points are named {name!r}: {' and '.join(modules)}"
+        )
+    return Found(name, modules[0], f"entry point {name} = {modules[0]}", "active_plugins")
+
+
+def import_found(found: Found) -> Found:
+    """Import the module.
+
+    Raises:
+        ConfigurationError: with the file and line of the author's, whatever was raised.
+    """
+    try:
+        importlib.import_module(found.module)
+    except (Exception, SystemExit) as error:
+        place = _place_in(error, found) or found.place
+        text = f"{place}: {_what(error)} (while importing {found.name!r} of `{found.setting}`)"
+        raise ConfigurationError(text) from error
+    return found
+
+
+def _what(error: BaseException) -> str:
+    if isinstance(error, ConfigurationError):
+        return str(error)
+    said = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}: {said}"
+
+
+def _place_in(error: BaseException, found: Found) -> str | None:
+    """File and line: of a syntax error, or of the deepest frame in the author's modules."""
+    if isinstance(error, SyntaxError) and error.filename and Path(error.filename).is_file():
+        return f"{error.filename}:{error.lineno}"
+    root = PACKAGE if is_within(found.module, PACKAGE) else found.module
+    places = [
+        f"{frame.f_code.co_filename}:{line}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if is_within(frame.f_globals.get("__name__", ""), root)
+    ]
+    return places[-1] if places else None
+
+
+def is_within(module: str, root: str) -> bool:
+    """Whether the module is the root, or below it."""
+    return module == root or module.startswith(f"{root}.")
+
+
+def classes_within(root: str) -> list[type]:
+    """The classes that are defined in this module or below it, as far as it is imported."""
+    classes = [
+        value
+        for name, module in list(sys.modules.items())
+        if is_within(name, root)
+        for value in vars(module).values()
+        if isinstance(value, type) and value.__module__ == name
+    ]
+    return list(dict.fromkeys(classes))
+
+
+def where(cls: type) -> str:
+    """File, line and name of a class, for messages; its name alone where there is no source."""
+    try:
+        line = inspect.getsourcelines(cls)[1]
+        return f"{inspect.getsourcefile(cls)}:{line} ({cls.__qualname__})"
+    except (OSError, TypeError):
+        return place_of(cls)

@@ -1,0 +1,142 @@
+"""What is asked of the classes that were found, each alone and beside the others.
+
+Owns the choice of the classes that become plugins and event types of a program.
+Never knows settings; a class is refused here for how it is written, or for its neighbours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from ._errors import ConfigurationError
+from ._events import Event, EventTypes, MonitoringEvent, SendingEvent
+from ._finder import PACKAGE, Faults, Found, classes_within, is_within, where
+from ._plugin import EventPlugin, Plugin, missing_methods, settings_fields
+from ._routes import routes_of
+
+
+def collect_plugins(found: Iterable[Found], given: Iterable[type[Plugin]]) -> list[type[Plugin]]:
+    """The plugin classes of the modules, then those given, each of them fit to run.
+
+    Raises:
+        ConfigurationError: a class is unfinished, or two have one name.
+    """
+    faults = Faults()
+    classes: list[type[Plugin]] = []
+    for one in found:
+        with faults.collect():
+            classes += _activated(one)
+    by_name: dict[str, type[Plugin]] = {}
+    for cls in dict.fromkeys([*classes, *given]):
+        with faults.collect():
+            _check_definition(cls)
+            other = by_name.setdefault(cls.name, cls)
+            if other is not cls:
+                raise ConfigurationError(
+                    f"two plugins are named {cls.name!r}: {where(other)} and {where(cls)}"
+                )
+    faults.check()
+    return list(by_name.values())
+
+
+def _activated(found: Found) -> list[type[Plugin]]:
+    """The module's plugins. What is unfinished there, and finished by a subclass, is a base."""
+    defined = [cls for cls in classes_within(found.module) if issubclass(cls, Plugin)]
+    classes = [
+        cls
+        for cls in defined
+        if not cls.__name__.startswith("_")
+        if _unfinished(cls) is None or len([sub for sub in defined if issubclass(sub, cls)]) == 1
+    ]
+    if not classes:
+        raise ConfigurationError(
+            f"{found.place}: no plugin is defined here: derive a class from EventPlugin, "
+            "BackgroundPlugin or SourcePlugin"
+        )
+    return classes
+
+
+def _unfinished(cls: type[Plugin]) -> str | None:
+    missing = missing_methods(cls)
+    if missing:
+        return f"still to be written: {', '.join(missing)}"
+    if issubclass(cls, EventPlugin) and not cls.listens_to:
+        return "it listens to nothing: derive it from EventPlugin[YourEvent], or set `listens_to`"
+    return None
+
+
+_TRIVETS_OWN = ("name", "needs", "supervision", "delivery", "listens_to")
+
+
+def _check_definition(cls: type[Plugin]) -> None:
+    fields = {field.name for field in settings_fields(cls)}
+    taken = [name for name in _TRIVETS_OWN if name in fields]
+    if taken:
+        fault: str | None = (
+            f"{taken[0]!r} has an annotation, so it would be a setting of the plugin's own; "
+            f"write `{taken[0]} = …`"
+        )
+    elif not re.fullmatch(r"[\w-]+", cls.name):
+        fault = f"a plugin's name has letters, digits, '-' and '_' only, not {cls.name!r}"
+    elif isinstance(cls.needs, str):
+        fault = f"`needs` is a tuple: write `needs = ({cls.needs!r},)`"
+    else:
+        fault = _unfinished(cls)
+    if fault is not None:
+        raise ConfigurationError(f"{where(cls)}: {fault}")
+
+
+def event_types_within(root: str) -> list[type[Event]]:
+    """The event types that are defined in this module or below it; `_Private` ones are bases."""
+    return [
+        cls
+        for cls in classes_within(root)
+        if issubclass(cls, Event) and not cls.__name__.startswith("_")
+    ]
+
+
+def collect_event_types(
+    given: Iterable[type[Event]], found: Iterable[Found], classes: Iterable[type[Plugin]]
+) -> EventTypes:
+    """Every event type of the program: LUNA's two, defined, given, or listened to.
+
+    Of the plugins' directory that is all that was imported, the helpers of plugins included.
+    """
+    types = [MonitoringEvent, SendingEvent, *given]
+    roots = [PACKAGE if is_within(one.module, PACKAGE) else one.module for one in found]
+    for root in dict.fromkeys(roots):
+        types += event_types_within(root)
+    for cls in classes:
+        if issubclass(cls, EventPlugin):
+            types += [listened for listened in cls.listens_to if listened is not Event]
+    return EventTypes(list(dict.fromkeys(types)))
+
+
+_RESERVED = re.compile(r"/(livez|readyz|plugins|events(/[^/]+)?)/?")
+
+
+def check_routes(classes: Iterable[type[Plugin]]) -> None:
+    """Refuse a path and method that two declare, and the paths of Trivet itself.
+
+    Raises:
+        ConfigurationError: naming both.
+    """
+    taken: dict[tuple[str, str], str] = {}
+    faults: dict[str, None] = {}
+    for cls in classes:
+        for route in routes_of(cls):
+            owner = f"{cls.name!r} ({where(cls)}, {route.attribute})"
+            if _RESERVED.fullmatch(route.path):
+                faults[f"{owner} declares {route.path}, which is Trivet's own"] = None
+            for method in route.methods:
+                other = taken.setdefault((_normal(route.path), method), owner)
+                if other != owner:
+                    faults[f"one route twice, {method} {route.path}: {other} and {owner}"] = None
+    if faults:
+        raise ConfigurationError("\n".join(faults))
+
+
+def _normal(path: str) -> str:
+    """The path with its variables' names left out, for they distinguish nothing."""
+    return re.sub(r"<(?:([^:<>]*):)?[^<>]*>", lambda match: f"<{match[1] or 'string'}>", path)

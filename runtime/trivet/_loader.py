@@ -1,0 +1,220 @@
+"""From settings to a program: which plugins run, each with its settings, and in which order.
+
+Owns every check that can be made before a plugin's instance exists.
+Never knows how plugins run; what it returns is data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import attrs
+import structlog
+
+from ._errors import ConfigurationError, nearest
+from ._events import Event, EventTypes
+from ._finder import Faults, Finder, Found, import_found, where
+from ._graph import Levels, Node, tier_of, tiers
+from ._inspection import check_routes, collect_event_types, collect_plugins, event_types_within
+from ._plugin import EventPlugin, Plugin, settings_fields
+from ._policies import DeliverySettings, SupervisionSettings
+from ._settings import Settings
+from ._structuring import structure_fields
+
+
+@attrs.frozen
+class PluginSpec:
+    """One plugin of the program, before there is an instance."""
+
+    cls: type[Plugin]
+    """The author's class."""
+    values: dict[str, Any]
+    """The author's settings, as keywords for the `__init__` that attrs wrote."""
+    delivery: DeliverySettings
+    """The operator's over the author's; the event type's are still to come."""
+    supervision: SupervisionSettings
+    """The operator's over the author's."""
+    listens_to: tuple[type[Event], ...]
+    """The event types, base classes resolved; none for a plugin without an inbox."""
+
+
+@attrs.frozen
+class Program:
+    """What is to run."""
+
+    settings: Settings
+    events: EventTypes
+    """Every event type that the program knows."""
+    plugins: tuple[PluginSpec, ...]
+    """In the order in which they were activated."""
+    tiers: tuple[Levels, ...]
+    """Names by tier, the background plugins' first, and by level: see `_graph`."""
+
+
+def load(
+    settings: Settings,
+    *,
+    plugins: Iterable[type[Plugin]] = (),
+    event_types: Iterable[type[Event]] = (),
+) -> Program:
+    """Find, import and check everything that the settings activate.
+
+    Args:
+        settings: the operator's.
+        plugins: classes to run besides the active plugins of the settings.
+        event_types: types to know besides those that the modules define.
+
+    Raises:
+        ConfigurationError: every fault that was found, a line each.
+    """
+    found, event_modules = _import_all(settings)
+    classes = collect_plugins(found, plugins)
+    events = collect_event_types(event_types, [*event_modules, *found], classes)
+    faults = Faults()
+    specs: list[PluginSpec] = []
+    for cls in classes:
+        with faults.collect():
+            specs.append(_spec(cls, settings, events))
+    with faults.collect():
+        check_routes(classes)
+    by_tier: tuple[Levels, ...] = ()
+    with faults.collect():
+        by_tier = tiers(_nodes(classes))
+    faults.check()
+    _warn_of_unused_tables(settings, [cls.name for cls in classes])
+    return Program(settings, events, tuple(specs), by_tier)
+
+
+def _import_all(settings: Settings) -> tuple[list[Found], list[Found]]:
+    """The modules of the active plugins, and those of `event_types`."""
+    finder = Finder(settings.plugins_directory)
+    if settings.active_plugins or settings.event_types:
+        finder.mount()
+    faults = Faults()
+    plugins: list[Found] = []
+    event_modules: list[Found] = []
+    for name in dict.fromkeys(settings.event_types):
+        with faults.collect():
+            event_modules.append(import_found(finder.find_event_types(name)))
+    for name in dict.fromkeys(settings.active_plugins):
+        with faults.collect():
+            plugins.append(import_found(finder.find(name)))
+    faults.check()
+    for module in event_modules:
+        if not event_types_within(module.module):
+            raise ConfigurationError(f"event_types: {module.name!r} defines no event type")
+    return plugins, event_modules
+
+
+def _spec(cls: type[Plugin], settings: Settings, events: EventTypes) -> PluginSpec:
+    table = settings.table(cls.name)
+    author = {key: table[key] for key in table if key not in ("delivery", "supervision")}
+    faults = Faults()
+    values: dict[str, Any] = {}
+    delivery, supervision = DeliverySettings(), cls.supervision
+    listens_to: tuple[type[Event], ...] = ()
+    with faults.collect():
+        delivery = _delivery(cls, table, settings)
+        listens_to = _listens_to(cls, delivery, events, settings)
+    with faults.collect():
+        supervision = _supervision(cls, table.get("supervision", {}), settings)
+    with faults.collect():
+        key = f"plugins.{cls.name}"
+        values = structure_fields(cls, settings_fields(cls), author, key=key, file=settings.file)
+    faults.check()
+    return PluginSpec(cls, values, delivery, supervision, listens_to)
+
+
+def _delivery(
+    cls: type[Plugin], table: Mapping[str, object], settings: Settings
+) -> DeliverySettings:
+    key = f"plugins.{cls.name}.delivery"
+    if issubclass(cls, EventPlugin):
+        fields = attrs.fields(DeliverySettings)
+        raw = table.get("delivery", {})
+        values = structure_fields(DeliverySettings, fields, raw, key=key, file=settings.file)
+        return DeliverySettings(**values).over(cls.delivery)
+    if "delivery" in table:
+        raise ConfigurationError(
+            f"{_at(settings, key)}: {cls.name!r} is not an event plugin: nothing is delivered to it"
+        )
+    return DeliverySettings()
+
+
+def _supervision(cls: type[Plugin], table: object, settings: Settings) -> SupervisionSettings:
+    values = structure_fields(
+        SupervisionSettings,
+        attrs.fields(SupervisionSettings),
+        table,
+        key=f"plugins.{cls.name}.supervision",
+        file=settings.file,
+    )
+    return attrs.evolve(cls.supervision, **values)
+
+
+def _listens_to(
+    cls: type[Plugin], delivery: DeliverySettings, events: EventTypes, settings: Settings
+) -> tuple[type[Event], ...]:
+    if not issubclass(cls, EventPlugin):
+        return ()
+    types = {
+        event.__event_name__: event
+        for listened in cls.listens_to
+        for event in events.matching(listened)
+    }
+    if delivery.events is None:
+        return tuple(types.values())
+    key = _at(settings, f"plugins.{cls.name}.delivery.events")
+    for name in delivery.events:
+        if events.get(name) is None:
+            raise ConfigurationError(f"{key}: no event is named {name!r}: {nearest(name, events)}")
+        if name not in types:
+            listens_to = ", ".join(types)
+            raise ConfigurationError(f"{key}: {cls.name!r} listens to {listens_to}, not to {name}")
+    return tuple(types[name] for name in dict.fromkeys(delivery.events))
+
+
+def _at(settings: Settings, key: str) -> str:
+    return key if settings.file is None else f"{settings.file}: {key}"
+
+
+def _warn_of_unused_tables(settings: Settings, names: Sequence[str]) -> None:
+    used = [settings.table(name) for name in names]
+    for section, table in settings.plugins.items():
+        if any(table is known for known in used):
+            continue
+        if get_close_matches(section, names) or section in settings.active_plugins:
+            structlog.get_logger().warning(
+                "settings of a plugin that is not active",
+                table=f"[plugins.{section}]",
+                hint=nearest(section, names),
+            )
+
+
+def _nodes(classes: Iterable[type[Plugin]]) -> list[Node]:
+    active = {cls.name: cls for cls in classes}
+    faults = Faults()
+    nodes: list[Node] = []
+    for cls in active.values():
+        with faults.collect():
+            needs = tuple(_resolve(cls, need, active) for need in cls.needs)
+            nodes.append(Node(cls.name, tier_of(cls), needs))
+    faults.check()
+    return nodes
+
+
+def _resolve(
+    cls: type[Plugin], need: type[Plugin] | str, active: Mapping[str, type[Plugin]]
+) -> str:
+    name = need if isinstance(need, str) else need.name
+    if name not in active:
+        raise ConfigurationError(
+            f"{cls.name!r} needs {name!r}, which is not active: {nearest(name, active)}"
+        )
+    if not isinstance(need, str) and active[name] is not need:
+        raise ConfigurationError(
+            f"{cls.name!r} needs {where(need)}, but the active {name!r} is {where(active[name])}"
+        )
+    return name

@@ -1,0 +1,271 @@
+"""The program while it runs: every plugin in its host, every inbox on the bus.
+
+Owns the order of start and stop, and is the `app` that plugins see.
+Never knows HTTP, signals and files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
+from functools import partial
+
+import attrs
+import structlog
+import trio
+
+from ._delivery._bus import Bus, Subscription
+from ._delivery._memory import MemoryInbox
+from ._envelope import Delivery, Outcome, Receipt, current_origin
+from ._errors import PluginNotActiveError, StartError, nearest
+from ._events import Event, EventTypes
+from ._graph import Levels
+from ._inbox import InboxStatistics
+from ._loader import PluginSpec, Program, load
+from ._plugin import App, Plugin, PluginT, create_plugin
+from ._policies import DeliveryPolicy
+from ._settings import Settings
+from ._supervision._host import Host
+from ._supervision._shutdown import StopPlan
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
+
+
+class Runtime(App):
+    """A running program. Made by `open_runtime`."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.events: EventTypes = program.events
+        """The event types, by name."""
+        self.hosts: dict[str, Host] = {}
+        """The hosts, by the plugin's name, in the order in which they were named."""
+        self.plan: StopPlan | None = None
+        """The deadlines of the stop; None before it begins."""
+        self._stopping = trio.Event()
+        self._inboxes: dict[str, MemoryInbox] = {}
+        self._levels_stopped = 0
+        self._bus = Bus([wish for spec in program.plugins for wish in self._add(spec)])
+
+    @property
+    def service(self) -> str:
+        """The service's name."""
+        return self.program.settings.service
+
+    @property
+    def stopping(self) -> trio.Event:
+        """Set when the stop begins."""
+        return self._stopping
+
+    @property
+    def unrouted(self) -> Mapping[str, int]:
+        """How many events nobody listened to, by the event's name."""
+        return self._bus.unrouted
+
+    async def publish(
+        self,
+        event: Event,
+        *,
+        wait: bool = False,
+        id: str | None = None,
+        source: str | None = None,
+        time: datetime | None = None,
+        key: str | None = None,
+        deadline: float | None = None,
+        request_id: str | None = None,
+        traceparent: str | None = None,
+        receipt: Receipt | None = None,
+    ) -> Outcome:
+        """Hand the event to every subscriber; each decides alone, and none can make this raise.
+
+        Waits no longer than the longest `block_for` of the subscribers whose inbox is full.
+
+        Args:
+            event: an instance of a registered event type.
+            wait: wait for the handlers too, however long they take; put a time limit around it.
+            id: unique within the source; made when not given. A repetition uses it again.
+            source: who says that it happened; the service's name by default.
+            time: when it happened, with its UTC offset; now by default.
+            key: what the event is about.
+            deadline: the moment on Trio's clock after which it is not worth handling.
+            request_id: the request that led to it; by default that of the request, or of the
+                event, which the calling task is busy with.
+            traceparent: the W3C trace context; with the same default.
+            receipt: is told what becomes of the event, for who publishes several and then waits
+                for all of them.
+
+        Returns:
+            One fate per subscriber. No subscriber is an outcome too.
+        """
+        origin = current_origin()
+        if wait and receipt is None:
+            receipt = Receipt()
+        envelope = {
+            "id": id,
+            "time": time,
+            "key": key,
+            "deadline": deadline,
+            "request_id": request_id or origin.request_id,
+            "traceparent": traceparent or origin.traceparent,
+            "receipt": receipt,
+        }
+        given = {name: value for name, value in envelope.items() if value is not None}
+        delivery = Delivery(event=event, source=source or self.service, **given)
+        outcome = await self._bus.publish(delivery)
+        if wait and receipt is not None:
+            await receipt.ended()
+            outcome = attrs.evolve(outcome, fates=dict(receipt.fates))
+        return outcome
+
+    def get(self, plugin: type[PluginT]) -> PluginT:
+        """The active plugin of this class.
+
+        Raises:
+            PluginNotActiveError: there is none.
+        """
+        host = self.hosts.get(plugin.name)
+        if host is None or not isinstance(host.plugin, plugin):
+            raise PluginNotActiveError(
+                f"plugin {plugin.name!r} is not active; {nearest(plugin.name, self.hosts)}"
+            )
+        return host.plugin
+
+    def statistics(self) -> dict[str, InboxStatistics]:
+        """What has become of the events of each plugin that listens to some."""
+        return {name: inbox.statistics() for name, inbox in self._inboxes.items()}
+
+    def begin_stop(self) -> StopPlan:
+        """Set `stopping` and fix the deadlines; the first call does, all return the same plan."""
+        if self.plan is None:
+            levels = sum(len(tier) for tier in self.program.tiers)
+            self.plan = StopPlan(trio.current_time(), levels, self.program.settings.shutdown)
+            self._stopping.set()
+            _log.info("stopping")
+        return self.plan
+
+    def _add(self, spec: PluginSpec) -> Iterator[Subscription]:
+        name, types = spec.cls.name, spec.listens_to
+        policy = DeliveryPolicy.decide(spec.delivery, *(event.__delivery__ for event in types))
+        inbox = None
+        if types:
+            inbox = self._inboxes[name] = MemoryInbox(
+                name, buffer=policy.buffer, delivery_limit=policy.delivery_limit
+            )
+        try:
+            plugin = create_plugin(spec.cls, self, spec.values, inbox, policy.concurrency)
+        except Exception as error:
+            raise StartError(f"plugin {name!r}: its __init__ failed: {error!r}") from error
+        self.hosts[name] = Host(
+            plugin,
+            supervision=spec.supervision,
+            inbox=inbox,
+            start_limit=self.program.settings.startup.limit,
+            close_limit=self.program.settings.shutdown.close,
+        )
+        if inbox is not None:
+            for event in types:
+                policy = DeliveryPolicy.decide(spec.delivery, event.__delivery__)
+                yield Subscription(name, event, inbox, policy)
+
+    @asynccontextmanager
+    async def running(self, nursery: trio.Nursery, tier: Levels) -> AsyncIterator[None]:
+        """Start a tier's plugins, level by level; stop them in reverse when the block is left."""
+        levels = [[self.hosts[name] for name in level] for level in tier]
+        try:
+            for level in levels:
+                await self._start(nursery, level)
+            yield
+        finally:
+            with trio.CancelScope(shield=True):
+                for level in reversed(levels):
+                    await self._stop(level)
+
+    async def _start(self, nursery: trio.Nursery, level: Sequence[Host]) -> None:
+        async def start(host: Host) -> None:
+            await nursery.start(host.supervise)
+            if host.start_failed:
+                waiting.cancel_scope.cancel()
+
+        async with trio.open_nursery() as watching:
+            watching.start_soon(self._warn_of_slow_start, level)
+            async with trio.open_nursery() as waiting:
+                for host in level:
+                    waiting.start_soon(start, host)
+            watching.cancel_scope.cancel()
+        for host in level:
+            if host.start_failed:
+                message = f"plugin {host.name!r} did not start: {host.error}"
+                raise StartError(message) from host.failure
+
+    async def _warn_of_slow_start(self, level: Sequence[Host]) -> None:
+        await trio.sleep(self.program.settings.startup.warn_after)
+        for host in level:
+            if host.status == "starting":
+                _log.warning("plugin is slow to start", plugin=host.name, stack=host.stack())
+
+    async def _stop(self, level: Sequence[Host]) -> None:
+        plan = self.begin_stop()
+        close_until = plan.close_until(self._levels_stopped)
+        self._levels_stopped += 1
+        for host in level:
+            host.stop(drain_until=plan.drain_until, close_until=close_until)
+        for host in level:
+            await host.ended.wait()
+
+
+@asynccontextmanager
+async def open_runtime(
+    settings: Settings | None = None,
+    *,
+    plugins: Iterable[type[Plugin]] = (),
+    event_types: Iterable[type[Event]] = (),
+) -> AsyncIterator[Runtime]:
+    """Run a program inside one's own: its plugins live as long as this block.
+
+    To leave the block, also by cancellation or an exception, is the stop: inboxes are drained,
+    plugins closed and cancelled, within the settings' `[shutdown]` limits.
+
+    Args:
+        settings: what `load_settings` returns; the defaults, without any file, when not given.
+        plugins: classes to run besides the settings' `active_plugins`.
+        event_types: types to register besides those that the plugins bring.
+
+    Raises:
+        ConfigurationError: before anything has started.
+        StartError: a plugin could not be started; those that were have been stopped.
+        CriticalPluginError: a critical plugin gave up; the block has been cancelled.
+    """
+    async with run_program(
+        load(settings or Settings(), plugins=plugins, event_types=event_types)
+    ) as runtime:
+        yield runtime
+
+
+@asynccontextmanager
+async def run_program(program: Program) -> AsyncIterator[Runtime]:
+    """As `open_runtime`, for a program that is loaded already."""
+    runtime = Runtime(program)
+    background, event, source = program.tiers
+    with unwrapped():
+        async with trio.open_nursery() as nursery:
+            running = partial(runtime.running, nursery)
+            async with running(background):  # Last to stop: others may still hand them work.
+                async with running(event):  # Their inboxes are closed and drained.
+                    async with running(source):  # They stop fetching.
+                        yield runtime  # HTTP lives in here: first to stop.
+    _log.info("stopped", unrouted=dict(runtime.unrouted))
+
+
+@contextmanager
+def unwrapped() -> Iterator[None]:
+    """Let a lone exception out of the groups that nurseries wrap it in."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        lone: BaseException = group
+        while isinstance(lone, BaseExceptionGroup) and len(lone.exceptions) == 1:
+            lone = lone.exceptions[0]
+        if isinstance(lone, BaseExceptionGroup):
+            raise
+        raise lone from lone.__cause__

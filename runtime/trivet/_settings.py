@@ -1,0 +1,192 @@
+"""What the operator decides: `trivet.toml`, `TRIVET_*` over it, the command line over both.
+
+Owns the settings with their defaults, and where each of them is read from.
+Never knows plugins: what is in `[plugins.NAME]` is read when the plugin's class is known.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import structlog
+from attrs.validators import ge, gt, min_len
+
+from ._converter import EnvText, is_table
+from ._errors import ConfigurationError, nearest
+from ._structuring import structure_fields
+
+DEFAULT_FILE = Path("trivet.toml")
+"""Read where it exists and no other file is named."""
+
+ENVIRONMENT = "TRIVET_"
+"""What the variables begin with: `TRIVET_SHUTDOWN__DRAIN` is `drain` in `[shutdown]`."""
+
+FILE_VARIABLE = "TRIVET_CONFIG"
+"""Names the settings file where no command line does, as behind somebody else's ASGI server."""
+
+
+@attrs.frozen(kw_only=True)
+class ShutdownSettings:
+    """How long each part of a stop may take, in seconds (`[shutdown]`)."""
+
+    requests: float = attrs.field(default=5.0, validator=ge(0))
+    """For the requests that are under way."""
+    drain: float = attrs.field(default=10.0, validator=ge(0))
+    """For the plugins of one tier to finish what is in their inboxes."""
+    close: float = attrs.field(default=5.0, validator=ge(0))
+    """For `close` and for the resources that a plugin entered."""
+
+
+@attrs.frozen(kw_only=True)
+class StartupSettings:
+    """How long the start may take, in seconds (`[startup]`)."""
+
+    warn_after: float = attrs.field(default=10.0, validator=gt(0))
+    """Then a warning says what is still starting."""
+    limit: float = attrs.field(default=50.0, validator=gt(0))
+    """Then the start has failed."""
+
+
+@attrs.frozen(kw_only=True)
+class LogSettings:
+    """What is logged, and how (`[log]`)."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is logged."""
+    format: Literal["console", "json"] = "console"
+    """For people, or one JSON document a line."""
+
+
+def _host_and_port(_: object, __: object, bind: str) -> None:
+    match = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+):(\d{1,5})", bind)
+    if match is None or int(match[1]) > 65535:
+        raise ValueError("expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:0")
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """Everything that is set, outside of the plugins' own tables."""
+
+    service: str = attrs.field(default="trivet", validator=min_len(1))
+    """The service's name, in the tags of its monitoring points and as the source of its events."""
+    active_plugins: list[str] = attrs.field(factory=list[str])
+    """The plugins to run, by file name without `.py`, or by entry point."""
+    plugins_directory: Path = Path("plugins")
+    """Where the plugins' files are. A relative path in a file is relative to that file."""
+    bind: str = attrs.field(default="127.0.0.1:8080", validator=_host_and_port)
+    """`HOST:PORT` to listen at; port 0 is any that is free."""
+    event_types: list[str] = attrs.field(factory=list[str])
+    """Modules that define event types: of the plugins' directory, or importable."""
+    max_body: int = attrs.field(default=16 * 1024 * 1024, validator=gt(0))
+    """Bytes that a request's body may have."""
+    plugins: dict[str, dict[str, Any]] = attrs.field(factory=dict[str, dict[str, Any]])
+    """The tables `[plugins.NAME]` as they were written, the environment's part included."""
+    shutdown: ShutdownSettings = attrs.field(factory=ShutdownSettings)
+    """`[shutdown]`."""
+    startup: StartupSettings = attrs.field(factory=StartupSettings)
+    """`[startup]`."""
+    log: LogSettings = attrs.field(factory=LogSettings)
+    """`[log]`."""
+    file: Path | None = None
+    """The file that was read, if one was."""
+
+    def table(self, plugin: str) -> dict[str, Any]:
+        """What `[plugins.NAME]` says, or the environment in its spelling of that name."""
+        for name, table in self.plugins.items():
+            if name == plugin or (isinstance(name, EnvText) and _variable(plugin) == name.upper()):
+                return table
+        return {}
+
+
+_FIELDS = [field for field in attrs.fields(Settings) if field.name != "file"]
+_KEYS = [field.name for field in _FIELDS]
+
+
+def load_settings(
+    config: Path | None = None, environ: Mapping[str, str] | None = None, **overrides: object
+) -> Settings:
+    """Read the settings.
+
+    Args:
+        config: the file; otherwise the one that `TRIVET_CONFIG` names; otherwise `./trivet.toml`
+            where it exists.
+        environ: the environment; that of this process by default.
+        overrides: what goes over both, by the settings' names. None is as not given.
+
+    Raises:
+        ConfigurationError: every fault of the file and the variables, a line each.
+    """
+    environ = os.environ if environ is None else environ
+    file = _named_file(config, environ)
+    raw: dict[str, Any] = {} if file is None else _read(file)
+    _overlay(raw, environ)
+    for name, value in overrides.items():
+        if value is not None:
+            raw[name] = EnvText(value, name) if isinstance(value, str) else value
+    values = structure_fields(Settings, _FIELDS, raw, file=file)
+    if "plugins" in raw:
+        values["plugins"] = raw["plugins"]  # As written; what is text to be converted is marked.
+    return Settings(**values, file=file)
+
+
+def _named_file(config: Path | None, environ: Mapping[str, str]) -> Path | None:
+    if config is not None:
+        return config
+    if FILE_VARIABLE in environ:
+        return Path(environ[FILE_VARIABLE])
+    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        raw = tomllib.loads(file.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file}: {error}") from error
+    except OSError as error:
+        raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
+    directory = raw.get("plugins_directory")
+    if isinstance(directory, str):
+        raw["plugins_directory"] = file.parent / directory
+    return raw
+
+
+def _overlay(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
+    for variable in sorted(environ):
+        if not variable.startswith(ENVIRONMENT) or variable == FILE_VARIABLE:
+            continue
+        first, *rest = variable.removeprefix(ENVIRONMENT).split("__")
+        if first.lower() in _KEYS:
+            _put(raw, [first, *rest], EnvText(environ[variable], variable))
+        else:  # Not an error: Kubernetes sets TRIVET_PORT and more for a Service named trivet.
+            known = [f"{ENVIRONMENT}{key.upper()}" for key in _KEYS]
+            structlog.get_logger().warning(
+                "unknown environment variable",
+                variable=variable,
+                hint=nearest(variable, known),
+            )
+
+
+def _put(table: dict[str, Any], path: list[str], text: EnvText) -> None:
+    *outer, last = path
+    for part in outer:
+        inner: object = table.setdefault(_spelt_in(table, part, text), {})
+        if not is_table(inner):
+            raise ConfigurationError(f"{text.source}: {part.lower()} is set, and not a table")
+        table = inner
+    table[_spelt_in(table, last, text)] = text
+
+
+def _spelt_in(table: Mapping[str, object], part: str, text: EnvText) -> str:
+    """The table's key for this part of a variable's name, or a new one in lower case."""
+    keys = (key for key in table if _variable(key) == part.upper())
+    return next(keys, EnvText(part.lower(), text.source))
+
+
+def _variable(key: str) -> str:
+    return re.sub(r"\W", "_", key).upper()

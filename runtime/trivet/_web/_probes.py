@@ -1,0 +1,68 @@
+"""What an orchestrator and an operator ask: alive, ready, and how each plugin is.
+
+Owns what counts as ready.
+Never knows, and never calls, a plugin's code: it reads the hosts' accounts.
+"""
+
+from __future__ import annotations
+
+import attrs
+from quart.typing import ResponseReturnValue
+from quart_trio import QuartTrio
+
+from .._runtime import Runtime
+from ._ingest import refuse_while_stopping
+from ._problems import ProblemError
+
+
+def add_probes(app: QuartTrio, runtime: Runtime) -> None:
+    """Serve `/livez`, `/readyz` and `/plugins`."""
+
+    @app.get("/livez")
+    async def alive() -> ResponseReturnValue:
+        """200 as long as anything answers."""
+        return {"status": "alive"}
+
+    @app.get("/readyz")
+    async def ready() -> ResponseReturnValue:
+        """200 while requests are welcome, 503 otherwise."""
+        refuse_while_stopping(runtime)
+        return readiness(runtime)
+
+    @app.get("/plugins")
+    async def plugins() -> ResponseReturnValue:
+        """Every plugin's account, and the events that nobody listens to."""
+        return {"plugins": describe(runtime), "unrouted": dict(runtime.unrouted)}
+
+
+def readiness(runtime: Runtime) -> dict[str, object]:
+    """Whether the service is ready, or degraded: ready without some of its plugins.
+
+    Raises:
+        ProblemError: a critical plugin does not run.
+    """
+    missing = {name: host for name, host in runtime.hosts.items() if host.status != "running"}
+    statuses = {name: host.status for name, host in missing.items()}
+    critical = [f"{name!r} is {host.status}" for name, host in missing.items() if host.critical]
+    if critical:
+        raise ProblemError(
+            "not_ready", f"critical plugin {', '.join(critical)}", {"plugins": statuses}
+        )
+    return {"status": "degraded" if missing else "ready", "plugins": statuses}
+
+
+def describe(runtime: Runtime) -> dict[str, object]:
+    """Every plugin: how it is, what it listens to, and what became of its events."""
+    listens_to = {spec.cls.name: spec.listens_to for spec in runtime.program.plugins}
+    inboxes = runtime.statistics()
+    return {
+        name: {
+            "status": host.status,
+            "critical": host.critical,
+            "restarts": host.restarts,
+            "error": host.error,
+            "listens_to": [event.__event_name__ for event in listens_to[name]],
+            "inbox": attrs.asdict(inboxes[name]) if name in inboxes else None,
+        }
+        for name, host in runtime.hosts.items()
+    }

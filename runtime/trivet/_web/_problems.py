@@ -1,0 +1,85 @@
+"""Errors as HTTP clients see them: problem details after RFC 9457.
+
+Owns the one table of error codes, and the document that each of them becomes.
+Never knows the web framework, nor which request went wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import msgspec
+
+MEDIA_TYPE = "application/problem+json"
+
+STATUS: Mapping[str, HTTPStatus] = {
+    "invalid_query": HTTPStatus.BAD_REQUEST,
+    "invalid_event": HTTPStatus.BAD_REQUEST,
+    "invalid_cloud_event": HTTPStatus.BAD_REQUEST,
+    "unknown_path": HTTPStatus.NOT_FOUND,
+    "unknown_event": HTTPStatus.NOT_FOUND,
+    "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED,
+    "body_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "not_accepted": HTTPStatus.TOO_MANY_REQUESTS,
+    "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,
+    "handler_failed": HTTPStatus.INTERNAL_SERVER_ERROR,
+    "event_dropped": HTTPStatus.SERVICE_UNAVAILABLE,
+    "event_abandoned": HTTPStatus.SERVICE_UNAVAILABLE,
+    "plugin_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+    "not_ready": HTTPStatus.SERVICE_UNAVAILABLE,
+    "stopping": HTTPStatus.SERVICE_UNAVAILABLE,
+    "event_expired": HTTPStatus.GATEWAY_TIMEOUT,
+}
+"""Every `error_code` of Trivet's own, and the status that it is answered with. What a plugin's
+route answers by itself has the code `http_404`, or whatever its status is."""
+
+
+class ProblemError(Exception):
+    """What is wrong with a request, or with the service; raise it to answer with it.
+
+    Args:
+        error_code: a key of `STATUS`.
+        detail: one sentence about this occurrence, for the reader of a log.
+        facts: further members of the document.
+        retry_after: seconds after which to try again; rounded up to whole ones.
+        headers: others that belong to the answer.
+    """
+
+    def __init__(
+        self,
+        error_code: str,
+        detail: str,
+        facts: Mapping[str, object] | None = None,
+        *,
+        retry_after: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.error_code = error_code
+        self.status = STATUS[error_code]
+        self.detail = detail
+        self.headers = dict(headers or {})
+        if retry_after is not None:
+            self.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
+        self.facts = dict(facts or {})
+
+    def document(self) -> bytes:
+        """The body of the answer.
+
+        >>> ProblemError("unknown_path", "nothing is at /tea", {"path": "/tea"}).document()
+        b'{"title":"Not Found","status":404,...,"path":"/tea"}'
+        """
+        return document(self.status, self.detail, self.error_code, self.facts)
+
+
+def document(status: int, detail: str, error_code: str, facts: dict[str, object]) -> bytes:
+    """Problem details as JSON; the title is the status's phrase, for their type is about:blank."""
+    try:
+        title = HTTPStatus(status).phrase
+    except ValueError:
+        title = "Error"  # A status of the author's own invention.
+    members = {"title": title, "status": status, "detail": detail, "error_code": error_code}
+    return msgspec.json.encode(members | facts)

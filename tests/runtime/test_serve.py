@@ -1,0 +1,300 @@
+"""`trivet serve` and `trivet.asgi:app` as processes: real sockets, real signals, exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import attrs
+import httpx
+import msgspec
+import pytest
+import trio
+
+SCRIPTS = Path(sys.executable).parent
+
+RECORDER = """
+    import trio
+    from trivet import Event, EventPlugin, route
+
+
+    class Ping(Event):
+        number: int
+
+
+    class Recorder(EventPlugin[Ping]):
+        pause: float = 0.0
+
+        def __init__(self, app):
+            self.seen = []
+
+        async def handle_event(self, event: Ping) -> None:
+            await trio.sleep(self.pause)
+            self.seen.append(event.number)
+
+        @route("/slow")
+        async def slow(self):
+            self.log.info("slow request")
+            await trio.sleep(1)
+            return {"seen": self.seen}
+
+        async def close(self) -> None:
+            self.log.info("recorder closes", seen=self.seen)
+"""
+
+
+@attrs.define
+class Server:
+    """A program under test."""
+
+    process: trio.Process
+    lines: list[dict[str, Any]] = attrs.field(factory=list)
+    text: list[str] = attrs.field(factory=list)
+    changed: trio.Condition = attrs.field(factory=trio.Condition)
+    url: str = ""
+    silent: bool = False
+
+    async def logged(self, event: str) -> dict[str, Any]:
+        """Wait for a line of the log, by its event."""
+        while True:
+            async with self.changed:
+                for line in self.lines:
+                    if line.get("event") == event:
+                        return line
+                assert not self.silent, "\n".join(self.text)
+                await self.changed.wait()
+
+    async def read(self) -> None:
+        """Collect what the program writes to standard error."""
+        assert self.process.stderr is not None
+        rest = b""
+        async for chunk in self.process.stderr:
+            *complete, rest = (rest + chunk).split(b"\n")
+            for line in complete:
+                self.text.append(line.decode())
+                if line.startswith(b"{"):
+                    self.lines.append(msgspec.json.decode(line))
+            async with self.changed:
+                self.changed.notify_all()
+        async with self.changed:
+            self.silent = True
+            self.changed.notify_all()
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send the signal, and wait for the exit code."""
+        self.process.send_signal(number)
+        return await self.process.wait()
+
+
+@pytest.fixture
+def plugins(tmp_path: Path) -> Callable[..., Path]:
+    """Write plugin files, and return their directory."""
+
+    def write(**files: str) -> Path:
+        for name, source in files.items():
+            (tmp_path / f"{name}.py").write_text(dedent(source))
+        return tmp_path
+
+    return write
+
+
+@asynccontextmanager
+async def running(command: list[str], directory: Path, **environ: str) -> AsyncIterator[Server]:
+    """Run a program in a directory; its log is JSON."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TRIVET_")}
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            process = await trio.lowlevel.open_process(
+                [str(SCRIPTS / command[0]), *command[1:]],
+                cwd=directory,
+                env={**inherited, "TRIVET_LOG__FORMAT": "json", **environ},
+                stderr=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+            )
+            server = Server(process)
+            nursery.start_soon(server.read)
+            try:
+                yield server
+            finally:
+                if process.poll() is None:
+                    process.kill()
+                await process.wait()
+
+
+@asynccontextmanager
+async def serving(*names: str, directory: Path, **environ: str) -> AsyncIterator[Server]:
+    """Run `trivet serve` with these plugins on a free port."""
+    command = ["trivet", "serve", *names, "--plugins", str(directory), "--bind", "127.0.0.1:0"]
+    async with running(command, directory, **environ) as server:
+        server.url = (await server.logged("serving"))["urls"][0]
+        yield server
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_drains_closes_and_exits_with_0(
+    plugins: Callable[..., Path], number: signal.Signals
+) -> None:
+    """Everything that was accepted is handled before the program ends."""
+    environ = {"TRIVET_PLUGINS__RECORDER__PAUSE": "0.01"}
+    async with serving("recorder", directory=plugins(recorder=RECORDER), **environ) as server:
+        async with httpx.AsyncClient(base_url=server.url) as client:
+            for count in range(30):
+                answer = await client.post("/events/ping", json={"number": count})
+                assert answer.status_code == 202, answer.text
+            code = await server.stop(number)
+        assert code == 0
+        assert (await server.logged("recorder closes"))["seen"] == list(range(30))
+
+
+async def test_a_request_that_is_being_answered_at_the_stop_is_answered(
+    plugins: Callable[..., Path],
+) -> None:
+    """The server stops accepting, and finishes what it has begun."""
+    async with serving("recorder", directory=plugins(recorder=RECORDER)) as server:
+        answers: list[httpx.Response] = []
+
+        async def ask() -> None:
+            async with httpx.AsyncClient(base_url=server.url) as client:
+                answers.append(await client.get("/slow"))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await server.logged("slow request")
+            assert await server.stop() == 0
+        assert answers[0].json() == {"seen": []}
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(server.url)
+
+
+async def test_an_idle_keep_alive_client_does_not_hold_up_the_stop(
+    plugins: Callable[..., Path],
+) -> None:
+    """An open connection without a request is closed at once, not after its time-out."""
+    directory = plugins(recorder=RECORDER)
+    # Requests may take longer than this test waits: only closing idle connections passes.
+    environ = {"TRIVET_SHUTDOWN__REQUESTS": "25"}
+    async with serving("recorder", directory=directory, **environ) as server:
+        async with httpx.AsyncClient(base_url=server.url) as client:
+            assert (await client.get("/livez")).status_code == 200
+            with trio.fail_after(4):
+                assert await server.stop() == 0
+
+
+async def test_a_configuration_error_exits_with_2(plugins: Callable[..., Path]) -> None:
+    """The message is on standard error, without a traceback."""
+    directory = plugins(recorder=RECORDER)
+    command = ["trivet", "serve", "recoder", "--plugins", str(directory)]
+    async with running(command, directory) as server:
+        assert await server.process.wait() == 2
+    assert "did you mean 'recorder'?" in "".join(server.text)
+    assert "Traceback" not in "".join(server.text)
+
+
+async def test_a_plugin_that_does_not_start_exits_with_3(plugins: Callable[..., Path]) -> None:
+    """The message names the plugin."""
+    source = """
+        from trivet import BackgroundPlugin
+
+        class Broken(BackgroundPlugin):
+            async def initialize(self) -> None:
+                raise ConnectionError("no broker")
+    """
+    directory = plugins(broken=source)
+    command = ["trivet", "serve", "broken", "--plugins", ".", "--bind", "127.0.0.1:0"]
+    async with running(command, directory) as server:
+        assert await server.process.wait() == 3
+    assert "'broken' did not start: ConnectionError: no broker" in "".join(server.text)
+
+
+async def test_an_address_that_is_taken_exits_with_3(plugins: Callable[..., Path]) -> None:
+    """The address is tried before any plugin is started."""
+    directory = plugins(recorder=RECORDER)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        command = ["trivet", "serve", "recorder", "--plugins", ".", "--bind", bind]
+        async with running(command, directory) as server:
+            assert await server.process.wait() == 3
+    assert f"cannot listen on {bind}" in "".join(server.text)
+    assert "recorder closes" not in "".join(server.text)
+
+
+async def test_a_critical_plugin_that_gives_up_exits_with_4(plugins: Callable[..., Path]) -> None:
+    """The others are closed in order, and the message names the culprit."""
+    source = """
+        import trio
+        from trivet import BackgroundPlugin, SupervisionSettings, route
+
+        class Vital(BackgroundPlugin):
+            supervision = SupervisionSettings(critical=True, max_restarts=0)
+
+            async def run(self) -> None:
+                self.poisoned = trio.Event()
+                await self.poisoned.wait()
+                raise ValueError("gone")
+
+            @route("/poison")
+            async def poison(self):
+                self.poisoned.set()
+                return {}
+    """
+    directory = plugins(vital=source, recorder=RECORDER)
+    async with serving("recorder", "vital", directory=directory) as server:
+        async with httpx.AsyncClient(base_url=server.url) as client:
+            assert (await client.get("/poison")).status_code == 200
+        assert await server.process.wait() == 4
+        await server.logged("recorder closes")
+    assert "plugin 'vital' gave up: ValueError: gone" in "".join(server.text)
+
+
+async def test_a_plugin_that_cannot_be_cancelled_exits_with_70(plugins: Callable[..., Path]) -> None:
+    """When the stop's budget is over the program names what is left, and leaves."""
+    source = """
+        import trio
+        from trivet import BackgroundPlugin
+
+        class Shielded(BackgroundPlugin):
+            async def run(self) -> None:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep_forever()
+    """
+    directory = plugins(shielded=source, recorder=RECORDER)
+    environ = {f"TRIVET_SHUTDOWN__{stage}": "0.2" for stage in ("REQUESTS", "DRAIN", "CLOSE")}
+    async with serving("recorder", "shielded", directory=directory, **environ) as server:
+        assert await server.stop() == 70
+        line = await server.logged("plugin overran the stop")
+    assert line["plugin"] == "shielded"
+    assert "sleep_forever" in line["stack"]
+
+
+async def test_hypercorn_runs_the_asgi_application(plugins: Callable[..., Path]) -> None:
+    """Under `hypercorn -k trio trivet.asgi:app` the program lives within the lifespan."""
+    directory = plugins(recorder=RECORDER)
+    (directory / "trivet.toml").write_text('active_plugins = ["recorder"]\nplugins_directory = "."\n')
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = ["hypercorn", "-k", "trio", "trivet.asgi:app", "--bind", address]
+    async with running(command, directory) as server:
+        async with httpx.AsyncClient(base_url=f"http://{address}") as client:
+            answer = await eventually(client, "/readyz")
+            assert answer.json()["status"] == "ready"
+            answer = await client.post("/events/ping?wait=true", json={"number": 1})
+            assert answer.json()["fates"] == {"recorder": "handled"}
+        assert await server.stop() == 0
+        assert (await server.logged("recorder closes"))["seen"] == [1]
+
+
+async def eventually(client: httpx.AsyncClient, path: str) -> httpx.Response:
+    """Ask until the server listens."""
+    while True:
+        try:
+            return await client.get(path)
+        except httpx.ConnectError:
+            await trio.sleep(0.05)

@@ -1,0 +1,151 @@
+"""`/livez`, `/readyz` and `/plugins`."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from trivet import App, BackgroundPlugin, Event, EventPlugin, SupervisionSettings
+from trivet.testing import client, open_plugins
+
+
+class Ping(Event):
+    pass
+
+
+class Pong(EventPlugin[Ping]):
+    """Runs, and fails for every second event."""
+
+    def __init__(self, app: App) -> None:
+        self.count = 0
+
+    async def handle_event(self, event: Ping) -> None:
+        self.count += 1
+        if self.count % 2 == 0:
+            raise ValueError("even")
+
+
+class Frail(BackgroundPlugin):
+    """Does not start."""
+
+    supervision = SupervisionSettings(
+        on_start_failure="retry", max_restarts=1, backoff_initial=60, backoff_max=60
+    )
+
+    async def initialize(self) -> None:
+        raise OSError("no water")
+
+
+class Important(Frail):
+    """Does not start either, and the service is not ready without it."""
+
+    supervision = SupervisionSettings(
+        on_start_failure="retry", critical=True, backoff_initial=60, backoff_max=60
+    )
+
+
+async def test_alive() -> None:
+    """`/livez` is 200 as long as anything answers, also while the service stops."""
+    async with open_plugins(Pong) as runtime:
+        assert (await client(runtime).get("/livez")).status_code == 200
+        runtime.stopping.set()
+        assert (await client(runtime).get("/livez")).status_code == 200
+
+
+async def test_ready() -> None:
+    """Ready: everything runs, and nothing is listed."""
+    async with open_plugins(Pong) as runtime:
+        response = await client(runtime).get("/readyz")
+    assert response.status_code == 200
+    assert await response.get_json() == {"status": "ready", "plugins": {}}
+
+
+async def test_degraded(autojump_clock: MockClock) -> None:
+    """A plugin that backs off or has given up leaves the service ready, and is listed."""
+    async with open_plugins(Pong, Frail) as runtime:
+        asking = client(runtime)
+        response = await asking.get("/readyz")
+        assert response.status_code == 200
+        assert await response.get_json() == {
+            "status": "degraded",
+            "plugins": {"frail": "backing_off"},
+        }
+        await runtime.hosts["frail"].ended.wait()
+        response = await asking.get("/readyz")
+    assert response.status_code == 200
+    assert await response.get_json() == {"status": "degraded", "plugins": {"frail": "failed"}}
+
+
+async def test_not_ready_without_a_critical_plugin(autojump_clock: MockClock) -> None:
+    """A critical plugin that does not run makes the service unready, and is named."""
+    async with open_plugins(Pong, Important) as runtime:
+        response = await client(runtime).get("/readyz")
+    assert response.status_code == 503
+    problem = await response.get_json()
+    assert problem["error_code"] == "not_ready"
+    assert "'important' is backing_off" in problem["detail"]
+    assert problem["plugins"] == {"important": "backing_off"}
+
+
+async def test_not_ready_once_the_stop_has_begun() -> None:
+    """Who stops is not ready: 503, with the time after which to ask again."""
+    async with open_plugins(Pong) as runtime:
+        runtime.stopping.set()
+        response = await client(runtime).get("/readyz")
+    assert response.status_code == 503
+    assert "Retry-After" in response.headers
+    assert (await response.get_json())["error_code"] == "stopping"
+
+
+async def test_every_plugin_is_described(autojump_clock: MockClock) -> None:
+    """`/plugins` tells of each plugin how it is, what it listens to and what became of it all."""
+
+    class Lost(Event):
+        pass
+
+    async with open_plugins(Pong, Frail, event_types=[Lost]) as runtime:
+        for _ in range(3):
+            await runtime.publish(Ping(), wait=True)
+        await runtime.publish(Lost())
+        await trio.testing.wait_all_tasks_blocked()
+        response = await client(runtime).get("/plugins")
+    assert response.status_code == 200
+    document = await response.get_json()
+    assert document["plugins"]["frail"] == {
+        "status": "backing_off",
+        "critical": False,
+        "restarts": 0,
+        "error": "OSError: no water",
+        "listens_to": [],
+        "inbox": None,
+    }
+    pong = document["plugins"]["pong"]
+    inbox = pong.pop("inbox")
+    assert pong == {
+        "status": "running",
+        "critical": False,
+        "restarts": 0,
+        "error": None,
+        "listens_to": ["ping"],
+    }
+    assert (inbox["accepted"], inbox["handled"], inbox["failed"]) == (3, 2, 1)
+    assert document["unrouted"]["lost"] == 1
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/plugins"])
+async def test_probes_call_no_plugin(path: str) -> None:
+    """A plugin whose every attribute is a trap is not touched by a probe."""
+
+    class Trap(BackgroundPlugin):
+        def __getattribute__(self, name: str) -> object:
+            if name not in ("initialize", "run", "close", "__class__", "_resources"):
+                touched.append(name)
+            return super().__getattribute__(name)
+
+    touched: list[str] = []
+    async with open_plugins(Trap) as runtime:
+        asking = client(runtime)
+        touched.clear()
+        assert (await asking.get(path)).status_code == 200
+        assert not touched
