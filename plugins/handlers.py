@@ -1,0 +1,59 @@
+"""Takes what a service's handler generated, and publishes it as a sending event.
+
+Shows a route with a variable, a body that is checked, and what a publisher learns of its event.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+import msgspec
+from quart import abort, request
+from quart.typing import ResponseReturnValue
+
+from trivet import BackgroundPlugin, Outcome, SendingEvent, current_origin, route
+
+
+@attrs.frozen
+class Generated:
+    """The body of a request."""
+
+    events: list[dict[str, Any]]
+
+
+class Handlers(BackgroundPlugin):
+    """`POST /handlers/<handler_id>/events` with `{"events": [{…}, …]}`."""
+
+    @route("/handlers/<handler_id>/events", methods=["POST"])
+    async def publish(self, handler_id: str) -> ResponseReturnValue:
+        """Publish what one request to a handler generated, and say what became of it."""
+        begun = datetime.now(UTC)
+        generated = decode(await request.get_data())
+        event = SendingEvent(
+            events=generated.events,
+            handler_id=handler_id,
+            account_id=request.headers.get("Luna-Account-Id", "none"),
+            request_id=current_origin().request_id or "none",
+            create_event_time=begun,
+            end_event_time=datetime.now(UTC),
+        )
+        return report(await self.app.publish(event))
+
+
+def decode(body: bytes | str) -> Generated:
+    """Check the body; an error's text has the path of what is wrong, such as `$.events[0]`."""
+    try:
+        return msgspec.json.decode(body, type=Generated)
+    except (ValueError, RecursionError) as error:  # malformed, not UTF-8, or nested too deeply
+        abort(400, str(error))
+
+
+def report(outcome: Outcome) -> ResponseReturnValue:
+    """202 with the fates; 429 where there are subscribers and every one of them refused."""
+    fates = {plugin: fate.value for plugin, fate in outcome.fates.items()}
+    document = {"id": outcome.id, "fates": fates}
+    if outcome.accepted or outcome.unrouted:
+        return document, 202
+    return document, 429, {"Retry-After": "1"}

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from trivet import EventPlugin, Runtime, SendingEvent
+from trivet.testing import client, open_plugins
+
+pytestmark = pytest.mark.usefixtures("autojump_clock")
+
+BODY = {"events": [{"face": 1}, {"face": 2}]}
+
+
+class Seen(EventPlugin[SendingEvent]):
+    """Keeps the events."""
+
+    async def initialize(self) -> None:
+        self.events: list[SendingEvent] = []
+
+    async def handle_event(self, event: SendingEvent) -> None:
+        self.events.append(event)
+
+
+class Stuck(EventPlugin[SendingEvent]):
+    """Never gets past its first event."""
+
+    async def handle_event(self, event: SendingEvent) -> None:
+        await trio.sleep_forever()
+
+
+async def fill(runtime: Runtime) -> None:
+    """Give `Stuck` an event to handle, and one for its inbox that has no room for more."""
+    for _ in range(2):
+        answer = await client(runtime).post("/handlers/h1/events", json=BODY)
+        assert answer.status_code == 202
+        await wait_all_tasks_blocked()
+
+
+async def test_what_was_generated_is_published() -> None:
+    """A request becomes one sending event with its events, its handler, and who asked."""
+    begun = datetime.now(UTC)
+    headers = {"Luna-Request-Id": "1700000000,abc", "Luna-Account-Id": "a1"}
+    async with open_plugins("handlers", Seen) as runtime:
+        answer = await client(runtime).post("/handlers/h1/events", json=BODY, headers=headers)
+        document = await answer.get_json()
+        await wait_all_tasks_blocked()
+        (event,) = runtime.get(Seen).events
+    assert (answer.status_code, document["fates"]) == (202, {"seen": "queued"})
+    assert event.events == BODY["events"]
+    assert (event.handler_id, event.account_id) == ("h1", "a1")
+    assert event.request_id == "1700000000,abc"
+    assert begun <= event.create_event_time <= event.end_event_time <= datetime.now(UTC)
+
+
+async def test_who_says_nothing_of_himself() -> None:
+    """Without the headers, the request id is the one that the answer returns, the account none."""
+    async with open_plugins("handlers", Seen) as runtime:
+        answer = await client(runtime).post("/handlers/h1/events", json=BODY)
+        await wait_all_tasks_blocked()
+        (event,) = runtime.get(Seen).events
+    assert event.request_id == answer.headers["Luna-Request-Id"]
+    assert event.account_id == "none"
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        (b'{"events": 3}', "$.events`"),
+        (b'{"events": [{}, 3]}', "$.events[1]`"),
+        (b"{}", "missing required field `events`"),
+        (b"[]", "Expected `object`, got `array`"),
+        (b'{"events"', "truncated"),
+        (b'{"events": [{"a": "\xff"}]}', "utf-8"),
+        (b'{"events": [{"a": ' + b"[" * 100_000, "recursion"),
+    ],
+)
+async def test_a_wrong_body_is_explained(body: bytes, complaint: str) -> None:
+    """What does not fit is answered 400 with its path, and nothing is published."""
+    async with open_plugins("handlers", Seen) as runtime:
+        answer = await client(runtime).post("/handlers/h1/events", data=body)
+        await wait_all_tasks_blocked()
+        assert (answer.status_code, runtime.get(Seen).events) == (400, [])
+    assert complaint in (await answer.get_json(force=True))["detail"]
+
+
+async def test_when_everyone_refuses_the_client_comes_again() -> None:
+    """A full inbox is answered 429 with Retry-After and the fate."""
+    settings = {"stuck": {"delivery": {"buffer": 1, "overflow": "reject"}}}
+    async with open_plugins("handlers", Stuck, settings=settings) as runtime:
+        await fill(runtime)
+        answer = await client(runtime).post("/handlers/h1/events", json=BODY)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "1")
+    assert (await answer.get_json())["fates"] == {"stuck": "rejected"}
+
+
+async def test_one_who_accepts_is_enough() -> None:
+    """Where one subscriber refuses and another accepts, 202 says which did what."""
+    settings = {"stuck": {"delivery": {"buffer": 1, "overflow": "reject"}}}
+    async with open_plugins("handlers", Stuck, Seen, settings=settings) as runtime:
+        await fill(runtime)
+        answer = await client(runtime).post("/handlers/h1/events", json=BODY)
+    assert answer.status_code == 202
+    assert (await answer.get_json())["fates"] == {"stuck": "rejected", "seen": "queued"}
+
+
+async def test_without_a_subscriber_there_is_nothing_to_repeat() -> None:
+    """An event that nobody listens to is answered 202, with no fates."""
+    async with open_plugins("handlers") as runtime:
+        answer = await client(runtime).post("/handlers/h1/events", json=BODY)
+        assert (answer.status_code, (await answer.get_json())["fates"]) == (202, {})
+        assert runtime.unrouted["sending_event"] == 1

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+
+from trivet.testing import client, open_plugins
+
+pytestmark = pytest.mark.usefixtures("autojump_clock")
+
+
+async def test_a_teapot_says_so() -> None:
+    """`GET /teapot` is answered 418 in plain text, whether the water boils or not."""
+    async with open_plugins("teapot") as runtime:
+        for _ in range(2):
+            answer = await client(runtime).get("/teapot")
+            assert (answer.status_code, answer.mimetype) == (418, "text/plain")
+            assert await answer.get_data(as_text=True) == "I am teapot"
+            await trio.sleep(1000)
+
+
+async def test_the_water_warms_up_by_a_degree_a_second() -> None:
+    """Each second has its line in the log, until the water boils; then there is nothing to say."""
+    with capture_logs() as logs:
+        async with open_plugins("teapot"):
+            await trio.sleep(99.5)
+            lines = [log["event"] for log in logs if log.get("plugin") == "teapot"]
+            assert lines == [f"I boil water, temperature: {degrees}" for degrees in range(1, 100)]
+            logs.clear()
+            await trio.sleep(1000)
+            lines = [log["event"] for log in logs if log.get("plugin") == "teapot"]
+            assert lines == ["boiling water is ready, would you care for a cup of tea?"]
