@@ -19,10 +19,13 @@ from the inside out, is the order of what follows.
 
 from importlib.metadata import version
 
+from ._app import App as App
 from ._delivery._batching import batched as batched
 from ._envelope import Delivery as Delivery
+from ._envelope import Origin as Origin
 from ._envelope import Outcome as Outcome
 from ._envelope import current_delivery as current_delivery
+from ._envelope import current_origin as current_origin
 from ._errors import ConfigurationError as ConfigurationError
 from ._errors import CriticalPluginError as CriticalPluginError
 from ._errors import DefinitionError as DefinitionError
@@ -38,7 +41,6 @@ from ._events import Timestamp as Timestamp
 from ._fates import Fate as Fate
 from ._inbox import Inbox as Inbox
 from ._inbox import InboxStatistics as InboxStatistics
-from ._plugin import App as App
 from ._plugin import BackgroundPlugin as BackgroundPlugin
 from ._plugin import EventPlugin as EventPlugin
 from ._plugin import EventSendingPlugin as EventSendingPlugin

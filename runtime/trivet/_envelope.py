@@ -26,11 +26,13 @@ _process = secrets.token_hex(6)
 _numbers = count(1)
 
 
-def _next_id() -> str:
+def next_id() -> str:
+    """An id that no other event has, cheaper than a UUID."""
     return f"{_process}-{next(_numbers)}"
 
 
-def _now() -> datetime:
+def utc_now() -> datetime:
+    """Now, by the calendar."""
     return datetime.now(UTC)
 
 
@@ -40,14 +42,14 @@ class Delivery(Generic[E_co]):
 
     event: E_co
     """The payload."""
-    id: str = attrs.field(factory=_next_id)
+    id: str = attrs.field(factory=next_id)
     """Unique within `source`; a repetition of the same event has the same id."""
     source: str = ""
     """Who says that it happened: a CloudEvent's `source`, or the service's name."""
-    time: datetime = attrs.field(factory=_now)
+    time: datetime = attrs.field(factory=utc_now)
     """When it happened, as far as the publisher knows; when it was published, otherwise."""
     key: str | None = None
-    """What it is about: a CloudEvent's `partitionkey`."""
+    """What it is about: a CloudEvent's `partitionkey`, or else its `subject`."""
     deadline: float = math.inf
     """The moment on Trio's clock after which nobody needs it any more."""
     request_id: str | None = None

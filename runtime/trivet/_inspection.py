@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from werkzeug.routing import Map, Rule
+
 from ._errors import ConfigurationError
 from ._events import Event, EventTypes, MonitoringEvent, SendingEvent
 from ._finder import PACKAGE, Faults, Found, classes_within, is_within, where
@@ -127,14 +129,25 @@ def check_routes(classes: Iterable[type[Plugin]]) -> None:
     for cls in classes:
         for route in routes_of(cls):
             owner = f"{cls.name!r} ({where(cls)}, {route.attribute})"
-            if _RESERVED.fullmatch(route.path):
-                faults[f"{owner} declares {route.path}, which is Trivet's own"] = None
+            fault = _fault_of(route.path)
+            if fault is not None:
+                faults[f"{owner} declares {route.path}, {fault}"] = None
             for method in route.methods:
                 other = taken.setdefault((_normal(route.path), method), owner)
                 if other != owner:
                     faults[f"one route twice, {method} {route.path}: {other} and {owner}"] = None
     if faults:
         raise ConfigurationError("\n".join(faults))
+
+
+def _fault_of(path: str) -> str | None:
+    if _RESERVED.fullmatch(path):
+        return "which is Trivet's own"
+    try:
+        Map([Rule(path)])
+    except (ValueError, LookupError, SyntaxError) as error:
+        return f"which is no path: {error}"
+    return None
 
 
 def _normal(path: str) -> str:

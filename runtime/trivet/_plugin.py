@@ -83,8 +83,10 @@ class Plugin(ABC):
         """Prepare. Called at each start, within a time limit; an exception is a failed start."""
 
     async def close(self) -> None:
-        """Clean up. Called at each end of a lifetime whose `initialize` succeeded, within a
-        time limit; what was entered is left afterwards."""
+        """Clean up. Called, within a time limit, at each end of a lifetime that has started.
+
+        What was entered is left afterwards, so it can still be used here.
+        """
 
     @abstractmethod
     async def run(self) -> None:
@@ -113,7 +115,6 @@ class Plugin(ABC):
     def stopping(self) -> trio.Event:
         """Set when the program's stop begins."""
         return self.app.stopping
-
 
 
 class BackgroundPlugin(Plugin):
@@ -164,8 +165,8 @@ class EventPlugin(Plugin, Generic[E]):
     >>> class Billing(EventPlugin[OrderPlaced]):
     ...     async def handle_event(self, event: OrderPlaced) -> None:
     ...         self.log.info("billing", order=event.order_id)
-    >>> Billing.listens_to
-    (<class '_plugin.OrderPlaced'>,)
+    >>> [event.__event_name__ for event in Billing.listens_to]
+    ['order_placed']
 
     Who wants another loop than the one below overrides `run` instead of `handle_event`, and reads
     `self.inbox`.
@@ -275,4 +276,5 @@ def _overrides(cls: type[EventPlugin[Any]], name: str) -> bool:
 
 def settings_fields(cls: type[Plugin]) -> list[attrs.Attribute[Any]]:
     """The attrs fields that the operator may set."""
-    return [field for field in attrs.fields(cls) if field.init]
+    fields: tuple[attrs.Attribute[Any], ...] = getattr(cls, "__attrs_attrs__")  # noqa: B009
+    return [field for field in fields if field.init]

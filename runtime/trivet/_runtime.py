@@ -6,6 +6,7 @@ Never knows HTTP, signals and files.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
@@ -15,15 +16,16 @@ import attrs
 import structlog
 import trio
 
+from ._app import App
 from ._delivery._bus import Bus, Subscription
 from ._delivery._memory import MemoryInbox
-from ._envelope import Delivery, Outcome, Receipt, current_origin
+from ._envelope import Delivery, Outcome, Receipt, current_origin, next_id, utc_now
 from ._errors import PluginNotActiveError, StartError, nearest
 from ._events import Event, EventTypes
 from ._graph import Levels
 from ._inbox import InboxStatistics
 from ._loader import PluginSpec, Program, load
-from ._plugin import App, Plugin, PluginT, create_plugin
+from ._plugin import Plugin, PluginT, create_plugin
 from ._policies import DeliveryPolicy
 from ._settings import Settings
 from ._supervision._host import Host
@@ -101,22 +103,26 @@ class Runtime(App):
         origin = current_origin()
         if wait and receipt is None:
             receipt = Receipt()
-        envelope = {
-            "id": id,
-            "time": time,
-            "key": key,
-            "deadline": deadline,
-            "request_id": request_id or origin.request_id,
-            "traceparent": traceparent or origin.traceparent,
-            "receipt": receipt,
-        }
-        given = {name: value for name, value in envelope.items() if value is not None}
-        delivery = Delivery(event=event, source=source or self.service, **given)
+        delivery = Delivery(
+            event=event,
+            id=id or next_id(),
+            source=source or self.service,
+            time=time or utc_now(),
+            key=key,
+            deadline=math.inf if deadline is None else deadline,
+            request_id=request_id or origin.request_id,
+            traceparent=traceparent or origin.traceparent,
+            receipt=receipt,
+        )
         outcome = await self._bus.publish(delivery)
         if wait and receipt is not None:
             await receipt.ended()
             outcome = attrs.evolve(outcome, fates=dict(receipt.fates))
         return outcome
+
+    def listens(self, event: type[Event]) -> bool:
+        """Whether a plugin listens to events of this type."""
+        return self._bus.listens(event)
 
     def get(self, plugin: type[PluginT]) -> PluginT:
         """The active plugin of this class.

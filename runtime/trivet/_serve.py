@@ -11,7 +11,6 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 
 import hypercorn.trio
 import structlog
@@ -20,7 +19,6 @@ from hypercorn.config import Config
 
 from ._errors import ConfigurationError, StartError, StopOverrunError
 from ._loader import Program
-from ._logging import configure_logging
 from ._runtime import Runtime, run_program, unwrapped
 from ._web._app import create_app
 
@@ -31,7 +29,7 @@ OVERRUN_GRACE = 0.5
 
 
 def run(program: Program) -> int:
-    """Serve the program until SIGTERM or SIGINT.
+    """Serve the program until SIGTERM or SIGINT. It logs as structlog is configured.
 
     Returns:
         The exit code of a clean stop.
@@ -39,7 +37,6 @@ def run(program: Program) -> int:
     Raises:
         TrivetError: the program could not start or go on; the error has its exit code.
     """
-    configure_logging(program.settings.log)
     trio.run(serve, program)
     return 0
 
@@ -107,9 +104,7 @@ def _bind(address: str) -> str:
     return f"fd://{listener.detach()}"
 
 
-async def _cancel_on_signal(
-    scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]
-) -> None:
+async def _cancel_on_signal(scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()
         async for number in signals:

@@ -9,7 +9,6 @@ The settings are those of `trivet.toml` and the environment; `TRIVET_CONFIG` nam
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import structlog
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
@@ -56,8 +55,7 @@ class LifespanApp:
             await send({"type": "lifespan.shutdown.complete"})
 
     async def _run(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        config = os.environ.get("TRIVET_CONFIG")
-        settings = load_settings(Path(config) if config else None)
+        settings = load_settings()
         configure_logging(settings.log)
         async with run_program(load(settings)) as runtime:
             self._app = create_app(runtime)

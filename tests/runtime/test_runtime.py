@@ -8,6 +8,7 @@ from typing import ClassVar
 import pytest
 import trio
 from trio.testing import MockClock
+
 from trivet import (
     BackgroundPlugin,
     DeliverySettings,
@@ -68,12 +69,13 @@ class Feed(Noted, SourcePlugin):
 
 @pytest.fixture(autouse=True)
 def forget() -> None:
+    """Begin each test with empty notes."""
     notes.clear()
     Listener.handled.clear()
 
 
 async def test_start_follows_the_tiers_and_needs_and_the_stop_is_the_reverse() -> None:
-    """Background plugins start before event plugins, these before sources; what is needed, first."""
+    """Background plugins start first, then event plugins, then sources; what is needed, before."""
     async with open_plugins(Feed, Listener, Cache, Store):
         assert notes == ["+store", "+cache", "+listener", "+feed"]
         notes.clear()
@@ -125,7 +127,9 @@ async def test_get_of_an_inactive_plugin_names_the_nearest() -> None:
         pass
 
     async with open_plugins(Store) as runtime:
-        with pytest.raises(PluginNotActiveError, match="'stores' is not active; did you mean 'store'"):
+        with pytest.raises(
+            PluginNotActiveError, match="'stores' is not active; did you mean 'store'"
+        ):
             runtime.get(Stores)
 
 
@@ -180,7 +184,9 @@ async def test_the_envelope_travels_with_the_event() -> None:
         async def handle_event(self, event: Ping) -> None:
             delivery = current_delivery()
             envelopes.append((delivery.id, delivery.source, delivery.key, delivery.request_id))
-            envelopes.append((delivery.attempt, delivery.deadline, delivery.time.tzinfo is not None))
+            envelopes.append(
+                (delivery.attempt, delivery.deadline, delivery.time.tzinfo is not None)
+            )
 
     async with open_plugins(Reader, service="shop") as runtime:
         await runtime.publish(Ping(), id="7", key="k", request_id="r", wait=True)
@@ -273,7 +279,9 @@ async def test_a_hand_written_init_gets_the_app_after_the_settings() -> None:
             self.bucket = f"{self.url}/{self.app.service}"
             assert app is self.app
 
-    async with open_plugins(ByHand, settings={"by_hand": {"url": "http://x"}}, service="s") as runtime:
+    async with open_plugins(
+        ByHand, settings={"by_hand": {"url": "http://x"}}, service="s"
+    ) as runtime:
         assert runtime.get(ByHand).bucket == "http://x/s"
 
 

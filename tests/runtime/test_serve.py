@@ -109,7 +109,7 @@ def plugins(tmp_path: Path) -> Callable[..., Path]:
 @asynccontextmanager
 async def running(command: list[str], directory: Path, **environ: str) -> AsyncIterator[Server]:
     """Run a program in a directory; its log is JSON."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TRIVET_")}
+    inherited = {name: os.environ[name] for name in os.environ if not name.startswith("TRIVET_")}
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             process = await trio.lowlevel.open_process(
@@ -170,8 +170,9 @@ async def test_a_request_that_is_being_answered_at_the_stop_is_answered(
             await server.logged("slow request")
             assert await server.stop() == 0
         assert answers[0].json() == {"seen": []}
-        with pytest.raises(httpx.ConnectError):
-            httpx.get(server.url)
+        async with httpx.AsyncClient(base_url=server.url) as late:
+            with pytest.raises(httpx.ConnectError):
+                await late.get("/livez")
 
 
 async def test_an_idle_keep_alive_client_does_not_hold_up_the_stop(
@@ -254,7 +255,9 @@ async def test_a_critical_plugin_that_gives_up_exits_with_4(plugins: Callable[..
     assert "plugin 'vital' gave up: ValueError: gone" in "".join(server.text)
 
 
-async def test_a_plugin_that_cannot_be_cancelled_exits_with_70(plugins: Callable[..., Path]) -> None:
+async def test_a_plugin_that_cannot_be_cancelled_exits_with_70(
+    plugins: Callable[..., Path],
+) -> None:
     """When the stop's budget is over the program names what is left, and leaves."""
     source = """
         import trio
@@ -277,7 +280,8 @@ async def test_a_plugin_that_cannot_be_cancelled_exits_with_70(plugins: Callable
 async def test_hypercorn_runs_the_asgi_application(plugins: Callable[..., Path]) -> None:
     """Under `hypercorn -k trio trivet.asgi:app` the program lives within the lifespan."""
     directory = plugins(recorder=RECORDER)
-    (directory / "trivet.toml").write_text('active_plugins = ["recorder"]\nplugins_directory = "."\n')
+    settings = 'active_plugins = ["recorder"]\nplugins_directory = "."\n'
+    (directory / "trivet.toml").write_text(settings)
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     command = ["hypercorn", "-k", "trio", "trivet.asgi:app", "--bind", address]

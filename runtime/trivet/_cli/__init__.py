@@ -6,6 +6,7 @@ Never knows how a service is run.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import click
 
 from .._errors import TrivetError
 from .._loader import load
+from .._logging import configure_logging
 from .._serve import run
 from .._settings import load_settings
 
@@ -60,4 +62,7 @@ def serve(
         plugins_directory=directory,
         bind=bind,
     )
+    configure_logging(settings.log)
+    beside = settings.file.parent if settings.file else Path()
+    sys.path.append(str(beside.absolute()))  # Where a service keeps the module of its event types.
     ctx.exit(run(load(settings)))

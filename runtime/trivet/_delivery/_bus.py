@@ -43,6 +43,10 @@ class Bus:
         self.unrouted: Counter[str] = Counter()
         """Events that nobody listens to, by name."""
 
+    def listens(self, event: type[Event]) -> bool:
+        """Whether anybody listens to events of this type."""
+        return event in self._subscriptions
+
     async def publish(self, delivery: Delivery[Event]) -> Outcome:
         """Offer the event to every subscriber, each of whom decides alone.
 

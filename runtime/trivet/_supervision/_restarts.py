@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 from .._policies import SupervisionSettings
 
-
 Jitter = Callable[[float, float], float]
 
 
@@ -42,6 +41,6 @@ class Restarts:
         return self._jitter(0.0, min(ceiling, self._settings.backoff_max))
 
     def after_lifetime(self, lasted: float) -> None:
-        """Note how long it lasted, in seconds: as long as the window, and the next back-off is small."""
+        """After a lifetime as long as the window (seconds), the next back-off is small again."""
         if lasted >= self._settings.restart_window:
             self._in_a_row = 0

@@ -159,6 +159,15 @@ class Measured:
             finally:
                 await self._publish(exchange)
 
+    async def _publish(self, exchange: Exchange) -> None:
+        if not self._runtime.listens(MonitoringEvent):
+            return
+        points = exchange.points(self._runtime.service)
+        with trio.move_on_after(PUBLISH_WITHIN, shield=True) as publishing:
+            await self._runtime.publish(MonitoringEvent(points))
+        if publishing.cancelled_caught:
+            _log.warning("monitoring points lost: an inbox is full", after=PUBLISH_WITHIN)
+
     async def _answer(
         self,
         exchange: Exchange,
@@ -174,13 +183,6 @@ class Measured:
                 exchange.error_code = "internal_error"
                 raise  # The server cuts the connection, which tells the client.
             await _send_problem(exchange, send)
-
-    async def _publish(self, exchange: Exchange) -> None:
-        points = exchange.points(self._runtime.service)
-        with trio.move_on_after(PUBLISH_WITHIN, shield=True) as scope:
-            await self._runtime.publish(MonitoringEvent(points))
-        if scope.cancelled_caught:
-            _log.warning("monitoring points lost: an inbox stayed full", within=PUBLISH_WITHIN)
 
 
 def _sane(headers: Mapping[bytes, str], name: bytes) -> str | None:

@@ -60,7 +60,8 @@ def describe(runtime: Runtime) -> dict[str, object]:
             "status": host.status,
             "critical": host.critical,
             "restarts": host.restarts,
-            "error": host.error,
+            # Its type alone: what it says may hold secrets, and is in the log.
+            "error": None if host.failure is None else type(host.failure).__name__,
             "listens_to": [event.__event_name__ for event in listens_to[name]],
             "inbox": attrs.asdict(inboxes[name]) if name in inboxes else None,
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from trivet import SupervisionSettings
 from trivet._supervision._restarts import Restarts
 

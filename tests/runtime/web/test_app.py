@@ -10,7 +10,7 @@ import pytest
 import trio
 from quart import Response, abort, request
 from trio.testing import MockClock
-from werkzeug.exceptions import Unauthorized
+from werkzeug.exceptions import HTTPException, Unauthorized
 
 from trivet import App, BackgroundPlugin, Handler, SupervisionSettings, create_app, route
 from trivet.testing import client, open_plugins
@@ -140,6 +140,10 @@ class FaultError(Exception):
     secret: str
 
 
+class CalmError(HTTPException):
+    code = 420
+
+
 class Broken(BackgroundPlugin):
     """Everything that can go wrong in an author's route."""
 
@@ -166,6 +170,10 @@ class Broken(BackgroundPlugin):
     async def abort_in_a_nursery(self) -> str:
         async with trio.open_nursery():
             abort(409)
+
+    @route("/invented")
+    async def invented(self) -> str:
+        raise CalmError("later")
 
     @route("/own")
     async def own(self) -> tuple[str, int]:
@@ -245,6 +253,19 @@ async def test_what_an_author_aborts_with(status: int) -> None:
     assert problem["status"] == status
     assert problem["error_code"] == f"http_{status}"
     assert problem["detail"] == "because"
+
+
+async def test_a_status_of_an_authors_own_invention() -> None:
+    """A status without a phrase is a problem document all the same."""
+    async with open_plugins(Broken) as runtime:
+        response = await client(runtime).get("/invented")
+    assert response.status_code == 420
+    assert await response.get_json() == {
+        "title": "Error",
+        "status": 420,
+        "detail": "later",
+        "error_code": "http_420",
+    }
 
 
 async def test_an_abort_from_within_a_nursery() -> None:

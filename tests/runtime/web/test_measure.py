@@ -38,6 +38,7 @@ from trivet import (
     route,
 )
 from trivet import current_delivery as envelope
+from trivet._envelope import current_origin
 from trivet._web._measure import Measured, route_template
 from trivet.testing import client, open_plugins
 
@@ -293,6 +294,15 @@ async def test_what_a_handler_publishes_carries_the_request(autojump_clock: Mock
     for delivery in (by_route, by_ingest):
         assert (delivery.request_id, delivery.traceparent) == ("1700000000,abc", trace)
     assert (by_nobody.request_id, by_nobody.traceparent) == (None, None)
+
+
+async def test_a_request_leaves_no_trace_in_its_callers_context() -> None:
+    """Who calls the application in a task of his own publishes in his own name afterwards."""
+    async with open_plugins() as runtime:
+        before = current_origin()
+        await serve(runtime, "/livez")
+        assert current_origin() == before
+        assert structlog.contextvars.get_contextvars() == {}
 
 
 class Swamped(MonitoringPlugin):

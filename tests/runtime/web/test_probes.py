@@ -116,7 +116,7 @@ async def test_every_plugin_is_described(autojump_clock: MockClock) -> None:
         "status": "backing_off",
         "critical": False,
         "restarts": 0,
-        "error": "OSError: no water",
+        "error": "OSError",
         "listens_to": [],
         "inbox": None,
     }
