@@ -21,8 +21,7 @@ from ._buckets import Bucket, open_bucket
 class Batcher(BackgroundPlugin):
     """One object per batch, `{"points": [{"series": …, "time": …, "tags": …, "fields": …}, …]}`.
 
-    A batch that the store does not take is counted as failed, logged, and not sent again. One whose
-    sending a stop interrupts is sent again by `close`, so it may be stored twice, but not lost.
+    A batch that the store does not take in time is counted as failed, logged, and not sent again.
     """
 
     url: str = "http://127.0.0.1:5020/1/buckets"
@@ -33,6 +32,8 @@ class Batcher(BackgroundPlugin):
     """Points in a batch, at most."""
     within: float = attrs.field(default=5.0, validator=gt(0))
     """Seconds after its first point in which a batch is sent, full or not."""
+    timeout: float = attrs.field(default=2.0, validator=gt(0))
+    """Seconds that the store has to take a batch."""
 
     _bucket: Bucket
     _batch: list[MonitoringPoint] = attrs.field(factory=list[MonitoringPoint])
@@ -68,7 +69,9 @@ class Batcher(BackgroundPlugin):
         """Fill a batch, send it, and again."""
         while True:
             await self._fill()
-            await self._flush()
+            # A stop lets it end: of a post that is cancelled nobody knows whether it was stored.
+            with trio.CancelScope(shield=True):
+                await self._flush()
 
     async def close(self) -> None:
         """Send what is left. At a stop nobody adds any more: who does needs this plugin."""
@@ -98,9 +101,10 @@ class Batcher(BackgroundPlugin):
                 self._batch.append(self._source.receive_nowait())
 
     async def _flush(self) -> None:
-        """Send the batch, or give it up. Cancelled here, it stays in hand."""
+        """Send the batch, or give it up. Where `close` is cut short here, it stays in hand."""
         try:
-            await self._bucket.put({"points": self._batch})
+            with trio.fail_after(self.timeout):
+                await self._bucket.put({"points": self._batch})
         except Exception:
             self.log.exception("batch failed", points=len(self._batch))
             self._points_failed += len(self._batch)

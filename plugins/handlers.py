@@ -30,12 +30,13 @@ class Handlers(BackgroundPlugin):
     async def publish(self, handler_id: str) -> ResponseReturnValue:
         """Publish what one request to a handler generated, and say what became of it."""
         begun = datetime.now(UTC)
+        origin = current_origin()
         generated = decode(await request.get_data())
         event = SendingEvent(
             events=generated.events,
             handler_id=handler_id,
-            account_id=request.headers.get("Luna-Account-Id", "none"),
-            request_id=current_origin().request_id or "none",
+            account_id=origin.account_id or "none",
+            request_id=origin.request_id or "none",
             create_event_time=begun,
             end_event_time=datetime.now(UTC),
         )

@@ -156,7 +156,11 @@ class Origin:
     """The request that a task serves; what the task publishes carries it on."""
 
     request_id: str | None = None
+    """LUNA's `Luna-Request-Id`."""
     traceparent: str | None = None
+    """The W3C trace context."""
+    account_id: str | None = None
+    """LUNA's `Luna-Account-Id`; known while the request itself is served, not of an event."""
 
 
 current_request: ContextVar[Origin | None] = ContextVar("trivet_request", default=None)

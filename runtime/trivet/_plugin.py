@@ -44,8 +44,8 @@ class Plugin(ABC):
 
     Annotated fields are the plugin's settings, which the operator gives in `[plugins.NAME]`:
     attrs makes them, so `attrs.field(...)` and its validators work. A field that begins with an
-    underscore is the plugin's own. There is one instance for the life of the program; a restart
-    calls `initialize`, `run` and `close` of that instance again.
+    underscore is the plugin's own, not a setting. There is one instance for the life of the
+    program; a restart calls `initialize`, `run` and `close` of that instance again.
     """
 
     name: ClassVar[str] = ""
@@ -119,6 +119,8 @@ class Plugin(ABC):
 
 class BackgroundPlugin(Plugin):
     """Work in the background, routes, or both.
+
+    At a stop `run` is cancelled at once. What has to be finished is finished in `close`.
 
     >>> class Kettle(BackgroundPlugin):
     ...     step: float = 1.0

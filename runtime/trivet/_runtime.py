@@ -218,6 +218,9 @@ class Runtime(App):
             host.stop(drain_until=plan.drain_until, close_until=close_until)
         for host in level:
             await host.ended.wait()
+            inbox = self._inboxes.get(host.name)
+            counts = {} if inbox is None else attrs.asdict(inbox.statistics())
+            _log.info("plugin ended", plugin=host.name, status=host.status, **counts)
 
 
 @asynccontextmanager
@@ -260,7 +263,6 @@ async def run_program(program: Program) -> AsyncIterator[Runtime]:
                 async with running(event):  # Their inboxes are closed and drained.
                     async with running(source):  # They stop fetching.
                         yield runtime  # HTTP lives in here: first to stop.
-    _log.info("stopped", unrouted=dict(runtime.unrouted))
 
 
 @contextmanager

@@ -4,7 +4,8 @@ Owns the opening of a small program around the plugins under test.
 Never knows what is private in Trivet: it does what any embedder can do.
 
 Under pytest-trio's `autojump_clock` time passes by itself, so a test of a plugin that waits for
-an hour takes no time; not so for tests that talk to real sockets, threads or processes.
+an hour takes no time; not so for tests that talk to real sockets, threads or processes. The
+test itself has to take that fixture as an argument.
 """
 
 from __future__ import annotations

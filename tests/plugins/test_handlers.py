@@ -4,12 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trivet import EventPlugin, Runtime, SendingEvent
 from trivet.testing import client, open_plugins
-
-pytestmark = pytest.mark.usefixtures("autojump_clock")
 
 BODY = {"events": [{"face": 1}, {"face": 2}]}
 
@@ -39,7 +37,7 @@ async def fill(runtime: Runtime) -> None:
         await wait_all_tasks_blocked()
 
 
-async def test_what_was_generated_is_published() -> None:
+async def test_what_was_generated_is_published(autojump_clock: MockClock) -> None:
     """A request becomes one sending event with its events, its handler, and who asked."""
     begun = datetime.now(UTC)
     headers = {"Luna-Request-Id": "1700000000,abc", "Luna-Account-Id": "a1"}
@@ -55,7 +53,7 @@ async def test_what_was_generated_is_published() -> None:
     assert begun <= event.create_event_time <= event.end_event_time <= datetime.now(UTC)
 
 
-async def test_who_says_nothing_of_himself() -> None:
+async def test_who_says_nothing_of_himself(autojump_clock: MockClock) -> None:
     """Without the headers, the request id is the one that the answer returns, the account none."""
     async with open_plugins("handlers", Seen) as runtime:
         answer = await client(runtime).post("/handlers/h1/events", json=BODY)
@@ -77,7 +75,11 @@ async def test_who_says_nothing_of_himself() -> None:
         (b'{"events": [{"a": ' + b"[" * 100_000, "recursion"),
     ],
 )
-async def test_a_wrong_body_is_explained(body: bytes, complaint: str) -> None:
+async def test_a_wrong_body_is_explained(
+    body: bytes,
+    complaint: str,
+    autojump_clock: MockClock,
+) -> None:
     """What does not fit is answered 400 with its path, and nothing is published."""
     async with open_plugins("handlers", Seen) as runtime:
         answer = await client(runtime).post("/handlers/h1/events", data=body)
@@ -86,7 +88,7 @@ async def test_a_wrong_body_is_explained(body: bytes, complaint: str) -> None:
     assert complaint in (await answer.get_json(force=True))["detail"]
 
 
-async def test_when_everyone_refuses_the_client_comes_again() -> None:
+async def test_when_everyone_refuses_the_client_comes_again(autojump_clock: MockClock) -> None:
     """A full inbox is answered 429 with Retry-After and the fate."""
     settings = {"stuck": {"delivery": {"buffer": 1, "overflow": "reject"}}}
     async with open_plugins("handlers", Stuck, settings=settings) as runtime:
@@ -96,7 +98,7 @@ async def test_when_everyone_refuses_the_client_comes_again() -> None:
     assert (await answer.get_json())["fates"] == {"stuck": "rejected"}
 
 
-async def test_one_who_accepts_is_enough() -> None:
+async def test_one_who_accepts_is_enough(autojump_clock: MockClock) -> None:
     """Where one subscriber refuses and another accepts, 202 says which did what."""
     settings = {"stuck": {"delivery": {"buffer": 1, "overflow": "reject"}}}
     async with open_plugins("handlers", Stuck, Seen, settings=settings) as runtime:
@@ -106,7 +108,7 @@ async def test_one_who_accepts_is_enough() -> None:
     assert (await answer.get_json())["fates"] == {"stuck": "rejected", "seen": "queued"}
 
 
-async def test_without_a_subscriber_there_is_nothing_to_repeat() -> None:
+async def test_without_a_subscriber_there_is_nothing_to_repeat(autojump_clock: MockClock) -> None:
     """An event that nobody listens to is answered 202, with no fates."""
     async with open_plugins("handlers") as runtime:
         answer = await client(runtime).post("/handlers/h1/events", json=BODY)

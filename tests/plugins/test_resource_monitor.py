@@ -10,8 +10,6 @@ from trio.testing import MockClock
 from trivet import ConfigurationError, MonitoringPlugin, MonitoringPoint, Runtime
 from trivet.testing import open_plugins
 
-pytestmark = pytest.mark.usefixtures("autojump_clock")
-
 
 class Seen(MonitoringPlugin):
     """Keeps the points, each with the moment in which it came."""
@@ -31,7 +29,7 @@ def field(runtime: Runtime, name: str) -> float:
     return value
 
 
-async def test_a_point_each_interval() -> None:
+async def test_a_point_each_interval(autojump_clock: MockClock) -> None:
     """Every `interval` seconds there is one point of what the process uses."""
     begun = trio.current_time()
     settings = {"resource_monitor": {"interval": 30}}
@@ -44,7 +42,7 @@ async def test_a_point_each_interval() -> None:
         assert set(point.fields) == {"cpu", "memory", "open_files", "loop_lag"}
 
 
-async def test_it_counts_what_the_process_holds(tmp_path: Path) -> None:
+async def test_it_counts_what_the_process_holds(tmp_path: Path, autojump_clock: MockClock) -> None:
     """Files that are opened and bytes that are taken are in the next point."""
     async with open_plugins("resource_monitor", Seen) as runtime:
         await trio.sleep(11)
@@ -69,7 +67,7 @@ async def test_it_sees_a_loop_that_was_held(autojump_clock: MockClock) -> None:
         assert field(runtime, "loop_lag") == pytest.approx(0, abs=0.01)
 
 
-async def test_an_interval_is_positive() -> None:
+async def test_an_interval_is_positive(autojump_clock: MockClock) -> None:
     """An interval of no seconds is refused before anything starts."""
     settings = {"resource_monitor": {"interval": 0}}
     with pytest.raises(ConfigurationError, match="interval"):

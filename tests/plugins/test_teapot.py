@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-import pytest
 import trio
 from structlog.testing import capture_logs
+from trio.testing import MockClock
 
 from trivet.testing import client, open_plugins
 
-pytestmark = pytest.mark.usefixtures("autojump_clock")
 
-
-async def test_a_teapot_says_so() -> None:
+async def test_a_teapot_says_so(autojump_clock: MockClock) -> None:
     """`GET /teapot` is answered 418 in plain text, whether the water boils or not."""
     async with open_plugins("teapot") as runtime:
         for _ in range(2):
@@ -19,7 +17,7 @@ async def test_a_teapot_says_so() -> None:
             await trio.sleep(1000)
 
 
-async def test_the_water_warms_up_by_a_degree_a_second() -> None:
+async def test_the_water_warms_up_by_a_degree_a_second(autojump_clock: MockClock) -> None:
     """Each second has its line in the log, until the water boils; then there is nothing to say."""
     with capture_logs() as logs:
         async with open_plugins("teapot"):

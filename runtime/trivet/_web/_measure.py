@@ -49,7 +49,7 @@ class Exchange:
 
     method: str
     request_id: str
-    account_id: str
+    account_id: str | None
     traceparent: str | None
     time: datetime
     """When it began, by the calendar."""
@@ -72,7 +72,7 @@ class Exchange:
         return cls(
             method=scope["method"],
             request_id=_sane(headers, b"luna-request-id") or f"{int(now.timestamp())},{uuid4()}",
-            account_id=_sane(headers, b"luna-account-id") or "none",
+            account_id=_sane(headers, b"luna-account-id"),
             traceparent=_sane(headers, b"traceparent"),
             time=now,
             began=trio.current_time(),
@@ -82,7 +82,7 @@ class Exchange:
     def in_context(self) -> Generator[None]:
         """Let the request be known to what is logged and published on its behalf."""
         known = _exchange.set(self)
-        origin = current_request.set(Origin(self.request_id, self.traceparent))
+        origin = current_request.set(Origin(self.request_id, self.traceparent, self.account_id))
         try:
             with structlog.contextvars.bound_contextvars(request_id=self.request_id):
                 yield
@@ -104,7 +104,7 @@ class Exchange:
         status = self.status or 499
         tags: dict[str, Value] = {
             "service": service,
-            "account_id": self.account_id,
+            "account_id": self.account_id or "none",
             "route": self.route,
             "status_code": status,
         }
