@@ -104,8 +104,8 @@ def wheel(session: nox.Session) -> None:
 def demo(session: nox.Session) -> None:
     """Serve `plugins/`: the bucket store at 127.0.0.1:5020, the others at 127.0.0.1:8080."""
     install(session)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # As Ctrl-C: it ends the stack below.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # It ends the stack below.
     with suppress(KeyboardInterrupt), ExitStack() as stack:
         services = [stack.enter_context(served(session, *each)) for each in (STORE, SERVICE)]
         session.log("Try: curl -i http://127.0.0.1:8080/teapot     (Ctrl-C ends the demonstration)")

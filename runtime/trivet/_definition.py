@@ -24,7 +24,7 @@ LUNA_SPELLING = {
     "addRoutes": "@route(path) on a method or a Handler class",
 }
 
-_SET_BY_TRIVET = frozenset({"app", "log", "inbox", "_resources", "_concurrency"})
+_SET_BY_TRIVET = frozenset({"app", "log", "inbox", "__trivet_resources__", "__trivet_workers__"})
 
 
 def refuse_attrs_decorator(cls: type) -> None:

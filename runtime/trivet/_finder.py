@@ -31,6 +31,9 @@ GROUP = "trivet.plugins"
 """The group of entry points, each of which names a module."""
 
 
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
+
+
 class Faults:
     """Several faults of a configuration, to be reported at once."""
 
@@ -108,7 +111,7 @@ class Finder:
         if file is None:
             return _found_behind(name, behind)
         if behind:
-            structlog.get_logger().warning(
+            _log.warning(
                 "a file hides an entry point", name=name, file=str(file), hidden=behind[0].value
             )
         return Found(name, f"{PACKAGE}.{name}", str(file), "active_plugins")

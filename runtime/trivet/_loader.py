@@ -20,8 +20,10 @@ from ._graph import Levels, Node, tier_of, tiers
 from ._inspection import check_routes, collect_event_types, collect_plugins, event_types_within
 from ._plugin import EventPlugin, Plugin, settings_fields
 from ._policies import DeliverySettings, SupervisionSettings
-from ._settings import Settings
+from ._settings import VARIABLES, Settings
 from ._structuring import structure_fields
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
 
 @attrs.frozen
@@ -83,7 +85,7 @@ def load(
     with faults.collect():
         by_tier = tiers(_nodes(classes))
     faults.check()
-    _warn_of_unused_tables(settings, [cls.name for cls in classes])
+    _warn_of_what_nobody_reads(settings, [cls.name for cls in classes])
     return Program(settings, events, tuple(specs), by_tier)
 
 
@@ -180,13 +182,17 @@ def _at(settings: Settings, key: str) -> str:
     return key if settings.file is None else f"{settings.file}: {key}"
 
 
-def _warn_of_unused_tables(settings: Settings, names: Sequence[str]) -> None:
+def _warn_of_what_nobody_reads(settings: Settings, names: Sequence[str]) -> None:
+    for variable in settings.unknown_variables:
+        _log.warning(
+            "unknown environment variable", variable=variable, hint=nearest(variable, VARIABLES)
+        )
     used = [settings.table(name) for name in names]
     for section, table in settings.plugins.items():
         if any(table is known for known in used):
             continue
         if get_close_matches(section, names) or section in settings.active_plugins:
-            structlog.get_logger().warning(
+            _log.warning(
                 "settings of a plugin that is not active",
                 table=f"[plugins.{section}]",
                 hint=nearest(section, names),

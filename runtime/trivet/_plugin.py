@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -59,7 +59,7 @@ class Plugin(ABC):
     """The program; set before anything of the author's runs."""
     log: structlog.typing.FilteringBoundLogger
     """A logger that has the plugin's name bound."""
-    _resources: AsyncExitStack | None
+    __trivet_resources__: AsyncExitStack | None
 
     def __init__(self, app: App) -> None:
         """Hand-written ones take the app, as here. The settings are set by then."""
@@ -105,11 +105,11 @@ class Plugin(ABC):
             RuntimeError: outside of `initialize`. Within `run`, use `async with`: a scope that is
                 entered there and left after it would leave Trio's scopes in disorder.
         """
-        if self._resources is None:
+        if self.__trivet_resources__ is None:
             raise RuntimeError("enter() is for initialize(); elsewhere use `async with`")
         if isinstance(manager, AbstractAsyncContextManager):
-            return await self._resources.enter_async_context(manager)
-        return self._resources.enter_context(manager)
+            return await self.__trivet_resources__.enter_async_context(manager)
+        return self.__trivet_resources__.enter_context(manager)
 
     @property
     def stopping(self) -> trio.Event:
@@ -180,7 +180,7 @@ class EventPlugin(Plugin, Generic[E]):
     """The author's choice; the operator's goes over it."""
     inbox: Inbox[E]
     """Where the events arrive; it outlives restarts."""
-    _concurrency: int
+    __trivet_workers__: int
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -200,7 +200,7 @@ class EventPlugin(Plugin, Generic[E]):
     async def run(self) -> None:
         """Hand the events of the inbox to `handle_event`, `concurrency` of them side by side."""
         async with trio.open_nursery() as nursery:
-            for _ in range(self._concurrency):
+            for _ in range(self.__trivet_workers__):
                 nursery.start_soon(self._handle_events)
 
     async def _handle_events(self) -> None:
@@ -242,38 +242,43 @@ def create_plugin(
     plugin = cls.__new__(cls)
     plugin.app = app
     plugin.log = structlog.get_logger(plugin=cls.name)
-    plugin._resources = None
-    if isinstance(plugin, EventPlugin) and inbox is not None:
-        plugin.inbox = inbox
-        plugin._concurrency = workers
+    plugin.__trivet_resources__ = None
+    if inbox is not None:
+        _attach(plugin, inbox, workers)
     attrs_init: Callable[..., None] = getattr(plugin, "__attrs_init__")  # noqa: B009
     attrs_init(**values)
     plugin.__init__(app)  # type: ignore[misc]
     return plugin
 
 
+def _attach(plugin: Plugin, inbox: Inbox[Any], workers: int) -> None:
+    if isinstance(plugin, EventPlugin):
+        plugin.inbox = inbox
+        plugin.__trivet_workers__ = workers
+
+
 @contextmanager
-def resources_of(plugin: Plugin, resources: AsyncExitStack) -> Iterator[None]:
+def resources_of(plugin: Plugin, resources: AsyncExitStack) -> Generator[None]:
     """Let `plugin.enter` put things into `resources`."""
-    plugin._resources = resources
+    plugin.__trivet_resources__ = resources
     try:
         yield
     finally:
-        plugin._resources = None
+        plugin.__trivet_resources__ = None
 
 
 def missing_methods(cls: type[Plugin]) -> list[str]:
     """The methods that the author still has to write, in alphabetical order."""
     missing = set(cls.__abstractmethods__)
-    if issubclass(cls, EventPlugin):
-        own = {name for name in ("run", "handle_event") if _overrides(cls, name)}
-        if not own:
-            missing.add("handle_event")
+    stock = EventPlugin.__dict__
+    unwritten = [
+        name
+        for name in ("run", "handle_event")
+        if inspect.getattr_static(cls, name, None) is stock[name]
+    ]
+    if len(unwritten) == 2:  # Either of them will do.
+        missing.add("handle_event")
     return sorted(missing)
-
-
-def _overrides(cls: type[EventPlugin[Any]], name: str) -> bool:
-    return inspect.getattr_static(cls, name) is not EventPlugin.__dict__[name]
 
 
 def settings_fields(cls: type[Plugin]) -> list[attrs.Attribute[Any]]:

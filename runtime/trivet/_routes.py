@@ -78,30 +78,35 @@ def route(path: str, *, methods: Iterable[str] | None = None) -> Callable[[T], T
     """
 
     def mark(target: T) -> T:
-        if isinstance(target, type) and issubclass(target, Handler):
-            if methods is not None:
-                raise DefinitionError(f"{target.__qualname__}: a handler class names its methods")
-            if not target.allowed:
-                raise DefinitionError(f"{target.__qualname__} has no method such as get or post")
-            verbs = target.allowed
-        elif inspect.iscoroutinefunction(target):
-            verbs = tuple(name.upper() for name in (methods or ("GET",)))
-        else:
-            raise DefinitionError(
-                f"@route({path!r}) is for async methods and subclasses of Handler, "
-                f"not for {getattr(target, '__qualname__', target)!r}"
-            )
-        unknown = sorted(set(verbs) - set(METHODS))
-        if unknown:
-            raise DefinitionError(f"@route({path!r}): {unknown[0]} is not an HTTP method")
         if not path.startswith("/"):
             raise DefinitionError(f"@route({path!r}): a path starts with '/'")
+        verbs = _verbs(target, path, methods)
         # A class inherits the mark's list from its base: what is added must be its own.
         marks = [*vars(target).get(_MARK, ()), (path, verbs)]
         setattr(target, _MARK, marks)
         return target
 
     return mark
+
+
+def _verbs(target: object, path: str, methods: Iterable[str] | None) -> tuple[str, ...]:
+    name: object = getattr(target, "__qualname__", target)
+    is_method = inspect.iscoroutinefunction(target)
+    if isinstance(target, type) and issubclass(target, Handler):
+        if methods is not None:
+            raise DefinitionError(f"{name}: a handler class names its methods")
+        if not target.allowed:
+            raise DefinitionError(f"{name} has no method such as get or post")
+        return target.allowed
+    if not is_method:
+        raise DefinitionError(
+            f"@route({path!r}) is for async methods and subclasses of Handler, not for {name!r}"
+        )
+    verbs = tuple(verb.upper() for verb in (methods or ("GET",)))
+    unknown = sorted(set(verbs) - set(METHODS))
+    if unknown:
+        raise DefinitionError(f"@route({path!r}): {unknown[0]} is not an HTTP method")
+    return verbs
 
 
 def routes_of(plugin: type[Plugin]) -> Iterator[Route]:

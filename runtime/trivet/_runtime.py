@@ -7,10 +7,11 @@ Never knows HTTP, signals and files.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from functools import partial
+from typing import cast
 
 import attrs
 import structlog
@@ -175,7 +176,7 @@ class Runtime(App):
                 yield Subscription(name, event, inbox, policy)
 
     @asynccontextmanager
-    async def running(self, nursery: trio.Nursery, tier: Levels) -> AsyncIterator[None]:
+    async def running(self, nursery: trio.Nursery, tier: Levels) -> AsyncGenerator[None]:
         """Start a tier's plugins, level by level; stop them in reverse when the block is left."""
         levels = [[self.hosts[name] for name in level] for level in tier]
         try:
@@ -229,7 +230,7 @@ async def open_runtime(
     *,
     plugins: Iterable[type[Plugin]] = (),
     event_types: Iterable[type[Event]] = (),
-) -> AsyncIterator[Runtime]:
+) -> AsyncGenerator[Runtime]:
     """Run a program inside one's own: its plugins live as long as this block.
 
     To leave the block, also by cancellation or an exception, is the stop: inboxes are drained,
@@ -252,7 +253,7 @@ async def open_runtime(
 
 
 @asynccontextmanager
-async def run_program(program: Program) -> AsyncIterator[Runtime]:
+async def run_program(program: Program) -> AsyncGenerator[Runtime]:
     """As `open_runtime`, for a program that is loaded already."""
     runtime = Runtime(program)
     background, event, source = program.tiers
@@ -266,14 +267,24 @@ async def run_program(program: Program) -> AsyncIterator[Runtime]:
 
 
 @contextmanager
-def unwrapped() -> Iterator[None]:
+def unwrapped() -> Generator[None]:
     """Let a lone exception out of the groups that nurseries wrap it in."""
     try:
         yield
     except BaseExceptionGroup as group:
-        lone: BaseException = group
-        while isinstance(lone, BaseExceptionGroup) and len(lone.exceptions) == 1:
-            lone = lone.exceptions[0]
-        if isinstance(lone, BaseExceptionGroup):
+        leaves = list(_leaves(group))
+        if len(leaves) > 1:
             raise
-        raise lone from lone.__cause__
+        cause, context = leaves[0].__cause__, leaves[0].__context__
+        try:
+            raise leaves[0]
+        finally:
+            leaves[0].__cause__, leaves[0].__context__ = cause, context
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(cast("BaseExceptionGroup[BaseException]", error))
+        else:
+            yield error

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import hypercorn.trio
@@ -44,12 +44,13 @@ def run(program: Program) -> int:
 async def serve(program: Program) -> None:
     """Start the plugins, then serve them over HTTP; the first signal begins the stop."""
     bind = _bind(program.settings.bind)
+    serving = trio.CancelScope()
     with unwrapped():
         async with trio.open_nursery() as nursery:
-            with trio.CancelScope() as serving:
-                await nursery.start(_cancel_on_signal, serving)
+            await nursery.start(_cancel_on_signal, serving)
+            with serving:
                 async with run_program(program) as runtime:
-                    nursery.start_soon(_leave_when_overrun, runtime)
+                    nursery.start_soon(_leave_when_overrun, runtime)  # noqa: ASYNC111 - and its end
                     async with listening(runtime, bind) as urls:
                         _log.info("serving", urls=urls, plugins=list(runtime.hosts))
                         await trio.sleep_forever()
@@ -57,7 +58,7 @@ async def serve(program: Program) -> None:
 
 
 @asynccontextmanager
-async def listening(runtime: Runtime, bind: str) -> AsyncIterator[list[str]]:
+async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
     """Serve the runtime over HTTP within this block; yields the URLs that were bound.
 
     To leave it begins the runtime's stop: the listening socket closes, and the requests that are
@@ -76,7 +77,7 @@ async def listening(runtime: Runtime, bind: str) -> AsyncIterator[list[str]]:
 
         async def serve_http(*, task_status: trio.TaskStatus[list[str]]) -> None:
             with trio.CancelScope(shield=True):
-                await hypercorn.trio.serve(
+                await hypercorn.trio.serve(  # pyright: ignore[reportUnknownMemberType]
                     create_app(runtime),
                     config,
                     shutdown_trigger=stop.wait,

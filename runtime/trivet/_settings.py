@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import attrs
-import structlog
 from attrs.validators import ge, gt, min_len
 
-from ._converter import EnvText, is_table
-from ._errors import ConfigurationError, nearest
-from ._structuring import structure_fields
+from ._errors import ConfigurationError
+from ._structuring import EnvText, is_table, structure_fields
 
 DEFAULT_FILE = Path("trivet.toml")
 """Read where it exists and no other file is named."""
@@ -95,6 +93,9 @@ class Settings:
     """`[log]`."""
     file: Path | None = None
     """The file that was read, if one was."""
+    unknown_variables: tuple[str, ...] = ()
+    """Variables that begin as ours do and set nothing. They are warned of, not refused: Kubernetes
+    sets `TRIVET_PORT` and more where a Service is named trivet."""
 
     def table(self, plugin: str) -> dict[str, Any]:
         """What `[plugins.NAME]` says, or the environment in its spelling of that name."""
@@ -104,8 +105,10 @@ class Settings:
         return {}
 
 
-_FIELDS = [field for field in attrs.fields(Settings) if field.name != "file"]
-_KEYS = [field.name for field in _FIELDS]
+_ORIGIN = ("file", "unknown_variables")
+_FIELDS = [field for field in attrs.fields(Settings) if field.name not in _ORIGIN]
+VARIABLES = [f"{ENVIRONMENT}{field.name.upper()}" for field in _FIELDS]
+"""Every variable, without what may follow after `__`."""
 
 
 def load_settings(
@@ -125,14 +128,16 @@ def load_settings(
     environ = os.environ if environ is None else environ
     file = _named_file(config, environ)
     raw: dict[str, Any] = {} if file is None else _read(file)
-    _overlay(raw, environ)
+    ours, unknown = _variables(environ)
+    for variable in ours:
+        _put(raw, EnvText(environ[variable], variable))
     for name, value in overrides.items():
         if value is not None:
             raw[name] = EnvText(value, name) if isinstance(value, str) else value
     values = structure_fields(Settings, _FIELDS, raw, file=file)
     if "plugins" in raw:
         values["plugins"] = raw["plugins"]  # As written; what is text to be converted is marked.
-    return Settings(**values, file=file)
+    return Settings(**values, file=file, unknown_variables=tuple(unknown))
 
 
 def _named_file(config: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -156,24 +161,19 @@ def _read(file: Path) -> dict[str, Any]:
     return raw
 
 
-def _overlay(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
+def _variables(environ: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """The variables that set something, and those that only begin as if they did."""
+    ours: list[str] = []
+    unknown: list[str] = []
     for variable in sorted(environ):
-        if not variable.startswith(ENVIRONMENT) or variable == FILE_VARIABLE:
-            continue
-        first, *rest = variable.removeprefix(ENVIRONMENT).split("__")
-        if first.lower() in _KEYS:
-            _put(raw, [first, *rest], EnvText(environ[variable], variable))
-        else:  # Not an error: Kubernetes sets TRIVET_PORT and more for a Service named trivet.
-            known = [f"{ENVIRONMENT}{key.upper()}" for key in _KEYS]
-            structlog.get_logger().warning(
-                "unknown environment variable",
-                variable=variable,
-                hint=nearest(variable, known),
-            )
+        if variable.startswith(ENVIRONMENT) and variable != FILE_VARIABLE:
+            known = variable.split("__")[0] in VARIABLES
+            (ours if known else unknown).append(variable)
+    return ours, unknown
 
 
-def _put(table: dict[str, Any], path: list[str], text: EnvText) -> None:
-    *outer, last = path
+def _put(table: dict[str, Any], text: EnvText) -> None:
+    *outer, last = text.source.removeprefix(ENVIRONMENT).split("__")
     for part in outer:
         inner: object = table.setdefault(_spelt_in(table, part, text), {})
         if not is_table(inner):

@@ -63,4 +63,4 @@ class LifespanApp:
             await receive()
 
 
-app = LifespanApp()
+app: LifespanApp = LifespanApp()

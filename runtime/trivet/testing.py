@@ -10,7 +10,7 @@ test itself has to take that fixture as an argument.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ async def open_plugins(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     event_types: Iterable[type[Event]] = (),
     **program: Any,
-) -> AsyncIterator[Runtime]:
+) -> AsyncGenerator[Runtime]:
     """Run plugins as a program would, without a file of settings.
 
     Args:
@@ -58,7 +58,7 @@ def client(runtime: Runtime) -> TestClientProtocol:
 
 
 @asynccontextmanager
-async def serving(runtime: Runtime) -> AsyncIterator[str]:
+async def serving(runtime: Runtime) -> AsyncGenerator[str]:
     """Serve the runtime over HTTP on a free port of 127.0.0.1; yields its URL.
 
     Leaving the block begins the runtime's stop.

@@ -734,7 +734,16 @@ def test_a_misspelt_event_is_told_with_the_nearest() -> None:
     assert "no event is named 'sendin_event': did you mean 'sending_event'?" in said
 
 
-# Tables that nobody reads.
+# What nobody reads.
+
+
+def test_an_unknown_variable_is_warned_of() -> None:
+    """A variable that sets nothing is told with the nearest that would."""
+    with capture_logs() as logs:
+        load(Settings(unknown_variables=("TRIVET_SERVICE_HOST",)))
+    (entry,) = logs
+    assert (entry["log_level"], entry["variable"]) == ("warning", "TRIVET_SERVICE_HOST")
+    assert entry["hint"] == "did you mean 'TRIVET_SERVICE'?"
 
 
 def test_a_table_of_a_plugin_that_is_not_active_is_allowed() -> None:

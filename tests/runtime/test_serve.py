@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from textwrap import dedent
@@ -56,8 +56,8 @@ class Server:
     """A program under test."""
 
     process: trio.Process
-    lines: list[dict[str, Any]] = attrs.field(factory=list)
-    text: list[str] = attrs.field(factory=list)
+    lines: list[dict[str, Any]] = attrs.field(factory=list[dict[str, Any]])
+    text: list[str] = attrs.field(factory=list[str])
     changed: trio.Condition = attrs.field(factory=trio.Condition)
     url: str = ""
     silent: bool = False
@@ -107,7 +107,7 @@ def plugins(tmp_path: Path) -> Callable[..., Path]:
 
 
 @asynccontextmanager
-async def running(command: list[str], directory: Path, **environ: str) -> AsyncIterator[Server]:
+async def running(command: list[str], directory: Path, **environ: str) -> AsyncGenerator[Server]:
     """Run a program in a directory; its log is JSON."""
     inherited = {name: os.environ[name] for name in os.environ if not name.startswith("TRIVET_")}
     with trio.fail_after(30):
@@ -126,11 +126,12 @@ async def running(command: list[str], directory: Path, **environ: str) -> AsyncI
             finally:
                 if process.poll() is None:
                     process.kill()
-                await process.wait()
+                with trio.move_on_after(5, shield=True):
+                    await process.wait()
 
 
 @asynccontextmanager
-async def serving(*names: str, directory: Path, **environ: str) -> AsyncIterator[Server]:
+async def serving(*names: str, directory: Path, **environ: str) -> AsyncGenerator[Server]:
     """Run `trivet serve` with these plugins on a free port."""
     command = ["trivet", "serve", *names, "--plugins", str(directory), "--bind", "127.0.0.1:0"]
     async with running(command, directory, **environ) as server:

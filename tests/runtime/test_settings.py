@@ -4,15 +4,16 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from enum import Enum, StrEnum
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import attrs
 import pytest
-from structlog.testing import capture_logs
 
 from trivet import ConfigurationError, Settings, ShutdownSettings, load_settings
-from trivet._converter import EnvText
-from trivet._structuring import structure_fields
+from trivet._structuring import EnvText, structure_fields
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -180,14 +181,10 @@ def test_a_plugins_table_is_found_in_the_environments_spelling(tmp_path: Path) -
     assert settings.table("other") == {}
 
 
-def test_an_unknown_variable_is_only_warned_of(tmp_path: Path) -> None:
+def test_an_unknown_variable_is_only_noted(tmp_path: Path) -> None:
     """Kubernetes sets `TRIVET_SERVICE_HOST` for a Service of that name: no error."""
-    with capture_logs() as logs:
-        read(tmp_path, "", TRIVET_SERVICE_HOST="10.0.0.1", PATH="/bin")
-    (entry,) = logs
-    assert entry["log_level"] == "warning"
-    assert entry["variable"] == "TRIVET_SERVICE_HOST"
-    assert entry["hint"] == "did you mean 'TRIVET_SERVICE'?"
+    settings = read(tmp_path, "", TRIVET_SERVICE_HOST="10.0.0.1", TRIVET_SERVICE="a", PATH="/bin")
+    assert settings.unknown_variables == ("TRIVET_SERVICE_HOST",)
 
 
 # What is wrong with them.
@@ -235,6 +232,7 @@ def test_a_file_that_is_not_utf8_is_told(tmp_path: Path) -> None:
         ('servce = "a"', "servce: unknown key, did you mean 'service'?"),
         ("[shutdown]\ndrian = 1", "shutdown.drian: unknown key, did you mean 'drain'?"),
         ('file = "a"', "file: unknown key, "),
+        ("unknown_variables = []", "unknown_variables: unknown key, "),
     ],
 )
 def test_a_fault_of_the_file_is_told_with_its_key(tmp_path: Path, text: str, said: str) -> None:
@@ -349,6 +347,7 @@ def env(text: str) -> EnvText:
         (dict[str, list[int]], {"a": [1]}, {"a": [1]}),
         (dict, {"a": {"b": 1}}, {"a": {"b": 1}}),
         (Any, {"a": [1]}, {"a": [1]}),
+        (object, {"a": [1]}, {"a": [1]}),
         (Literal["a", 1], 1, 1),
         (Colour, "green", Colour.GREEN),
         (Colour, 2, Colour.BLACK),
@@ -388,6 +387,7 @@ def test_a_value_of_the_file_fits_its_type(kind: Any, value: object, expected: o
         (list[int], "1, 2", [1, 2]),
         (list[str], "", []),
         (list, "a,b", ["a", "b"]),
+        (tuple[int, ...], "1,2", (1, 2)),
         (tuple[str, int], "a,2", ("a", 2)),
         (Literal["a", 1], "1", 1),
         (Colour, "2", Colour.BLACK),
@@ -422,19 +422,34 @@ def test_a_table_of_the_environment_has_plain_keys_and_values() -> None:
         (list[str], "ab", "setting: expected an array, got a string"),
         (list[list[str]], [["a"], "b"], "setting[1]: expected an array, got a string"),
         (tuple[int, int], [1], "setting: expected an array of 2"),
-        (tuple[int, int], [1, "a"], "setting[1]: expected an integer, got a string"),
+        (tuple[int, int], [1, "a"], "setting: expected an integer, got a string"),
         (dict[str, int], {"a": "b"}, "setting.a: expected an integer, got a string"),
         (dict[str, int], [], "setting: expected a table, got an array"),
         (date, 5, "setting: expected a date, got an integer"),
         (int, date(2024, 5, 1), "setting: expected an integer, got a date"),
         (Colour, "red", "setting: expected one of 'green', 2"),
+        (Literal["a", 1], True, "setting: expected one of 'a', 1"),
+        (
+            str | int | float,
+            True,
+            "setting: expected a value of the type str | int | float, got a boolean",
+        ),
+        (int | None, "3", "setting: expected an integer, got a string"),
+        (set[str], "ab", "setting: expected an array, got a string"),
+        (tuple[str, ...], "ab", "setting: expected an array, got a string"),
+        (dict, [], "setting: expected a table, got an array"),
+        (
+            dict[str, Leaf],
+            {"a b": {"origin": 1}},
+            "setting.a b.origin: expected a string, got an integer",
+        ),
         (Leaf, {"grams": 1}, "setting.origin: required, but not set"),
         (Leaf, {"origin": "a", "gram": 1}, "setting.gram: unknown key, did you mean 'grams'?"),
         (Leaf, {"origin": "a", "grams": 0}, "setting.grams: 'grams' must be > 0: 0.0"),
         (list[Leaf], [{"origin": 1}], "setting[0].origin: expected a string, got an integer"),
         (Cup, {"size": "2"}, "setting.size: expected an integer, got a string"),
-        (Cup, {}, "setting.size: required, but not set"),
-        (Cup, {"size": 2, "sise": 3}, "setting: unknown key, sise"),
+        (Cup, {}, "setting.size: required field missing"),
+        (Cup, {"size": 2, "sise": 3}, "setting: extra fields found (sise)"),
         (Saucer, {"size": "2"}, "setting.size: expected an integer, got a string"),
         (complex, 1, "setting: a setting cannot be of the type <class 'complex'>"),
     ],
@@ -481,14 +496,14 @@ def next_to_low(author: Author) -> int:
     return author.low + 1
 
 
-def split(text: str) -> list[str]:
+def split(words: str | list[str]) -> list[str]:
     """Convert text in an author's own way."""
-    return text.split()
+    return words.split() if isinstance(words, str) else words
 
 
 @attrs.frozen
 class Author:
-    token: str = attrs.field(default="", validator=attrs.validators.matches_re("t-[0-9]+"))
+    token: str = attrs.field(default="t-0", validator=attrs.validators.matches_re("t-[0-9]+"))
     low: int = attrs.field(default=0, validator=below_high)
     high: int = attrs.Factory(next_to_low, takes_self=True)
     words: list[str] = attrs.field(factory=list[str], converter=split)
@@ -505,6 +520,23 @@ def test_a_validator_sees_the_other_settings() -> None:
     assert structure(low=3, high=5) == {"low": 3, "high": 5}
     with pytest.raises(ConfigurationError, match=r"^plugins\.author\.low: low must be below high$"):
         structure(low=7, high=5)
+
+
+def test_a_validator_does_not_add_to_what_is_told_already() -> None:
+    """Where a setting has failed, a comparison with it is not a second fault."""
+    with pytest.raises(ConfigurationError) as caught:
+        structure(low=3, high="five", token="t")
+    keys = [line.split(": ")[0] for line in str(caught.value).splitlines()]
+    assert keys == ["plugins.author.high", "plugins.author.token"]
+
+
+def test_a_default_is_validated_too() -> None:
+    """What attrs would refuse when the instance is made is refused before that."""
+    cls = attrs.make_class(
+        "Author", {"size": attrs.field(default=0, validator=attrs.validators.gt(0))}
+    )
+    with pytest.raises(ConfigurationError, match=r"^size: 'size' must be > 0: 0$"):
+        structure_fields(cls, attrs.fields(cls), {})
 
 
 def test_a_validators_message_does_not_tell_a_secret() -> None:
@@ -529,9 +561,13 @@ def test_a_converters_error_is_told_by_its_key() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+@attrs.frozen
+class Exact:
+    grams: Decimal | None = None
+
+
 def test_an_annotation_that_cannot_be_evaluated_is_the_authors_fault() -> None:
     """A name that the module does not have at run time is told with the field."""
-    cls = attrs.make_class("Author", {"size": attrs.field(type=int)})
-    cls.__annotations__ = {"size": "Missing"}
-    with pytest.raises(ConfigurationError, match=r"Author\.size: its annotation cannot be"):
-        structure_fields(cls, attrs.fields(cls), {"size": 1})
+    with pytest.raises(ConfigurationError, match=r"Exact\.grams: its annotation cannot be"):
+        structure_fields(Exact, attrs.fields(Exact), {"grams": 1})
+    assert structure_fields(Exact, attrs.fields(Exact), {}) == {}

@@ -30,6 +30,7 @@ class Admission:
     decided: trio.Event = attrs.field(factory=trio.Event)
 
     def decide(self, fate: Fate) -> None:
+        """Tell the publisher."""
         self.fate = fate
         self.decided.set()
 
@@ -109,6 +110,7 @@ class MemoryInbox(Inbox[Any]):
     # The plugin's side.
 
     async def receive(self) -> Delivery[Event]:
+        """See `Inbox`."""
         self.is_read = True
         while True:
             if self._returned:
@@ -124,6 +126,7 @@ class MemoryInbox(Inbox[Any]):
                 return delivery
 
     def receive_nowait(self) -> Delivery[Event]:
+        """See `Inbox`."""
         self.is_read = True
         while True:
             if self._returned:
@@ -136,17 +139,20 @@ class MemoryInbox(Inbox[Any]):
                 return delivery
 
     def done(self, delivery: Delivery[Event]) -> None:
+        """See `Inbox`."""
         if delivery in self._in_hand:
             del self._in_hand[delivery]
             self._end(delivery, Fate.HANDLED)
 
     def fail(self, delivery: Delivery[Event], error: Exception) -> None:
+        """See `Inbox`."""
         if delivery in self._in_hand:
             del self._in_hand[delivery]
             self._end(delivery, Fate.FAILED)
             self._log.error("event failed", **delivery.identity(), exc_info=error)
 
     def statistics(self) -> InboxStatistics:
+        """See `Inbox`."""
         return InboxStatistics(
             accepted=self._accepted,
             queued=self._queued,

@@ -27,10 +27,16 @@ class SupervisedInbox(Protocol):
     """What a host needs of its plugin's inbox."""
 
     is_read: bool
+    """Whether the plugin has asked for an event in this lifetime."""
 
-    def close(self) -> None: ...
-    def lifetime_ended(self) -> None: ...
-    def abandon(self) -> None: ...
+    def close(self) -> None:
+        """Let nothing more in."""
+
+    def lifetime_ended(self) -> None:
+        """Take back what the plugin had in hand."""
+
+    def abandon(self) -> None:
+        """Close, and end everything that is still inside."""
 
 
 class Host:
@@ -185,7 +191,7 @@ class Host:
                         crash = error  # Closing may overrun; then this is all that is left of it.
                         raise
                     finally:
-                        await self._close()
+                        await self._close()  # noqa: ASYNC102 - shielded and bounded in there
         except Exception as error:
             if self._stopping:
                 self._log.error("plugin failed while it stopped", exc_info=error)

@@ -157,7 +157,7 @@ class Measured:
             try:
                 await self._answer(exchange, scope, receive, _sending(exchange, send))
             finally:
-                await self._publish(exchange)
+                await self._publish(exchange)  # noqa: ASYNC102 - shielded and bounded in there
 
     async def _publish(self, exchange: Exchange) -> None:
         if not self._runtime.listens(MonitoringEvent):

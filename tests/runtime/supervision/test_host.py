@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import ClassVar
 
@@ -75,7 +75,7 @@ async def test_what_was_entered_is_left_in_reverse_order_after_close() -> None:
     notes: list[str] = []
 
     @asynccontextmanager
-    async def resource(name: str) -> AsyncIterator[str]:
+    async def resource(name: str) -> AsyncGenerator[str]:
         notes.append(f"enter {name}")
         yield name
         await trio.lowlevel.checkpoint()
@@ -409,7 +409,7 @@ async def test_a_close_that_raises_is_logged_and_the_stop_goes_on() -> None:
     left: list[str] = []
 
     @asynccontextmanager
-    async def resource() -> AsyncIterator[None]:
+    async def resource() -> AsyncGenerator[None]:
         yield
         left.append("resource")
 

@@ -139,7 +139,7 @@ async def test_probes_call_no_plugin(path: str) -> None:
 
     class Trap(BackgroundPlugin):
         def __getattribute__(self, name: str) -> object:
-            if name not in ("initialize", "run", "close", "__class__", "_resources"):
+            if name not in ("initialize", "run", "close", "__class__", "__trivet_resources__"):
                 touched.append(name)
             return super().__getattribute__(name)
 
