@@ -76,6 +76,7 @@ async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
         stop = trio.Event()
 
         async def serve_http(*, task_status: trio.TaskStatus[list[str]]) -> None:
+            """Serve; a cancellation is no reason to end, `stop` is."""
             with trio.CancelScope(shield=True):
                 await hypercorn.trio.serve(  # pyright: ignore[reportUnknownMemberType]
                     create_app(runtime),
