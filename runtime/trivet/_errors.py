@@ -56,10 +56,6 @@ class PluginNotActiveError(TrivetError, LookupError):
     """`app.get` was asked for a plugin that is not active in this program."""
 
 
-class UnknownEventError(TrivetError, LookupError):
-    """No event type has this name."""
-
-
 @attrs.define(eq=False)
 class EventDecodeError(TrivetError, ValueError):
     """The JSON does not fit the event type.

@@ -135,7 +135,7 @@ class BackgroundPlugin(Plugin):
     """
 
     def __init_subclass__(cls, **keywords: Any) -> None:
-        if "start" in cls.__dict__ and "run" not in cls.__dict__:
+        if "start" in cls.__dict__ and cls.run is BackgroundPlugin.run:
             raise DefinitionError(
                 f"{place_of(cls)}: LUNA's 'start' is here run(self), which does the work itself "
                 "instead of starting a task"

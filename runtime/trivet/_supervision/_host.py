@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 import structlog
 import trio
 
+from .._envelope import take_in_hand
 from .._errors import CriticalPluginError
 from .._plugin import Plugin, resources_of
 from .._policies import SupervisionSettings
@@ -191,13 +192,14 @@ class Host:
                         crash = error  # Closing may overrun; then this is all that is left of it.
                         raise
                     finally:
+                        take_in_hand(None)  # What was in hand is not what closing is about.
                         await self._close()  # noqa: ASYNC102 - shielded and bounded in there
         except Exception as error:
             if self._stopping:
                 self._log.error("plugin failed while it stopped", exc_info=error)
             return error
         finally:
-            if self._inbox is not None:
+            if self._inbox is not None and not self._stopping:  # At a stop it is abandoned.
                 self._inbox.lifetime_ended()
         if self.status == "starting" and not self._stopping:
             return TimeoutError(

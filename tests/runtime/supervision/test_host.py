@@ -14,6 +14,7 @@ from trio.testing import MockClock
 from trivet import (
     BackgroundPlugin,
     CriticalPluginError,
+    DeliverySettings,
     Event,
     EventPlugin,
     Fate,
@@ -22,6 +23,7 @@ from trivet import (
     StartError,
     StartupSettings,
     SupervisionSettings,
+    current_delivery,
 )
 from trivet.testing import open_plugins
 
@@ -516,6 +518,54 @@ async def test_the_inbox_survives_a_restart_and_redelivers_what_was_in_hand(
     assert seen == [(0, 1), (1, 1), (1, 2), (1, 3), (2, 1)]
     statistics = runtime.statistics()["crasher"]
     assert (statistics.handled, statistics.failed, statistics.abandoned) == (2, 1, 0)
+
+
+async def test_what_crashed_run_is_not_in_hand_afterwards(autojump_clock: MockClock) -> None:
+    """`close` and the next `initialize` are not about the event that crashed `run`."""
+    seen: list[bool] = []
+
+    class Crasher(EventPlugin[Ping]):
+        async def initialize(self) -> None:
+            seen.append(self.has_delivery())
+
+        def has_delivery(self) -> bool:
+            try:
+                current_delivery()
+            except LookupError:
+                return False
+            return True
+
+        async def run(self) -> None:
+            async for _ in self.inbox:
+                seen.append(self.has_delivery())
+                raise ValueError("once")
+
+        async def close(self) -> None:
+            seen.append(self.has_delivery())
+
+    async with open_plugins(Crasher) as runtime:
+        await runtime.publish(Ping())
+        while len(seen) < 4:
+            await trio.sleep(0.1)
+    assert seen[:4] == [False, True, False, False]
+
+
+async def test_what_is_in_hand_when_the_stop_is_over_is_abandoned(
+    autojump_clock: MockClock,
+) -> None:
+    """Running out of time at a stop is not a failure of the event, on its last attempt either."""
+
+    class Stuck(EventPlugin[Ping]):
+        delivery = DeliverySettings(delivery_limit=1)
+
+        async def handle_event(self, event: Ping) -> None:
+            await trio.sleep_forever()
+
+    async with open_plugins(Stuck) as runtime:
+        await runtime.publish(Ping())
+        await trio.testing.wait_all_tasks_blocked()
+    statistics = runtime.statistics()["stuck"]
+    assert (statistics.abandoned, statistics.failed) == (1, 0)
 
 
 async def test_a_plugin_that_gave_up_rejects(autojump_clock: MockClock) -> None:
