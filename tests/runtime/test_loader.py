@@ -820,6 +820,14 @@ def test_trivets_own_paths_are_refused(path: str) -> None:
     assert f"declares {path}, which is Trivet's own" in said
 
 
+@pytest.mark.parametrize("path", ["/a/<x", "/a/<int x>", "/a/<nope:x>", "/a/<x>/<x>"])
+def test_malformed_paths_are_refused(path: str) -> None:
+    """What Quart cannot make a rule of is found before anything has started."""
+    said = refusal([with_route("One", path, "GET")])
+    assert said.startswith("'one'")
+    assert f"declares {path}, which is no path: " in said
+
+
 def test_paths_beside_trivets_own_are_free() -> None:
     """Only the paths themselves are reserved."""
     program = load(Settings(), plugins=[with_route("One", "/events/mine/today", "GET")])
