@@ -33,6 +33,7 @@ from ._errors import EventDecodeError as EventDecodeError
 from ._errors import PluginNotActiveError as PluginNotActiveError
 from ._errors import StartError as StartError
 from ._errors import TrivetError as TrivetError
+from ._errors import UnknownEventError as UnknownEventError
 from ._events import Event as Event
 from ._events import MonitoringEvent as MonitoringEvent
 from ._events import MonitoringPoint as MonitoringPoint

@@ -6,13 +6,14 @@ Never knows instances.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from types import FunctionType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 import attrs
 
-from ._errors import DefinitionError
+from ._errors import DefinitionError, refuse_shared_default
 from ._events import Event, place_of
 
 LUNA_SPELLING = {
@@ -23,6 +24,8 @@ LUNA_SPELLING = {
     "addRoute": "@route(path) on a method or a Handler class",
     "addRoutes": "@route(path) on a method or a Handler class",
 }
+
+AWAITED = ("initialize", "run", "close", "handle_event", "flush_points", "send_events")
 
 _SET_BY_TRIVET = frozenset({"app", "log", "inbox", "__trivet_resources__", "__trivet_workers__"})
 
@@ -46,8 +49,26 @@ def refuse_lunas_spelling(cls: type) -> None:
             raise DefinitionError(f"{place_of(cls)}: LUNA's {theirs!r} is here {ours}")
 
 
+def refuse_what_cannot_be_awaited(cls: type) -> None:
+    """Raise for a method that Trivet awaits and that is not `async`."""
+    for name in AWAITED:
+        method = inspect.unwrap(cls.__dict__[name]) if name in cls.__dict__ else None
+        if isinstance(method, FunctionType) and not inspect.iscoroutinefunction(method):
+            raise DefinitionError(f"{place_of(cls)}.{name}: write `async def {name}`")
+
+
+def refuse_other_policies(cls: type, **kinds: type) -> None:
+    """Raise where one of these class attributes is not of the class that its name asks for."""
+    for name, kind in kinds.items():
+        value = cls.__dict__.get(name)
+        if value is not None and not isinstance(value, kind):
+            raise DefinitionError(f"{place_of(cls)}: write `{name} = {kind.__name__}(…)`")
+
+
 def only_settings(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
     """Keep what Trivet sets out of the fields, and what is the plugin's own out of `__init__`."""
+    for field in fields:
+        refuse_shared_default(place_of(cls), field.name, field.default)
     return [
         field.evolve(init=False) if field.name.startswith("_") else field
         for field in fields

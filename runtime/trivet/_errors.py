@@ -56,6 +56,10 @@ class PluginNotActiveError(TrivetError, LookupError):
     """`app.get` was asked for a plugin that is not active in this program."""
 
 
+class UnknownEventError(TrivetError, TypeError):
+    """What was published is not an instance of an event type that the program knows."""
+
+
 @attrs.define(eq=False)
 class EventDecodeError(TrivetError, ValueError):
     """The JSON does not fit the event type.
@@ -73,6 +77,16 @@ class EventDecodeError(TrivetError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.event}: {self.reason} at {self.path}"
+
+
+def refuse_shared_default(owner: str, name: str, default: object) -> None:
+    """Raise for a default value that all instances would share, and one could change."""
+    kind = type(default).__name__
+    if kind in ("list", "dict", "set"):
+        raise DefinitionError(
+            f"{owner}.{name}: all instances would share this {kind}; "
+            f"write `attrs.field(factory={kind})`"
+        )
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

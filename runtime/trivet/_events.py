@@ -14,7 +14,12 @@ from typing import Annotated, Any, ClassVar, TypeVar, dataclass_transform
 import attrs
 import msgspec
 
-from ._errors import ConfigurationError, DefinitionError, EventDecodeError
+from ._errors import (
+    ConfigurationError,
+    DefinitionError,
+    EventDecodeError,
+    refuse_shared_default,
+)
 from ._policies import DeliverySettings
 
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -76,6 +81,13 @@ class Event:
         if delivery is not None:
             cls.__delivery__ = delivery
         attrs.frozen(cls, slots=False)
+        for field in attrs.fields(cls):
+            refuse_shared_default(place_of(cls), field.name, field.default)
+            if field.converter is not None:
+                raise DefinitionError(
+                    f"{place_of(cls)}.{field.name}: a converter is not called for an event that "
+                    "comes as JSON; convert where the event is handled"
+                )
         # Event's are the same. With its own, the decorator that is refused above would fail sooner,
         # and say something about __setattr__.
         del cls.__setattr__, cls.__delattr__
@@ -157,6 +169,10 @@ class EventTypes:
     def get(self, name: str) -> type[Event] | None:
         """The type of this name, or None."""
         return self._types.get(name)
+
+    def knows(self, cls: type) -> bool:
+        """Whether this very class is one of them."""
+        return cls in self._decoders
 
     def matching(self, cls: type[Event]) -> list[type[Event]]:
         """The registered types that are `cls` or derive from it."""

@@ -169,6 +169,8 @@ def _listens_to(
     if delivery.events is None:
         return tuple(types.values())
     key = _at(settings, f"plugins.{cls.name}.delivery.events")
+    if not delivery.events:
+        raise ConfigurationError(f"{key}: names no event; leave it out for all of them")
     for name in delivery.events:
         if events.get(name) is None:
             raise ConfigurationError(f"{key}: no event is named {name!r}: {nearest(name, events)}")

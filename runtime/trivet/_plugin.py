@@ -27,7 +27,9 @@ from ._definition import (
     only_settings,
     refuse_attrs_decorator,
     refuse_lunas_spelling,
+    refuse_other_policies,
     refuse_other_than_events,
+    refuse_what_cannot_be_awaited,
 )
 from ._errors import DefinitionError
 from ._events import Event, MonitoringEvent, MonitoringPoint, SendingEvent, place_of, snake_case
@@ -68,6 +70,8 @@ class Plugin(ABC):
         super().__init_subclass__(**keywords)
         refuse_attrs_decorator(cls)
         refuse_lunas_spelling(cls)
+        refuse_what_cannot_be_awaited(cls)
+        refuse_other_policies(cls, supervision=SupervisionSettings, delivery=DeliverySettings)
         if "name" not in cls.__dict__:
             cls.name = snake_case(cls.__name__)
         attrs.define(

@@ -21,7 +21,7 @@ from ._app import App
 from ._delivery._bus import Bus, Subscription
 from ._delivery._memory import MemoryInbox
 from ._envelope import Delivery, Outcome, Receipt, current_origin, next_id, utc_now
-from ._errors import PluginNotActiveError, StartError, nearest
+from ._errors import PluginNotActiveError, StartError, TrivetError, UnknownEventError, nearest
 from ._events import Event, EventTypes
 from ._graph import Levels
 from ._inbox import InboxStatistics
@@ -100,7 +100,15 @@ class Runtime(App):
 
         Returns:
             One fate per subscriber. No subscriber is an outcome too.
+
+        Raises:
+            UnknownEventError: it is not an instance of a registered event type.
         """
+        if not self.events.knows(type(event)):
+            raise UnknownEventError(
+                f"{event!r} is no event of this program: name the module of its type in "
+                "`event_types`, or give the type to open_runtime"
+            )
         origin = current_origin()
         if wait and receipt is None:
             receipt = Receipt()
@@ -215,8 +223,9 @@ class Runtime(App):
         plan = self.begin_stop()
         close_until = plan.close_until(self._levels_stopped)
         self._levels_stopped += 1
+        drain_until = min(plan.drain_until, trio.current_time() + plan.settings.drain)
         for host in level:
-            host.stop(drain_until=plan.drain_until, close_until=close_until)
+            host.stop(drain_until=drain_until, close_until=close_until)
         for host in level:
             await host.ended.wait()
             inbox = self._inboxes.get(host.name)
@@ -268,18 +277,20 @@ async def run_program(program: Program) -> AsyncGenerator[Runtime]:
 
 @contextmanager
 def unwrapped() -> Generator[None]:
-    """Let a lone exception out of the groups that nurseries wrap it in."""
+    """Let an exception out of the groups that nurseries wrap it in, and Trivet's own as one."""
     try:
         yield
     except BaseExceptionGroup as group:
-        leaves = list(_leaves(group))
-        if len(leaves) > 1:
+        first, *others = _leaves(group)
+        if not all(isinstance(error, TrivetError) for error in (first, *others) if others):
             raise
-        cause, context = leaves[0].__cause__, leaves[0].__context__
+        for other in others:  # Two critical plugins may give up, one while the other ends all.
+            first.add_note(f"and: {other}")
+        cause, context = first.__cause__, first.__context__
         try:
-            raise leaves[0]
+            raise first
         finally:
-            leaves[0].__cause__, leaves[0].__context__ = cause, context
+            first.__cause__, first.__context__ = cause, context
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

@@ -72,14 +72,16 @@ async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
     config.bind = [bind]
     config.graceful_timeout = runtime.program.settings.shutdown.requests
     config.loglevel = "WARNING"
+    app = create_app(runtime)
+    stop = trio.Event()
+    serving = trio.CancelScope(shield=True)
     async with trio.open_nursery() as nursery:
-        stop = trio.Event()
 
         async def serve_http(*, task_status: trio.TaskStatus[list[str]]) -> None:
             """Serve; a cancellation is no reason to end, `stop` is."""
-            with trio.CancelScope(shield=True):
+            with serving:
                 await hypercorn.trio.serve(  # pyright: ignore[reportUnknownMemberType]
-                    create_app(runtime),
+                    app,
                     config,
                     shutdown_trigger=stop.wait,
                     task_status=task_status,
@@ -89,8 +91,13 @@ async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
         try:
             yield urls
         finally:
-            runtime.begin_stop()
+            plan = runtime.begin_stop()
             stop.set()
+            with trio.CancelScope(shield=True, deadline=plan.requests_until):
+                await app.quiet()
+            # What is open still is idle, or has a next request that hypercorn will not look at
+            # any more, and yet would wait for.
+            serving.cancel()
 
 
 def _bind(address: str) -> str:

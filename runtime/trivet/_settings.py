@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -76,7 +77,7 @@ class Settings:
     active_plugins: list[str] = attrs.field(factory=list[str])
     """The plugins to run, by file name without `.py`, or by entry point."""
     plugins_directory: Path = Path("plugins")
-    """Where the plugins' files are. A relative path in a file is relative to that file."""
+    """Where the plugins' files are; relative to the settings' file, where there is one."""
     bind: str = attrs.field(default="127.0.0.1:8080", validator=_host_and_port)
     """`HOST:PORT` to listen at; port 0 is any that is free."""
     event_types: list[str] = attrs.field(factory=list[str])
@@ -96,6 +97,11 @@ class Settings:
     unknown_variables: tuple[str, ...] = ()
     """Variables that begin as ours do and set nothing. They are warned of, not refused: Kubernetes
     sets `TRIVET_PORT` and more where a Service is named trivet."""
+
+    def find_modules(self) -> None:
+        """Make importable what lies beside the file, or in the working directory without one."""
+        beside = self.file.parent if self.file else Path()
+        sys.path.append(str(beside.absolute()))
 
     def table(self, plugin: str) -> dict[str, Any]:
         """What `[plugins.NAME]` says, or the environment in its spelling of that name."""
@@ -155,7 +161,7 @@ def _read(file: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{file}: {error}") from error
     except OSError as error:
         raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
-    directory = raw.get("plugins_directory")
+    directory = raw.setdefault("plugins_directory", str(Settings().plugins_directory))
     if isinstance(directory, str):
         raw["plugins_directory"] = file.parent / directory
     return raw

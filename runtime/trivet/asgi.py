@@ -57,6 +57,7 @@ class LifespanApp:
     async def _run(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         settings = load_settings()
         configure_logging(settings.log)
+        settings.find_modules()
         async with run_program(load(settings)) as runtime:
             self._app = create_app(runtime)
             await send({"type": "lifespan.startup.complete"})

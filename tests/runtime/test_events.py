@@ -324,3 +324,19 @@ def test_a_type_that_cannot_be_decoded_is_an_error_of_its_author() -> None:
         EventTypes([Undecodable])
     assert f"{__name__}.Undecodable" in str(caught.value)
     assert "Nowhere" in str(caught.value)
+
+
+def test_a_shared_default_is_refused() -> None:
+    """A list that all events would share, and any subscriber could change, is no default."""
+    with pytest.raises(DefinitionError, match=r"tags: .*attrs.field\(factory=list\)"):
+
+        class Tagged(Event):  # pyright: ignore[reportUnusedClass]
+            tags: list[str] = []  # noqa: RUF012
+
+
+def test_a_converter_is_refused() -> None:
+    """What is decoded from JSON would not go through it."""
+    with pytest.raises(DefinitionError, match="a converter is not called"):
+
+        class Converted(Event):  # pyright: ignore[reportUnusedClass]
+            word: str = attrs.field(converter=str.upper)

@@ -404,7 +404,7 @@ def test_a_class_without_source_is_told_by_its_name() -> None:
 @pytest.mark.parametrize("word", ["name", "needs", "supervision", "delivery", "listens_to"])
 def test_what_is_trivets_cannot_be_a_setting(directory: Directory, word: str) -> None:
     """An annotation would make a setting of what is meant to be said of the class."""
-    directory.write("kitchen.py", f"class Teapot(BackgroundPlugin):\n    {word}: object = ()")
+    directory.write("kitchen.py", f"class Teapot(BackgroundPlugin):\n    {word}: object = None")
     assert f"{word!r} has an annotation" in directory.fault("kitchen")
 
 
@@ -818,6 +818,17 @@ def test_trivets_own_paths_are_refused(path: str) -> None:
     said = refusal([with_route("One", path, "GET")])
     assert said.startswith("'one'")
     assert f"declares {path}, which is Trivet's own" in said
+
+
+def test_listening_to_no_event_is_refused() -> None:
+    """An empty `events` is a mistake: who wants no event leaves the plugin out."""
+
+    class Deaf(MonitoringPlugin):
+        async def flush_points(self, points: list[Any]) -> None:
+            pass
+
+    said = refusal([Deaf], {"deaf": {"delivery": {"events": []}}})
+    assert said == "plugins.deaf.delivery.events: names no event; leave it out for all of them"
 
 
 @pytest.mark.parametrize("path", ["/a/<x", "/a/<int x>", "/a/<nope:x>", "/a/<x>/<x>"])

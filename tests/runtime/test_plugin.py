@@ -565,3 +565,30 @@ async def test_lunas_two_kinds_pass_their_events_on() -> None:
     await make(Sending).handle_event(event)
     assert got[0] is points
     assert got[1] is event
+
+
+@pytest.mark.parametrize("name", ["initialize", "run", "close", "handle_event"])
+def test_what_is_awaited_has_to_be_async(name: str) -> None:
+    """A method that Trivet awaits and that is not a coroutine function is refused at once."""
+
+    def not_async(self: Any) -> None: ...
+
+    with pytest.raises(DefinitionError, match=f"write `async def {name}`"):
+        type("Sync", (MonitoringPlugin,), {name: not_async})
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("delivery", "DeliverySettings"), ("supervision", "SupervisionSettings")]
+)
+def test_a_policy_has_to_be_of_its_class(name: str, kind: str) -> None:
+    """A dict instead of the settings' class is explained."""
+    with pytest.raises(DefinitionError, match=rf"write `{name} = {kind}\(…\)`"):
+        type("Loose", (MonitoringPlugin,), {name: {"buffer": 3}})
+
+
+def test_a_shared_default_is_refused() -> None:
+    """A list that all instances would share is no default, not of the plugin's own state either."""
+    with pytest.raises(DefinitionError, match=r"_seen: .*attrs.field\(factory=list\)"):
+
+        class Leaky(BackgroundPlugin):  # pyright: ignore[reportUnusedClass]
+            _seen: list[int] = []  # noqa: RUF012

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import trio
@@ -21,6 +21,7 @@ from trivet import (
     ShutdownSettings,
     SourcePlugin,
     StartError,
+    UnknownEventError,
     current_delivery,
     open_runtime,
 )
@@ -157,6 +158,25 @@ async def test_no_subscriber_is_an_outcome_and_counted() -> None:
         assert outcome.unrouted
         assert not outcome.accepted
         assert runtime.unrouted == {"ping": 1}
+
+
+@pytest.mark.parametrize("mistake", [Ping, {"number": 1}, "ping"])
+async def test_what_is_no_event_of_the_program_is_refused(mistake: Any) -> None:
+    """A class, a dict or an instance of an unknown type does not count as unrouted."""
+    async with open_plugins(Listener, Cache, Store) as runtime:
+        with pytest.raises(UnknownEventError, match="is no event of this program"):
+            await runtime.publish(mistake)
+
+
+async def test_an_event_of_an_unregistered_type_is_refused() -> None:
+    """A subclass of what a plugin listens to is a type of its own, which has to be registered."""
+
+    class Unregistered(Ping):
+        pass
+
+    async with open_plugins(Listener, Cache, Store) as runtime:
+        with pytest.raises(UnknownEventError, match="event_types"):
+            await runtime.publish(Unregistered())
 
 
 async def test_waiting_returns_the_worst_fate() -> None:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -186,6 +186,30 @@ async def test_an_idle_keep_alive_client_does_not_hold_up_the_stop(
     async with serving("recorder", directory=directory, **environ) as server:
         async with httpx.AsyncClient(base_url=server.url) as client:
             assert (await client.get("/livez")).status_code == 200
+            with trio.fail_after(4):
+                assert await server.stop() == 0
+
+
+async def test_a_busy_keep_alive_client_does_not_hold_up_the_stop(
+    plugins: Callable[..., Path],
+) -> None:
+    """A client whose next request is there already is not waited for."""
+    directory = plugins(recorder=RECORDER)
+    # Requests may take longer than this test waits.
+    environ = {"TRIVET_SHUTDOWN__REQUESTS": "25"}
+    async with serving("recorder", directory=directory, **environ) as server:
+
+        async def ask_on() -> None:
+            async with httpx.AsyncClient(base_url=server.url) as client:
+                with suppress(httpx.TransportError):
+                    while True:
+                        await client.get("/livez")
+                        asked.set()
+
+        asked = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask_on)
+            await asked.wait()
             with trio.fail_after(4):
                 assert await server.stop() == 0
 

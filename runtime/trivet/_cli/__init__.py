@@ -6,7 +6,6 @@ Never knows how a service is run.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +53,7 @@ def serve(
     """Run the service, with these PLUGINs instead of the settings' `active_plugins`.
 
     Exit codes: 0 clean, 2 usage or configuration, 3 a plugin could not be started, 4 a critical
-    plugin gave up, 70 and above the stop overran its time.
+    plugin gave up, 70 the stop overran its limits.
     """
     settings = load_settings(
         config,
@@ -63,6 +62,5 @@ def serve(
         bind=bind,
     )
     configure_logging(settings.log)
-    beside = settings.file.parent if settings.file else Path()
-    sys.path.append(str(beside.absolute()))  # Where a service keeps the module of its event types.
+    settings.find_modules()
     ctx.exit(run(load(settings)))

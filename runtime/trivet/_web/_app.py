@@ -28,7 +28,7 @@ from ._problems import MEDIA_TYPE, ProblemError, document
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
 
 
-def create_app(runtime: Runtime) -> QuartTrio:
+def create_app(runtime: Runtime) -> Application:
     """Build the HTTP application of a running program, for any ASGI server on Trio.
 
     It has the routes of the plugins at the paths that their authors wrote, `POST /events/{name}`
@@ -38,7 +38,7 @@ def create_app(runtime: Runtime) -> QuartTrio:
     Args:
         runtime: what `open_runtime` yields.
     """
-    app = _Application(runtime)
+    app = Application(runtime)
     app.before_request(_note_route)
     app.register_error_handler(ProblemError, _answer_problem)
     app.register_error_handler(HTTPException, _answer_http_exception)
@@ -52,11 +52,17 @@ def create_app(runtime: Runtime) -> QuartTrio:
     return app
 
 
-class _Application(QuartTrio):
+class Application(QuartTrio):
+    """The Quart application of one runtime."""
+
     def __init__(self, runtime: Runtime) -> None:
         super().__init__("trivet", static_folder=None)
         self.config["MAX_CONTENT_LENGTH"] = runtime.program.settings.max_body
         self._measured = Measured(super().asgi_app, runtime)
+
+    async def quiet(self) -> None:
+        """Wait until no request is being answered."""
+        await self._measured.quiet()
 
     async def asgi_app(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -79,7 +85,7 @@ def _refuse_unless_running(host: Host) -> None:
     if host.status == "running":
         return
     retry_after = None if host.status in ("failed", "stopped") else host.retry_in or 1.0
-    detail = f"plugin {host.name!r} is {host.status.replace('_', ' ')}"
+    detail = f"plugin {host.name!r} is not running: {host.status.replace('_', ' ')}"
     facts = {"plugin": host.name, "plugin_status": host.status}
     raise ProblemError("plugin_unavailable", detail, facts, retry_after=retry_after)
 

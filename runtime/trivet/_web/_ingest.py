@@ -65,7 +65,7 @@ def add_ingest(app: QuartTrio, runtime: Runtime) -> None:
         if not is_json(request.mimetype) or request.mimetype.startswith("application/cloudevents"):
             raise ProblemError(
                 "unsupported_media_type",
-                f"send a {name} as application/json, or a CloudEvent to /events; "
+                f"send {name} as application/json, or a CloudEvent to /events; "
                 f"this is {request.mimetype or 'without Content-Type'}",
             )
         incoming = Incoming(event=decode(runtime.events, name, await read_body(), at="$"))
@@ -187,9 +187,22 @@ def answer(
     facts: dict[str, object] = {"outcomes": documents} if batch else documents[0]
     if fate is Fate.REJECTED and runtime.stopping.is_set():
         raise _stopping(facts)
+    if fate is Fate.REJECTED and _all_gave_up(runtime, outcomes):
+        raise ProblemError("plugin_unavailable", "who listens to this has given up", facts)
     error_code, detail = ERRORS[fate]
     retry_after = RETRY_WHEN_REFUSED if fate in RETRY_WORTHWHILE else None
     raise ProblemError(error_code, detail, facts, retry_after=retry_after)
+
+
+def _all_gave_up(runtime: Runtime, outcomes: Sequence[Outcome]) -> bool:
+    """Whether it is no use to try again: nobody who refused will ever accept."""
+    refused = {
+        plugin
+        for outcome in outcomes
+        for plugin, fate in outcome.fates.items()
+        if fate is Fate.REJECTED
+    }
+    return all(runtime.hosts[plugin].status == "failed" for plugin in refused)
 
 
 def _fates(outcomes: Sequence[Outcome]) -> list[Fate]:

@@ -144,6 +144,8 @@ class Measured:
     def __init__(self, app: ASGIFramework, runtime: Runtime) -> None:
         self._app = app
         self._runtime = runtime
+        self._in_flight = 0
+        self._ended = trio.Event()
 
     async def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -153,11 +155,26 @@ class Measured:
             await self._app(scope, receive, send)
             return
         exchange = Exchange.begin(scope)
-        with exchange.in_context():
+        with exchange.in_context(), self._counted():
             try:
                 await self._answer(exchange, scope, receive, _sending(exchange, send))
             finally:
                 await self._publish(exchange)  # noqa: ASYNC102 - shielded and bounded in there
+
+    async def quiet(self) -> None:
+        """Wait until no request is being answered."""
+        while self._in_flight:
+            self._ended = trio.Event()
+            await self._ended.wait()
+
+    @contextmanager
+    def _counted(self) -> Generator[None]:
+        self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            self._ended.set()
 
     async def _publish(self, exchange: Exchange) -> None:
         if not self._runtime.listens(MonitoringEvent):
