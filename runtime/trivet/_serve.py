@@ -20,7 +20,7 @@ from hypercorn.config import Config
 from ._errors import ConfigurationError, StartError, StopOverrunError
 from ._loader import Program
 from ._runtime import Runtime, run_program, unwrapped
-from ._web._app import create_app
+from ._web._app import build_app
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
@@ -72,7 +72,7 @@ async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
     config.bind = [bind]
     config.graceful_timeout = runtime.program.settings.shutdown.requests
     config.loglevel = "WARNING"
-    app = create_app(runtime)
+    app = build_app(runtime)
     stop = trio.Event()
     serving = trio.CancelScope(shield=True)
     async with trio.open_nursery() as nursery:

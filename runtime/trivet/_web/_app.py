@@ -28,7 +28,7 @@ from ._problems import MEDIA_TYPE, ProblemError, document
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
 
 
-def create_app(runtime: Runtime) -> Application:
+def create_app(runtime: Runtime) -> QuartTrio:
     """Build the HTTP application of a running program, for any ASGI server on Trio.
 
     It has the routes of the plugins at the paths that their authors wrote, `POST /events/{name}`
@@ -38,6 +38,11 @@ def create_app(runtime: Runtime) -> Application:
     Args:
         runtime: what `open_runtime` yields.
     """
+    return build_app(runtime)
+
+
+def build_app(runtime: Runtime) -> Application:
+    """As `create_app`, for who serves it here and has to know when it is quiet."""
     app = Application(runtime)
     app.before_request(_note_route)
     app.register_error_handler(ProblemError, _answer_problem)
