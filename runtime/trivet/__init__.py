@@ -4,6 +4,7 @@ The rooms of the house, from the street to the foundation; each imports only wha
 
     _cli                        the command line
     _serve, asgi, testing       three ways to run a program, and one to test its plugins
+    _parent, _lifeline          the process that watches over `trivet serve`
     _web                        what HTTP sees: plugin routes, ingest, probes, measurements
     _runtime                    the running program: the order of start and stop, and the `app`
     _loader                     from settings and files to a checked program
@@ -13,8 +14,8 @@ The rooms of the house, from the street to the foundation; each imports only wha
 One event: `_web._ingest` or `app.publish` → `_delivery._bus` → an inbox (`_delivery._memory`) →
 `EventPlugin.run`, inside its `_supervision._host` → the author's `handle_event`.
 
-One stop: `_serve` hears the signal and cancels the innermost block; `_runtime.run_program`, read
-from the inside out, is the order of what follows.
+One stop: `_parent` hears the signal and tells `_supervision._watchdog`, which has `_serve` cancel
+the innermost block; `_runtime.running`, read from the inside out, is the order of what follows.
 """
 
 from importlib.metadata import version

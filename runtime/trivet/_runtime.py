@@ -31,6 +31,7 @@ from ._policies import DeliveryPolicy
 from ._settings import Settings
 from ._supervision._host import Host
 from ._supervision._shutdown import StopPlan
+from ._supervision._tasks import account
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
@@ -159,6 +160,19 @@ class Runtime(App):
             _log.info("stopping")
         return self.plan
 
+    def hurry(self) -> None:
+        """End all draining: what is queued is abandoned, and plugins are closed."""
+        _log.warning("draining is skipped")
+        self.plan = self.begin_stop().hurried(trio.current_time())
+        for host in self.hosts.values():
+            host.hurry()
+
+    def what_is_left(self, root: trio.lowlevel.Task) -> str:
+        """Which plugins have not ended although they were asked to, and where they stand."""
+        return account(
+            root, [name for name, host in self.hosts.items() if host.status == "running"]
+        )
+
     def _add(self, spec: PluginSpec) -> Iterator[Subscription]:
         name, types = spec.cls.name, spec.listens_to
         policy = DeliveryPolicy.decide(spec.delivery, *(event.__delivery__ for event in types))
@@ -184,9 +198,9 @@ class Runtime(App):
                 yield Subscription(name, event, inbox, policy)
 
     @asynccontextmanager
-    async def running(self, nursery: trio.Nursery, tier: Levels) -> AsyncGenerator[None]:
+    async def tier(self, nursery: trio.Nursery, names: Levels) -> AsyncGenerator[None]:
         """Start a tier's plugins, level by level; stop them in reverse when the block is left."""
-        levels = [[self.hosts[name] for name in level] for level in tier]
+        levels = [[self.hosts[name] for name in level] for level in names]
         try:
             for level in levels:
                 await self._start(nursery, level)
@@ -255,23 +269,21 @@ async def open_runtime(
         StartError: a plugin could not be started; those that were have been stopped.
         CriticalPluginError: a critical plugin gave up; the block has been cancelled.
     """
-    async with run_program(
-        load(settings or Settings(), plugins=plugins, event_types=event_types)
-    ) as runtime:
+    program = load(settings or Settings(), plugins=plugins, event_types=event_types)
+    async with running(Runtime(program)) as runtime:
         yield runtime
 
 
 @asynccontextmanager
-async def run_program(program: Program) -> AsyncGenerator[Runtime]:
-    """As `open_runtime`, for a program that is loaded already."""
-    runtime = Runtime(program)
-    background, event, source = program.tiers
+async def running(runtime: Runtime) -> AsyncGenerator[Runtime]:
+    """Start the plugins; stop them when the block is left."""
+    background, event, source = runtime.program.tiers
     with unwrapped():
         async with trio.open_nursery() as nursery:
-            running = partial(runtime.running, nursery)
-            async with running(background):  # Last to stop: others may still hand them work.
-                async with running(event):  # Their inboxes are closed and drained.
-                    async with running(source):  # They stop fetching.
+            tier = partial(runtime.tier, nursery)
+            async with tier(background):  # Last to stop: others may still hand them work.
+                async with tier(event):  # Their inboxes are closed and drained.
+                    async with tier(source):  # They stop fetching.
                         yield runtime  # HTTP lives in here: first to stop.
 
 

@@ -8,28 +8,38 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import hypercorn.trio
 import structlog
 import trio
 from hypercorn.config import Config
 
-from ._errors import ConfigurationError, StartError, StopOverrunError
-from ._loader import Program
-from ._runtime import Runtime, run_program, unwrapped
+from ._errors import StartError, StopOverrunError
+from ._lifeline import adopted, end_copies, get_parent, new_report
+from ._loader import Program, load
+from ._runtime import Runtime, running, unwrapped
+from ._settings import Settings
+from ._supervision._watchdog import Watchdog
 from ._web._app import build_app
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
+BEAT = 1.0
+"""Seconds between two signs of life that the loop gives to the watchdog."""
 OVERRUN_GRACE = 0.5
 """Seconds after the last deadline of a stop in which what was cancelled may still end."""
 
 
-def run(program: Program) -> int:
-    """Serve the program until SIGTERM or SIGINT. It logs as structlog is configured.
+def run(settings: Settings, *, with_parent: bool) -> int:
+    """Load and serve a program until SIGTERM or SIGINT. It logs as structlog is configured.
+
+    Args:
+        settings: the operator's.
+        with_parent: whether a parent process is to watch over this one; the stop then ends in
+            time whatever plugins do.
 
     Returns:
         The exit code of a clean stop.
@@ -37,21 +47,63 @@ def run(program: Program) -> int:
     Raises:
         TrivetError: the program could not start or go on; the error has its exit code.
     """
-    trio.run(serve, program)
+    lifeline = adopted()
+    listener = bind(settings.bind) if lifeline is None else lifeline.listener
+    if lifeline is None and with_parent:
+        lifeline = get_parent(settings, listener)
+    end_copies()
+    watchdog = Watchdog(
+        budget=settings.shutdown.budget,
+        hang_limit=settings.hang_limit,
+        lifeline=None if lifeline is None else lifeline.stop,
+        report=new_report() if lifeline is None else lifeline.report,
+    )
+    trio.run(serve, load(settings), listener, watchdog)
+    if lifeline is not None:
+        lifeline.end_cleanly()
     return 0
 
 
-async def serve(program: Program) -> None:
-    """Start the plugins, then serve them over HTTP; the first signal begins the stop."""
-    bind = _bind(program.settings.bind)
-    serving = trio.CancelScope()
+class Stop:
+    """What asks for the stop, and how urgently."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._requests = 0
+        self.serving = trio.CancelScope()
+        """What is cancelled to begin the stop."""
+        self.begun = trio.Event()
+
+    def request(self) -> None:
+        """Stop; a second time: without draining; a third time: at once."""
+        self._requests += 1
+        if self._requests == 1:
+            self.begun.set()
+            self.serving.cancel()
+        elif self._requests == 2:
+            self._runtime.hurry()
+        else:
+            os._exit(StopOverrunError.exit_code)
+
+
+async def serve(program: Program, listener: int, watchdog: Watchdog) -> None:
+    """Start the plugins, then serve them over HTTP on the socket until a stop is asked for."""
+    runtime = Runtime(program)
+    stop = Stop(runtime)
+    token, root = trio.lowlevel.current_trio_token(), trio.lowlevel.current_root_task()
+    assert root is not None
+    describe = partial(runtime.what_is_left, root)
+    watchdog.attach(partial(token.run_sync_soon, stop.request), describe)
+    # A system task: whatever is left in the nursery below, this one is not cancelled with it.
+    trio.lowlevel.spawn_system_task(_leave_when_overrun, stop, program.settings, watchdog, describe)
     with unwrapped():
         async with trio.open_nursery() as nursery:
-            await nursery.start(_cancel_on_signal, serving)
-            with serving:
-                async with run_program(program) as runtime:
-                    nursery.start_soon(_leave_when_overrun, runtime)  # noqa: ASYNC111 - and its end
-                    async with listening(runtime, bind) as urls:
+            nursery.start_soon(_beat, watchdog)
+            await nursery.start(_stop_on_signal, stop)
+            with stop.serving:
+                async with running(runtime):
+                    nursery.start_soon(_begin_when_stopping, runtime, stop)
+                    async with listening(runtime, f"fd://{listener}") as urls:
                         _log.info("serving", urls=urls, plugins=list(runtime.hosts))
                         await trio.sleep_forever()
             nursery.cancel_scope.cancel()
@@ -100,33 +152,49 @@ async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
             serving.cancel()
 
 
-def _bind(address: str) -> str:
-    """Take the address before anything starts; the socket is handed on as `fd://NUMBER`."""
+def bind(address: str) -> int:
+    """Take the address before anything starts.
+
+    Returns:
+        The descriptor of a socket that is bound, and does not listen yet.
+
+    Raises:
+        StartError: the address cannot be had.
+    """
     config = Config()
     config.bind = [address]
     try:
         (listener,) = config.create_sockets().insecure_sockets
-    except ValueError as error:
-        raise ConfigurationError(f"bind = {address!r} is not HOST:PORT") from error
     except OSError as error:
         raise StartError(f"cannot listen on {address}: {error.strerror or error}") from error
-    return f"fd://{listener.detach()}"
+    return listener.detach()
 
 
-async def _cancel_on_signal(scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
+async def _stop_on_signal(stop: Stop, *, task_status: trio.TaskStatus[None]) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()
         async for number in signals:
             _log.info("signal received", signal=signal.Signals(number).name)
-            scope.cancel()
+            stop.request()
 
 
-async def _leave_when_overrun(runtime: Runtime) -> None:
+async def _begin_when_stopping(runtime: Runtime, stop: Stop) -> None:
+    await runtime.stopping.wait()  # A critical plugin may have been the reason.
+    stop.begun.set()
+
+
+async def _beat(watchdog: Watchdog) -> None:
+    while True:
+        watchdog.beat()
+        await trio.sleep(BEAT)
+
+
+async def _leave_when_overrun(
+    stop: Stop, settings: Settings, watchdog: Watchdog, describe: Callable[[], str]
+) -> None:
     """The last ring inside the loop: when the stop's budget is over, name what is left."""
-    await runtime.stopping.wait()
-    await trio.sleep_until(runtime.begin_stop().over + OVERRUN_GRACE)
-    for host in runtime.hosts.values():
-        if not host.ended.is_set():
-            _log.critical("plugin overran the stop", plugin=host.name, stack=host.stack())
-    sys.stderr.flush()
+    await stop.begun.wait()
+    watchdog.stop_begins()
+    await trio.sleep(settings.shutdown.budget + OVERRUN_GRACE)
+    watchdog.say(f"the stop is over, and the event loop ends the process\n\n{describe()}")
     os._exit(StopOverrunError.exit_code)

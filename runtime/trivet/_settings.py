@@ -36,10 +36,15 @@ class ShutdownSettings:
 
     requests: float = attrs.field(default=5.0, validator=ge(0))
     """For the requests that are under way."""
-    drain: float = attrs.field(default=10.0, validator=ge(0))
+    drain: float = attrs.field(default=12.0, validator=ge(0))
     """For the plugins of one tier to finish what is in their inboxes."""
-    close: float = attrs.field(default=5.0, validator=ge(0))
+    close: float = attrs.field(default=6.0, validator=ge(0))
     """For `close` and for the resources that a plugin entered."""
+
+    @property
+    def budget(self) -> float:
+        """Seconds for the whole of it, before what is left is ended by force."""
+        return self.requests + self.drain + self.close
 
 
 @attrs.frozen(kw_only=True)
@@ -50,6 +55,20 @@ class StartupSettings:
     """Then a warning says what is still starting."""
     limit: float = attrs.field(default=50.0, validator=gt(0))
     """Then the start has failed."""
+
+
+@attrs.frozen(kw_only=True)
+class RestartSettings:
+    """How a program that died is started again by its parent process (`[restarts]`)."""
+
+    max_restarts: int = attrs.field(default=5, validator=ge(0))
+    """Restarts within `restart_window`; one death more ends the program with its code."""
+    restart_window: float = attrs.field(default=30.0, validator=gt(0))
+    """Seconds."""
+    backoff_initial: float = attrs.field(default=0.5, validator=ge(0))
+    """Seconds before the first restart, at most; each further one doubles it."""
+    backoff_max: float = attrs.field(default=30.0, validator=ge(0))
+    """Seconds that a wait is never above."""
 
 
 @attrs.frozen(kw_only=True)
@@ -90,6 +109,11 @@ class Settings:
     """`[shutdown]`."""
     startup: StartupSettings = attrs.field(factory=StartupSettings)
     """`[startup]`."""
+    restarts: RestartSettings = attrs.field(factory=RestartSettings)
+    """`[restarts]`."""
+    hang_limit: float = attrs.field(default=60.0, validator=ge(0))
+    """Seconds that the event loop, or an import at the start, may be held before the process is
+    ended; 0 for never."""
     log: LogSettings = attrs.field(factory=LogSettings)
     """`[log]`."""
     file: Path | None = None

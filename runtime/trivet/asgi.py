@@ -17,7 +17,7 @@ from quart_trio import QuartTrio
 from ._errors import CriticalPluginError, TrivetError
 from ._loader import load
 from ._logging import configure_logging
-from ._runtime import run_program
+from ._runtime import Runtime, running
 from ._settings import load_settings
 from ._web._app import create_app
 
@@ -58,7 +58,7 @@ class LifespanApp:
         settings = load_settings()
         configure_logging(settings.log)
         settings.find_modules()
-        async with run_program(load(settings)) as runtime:
+        async with running(Runtime(load(settings))) as runtime:
             self._app = create_app(runtime)
             await send({"type": "lifespan.startup.complete"})
             await receive()

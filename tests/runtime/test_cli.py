@@ -10,7 +10,7 @@ import structlog
 from click.testing import CliRunner, Result
 
 from trivet import CriticalPluginError, Settings, StartError, TrivetError, _cli
-from trivet._loader import Program
+from trivet._loader import load
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +25,9 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Settings]:
     """The settings of every program that would have been served; in an empty directory."""
     seen: list[Settings] = []
 
-    def run(program: Program) -> int:
-        seen.append(program.settings)
+    def run(settings: Settings, *, with_parent: bool) -> int:
+        assert with_parent
+        seen.append(load(settings).settings)
         return 0
 
     monkeypatch.setattr(_cli, "run", run)
@@ -122,7 +123,7 @@ def test_an_error_of_the_program_ends_with_its_code(
 ) -> None:
     """What ends the program decides the exit code."""
 
-    def run(program: Program) -> int:
+    def run(settings: Settings, *, with_parent: bool) -> int:
         raise error
 
     monkeypatch.setattr(_cli, "run", run)
@@ -135,7 +136,7 @@ def test_a_fault_of_ours_is_not_dressed_up(
 ) -> None:
     """An exception that Trivet does not raise on purpose keeps its traceback."""
 
-    def run(program: Program) -> int:
+    def run(settings: Settings, *, with_parent: bool) -> int:
         raise ZeroDivisionError
 
     monkeypatch.setattr(_cli, "run", run)

@@ -280,28 +280,6 @@ async def test_a_critical_plugin_that_gives_up_exits_with_4(plugins: Callable[..
     assert "plugin 'vital' gave up: ValueError: gone" in "".join(server.text)
 
 
-async def test_a_plugin_that_cannot_be_cancelled_exits_with_70(
-    plugins: Callable[..., Path],
-) -> None:
-    """When the stop's budget is over the program names what is left, and leaves."""
-    source = """
-        import trio
-        from trivet import BackgroundPlugin
-
-        class Shielded(BackgroundPlugin):
-            async def run(self) -> None:
-                with trio.CancelScope(shield=True):
-                    await trio.sleep_forever()
-    """
-    directory = plugins(shielded=source, recorder=RECORDER)
-    environ = {f"TRIVET_SHUTDOWN__{stage}": "0.2" for stage in ("REQUESTS", "DRAIN", "CLOSE")}
-    async with serving("recorder", "shielded", directory=directory, **environ) as server:
-        assert await server.stop() == 70
-        line = await server.logged("plugin overran the stop")
-    assert line["plugin"] == "shielded"
-    assert "sleep_forever" in line["stack"]
-
-
 async def test_hypercorn_runs_the_asgi_application(plugins: Callable[..., Path]) -> None:
     """Under `hypercorn -k trio trivet.asgi:app` the program lives within the lifespan."""
     directory = plugins(recorder=RECORDER)

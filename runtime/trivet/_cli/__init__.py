@@ -12,7 +12,6 @@ from typing import Any
 import click
 
 from .._errors import TrivetError
-from .._loader import load
 from .._logging import configure_logging
 from .._serve import run
 from .._settings import load_settings
@@ -42,6 +41,9 @@ def main() -> None:
     "--plugins", "directory", type=click.Path(path_type=Path), help="Where the plugins' files are."
 )
 @click.option("--bind", metavar="HOST:PORT", help="Where to listen; port 0 is any that is free.")
+@click.option(
+    "--no-parent", is_flag=True, help="Without the process that watches over this one: to debug."
+)
 @click.pass_context
 def serve(
     ctx: click.Context,
@@ -49,6 +51,7 @@ def serve(
     config: Path | None,
     directory: Path | None,
     bind: str | None,
+    no_parent: bool,
 ) -> None:
     """Run the service, with these PLUGINs instead of the settings' `active_plugins`.
 
@@ -63,4 +66,4 @@ def serve(
     )
     configure_logging(settings.log)
     settings.find_modules()
-    ctx.exit(run(load(settings)))
+    ctx.exit(run(settings, with_parent=not no_parent))

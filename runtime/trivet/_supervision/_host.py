@@ -19,7 +19,7 @@ from .._errors import CriticalPluginError
 from .._plugin import Plugin, resources_of
 from .._policies import SupervisionSettings
 from ._restarts import Restarts
-from ._tasks import stack_of
+from ._tasks import plugin_of_task, stack_of
 
 Status = Literal["starting", "running", "backing_off", "stopping", "stopped", "failed"]
 
@@ -112,6 +112,7 @@ class Host:
             CriticalPluginError: the plugin gave up and is critical.
         """
         self._task = trio.lowlevel.current_task()
+        plugin_of_task.set(self.name)
         try:
             await self._live_on(task_status)
         finally:
@@ -150,6 +151,10 @@ class Host:
                 self._work.deadline = drain_until
             else:
                 self._work.cancel()
+
+    def hurry(self) -> None:
+        """End the draining that is under way."""
+        self._work.deadline = min(self._work.deadline, trio.current_time())
 
     async def _live_on(self, task_status: trio.TaskStatus[None]) -> None:
         while True:

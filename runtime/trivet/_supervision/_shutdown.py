@@ -19,7 +19,7 @@ class StopPlan:
 
     >>> plan = StopPlan(begun=100.0, levels=2, settings=ShutdownSettings())
     >>> plan.requests_until, plan.drain_until, plan.close_until(0), plan.close_until(1)
-    (105.0, 115.0, 117.5, 120.0)
+    (105.0, 117.0, 120.0, 123.0)
     """
 
     begun: float
@@ -37,6 +37,10 @@ class StopPlan:
     def drain_until(self) -> float:
         """Inboxes may be finished until then."""
         return self.requests_until + self.settings.drain
+
+    def hurried(self, now: float) -> StopPlan:
+        """The same stop without any more draining, as if it had begun so long ago."""
+        return attrs.evolve(self, begun=min(self.begun, now - self.drain_until + self.begun))
 
     def close_until(self, level: int) -> float:
         """The plugins of this level may take until then to close; the first to stop is level 0.

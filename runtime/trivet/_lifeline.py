@@ -1,0 +1,111 @@
+"""How a serving process gets its parent, and what it keeps of it.
+
+Owns the fork, the descriptors that go to either side, and the token of a clean end.
+Never knows what is served.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+import attrs
+
+from . import _parent
+from ._settings import Settings
+
+PARENT_GRACE = 2.0
+"""Seconds after the stop's last deadline in which the process has to end by itself."""
+
+
+@attrs.frozen
+class Lifeline:
+    """A child's side of its parent."""
+
+    stop: int
+    """Readable when the parent wants the stop, at its end when the parent is gone."""
+    token: int
+    """To be written to by a program that ends as it meant to."""
+    listener: int
+    """The socket, bound before there was a child."""
+    report: Path
+    """The file in which whoever ends the child says why."""
+
+    def end_cleanly(self) -> None:
+        """Say that the exit code 0 that follows is meant."""
+        try:
+            os.write(self.token, b"!")
+        except BrokenPipeError:
+            return  # The parent is gone: nobody asks.
+
+
+def adopted() -> Lifeline | None:
+    """The lifeline of a child that its parent has started again; None for any other process."""
+    inherited = os.environ.pop(_parent.LIFELINE, None)
+    if inherited is None:
+        return None
+    stop, token, listener, report = inherited.split(",", 3)
+    Path(report).touch()  # The parent has removed that of the child before, if it was empty.
+    lifeline = Lifeline(int(stop), int(token), int(listener), Path(report))
+    for descriptor in (lifeline.stop, lifeline.token):
+        os.set_inheritable(descriptor, False)  # What a plugin starts has no business with them.
+    return lifeline
+
+
+def get_parent(settings: Settings, listener: int) -> Lifeline:
+    """Fork: this process becomes the parent, and its copy, in which this returns, the child.
+
+    So the parent has the process id that the operator knows, and the child need not import
+    everything again. No thread may have been started before.
+    """
+    stop, tell = os.pipe()
+    token, give = os.pipe()
+    report = new_report()
+    # What is sent before the parent listens is kept for it, the child's death too.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _parent.AWAITED)
+    child = os.fork()
+    if child:
+        _become_parent(settings, [child, tell, token], listener, report)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    os.setpgid(0, 0)
+    os.close(tell)
+    os.close(token)
+    return Lifeline(stop, give, listener, report)
+
+
+def new_report() -> Path:
+    """An empty file for the report of a process's end."""
+    handle, path = tempfile.mkstemp(prefix=f"trivet-{os.getpid()}-", suffix=".report")
+    os.close(handle)
+    return Path(path)
+
+
+def end_copies() -> None:
+    """From now on a copy of this process that a plugin forks ends at once, and does nothing.
+
+    It would be a second program on the same sockets. Who forks to run something else is better
+    off with `trio.run_process`, or with multiprocessing's spawn; what `preexec_fn` is for breaks.
+    """
+    os.register_at_fork(after_in_child=partial(os._exit, 1))
+
+
+def _become_parent(settings: Settings, first: list[int], listener: int, report: Path) -> NoReturn:
+    for descriptor in (*first[1:], listener):
+        os.set_inheritable(descriptor, True)
+    orders = {
+        "command": [sys.executable, *sys.orig_argv[1:]],
+        "first": first,
+        "listener": listener,
+        "report": str(report),
+        "budget": settings.shutdown.budget + PARENT_GRACE,
+        **attrs.asdict(settings.restarts),
+    }
+    script = str(Path(_parent.__file__))
+    parent = [sys.executable, "-I", "-S", script, json.dumps(orders)]
+    os.execv(sys.executable, parent)  # noqa: S606 - it is this interpreter again

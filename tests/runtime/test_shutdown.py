@@ -1,0 +1,287 @@
+"""Plugins that defeat a stop, each in a real `trivet serve`, and what ends it all the same.
+
+Each misbehaviour is a plugin file in `misbehaving/`. It runs beside a healthy plugin; the program
+gets a real signal; the exit code says which ring of the watch had to act.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+import httpx
+import pytest
+import trio
+
+from trivet import Settings
+
+PLUGINS = Path(__file__).parent / "misbehaving"
+TRIVET = Path(sys.executable).parent / "trivet"
+LIMITS = {"REQUESTS": "0.1", "DRAIN": "0.2", "CLOSE": "0.3"}
+ROOM = 15.0
+"""Seconds for a program on a busy machine; what really hangs would take for ever."""
+
+CLEAN, LOOP, THREAD, PARENT, KERNEL = 0, 70, 71, 72, 137
+
+
+@attrs.define
+class Program:
+    """A `trivet serve` under test."""
+
+    process: trio.Process
+    directory: Path
+    mark: bytes
+    """Stands in the environment of every process of this program."""
+
+    @property
+    def log(self) -> str:
+        """What it has logged so far."""
+        return (self.directory / "log").read_text(errors="replace")
+
+    @property
+    def report(self) -> str:
+        """What whoever ended it wrote."""
+        return "".join(path.read_text() for path in self.directory.glob("trivet-*.report"))
+
+    @property
+    def url(self) -> str:
+        """Where it serves."""
+        return self.log.partition('"urls": ["')[2].partition('"')[0]
+
+    def processes(self) -> Iterator[int]:
+        """Its processes, whoever their parents are."""
+        for directory in Path("/proc").glob("[0-9]*"):
+            try:
+                if self.mark in (directory / "environ").read_bytes():
+                    yield int(directory.name)
+            except OSError:
+                continue  # Another's, or gone.
+
+    async def logged(self, *texts: str) -> None:
+        """Wait until one of these stands in the log."""
+        while not any(text in self.log for text in texts):
+            assert self.process.poll() is None, self.log
+            await trio.sleep(0.01)
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send the signal to the parent, and wait for the program's exit code."""
+        self.process.send_signal(number)
+        return await self.process.wait()
+
+
+@asynccontextmanager
+async def serving(
+    *plugins: str,
+    directory: Path,
+    restarts: int = 0,
+    options: tuple[str, ...] = (),
+    environ: Mapping[str, str] | None = None,
+) -> AsyncGenerator[Program]:
+    """Run `trivet serve` with these plugins; end what is left of it."""
+    mark = f"TRIVETS_TEST={os.urandom(8).hex()}"
+    environ = dict([mark.split("=")], **environ or {})
+    environ |= {f"TRIVET_SHUTDOWN__{stage}": seconds for stage, seconds in LIMITS.items()}
+    environ |= {"TRIVET_LOG__FORMAT": "json", "TMPDIR": str(directory)}
+    environ |= {"TRIVET_RESTARTS__MAX_RESTARTS": str(restarts)}
+    command = [str(TRIVET), "serve", *plugins, "--plugins", str(PLUGINS), *options]
+    with (directory / "log").open("wb") as log:
+        process = await trio.lowlevel.open_process(
+            [*command, "--bind", "127.0.0.1:0"],
+            env={**os.environ, **environ},
+            stderr=log,
+            stdout=subprocess.DEVNULL,
+            cwd=directory,
+        )
+    program = Program(process, directory, mark.encode())
+    try:
+        with trio.fail_after(ROOM):  # noqa: ASYNC100 - what it bounds is at the yield
+            yield program
+    finally:
+        for pid in program.processes():
+            os.kill(pid, signal.SIGKILL)
+        with trio.move_on_after(5, shield=True):
+            await process.wait()
+
+
+COOPERATIVE = [
+    ("swallow_cancelled", LOOP),
+    ("shield_forever", LOOP),
+    ("shielded_checkpoints", LOOP),
+    ("slow_cleanup", LOOP),
+    ("thread_not_abandoned", LOOP),
+    ("foreign_nursery", LOOP),
+    ("close_blocks", THREAD),
+    ("blocking_finaliser", THREAD),
+    ("blocking_generator", THREAD),
+]
+"""Plugins beside which the event loop turns until the stop begins."""
+
+
+@pytest.mark.parametrize(("plugin", "code"), COOPERATIVE)
+async def test_what_cannot_be_cancelled_is_ended_and_named(
+    plugin: str, code: int, tmp_path: Path
+) -> None:
+    """The exit code is the ring's, the report names the plugin, and the healthy one has closed."""
+    async with serving(plugin, "healthy", directory=tmp_path) as program:
+        await program.logged('"serving"')
+        assert await program.stop() == code
+        assert plugin in program.report
+        assert "healthy" not in program.report
+        assert "healthy closed" in program.log
+        assert list(program.processes()) == []
+
+
+HOLDING = [
+    ("sleep_loop", THREAD),
+    ("busy_loop", THREAD),
+    ("pause_in_c", THREAD),
+    ("blocking_open", THREAD),
+    ("no_faulthandler", THREAD),
+    ("import_hangs", THREAD),
+    ("gil_regex", PARENT),
+    ("gil_deque", PARENT),
+    ("full_stderr", PARENT),
+]
+"""Plugins that hold the event loop, or the interpreter, when the stop is asked for."""
+
+
+@pytest.mark.parametrize(("plugin", "code"), HOLDING)
+async def test_what_holds_the_loop_is_ended_and_named(
+    plugin: str, code: int, tmp_path: Path
+) -> None:
+    """A stop is heard and kept although no code of the event loop runs any more."""
+    async with serving(plugin, "healthy", directory=tmp_path) as program:
+        await program.logged('"misbehaving"')
+        assert await program.stop() == code
+        assert plugin in program.report
+        assert list(program.processes()) == []
+
+
+HARMLESS = [
+    "thread_abandoned",
+    "orphan",
+    "stubborn_orphan",
+    "signals_ignored",
+    "close_hangs",
+    "close_raises",
+    "forks",
+    "spawns",
+]
+"""Plugins that a stop copes with by itself."""
+
+
+@pytest.mark.parametrize("plugin", HARMLESS)
+async def test_what_can_be_contained_leaves_a_clean_end_and_no_process(
+    plugin: str, tmp_path: Path
+) -> None:
+    """The program exits with 0, and what the plugin started elsewhere is gone too."""
+    async with serving(plugin, "healthy", directory=tmp_path) as program:
+        await program.logged('"serving"')
+        assert await program.stop() == CLEAN
+        assert "healthy closed" in program.log
+        assert list(program.processes()) == []
+        assert program.report == ""
+
+
+@pytest.mark.parametrize("plugin", ["blocking_atexit", "left_thread", "system_task"])
+async def test_what_is_no_task_of_a_plugin_is_ended_by_the_thread(
+    plugin: str, tmp_path: Path
+) -> None:
+    """After the plugins were closed, the interpreter's own end has a limit too."""
+    async with serving(plugin, "healthy", directory=tmp_path) as program:
+        await program.logged('"serving"')
+        assert await program.stop() == THREAD
+        assert "healthy closed" in program.log
+        assert "the watchdog's thread ends the process" in program.report
+
+
+async def test_a_stopped_process_is_ended_by_its_parent(tmp_path: Path) -> None:
+    """A process that the kernel has stopped runs no code at all: its parent kills it."""
+    async with serving("stopped", directory=tmp_path) as program:
+        await program.logged('"misbehaving"')
+        assert await program.stop() == PARENT
+        assert list(program.processes()) == []
+
+
+async def test_a_start_that_hangs_is_cancelled_by_a_stop(tmp_path: Path) -> None:
+    """A stop during start-up does not wait for `initialize`."""
+    async with serving("initialize_hangs", directory=tmp_path) as program:
+        await program.logged('"misbehaving"')
+        assert await program.stop() == CLEAN
+
+
+async def test_a_zero_that_nobody_meant_is_a_crash(tmp_path: Path) -> None:
+    """A plugin that calls `os._exit(0)` does not pass for a clean end."""
+    async with serving("exits", directory=tmp_path) as program:
+        assert await program.process.wait() == 1
+        assert "the program ended with code 1, too often: giving up" in program.log
+
+
+async def test_a_program_that_died_is_started_again_on_the_same_socket(tmp_path: Path) -> None:
+    """The listening socket outlives the child, so that clients wait instead of being refused."""
+    async with serving("healthy", directory=tmp_path, restarts=1) as program:
+        await program.logged('"serving"')
+        (child,) = set(program.processes()) - {program.process.pid}
+        async with httpx.AsyncClient(base_url=program.url, timeout=ROOM) as client:
+            assert (await client.get("/livez")).status_code == 200
+            os.kill(child, signal.SIGKILL)
+            await program.logged("starting again")
+        async with httpx.AsyncClient(base_url=program.url, timeout=ROOM) as client:
+            assert (await client.get("/livez")).status_code == 200
+        assert await program.stop() == CLEAN
+        with pytest.raises(httpx.ConnectError):
+            async with httpx.AsyncClient() as client:
+                await client.get(program.url)
+
+
+@pytest.mark.parametrize(("plugin", "code"), [("busy_loop", THREAD), ("gil_deque", KERNEL)])
+async def test_a_loop_that_is_held_for_too_long_ends_the_child(
+    plugin: str, code: int, tmp_path: Path
+) -> None:
+    """Without any request to stop, `hang_limit` ends a process that serves nobody any more."""
+    environ = {"TRIVET_HANG_LIMIT": "0.5"}
+    async with serving(plugin, directory=tmp_path, environ=environ) as program:
+        assert await program.process.wait() == code
+        assert plugin in program.report
+
+
+async def test_without_its_parent_a_program_stops(tmp_path: Path) -> None:
+    """When the parent is killed the child drains, closes and ends by itself."""
+    async with serving("healthy", directory=tmp_path) as program:
+        await program.logged('"serving"')
+        program.process.kill()
+        await program.process.wait()
+        while list(program.processes()):
+            await trio.sleep(0.01)
+        assert "healthy closed" in program.log
+
+
+async def test_a_second_signal_skips_draining_and_a_third_ends_at_once(tmp_path: Path) -> None:
+    """An operator who cannot wait need not wait."""
+    async with serving("shield_forever", directory=tmp_path) as program:
+        await program.logged('"serving"')
+        program.process.send_signal(signal.SIGTERM)
+        await program.logged('"stopping"')
+        program.process.send_signal(signal.SIGTERM)
+        await program.logged("draining is skipped")
+        assert await program.stop() == PARENT
+        assert list(program.processes()) == []
+
+
+async def test_without_a_parent_the_rings_inside_remain(tmp_path: Path) -> None:
+    """Under `--no-parent` the loop and the thread still end what does not end."""
+    async with serving("shield_forever", directory=tmp_path, options=("--no-parent",)) as program:
+        await program.logged('"serving"')
+        assert await program.stop() == LOOP
+        assert "shield_forever" in program.report
+
+
+def test_the_stop_fits_into_what_orchestrators_give() -> None:
+    """By default the stages and the rings behind them sum to 25 s; Kubernetes kills after 30 s."""
+    assert Settings().shutdown.budget + 2.0 == 25.0
