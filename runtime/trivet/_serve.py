@@ -52,13 +52,18 @@ def run(settings: Settings, *, with_parent: bool) -> int:
     if lifeline is None and with_parent:
         lifeline = get_parent(settings, listener)
     end_copies()
+    report = new_report() if lifeline is None else lifeline.report
     watchdog = Watchdog(
         budget=settings.shutdown.budget,
-        hang_limit=settings.hang_limit,
+        hang_limit=0.0 if lifeline is None else settings.hang_limit,  # A debugger holds the loop.
         lifeline=None if lifeline is None else lifeline.stop,
-        report=new_report() if lifeline is None else lifeline.report,
+        report=report,
     )
-    trio.run(serve, load(settings), listener, watchdog)
+    try:
+        trio.run(serve, load(settings), listener, watchdog)
+    finally:
+        if lifeline is None:
+            report.unlink()  # The parent would do it.
     if lifeline is not None:
         lifeline.end_cleanly()
     return 0
