@@ -72,6 +72,7 @@ class Application(QuartTrio):
     async def asgi_app(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> None:
+        """Answer one scope, measured."""
         await self._measured(scope, receive, send)
 
 
