@@ -396,6 +396,32 @@ async def test_draining_ends_with_its_budget(autojump_clock: MockClock) -> None:
     assert (statistics.accepted, statistics.abandoned) == (3, 3)
 
 
+async def test_hurrying_ends_the_draining_at_once(autojump_clock: MockClock) -> None:
+    """Who cannot wait for the inboxes skips them: what is left is abandoned, and `close` runs."""
+    closed: list[float] = []
+
+    class Stuck(EventPlugin[Ping]):
+        async def handle_event(self, event: Ping) -> None:
+            await trio.sleep_forever()
+
+        async def close(self) -> None:
+            await trio.sleep(1)
+            closed.append(trio.current_time())
+
+    async def hurry(runtime: Runtime) -> None:
+        await runtime.stopping.wait()
+        await trio.sleep(2)
+        runtime.hurry()
+
+    async with trio.open_nursery() as nursery:
+        async with open_plugins(Stuck) as runtime:
+            nursery.start_soon(hurry, runtime)
+            await runtime.publish(Ping())
+            await trio.testing.wait_all_tasks_blocked()
+    assert closed == [pytest.approx(3.0)]
+    assert runtime.statistics()["stuck"].abandoned == 1
+
+
 async def test_a_close_that_hangs_is_cancelled_in_time(autojump_clock: MockClock) -> None:
     """`close()` has its own limit, at a stop as at a restart."""
 

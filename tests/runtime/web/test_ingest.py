@@ -12,7 +12,16 @@ from quart.typing import TestClientProtocol as Client
 from quart.wrappers import Response
 from trio.testing import MockClock
 
-from trivet import App, Delivery, DeliverySettings, Event, EventPlugin, Fate, Outcome
+from trivet import (
+    App,
+    Delivery,
+    DeliverySettings,
+    Event,
+    EventPlugin,
+    Fate,
+    Outcome,
+    SupervisionSettings,
+)
 from trivet import current_delivery as envelope
 from trivet._web._ingest import judge
 from trivet.testing import client, open_plugins
@@ -225,6 +234,24 @@ async def test_one_refusal_of_two_is_still_accepted(autojump_clock: MockClock) -
         response = await post(asking, {"order_id": "o-3"})
     assert response.status_code == 202
     assert (await response.get_json())["fates"] == {"ledger": "queued", "stuck": "rejected"}
+
+
+async def test_who_has_given_up_is_no_reason_to_try_again() -> None:
+    """When all who listen have given up, the answer is 503, without a time to come back."""
+
+    class Gone(EventPlugin[OrderPlaced]):
+        supervision = SupervisionSettings(max_restarts=0)
+
+        async def run(self) -> None:
+            raise ValueError("gone")
+
+    async with open_plugins(Gone) as runtime:
+        await runtime.hosts["gone"].ended.wait()
+        response = await client(runtime).post("/events/order_placed", json={"order_id": "1"})
+        document = await response.get_json()
+    assert (response.status_code, document["error_code"]) == (503, "plugin_unavailable")
+    assert document["fates"] == {"gone": "rejected"}
+    assert "Retry-After" not in response.headers
 
 
 async def test_refused_by_everyone(autojump_clock: MockClock) -> None:
