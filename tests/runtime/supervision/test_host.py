@@ -415,7 +415,7 @@ async def test_hurrying_ends_the_draining_at_once(autojump_clock: MockClock) -> 
 
     async with trio.open_nursery() as nursery:
         async with open_plugins(Stuck) as runtime:
-            nursery.start_soon(hurry, runtime)
+            nursery.start_soon(hurry, runtime)  # noqa: ASYNC111 - it is about the end
             await runtime.publish(Ping())
             await trio.testing.wait_all_tasks_blocked()
     assert closed == [pytest.approx(3.0)]
