@@ -56,7 +56,7 @@ def serve(
     """Run the service, with these PLUGINs instead of the settings' `active_plugins`.
 
     Exit codes: 0 clean, 2 usage or configuration, 3 a plugin could not be started, 4 a critical
-    plugin gave up, 70 the stop overran its limits.
+    plugin gave up, 70, 71, 72 and 137 the stop overran its limits.
     """
     settings = load_settings(
         config,

@@ -49,8 +49,3 @@ class StopPlan:
         plugins that it needs have for themselves.
         """
         return self.drain_until + self.settings.close * (level + 1) / max(self.levels, 1)
-
-    @property
-    def over(self) -> float:
-        """Nothing is left after that."""
-        return self.drain_until + self.settings.close
