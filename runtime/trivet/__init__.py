@@ -31,13 +31,16 @@ from ._errors import ConfigurationError as ConfigurationError
 from ._errors import CriticalPluginError as CriticalPluginError
 from ._errors import DefinitionError as DefinitionError
 from ._errors import EventDecodeError as EventDecodeError
+from ._errors import PermanentError as PermanentError
 from ._errors import PluginNotActiveError as PluginNotActiveError
+from ._errors import RestartRefusedError as RestartRefusedError
 from ._errors import StartError as StartError
 from ._errors import TrivetError as TrivetError
 from ._errors import UnknownEventError as UnknownEventError
 from ._events import Event as Event
 from ._events import MonitoringEvent as MonitoringEvent
 from ._events import MonitoringPoint as MonitoringPoint
+from ._events import PluginStatusEvent as PluginStatusEvent
 from ._events import SendingEvent as SendingEvent
 from ._events import Timestamp as Timestamp
 from ._fates import Fate as Fate
@@ -61,6 +64,7 @@ from ._settings import Settings as Settings
 from ._settings import ShutdownSettings as ShutdownSettings
 from ._settings import StartupSettings as StartupSettings
 from ._settings import load_settings as load_settings
+from ._status import Status as Status
 from ._web._app import create_app as create_app
 
 __version__ = version("trivet")

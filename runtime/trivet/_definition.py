@@ -27,7 +27,16 @@ LUNA_SPELLING = {
 
 AWAITED = ("initialize", "run", "close", "handle_event", "flush_points", "send_events")
 
-_SET_BY_TRIVET = frozenset({"app", "log", "inbox", "__trivet_resources__", "__trivet_workers__"})
+_SET_BY_TRIVET = frozenset(
+    {
+        "app",
+        "log",
+        "inbox",
+        "__trivet_report__",
+        "__trivet_resources__",
+        "__trivet_workers__",
+    }
+)
 
 
 def refuse_attrs_decorator(cls: type) -> None:

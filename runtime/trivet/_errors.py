@@ -52,12 +52,24 @@ class StopOverrunError(TrivetError):
     exit_code = 70
 
 
+class RestartRefusedError(TrivetError):
+    """An operator asked for a restart that cannot be had now."""
+
+
 class PluginNotActiveError(TrivetError, LookupError):
     """`app.get` was asked for a plugin that is not active in this program."""
 
 
 class UnknownEventError(TrivetError, TypeError):
     """What was published is not an instance of an event type that the program knows."""
+
+
+class PermanentError(Exception):
+    """For plugins to raise where trying again cannot help: credentials that are refused, say.
+
+    Out of `initialize` or `run`, also in a group, it makes the plugin be given up at once. Derive
+    from it, or raise it `from` what has happened.
+    """
 
 
 @attrs.define(eq=False)

@@ -21,6 +21,7 @@ from ._errors import (
     refuse_shared_default,
 )
 from ._policies import DeliverySettings
+from ._status import Status
 
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 """A moment with its UTC offset. A naive one is refused: nobody knows which hour it means."""
@@ -135,6 +136,29 @@ class SendingEvent(Event, name="sending_event"):
     request_id: str
     create_event_time: Timestamp
     end_event_time: Timestamp
+
+
+class PluginStatusEvent(
+    Event, name="plugin_status_event", delivery=DeliverySettings(overflow="drop_oldest")
+):
+    """A plugin's status has changed.
+
+    It is never waited for: a subscriber's full inbox drops its oldest, and where the operator has
+    chosen `block`, what its `on_full` says happens at once.
+    """
+
+    plugin: str
+    """The plugin's name."""
+    status: Status
+    """How it is."""
+    previous: Status
+    """How it was."""
+    reason: str | None = None
+    """The failure, or what the plugin has said itself; one line."""
+    restarts: int = 0
+    """Its restarts since the program started."""
+    critical: bool = False
+    """Whether the program ends when it gives up."""
 
 
 _PATH = re.compile(r"(?P<reason>.*) - at `(?P<path>[^`]+)`", re.DOTALL)

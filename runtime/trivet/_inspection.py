@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from werkzeug.routing import Map, Rule
 
 from ._errors import ConfigurationError
-from ._events import Event, EventTypes, MonitoringEvent, SendingEvent
+from ._events import Event, EventTypes, MonitoringEvent, PluginStatusEvent, SendingEvent
 from ._finder import PACKAGE, Faults, Found, classes_within, is_within, where
 from ._plugin import EventPlugin, Plugin, missing_methods, settings_fields
 from ._routes import routes_of
@@ -105,7 +105,7 @@ def collect_event_types(
 
     Of the plugins' directory that is all that was imported, the helpers of plugins included.
     """
-    types = [MonitoringEvent, SendingEvent, *given]
+    types = [MonitoringEvent, PluginStatusEvent, SendingEvent, *given]
     roots = [PACKAGE if is_within(one.module, PACKAGE) else one.module for one in found]
     for root in dict.fromkeys(roots):
         types += event_types_within(root)
@@ -115,7 +115,7 @@ def collect_event_types(
     return EventTypes(list(dict.fromkeys(types)))
 
 
-_RESERVED = re.compile(r"/(livez|readyz|plugins|events(/[^/]+)?)/?")
+_RESERVED = re.compile(r"/(livez|readyz|plugins(/[^/]+/restart)?|events(/[^/]+)?)/?")
 
 
 def check_routes(classes: Iterable[type[Plugin]]) -> None:

@@ -53,6 +53,8 @@ class Program:
     """In the order in which they were activated."""
     tiers: tuple[Levels, ...]
     """Names by tier, the background plugins' first, and by level: see `_graph`."""
+    needs: Mapping[str, tuple[str, ...]]
+    """By a plugin's name, the names of those that it needs."""
 
 
 def load(
@@ -81,12 +83,15 @@ def load(
             specs.append(_spec(cls, settings, events))
     with faults.collect():
         check_routes(classes)
+    nodes: list[Node] = []
     by_tier: tuple[Levels, ...] = ()
     with faults.collect():
-        by_tier = tiers(_nodes(classes))
+        nodes = _nodes(classes)
+        by_tier = tiers(nodes)
     faults.check()
     _warn_of_what_nobody_reads(settings, [cls.name for cls in classes])
-    return Program(settings, events, tuple(specs), by_tier)
+    needs = {node.name: node.needs for node in nodes}
+    return Program(settings, events, tuple(specs), by_tier, needs)
 
 
 def _import_all(settings: Settings) -> tuple[list[Found], list[Found]]:

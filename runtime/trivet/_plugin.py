@@ -62,6 +62,7 @@ class Plugin(ABC):
     log: structlog.typing.FilteringBoundLogger
     """A logger that has the plugin's name bound."""
     __trivet_resources__: AsyncExitStack | None
+    __trivet_report__: Callable[[str | None], None]
 
     def __init__(self, app: App) -> None:
         """Hand-written ones take the app, as here. The settings are set by then."""
@@ -114,6 +115,21 @@ class Plugin(ABC):
         if isinstance(manager, AbstractAsyncContextManager):
             return await self.__trivet_resources__.enter_async_context(manager)
         return self.__trivet_resources__.enter_context(manager)
+
+    def degrade(self, reason: str) -> None:
+        """Say that the plugin works, but not as it should: its broker is away, say.
+
+        The probes show it, and events say so to who listens, until `recover` or the end of this
+        lifetime. A critical plugin that is degraded makes the service not ready.
+
+        Args:
+            reason: for operators; it must not hold secrets.
+        """
+        self.__trivet_report__(reason)
+
+    def recover(self) -> None:
+        """Say that nothing is amiss any more; harmless where nothing was."""
+        self.__trivet_report__(None)
 
     @property
     def stopping(self) -> trio.Event:

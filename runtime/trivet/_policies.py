@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import attrs
 from attrs.validators import ge, gt, in_, optional
 
+Restart = Literal["permanent", "transient", "temporary"]
 Overflow = Literal["block", "drop_oldest", "drop_newest", "reject"]
 OnFull = Literal["drop_oldest", "drop_newest", "reject"]
 
@@ -90,9 +91,13 @@ class SupervisionSettings:
     """How one plugin is restarted (`[plugins.NAME.supervision]`, or the class's `supervision`)."""
 
     critical: bool = False
-    """Whether the program ends, with code 4, when this plugin gives up."""
+    """Whether the program ends, with code 4, when this plugin is given up, or needs one that is."""
+    restart: Restart = attrs.field(default="transient", validator=in_(get_args(Restart)))
+    """When its `run()` has ended: `"transient"` starts it again if it failed, `"permanent"` if it
+    returned, too, `"temporary"` never. The words are those of OTP's supervisors."""
     on_start_failure: Literal["fail", "retry"] = "fail"
-    """Whether a first start that fails ends start-up with code 3, or is tried again later."""
+    """Whether a first start that fails ends start-up with code 3, or is tried again, however
+    often, while the others go on."""
     max_restarts: int = attrs.field(default=5, validator=ge(0))
     """Restarts within `restart_window`; one failure more and the plugin gives up. Five in thirty
     seconds, in the spirit of the intensity and period of OTP's supervisors."""

@@ -22,14 +22,15 @@ from ._delivery._bus import Bus, Subscription
 from ._delivery._memory import MemoryInbox
 from ._envelope import Delivery, Outcome, Receipt, current_origin, next_id, utc_now
 from ._errors import PluginNotActiveError, StartError, TrivetError, UnknownEventError, nearest
-from ._events import Event, EventTypes
+from ._events import Event, EventTypes, PluginStatusEvent
 from ._graph import Levels
 from ._inbox import InboxStatistics
 from ._loader import PluginSpec, Program, load
 from ._plugin import Plugin, PluginT, create_plugin
 from ._policies import DeliveryPolicy
 from ._settings import Settings
-from ._supervision._host import Host
+from ._status import Status
+from ._supervision._host import Host, StatusChange
 from ._supervision._shutdown import StopPlan
 from ._supervision._tasks import account
 
@@ -39,8 +40,16 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 class Runtime(App):
     """A running program. Made by `open_runtime`."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, *, contains_interrupts: bool = False) -> None:
+        """Make the plugins' instances, and start nothing.
+
+        Args:
+            program: what is to run.
+            contains_interrupts: whether a KeyboardInterrupt is a fault of the plugin that raised
+                it. Not so where Python makes one of Ctrl-C.
+        """
         self.program = program
+        self.contains_interrupts = contains_interrupts
         self.events: EventTypes = program.events
         """The event types, by name."""
         self.hosts: dict[str, Host] = {}
@@ -51,6 +60,9 @@ class Runtime(App):
         self._inboxes: dict[str, MemoryInbox] = {}
         self._levels_stopped = 0
         self._bus = Bus([wish for spec in program.plugins for wish in self._add(spec)])
+        for name, needs in program.needs.items():
+            for need in needs:
+                self.hosts[name].need(self.hosts[need])
 
     @property
     def service(self) -> str:
@@ -147,6 +159,24 @@ class Runtime(App):
             )
         return host.plugin
 
+    def restart(self, plugin: str) -> None:
+        """Have a plugin begin a new lifetime, also one that was given up.
+
+        Its failures are forgotten, its inbox is kept, and what needs it restarts after it.
+
+        Args:
+            plugin: its name.
+
+        Raises:
+            PluginNotActiveError: no plugin has this name.
+            RestartRefusedError: the program stops, or the plugin waits for another.
+        """
+        if plugin not in self.hosts:
+            raise PluginNotActiveError(
+                f"plugin {plugin!r} is not active; {nearest(plugin, self.hosts)}"
+            )
+        self.hosts[plugin].restart()
+
     def statistics(self) -> dict[str, InboxStatistics]:
         """What has become of the events of each plugin that listens to some."""
         return {name: inbox.statistics() for name, inbox in self._inboxes.items()}
@@ -169,9 +199,7 @@ class Runtime(App):
 
     def what_is_left(self, root: trio.lowlevel.Task) -> str:
         """Which plugins have not ended although they were asked to, and where they stand."""
-        return account(
-            root, [name for name, host in self.hosts.items() if host.status == "running"]
-        )
+        return account(root, [name for name, host in self.hosts.items() if host.is_up])
 
     def _add(self, spec: PluginSpec) -> Iterator[Subscription]:
         name, types = spec.cls.name, spec.listens_to
@@ -191,11 +219,32 @@ class Runtime(App):
             inbox=inbox,
             start_limit=self.program.settings.startup.limit,
             close_limit=self.program.settings.shutdown.close,
+            contains_interrupts=self.contains_interrupts,
+            on_change=self._tell,
         )
         if inbox is not None:
             for event in types:
                 policy = DeliveryPolicy.decide(spec.delivery, event.__delivery__)
                 yield Subscription(name, event, inbox, policy)
+
+    def _tell(self, change: StatusChange) -> None:
+        host = change.host
+        _log.debug(
+            "plugin status",
+            plugin=host.name,
+            status=change.status,
+            previous=change.previous,
+            reason=change.reason,
+        )
+        event = PluginStatusEvent(
+            plugin=host.name,
+            status=change.status,
+            previous=change.previous,
+            reason=change.reason,
+            restarts=host.restarts,
+            critical=host.critical,
+        )
+        self._bus.publish_nowait(Delivery(event=event, source=self.service))
 
     @asynccontextmanager
     async def tier(self, nursery: trio.Nursery, names: Levels) -> AsyncGenerator[None]:
@@ -230,7 +279,7 @@ class Runtime(App):
     async def _warn_of_slow_start(self, level: Sequence[Host]) -> None:
         await trio.sleep(self.program.settings.startup.warn_after)
         for host in level:
-            if host.status == "starting":
+            if host.status is Status.STARTING:
                 _log.warning("plugin is slow to start", plugin=host.name, stack=host.stack())
 
     async def _stop(self, level: Sequence[Host]) -> None:

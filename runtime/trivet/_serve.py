@@ -93,7 +93,7 @@ class Stop:
 
 async def serve(program: Program, listener: int, watchdog: Watchdog) -> None:
     """Start the plugins, then serve them over HTTP on the socket until a stop is asked for."""
-    runtime = Runtime(program)
+    runtime = Runtime(program, contains_interrupts=True)  # Signals go to a receiver.
     stop = Stop(runtime)
     token, root = trio.lowlevel.current_trio_token(), trio.lowlevel.current_root_task()
     assert root is not None

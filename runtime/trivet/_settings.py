@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import attrs
-from attrs.validators import ge, gt, min_len
+from attrs.validators import ge, gt, min_len, optional
 
 from ._errors import ConfigurationError
 from ._structuring import EnvText, is_table, structure_fields
@@ -103,6 +103,9 @@ class Settings:
     """Modules that define event types: of the plugins' directory, or importable."""
     max_body: int = attrs.field(default=16 * 1024 * 1024, validator=gt(0))
     """Bytes that a request's body may have."""
+    admin_token: str | None = attrs.field(default=None, repr=False, validator=optional(min_len(16)))
+    """What an operator sends as `Authorization: Bearer …` to restart plugins, at least 16
+    characters; without it nobody can."""
     plugins: dict[str, dict[str, Any]] = attrs.field(factory=dict[str, dict[str, Any]])
     """The tables `[plugins.NAME]` as they were written, the environment's part included."""
     shutdown: ShutdownSettings = attrs.field(factory=ShutdownSettings)

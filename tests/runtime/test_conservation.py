@@ -326,7 +326,7 @@ class World:
     async def crash(self, of: int) -> None:
         await self.end_readers(of)
         subscriber = self.subscriber(of)
-        subscriber.inbox.lifetime_ended()
+        subscriber.inbox.lifetime_ended(crashed=True)
         for delivery in subscriber.in_hand:
             if delivery.attempt < subscriber.limit:
                 subscriber.given_back.add(delivery.id)

@@ -74,6 +74,14 @@ class Bus:
             await trio.lowlevel.cancel_shielded_checkpoint()
         return Outcome(delivery.id, event.__event_name__, fates)
 
+    def publish_nowait(self, delivery: Delivery[Event]) -> None:
+        """As `publish`, for who cannot wait: `block` has no time, so that `on_full` decides."""
+        for subscription in self._subscriptions.get(type(delivery.event), ()):
+            if subscription.inbox.offer(delivery) is None:
+                policy = subscription.policy
+                overflow = policy.on_full if policy.overflow == "block" else policy.overflow
+                subscription.inbox.overflow(delivery, overflow)
+
 
 async def _overflow(delivery: Delivery[Event], full: list[Subscription]) -> dict[str, Fate]:
     fates: dict[str, Fate] = {}

@@ -47,6 +47,7 @@ class MemoryInbox(Inbox[Any]):
         self._plugin = plugin
         self._delivery_limit = delivery_limit
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger(plugin=plugin)
+        self._buffer = buffer
         self._send, self._receive = trio.open_memory_channel[Delivery[Event]](buffer)
         self._waiting: deque[Admission] = deque()
         self._returned: deque[Delivery[Event]] = deque()
@@ -171,14 +172,16 @@ class MemoryInbox(Inbox[Any]):
             admission = self._waiting.popleft()
             admission.decide(self._refuse(admission.delivery))
 
-    def lifetime_ended(self) -> None:
-        """Take back what the plugin had in hand when it crashed, for the next lifetime.
+    def lifetime_ended(self, *, crashed: bool) -> None:
+        """Take back what the plugin had in hand when its lifetime ended, for the next one.
 
-        Events that have been handed out as often as the delivery limit allows have failed.
+        Args:
+            crashed: whether that may have been the fault of these events. Those that have been
+                handed out as often as the delivery limit allows have failed then.
         """
         self.is_read = False
         for delivery in reversed(self._in_hand):
-            if delivery.attempt >= self._delivery_limit:
+            if crashed and delivery.attempt >= self._delivery_limit:
                 self._end(delivery, Fate.FAILED)
                 self._log.error(
                     "event failed: run() crashed too often with it in hand",
@@ -186,7 +189,8 @@ class MemoryInbox(Inbox[Any]):
                     attempts=delivery.attempt,
                 )
             else:
-                self._returned.appendleft(attrs.evolve(delivery, attempt=delivery.attempt + 1))
+                attempt = delivery.attempt + 1 if crashed else delivery.attempt
+                self._returned.appendleft(attrs.evolve(delivery, attempt=attempt))
                 self._queued += 1
                 delivery.settle(self._plugin, Fate.QUEUED)
         self._in_hand.clear()
@@ -204,6 +208,12 @@ class MemoryInbox(Inbox[Any]):
             self._end(delivery, Fate.ABANDONED)
         if abandoned:
             self._log.error("events abandoned", count=len(abandoned), first=abandoned[0].id)
+
+    def reopen(self) -> None:
+        """Let events in again, after it was abandoned."""
+        if self._closed:
+            self._closed = False
+            self._send, self._receive = trio.open_memory_channel[Delivery[Event]](self._buffer)
 
     def _pop(self) -> Delivery[Event] | None:
         try:

@@ -1,27 +1,29 @@
 """The host of one plugin: one task that lives its lifetimes, one after the other.
 
-Owns a plugin's status, its scopes and its restarts.
-Never knows other plugins: their order is the runtime's.
+Owns a plugin's status and its restarts, and has what needs the plugin stop before it.
+Never knows HTTP, nor in which order a program starts and stops: that is the runtime's.
 """
 
 from __future__ import annotations
 
 import math
-import traceback
-from contextlib import AsyncExitStack
-from typing import Literal, Protocol
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from itertools import count
+from typing import Protocol
 
+import attrs
 import structlog
 import trio
 
-from .._envelope import take_in_hand
-from .._errors import CriticalPluginError
-from .._plugin import Plugin, resources_of
+from .._containment import includes, summary
+from .._errors import CriticalPluginError, PermanentError, RestartRefusedError
+from .._plugin import Plugin
 from .._policies import SupervisionSettings
+from .._status import TRANSITIONS, Status
+from ._lifetime import Lifetime
 from ._restarts import Restarts
 from ._tasks import plugin_of_task, stack_of
-
-Status = Literal["starting", "running", "backing_off", "stopping", "stopped", "failed"]
 
 
 class SupervisedInbox(Protocol):
@@ -33,19 +35,37 @@ class SupervisedInbox(Protocol):
     def close(self) -> None:
         """Let nothing more in."""
 
-    def lifetime_ended(self) -> None:
+    def lifetime_ended(self, *, crashed: bool) -> None:
         """Take back what the plugin had in hand."""
 
     def abandon(self) -> None:
         """Close, and end everything that is still inside."""
 
+    def reopen(self) -> None:
+        """Let events in again."""
+
+
+@attrs.frozen
+class StatusChange:
+    """One transition of one plugin."""
+
+    host: Host
+    previous: Status
+    status: Status
+    reason: str | None
+
 
 class Host:
     """Runs one plugin, restarts it, and stops it in time.
 
-    A lifetime is a scope around the plugin's resources around a scope around its `run()`. It is
-    shielded once the plugin has started, so that a cancellation from outside reaches it as an
-    orderly stop; before that, it ends a hanging `initialize`.
+    Args:
+        plugin: the plugin.
+        supervision: what was decided for it.
+        inbox: its inbox, if it has one.
+        start_limit: seconds for `initialize`.
+        close_limit: seconds for `close`, and for the plugin's resources.
+        contains_interrupts: whether a KeyboardInterrupt is a fault of the plugin.
+        on_change: called for each transition; it must neither wait nor raise.
     """
 
     def __init__(
@@ -56,75 +76,126 @@ class Host:
         inbox: SupervisedInbox | None,
         start_limit: float,
         close_limit: float,
+        contains_interrupts: bool,
+        on_change: Callable[[StatusChange], None],
     ) -> None:
         self.plugin = plugin
         self.name = plugin.name
         self.critical = supervision.critical
-        self.status: Status = "starting"
+        self.needs: list[Host] = []
+        """The hosts of the plugins that this one needs; they start before it."""
+        self.status = Status.STARTING
+        self.trouble: str | None = None
+        """What the plugin says is amiss, in this lifetime."""
         self.restarts = 0
-        """Restarts since the program started."""
-        self.failure: Exception | None = None
+        """Restarts since the program started, for whatever reason."""
+        self.failure: BaseException | None = None
         """The last failure."""
         self.start_failed = False
         """Whether the first start failed, and was not to be retried."""
         self.ended = trio.Event()
         """Set when there will be no further lifetime."""
-        self._fails_start = supervision.on_start_failure == "fail"
+        self._supervision = supervision
         self._policy = Restarts(supervision)
         self._inbox = inbox
-        self._start_limit = start_limit
-        self._close_limit = close_limit
+        self._on_change = on_change
+        self._new_lifetime = partial(
+            Lifetime,
+            plugin,
+            self,
+            start_limit=start_limit,
+            close_limit=close_limit,
+            contains_interrupts=contains_interrupts,
+        )
+        self._lifetime: Lifetime | None = None
+        self._dependents: list[Host] = []
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger(plugin=self.name)
         self._task: trio.lowlevel.Task | None = None
-        self._announced = False
+        self._announce: Callable[[], None] | None = None
+        self._has_run = False
         self._stopping = False
-        self._close_until = math.inf
-        self._restart_at = 0.0
-        self._hung = ""
-        self._lifetime = trio.CancelScope()
-        self._work = trio.CancelScope()
-        self._closing = trio.CancelScope()
-        self._back_off = trio.CancelScope()
+        self._restart_at = math.nan
+        self._pause = trio.CancelScope()
+        self._changed = trio.Event()
+        plugin.__trivet_report__ = self._report
+
+    # What others ask.
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the plugin works."""
+        return self.status.is_up
 
     @property
     def error(self) -> str | None:
         """The last failure in one line."""
-        return None if self.failure is None else f"{type(self.failure).__name__}: {self.failure}"
+        return None if self.failure is None else summary(self.failure)
 
     @property
     def retry_in(self) -> float | None:
         """Seconds until the next start, while backing off."""
-        if self.status != "backing_off":
+        if self.status is not Status.BACKING_OFF:
             return None
         return max(0.0, self._restart_at - trio.current_time())
+
+    @property
+    def waits_for(self) -> Host | None:
+        """The plugin that has to be up before this one can start; one that was given up, first."""
+        missing = list(self._missing())
+        given_up = (host for host in missing if host.status is Status.FAILED)
+        return next(given_up, missing[0] if missing else None)
+
+    @property
+    def is_out(self) -> bool:
+        """Whether it was given up, or waits for one that was: only an operator can help."""
+        waits_for = self.waits_for
+        return self.status is Status.FAILED or (
+            self.status is Status.STOPPED
+            and waits_for is not None
+            and waits_for.status is Status.FAILED
+        )
 
     def stack(self) -> str:
         """Where the plugin's task stands now."""
         return "" if self._task is None else stack_of(self._task)
 
-    async def supervise(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Live lifetime after lifetime, until the plugin is stopped or given up.
+    async def changed(self) -> None:
+        """Wait for the next change of the status."""
+        await self._changed.wait()
 
-        Life: one task in the runtime's nursery, from the start of the plugin's tier to its stop.
-        `started()` is called when the plugin runs, or when its first start has failed.
+    async def reached(self, *statuses: Status) -> None:
+        """Wait until the plugin's status is one of these."""
+        while self.status not in statuses:
+            await self.changed()
+
+    async def left(self) -> None:
+        """Wait until the plugin is not up."""
+        while self.is_up:
+            await self.changed()
+
+    # What others do.
+
+    def need(self, other: Host) -> None:
+        """Live only while the other is up."""
+        self.needs.append(other)
+        other._dependents.append(self)
+
+    def restart(self) -> None:
+        """Begin a new lifetime, with no failure remembered; what needs the plugin restarts too.
 
         Raises:
-            CriticalPluginError: the plugin gave up and is critical.
+            RestartRefusedError: the program stops, or the plugin waits for another.
         """
-        self._task = trio.lowlevel.current_task()
-        plugin_of_task.set(self.name)
-        try:
-            await self._live_on(task_status)
-        finally:
-            if self._inbox is not None:
-                self._inbox.abandon()
-            if self.status != "failed":
-                self.status = "stopped"
-            self.ended.set()
-        if self.status == "failed":
-            self._announce(task_status)
-            if self.critical and not self.start_failed:
-                raise CriticalPluginError(f"plugin {self.name!r} gave up: {self.error}")
+        if self._stopping:
+            raise RestartRefusedError(f"plugin {self.name!r} is stopping with the program")
+        waits_for = self.waits_for
+        if waits_for is not None:
+            raise RestartRefusedError(
+                f"plugin {self.name!r} needs {waits_for.name!r}, which is {waits_for.status}"
+            )
+        self._log.info("plugin is restarted by an operator", status=self.status)
+        self._policy = Restarts(self._supervision)
+        self._end_lifetime()
 
     def stop(self, *, drain_until: float, close_until: float) -> None:
         """Begin the end; `ended` says when it has come.
@@ -134,125 +205,189 @@ class Host:
             close_until: everything else that it does ends then.
         """
         self._stopping = True
-        self._close_until = close_until
+        self._pause.cancel()
         if self._inbox is not None:
             self._inbox.close()
         if self._task is None:
             self.ended.set()
-        elif self.status == "starting":
-            self._lifetime.cancel()
-        elif self.status == "backing_off":
-            self._back_off.cancel()
-        elif self.status == "running":
-            self.status = "stopping"
-            self._lifetime.deadline = min(self._lifetime.deadline, close_until)
-            self._closing.deadline = min(self._closing.deadline, close_until)
-            if self._inbox is not None and self._inbox.is_read:
-                self._work.deadline = drain_until
-            else:
-                self._work.cancel()
+        elif self._lifetime is not None:
+            if self.is_up:
+                self._become(Status.STOPPING)
+            if self._inbox is None or not self._inbox.is_read:
+                drain_until = trio.current_time()
+            self._lifetime.stop(drain_until=drain_until, close_until=close_until)
 
     def hurry(self) -> None:
         """End the draining that is under way."""
-        self._work.deadline = min(self._work.deadline, trio.current_time())
+        if self._stopping and self._lifetime is not None:
+            self._lifetime.hurry(trio.current_time())
 
-    async def _live_on(self, task_status: trio.TaskStatus[None]) -> None:
-        while True:
-            begun = trio.current_time()
-            failure = await self._live(task_status)
-            if failure is None or self._stopping:
-                return
-            self.failure = failure
-            if self._fails_start and not self._announced:
-                self.status, self.start_failed = "failed", True
-                return
-            self._policy.after_lifetime(trio.current_time() - begun)
-            wait = self._policy.after_failure(trio.current_time())
-            if wait is None:
-                self.status = "failed"
-                self._log.error("plugin failed too often and is given up", exc_info=failure)
-                return
-            self._log.error("plugin failed", restart_in=round(wait, 3), exc_info=failure)
-            self.status = "backing_off"
-            self._restart_at = trio.current_time() + wait
-            self._announce(task_status)
-            with trio.CancelScope() as self._back_off:
-                await trio.sleep(wait)
-            if self._stopping:
-                return
-            self.restarts += 1
+    # The host's own task.
 
-    async def _live(self, task_status: trio.TaskStatus[None]) -> Exception | None:
-        """One lifetime. Returns the failure that ended it; None where it was a stop."""
-        self.status = "starting"
-        self._lifetime = trio.CancelScope(deadline=trio.current_time() + self._start_limit)
-        crash: Exception | None = None
+    async def supervise(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Live lifetime after lifetime, until the plugin is stopped or given up.
+
+        Life: one task in the runtime's nursery, from the start of the plugin's tier to its stop.
+        `started()` is called when the plugin runs, when its first start has failed, or when it
+        waits for a plugin that it needs.
+
+        Raises:
+            CriticalPluginError: the plugin was given up, or needs one that was, and is critical.
+        """
+        self._task = trio.lowlevel.current_task()
+        self._announce = task_status.started
+        plugin_of_task.set(self.name)
         try:
-            with self._lifetime:
-                async with AsyncExitStack() as resources:
-                    await self._initialize(resources, task_status)
-                    try:
-                        await self._run()
-                    except Exception as error:
-                        crash = error  # Closing may overrun; then this is all that is left of it.
-                        raise
-                    finally:
-                        take_in_hand(None)  # What was in hand is not what closing is about.
-                        await self._close()  # noqa: ASYNC102 - shielded and bounded in there
-        except Exception as error:
-            if self._stopping:
-                self._log.error("plugin failed while it stopped", exc_info=error)
-            return error
+            await self._live_on()
         finally:
-            if self._inbox is not None and not self._stopping:  # At a stop it is abandoned.
-                self._inbox.lifetime_ended()
-        if self.status == "starting" and not self._stopping:
-            return TimeoutError(
-                f"initialize() took longer than {self._start_limit:g} s; it stood at\n{self._hung}"
-            )
-        if self._lifetime.cancelled_caught and self.status != "starting":
-            self._log.error("plugin took too long to close its resources")
-        return crash
+            if self._inbox is not None:
+                self._inbox.abandon()
+            if self.status is not Status.FAILED:
+                self._become(Status.STOPPED)
+            self.ended.set()
 
-    async def _initialize(
-        self, resources: AsyncExitStack, task_status: trio.TaskStatus[None]
-    ) -> None:
-        # No scope may be opened around this: what initialize enters outlives it.
-        try:
-            with resources_of(self.plugin, resources):
-                await self.plugin.initialize()
-        except trio.Cancelled as cancelled:
-            self._hung = "".join(traceback.format_tb(cancelled.__traceback__))
-            raise
-        # From here to the shield nothing waits: a cancellation comes before it, or finds it.
-        await trio.lowlevel.checkpoint_if_cancelled()
-        self._lifetime.deadline = math.inf
-        self._lifetime.shield = True
-        self._work, self._closing = trio.CancelScope(), trio.CancelScope(shield=True)
-        self.status = "running"
-        self._announce(task_status)
-
-    async def _run(self) -> None:
-        with self._work:
-            await self.plugin.run()
+    async def _live_on(self) -> None:
+        for restarts in count():
+            if not await self._until_needs_are_up():
+                return
+            self.restarts = restarts
+            self._become(Status.STARTING)
+            failure = await self._live()
             if self._stopping:
                 return
-            if self._inbox is not None:
-                raise RuntimeError("run() returned although events may still come")
-            await trio.sleep_forever()  # The work is done; routes and resources live on.
+            if failure is None:
+                self._become(Status.STOPPED)
+            elif not await self._recover(failure):
+                return
 
-    async def _close(self) -> None:
-        until = min(self._close_until, trio.current_time() + self._close_limit)
-        self._lifetime.deadline = self._closing.deadline = until
-        with self._closing:
-            try:
-                await self.plugin.close()
-            except Exception as error:
-                self._log.error("close() failed", exc_info=error)
-        if self._closing.cancelled_caught:
-            self._log.error("close() took too long and was cancelled")
+    async def _until_needs_are_up(self) -> bool:
+        """Wait for what the plugin needs; says whether it is to start then."""
+        while (waits_for := self.waits_for) is not None and not self._stopping:
+            self._become(Status.STOPPED, f"needs {waits_for.name!r}, which is {waits_for.status}")
+            if waits_for.status is Status.FAILED:
+                self._give_up(f"it needs {waits_for.name!r}, which gave up: {waits_for.error}")
+            self._announced()
+            await self._wait(waits_for.changed)
+        if self._inbox is not None and not self._stopping:
+            self._inbox.reopen()
+        return not self._stopping
 
-    def _announce(self, task_status: trio.TaskStatus[None]) -> None:
-        if not self._announced:
-            self._announced = True
-            task_status.started()
+    async def _live(self) -> BaseException | None:
+        begun = trio.current_time()
+        self.trouble = None
+        self._lifetime = self._new_lifetime()
+        failure: BaseException | None = None
+        try:
+            failure = await self._lifetime.live(must_not_return=self._must_not_return())
+            return failure
+        finally:
+            self._lifetime = None  # Nothing may be done any more to one that is over.
+            self._policy.after_lifetime(trio.current_time() - begun)
+            if self._inbox is not None and not self._stopping:  # At a stop it is abandoned.
+                self._inbox.lifetime_ended(crashed=failure is not None)
+
+    def _must_not_return(self) -> str | None:
+        if self._inbox is not None:
+            return "events may still come"
+        return "the plugin is permanent" if self._supervision.restart == "permanent" else None
+
+    def began(self) -> None:
+        """See `Owner`."""
+        self._has_run = True
+        self._become(Status.RUNNING)
+        if self.trouble is not None:
+            self._become(Status.DEGRADED, self.trouble)
+        self._announced()
+
+    async def ending(self) -> None:
+        """See `Owner`."""
+        if self.is_up:
+            self._become(Status.STOPPING)
+        for host in self._dependents:
+            host._end_lifetime()
+        for host in self._dependents:
+            while host._lifetime is not None:
+                await host.changed()
+
+    async def _recover(self, failure: BaseException) -> bool:
+        """After a failure; says whether to start again."""
+        self.failure = failure
+        if self._announce is not None and self._supervision.on_start_failure == "fail":
+            self.start_failed = True
+            self._become(Status.FAILED, self.error)
+            self._announced()
+            return False
+        hopeless = self._hopeless(failure)
+        wait = self._policy.after_failure(trio.current_time(), counts=self._has_run)
+        if hopeless is not None or wait is None:
+            self._become(Status.FAILED, self.error)
+            why = hopeless or "it failed too often"
+            self._log.error("plugin is given up", why=why, exc_info=failure)
+            self._announced()
+            self._give_up(str(self.error))
+            await self._wait(trio.sleep_forever)  # Until an operator restarts it.
+        else:
+            self._log.error("plugin failed", restart_in=round(wait, 3), exc_info=failure)
+            self._restart_at = trio.current_time() + wait
+            self._become(Status.BACKING_OFF, self.error)
+            self._announced()
+            await self._wait(partial(trio.sleep, wait))
+        return not self._stopping
+
+    def _hopeless(self, failure: BaseException) -> str | None:
+        """Why a restart is out of the question, if it is."""
+        if includes(failure, PermanentError):
+            return "it says that trying again cannot help"
+        return "it is temporary" if self._supervision.restart == "temporary" else None
+
+    def _give_up(self, why: str) -> None:
+        if self._inbox is not None:
+            self._inbox.abandon()
+        if self.critical:
+            self._announced()
+            raise CriticalPluginError(f"plugin {self.name!r} gave up: {why}")
+
+    async def _wait(self, until: Callable[[], Awaitable[object]]) -> None:
+        """Wait between two lifetimes. A stop, a restart, or the end of a need ends it sooner."""
+        if not self._stopping:
+            with trio.CancelScope() as self._pause:
+                await until()
+
+    def _end_lifetime(self) -> None:
+        if self._lifetime is not None:
+            self._lifetime.end()
+        self._pause.cancel()
+
+    def _missing(self) -> Iterator[Host]:
+        for need in self.needs:
+            if not need.is_up:
+                blockers = list(need._missing())
+                yield from blockers or [need]
+
+    def _report(self, trouble: str | None) -> None:
+        """The plugin says what is amiss, or that nothing is any more."""
+        if trouble == self.trouble:
+            return
+        self.trouble = trouble
+        if trouble is None:
+            self._log.info("plugin has recovered")
+        else:
+            self._log.warning("plugin is degraded", reason=trouble)
+        if self.is_up:
+            self._become(Status.RUNNING if trouble is None else Status.DEGRADED, trouble)
+
+    def _announced(self) -> None:
+        if self._announce is not None:
+            self._announce()
+            self._announce = None
+
+    def _become(self, status: Status, reason: str | None = None) -> None:
+        previous = self.status
+        if status is previous:
+            return
+        if status not in TRANSITIONS[previous]:
+            raise RuntimeError(f"plugin {self.name!r}: {previous} does not become {status}")
+        self.status = status
+        self._changed.set()
+        self._changed = trio.Event()
+        self._on_change(StatusChange(self, previous, status, reason))

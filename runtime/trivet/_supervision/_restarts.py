@@ -19,7 +19,7 @@ class Restarts:
     """The failures of one plugin, and what follows from them.
 
     >>> restarts = Restarts(SupervisionSettings(max_restarts=1), jitter=lambda low, high: high)
-    >>> restarts.after_failure(now=0.0), restarts.after_failure(now=1.0)
+    >>> restarts.after_failure(0.0), restarts.after_failure(1.0)
     (0.5, None)
     """
 
@@ -29,11 +29,17 @@ class Restarts:
         self._failures: deque[float] = deque()
         self._in_a_row = 0
 
-    def after_failure(self, now: float) -> float | None:
-        """Seconds to wait before the restart; None when the plugin is to be given up."""
+    def after_failure(self, now: float, *, counts: bool = True) -> float | None:
+        """Seconds to wait before the restart; None when the plugin is to be given up.
+
+        Args:
+            now: the time.
+            counts: whether it is one of the failures that there may be so many of.
+        """
         while self._failures and self._failures[0] <= now - self._settings.restart_window:
             self._failures.popleft()
-        self._failures.append(now)
+        if counts:
+            self._failures.append(now)
         if len(self._failures) > self._settings.max_restarts:
             return None
         ceiling = self._settings.backoff_initial * 2.0 ** min(self._in_a_row, 64)

@@ -19,6 +19,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from .._routes import Route, routes_of
 from .._runtime import Runtime
 from .._supervision._host import Host
+from ._admin import add_admin
 from ._cloudevents import add_cloudevents
 from ._ingest import add_ingest
 from ._measure import Measured, current_exchange
@@ -51,6 +52,7 @@ def build_app(runtime: Runtime) -> Application:
     add_ingest(app, runtime)
     add_cloudevents(app, runtime)
     add_probes(app, runtime)
+    add_admin(app, runtime)
     for host in runtime.hosts.values():
         for route in routes_of(type(host.plugin)):
             _add_route(app, host, route)
@@ -88,9 +90,9 @@ def _add_route(app: QuartTrio, host: Host, route: Route) -> None:
 
 
 def _refuse_unless_running(host: Host) -> None:
-    if host.status == "running":
+    if host.is_up:
         return
-    retry_after = None if host.status in ("failed", "stopped") else host.retry_in or 1.0
+    retry_after = None if host.is_out else host.retry_in or 1.0
     detail = f"plugin {host.name!r} is not running: {host.status.replace('_', ' ')}"
     facts = {"plugin": host.name, "plugin_status": host.status}
     raise ProblemError("plugin_unavailable", detail, facts, retry_after=retry_after)

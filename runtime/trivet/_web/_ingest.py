@@ -202,7 +202,7 @@ def _all_gave_up(runtime: Runtime, outcomes: Sequence[Outcome]) -> bool:
         for plugin, fate in outcome.fates.items()
         if fate is Fate.REJECTED
     }
-    return all(runtime.hosts[plugin].status == "failed" for plugin in refused)
+    return all(runtime.hosts[plugin].is_out for plugin in refused)
 
 
 def _fates(outcomes: Sequence[Outcome]) -> list[Fate]:

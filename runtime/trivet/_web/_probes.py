@@ -11,6 +11,7 @@ from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
 
 from .._runtime import Runtime
+from .._status import Status
 from ._ingest import refuse_while_stopping
 from ._problems import ProblemError
 
@@ -36,12 +37,14 @@ def add_probes(app: QuartTrio, runtime: Runtime) -> None:
 
 
 def readiness(runtime: Runtime) -> dict[str, object]:
-    """Whether the service is ready, or degraded: ready without some of its plugins.
+    """Whether the service is ready, or degraded: ready while some of its plugins are not well.
 
     Raises:
-        ProblemError: a critical plugin does not run.
+        ProblemError: a critical plugin does not run, or says that it is degraded.
     """
-    missing = {name: host for name, host in runtime.hosts.items() if host.status != "running"}
+    missing = {
+        name: host for name, host in runtime.hosts.items() if host.status is not Status.RUNNING
+    }
     statuses = {name: host.status for name, host in missing.items()}
     critical = [f"{name!r} is {host.status}" for name, host in missing.items() if host.critical]
     if critical:
@@ -59,6 +62,8 @@ def describe(runtime: Runtime) -> dict[str, object]:
         name: {
             "status": host.status,
             "critical": host.critical,
+            "trouble": host.trouble,
+            "waits_for": host.waits_for.name if host.waits_for else None,
             "restarts": host.restarts,
             # Its type alone: what it says may hold secrets, and is in the log.
             "error": None if host.failure is None else type(host.failure).__name__,

@@ -183,7 +183,7 @@ async def test_a_crash_gives_the_whole_batch_back(autojump_clock: MockClock) -> 
     batches = batched(inbox, size=10, within=1, bytes=SIZE + 1)
     assert texts(await anext(batches)) == LINE.text
     assert inbox.statistics().in_hand == 4
-    inbox.lifetime_ended()
+    inbox.lifetime_ended(crashed=True)
     assert inbox.statistics().queued == 4
     batches = batched(inbox, size=2, within=1)
     assert [texts(await anext(batches)) for _ in range(2)] == ["ab", LINE.text + "c"]

@@ -225,7 +225,7 @@ async def test_receive_is_always_a_checkpoint() -> None:
     """With an event there, and with one that a crash gave back."""
     inbox = inbox_with(ping(1), ping(2))
     inbox.receive_nowait()
-    inbox.lifetime_ended()
+    inbox.lifetime_ended(crashed=True)
     with assert_checkpoints():
         assert (await inbox.receive()).id == "1"
     with assert_checkpoints():
@@ -238,7 +238,7 @@ async def test_a_cancelled_receive_takes_nothing(returned: bool) -> None:
     inbox = inbox_with(ping(1))
     if returned:
         inbox.receive_nowait()
-        inbox.lifetime_ended()
+        inbox.lifetime_ended(crashed=True)
     with trio.move_on_after(0) as scope:
         await inbox.receive()
     assert scope.cancelled_caught
@@ -260,7 +260,7 @@ async def test_two_readers_share_what_is_there() -> None:
     """Each event goes to one reader, what a crash gave back too."""
     inbox = inbox_with(ping(1), ping(2))
     inbox.receive_nowait()
-    inbox.lifetime_ended()
+    inbox.lifetime_ended(crashed=True)
     got: list[str] = []
 
     async def read() -> None:
@@ -351,7 +351,7 @@ async def test_a_redelivered_event_expires_too(autojump_clock: MockClock) -> Non
     """What a crash gave back is not handed out after its deadline."""
     inbox = inbox_with(ping(1, deadline=trio.current_time() + 1))
     inbox.receive_nowait()
-    inbox.lifetime_ended()
+    inbox.lifetime_ended(crashed=True)
     await trio.sleep(1)
     with pytest.raises(trio.WouldBlock):
         inbox.receive_nowait()
@@ -366,7 +366,7 @@ async def test_a_crash_gives_back_what_was_in_hand() -> None:
     inbox = inbox_with(*(sent := pings(4)))
     first, second, third = [inbox.receive_nowait() for _ in range(3)]
     inbox.done(second)
-    inbox.lifetime_ended()
+    inbox.lifetime_ended(crashed=True)
     counts(inbox, accepted=4, queued=3, handled=1)
     assert (fate(first), fate(third)) == (Fate.QUEUED, Fate.QUEUED)
     again = [inbox.receive_nowait() for _ in range(3)]
@@ -380,7 +380,7 @@ async def test_a_former_lifetimes_word_does_not_count() -> None:
     """`done` on a delivery that a crash took back does not end the redelivered one."""
     inbox = inbox_with(ping(1))
     former = inbox.receive_nowait()
-    inbox.lifetime_ended()
+    inbox.lifetime_ended(crashed=True)
     inbox.done(former)
     again = inbox.receive_nowait()
     inbox.fail(former, ValueError())
@@ -399,7 +399,7 @@ async def test_an_event_is_handed_out_up_to_the_delivery_limit(limit: int) -> No
             assert lines == []
             delivery = inbox.receive_nowait()
             assert (delivery.id, delivery.attempt) == ("1", attempt)
-            inbox.lifetime_ended()
+            inbox.lifetime_ended(crashed=True)
     (line,) = lines
     assert (line["event_id"], line["attempts"], line["plugin"]) == ("1", limit, "p")
     counts(inbox, accepted=2, queued=1, failed=1)
@@ -412,9 +412,9 @@ async def test_crash_after_crash_keeps_the_order() -> None:
     inbox = inbox_with(*pings(3))
     for _ in range(3):
         inbox.receive_nowait()
-    inbox.lifetime_ended()
+    inbox.lifetime_ended(crashed=True)
     inbox.receive_nowait()
-    inbox.lifetime_ended()
+    inbox.lifetime_ended(crashed=True)
     again = [inbox.receive_nowait() for _ in range(3)]
     assert [(delivery.id, delivery.attempt) for delivery in again] == [("1", 3), ("2", 2), ("3", 2)]
 
@@ -425,7 +425,7 @@ async def test_a_lifetime_reads_its_inbox_or_does_not() -> None:
     assert not inbox.is_read
     inbox.receive_nowait()
     assert inbox.is_read
-    inbox.lifetime_ended()
+    inbox.lifetime_ended(crashed=True)
     assert not inbox.is_read
 
 
@@ -460,7 +460,7 @@ async def test_a_crash_while_draining_gives_back_to_a_closed_inbox() -> None:
     inbox = inbox_with(ping(1))
     inbox.close()
     inbox.receive_nowait()
-    inbox.lifetime_ended()
+    inbox.lifetime_ended(crashed=True)
     assert inbox.receive_nowait().attempt == 2
     with pytest.raises(trio.EndOfChannel):
         inbox.receive_nowait()
@@ -503,7 +503,7 @@ async def test_what_is_left_at_the_end_is_abandoned() -> None:
     inbox = inbox_with(*sent)
     for _ in range(2):
         inbox.receive_nowait()
-    inbox.lifetime_ended()
+    inbox.lifetime_ended(crashed=True)
     inbox.receive_nowait()
     waiting = inbox.queue_up(ping(5))
     with capture_logs() as lines:
@@ -548,7 +548,7 @@ async def test_leaving_the_loop_leaves_the_last_in_hand() -> None:
     async for _ in inbox:
         break
     counts(inbox, accepted=2, in_hand=1, queued=1)
-    inbox.lifetime_ended()
+    inbox.lifetime_ended(crashed=True)
     counts(inbox, accepted=2, queued=2)
 
 

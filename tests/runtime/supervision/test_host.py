@@ -22,6 +22,7 @@ from trivet import (
     ShutdownSettings,
     StartError,
     StartupSettings,
+    Status,
     SupervisionSettings,
     current_delivery,
 )
@@ -106,7 +107,7 @@ async def test_enter_is_refused_outside_of_initialize() -> None:
             await self.enter(trio.CancelScope())
 
     async with open_plugins(Late) as runtime:
-        await runtime.hosts["late"].ended.wait()
+        await runtime.hosts["late"].reached(Status.FAILED)
         assert "enter() is for initialize()" in str(runtime.hosts["late"].error)
 
 
@@ -127,7 +128,7 @@ async def test_a_nursery_entered_in_initialize_lives_as_long_as_the_plugin() -> 
 
     async with open_plugins(Nursed) as runtime:
         crash.set()
-        await runtime.hosts["nursed"].ended.wait()
+        await runtime.hosts["nursed"].reached(Status.FAILED)
         assert status(runtime, "nursed") == "failed"
         assert isinstance(runtime.hosts["nursed"].failure, ExceptionGroup)
 
@@ -169,14 +170,15 @@ async def test_a_crash_loop_backs_off_then_gives_up_and_leaves_the_others_alone(
     with structlog.testing.capture_logs() as logs:
         async with open_plugins(Loop, Steady) as runtime:
             host = runtime.hosts["loop"]
-            await host.ended.wait()
+            await host.reached(Status.FAILED)
             assert (host.status, host.restarts) == ("failed", 5)
             assert status(runtime, "steady") == "running"
     lines = [log for log in logs if log.get("plugin") == "loop" and log["log_level"] == "error"]
     assert [log["event"] for log in lines] == [
         *["plugin failed"] * 5,
-        "plugin failed too often and is given up",
+        "plugin is given up",
     ]
+    assert lines[5]["why"] == "it failed too often"
     assert all(
         0.0 <= line["restart_in"] <= 0.5 * 2**number for number, line in enumerate(lines[:5])
     )

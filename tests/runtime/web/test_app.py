@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 import pytest
@@ -12,10 +12,8 @@ from quart import Response, abort, request
 from trio.testing import MockClock
 from werkzeug.exceptions import HTTPException, Unauthorized
 
-from trivet import App, BackgroundPlugin, Handler, SupervisionSettings, create_app, route
+from trivet import App, BackgroundPlugin, Handler, Status, SupervisionSettings, create_app, route
 from trivet.testing import client, open_plugins
-
-HostStatus = Literal["starting", "running", "backing_off", "stopping", "stopped", "failed"]
 
 
 class Teapot(BackgroundPlugin):
@@ -85,13 +83,11 @@ async def test_an_unknown_path_is_a_problem_document() -> None:
 
 
 class Frail(BackgroundPlugin):
-    """Starts as often as it is told to, and then does not."""
+    """Runs as often as it is told to, and then does not."""
 
-    supervision = SupervisionSettings(
-        on_start_failure="retry", max_restarts=1, backoff_initial=60, backoff_max=60
-    )
+    supervision = SupervisionSettings(max_restarts=1, backoff_initial=60, backoff_max=60)
 
-    async def initialize(self) -> None:
+    async def run(self) -> None:
         raise OSError("no water")
 
     @route("/frail")
@@ -114,25 +110,23 @@ async def test_a_plugin_that_backs_off_says_when_to_try_again(autojump_clock: Mo
         assert (problem["error_code"], problem["plugin"]) == ("plugin_unavailable", "frail")
         assert problem["plugin_status"] == "backing_off"
 
-        await runtime.hosts["frail"].ended.wait()
+        await runtime.hosts["frail"].reached(Status.FAILED)
         response = await asking.get("/frail")
     assert response.status_code == 503
     assert "Retry-After" not in response.headers
     assert (await response.get_json())["plugin_status"] == "failed"
 
 
-@pytest.mark.parametrize(
-    ("status", "again"), [("starting", True), ("stopping", True), ("stopped", False)]
-)
-async def test_a_plugin_that_does_not_run(status: HostStatus, again: bool) -> None:
+@pytest.mark.parametrize("status", [Status.STARTING, Status.STOPPING, Status.STOPPED])
+async def test_a_plugin_that_does_not_run(status: Status) -> None:
     """Only the routes of a running plugin are answered by it."""
     async with open_plugins(Teapot) as runtime:
         host = runtime.hosts["teapot"]
         host.status = status
         response = await client(runtime).get("/teapot")
-        host.status = "running"
+        host.status = Status.RUNNING
     assert response.status_code == 503
-    assert ("Retry-After" in response.headers) is again
+    assert "Retry-After" in response.headers
 
 
 @attrs.define

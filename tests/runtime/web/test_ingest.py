@@ -20,6 +20,7 @@ from trivet import (
     EventPlugin,
     Fate,
     Outcome,
+    Status,
     SupervisionSettings,
 )
 from trivet import current_delivery as envelope
@@ -246,7 +247,7 @@ async def test_who_has_given_up_is_no_reason_to_try_again() -> None:
             raise ValueError("gone")
 
     async with open_plugins(Gone) as runtime:
-        await runtime.hosts["gone"].ended.wait()
+        await runtime.hosts["gone"].reached(Status.FAILED)
         response = await client(runtime).post("/events/order_placed", json={"order_id": "1"})
         document = await response.get_json()
     assert (response.status_code, document["error_code"]) == (503, "plugin_unavailable")

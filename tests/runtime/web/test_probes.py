@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trivet import App, BackgroundPlugin, Event, EventPlugin, SupervisionSettings
+from trivet import App, BackgroundPlugin, Event, EventPlugin, Status, SupervisionSettings
 from trivet.testing import client, open_plugins
 
 
@@ -27,22 +27,18 @@ class Pong(EventPlugin[Ping]):
 
 
 class Frail(BackgroundPlugin):
-    """Does not start."""
+    """Does not run for long."""
 
-    supervision = SupervisionSettings(
-        on_start_failure="retry", max_restarts=1, backoff_initial=60, backoff_max=60
-    )
+    supervision = SupervisionSettings(max_restarts=1, backoff_initial=60, backoff_max=60)
 
-    async def initialize(self) -> None:
+    async def run(self) -> None:
         raise OSError("no water")
 
 
 class Important(Frail):
-    """Does not start either, and the service is not ready without it."""
+    """Does not run either, and the service is not ready without it."""
 
-    supervision = SupervisionSettings(
-        on_start_failure="retry", critical=True, backoff_initial=60, backoff_max=60
-    )
+    supervision = SupervisionSettings(critical=True, backoff_initial=60, backoff_max=60)
 
 
 async def test_alive() -> None:
@@ -64,6 +60,7 @@ async def test_ready() -> None:
 async def test_degraded(autojump_clock: MockClock) -> None:
     """A plugin that backs off or has given up leaves the service ready, and is listed."""
     async with open_plugins(Pong, Frail) as runtime:
+        await runtime.hosts["frail"].reached(Status.BACKING_OFF)
         asking = client(runtime)
         response = await asking.get("/readyz")
         assert response.status_code == 200
@@ -71,7 +68,7 @@ async def test_degraded(autojump_clock: MockClock) -> None:
             "status": "degraded",
             "plugins": {"frail": "backing_off"},
         }
-        await runtime.hosts["frail"].ended.wait()
+        await runtime.hosts["frail"].reached(Status.FAILED)
         response = await asking.get("/readyz")
     assert response.status_code == 200
     assert await response.get_json() == {"status": "degraded", "plugins": {"frail": "failed"}}
@@ -80,12 +77,32 @@ async def test_degraded(autojump_clock: MockClock) -> None:
 async def test_not_ready_without_a_critical_plugin(autojump_clock: MockClock) -> None:
     """A critical plugin that does not run makes the service unready, and is named."""
     async with open_plugins(Pong, Important) as runtime:
+        await runtime.hosts["important"].reached(Status.BACKING_OFF)
         response = await client(runtime).get("/readyz")
     assert response.status_code == 503
     problem = await response.get_json()
     assert problem["error_code"] == "not_ready"
     assert "'important' is backing_off" in problem["detail"]
     assert problem["plugins"] == {"important": "backing_off"}
+
+
+@pytest.mark.parametrize(("critical", "code"), [(False, 200), (True, 503)])
+async def test_a_plugin_that_says_what_is_amiss(critical: bool, code: int) -> None:
+    """It makes the service degraded, or not ready where it is critical, until it has recovered."""
+
+    class Link(BackgroundPlugin):
+        supervision = SupervisionSettings(critical=critical)
+
+    async with open_plugins(Link) as runtime:
+        asking = client(runtime)
+        runtime.get(Link).degrade("no broker")
+        response = await asking.get("/readyz")
+        document = await response.get_json()
+        assert (response.status_code, document["plugins"]) == (code, {"link": "degraded"})
+        described = await (await asking.get("/plugins")).get_json()
+        assert described["plugins"]["link"]["trouble"] == "no broker"
+        runtime.get(Link).recover()
+        assert await (await asking.get("/readyz")).get_json() == {"status": "ready", "plugins": {}}
 
 
 async def test_not_ready_once_the_stop_has_begun() -> None:
@@ -115,6 +132,8 @@ async def test_every_plugin_is_described(autojump_clock: MockClock) -> None:
     assert document["plugins"]["frail"] == {
         "status": "backing_off",
         "critical": False,
+        "trouble": None,
+        "waits_for": None,
         "restarts": 0,
         "error": "OSError",
         "listens_to": [],
@@ -125,6 +144,8 @@ async def test_every_plugin_is_described(autojump_clock: MockClock) -> None:
     assert pong == {
         "status": "running",
         "critical": False,
+        "trouble": None,
+        "waits_for": None,
         "restarts": 0,
         "error": None,
         "listens_to": ["ping"],
@@ -139,7 +160,14 @@ async def test_probes_call_no_plugin(path: str) -> None:
 
     class Trap(BackgroundPlugin):
         def __getattribute__(self, name: str) -> object:
-            if name not in ("initialize", "run", "close", "__class__", "__trivet_resources__"):
+            if name not in (
+                "initialize",
+                "run",
+                "close",
+                "__class__",
+                "__trivet_resources__",
+                "log",
+            ):
                 touched.append(name)
             return super().__getattribute__(name)
 

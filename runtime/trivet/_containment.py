@@ -1,0 +1,63 @@
+"""What a plugin may raise without ending more than itself.
+
+Owns the difference between a cancellation and a fault, whatever class the fault is of.
+Never knows who called the plugin, nor what is done about the fault.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import trio
+
+
+def split_cancelled(
+    error: BaseException,
+) -> tuple[BaseException | None, BaseException | None]:
+    """Take apart what a plugin's code has raised; to be called where it was caught.
+
+    A `trio.Cancelled` belongs to a cancelled scope around the caller, and has to go on to it. Where
+    no scope around is cancelled, it was made by hand, or kept, and is a fault as any other is.
+
+    Returns:
+        The part that has to go on to a scope, and the part that is a fault; None where there is
+        none.
+    """
+    if trio.current_effective_deadline() > -math.inf:
+        return None, error
+    if isinstance(error, trio.Cancelled):
+        return error, None
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return group.split(trio.Cancelled)
+    return None, error
+
+
+def includes(error: BaseException | None, kind: type[BaseException]) -> bool:
+    """Whether the error is of this kind, or is a group with one of them in it.
+
+    >>> includes(ExceptionGroup("", [ValueError()]), ValueError)
+    True
+    """
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return group.subgroup(kind) is not None
+    return isinstance(error, kind)
+
+
+def summary(error: BaseException) -> str:
+    """The error in one line, a group by its first member.
+
+    >>> summary(ExceptionGroup("nursery", [ValueError("no broker"), OSError()]))
+    'ValueError: no broker (and 1 more)'
+    """
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        others = len(group.exceptions) - 1
+        return summary(group.exceptions[0]) + (f" (and {others} more)" if others else "")
+    try:
+        text = str(error)
+    except Exception as unprintable:
+        text = f"its text raises {type(unprintable).__name__}"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

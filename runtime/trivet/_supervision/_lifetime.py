@@ -1,0 +1,177 @@
+"""One lifetime of a plugin: `initialize`, `run`, `close`.
+
+Owns the scopes around these three, and the deadlines on them.
+Never knows whether there was a lifetime before, or will be another.
+"""
+
+from __future__ import annotations
+
+import math
+import traceback
+from contextlib import AsyncExitStack
+from typing import Protocol
+
+import structlog
+import trio
+
+from .._containment import includes, split_cancelled
+from .._envelope import take_in_hand
+from .._plugin import Plugin, resources_of
+
+
+class Owner(Protocol):
+    """Whoever has a plugin live."""
+
+    def began(self) -> None:
+        """`initialize` has returned."""
+
+    async def ending(self) -> None:
+        """`run` has ended, and `close` is next. Shielded."""
+
+
+class Lifetime:
+    """A scope around the plugin's resources around a scope around its `run()`.
+
+    It is shielded once the plugin has started, so that a cancellation from outside reaches it as
+    an orderly stop; before that, it ends a hanging `initialize`.
+
+    Args:
+        plugin: who lives.
+        owner: who is told how it goes.
+        start_limit: seconds for `initialize`.
+        close_limit: seconds for `close` and for the resources after it.
+        contains_interrupts: whether a KeyboardInterrupt is a fault of the plugin. Where Python
+            makes one of Ctrl-C it is not.
+    """
+
+    def __init__(
+        self,
+        plugin: Plugin,
+        owner: Owner,
+        *,
+        start_limit: float,
+        close_limit: float,
+        contains_interrupts: bool,
+    ) -> None:
+        self._plugin = plugin
+        self._owner = owner
+        self._start_limit = start_limit
+        self._close_limit = close_limit
+        self._contains_interrupts = contains_interrupts
+        self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger(plugin=plugin.name)
+        self._has_begun = False
+        self._is_to_end = False
+        self._close_until = math.inf
+        self._hung = ""
+        self._whole = trio.CancelScope()
+        self._work = trio.CancelScope()
+        self._closing = trio.CancelScope(shield=True)
+
+    def end(self) -> None:
+        """Cancel `run`, then close; what has not begun is cancelled altogether."""
+        self._is_to_end = True
+        (self._work if self._has_begun else self._whole).cancel()
+
+    def stop(self, *, drain_until: float, close_until: float) -> None:
+        """As `end`, at those moments. What is being closed already has the second one, too."""
+        self._is_to_end = True
+        self._close_until = close_until
+        if not self._has_begun:
+            self._whole.cancel()
+            return
+        self._whole.deadline = min(self._whole.deadline, close_until)
+        self._closing.deadline = min(self._closing.deadline, close_until)
+        self.hurry(drain_until)
+
+    def hurry(self, drain_until: float) -> None:
+        """End `run` then, if not before."""
+        self._work.deadline = min(self._work.deadline, drain_until)
+
+    async def live(self, *, must_not_return: str | None) -> BaseException | None:
+        """Live. Returns the failure that ended it; None where it was ended from outside.
+
+        Args:
+            must_not_return: why a `run` that returns has failed. Where it is None its work is
+                done then, and its routes and resources live on.
+        """
+        self._whole.deadline = trio.current_time() + self._start_limit
+        crash: BaseException | None = None
+        try:
+            with self._whole:
+                async with AsyncExitStack() as resources:
+                    await self._initialize(resources)
+                    try:
+                        await self._run(must_not_return)
+                    except BaseException as error:
+                        # Closing may overrun; then this is all that is left of it.
+                        _, crash = split_cancelled(error)
+                        raise
+                    finally:
+                        take_in_hand(None)  # What was in hand is not what closing is about.
+                        with trio.CancelScope(shield=True):
+                            await self._owner.ending()
+                        await self._close()  # noqa: ASYNC102 - shielded and bounded in there
+        except BaseException as error:
+            return self._contain(error)
+        if not self._has_begun and not self._is_to_end:
+            return TimeoutError(
+                f"initialize() took longer than {self._start_limit:g} s; it stood at\n{self._hung}"
+            )
+        if self._whole.cancelled_caught and self._has_begun:
+            self._log.error("plugin took too long to close its resources")
+        return crash
+
+    async def _initialize(self, resources: AsyncExitStack) -> None:
+        # No scope may be opened around this: what initialize enters outlives it.
+        try:
+            with resources_of(self._plugin, resources):
+                await self._plugin.initialize()
+        except trio.Cancelled as cancelled:
+            self._hung = "".join(traceback.format_tb(cancelled.__traceback__))
+            raise
+        # From here to the shield nothing waits: a cancellation comes before it, or finds it.
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._whole.deadline = math.inf
+        self._whole.shield = True
+        self._has_begun = True
+        self._owner.began()
+
+    async def _run(self, must_not_return: str | None) -> None:
+        with self._work:
+            await self._plugin.run()
+            if self._is_to_end:
+                return
+            if must_not_return is not None:
+                raise RuntimeError(f"run() returned although {must_not_return}")
+            await trio.sleep_forever()  # The work is done; routes and resources live on.
+
+    async def _close(self) -> None:
+        until = min(self._close_until, trio.current_time() + self._close_limit)
+        self._whole.deadline = self._closing.deadline = until
+        with self._closing:
+            try:
+                await self._plugin.close()
+            except BaseException as error:
+                cancelled, fault = self._split(error)
+                if fault is not None:
+                    self._log.error("close() failed", exc_info=fault)
+                if cancelled is not None:
+                    raise cancelled from None
+        if self._closing.cancelled_caught:
+            self._log.error("close() took too long and was cancelled")
+
+    def _contain(self, error: BaseException) -> BaseException | None:
+        """Keep a failure here, whatever its class; a cancellation of what is around goes on."""
+        cancelled, fault = self._split(error)
+        if fault is not None and (self._is_to_end or cancelled is not None):
+            self._log.error("plugin failed while it stopped", exc_info=fault)
+            fault = None
+        if cancelled is not None:
+            raise cancelled
+        return fault
+
+    def _split(self, error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+        cancelled, fault = split_cancelled(error)
+        if includes(fault, KeyboardInterrupt) and not self._contains_interrupts:
+            raise error
+        return cancelled, fault

@@ -1,0 +1,338 @@
+"""What a plugin's failure means for those that need it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from trivet import (
+    BackgroundPlugin,
+    CriticalPluginError,
+    Event,
+    EventPlugin,
+    Fate,
+    PluginNotActiveError,
+    RestartRefusedError,
+    Runtime,
+    SourcePlugin,
+    Status,
+    SupervisionSettings,
+)
+from trivet.testing import open_plugins
+
+notes: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def forget() -> None:
+    """Begin each test with empty notes."""
+    notes.clear()
+
+
+class Noted(BackgroundPlugin):
+    """Notes its lives; runs until it is told to crash."""
+
+    _crash: trio.Event
+
+    async def initialize(self) -> None:
+        self._crash = trio.Event()
+        notes.append(f"+{self.name}")
+
+    async def run(self) -> None:
+        await self._crash.wait()
+        raise ValueError(f"{self.name} broke")
+
+    async def close(self) -> None:
+        await trio.lowlevel.checkpoint()
+        notes.append(f"-{self.name}")
+
+    def crash(self) -> None:
+        """Make `run` fail."""
+        self._crash.set()
+
+
+class Disk(Noted):
+    pass
+
+
+class Buffer(Noted):
+    needs = (Disk,)
+
+
+class Index(Noted):
+    needs = (Disk,)
+
+
+class Export(Noted):
+    needs = (Buffer, Index)
+
+
+class Bystander(Noted):
+    pass
+
+
+async def restarted(runtime: Runtime, plugin: str, times: int = 1) -> None:
+    """Wait until the plugin is up after so many restarts."""
+    host = runtime.hosts[plugin]
+    while (host.restarts, host.status) != (times, Status.RUNNING):
+        await host.changed()
+
+
+async def crashed(runtime: Runtime, plugin: type[Noted]) -> None:
+    """Crash the plugin, and wait until everything is up again."""
+    runtime.get(plugin).crash()
+    await runtime.hosts[plugin.name].reached(Status.STOPPING)
+    for host in runtime.hosts.values():
+        await host.reached(Status.RUNNING)
+
+
+async def test_what_depends_on_a_failed_plugin_is_restarted_after_it(
+    autojump_clock: MockClock,
+) -> None:
+    """Those that need it are closed before it, furthest first, and started again after it."""
+    async with open_plugins(Disk, Buffer, Index, Export, Bystander) as runtime:
+        notes.clear()
+        await crashed(runtime, Disk)
+        assert notes[0] == "-export"
+        assert set(notes[1:3]) == {"-buffer", "-index"}
+        assert notes[3:5] == ["-disk", "+disk"]
+        assert set(notes[5:7]) == {"+buffer", "+index"}
+        assert notes[7:] == ["+export"]
+        restarts = {name: host.restarts for name, host in runtime.hosts.items()}
+        assert restarts == {"disk": 1, "buffer": 1, "index": 1, "export": 1, "bystander": 0}
+
+
+async def test_what_it_needs_is_left_alone(autojump_clock: MockClock) -> None:
+    """A failure goes to those that need the plugin, not to those that it needs."""
+    async with open_plugins(Disk, Buffer, Index, Export) as runtime:
+        notes.clear()
+        await crashed(runtime, Buffer)
+    assert notes[:4] == ["-export", "-buffer", "+buffer", "+export"]
+
+
+async def test_no_failure_is_held_against_who_was_stopped_for_another(
+    autojump_clock: MockClock,
+) -> None:
+    """However often a plugin is restarted for the sake of another, it is never given up."""
+
+    class Base(Noted):
+        supervision = SupervisionSettings(max_restarts=10)
+
+    class Above(Noted):
+        needs = (Base,)
+        supervision = SupervisionSettings(max_restarts=0)
+
+    async with open_plugins(Base, Above) as runtime:
+        for _ in range(5):
+            await crashed(runtime, Base)
+        assert runtime.hosts["above"].restarts == 5
+        assert runtime.hosts["above"].failure is None
+
+
+class Ping(Event):
+    number: int = 0
+
+
+async def test_an_event_in_hand_is_not_blamed_for_the_failure_of_a_need(
+    autojump_clock: MockClock,
+) -> None:
+    """It is handed out again after the restart, and its attempt is still the first."""
+    attempts: list[tuple[int, int]] = []
+
+    class Handler(EventPlugin[Ping]):
+        needs = (Disk,)
+
+        async def run(self) -> None:
+            async for delivery in self.inbox.deliveries():
+                attempts.append((delivery.event.number, delivery.attempt))
+                if len(attempts) <= 4:
+                    await trio.sleep_forever()
+
+    async with open_plugins(Disk, Handler) as runtime:
+        await runtime.publish(Ping(1))
+        await runtime.publish(Ping(2))
+        for _ in range(4):
+            await trio.testing.wait_all_tasks_blocked()
+            await crashed(runtime, Disk)
+    assert attempts == [(1, 1)] * 5 + [(2, 1)]
+
+
+async def test_who_needs_a_plugin_that_starts_late_waits_for_it(autojump_clock: MockClock) -> None:
+    """`on_start_failure = "retry"` lets the others start, and who needs the plugin wait."""
+
+    class Late(Noted):
+        supervision = SupervisionSettings(on_start_failure="retry")
+        attempts: ClassVar[int] = 0
+
+        async def initialize(self) -> None:
+            type(self).attempts += 1
+            if self.attempts <= 20:
+                raise ConnectionError("not yet")
+            await super().initialize()
+
+    class Patient(Noted):
+        needs = (Late,)
+
+    async with open_plugins(Late, Patient, Bystander) as runtime:
+        host = runtime.hosts["patient"]
+        assert (host.status, host.waits_for) == (Status.STOPPED, runtime.hosts["late"])
+        assert notes == ["+bystander"]
+        await host.reached(Status.RUNNING)
+        assert notes == ["+bystander", "+late", "+patient"]
+
+
+class Fragile(Noted):
+    supervision = SupervisionSettings(max_restarts=0)
+
+
+class Listener(EventPlugin[Ping]):
+    needs = (Fragile,)
+    handled: ClassVar[list[int]] = []
+
+    async def handle_event(self, event: Ping) -> None:
+        self.handled.append(event.number)
+
+
+async def test_who_needs_a_plugin_that_gave_up_is_out_with_it(autojump_clock: MockClock) -> None:
+    """It is stopped, says whom it waits for, and takes no events in, until an operator helps."""
+
+    class Feed(SourcePlugin):
+        needs = (Listener,)
+
+        async def run(self) -> None:
+            await trio.sleep_forever()
+
+    async with open_plugins(Fragile, Listener, Feed) as runtime:
+        runtime.get(Fragile).crash()
+        await runtime.hosts["fragile"].reached(Status.FAILED)
+        await trio.testing.wait_all_tasks_blocked()
+        for name in ("listener", "feed"):
+            host = runtime.hosts[name]
+            assert (host.status, host.is_out) == (Status.STOPPED, True)
+            assert host.waits_for is runtime.hosts["fragile"]
+            with pytest.raises(RestartRefusedError, match="needs 'fragile', which is failed"):
+                runtime.restart(name)
+        assert (await runtime.publish(Ping(1))).fates == {"listener": Fate.REJECTED}
+
+        runtime.restart("fragile")
+        await runtime.hosts["feed"].reached(Status.RUNNING)
+        assert (await runtime.publish(Ping(2), wait=True)).fates == {"listener": Fate.HANDLED}
+    assert Listener.handled == [2]
+    assert runtime.hosts["fragile"].failure is not None
+
+
+async def test_a_critical_plugin_whose_need_gave_up_ends_the_program(
+    autojump_clock: MockClock,
+) -> None:
+    """It cannot run any more, so it has given up as well, and the error says why."""
+
+    class Middle(Noted):
+        needs = (Fragile,)
+
+    class Vital(BackgroundPlugin):
+        needs = (Middle,)
+        supervision = SupervisionSettings(critical=True)
+
+        async def run(self) -> None:
+            self.app.get(Fragile).crash()
+            await trio.sleep_forever()
+
+    because = "'vital' gave up: it needs 'fragile', which gave up: ValueError: fragile broke"
+    with pytest.raises(CriticalPluginError, match=because):
+        async with open_plugins(Fragile, Middle, Vital):
+            await trio.sleep_forever()
+    assert notes == ["+fragile", "+middle", "-middle", "-fragile"]
+
+
+async def test_an_operator_lifts_a_quarantine(autojump_clock: MockClock) -> None:
+    """A plugin that was given up is started again, with no failure of before remembered."""
+    async with open_plugins(Fragile) as runtime:
+        host = runtime.hosts["fragile"]
+        for restarts in (1, 2):
+            runtime.get(Fragile).crash()
+            await host.reached(Status.FAILED)
+            runtime.restart("fragile")
+            await restarted(runtime, "fragile", restarts)
+
+
+async def test_an_operator_restarts_what_runs(autojump_clock: MockClock) -> None:
+    """A healthy plugin is closed and started again, and so is what needs it; nothing has failed."""
+    async with open_plugins(Disk, Buffer) as runtime:
+        notes.clear()
+        runtime.restart("disk")
+        await restarted(runtime, "buffer")
+        assert notes == ["-buffer", "-disk", "+disk", "+buffer"]
+        assert runtime.hosts["disk"].failure is None
+    assert trio.current_time() == 0.0
+
+
+async def test_an_operator_does_not_wait_for_a_back_off(autojump_clock: MockClock) -> None:
+    """A restart of a plugin that backs off begins at once."""
+
+    class Slow(Noted):
+        supervision = SupervisionSettings(backoff_initial=1000, backoff_max=1000)
+
+    async with open_plugins(Slow) as runtime:
+        runtime.get(Slow).crash()
+        await runtime.hosts["slow"].reached(Status.BACKING_OFF)
+        runtime.restart("slow")
+        await runtime.hosts["slow"].reached(Status.RUNNING)
+    assert trio.current_time() == 0.0
+
+
+async def test_an_operator_ends_an_initialize_that_hangs(autojump_clock: MockClock) -> None:
+    """A restart of a plugin that is starting begins anew."""
+
+    class Hangs(BackgroundPlugin):
+        lives: ClassVar[int] = 0
+        supervision = SupervisionSettings(on_start_failure="retry")
+
+        async def initialize(self) -> None:
+            type(self).lives += 1
+            if self.lives == 1:
+                raise ConnectionError("not yet")
+            if self.lives == 2:
+                await trio.sleep_forever()
+
+    async with open_plugins(Hangs) as runtime:
+        host = runtime.hosts["hangs"]
+        await host.reached(Status.STARTING)
+        await trio.testing.wait_all_tasks_blocked()
+        runtime.restart("hangs")
+        await restarted(runtime, "hangs", 2)
+    assert Hangs.lives == 3
+
+
+async def test_a_restart_is_refused_where_it_cannot_be_had() -> None:
+    """For a plugin that is not there, with the nearest name, and during the stop."""
+    async with open_plugins(Disk) as runtime:
+        with pytest.raises(PluginNotActiveError, match="did you mean 'disk'"):
+            runtime.restart("dusk")
+    with pytest.raises(RestartRefusedError, match="stopping"):
+        runtime.restart("disk")
+
+
+async def test_a_stop_reaches_plugins_in_every_status(autojump_clock: MockClock) -> None:
+    """What runs, waits, backs off or was given up ends with the program, in no time."""
+
+    class Slow(Noted):
+        supervision = SupervisionSettings(backoff_initial=1000, backoff_max=1000)
+
+    class OnSlow(Noted):
+        needs = (Slow,)
+
+    class OnFragile(Noted):
+        needs = (Fragile,)
+
+    async with open_plugins(Slow, OnSlow, Fragile, OnFragile, Bystander) as runtime:
+        runtime.get(Slow).crash()
+        runtime.get(Fragile).crash()
+        await runtime.hosts["slow"].reached(Status.BACKING_OFF)
+        await runtime.hosts["fragile"].reached(Status.FAILED)
+    ended = {name: str(host.status) for name, host in runtime.hosts.items()}
+    assert ended.pop("fragile") == "failed"
+    assert set(ended.values()) == {"stopped"}
+    assert trio.current_time() == 0.0
