@@ -63,6 +63,8 @@ class Event:
 
     __event_name__: ClassVar[str] = "event"
     __delivery__: ClassVar[DeliverySettings] = DeliverySettings()
+    __implied__: ClassVar[bool] = True
+    """Whether who listens to a base class of this type listens to this type, too."""
 
     def __init_subclass__(
         cls, *, name: str | None = None, delivery: DeliverySettings | None = None
@@ -144,8 +146,11 @@ class PluginStatusEvent(
     """A plugin's status has changed.
 
     It is never waited for: a subscriber's full inbox drops its oldest, and where the operator has
-    chosen `block`, what its `on_full` says happens at once.
+    chosen `block`, what its `on_full` says happens at once. Who listens to `Event` does not listen
+    to this one, which tells of what goes wrong inside: it has to be named.
     """
+
+    __implied__ = False
 
     plugin: str
     """The plugin's name."""
@@ -199,8 +204,12 @@ class EventTypes:
         return cls in self._decoders
 
     def matching(self, cls: type[Event]) -> list[type[Event]]:
-        """The registered types that are `cls` or derive from it."""
-        return [known for known in self._types.values() if issubclass(known, cls)]
+        """The registered types that are `cls`, or derive from it and are implied by that."""
+        return [
+            known
+            for known in self._types.values()
+            if known is cls or (known.__implied__ and issubclass(known, cls))
+        ]
 
     def decode(self, cls: type[EventT], body: bytes) -> EventT:
         """Decode a JSON document into an event of the registered type `cls`.

@@ -229,13 +229,6 @@ class Runtime(App):
 
     def _tell(self, change: StatusChange) -> None:
         host = change.host
-        _log.debug(
-            "plugin status",
-            plugin=host.name,
-            status=change.status,
-            previous=change.previous,
-            reason=change.reason,
-        )
         event = PluginStatusEvent(
             plugin=host.name,
             status=change.status,

@@ -98,10 +98,10 @@ def refusal(
 
 
 def test_nothing_active_is_a_program(directory: Directory) -> None:
-    """Without plugins there is a program that knows the two event types of its own."""
+    """Without plugins there is a program that knows the event types of its own."""
     program = directory.load()
     assert (program.plugins, program.tiers) == ((), ((), (), ()))
-    assert sorted(program.events) == ["monitoring_event", "sending_event"]
+    assert sorted(program.events) == ["monitoring_event", "plugin_status_event", "sending_event"]
 
 
 def test_a_file_is_activated_by_its_name(directory: Directory) -> None:
@@ -462,6 +462,7 @@ def test_a_plugins_module_brings_its_event_types(directory: Directory) -> None:
     assert sorted(directory.load("kitchen").events) == [
         "boiled",
         "monitoring_event",
+        "plugin_status_event",
         "poured",
         "sending_event",
     ]

@@ -13,6 +13,7 @@ from trio.testing import MockClock
 from trivet import (
     BackgroundPlugin,
     DeliverySettings,
+    Event,
     EventPlugin,
     PluginStatusEvent,
     Status,
@@ -109,6 +110,18 @@ async def test_an_observer_sees_how_the_background_plugins_started() -> None:
     async with open_plugins(Early, Observer):
         pass
     assert Observer.ways("early")[0] == "running"
+
+
+async def test_who_listens_to_everything_does_not_listen_to_this() -> None:
+    """What goes wrong inside is not forwarded by a plugin that forwards all events."""
+
+    class Forwards(EventPlugin[Event]):
+        async def handle_event(self, event: Event) -> None:
+            pytest.fail("nothing was published")
+
+    async with open_plugins(Forwards) as runtime:
+        runtime.get(Forwards).degrade("bad password: s3cret")
+    assert runtime.statistics()["forwards"].accepted == 0
 
 
 async def test_no_transition_waits_for_an_observer(autojump_clock: MockClock) -> None:

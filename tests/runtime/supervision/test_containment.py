@@ -179,10 +179,15 @@ async def test_a_fault_beside_a_cancellation_is_told_and_the_cancellation_goes_o
 
 async def test_an_embedders_ctrl_c_is_not_a_plugins_failure() -> None:
     """Where Python makes a KeyboardInterrupt of Ctrl-C, it ends the program, in order."""
+
+    class Interrupted(Faulty):
+        needs = (Neighbour,)
+        where: str = "run"
+        what: Any = KeyboardInterrupt()
+
+    Interrupted.lives = 0
     with pytest.raises(KeyboardInterrupt):
-        async with open_plugins(
-            Faulty, Neighbour, settings={"faulty": {"where": "run", "what": KeyboardInterrupt()}}
-        ):
+        async with open_plugins(Interrupted, Neighbour):
             await trio.sleep_forever()
     assert Neighbour.closed == 1
 
