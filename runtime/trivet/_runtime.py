@@ -331,12 +331,18 @@ async def running(runtime: Runtime) -> AsyncGenerator[Runtime]:
 
 @contextmanager
 def unwrapped() -> Generator[None]:
-    """Let an exception out of the groups that nurseries wrap it in, and Trivet's own as one."""
+    """Let an exception out of the groups that nurseries wrap it in, and Trivet's own as one.
+
+    A cancellation that came at the same time is left out: what is raised ends the block as well.
+    """
     try:
         yield
     except BaseExceptionGroup as group:
-        first, *others = _leaves(group)
-        if not all(isinstance(error, TrivetError) for error in (first, *others) if others):
+        errors = [error for error in _leaves(group) if not isinstance(error, trio.Cancelled)]
+        if not errors:
+            raise
+        first, *others = errors
+        if others and not all(isinstance(error, TrivetError) for error in errors):
             raise
         for other in others:  # Two critical plugins may give up, one while the other ends all.
             first.add_note(f"and: {other}")

@@ -131,7 +131,7 @@ async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
     config.loglevel = "WARNING"
     app = build_app(runtime)
     stop = trio.Event()
-    serving = trio.CancelScope(shield=True)
+    serving = trio.CancelScope()
     async with trio.open_nursery() as nursery:
 
         async def serve_http(*, task_status: trio.TaskStatus[list[str]]) -> None:
@@ -145,6 +145,7 @@ async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
                 )
 
         urls = await nursery.start(serve_http)
+        serving.shield = True  # Not sooner: a cancelled start would wait for it for ever.
         try:
             yield urls
         finally:

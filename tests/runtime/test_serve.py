@@ -19,6 +19,8 @@ import msgspec
 import pytest
 import trio
 
+from trivet import listening, open_runtime
+
 SCRIPTS = Path(sys.executable).parent
 
 RECORDER = """
@@ -305,3 +307,13 @@ async def eventually(client: httpx.AsyncClient, path: str) -> httpx.Response:
             return await client.get(path)
         except httpx.ConnectError:
             await trio.sleep(0.05)
+
+
+async def test_a_server_whose_start_is_cancelled_does_not_hang() -> None:
+    """An embedder who is cancelled before the address is bound gets on with the stop."""
+    async with open_runtime() as runtime:
+        with trio.fail_after(5), trio.CancelScope() as scope:
+            scope.cancel()
+            async with listening(runtime, "127.0.0.1:0"):
+                pytest.fail("the block must not be entered")
+    assert scope.cancelled_caught

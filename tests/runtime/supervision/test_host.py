@@ -336,6 +336,21 @@ async def test_two_critical_plugins_that_give_up_are_one_error(autojump_clock: M
     assert "'second' gave up: ValueError: two" in said
 
 
+async def test_a_critical_plugin_that_gives_up_as_the_embedder_is_cancelled() -> None:
+    """The error comes out by itself, not in a group with the cancellation."""
+
+    class Vital(BackgroundPlugin):
+        supervision = SupervisionSettings(critical=True, max_restarts=0)
+
+        async def run(self) -> None:
+            scope.cancel()
+            raise ValueError("gone")
+
+    with pytest.raises(CriticalPluginError, match="'vital' gave up"), trio.CancelScope() as scope:
+        async with open_plugins(Vital):
+            await trio.sleep_forever()
+
+
 async def test_a_cancelled_embedder_gets_an_orderly_stop() -> None:
     """A cancellation from outside drains and closes; it does not cut plugins off."""
     handled: list[int] = []
