@@ -102,6 +102,13 @@ def wheel(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Ten minutes of random crashes, restarts and stops; arguments go to the script."""
+    install(session, "test")
+    session.run("python", "tests/runtime/soak.py", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Serve `plugins/`: the bucket store at 127.0.0.1:5020, the others at 127.0.0.1:8080."""
     install(session)

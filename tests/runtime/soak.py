@@ -15,13 +15,15 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
-import os
 import random
 import socket
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import closing, suppress
+from itertools import count
+from pathlib import Path
 from typing import ClassVar
 
 import attrs
@@ -51,6 +53,8 @@ from trivet import (
 )
 from trivet import Settings as ProgramSettings
 from trivet.testing import serving
+
+Step = Callable[[], Awaitable[None]]
 
 
 class Tick(Event):
@@ -91,8 +95,8 @@ class Chaos:
         await trio.sleep(self.unit * self.dice.expovariate(0.02))
         await self.fail()
 
-    async def something(self, things: list[Callable[[], object]]) -> None:
-        await self.dice.choice(things)()  # type: ignore[misc]
+    async def something(self, things: Sequence[Step]) -> None:
+        await self.dice.choice(things)()
 
     async def nothing(self) -> None:
         pass
@@ -195,10 +199,14 @@ class Left:
         """Count; Trio's idle worker threads, which live for ten seconds, are not counted."""
         threads = [each for each in threading.enumerate() if "Trio thread" not in each.name]
         process = psutil.Process()
-        return cls(len(threads), len(os.listdir("/proc/self/fd")), len(process.children()))
+        return cls(
+            len(threads), len(list(Path("/proc/self/fd").iterdir())), len(process.children())
+        )
 
 
-def draw(dice: random.Random, settings: ProgramSettings) -> tuple[ProgramSettings, list[type]]:
+def draw(
+    dice: random.Random, settings: ProgramSettings
+) -> tuple[ProgramSettings, list[type[Plugin]]]:
     """A program: which plugins, who needs whom, and how they are supervised."""
     chosen: list[type[Plugin]] = []
     tables: dict[str, dict[str, object]] = {}
@@ -243,7 +251,7 @@ def check_ended(runtime: Runtime) -> None:
     check_running(runtime)
 
 
-async def drive(dice: random.Random, runtime: Runtime, ask: Callable[[], object] | None) -> None:
+async def drive(dice: random.Random, runtime: Runtime, ask: Step | None) -> None:
     """Use the program for a while."""
     for _ in range(dice.randint(0, 60)):
         await trio.sleep(Chaos.unit * dice.expovariate(2.0))
@@ -253,7 +261,7 @@ async def drive(dice: random.Random, runtime: Runtime, ask: Callable[[], object]
                 runtime.restart(dice.choice(list(runtime.hosts)))
         await runtime.publish(Tick(), deadline=trio.current_time() + Chaos.unit)
         if ask is not None:
-            await ask()  # type: ignore[misc]
+            await ask()
 
 
 async def live(dice: random.Random, settings: ProgramSettings) -> None:
@@ -264,14 +272,18 @@ async def live(dice: random.Random, settings: ProgramSettings) -> None:
     with trio.CancelScope() as scope:
         if dice.random() < 0.2:
             scope.deadline = trio.current_time() + Chaos.unit * dice.expovariate(1.0)
-        with suppress(TrivetError, ZeroDivisionError):
+        try:
             async with open_runtime(settings, plugins=plugins, event_types=[Tick]) as runtime:
                 runtimes.append(runtime)
                 await use(dice, runtime)
-                if end == "raise":
-                    raise ZeroDivisionError
                 if end == "cancel":
                     scope.cancel()
+                assert end != "raise", END
+        except* TrivetError:
+            pass  # It did not start, or something critical gave up.
+        except* AssertionError as group:
+            if END not in str(group.exceptions):
+                raise
     for runtime in runtimes:
         check_ended(runtime)
 
@@ -290,6 +302,8 @@ async def use(dice: random.Random, runtime: Runtime) -> None:
 
         await drive(dice, runtime, ask)
 
+
+END = "the end of this round"
 
 VIRTUAL = ProgramSettings(
     shutdown=ShutdownSettings(requests=1, drain=5, close=5), startup=StartupSettings(limit=20)
@@ -320,6 +334,12 @@ def soak(rounds: Iterable[int]) -> int:
     return done
 
 
+def say(text: str) -> None:
+    """Tell who waits for the end."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 def objects() -> int:
     """How many objects there are that are not garbage."""
     gc.collect()
@@ -327,23 +347,27 @@ def objects() -> int:
 
 
 def main() -> None:
-    """Soak for a time, and look at what is left."""
+    """Soak, and look at what is left after the first batch, in which much is made once."""
     parser = argparse.ArgumentParser(description="Live through random programs.")
-    parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--seed", type=int, default=0, help="of the first round")
+    parser.add_argument("--batch", type=int, default=200, help="rounds between two looks")
+    parser.add_argument("--batches", type=int, help="further batches; otherwise as many as …")
+    parser.add_argument("--seconds", type=float, default=600.0, help="… begin within this time")
     options = parser.parse_args()
     until = time.monotonic() + options.seconds
     process = psutil.Process()
-    seed = options.seed + soak(range(options.seed, options.seed + 200))  # What is made once.
+    seed = options.seed + soak(range(options.seed, options.seed + options.batch))
     before, base, memory = Left.now(), objects(), process.memory_info().rss
-    print(f"after 200 rounds: {before}, {base} objects, {memory / 2**20:.1f} MiB")
-    while time.monotonic() < until:
-        seed += soak(range(seed, seed + 200))
+    say(f"after {options.batch} rounds: {before}, {base} objects, {memory / 2**20:.1f} MiB")
+    for batch in count():
+        if time.monotonic() > until if options.batches is None else batch == options.batches:
+            break
+        seed += soak(range(seed, seed + options.batch))
         growth = (process.memory_info().rss - memory) / 2**20
-        print(f"round {seed}: {objects() - base:+d} objects, {growth:+.1f} MiB", flush=True)
-    assert Left.now() == before, (before, Left.now())
-    assert objects() <= base * 1.02, "objects were left"
-    assert growth <= 8, "memory was not given back"
+        say(f"up to seed {seed}: {objects() - base:+d} objects, {growth:+.1f} MiB")
+        assert Left.now() == before, (before, Left.now())
+        assert objects() <= base * 1.02, "objects were left"
+        assert growth <= 8, "memory was not given back"
 
 
 if __name__ == "__main__":
