@@ -4,7 +4,7 @@ The rooms of the house, from the street to the foundation; each imports only wha
 
     _cli                        the command line
     _serve, asgi, testing       three ways to run a program, and one to test its plugins
-    _parent, _lifeline          the process that watches over `trivet serve`
+    _parent, _lifeline, _ladder the process that watches over `trivet serve`
     _web                        what HTTP sees: plugin routes, ingest, probes, measurements
     _runtime                    the running program: the order of start and stop, and the `app`
     _loader                     from settings and files to a checked program

@@ -46,12 +46,6 @@ class CriticalPluginError(TrivetError):
     exit_code = 4
 
 
-class StopOverrunError(TrivetError):
-    """The stop's budget was over and something had still not ended."""
-
-    exit_code = 70
-
-
 class RestartRefusedError(TrivetError):
     """An operator asked for a restart that cannot be had now."""
 

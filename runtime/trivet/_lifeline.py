@@ -18,10 +18,8 @@ from typing import NoReturn
 import attrs
 
 from . import _parent
+from ._ladder import PARENT
 from ._settings import Settings
-
-PARENT_GRACE = 2.0
-"""Seconds after the stop's last deadline in which the process has to end by itself."""
 
 
 @attrs.frozen
@@ -103,7 +101,7 @@ def _become_parent(settings: Settings, first: list[int], listener: int, report: 
         "first": first,
         "listener": listener,
         "report": str(report),
-        "budget": settings.shutdown.budget + PARENT_GRACE,
+        "budget": settings.shutdown.budget + PARENT.after,
         **attrs.asdict(settings.restarts),
     }
     script = str(Path(_parent.__file__))

@@ -17,7 +17,8 @@ import structlog
 import trio
 from hypercorn.config import Config
 
-from ._errors import StartError, StopOverrunError
+from ._errors import StartError
+from ._ladder import LOOP
 from ._lifeline import adopted, end_copies, get_parent, new_report
 from ._loader import Program, load
 from ._runtime import Runtime, running, unwrapped
@@ -29,8 +30,6 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
 BEAT = 1.0
 """Seconds between two signs of life that the loop gives to the watchdog."""
-OVERRUN_GRACE = 0.5
-"""Seconds after the last deadline of a stop in which what was cancelled may still end."""
 
 
 def run(settings: Settings, *, with_parent: bool) -> int:
@@ -88,7 +87,7 @@ class Stop:
         elif self._requests == 2:
             self._runtime.hurry()
         else:
-            os._exit(StopOverrunError.exit_code)
+            os._exit(LOOP.exit_code)
 
 
 async def serve(program: Program, listener: int, watchdog: Watchdog) -> None:
@@ -201,6 +200,6 @@ async def _leave_when_overrun(
     """The last ring inside the loop: when the stop's budget is over, name what is left."""
     await stop.begun.wait()
     watchdog.stop_begins()
-    await trio.sleep(settings.shutdown.budget + OVERRUN_GRACE)
+    await trio.sleep(settings.shutdown.budget + LOOP.after)
     watchdog.say(f"the stop is over, and the event loop ends the process\n\n{describe()}")
-    os._exit(StopOverrunError.exit_code)
+    os._exit(LOOP.exit_code)

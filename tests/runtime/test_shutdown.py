@@ -19,8 +19,6 @@ import httpx
 import pytest
 import trio
 
-from trivet import Settings
-
 PLUGINS = Path(__file__).parent / "misbehaving"
 TRIVET = Path(sys.executable).parent / "trivet"
 LIMITS = {"REQUESTS": "0.1", "DRAIN": "0.2", "CLOSE": "0.3"}
@@ -280,8 +278,3 @@ async def test_without_a_parent_the_rings_inside_remain(tmp_path: Path) -> None:
         await program.logged('"serving"')
         assert await program.stop() == LOOP
         assert "shield_forever" in program.report
-
-
-def test_the_stop_fits_into_what_orchestrators_give() -> None:
-    """By default the stages and the rings behind them sum to 25 s; Kubernetes kills after 30 s."""
-    assert Settings().shutdown.budget + 2.0 == 25.0

@@ -21,10 +21,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-THREAD_GRACE, DUMP_GRACE, KERNEL_GRACE = 1.0, 1.25, 1.5
-"""Seconds after the stop's last deadline: the loop has the first half second for itself."""
-THREAD_OVERRUN = 71
-"""The exit code where the thread had to end the process."""
+from .._ladder import DUMP_AFTER, KERNEL, THREAD
 
 _exit = os._exit  # As it is before a plugin can replace it.
 
@@ -119,7 +116,7 @@ class Watchdog:
         """The budget of the stop runs from now; a second call changes nothing."""
         if not self._stopping:
             self._stopping = True
-            self._deadline = time.monotonic() + self._budget + THREAD_GRACE
+            self._deadline = time.monotonic() + self._budget + THREAD.after
             self._rearm(self._deadline)
 
     def say(self, text: str) -> None:
@@ -136,9 +133,9 @@ class Watchdog:
         if deadline == float("inf"):
             return
         left = deadline - time.monotonic()
-        self._timer.arm(left + KERNEL_GRACE - THREAD_GRACE)
+        self._timer.arm(left + KERNEL.after - THREAD.after)
         faulthandler.dump_traceback_later(
-            left + DUMP_GRACE - THREAD_GRACE, exit=False, file=self._report
+            left + DUMP_AFTER - THREAD.after, exit=False, file=self._report
         )
 
     def _watch(self) -> None:
@@ -173,4 +170,4 @@ class Watchdog:
                 self.say(f"\nthread {thread.name!r}:\n{stack}")
         if self._describe is not None:
             self.say(f"\n{self._describe()}\n")
-        _exit(THREAD_OVERRUN)
+        _exit(THREAD.exit_code)
