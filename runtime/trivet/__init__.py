@@ -58,7 +58,6 @@ from ._routes import Handler as Handler
 from ._routes import route as route
 from ._runtime import Runtime as Runtime
 from ._runtime import open_runtime as open_runtime
-from ._serve import listening as listening
 from ._settings import LogSettings as LogSettings
 from ._settings import Settings as Settings
 from ._settings import ShutdownSettings as ShutdownSettings
@@ -66,5 +65,6 @@ from ._settings import StartupSettings as StartupSettings
 from ._settings import load_settings as load_settings
 from ._status import Status as Status
 from ._web._app import create_app as create_app
+from ._web._server import listening as listening
 
 __version__ = version("trivet")

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from functools import partial
 
-import hypercorn.trio
 import structlog
 import trio
 from hypercorn.config import Config
@@ -24,7 +22,7 @@ from ._loader import Program, load
 from ._runtime import Runtime, running, unwrapped
 from ._settings import Settings
 from ._supervision._watchdog import Watchdog
-from ._web._app import build_app
+from ._web._server import listening
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
@@ -111,50 +109,6 @@ async def serve(program: Program, listener: int, watchdog: Watchdog) -> None:
                         _log.info("serving", urls=urls, plugins=list(runtime.hosts))
                         await trio.sleep_forever()
             nursery.cancel_scope.cancel()
-
-
-@asynccontextmanager
-async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
-    """Serve the runtime over HTTP within this block; yields the URLs that were bound.
-
-    To leave it begins the runtime's stop: the listening socket closes, and the requests that are
-    being answered may finish within `[shutdown] requests`.
-
-    Args:
-        runtime: what to serve.
-        bind: `HOST:PORT` (port 0 is any free one), `unix:PATH`, or `fd://NUMBER`.
-    """
-    config = Config()
-    config.bind = [bind]
-    config.graceful_timeout = runtime.program.settings.shutdown.requests
-    config.loglevel = "WARNING"
-    app = build_app(runtime)
-    stop = trio.Event()
-    serving = trio.CancelScope()
-    async with trio.open_nursery() as nursery:
-
-        async def serve_http(*, task_status: trio.TaskStatus[list[str]]) -> None:
-            """Serve; a cancellation is no reason to end, `stop` is."""
-            with serving:
-                await hypercorn.trio.serve(  # pyright: ignore[reportUnknownMemberType]
-                    app,
-                    config,
-                    shutdown_trigger=stop.wait,
-                    task_status=task_status,
-                )
-
-        urls = await nursery.start(serve_http)
-        serving.shield = True  # Not sooner: a cancelled start would wait for it for ever.
-        try:
-            yield urls
-        finally:
-            plan = runtime.begin_stop()
-            stop.set()
-            with trio.CancelScope(shield=True, deadline=plan.requests_until):
-                await app.quiet()
-            # What is open still is idle, or has a next request that hypercorn will not look at
-            # any more, and yet would wait for.
-            serving.cancel()
 
 
 def bind(address: str) -> int:

@@ -71,6 +71,9 @@ class Application(QuartTrio):
         """Wait until no request is being answered."""
         await self._measured.quiet()
 
+    async def cut_off(self) -> None:
+        """Answer with 503 what has not begun to be answered."""
+
     async def asgi_app(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> None:

@@ -25,6 +25,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "unknown_plugin": HTTPStatus.NOT_FOUND,
     "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED,
     "restart_refused": HTTPStatus.CONFLICT,
+    "request_timeout": HTTPStatus.REQUEST_TIMEOUT,
     "body_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "not_accepted": HTTPStatus.TOO_MANY_REQUESTS,
@@ -34,6 +35,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "event_abandoned": HTTPStatus.SERVICE_UNAVAILABLE,
     "plugin_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
     "not_ready": HTTPStatus.SERVICE_UNAVAILABLE,
+    "too_many_connections": HTTPStatus.SERVICE_UNAVAILABLE,
     "stopping": HTTPStatus.SERVICE_UNAVAILABLE,
     "event_expired": HTTPStatus.GATEWAY_TIMEOUT,
 }

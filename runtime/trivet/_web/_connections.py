@@ -1,0 +1,146 @@
+"""One client's connection: hypercorn's, with what it lacks.
+
+Owns what a connection may do to the program: it cannot end it, nor make it inflate, switch
+protocols, or read a head that means two things.
+Never knows requests and answers; they are the application's.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+import h11
+import structlog
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ConnectionState
+from hypercorn.utils import parse_socket_addr
+
+from .._containment import includes, split_cancelled, summary
+
+HEAD_LIMIT = 16 * 1024
+"""Bytes that a request's headers may have, however they arrive."""
+UNREAD_FOR = 1000
+"""Milliseconds that sent data may stay unread once the stop has begun."""
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
+
+
+class _RefusedError(Exception):
+    """A request that is answered here, with this status and nothing else."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class Protocol(H11Protocol):
+    """HTTP/1.1 and websockets, without the upgrade to HTTP/2 and without compressed messages."""
+
+    async def _handle_events(self) -> None:
+        try:
+            await super()._handle_events()
+        except _RefusedError as refused:
+            await self._send_error_response(refused.status)
+            await self.send(Closed())
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Look at the head; hypercorn would look for HTTP/2 here, of which we know nothing."""
+        names = [name for name, _ in event.headers]
+        if b"content-length" in names and b"transfer-encoding" in names:
+            raise _RefusedError(400)  # Whoever stands before us may see the other length.
+        if event.http_version > b"1.1":
+            raise _RefusedError(505)
+        if sum(len(name) + len(value) + 4 for name, value in event.headers) > HEAD_LIMIT:
+            raise _RefusedError(431)
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        """Go on with the request, as if the client had offered no extension.
+
+        Compressed messages would be inflated before their size is looked at.
+        """
+        offered = b"sec-websocket-extensions"
+        headers = [(name, value) for name, value in request.headers if name != offered]
+        await super()._create_stream(
+            h11.Request(
+                method=request.method,
+                target=request.target,
+                headers=headers,
+                http_version=request.http_version,
+            )
+        )
+
+
+class Connection(TCPServer):
+    """A connection that ends alone, whatever becomes of it."""
+
+    def __init__(
+        self,
+        app: AppWrapper,
+        config: Config,
+        context: WorkerContext,
+        stream: trio.SocketStream,
+        *,
+        contains_interrupts: bool,
+    ) -> None:
+        super().__init__(app, config, context, {}, stream)  # type: ignore[arg-type]
+        self._socket = stream.socket
+        self._contains_interrupts = contains_interrupts
+
+    async def run(self) -> None:
+        """Serve the client until it leaves, or is idle for too long, or the stop ends it."""
+        try:
+            await self._run()
+        except BaseException as error:
+            cancelled, fault = split_cancelled(error)
+            if includes(fault, KeyboardInterrupt) and not self._contains_interrupts:
+                raise
+            if fault is not None:
+                _log.warning("connection failed", error=summary(fault), exc_info=fault)
+            if cancelled is not None:
+                raise cancelled from None
+
+    def give_up_on_silence(self) -> None:
+        """From now on a client that reads nothing for a second is gone (on Linux).
+
+        Set from the beginning, it would cut off clients that only pause.
+        """
+        is_open_tcp = self._socket.fileno() >= 0 and self._socket.family != socket.AF_UNIX
+        if sys.platform == "linux" and is_open_tcp:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_FOR)
+
+    def cut(self) -> None:
+        """End it now, also while it sends, which hypercorn does in a shield."""
+        self._socket.close()
+
+    async def _run(self) -> None:
+        family = self._socket.family
+        try:
+            client = parse_socket_addr(family, self._socket.getpeername())
+            server = parse_socket_addr(family, self._socket.getsockname())
+            async with TaskGroup() as task_group:
+                self._task_group = task_group
+                self.protocol = Protocol(  # type: ignore[assignment]
+                    self.app,
+                    self.config,
+                    self.context,
+                    task_group,
+                    ConnectionState({}),
+                    False,
+                    client,
+                    server,
+                    self.protocol_send,
+                )
+                await self.idle_task.restart(task_group, self._idle_timeout)
+                await self._read_data()
+        except OSError:
+            return  # The client is gone.
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+                await self._close()

@@ -1,0 +1,173 @@
+"""The HTTP server: hypercorn's parts, put together so that a stop ends them.
+
+Owns the listening socket, the connections that are open and how many there may be.
+Never knows what the application answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import cast
+
+import structlog
+import trio
+from hypercorn.config import Config
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ASGIFramework
+from hypercorn.utils import repr_socket_addr, wrap_app
+
+from .._runtime import Runtime
+from ._app import build_app
+from ._connections import Connection
+from ._problems import MEDIA_TYPE, ProblemError
+
+ANSWER_WITHIN = 0.5
+"""Seconds in which what was cut off at a stop is answered."""
+BUSY_WITHIN = 1.0
+"""Seconds that a connection which is one too many is kept, for its answer."""
+RETRY_WHEN_BUSY = 1.0
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
+
+
+@asynccontextmanager
+async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
+    """Serve the runtime over HTTP within this block; yields the URLs that were bound.
+
+    To leave it begins the runtime's stop: the listening socket closes, the requests that are
+    being answered may finish within `[shutdown] requests`, and what has had no answer by then
+    gets 503.
+
+    Args:
+        runtime: what to serve.
+        bind: `HOST:PORT` (port 0 is any free one), `unix:PATH`, or `fd://NUMBER`.
+    """
+    settings = runtime.program.settings
+    config = Config()
+    config.bind = [bind]
+    config.loglevel = "WARNING"
+    config.websocket_max_message_size = settings.max_body
+    app = build_app(runtime)
+    server = Server(
+        cast("ASGIFramework", app),
+        config,
+        max_connections=settings.max_connections,
+        contains_interrupts=runtime.contains_interrupts,
+    )
+    async with trio.open_nursery() as nursery:
+        urls: list[str] = await nursery.start(server.serve)
+        server.shield()  # Not sooner: a cancelled start would wait for it for ever.
+        try:
+            yield urls
+        finally:
+            plan = runtime.begin_stop()
+            with trio.CancelScope(shield=True):
+                await server.stop_accepting()
+                with trio.move_on_at(plan.requests_until):
+                    await app.quiet()
+                with trio.move_on_after(ANSWER_WITHIN):
+                    await app.cut_off()
+            server.cut()
+
+
+class Server:
+    """Accepts connections, and knows those that are open.
+
+    Args:
+        app: the ASGI application.
+        config: hypercorn's configuration, with one address.
+        max_connections: further ones are answered with 503.
+        contains_interrupts: whether a KeyboardInterrupt ends a connection and no more.
+    """
+
+    def __init__(
+        self,
+        app: ASGIFramework,
+        config: Config,
+        *,
+        max_connections: int,
+        contains_interrupts: bool,
+    ) -> None:
+        self._app = wrap_app(app, config.wsgi_max_body_size, mode="asgi")
+        self._config = config
+        self._max_connections = max_connections
+        self._contains_interrupts = contains_interrupts
+        self._context = WorkerContext(None)
+        self._open: set[Connection] = set()
+        self._serving = trio.CancelScope()
+        self._accepting = trio.CancelScope()
+        self._closed = trio.Event()
+
+    async def serve(self, *, task_status: trio.TaskStatus[list[str]]) -> None:
+        """Serve until `cut`; `started()` gives the URLs."""
+        (listener,) = self._config.create_sockets().insecure_sockets
+        listener.listen(self._config.backlog)
+        address = repr_socket_addr(listener.family, listener.getsockname())
+        with self._serving:
+            async with trio.open_nursery() as nursery:
+                task_status.started([f"http://{address}"])
+                async with trio.SocketListener(trio.socket.from_stdlib_socket(listener)) as mine:
+                    with self._accepting:
+                        await trio.serve_listeners(self._handle, [mine], handler_nursery=nursery)
+                self._closed.set()
+                await trio.sleep_forever()
+
+    def shield(self) -> None:
+        """From now on a cancellation is no reason to end."""
+        self._serving.shield = True
+
+    async def stop_accepting(self) -> None:
+        """Close the listening socket, and the connections on which nothing is going on."""
+        self._accepting.cancel()
+        await self._closed.wait()
+        for connection in self._open:
+            connection.give_up_on_silence()
+        await self._context.terminated.set()
+
+    def cut(self) -> None:
+        """End what is left."""
+        for connection in self._open:
+            connection.cut()
+        self._serving.cancel()
+
+    async def _handle(self, stream: trio.SocketStream) -> None:
+        if len(self._open) >= self._max_connections:
+            await _send_busy(stream)
+            return
+        connection = Connection(
+            self._app,
+            self._config,
+            self._context,
+            stream,
+            contains_interrupts=self._contains_interrupts,
+        )
+        self._open.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._open.discard(connection)
+
+
+async def _send_busy(stream: trio.SocketStream) -> None:
+    """Answer without reading the request, and let the client read that."""
+    problem = ProblemError(
+        "too_many_connections", "too many connections are open", retry_after=RETRY_WHEN_BUSY
+    )
+    body = problem.document()
+    head = [
+        f"HTTP/1.1 {problem.status.value} {problem.status.phrase}",
+        f"Content-Type: {MEDIA_TYPE}",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+        *(f"{name}: {value}" for name, value in problem.headers.items()),
+    ]
+    try:
+        async with stream:
+            with trio.move_on_after(BUSY_WITHIN):
+                await stream.send_all("\r\n".join([*head, "", ""]).encode("ascii") + body)
+                await stream.send_eof()
+                while await stream.receive_some(65536):  # Unread, it would reset the connection.
+                    continue
+    except trio.BrokenResourceError:
+        return

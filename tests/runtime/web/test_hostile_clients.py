@@ -1,0 +1,345 @@
+"""Clients that would end, hang or bloat a service: on the bare stack, where they do, and on ours.
+
+The bare stack is hypercorn's own server before a QuartTrio application. Where it stands an attack
+some day, its test here fails, and what we do about that attack may go.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import hypercorn.trio
+import pytest
+import structlog
+import trio
+from hypercorn.config import Config
+from hypercorn.typing import ASGIFramework
+from quart import websocket
+from quart_trio import QuartTrio
+
+from trivet import BackgroundPlugin, Runtime, ShutdownSettings, route
+from trivet.testing import open_plugins, serving
+
+LARGE = 64 * 1024 * 1024
+UPGRADE = (
+    b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+EARLY_FRAMES = UPGRADE % b"/nowhere" + b"\r\n" + b"\x81\x85aaaa\x00\x01\x02\x03\x04" * 3
+
+
+class Pages(BackgroundPlugin):
+    @route("/")
+    async def home(self) -> str:
+        return "here"
+
+    @route("/large")
+    async def large(self) -> bytes:
+        return b"x" * LARGE
+
+
+@asynccontextmanager
+async def bare() -> AsyncGenerator[str]:
+    """The address of the bare stack; the block is cancelled where it dies."""
+    app = QuartTrio("bare")
+
+    async def home() -> str:
+        return "here"
+
+    async def echo() -> None:
+        while True:
+            await websocket.send(await websocket.receive())
+
+    app.add_url_rule("/", "home", home)
+    app.add_websocket("/echo", "echo", echo)
+    config = Config()
+    config.bind = ["127.0.0.1:0"]
+    config.loglevel = "CRITICAL"
+    async with trio.open_nursery() as nursery:
+        serve = partial(hypercorn.trio.serve, cast("ASGIFramework", app), config)
+        (url,) = cast("list[str]", await nursery.start(serve))
+        yield url.removeprefix("http://")
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def ours(**program: Any) -> AsyncGenerator[tuple[str, Runtime]]:
+    """The address of the same thing behind our server."""
+    async with open_plugins(Pages, **program) as runtime, serving(runtime) as url:
+        yield url.removeprefix("http://"), runtime
+
+
+async def connect(address: str) -> trio.SocketStream:
+    """A connection to it."""
+    host, _, port = address.rpartition(":")
+    return await trio.open_tcp_stream(host, int(port))
+
+
+async def ask(address: str, request: bytes, within: float = 5.0) -> bytes:
+    """Send this, and read all there is to read until the connection closes, or for so long."""
+    answer = b""
+    async with await connect(address) as stream:
+        try:
+            await stream.send_all(request)
+            with trio.move_on_after(within):
+                while data := await stream.receive_some(65536):
+                    answer += data
+        except trio.BrokenResourceError:
+            return answer
+    return answer
+
+
+async def is_served(address: str) -> bool:
+    """Whether an ordinary request is answered."""
+    request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    return b" 200 " in (await ask(address, request)).split(b"\r\n")[0]
+
+
+async def test_bare_dies_of_one_upgrade() -> None:
+    """Without us, a websocket upgrade with early frames ends the server, and all that it serves."""
+
+    async def attack() -> None:
+        async with bare() as address:
+            for _ in range(10):
+                await ask(address, EARLY_FRAMES, within=0.2)
+            await trio.sleep_forever()
+
+    with pytest.raises(BaseExceptionGroup):
+        await attack()
+
+
+async def test_an_upgrade_ends_its_own_connection_only() -> None:
+    """What it makes fail is logged in one line, and everybody else is served."""
+    with structlog.testing.capture_logs() as logs:
+        async with ours() as (address, _):
+            for _ in range(10):
+                await ask(address, EARLY_FRAMES, within=0.2)
+            assert await is_served(address)
+    assert [log for log in logs if log["event"] == "connection failed"]
+
+
+def noise(dice: random.Random) -> bytes:
+    """Something that is hardly a request, and often begins as one."""
+    heads = [
+        EARLY_FRAMES,
+        UPGRADE % b"/",
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /events/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"",
+    ]
+    made = bytearray(dice.choice(heads) + dice.randbytes(dice.randint(0, 40)))
+    for _ in range(dice.randint(0, 3)):
+        if made:
+            made[dice.randrange(len(made))] = dice.randrange(256)
+    return bytes(made)
+
+
+async def test_noise_ends_nothing() -> None:
+    """After some hundred malformed requests an ordinary one is answered."""
+    dice = random.Random(1)
+    async with ours() as (address, _):
+        limit = trio.CapacityLimiter(20)
+
+        async def send(data: bytes) -> None:
+            async with limit:
+                await ask(address, data, within=0.05)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(600):
+                nursery.start_soon(send, noise(dice))
+        assert await is_served(address)
+
+
+DEFLATE = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"
+
+
+async def test_bare_offers_to_inflate() -> None:
+    """Without us, who offers compressed websocket messages may send them, of whatever size."""
+    async with bare() as address:
+        answer = await ask(address, UPGRADE % b"/echo" + DEFLATE, within=0.5)
+    assert b"101" in answer
+    assert b"permessage-deflate" in answer
+
+
+async def test_a_websocket_is_not_compressed() -> None:
+    """The offer of an extension is not seen by who answers the handshake."""
+    seen: list[bytes] = []
+    async with ours() as (address, _):
+        seen.append(await ask(address, UPGRADE % b"/nowhere" + DEFLATE, within=0.5))
+    assert b"permessage-deflate" not in seen[0]
+
+
+H2C = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+    b"HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n"
+)
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+
+
+async def test_bare_speaks_http_2_to_whoever_asks() -> None:
+    """Without us, both ways into cleartext HTTP/2 are open."""
+    async with bare() as address:
+        assert b" 101 " in await ask(address, H2C, within=0.5)
+        assert b"\x00\x00\x00\x04\x01" in await ask(address, PREFACE, within=0.5)
+
+
+async def test_http_2_is_not_spoken() -> None:
+    """An upgrade is ignored, and who assumes HTTP/2 is told that it is not supported."""
+    async with ours() as (address, _):
+        assert (await ask(address, H2C, within=0.5)).startswith(b"HTTP/1.1 200 ")
+        assert (await ask(address, PREFACE, within=5)).startswith(b"HTTP/1.1 505 ")
+
+
+SMUGGLED = {
+    "both lengths": b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two lengths": b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+    "a list of lengths": b"Content-Length: 5, 6\r\n\r\nhello",
+    "a length with a sign": b"Content-Length: +5\r\n\r\nhello",
+    "a negative length": b"Content-Length: -5\r\n\r\nhello",
+    "a length in hexadecimal": b"Content-Length: 0x5\r\n\r\nhello",
+    "two encodings": b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "another encoding": b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "an encoding in front": b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "a space before the colon": b"Content-Length : 5\r\n\r\nhello",
+    "a space in a name": b"Content Length: 5\r\n\r\nhello",
+    "a control character": b"X-A: a\x00b\r\n\r\n",
+    "a bare return": b"X-A: a\rContent-Length: 5\r\n\r\nhello",
+    "no host": b"",
+}
+
+
+@pytest.mark.parametrize("name", SMUGGLED)
+async def test_a_head_that_means_two_things_is_refused(name: str) -> None:
+    """400, or 501, and the connection closes, so that nothing behind it is taken for a request."""
+    host = b"" if name == "no host" else b"Host: x\r\n"
+    end = b"\r\n" if name == "no host" else SMUGGLED[name]
+    behind = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with ours() as (address, _):
+        answer = await ask(address, b"POST / HTTP/1.1\r\n" + host + end + behind)
+    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 501 "))
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+async def test_bare_takes_both_lengths() -> None:
+    """Without us, a request with both lengths is read by one of them."""
+    request = b"POST / HTTP/1.1\r\nHost: x\r\n" + SMUGGLED["both lengths"]
+    async with bare() as address:
+        assert b" 405 " in await ask(address, request, within=0.5)
+
+
+LONG_HEAD = b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 20_000 + b"\r\n\r\n"
+
+
+async def test_bare_takes_a_head_of_any_length_that_arrives_at_once() -> None:
+    """Without us, the limit holds for incomplete heads only."""
+    async with bare() as address:
+        assert b" 200 " in await ask(address, LONG_HEAD, within=0.5)
+
+
+async def test_a_long_head_is_refused_however_it_arrives() -> None:
+    """More than 16 KiB of headers is too large."""
+    async with ours() as (address, _):
+        assert (await ask(address, LONG_HEAD)).startswith(b"HTTP/1.1 431 ")
+
+
+async def test_one_connection_too_many_is_told_to_come_back() -> None:
+    """503 with `Retry-After` without its request being read; when another has left it is served."""
+    async with ours(max_connections=3) as (address, _):
+        held = [await connect(address) for _ in range(3)]
+        for stream in held:
+            await stream.send_all(b"GET / HTTP/1.1\r\n")
+        answer = await ask(address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nRetry-After: 1\r\n" in answer
+        assert b'"error_code":"too_many_connections"' in answer
+        for stream in held:
+            await stream.aclose()
+        with trio.fail_after(5):
+            while not await is_served(address):
+                await trio.lowlevel.checkpoint()
+
+
+async def test_slow_headers_are_not_waited_for() -> None:
+    """Who has not sent a whole head within five seconds is dropped."""
+    async with ours() as (address, _):
+        with trio.fail_after(20):
+            answer = await ask(address, b"GET / HTTP/1.1\r\nX-A: ", within=15)
+            assert answer == b""
+            assert await is_served(address)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="an option of Linux")
+async def test_a_client_that_never_reads_does_not_hold_the_stop() -> None:
+    """What it does not read keeps its connection for a second, not for the whole of the limit."""
+    async with open_plugins(Pages, shutdown=ShutdownSettings(requests=30)) as runtime:
+        async with serving(runtime) as url:
+            stream = await connect(url.removeprefix("http://"))
+            await stream.send_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+            await stream.receive_some(100)
+        assert runtime.plan is not None
+        assert trio.current_time() < runtime.plan.requests_until
+        await stream.aclose()
+
+
+async def test_a_client_that_reads_a_little_is_cut_at_the_limit() -> None:
+    """A connection that is still sending when the limit is over is closed."""
+
+    async def sip(stream: trio.SocketStream) -> None:
+        try:
+            while await stream.receive_some(1000):
+                await trio.sleep(0.01)
+        except trio.BrokenResourceError:
+            gone.set()
+        else:
+            gone.set()
+
+    gone = trio.Event()
+    async with open_plugins(Pages, shutdown=ShutdownSettings(requests=0.3)) as runtime:
+        async with trio.open_nursery() as nursery:
+            with trio.fail_after(10):
+                async with serving(runtime) as url:
+                    stream = await connect(url.removeprefix("http://"))
+                    await stream.send_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+                    await stream.receive_some(100)
+                    nursery.start_soon(sip, stream)
+            await stream.aclose()
+            nursery.cancel_scope.cancel()
+
+
+Attack = Callable[[str], Awaitable[bytes]]
+
+
+async def idle(address: str) -> bytes:
+    """A request on a connection that the client leaves open."""
+    return await ask(address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", within=0.05)
+
+
+async def too_large(address: str) -> bytes:
+    """A body that is refused before it was read."""
+    head = b"POST /events/x HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n"
+    return await ask(address, head, within=0.05)
+
+
+@pytest.mark.parametrize("attack", [idle, too_large])
+async def test_no_descriptor_is_left(attack: Attack) -> None:
+    """However clients leave their connections, ours are closed."""
+
+    def open_ones() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    async with ours() as (address, _):
+        await attack(address)
+        before = open_ones()
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                nursery.start_soon(attack, address)
+        with trio.fail_after(10):
+            while open_ones() > before:
+                await trio.sleep(0.01)
