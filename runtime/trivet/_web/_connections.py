@@ -139,6 +139,7 @@ class Connection(TCPServer):
                 )
                 await self.idle_task.restart(task_group, self._idle_timeout)
                 await self._read_data()
+                await self.idle_task.stop()  # It would wait for who has left already.
         except OSError:
             return  # The client is gone.
         finally:
