@@ -67,6 +67,7 @@ def get_parent(settings: Settings, listener: int) -> Lifeline:
     report = new_report()
     # What is sent before the parent listens is kept for it, the child's death too.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _parent.AWAITED)
+    _parent.adopt_orphans()
     child = os.fork()
     if child:
         _become_parent(settings, [child, tell, token], listener, report)

@@ -133,7 +133,6 @@ class Parent:
 
     def run(self) -> int:
         """Returns the program's exit code."""
-        adopt_orphans()
         orders = self._orders
         child = Child(*orders.first)
         while True:
@@ -222,7 +221,10 @@ def reap(pid: int) -> int | None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of whatever the child leaves behind (on Linux; elsewhere nobody can)."""
+    """Become the parent of whatever the child leaves behind (on Linux; elsewhere nobody can).
+
+    Before there is a child: this process has yet to start when that one may have left something.
+    """
     if sys.platform == "linux":
         set_child_subreaper = 36
         ctypes.CDLL(None).prctl(set_child_subreaper, 1, 0, 0, 0)

@@ -24,6 +24,7 @@ from ._settings import Settings
 from ._supervision._watchdog import Watchdog
 from ._web._server import listening
 
+_exit = os._exit  # As it is before a plugin can replace it.
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
 BEAT = 1.0
@@ -85,7 +86,7 @@ class Stop:
         elif self._requests == 2:
             self._runtime.hurry()
         else:
-            os._exit(LOOP.exit_code)
+            _exit(LOOP.exit_code)
 
 
 async def serve(program: Program, listener: int, watchdog: Watchdog) -> None:
@@ -156,4 +157,4 @@ async def _leave_when_overrun(
     watchdog.stop_begins()
     await trio.sleep(settings.shutdown.budget + LOOP.after)
     watchdog.say(f"the stop is over, and the event loop ends the process\n\n{describe()}")
-    os._exit(LOOP.exit_code)
+    _exit(LOOP.exit_code)

@@ -19,13 +19,20 @@ import httpx
 import pytest
 import trio
 
+from trivet._ladder import PARENT as PARENT_RING
+
 PLUGINS = Path(__file__).parent / "misbehaving"
 TRIVET = Path(sys.executable).parent / "trivet"
 LIMITS = {"REQUESTS": "0.1", "DRAIN": "0.2", "CLOSE": "0.3"}
+BUDGET = 0.6 + PARENT_RING.after
+"""Seconds that a stop may take with these limits, the rings included."""
+ALLOWANCE = 3.0
+"""One second for the end of the processes themselves, two for a busy machine."""
 ROOM = 15.0
 """Seconds for a program on a busy machine; what really hangs would take for ever."""
 
 CLEAN, LOOP, THREAD, PARENT, KERNEL = 0, 70, 71, 72, 137
+WITHOUT_RINGS = (sys.executable, str(Path(__file__).parent / "without_rings.py"))
 
 
 @attrs.define
@@ -68,9 +75,17 @@ class Program:
             await trio.sleep(0.01)
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send the signal to the parent, and wait for the program's exit code."""
+        """Send the signal to the parent; the program's exit code, which comes in time."""
         self.process.send_signal(number)
-        return await self.process.wait()
+        with trio.fail_after(BUDGET + ALLOWANCE):
+            return await self.process.wait()
+
+    @asynccontextmanager
+    async def client(self) -> AsyncGenerator[None]:
+        """Have a client, which has asked something and stays connected, within this block."""
+        async with httpx.AsyncClient(base_url=self.url, timeout=ROOM) as client:
+            assert (await client.get("/livez")).status_code == 200
+            yield
 
 
 @asynccontextmanager
@@ -79,6 +94,7 @@ async def serving(
     directory: Path,
     restarts: int = 0,
     options: tuple[str, ...] = (),
+    trivet: tuple[str, ...] = (str(TRIVET),),
     environ: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[Program]:
     """Run `trivet serve` with these plugins; end what is left of it."""
@@ -87,7 +103,7 @@ async def serving(
     environ |= {f"TRIVET_SHUTDOWN__{stage}": seconds for stage, seconds in LIMITS.items()}
     environ |= {"TRIVET_LOG__FORMAT": "json", "TMPDIR": str(directory)}
     environ |= {"TRIVET_RESTARTS__MAX_RESTARTS": str(restarts)}
-    command = [str(TRIVET), "serve", *plugins, "--plugins", str(PLUGINS), *options]
+    command = [*trivet, "serve", *plugins, "--plugins", str(PLUGINS), *options]
     with (directory / "log").open("wb") as log:
         process = await trio.lowlevel.open_process(
             [*command, "--bind", "127.0.0.1:0"],
@@ -114,6 +130,9 @@ COOPERATIVE = [
     ("slow_cleanup", LOOP),
     ("thread_not_abandoned", LOOP),
     ("foreign_nursery", LOOP),
+    ("no_exit", LOOP),
+    ("all_threads", LOOP),
+    ("spawns_at_the_end", LOOP),
     ("close_blocks", THREAD),
     ("blocking_finaliser", THREAD),
     ("blocking_generator", THREAD),
@@ -128,7 +147,8 @@ async def test_what_cannot_be_cancelled_is_ended_and_named(
     """The exit code is the ring's, the report names the plugin, and the healthy one has closed."""
     async with serving(plugin, "healthy", directory=tmp_path) as program:
         await program.logged('"serving"')
-        assert await program.stop() == code
+        async with program.client():
+            assert await program.stop() == code
         assert plugin in program.report
         assert "healthy" not in program.report
         assert "healthy closed" in program.log
@@ -145,6 +165,8 @@ HOLDING = [
     ("gil_regex", PARENT),
     ("gil_deque", PARENT),
     ("full_stderr", PARENT),
+    ("no_timer", PARENT),
+    ("blocking_trace", THREAD),
 ]
 """Plugins that hold the event loop, or the interpreter, when the stop is asked for."""
 
@@ -168,6 +190,8 @@ HARMLESS = [
     "signals_ignored",
     "close_hangs",
     "close_raises",
+    "close_exits",
+    "daemon",
     "forks",
     "spawns",
 ]
@@ -181,10 +205,48 @@ async def test_what_can_be_contained_leaves_a_clean_end_and_no_process(
     """The program exits with 0, and what the plugin started elsewhere is gone too."""
     async with serving(plugin, "healthy", directory=tmp_path) as program:
         await program.logged('"serving"')
-        assert await program.stop() == CLEAN
+        async with program.client():
+            assert await program.stop() == CLEAN
         assert "healthy closed" in program.log
         assert list(program.processes()) == []
         assert program.report == ""
+
+
+CONTAINED = [
+    "system_exit",
+    "interrupts",
+    "stray_cancelled",
+    "mixed_group",
+    "recursion",
+    "no_memory",
+    "nested_run",
+    "leaked_scope",
+    "garbage",
+]
+"""Plugins whose failure would end a program that catches exceptions only."""
+
+
+@pytest.mark.parametrize("plugin", CONTAINED)
+async def test_what_ends_other_programs_is_a_plugins_own_failure(
+    plugin: str, tmp_path: Path
+) -> None:
+    """It is named and restarted, the others go on and are served, and a stop is a clean one."""
+    async with serving(plugin, "healthy", directory=tmp_path) as program:
+        await program.logged('"plugin failed"')
+        (line, *_) = [line for line in program.log.splitlines() if '"plugin failed"' in line]
+        assert f'"plugin": "{plugin}"' in line
+        await program.logged('"serving"')
+        async with program.client():
+            assert await program.stop() == CLEAN
+        assert "healthy closed" in program.log
+        assert list(program.processes()) == []
+
+
+async def test_a_program_without_its_pipes_stops(tmp_path: Path) -> None:
+    """Who cannot hear the parent any more stops, and is no clean end: nobody has asked for it."""
+    async with serving("no_pipes", "healthy", directory=tmp_path) as program:
+        assert await program.process.wait() == 1
+        assert "healthy closed" in program.log
 
 
 @pytest.mark.parametrize("plugin", ["blocking_atexit", "left_thread", "system_task"])
@@ -197,6 +259,7 @@ async def test_what_is_no_task_of_a_plugin_is_ended_by_the_thread(
         assert await program.stop() == THREAD
         assert "healthy closed" in program.log
         assert "the watchdog's thread ends the process" in program.report
+        assert plugin in program.report
 
 
 async def test_a_stopped_process_is_ended_by_its_parent(tmp_path: Path) -> None:
@@ -212,6 +275,29 @@ async def test_a_start_that_hangs_is_cancelled_by_a_stop(tmp_path: Path) -> None
     async with serving("initialize_hangs", directory=tmp_path) as program:
         await program.logged('"misbehaving"')
         assert await program.stop() == CLEAN
+
+
+async def test_an_import_that_exits_is_a_fault_of_configuration(tmp_path: Path) -> None:
+    """`sys.exit(0)` in a plugin's file does not pass for a clean end; the file is named."""
+    async with serving("import_exits", "healthy", directory=tmp_path) as program:
+        assert await program.process.wait() == 2
+        assert "import_exits" in program.log
+
+
+async def test_an_import_that_hangs_is_ended_without_any_request(tmp_path: Path) -> None:
+    """`hang_limit` holds for the start, too."""
+    environ = {"TRIVET_HANG_LIMIT": "0.5"}
+    async with serving("import_hangs", directory=tmp_path, environ=environ) as program:
+        assert await program.process.wait() == THREAD
+        assert "import_hangs" in program.report
+
+
+async def test_a_start_that_never_ends_fails(tmp_path: Path) -> None:
+    """`[startup] limit` ends it with the code of a failed start, and says where it stood."""
+    environ = {"TRIVET_STARTUP__LIMIT": "0.3"}
+    async with serving("initialize_hangs", directory=tmp_path, environ=environ) as program:
+        assert await program.process.wait() == 3
+        assert "'initialize_hangs' did not start" in program.log
 
 
 async def test_a_zero_that_nobody_meant_is_a_crash(tmp_path: Path) -> None:
@@ -278,3 +364,37 @@ async def test_without_a_parent_the_rings_inside_remain(tmp_path: Path) -> None:
         await program.logged('"serving"')
         assert await program.stop() == LOOP
         assert "shield_forever" in program.report
+
+
+RINGS = [
+    ("", LOOP, "the event loop ends the process"),
+    ("loop", THREAD, "the watchdog's thread ends the process"),
+    ("loop,thread", KERNEL, "most recent call first"),
+    ("loop,thread,kernel", PARENT, "most recent call first"),
+]
+
+
+@pytest.mark.parametrize(("without", "code", "report"), RINGS)
+async def test_each_ring_is_there_for_the_failure_of_the_one_before(
+    without: str, code: int, report: str, tmp_path: Path
+) -> None:
+    """With some of them switched off the next one ends the stop, with its code and its report."""
+    trivet = (*WITHOUT_RINGS, without)
+    async with serving("shield_forever", directory=tmp_path, trivet=trivet) as program:
+        await program.logged('"serving"')
+        assert await program.stop() == code
+        assert report in program.report
+        assert list(program.processes()) == []
+
+
+async def test_without_any_ring_nothing_ends_it(tmp_path: Path) -> None:
+    """What is promised is due to the rings: without them the same program does not stop."""
+    trivet = (*WITHOUT_RINGS, "loop,thread,kernel")
+    options = ("--no-parent",)
+    async with serving(
+        "shield_forever", directory=tmp_path, trivet=trivet, options=options
+    ) as program:
+        await program.logged('"serving"')
+        with pytest.raises(trio.TooSlowError):
+            await program.stop()
+        assert program.process.poll() is None

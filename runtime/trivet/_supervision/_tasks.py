@@ -26,19 +26,28 @@ def stack_of(task: trio.lowlevel.Task) -> str:
 def account(root: trio.lowlevel.Task, innocent: Collection[str]) -> str:
     """What has not ended: the tasks of plugins, each with its stack.
 
-    Where a task holds the event loop now it is the only one named: the others cannot end.
-
-    Args:
-        root: Trio's root task.
-        innocent: plugins that have not been asked to end yet.
+    Where a task holds the event loop now it is the only one named: the others cannot end. Where no
+    plugin's task is left, a task is named that neither Trivet nor its libraries have started.
     """
-    marked = [task for task in _descendants(root) if _owner(task)]
+    tasks = list(_descendants(root))
+    marked = [task for task in tasks if _owner(task)]
     holding = [task for task in marked if task.coro.cr_running]
-    tasks = [task for task in marked if _owner(task) not in innocent]
+    left = [task for task in marked if _owner(task) not in innocent]
+    foreign = [task for task in tasks if not _owner(task) and _is_foreign(task)]
     lines = [
-        f"plugin {_owner(task)!r}, task {task.name}:\n{stack_of(task)}" for task in holding or tasks
+        f"{_whose(task)}, task {task.name}:\n{stack_of(task)}"
+        for task in holding or left or foreign
     ]
     return "\n".join(lines) or "nothing of a plugin is left: see the threads\n"
+
+
+def _whose(task: trio.lowlevel.Task) -> str:
+    return f"plugin {_owner(task)!r}" if _owner(task) else "nobody's, it seems"
+
+
+def _is_foreign(task: trio.lowlevel.Task) -> bool:
+    package = task.name.partition(".")[0]
+    return package not in ("<init>", "<TrioToken", "trio", "trivet", "hypercorn")
 
 
 def _descendants(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:

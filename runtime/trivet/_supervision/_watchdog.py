@@ -144,14 +144,22 @@ class Watchdog:
             pause = min(left, 1.0)
             if self._lifeline is None:
                 time.sleep(pause)
-            elif select.select([self._lifeline], [], [], pause)[0]:
-                self._hear()
+            else:
+                self._listen(self._lifeline, pause)
         self._end()
 
+    def _listen(self, lifeline: int, seconds: float) -> None:
+        try:
+            if not select.select([lifeline], [], [], seconds)[0]:
+                return
+            asked = os.read(lifeline, 1) != b""
+        except OSError:
+            asked = False  # A plugin has closed what is not its own.
+        if not asked:
+            self._lifeline = None  # The parent is gone, or out of reach: stop too.
+        self._hear()
+
     def _hear(self) -> None:
-        assert self._lifeline is not None
-        if os.read(self._lifeline, 1) == b"":
-            self._lifeline = None  # The parent is gone: stop too.
         self.stop_begins()
         with self._lock:
             self._requests += 1
@@ -162,12 +170,12 @@ class Watchdog:
     def _end(self) -> None:
         why = "the stop is over" if self._stopping else "the event loop is held"
         self.say(f"{why}, and the watchdog's thread ends the process\n")
+        names = {thread.ident: thread.name for thread in threading.enumerate()}
         frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage] - documented
-        for thread in threading.enumerate():
-            frame = frames.get(thread.ident or 0)
-            if frame is not None and thread is not threading.current_thread():
+        for ident, frame in frames.items():
+            if ident != threading.get_ident():
                 stack = "".join(traceback.format_stack(frame))
-                self.say(f"\nthread {thread.name!r}:\n{stack}")
+                self.say(f"\nthread {names.get(ident, 'that is ending')!r}:\n{stack}")
         if self._describe is not None:
             self.say(f"\n{self._describe()}\n")
         _exit(THREAD.exit_code)

@@ -10,8 +10,12 @@ import trio
 from trivet import BackgroundPlugin
 
 
+def stay() -> None:
+    time.sleep(1000)
+
+
 class BlockingAtexit(BackgroundPlugin):
     async def run(self) -> None:
         self.log.info("misbehaving")
-        atexit.register(time.sleep, 1000)
+        atexit.register(stay)
         await trio.sleep_forever()

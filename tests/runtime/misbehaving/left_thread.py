@@ -10,8 +10,12 @@ import trio
 from trivet import BackgroundPlugin
 
 
+def stay() -> None:
+    time.sleep(1000)
+
+
 class LeftThread(BackgroundPlugin):
     async def run(self) -> None:
         self.log.info("misbehaving")
-        threading.Thread(target=time.sleep, args=(1000,)).start()
+        threading.Thread(target=stay).start()
         await trio.sleep_forever()
