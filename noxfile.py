@@ -109,6 +109,13 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def matrix(session: nox.Session) -> None:
+    """Stop every misbehaving plugin in every way, and print the exit codes as a table."""
+    install(session, "test")
+    session.run("python", "tests/runtime/matrix.py", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Serve `plugins/`: the bucket store at 127.0.0.1:5020, the others at 127.0.0.1:8080."""
     install(session)
