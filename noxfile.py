@@ -109,6 +109,14 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """Measure, each figure beside what it is compared with; nothing else should run meanwhile."""
+    install(session, "test")
+    for script in sorted(Path("tests/bench").glob("bench_*.py")):
+        session.run("python", str(script))
+
+
+@nox.session
 def matrix(session: nox.Session) -> None:
     """Stop every misbehaving plugin in every way, and print the exit codes as a table."""
     install(session, "test")

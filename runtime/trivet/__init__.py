@@ -61,9 +61,12 @@ from ._runtime import open_runtime as open_runtime
 from ._settings import LogSettings as LogSettings
 from ._settings import Settings as Settings
 from ._settings import ShutdownSettings as ShutdownSettings
+from ._settings import StallSettings as StallSettings
 from ._settings import StartupSettings as StartupSettings
 from ._settings import load_settings as load_settings
 from ._status import Status as Status
+from ._usage import SERVICE as SERVICE
+from ._usage import Usage as Usage
 from ._web._app import create_app as create_app
 from ._web._server import listening as listening
 

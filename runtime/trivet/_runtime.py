@@ -32,7 +32,10 @@ from ._settings import Settings
 from ._status import Status
 from ._supervision._host import Host, StatusChange
 from ._supervision._shutdown import StopPlan
+from ._supervision._stall_watch import watching
+from ._supervision._stalls import StallMeter
 from ._supervision._tasks import account
+from ._usage import Usage
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
@@ -56,6 +59,8 @@ class Runtime(App):
         """The hosts, by the plugin's name, in the order in which they were named."""
         self.plan: StopPlan | None = None
         """The deadlines of the stop; None before it begins."""
+        self.meter: StallMeter | None = None
+        """Measures who uses the event loop, while the program runs."""
         self._stopping = trio.Event()
         self._inboxes: dict[str, MemoryInbox] = {}
         self._levels_stopped = 0
@@ -180,6 +185,10 @@ class Runtime(App):
     def statistics(self) -> dict[str, InboxStatistics]:
         """What has become of the events of each plugin that listens to some."""
         return {name: inbox.statistics() for name, inbox in self._inboxes.items()}
+
+    def usage(self) -> Mapping[str, Usage]:
+        """What each plugin has used of the event loop; nothing where `[stalls]` is not enabled."""
+        return {} if self.meter is None else self.meter.usage()
 
     def begin_stop(self) -> StopPlan:
         """Set `stopping` and fix the deadlines; the first call does, all return the same plan."""
@@ -320,7 +329,7 @@ async def open_runtime(
 async def running(runtime: Runtime) -> AsyncGenerator[Runtime]:
     """Start the plugins; stop them when the block is left."""
     background, event, source = runtime.program.tiers
-    with unwrapped():
+    with watching(runtime.program.settings.stalls) as runtime.meter, unwrapped():
         async with trio.open_nursery() as nursery:
             tier = partial(runtime.tier, nursery)
             async with tier(background):  # Last to stop: others may still hand them work.

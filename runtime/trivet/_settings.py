@@ -71,6 +71,24 @@ class RestartSettings:
     """Seconds that a wait is never above."""
 
 
+def _not_below_warn(settings: StallSettings, _: object, error: float) -> None:
+    if error < settings.warn:
+        raise ValueError(f"expected at least `warn`, which is {settings.warn:g}")
+
+
+@attrs.frozen(kw_only=True)
+class StallSettings:
+    """From when on a plugin that holds the event loop is reported (`[stalls]`)."""
+
+    enabled: bool = True
+    """Whether the loop is measured and watched at all; it costs some microseconds for each step of
+    a task."""
+    warn: float = attrs.field(default=0.05, validator=gt(0))
+    """Seconds after which there is a warning."""
+    error: float = attrs.field(default=1.0, validator=[gt(0), _not_below_warn])
+    """Seconds after which there is an error, too."""
+
+
 @attrs.frozen(kw_only=True)
 class LogSettings:
     """What is logged, and how (`[log]`)."""
@@ -119,6 +137,8 @@ class Settings:
     hang_limit: float = attrs.field(default=60.0, validator=ge(0))
     """Seconds that the event loop, or an import at the start, may be held before the process is
     ended; 0 for never."""
+    stalls: StallSettings = attrs.field(factory=StallSettings)
+    """`[stalls]`."""
     log: LogSettings = attrs.field(factory=LogSettings)
     """`[log]`."""
     file: Path | None = None

@@ -17,7 +17,16 @@ from typing import Any
 
 from quart.typing import TestClientProtocol
 
-from trivet import Event, Plugin, Runtime, Settings, create_app, listening, open_runtime
+from trivet import (
+    Event,
+    Plugin,
+    Runtime,
+    Settings,
+    StallSettings,
+    create_app,
+    listening,
+    open_runtime,
+)
 
 
 @asynccontextmanager
@@ -35,12 +44,14 @@ async def open_plugins(
         directory: the drop-in directory that file names refer to.
         settings: by the plugin's name, what would stand in `[plugins.NAME]`.
         event_types: types to register besides those that the plugins bring.
-        program: further fields of `Settings`, such as `service`.
+        program: further fields of `Settings`, such as `service`. The event loop is not watched
+            for stalls here, unless `stalls` says so: a debugger holds it as long as it likes.
 
     Raises:
         ConfigurationError: for plugins or settings that a program would refuse.
         StartError: when a plugin does not start.
     """
+    program.setdefault("stalls", StallSettings(enabled=False))
     all_settings = Settings(
         active_plugins=[plugin for plugin in plugins if isinstance(plugin, str)],
         plugins_directory=Path(directory),

@@ -38,10 +38,9 @@ async def main():
         plugins_directory=Path(sys.argv[1]),
         shutdown=ShutdownSettings(requests=0.1, drain=0.2, close=0.3),
     )
-    with trio.CancelScope() as scope:
+    with trio.move_on_after(1):
         async with open_runtime(settings):
-            await trio.sleep(0.5)
-            scope.cancel()
+            await trio.sleep_forever()
 
 trio.run(main)
 """

@@ -19,6 +19,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from .._routes import Route, routes_of
 from .._runtime import Runtime
 from .._supervision._host import Host
+from .._supervision._tasks import plugin_of_task
 from ._admin import add_admin
 from ._cloudevents import add_cloudevents
 from ._ingest import add_ingest
@@ -85,6 +86,7 @@ def _add_route(app: QuartTrio, host: Host, route: Route) -> None:
     async def view(**variables: Any) -> Any:
         current_exchange().plugin = host.name
         _refuse_unless_running(host)
+        plugin_of_task.set(host.name)  # Its time is charged to the plugin.
         answer = await route.answer(host.plugin, request.method, variables)
         return await app.make_response(answer)  # Here, what cannot be answered is a crash too.
 

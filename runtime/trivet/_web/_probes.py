@@ -58,6 +58,7 @@ def describe(runtime: Runtime) -> dict[str, object]:
     """Every plugin: how it is, what it listens to, and what became of its events."""
     listens_to = {spec.cls.name: spec.listens_to for spec in runtime.program.plugins}
     inboxes = runtime.statistics()
+    usage = runtime.usage()
     return {
         name: {
             "status": host.status,
@@ -68,6 +69,7 @@ def describe(runtime: Runtime) -> dict[str, object]:
             # Its type alone: what it says may hold secrets, and is in the log.
             "error": None if host.failure is None else type(host.failure).__name__,
             "listens_to": [event.__event_name__ for event in listens_to[name]],
+            "usage": attrs.asdict(usage[name]) if name in usage else None,
             "inbox": attrs.asdict(inboxes[name]) if name in inboxes else None,
         }
         for name, host in runtime.hosts.items()
