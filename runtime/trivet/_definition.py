@@ -34,6 +34,7 @@ _SET_BY_TRIVET = frozenset(
         "inbox",
         "__trivet_report__",
         "__trivet_resources__",
+        "__trivet_time_limit__",
         "__trivet_workers__",
     }
 )

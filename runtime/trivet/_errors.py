@@ -58,6 +58,10 @@ class UnknownEventError(TrivetError, TypeError):
     """What was published is not an instance of an event type that the program knows."""
 
 
+class HandlerTimeoutError(TrivetError, TimeoutError):
+    """`handle_event` took longer than the `time_limit` of the plugin's delivery."""
+
+
 class PermanentError(Exception):
     """For plugins to raise where trying again cannot help: credentials that are refused, say.
 

@@ -45,6 +45,8 @@ class InboxStatistics:
     """Ended because the plugin stopped for good with it in memory."""
     rejected: int
     """Refused, never accepted: the inbox was full, or closed."""
+    timed_out: int
+    """Of those that have failed, how many for the handler's time limit."""
 
 
 class Inbox(ABC, Generic[E_co]):

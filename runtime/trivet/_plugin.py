@@ -31,10 +31,12 @@ from ._definition import (
     refuse_other_than_events,
     refuse_what_cannot_be_awaited,
 )
+from ._envelope import Delivery
 from ._errors import DefinitionError
 from ._events import Event, MonitoringEvent, MonitoringPoint, SendingEvent, place_of, snake_case
 from ._inbox import Inbox
-from ._policies import DeliverySettings, SupervisionSettings
+from ._policies import DeliveryPolicy, DeliverySettings, SupervisionSettings
+from ._time_limits import TimeLimit
 
 PluginT = TypeVar("PluginT", bound="Plugin")
 E = TypeVar("E", bound=Event)
@@ -201,6 +203,7 @@ class EventPlugin(Plugin, Generic[E]):
     inbox: Inbox[E]
     """Where the events arrive; it outlives restarts."""
     __trivet_workers__: int
+    __trivet_time_limit__: float | None
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -219,16 +222,23 @@ class EventPlugin(Plugin, Generic[E]):
 
     async def run(self) -> None:
         """Hand the events of the inbox to `handle_event`, `concurrency` of them side by side."""
+        workers, time_limit = self.__trivet_workers__, self.__trivet_time_limit__
+        if time_limit is not None:
+            await TimeLimit(self.inbox, self._handle, time_limit, self.log).run(workers)
+            return
         async with trio.open_nursery() as nursery:
-            for _ in range(self.__trivet_workers__):
+            for _ in range(workers):
                 nursery.start_soon(self._handle_events)
 
     async def _handle_events(self) -> None:
         async for delivery in self.inbox.deliveries():
-            try:
-                await self.handle_event(delivery.event)
-            except Exception as error:
-                self.inbox.fail(delivery, error)
+            await self._handle(delivery)
+
+    async def _handle(self, delivery: Delivery[E]) -> None:
+        try:
+            await self.handle_event(delivery.event)
+        except Exception as error:
+            self.inbox.fail(delivery, error)
 
 
 class MonitoringPlugin(EventPlugin[MonitoringEvent]):
@@ -256,7 +266,11 @@ class EventSendingPlugin(EventPlugin[SendingEvent]):
 
 
 def create_plugin(
-    cls: type[PluginT], app: App, values: Mapping[str, Any], inbox: Inbox[Any] | None, workers: int
+    cls: type[PluginT],
+    app: App,
+    values: Mapping[str, Any],
+    inbox: Inbox[Any] | None,
+    delivery: DeliveryPolicy,
 ) -> PluginT:
     """Make the one instance: what Trivet sets, then the settings, then the author's `__init__`."""
     plugin = cls.__new__(cls)
@@ -264,17 +278,18 @@ def create_plugin(
     plugin.log = structlog.get_logger(plugin=cls.name)
     plugin.__trivet_resources__ = None
     if inbox is not None:
-        _attach(plugin, inbox, workers)
+        _attach(plugin, inbox, delivery)
     attrs_init: Callable[..., None] = getattr(plugin, "__attrs_init__")  # noqa: B009
     attrs_init(**values)
     plugin.__init__(app)  # type: ignore[misc]
     return plugin
 
 
-def _attach(plugin: Plugin, inbox: Inbox[Any], workers: int) -> None:
+def _attach(plugin: Plugin, inbox: Inbox[Any], delivery: DeliveryPolicy) -> None:
     if isinstance(plugin, EventPlugin):
         plugin.inbox = inbox
-        plugin.__trivet_workers__ = workers
+        plugin.__trivet_workers__ = delivery.concurrency
+        plugin.__trivet_time_limit__ = delivery.time_limit
 
 
 @contextmanager

@@ -39,6 +39,9 @@ class DeliverySettings:
     delivery_limit: int | None = attrs.field(default=None, validator=optional(ge(1)))
     """Times that an event is handed to a `run()` that crashes before the event has failed;
     3 by default. RabbitMQ's quorum queues have a limit of the same name."""
+    time_limit: float | None = attrs.field(default=None, validator=optional(gt(0)))
+    """Seconds that `handle_event` may take for one event, which has failed then; no limit by
+    default. A plugin with a `run()` of its own sets its limits itself."""
     events: list[str] | None = None
     """Names of the event types to listen to, of those that the class listens to; all by default."""
 
@@ -68,6 +71,7 @@ class DeliveryPolicy:
     on_full: OnFull = "reject"
     concurrency: int = 1
     delivery_limit: int = 3
+    time_limit: float | None = None
 
     @classmethod
     def decide(cls, *layers: DeliverySettings) -> DeliveryPolicy:
@@ -77,7 +81,7 @@ class DeliveryPolicy:
         >>> DeliveryPolicy.decide(operator, author)
         ... # doctest: +NORMALIZE_WHITESPACE
         DeliveryPolicy(buffer=5, overflow='block', block_for=0, on_full='reject', concurrency=1,
-            delivery_limit=3)
+            delivery_limit=3, time_limit=None)
         """
         decided = DeliverySettings()
         for layer in layers:

@@ -219,7 +219,7 @@ class Runtime(App):
                 name, buffer=policy.buffer, delivery_limit=policy.delivery_limit
             )
         try:
-            plugin = create_plugin(spec.cls, self, spec.values, inbox, policy.concurrency)
+            plugin = create_plugin(spec.cls, self, spec.values, inbox, policy)
         except Exception as error:
             raise StartError(f"plugin {name!r}: its __init__ failed: {error!r}") from error
         self.hosts[name] = Host(

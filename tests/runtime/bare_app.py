@@ -24,7 +24,7 @@ app = QuartTrio("bare")
 @app.before_serving
 async def begin() -> None:
     """Start the work."""
-    app.add_background_task(work)
+    app.add_background_task(work)  # pyright: ignore[reportUnknownMemberType]
 
 
 @app.get("/readyz")
@@ -48,7 +48,10 @@ async def main() -> None:
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         serve = partial(
-            hypercorn.trio.serve, cast("ASGIFramework", app), config, shutdown_trigger=stop.wait
+            hypercorn.trio.serve,  # pyright: ignore[reportUnknownMemberType]
+            cast("ASGIFramework", app),
+            config,
+            shutdown_trigger=stop.wait,
         )
         (url,) = cast("list[str]", await nursery.start(serve))
         with trio.open_signal_receiver(signal.SIGTERM) as signals:

@@ -151,8 +151,10 @@ class Fourth(Chaos, BackgroundPlugin):
 
 
 class Handler(Chaos, EventPlugin[Tick]):
-    delivery = DeliverySettings(buffer=5, block_for=0.1, concurrency=3)
-    run = EventPlugin.run
+    delivery = DeliverySettings(buffer=5, block_for=0.1, concurrency=3, time_limit=3.0)
+
+    async def run(self) -> None:
+        await EventPlugin[Tick].run(self)
 
     async def handle_event(self, event: Tick) -> None:
         await self.something([self.nothing] * 6 + [self.wait, self.fail])
@@ -235,6 +237,7 @@ def check_running(runtime: Runtime) -> None:
         fates = attrs.asdict(counts)
         accepted, rejected = fates.pop("accepted"), fates.pop("rejected")
         assert rejected >= 0
+        assert 0 <= fates.pop("timed_out") <= fates["failed"]
         assert accepted == sum(fates.values()), (name, counts)
 
 

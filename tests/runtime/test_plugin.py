@@ -34,6 +34,7 @@ from trivet._app import App
 from trivet._delivery._memory import MemoryInbox
 from trivet._inbox import BURST
 from trivet._plugin import create_plugin, missing_methods, resources_of, settings_fields
+from trivet._policies import DeliveryPolicy
 
 PluginT = TypeVar("PluginT", bound=Plugin)
 E = TypeVar("E", bound=Event)
@@ -63,7 +64,7 @@ def make(
     **values: object,
 ) -> PluginT:
     """The plugin's one instance, as the runtime makes it."""
-    return create_plugin(cls, cast(App, app), values, inbox, workers)
+    return create_plugin(cls, cast(App, app), values, inbox, DeliveryPolicy(concurrency=workers))
 
 
 def an_inbox(*events: Event) -> MemoryInbox:

@@ -22,14 +22,23 @@ async def never(*arguments: object) -> None:
     await trio.sleep_forever()
 
 
+def wait(watchdog: Watchdog) -> None:
+    """In place of the thread's end of the process."""
+    time.sleep(1000)
+
+
+def leave(timer: KernelTimer, seconds: float) -> None:
+    """In place of arming the timer."""
+
+
 def take_away(ring: str) -> None:
     """Have this ring do nothing."""
     if ring == "loop":
         setattr(_serve, "_leave_when_overrun", never)  # noqa: B010
     elif ring == "thread":
-        setattr(Watchdog, "_end", lambda watchdog: time.sleep(1000))  # noqa: B010
+        setattr(Watchdog, "_end", wait)  # noqa: B010
     elif ring == "kernel":
-        setattr(KernelTimer, "arm", lambda timer, seconds: None)  # noqa: B010
+        setattr(KernelTimer, "arm", leave)  # noqa: B010
     else:
         raise ValueError(ring)
 

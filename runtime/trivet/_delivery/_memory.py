@@ -14,6 +14,7 @@ import structlog
 import trio
 
 from .._envelope import Delivery
+from .._errors import HandlerTimeoutError
 from .._events import Event
 from .._fates import ENDED, Fate
 from .._inbox import Inbox, InboxStatistics
@@ -54,6 +55,7 @@ class MemoryInbox(Inbox[Any]):
         self._in_hand: dict[Delivery[Event], None] = {}
         self._counts: Counter[Fate] = Counter()
         self._accepted = 0
+        self._timed_out = 0
         self._queued = 0
         self._closed = False
         self.is_read = False
@@ -150,6 +152,7 @@ class MemoryInbox(Inbox[Any]):
         if delivery in self._in_hand:
             del self._in_hand[delivery]
             self._end(delivery, Fate.FAILED)
+            self._timed_out += isinstance(error, HandlerTimeoutError)
             self._log.error("event failed", **delivery.identity(), exc_info=error)
 
     def statistics(self) -> InboxStatistics:
@@ -159,6 +162,7 @@ class MemoryInbox(Inbox[Any]):
             queued=self._queued,
             in_hand=len(self._in_hand),
             rejected=self._counts[Fate.REJECTED],
+            timed_out=self._timed_out,
             **{fate.value: self._counts[fate] for fate in ENDED},
         )
 

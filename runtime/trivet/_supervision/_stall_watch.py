@@ -69,7 +69,7 @@ class StallWatch:
         self._cpu = 0.0
         self._busy: dict[str, float] = {}
         self._answered = False
-        self._steps = 0
+        self._steps: int = 0
 
     def start(self) -> None:
         """Begin."""

@@ -50,7 +50,7 @@ class StallMeter(trio.abc.Instrument):
     def __init__(self, threshold: float) -> None:
         self.step: Step | None = None
         """The step that goes on now; read by another thread."""
-        self.steps = 0
+        self.steps: int = 0
         """How many there have been."""
         self.ended: deque[tuple[Step, float]] = deque(maxlen=100)
         """The last stalls that are over, with their seconds."""

@@ -20,7 +20,7 @@ from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState
-from hypercorn.utils import parse_socket_addr
+from hypercorn.utils import parse_socket_addr  # pyright: ignore[reportUnknownVariableType]
 
 from .._containment import includes, split_cancelled, summary
 
@@ -137,7 +137,9 @@ class Connection(TCPServer):
                     server,
                     self.protocol_send,
                 )
-                await self.idle_task.restart(task_group, self._idle_timeout)
+                await self.idle_task.restart(  # pyright: ignore[reportUnknownMemberType]
+                    task_group, self._idle_timeout
+                )
                 await self._read_data()
                 await self.idle_task.stop()  # It would wait for who has left already.
         except OSError:

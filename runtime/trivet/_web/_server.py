@@ -15,7 +15,10 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework
-from hypercorn.utils import repr_socket_addr, wrap_app
+from hypercorn.utils import (
+    repr_socket_addr,  # pyright: ignore[reportUnknownVariableType]
+    wrap_app,  # pyright: ignore[reportUnknownVariableType]
+)
 
 from .._runtime import Runtime
 from ._app import build_app

@@ -30,6 +30,7 @@ NOTHING = InboxStatistics(
     dropped=0,
     abandoned=0,
     rejected=0,
+    timed_out=0,
 )
 
 

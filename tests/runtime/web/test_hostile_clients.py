@@ -62,7 +62,11 @@ async def bare() -> AsyncGenerator[str]:
     config.bind = ["127.0.0.1:0"]
     config.loglevel = "CRITICAL"
     async with trio.open_nursery() as nursery:
-        serve = partial(hypercorn.trio.serve, cast("ASGIFramework", app), config)
+        serve = partial(
+            hypercorn.trio.serve,  # pyright: ignore[reportUnknownMemberType]
+            cast("ASGIFramework", app),
+            config,
+        )
         (url,) = cast("list[str]", await nursery.start(serve))
         yield url.removeprefix("http://")
         nursery.cancel_scope.cancel()

@@ -137,6 +137,7 @@ async def test_every_plugin_is_described(autojump_clock: MockClock) -> None:
         "restarts": 0,
         "error": "OSError",
         "listens_to": [],
+        "usage": None,
         "inbox": None,
     }
     pong = document["plugins"]["pong"]
@@ -149,6 +150,7 @@ async def test_every_plugin_is_described(autojump_clock: MockClock) -> None:
         "restarts": 0,
         "error": None,
         "listens_to": ["ping"],
+        "usage": None,
     }
     assert (inbox["accepted"], inbox["handled"], inbox["failed"]) == (3, 2, 1)
     assert document["unrouted"]["lost"] == 1
