@@ -29,18 +29,25 @@ class Lifeline:
     stop: int
     """Readable when the parent wants the stop, at its end when the parent is gone."""
     token: int
-    """To be written to by a program that ends as it meant to."""
+    """To be written to: that the event loop turns, and that the end is meant."""
     listener: int
     """The socket, bound before there was a child."""
     report: Path
     """The file in which whoever ends the child says why."""
 
+    def beat(self) -> None:
+        """Say that the event loop turns."""
+        self._say(_parent.BEAT)
+
     def end_cleanly(self) -> None:
         """Say that the exit code 0 that follows is meant."""
+        self._say(_parent.MEANT)
+
+    def _say(self, word: bytes) -> None:
         try:
-            os.write(self.token, b"!")
-        except BrokenPipeError:
-            return  # The parent is gone: nobody asks.
+            os.write(self.token, word)
+        except OSError:
+            return  # The parent is gone: nobody asks. Or a plugin has closed what is not its own.
 
 
 def adopted() -> Lifeline | None:
@@ -53,6 +60,7 @@ def adopted() -> Lifeline | None:
     lifeline = Lifeline(int(stop), int(token), int(listener), Path(report))
     for descriptor in (lifeline.stop, lifeline.token):
         os.set_inheritable(descriptor, False)  # What a plugin starts has no business with them.
+    os.set_blocking(lifeline.token, False)
     return lifeline
 
 
@@ -75,6 +83,7 @@ def get_parent(settings: Settings, listener: int) -> Lifeline:
     os.setpgid(0, 0)
     os.close(tell)
     os.close(token)
+    os.set_blocking(give, False)
     return Lifeline(stop, give, listener, report)
 
 
@@ -103,6 +112,7 @@ def _become_parent(settings: Settings, first: list[int], listener: int, report: 
         "listener": listener,
         "report": str(report),
         "budget": settings.shutdown.budget + PARENT.after,
+        "hang_limit": settings.hang_limit + PARENT.after if settings.hang_limit else 0.0,
         **attrs.asdict(settings.restarts),
     }
     script = str(Path(_parent.__file__))

@@ -22,6 +22,8 @@ import time
 from collections import deque
 from pathlib import Path
 
+BEAT, MEANT = b".", b"!"
+"""What the child writes to its token: that its event loop turns, and that its end was meant."""
 LIFELINE = "_TRIVET_LIFELINE"
 """The variable of a restarted child: its descriptors and its file, `STOP,TOKEN,LISTENER,REPORT`."""
 OVERRUN = 72
@@ -54,6 +56,8 @@ class Orders:
         """The file in which whoever ends the child says why."""
         self.budget: float = orders["budget"]
         """From the request to stop to the kill."""
+        self.hang_limit: float = orders["hang_limit"]
+        """Seconds without a beat of the child's loop after which it is killed; 0 for never."""
         self.max_restarts: int = orders["max_restarts"]
         self.restart_window: float = orders["restart_window"]
         self.backoff_initial: float = orders["backoff_initial"]
@@ -70,6 +74,7 @@ class Child:
         os.set_inheritable(tell, False)
         os.set_inheritable(token, False)
         os.set_blocking(token, False)
+        self._said = b""
 
     @classmethod
     def spawn(cls, command: list[str], listener: int, report: str) -> Child:
@@ -108,16 +113,24 @@ class Child:
         except ProcessLookupError:
             return
 
+    def beats(self) -> bool:
+        """Whether it has said anything since the last time."""
+        heard = b""
+        try:
+            while more := os.read(self._token, 65536):
+                heard = more
+        except BlockingIOError:  # That was all; its end, or another process, is open still.
+            pass
+        self._said = heard[-1:] or self._said
+        return heard != b""
+
     def exit_code(self, status: int) -> int:
         """The code that a wait status stands for, as a shell would say it."""
         code = os.waitstatus_to_exitcode(status)
-        try:
-            meant = os.read(self._token, 1) != b""
-        except BlockingIOError:  # Another process holds its end: the child said nothing.
-            meant = False
+        self.beats()
         os.close(self._token)
         os.close(self._tell)
-        if code == 0 and not meant:
+        if code == 0 and self._said != MEANT:
             return NO_TOKEN
         return code if code >= 0 else 128 - code
 
@@ -153,27 +166,36 @@ class Parent:
 
     def _watch(self, child: Child) -> int:
         """See the child to its end."""
-        kill_at = float("inf")
+        until = self._next_look()
         killed = False
         while True:
-            number = next_signal(kill_at)
+            number = next_signal(until)
             if number in STOP_SIGNALS:
                 self._requests += 1
                 if self._requests == 1:
-                    kill_at = time.monotonic() + self._orders.budget
+                    until = time.monotonic() + self._orders.budget
                     os.close(self._orders.listener)  # Or clients would wait in its backlog.
                 if self._requests <= 2:
                     child.tell()
                     continue
+            elif number is None and not self._requests and child.beats():
+                until = self._next_look()
+                continue
             status = reap(child.pid)
             if status is not None:
                 code = child.exit_code(status)
                 return OVERRUN if killed else code
             if number != signal.SIGCHLD and not killed:
-                say("the stop is over, and the program has not ended: killing it")
+                why = "the stop is over" if self._requests else "its event loop is held"
+                say(f"{why}, and the program has not ended: killing it")
                 child.ask()
                 child.kill()
-                killed, kill_at = True, float("inf")
+                killed, until = True, float("inf")
+
+    def _next_look(self) -> float:
+        """When the child has to have given a sign of life."""
+        limit = self._orders.hang_limit
+        return time.monotonic() + limit if limit else float("inf")
 
     def _stopped_within(self, seconds: float) -> bool:
         until = time.monotonic() + seconds

@@ -17,7 +17,7 @@ from hypercorn.config import Config
 
 from ._errors import StartError
 from ._ladder import LOOP
-from ._lifeline import adopted, end_copies, get_parent, new_report
+from ._lifeline import Lifeline, adopted, end_copies, get_parent, new_report
 from ._loader import Program, load
 from ._runtime import Runtime, running, unwrapped
 from ._settings import Settings
@@ -58,7 +58,7 @@ def run(settings: Settings, *, with_parent: bool) -> int:
         report=report,
     )
     try:
-        trio.run(serve, load(settings), listener, watchdog)
+        trio.run(serve, load(settings), listener, watchdog, lifeline)
     finally:
         if lifeline is None:
             report.unlink()  # The parent would do it.
@@ -89,7 +89,9 @@ class Stop:
             _exit(LOOP.exit_code)
 
 
-async def serve(program: Program, listener: int, watchdog: Watchdog) -> None:
+async def serve(
+    program: Program, listener: int, watchdog: Watchdog, lifeline: Lifeline | None
+) -> None:
     """Start the plugins, then serve them over HTTP on the socket until a stop is asked for."""
     runtime = Runtime(program, contains_interrupts=True)  # Signals go to a receiver.
     stop = Stop(runtime)
@@ -101,7 +103,9 @@ async def serve(program: Program, listener: int, watchdog: Watchdog) -> None:
     trio.lowlevel.spawn_system_task(_leave_when_overrun, stop, program.settings, watchdog, describe)
     with unwrapped():
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_beat, watchdog)
+            # Without a limit the parent does not listen, and the pipe would fill.
+            listens = lifeline if program.settings.hang_limit else None
+            nursery.start_soon(_beat, watchdog, listens)
             await nursery.start(_stop_on_signal, stop)
             with stop.serving:
                 async with running(runtime):
@@ -143,9 +147,11 @@ async def _begin_when_stopping(runtime: Runtime, stop: Stop) -> None:
     stop.begun.set()
 
 
-async def _beat(watchdog: Watchdog) -> None:
+async def _beat(watchdog: Watchdog, lifeline: Lifeline | None) -> None:
     while True:
         watchdog.beat()
+        if lifeline is not None:
+            lifeline.beat()
         await trio.sleep(BEAT)
 
 

@@ -324,7 +324,10 @@ async def test_a_program_that_died_is_started_again_on_the_same_socket(tmp_path:
                 await client.get(program.url)
 
 
-@pytest.mark.parametrize(("plugin", "code"), [("busy_loop", THREAD), ("gil_deque", KERNEL)])
+HELD = [("busy_loop", THREAD), ("gil_deque", KERNEL), ("no_timer", PARENT), ("stopped", KERNEL)]
+
+
+@pytest.mark.parametrize(("plugin", "code"), HELD)
 async def test_a_loop_that_is_held_for_too_long_ends_the_child(
     plugin: str, code: int, tmp_path: Path
 ) -> None:
@@ -332,7 +335,7 @@ async def test_a_loop_that_is_held_for_too_long_ends_the_child(
     environ = {"TRIVET_HANG_LIMIT": "0.5"}
     async with serving(plugin, directory=tmp_path, environ=environ) as program:
         assert await program.process.wait() == code
-        assert plugin in program.report
+        assert plugin in program.report or plugin == "stopped"  # It can say nothing more.
 
 
 async def test_without_its_parent_a_program_stops(tmp_path: Path) -> None:
