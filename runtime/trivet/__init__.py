@@ -57,6 +57,7 @@ from ._policies import DeliverySettings as DeliverySettings
 from ._policies import SupervisionSettings as SupervisionSettings
 from ._routes import Handler as Handler
 from ._routes import route as route
+from ._routes import websocket_route as websocket_route
 from ._runtime import Runtime as Runtime
 from ._runtime import open_runtime as open_runtime
 from ._settings import LogSettings as LogSettings
@@ -66,6 +67,8 @@ from ._settings import StallSettings as StallSettings
 from ._settings import StartupSettings as StartupSettings
 from ._settings import load_settings as load_settings
 from ._status import Status as Status
+from ._streams import EventStream as EventStream
+from ._streams import ServerSentEvent as ServerSentEvent
 from ._usage import SERVICE as SERVICE
 from ._usage import Usage as Usage
 from ._web._app import create_app as create_app

@@ -132,7 +132,7 @@ def check_routes(classes: Iterable[type[Plugin]]) -> None:
             fault = _fault_of(route.path)
             if fault is not None:
                 faults[f"{owner} declares {route.path}, {fault}"] = None
-            for method in route.methods:
+            for method in ("websocket",) if route.is_websocket else route.methods:
                 other = taken.setdefault((_normal(route.path), method), owner)
                 if other != owner:
                     faults[f"one route twice, {method} {route.path}: {other} and {owner}"] = None

@@ -1,5 +1,7 @@
 """How a plugin declares a route: `@route` on a method, or on a handler class in its body.
 
+A websocket is declared by `@websocket_route` on a method.
+
 Owns the declaration and the collecting of them from a class.
 Never knows the web framework that serves them.
 """
@@ -7,7 +9,7 @@ Never knows the web framework that serves them.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import attrs
@@ -22,6 +24,7 @@ _MARK = "__trivet_routes__"
 
 P = TypeVar("P", bound="Plugin")
 T = TypeVar("T", bound=Callable[..., Any])
+Method = TypeVar("Method", bound=Callable[..., Awaitable[None]])
 
 
 class Handler(Generic[P]):
@@ -54,6 +57,8 @@ class Route:
     methods: tuple[str, ...]
     attribute: str
     """The name, in the plugin's class, of the method or the handler class."""
+    is_websocket: bool = False
+    """Whether it is for websockets; else it is for requests."""
 
     async def answer(self, plugin: Plugin, method: str, variables: dict[str, Any]) -> Any:
         """Call the author's code for one request; what it returns is Quart's to interpret."""
@@ -78,15 +83,63 @@ def route(path: str, *, methods: Iterable[str] | None = None) -> Callable[[T], T
     """
 
     def mark(target: T) -> T:
-        if not path.startswith("/"):
-            raise DefinitionError(f"@route({path!r}): a path starts with '/'")
-        verbs = _verbs(target, path, methods)
-        # A class inherits the mark's list from its base: what is added must be its own.
-        marks = [*vars(target).get(_MARK, ()), (path, verbs)]
-        setattr(target, _MARK, marks)
+        _require_slash(path, "route")
+        _add_mark(target, path, _verbs(target, path, methods), is_websocket=False)
         return target
 
     return mark
+
+
+def websocket_route(path: str) -> Callable[[Method], Method]:
+    """Declare a websocket of a plugin, on an async method that lives as long as a connection does.
+
+    Within it `quart.websocket` is the connection: the first `accept`, `send` or `receive` accepts
+    it, `quart.abort` before that refuses it. To return closes it. The method is cancelled when the
+    client has left, when the plugin is not up any more, and at the stop: a second after
+    `self.stopping` is set, or sooner if requests have less time. The client is then told 1012
+    (service restart), and 1011 (internal error) when the method has raised.
+
+    >>> import trio
+    >>> from quart import websocket
+    >>> from trivet import BackgroundPlugin
+    >>> class Clock(BackgroundPlugin):
+    ...     @websocket_route("/clock/<float:step>")
+    ...     async def ticks(self, step: float) -> None:
+    ...         await websocket.accept()
+    ...         while not self.stopping.is_set():
+    ...             await websocket.send("tick")
+    ...             await trio.sleep(step)
+
+    Args:
+        path: where it is, as for `route`. Requests may have a route at the same path.
+
+    Raises:
+        DefinitionError: for a path without a leading slash, or a target that is no async method.
+    """
+
+    def mark(target: Method) -> Method:
+        _require_slash(path, "websocket_route")
+        is_method = inspect.iscoroutinefunction(target)
+        if not is_method:
+            name: object = getattr(target, "__qualname__", target)
+            raise DefinitionError(
+                f"@websocket_route({path!r}) is for async methods, not for {name!r}"
+            )
+        _add_mark(target, path, ("GET",), is_websocket=True)
+        return target
+
+    return mark
+
+
+def _require_slash(path: str, decorator: str) -> None:
+    if not path.startswith("/"):
+        raise DefinitionError(f"@{decorator}({path!r}): a path starts with '/'")
+
+
+def _add_mark(target: object, path: str, methods: tuple[str, ...], *, is_websocket: bool) -> None:
+    # A class inherits the mark's list from its base: what is added must be its own.
+    marks = [*vars(target).get(_MARK, ()), (path, methods, is_websocket)]
+    setattr(target, _MARK, marks)
 
 
 def _verbs(target: object, path: str, methods: Iterable[str] | None) -> tuple[str, ...]:
@@ -112,5 +165,5 @@ def _verbs(target: object, path: str, methods: Iterable[str] | None) -> tuple[st
 def routes_of(plugin: type[Plugin]) -> Iterator[Route]:
     """Every route that the class declares or inherits, an overridden attribute's once."""
     for attribute, value in inspect.getmembers_static(plugin):
-        for path, methods in getattr(value, "__dict__", {}).get(_MARK, ()):
-            yield Route(path, methods, attribute)
+        for path, methods, is_websocket in getattr(value, "__dict__", {}).get(_MARK, ()):
+            yield Route(path, methods, attribute, is_websocket)

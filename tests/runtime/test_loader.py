@@ -26,6 +26,7 @@ from trivet import (
     SupervisionSettings,
     load_settings,
     route,
+    websocket_route,
 )
 from trivet._loader import PluginSpec, Program, load
 
@@ -830,6 +831,31 @@ def test_listening_to_no_event_is_refused() -> None:
 
     said = refusal([Deaf], {"deaf": {"delivery": {"events": []}}})
     assert said == "plugins.deaf.delivery.events: names no event; leave it out for all of them"
+
+
+def test_websockets_clash_with_websockets() -> None:
+    """Two at one path are refused, and so is one of Trivet's own; one beside a request is not."""
+
+    class Listens(BackgroundPlugin):
+        @websocket_route("/a/<x>")
+        async def listen(self, x: str) -> None:
+            return None
+
+    class Clashes(BackgroundPlugin):
+        @websocket_route("/a/<y>")
+        async def listen(self, y: str) -> None:
+            return None
+
+    class Probes(BackgroundPlugin):
+        @websocket_route("/readyz")
+        async def listen(self) -> None:
+            return None
+
+    said = refusal([Listens, Clashes])
+    assert said.startswith("one route twice, websocket /a/<y>: 'listens'")
+    assert "declares /readyz, which is Trivet's own" in refusal([Probes])
+    program = load(Settings(), plugins=[Listens, with_route("Two", "/a/<x>", "GET")])
+    assert names(program) == ["listens", "two"]
 
 
 @pytest.mark.parametrize("path", ["/a/<x", "/a/<int x>", "/a/<nope:x>", "/a/<x>/<x>"])

@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from trivet import BackgroundPlugin, DefinitionError, Handler, Plugin, route
+from trivet import BackgroundPlugin, DefinitionError, Handler, Plugin, route, websocket_route
 from trivet._app import App
 from trivet._plugin import create_plugin
 from trivet._policies import DeliveryPolicy
@@ -97,6 +97,22 @@ def test_a_handler_class_that_derives_from_another_has_its_own_routes() -> None:
     assert declared(Teapot) == OF_TEAPOT
 
 
+def test_a_websocket_is_a_route_of_its_own_kind() -> None:
+    """A method may be for websockets, and inherited as any other route."""
+
+    class Singing(Teapot):
+        @websocket_route("/song/<int:verse>")
+        async def song(self, verse: int) -> None:
+            return None
+
+    class Samovar(Singing):
+        pass
+
+    (websocket,) = [route for route in routes_of(Samovar) if route.is_websocket]
+    assert websocket == Route("/song/<int:verse>", ("GET",), "song", is_websocket=True)
+    assert not the_route("/teapot", Samovar).is_websocket
+
+
 def test_a_plugin_without_routes_has_none() -> None:
     """Nothing in a plugin is a route without `@route`."""
     assert declared(BackgroundPlugin) == set()
@@ -173,6 +189,9 @@ class Full(Handler[Plugin]):
         (lambda: route("/x"), object, "not for 'object'"),
         (lambda: route("/x"), Empty, "Empty has no method such as get or post"),
         (lambda: route("/x", methods=["GET"]), Full, "Full: a handler class names its methods"),
+        (lambda: websocket_route("x"), method, r"@websocket_route\('x'\): a path starts with '/'"),
+        (lambda: websocket_route("/x"), sync, "is for async methods, not for 'sync'"),
+        (lambda: websocket_route("/x"), Full, "is for async methods, not for 'Full'"),
     ],
 )
 def test_a_wrong_route_is_an_error(

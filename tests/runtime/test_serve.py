@@ -216,6 +216,56 @@ async def test_a_busy_keep_alive_client_does_not_hold_up_the_stop(
                 assert await server.stop() == 0
 
 
+async def test_who_listens_is_told_of_the_stop(plugins: Callable[..., Path]) -> None:
+    """At SIGTERM an event stream gets its last event and a websocket 1012; both end, long before
+    the limit for requests, and the program exits with 0."""
+    source = """
+        import trio
+        from quart import websocket
+        from trivet import BackgroundPlugin, EventStream, route, websocket_route
+
+        async def ticks():
+            while True:
+                yield "tick"
+                await trio.sleep(0.1)
+
+        class Feed(BackgroundPlugin):
+            @route("/ticks")
+            async def ticks(self):
+                return EventStream(ticks())
+
+            @websocket_route("/feed/<channel>")
+            async def feed(self, channel):
+                await websocket.send(channel)
+                await trio.sleep_forever()
+    """
+    handshake = (
+        b"GET /feed/news HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+        b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    # Requests may take longer than this test waits.
+    environ = {"TRIVET_SHUTDOWN__REQUESTS": "60"}
+    async with serving("feed", directory=plugins(feed=source), **environ) as server:
+        port = int(server.url.rpartition(":")[2])
+        async with httpx.AsyncClient(base_url=server.url) as client:
+            async with (
+                await trio.open_tcp_stream("127.0.0.1", port) as socket,
+                client.stream("GET", "/ticks") as response,
+            ):
+                await socket.send_all(handshake)
+                received = b""
+                while not received.endswith(b"\x81\x04news"):
+                    received += await socket.receive_some()
+                lines = response.aiter_lines()
+                assert await anext(lines) == "data: tick"
+                server.process.send_signal(signal.SIGTERM)
+                assert "event: stopping" in [line async for line in lines]
+                # The frame that closes: its opcode, its length, its code.
+                assert await socket.receive_some() == b"\x88\x02" + (1012).to_bytes(2)
+        assert await server.process.wait() == 0
+
+
 async def test_a_configuration_error_exits_with_2(plugins: Callable[..., Path]) -> None:
     """The message is on standard error, without a traceback."""
     directory = plugins(recorder=RECORDER)

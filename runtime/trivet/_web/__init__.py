@@ -1,10 +1,15 @@
 """What HTTP sees of a runtime.
 
-    _app          the application: plugin routes, error answers
+    _app          the application, and its answers to errors
+    _views        the plugins' routes and websockets: refused, contained
+    _event_streams  server-sent events
     _ingest       POST /events/{name}, and what a publisher is told
     _cloudevents  POST /events: CloudEvents 1.0 in structured, binary and batched mode
     _probes       /livez, /readyz and /plugins
-    _measure      each request's identity, its monitoring points, the end of its response
+    _measure      around each request: what is open, cut off, measured
+    _wire         what a client is sent, and the last word to it
+    _faults       what is the fault of a plugin
+    _exchange     each request's identity, and its monitoring points
     _problems     error codes and RFC 9457 problem details
 
 Imports go down this list only. Never knows how plugins are loaded, nor who serves the application.

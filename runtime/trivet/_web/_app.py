@@ -6,26 +6,27 @@ Never knows who serves it: hypercorn, a test client, or another ASGI server on T
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import structlog
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
-from quart import Response, request
+from quart import Response, has_websocket_context, request, websocket
 from quart.typing import ResponseReturnValue
+from quart.wrappers.base import BaseRequestWebsocket
 from quart_trio import QuartTrio
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import WebsocketMismatch
 
-from .._routes import Route, routes_of
 from .._runtime import Runtime
-from .._supervision._host import Host
-from .._supervision._tasks import plugin_of_task
 from ._admin import add_admin
 from ._cloudevents import add_cloudevents
+from ._exchange import current_exchange
 from ._ingest import add_ingest
-from ._measure import Measured, current_exchange
-from ._probes import add_probes
-from ._problems import MEDIA_TYPE, ProblemError, document
+from ._measure import Measured
+from ._probes import ANSWER_WHILE_STOPPING, add_probes
+from ._problems import MEDIA_TYPE, ProblemError, document, stopping
+from ._views import add_views
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
 
@@ -46,7 +47,8 @@ def create_app(runtime: Runtime) -> QuartTrio:
 def build_app(runtime: Runtime) -> Application:
     """As `create_app`, for who serves it here and has to know when it is quiet."""
     app = Application(runtime)
-    app.before_request(_note_route)
+    app.before_request(partial(_admit, runtime))
+    app.before_websocket(partial(_admit, runtime))
     app.register_error_handler(ProblemError, _answer_problem)
     app.register_error_handler(HTTPException, _answer_http_exception)
     app.register_error_handler(Exception, _answer_crash)
@@ -54,9 +56,7 @@ def build_app(runtime: Runtime) -> Application:
     add_cloudevents(app, runtime)
     add_probes(app, runtime)
     add_admin(app, runtime)
-    for host in runtime.hosts.values():
-        for route in routes_of(type(host.plugin)):
-            _add_route(app, host, route)
+    add_views(app, runtime)
     return app
 
 
@@ -68,12 +68,14 @@ class Application(QuartTrio):
         self.config["MAX_CONTENT_LENGTH"] = runtime.program.settings.max_body
         self._measured = Measured(super().asgi_app, runtime)
 
-    async def quiet(self) -> None:
-        """Wait until no request is being answered."""
-        await self._measured.quiet()
+    async def finish(self, until: float) -> None:
+        """Let requests and websockets end, when the stop has begun.
 
-    async def cut_off(self) -> None:
-        """Answer with 503 what has not begun to be answered."""
+        A websocket has a second for it. A request that is not being answered by `until`, a moment
+        on Trio's clock, is answered 503; an answer that has begun by then is to be cut by whoever
+        ends the server.
+        """
+        await self._measured.finish(until)
 
     async def asgi_app(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -82,30 +84,19 @@ class Application(QuartTrio):
         await self._measured(scope, receive, send)
 
 
-def _add_route(app: QuartTrio, host: Host, route: Route) -> None:
-    async def view(**variables: Any) -> Any:
-        current_exchange().plugin = host.name
-        _refuse_unless_running(host)
-        plugin_of_task.set(host.name)  # Its time is charged to the plugin.
-        answer = await route.answer(host.plugin, request.method, variables)
-        return await app.make_response(answer)  # Here, what cannot be answered is a crash too.
-
-    endpoint = f"{host.name} {route.attribute} {route.path}"
-    app.add_url_rule(route.path, endpoint, view, methods=list(route.methods))
-
-
-def _refuse_unless_running(host: Host) -> None:
-    if host.is_up:
+async def _admit(runtime: Runtime) -> None:
+    """Note the route; refuse what begins after the stop has begun."""
+    rule = _client().url_rule
+    if rule is None:
         return
-    retry_after = None if host.is_out else host.retry_in or 1.0
-    detail = f"plugin {host.name!r} is not running: {host.status.replace('_', ' ')}"
-    facts = {"plugin": host.name, "plugin_status": host.status}
-    raise ProblemError("plugin_unavailable", detail, facts, retry_after=retry_after)
+    current_exchange().rule = rule.rule
+    if runtime.stopping.is_set() and rule.rule not in ANSWER_WHILE_STOPPING:
+        raise stopping()
 
 
-async def _note_route() -> None:
-    if request.url_rule is not None:
-        current_exchange().rule = request.url_rule.rule
+def _client() -> BaseRequestWebsocket:
+    """The request at hand, or the websocket."""
+    return websocket if has_websocket_context() else request
 
 
 async def _answer_problem(problem: ProblemError) -> ResponseReturnValue:
@@ -130,13 +121,17 @@ async def _answer_http_exception(error: HTTPException) -> ResponseReturnValue:
 
 def _problem_of(error: HTTPException) -> ProblemError | None:
     """The problem that a request without a route has."""
-    if error is not request.routing_exception:
+    client = _client()
+    if error is not client.routing_exception:
         return None
     if isinstance(error, MethodNotAllowed):
         allowed = ", ".join(sorted(error.valid_methods or ()))
-        detail = f"{request.method} is not for {request.path}; allowed: {allowed}"
+        detail = f"{client.method} is not for {client.path}; allowed: {allowed}"
         return ProblemError("method_not_allowed", detail, headers={"Allow": allowed})
-    return ProblemError("unknown_path", f"nothing is at {request.path}")
+    if isinstance(error, WebsocketMismatch) and not has_websocket_context():
+        detail = f"{client.path} is for websockets"
+        return ProblemError("upgrade_required", detail, headers={"Upgrade": "websocket"})
+    return ProblemError("unknown_path", f"nothing is at {client.path}")
 
 
 async def _answer_crash(error: Exception) -> ResponseReturnValue:

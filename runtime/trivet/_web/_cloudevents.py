@@ -27,7 +27,6 @@ from ._ingest import (
     is_json,
     publish,
     read_body,
-    refuse_while_stopping,
     require_type,
     wait_wanted,
 )
@@ -74,7 +73,6 @@ def add_cloudevents(app: QuartTrio, runtime: Runtime) -> None:
     @app.post("/events")
     async def publish_cloudevents() -> ResponseReturnValue:
         """Publish one CloudEvent, or a batch of them."""
-        refuse_while_stopping(runtime)
         wait = wait_wanted()
         types = runtime.events
         batch = request.mimetype == BATCHED

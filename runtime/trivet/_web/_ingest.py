@@ -21,14 +21,12 @@ from .._errors import EventDecodeError, nearest
 from .._events import Event, EventTypes
 from .._fates import SEVERITY, Fate
 from .._runtime import Runtime
-from ._problems import ProblemError
+from ._problems import ProblemError, stopping
 
 WAIT_AT_MOST = 30.0
 """Seconds that `?wait=true` waits for the handlers of one request's events, all in all."""
 RETRY_WHEN_REFUSED = 1.0
 """Seconds after which a publisher may find room: the default `block_for`."""
-RETRY_WHEN_STOPPING = 5.0
-"""Seconds after which a service that stops may be back."""
 
 ERRORS = {
     Fate.EXPIRED: ("event_expired", "its deadline was over before a plugin got it"),
@@ -59,7 +57,6 @@ def add_ingest(app: QuartTrio, runtime: Runtime) -> None:
     @app.post("/events/<name>")
     async def publish_by_name(name: str) -> ResponseReturnValue:
         """Publish one event, which is the JSON in the body."""
-        refuse_while_stopping(runtime)
         wait = wait_wanted()
         require_type(runtime.events, name)
         if not is_json(request.mimetype) or request.mimetype.startswith("application/cloudevents"):
@@ -71,16 +68,6 @@ def add_ingest(app: QuartTrio, runtime: Runtime) -> None:
         incoming = Incoming(event=decode(runtime.events, name, await read_body(), at="$"))
         (outcome,) = await publish(runtime, [incoming], wait=wait)
         return answer(runtime, [outcome], waited=wait, batch=False)
-
-
-def refuse_while_stopping(runtime: Runtime) -> None:
-    """Send publishers elsewhere once the stop has begun."""
-    if runtime.stopping.is_set():
-        raise _stopping()
-
-
-def _stopping(facts: dict[str, object] | None = None) -> ProblemError:
-    return ProblemError("stopping", "the service stops", facts, retry_after=RETRY_WHEN_STOPPING)
 
 
 def wait_wanted() -> bool:
@@ -186,7 +173,7 @@ def answer(
         return (documents if batch else documents[0]), 200 if handled else 202
     facts: dict[str, object] = {"outcomes": documents} if batch else documents[0]
     if fate is Fate.REJECTED and runtime.stopping.is_set():
-        raise _stopping(facts)
+        raise stopping(facts)
     if fate is Fate.REJECTED and _all_gave_up(runtime, outcomes):
         raise ProblemError("plugin_unavailable", "who listens to this has given up", facts)
     error_code, detail = ERRORS[fate]

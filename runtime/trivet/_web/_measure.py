@@ -1,179 +1,110 @@
-"""Around every request: who asks, how it ended, and its monitoring points.
+"""Around every request and every websocket: known while it lasts, cut off, measured.
 
-Owns the request's identity, LUNA's two series, and the safe end of a response.
+Owns what is open now, and what a client is told whose answer fails or comes too late.
 Never knows what answers: it wraps any ASGI application.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from contextvars import ContextVar
-from datetime import UTC, datetime
-from uuid import uuid4
 
-import attrs
 import structlog
 import trio
 from hypercorn.typing import (
     ASGIFramework,
     ASGIReceiveCallable,
     ASGISendCallable,
-    ASGISendEvent,
-    HTTPResponseStartEvent,
     HTTPScope,
     Scope,
+    WebsocketScope,
 )
 
-from .._envelope import Origin, current_request
-from .._events import MonitoringEvent, MonitoringPoint, Value
-from .._routes import METHODS
+from .._events import MonitoringEvent
 from .._runtime import Runtime
-from ._problems import MEDIA_TYPE, ProblemError
+from ._exchange import Exchange
+from ._faults import separate
+from ._problems import ProblemError, stopping
+from ._wire import LAST_WORD_WITHIN, HttpWire, WebsocketWire, Wire
 
-LAST_SEND_WITHIN = 5.0
-"""Seconds in which the end of a response may be sent after its application is cancelled."""
 PUBLISH_WITHIN = 2.0
 """Seconds in which a request's points are published, also when the stop has cut it off; twice
 what a full inbox makes a publisher wait by default."""
+WEBSOCKETS_WITHIN = 1.0
+"""Seconds that websockets have to end by themselves when the stop begins."""
+INTERNAL_ERROR, SERVICE_RESTART = 1011, 1012
+"""Codes with which websockets are closed."""
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
 
-_SANE = re.compile(r"[!-~](?:[ -~]{0,198}[!-~])?")
-
-
-@attrs.define(eq=False)
-class Exchange:
-    """One request, and what is known of its answer."""
-
-    method: str
-    request_id: str
-    account_id: str | None
-    traceparent: str | None
-    time: datetime
-    """When it began, by the calendar."""
-    began: float
-    """When it began, on Trio's clock."""
-    rule: str | None = None
-    """The rule, in Quart's syntax, of the route that it matched."""
-    plugin: str | None = None
-    """The plugin that answers it."""
-    status: int | None = None
-    """The status of the answer; None before it has begun."""
-    error_code: str | None = None
-    """What went wrong, where that is more than the status says."""
-
-    @classmethod
-    def begin(cls, scope: HTTPScope) -> Exchange:
-        """Take a request's identity from its headers, or make one."""
-        now = datetime.now(UTC)
-        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        return cls(
-            method=scope["method"],
-            request_id=_sane(headers, b"luna-request-id") or f"{int(now.timestamp())},{uuid4()}",
-            account_id=_sane(headers, b"luna-account-id"),
-            traceparent=_sane(headers, b"traceparent"),
-            time=now,
-            began=trio.current_time(),
-        )
-
-    @contextmanager
-    def in_context(self) -> Generator[None]:
-        """Let the request be known to what is logged and published on its behalf."""
-        known = _exchange.set(self)
-        origin = current_request.set(Origin(self.request_id, self.traceparent, self.account_id))
-        try:
-            with structlog.contextvars.bound_contextvars(request_id=self.request_id):
-                yield
-        finally:
-            current_request.reset(origin)
-            _exchange.reset(known)
-
-    @property
-    def route(self) -> str:
-        """The method and the template of the path."""
-        return route_template(self.method, self.rule)
-
-    def points(self, service: str) -> list[MonitoringPoint]:
-        """What LUNA's services measure: `requests`, and for a failure `errors` too.
-
-        A response that breaks off is a failure whatever its status was.
-        """
-        # nginx's 499: the client left before there was an answer.
-        status = self.status or 499
-        tags: dict[str, Value] = {
-            "service": service,
-            "account_id": self.account_id or "none",
-            "route": self.route,
-            "status_code": status,
-        }
-        taken = trio.current_time() - self.began
-        fields: dict[str, Value] = {"request_id": self.request_id, "execution_time": taken}
-        points = [MonitoringPoint("requests", self.time, tags, fields)]
-        if self.error_code or status >= 400:
-            error_code = self.error_code or f"http_{status}"
-            fields = {"request_id": self.request_id, "error_code": error_code}
-            points.append(MonitoringPoint("errors", self.time, tags, fields))
-        return points
-
-
-_exchange: ContextVar[Exchange] = ContextVar("trivet_exchange")
-
-
-def current_exchange() -> Exchange:
-    """The exchange that this task belongs to."""
-    return _exchange.get()
-
-
-def route_template(method: str, rule: str | None) -> str:
-    """A route as a tag: few distinct values, whatever clients ask for.
-
-    >>> route_template("GET", "/teapot/<int:cup>")
-    'GET:/teapot/{cup}'
-    >>> route_template("GET", None), route_template("BREW", None)
-    ('GET:unmatched', 'other:unmatched')
-    """
-    template = "unmatched" if rule is None else re.sub(r"<(?:[^<>]*:)?(\w+)>", r"{\1}", rule)
-    return f"{method if method in METHODS else 'other'}:{template}"
-
 
 class Measured:
-    """An ASGI application, measured. What is not an HTTP request passes through untouched."""
+    """An ASGI application, with each of its requests and websockets in a scope of its own.
+
+    What is neither passes through untouched. Websockets are not measured: they last.
+    """
 
     def __init__(self, app: ASGIFramework, runtime: Runtime) -> None:
         self._app = app
         self._runtime = runtime
-        self._in_flight = 0
+        self._open: set[Exchange] = set()
         self._ended = trio.Event()
 
     async def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> None:
-        """Serve one request, or another scope."""
-        if scope["type"] != "http":
+        """Serve one request, one websocket, or another scope."""
+        if scope["type"] == "http":
+            exchange = Exchange.begin(scope)
+            wire: Wire = HttpWire(exchange, send, scope, self._runtime.stopping)
+            with self._noted(exchange):
+                try:
+                    await self._answer(wire, scope, receive)
+                finally:
+                    await self._publish(exchange)  # noqa: ASYNC102 - shielded and bounded in there
+        elif scope["type"] == "websocket":
+            exchange = Exchange.begin(scope)
+            with self._noted(exchange):
+                await self._answer(WebsocketWire(exchange, send, scope), scope, receive)
+        else:
             await self._app(scope, receive, send)
-            return
-        exchange = Exchange.begin(scope)
-        with exchange.in_context(), self._counted():
-            try:
-                await self._answer(exchange, scope, receive, _sending(exchange, send))
-            finally:
-                await self._publish(exchange)  # noqa: ASYNC102 - shielded and bounded in there
 
-    async def quiet(self) -> None:
-        """Wait until no request is being answered."""
-        while self._in_flight:
+    async def finish(self, until: float) -> None:
+        """Let what is open end, and cut off what does not.
+
+        Websockets have a second, or until then if that is sooner; what is not a response yet by
+        then is answered 503. Responses that have begun are left to whoever ends the server.
+
+        Args:
+            until: a moment on Trio's clock.
+        """
+        websockets_until = min(until, trio.current_time() + WEBSOCKETS_WITHIN)
+        with trio.CancelScope(shield=True, deadline=websockets_until):
+            await self._quiet()
+        self._cut_off(lambda exchange: exchange.is_websocket)
+        with trio.CancelScope(shield=True, deadline=until):
+            await self._quiet()
+        self._cut_off(lambda exchange: exchange.status is None)
+        with trio.move_on_after(LAST_WORD_WITHIN, shield=True):
+            await self._quiet()
+
+    def _cut_off(self, which: Callable[[Exchange], bool]) -> None:
+        for exchange in filter(which, self._open):
+            exchange.scope.cancel()
+
+    async def _quiet(self) -> None:
+        while self._open:
             self._ended = trio.Event()
             await self._ended.wait()
 
     @contextmanager
-    def _counted(self) -> Generator[None]:
-        self._in_flight += 1
+    def _noted(self, exchange: Exchange) -> Generator[None]:
+        self._open.add(exchange)
         try:
-            yield
+            with exchange.in_context():
+                yield
         finally:
-            self._in_flight -= 1
+            self._open.remove(exchange)
             self._ended.set()
 
     async def _publish(self, exchange: Exchange) -> None:
@@ -186,55 +117,41 @@ class Measured:
             _log.warning("monitoring points lost: an inbox is full", after=PUBLISH_WITHIN)
 
     async def _answer(
-        self,
-        exchange: Exchange,
-        scope: HTTPScope,
-        receive: ASGIReceiveCallable,
-        send: ASGISendCallable,
+        self, wire: Wire, scope: HTTPScope | WebsocketScope, receive: ASGIReceiveCallable
     ) -> None:
+        exchange = wire.exchange
+        cancelled: BaseException | None = None
+        fault: BaseException | None = None
         try:
-            await self._app(scope, receive, send)
-        except Exception:
-            _log.exception("request failed", route=exchange.route, plugin=exchange.plugin)
-            if exchange.status is not None:
-                exchange.error_code = "internal_error"
-                raise  # The server cuts the connection, which tells the client.
-            await _send_problem(exchange, send)
+            with exchange.scope:
+                await self._app(scope, exchange.listening(receive), wire.send)
+        except BaseException as error:  # noqa: ASYNC103 - a cancellation goes on
+            cancelled, fault = separate(error, self._runtime)
+        is_cut_off = exchange.scope.cancelled_caught or cancelled is not None
+        if not (is_cut_off or fault or exchange.has_ended or exchange.client_left):
+            # A cancellation that nobody asked for ends Quart's own nursery in silence.
+            fault = RuntimeError("the application has not answered to the end")
+        if fault is not None:
+            await self._failed(wire, fault)
+        if is_cut_off:
+            await wire.last_word(_why_cut_off(exchange), SERVICE_RESTART)
+        if cancelled is not None:
+            raise cancelled
+
+    async def _failed(self, wire: Wire, fault: BaseException) -> None:
+        exchange = wire.exchange
+        _log.error("request failed", route=exchange.route, plugin=exchange.plugin, exc_info=fault)
+        breaks_off = exchange.status is not None and not exchange.is_websocket
+        problem = ProblemError("internal_error", "the request could not be answered")
+        await wire.last_word(problem, INTERNAL_ERROR)
+        exchange.error_code = problem.error_code
+        if breaks_off:  # The server cuts the connection, which tells the client.
+            if isinstance(fault, Exception):
+                raise fault
+            raise RuntimeError("the response breaks off") from fault
 
 
-def _sane(headers: Mapping[bytes, str], name: bytes) -> str | None:
-    value = headers.get(name, "")
-    return value if _SANE.fullmatch(value) else None
-
-
-def _sending(exchange: Exchange, send: ASGISendCallable) -> ASGISendCallable:
-    async def sending(message: ASGISendEvent) -> None:
-        if message["type"] == "http.response.start":
-            exchange.status = message["status"]
-            await send(_with_request_id(message, exchange.request_id))
-        elif message["type"] == "http.response.body" and not message.get("more_body", False):
-            # To end the response makes hypercorn report a disconnect to the application, upon
-            # which quart-trio cancels the very send that does so, before hypercorn has made the
-            # connection idle: it would be kept alive for ever.
-            with trio.move_on_after(LAST_SEND_WITHIN, shield=True):
-                await send(message)
-        else:
-            await send(message)
-
-    return sending
-
-
-def _with_request_id(start: HTTPResponseStartEvent, request_id: str) -> HTTPResponseStartEvent:
-    headers: Iterable[tuple[bytes, bytes]] = [
-        *((name, value) for name, value in start["headers"] if name != b"luna-request-id"),
-        (b"luna-request-id", request_id.encode("ascii")),
-    ]
-    return {**start, "headers": headers}
-
-
-async def _send_problem(exchange: Exchange, send: ASGISendCallable) -> None:
-    problem = ProblemError("internal_error", "the request could not be answered")
-    exchange.error_code = problem.error_code
-    headers = [(b"content-type", MEDIA_TYPE.encode("ascii"))]
-    await send({"type": "http.response.start", "status": problem.status.value, "headers": headers})
-    await send({"type": "http.response.body", "body": problem.document(), "more_body": False})
+def _why_cut_off(exchange: Exchange) -> ProblemError:
+    if exchange.is_too_slow:
+        return ProblemError("request_timeout", "the body did not arrive in time")
+    return stopping()

@@ -12,8 +12,10 @@ from quart_trio import QuartTrio
 
 from .._runtime import Runtime
 from .._status import Status
-from ._ingest import refuse_while_stopping
-from ._problems import ProblemError
+from ._problems import ProblemError, stopping
+
+ANSWER_WHILE_STOPPING = ("/livez", "/readyz", "/plugins")
+"""The paths at which a request is answered that begins after the stop has begun."""
 
 
 def add_probes(app: QuartTrio, runtime: Runtime) -> None:
@@ -27,7 +29,8 @@ def add_probes(app: QuartTrio, runtime: Runtime) -> None:
     @app.get("/readyz")
     async def ready() -> ResponseReturnValue:
         """200 while requests are welcome, 503 otherwise."""
-        refuse_while_stopping(runtime)
+        if runtime.stopping.is_set():
+            raise stopping()
         return readiness(runtime)
 
     @app.get("/plugins")

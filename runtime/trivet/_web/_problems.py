@@ -13,6 +13,8 @@ from http import HTTPStatus
 import msgspec
 
 MEDIA_TYPE = "application/problem+json"
+RETRY_WHEN_STOPPING = 5.0
+"""Seconds after which a service that stops may be back."""
 
 STATUS: Mapping[str, HTTPStatus] = {
     "invalid_query": HTTPStatus.BAD_REQUEST,
@@ -24,6 +26,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "unknown_event": HTTPStatus.NOT_FOUND,
     "unknown_plugin": HTTPStatus.NOT_FOUND,
     "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED,
+    "upgrade_required": HTTPStatus.UPGRADE_REQUIRED,
     "restart_refused": HTTPStatus.CONFLICT,
     "request_timeout": HTTPStatus.REQUEST_TIMEOUT,
     "body_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -79,6 +82,11 @@ class ProblemError(Exception):
         b'{"title":"Not Found","status":404,...,"path":"/tea"}'
         """
         return document(self.status, self.detail, self.error_code, self.facts)
+
+
+def stopping(facts: Mapping[str, object] | None = None) -> ProblemError:
+    """What a client is told that the stop has kept from an answer."""
+    return ProblemError("stopping", "the service stops", facts, retry_after=RETRY_WHEN_STOPPING)
 
 
 def document(status: int, detail: str, error_code: str, facts: dict[str, object]) -> bytes:

@@ -25,8 +25,6 @@ from ._app import build_app
 from ._connections import Connection
 from ._problems import MEDIA_TYPE, ProblemError
 
-ANSWER_WITHIN = 0.5
-"""Seconds in which what was cut off at a stop is answered."""
 BUSY_WITHIN = 1.0
 """Seconds that a connection which is one too many is kept, for its answer."""
 RETRY_WHEN_BUSY = 1.0
@@ -67,10 +65,7 @@ async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
             plan = runtime.begin_stop()
             with trio.CancelScope(shield=True):
                 await server.stop_accepting()
-                with trio.move_on_at(plan.requests_until):
-                    await app.quiet()
-                with trio.move_on_after(ANSWER_WITHIN):
-                    await app.cut_off()
+                await app.finish(plan.requests_until)
             server.cut()
 
 

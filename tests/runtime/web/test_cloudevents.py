@@ -335,13 +335,19 @@ async def test_documents_that_are_none(
     assert (await response.get_json())["error_code"] == "invalid_cloud_event"
 
 
-async def test_data_that_is_nested_too_deeply(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("media_type", [STRUCTURED, BATCHED])
+@pytest.mark.parametrize("data", ["DEEP", {"unknown": "DEEP"}], ids=repr)
+async def test_data_that_is_nested_too_deeply(
+    media_type: str, data: object, autojump_clock: MockClock
+) -> None:
     """Depth inside the payload costs 400 as well, not the process."""
     depth = 100_000
-    body = json.dumps(cloud_event(data="DEEP")).replace('"DEEP"', "[" * depth + "]" * depth)
+    event = cloud_event(data=data)
+    document = json.dumps([event] if media_type == BATCHED else event)
+    body = document.replace('"DEEP"', "[" * depth + "]" * depth)
     async with open_plugins(Reader) as runtime:
         response = await client(runtime).post(
-            "/events", data=body, headers={"Content-Type": STRUCTURED}
+            "/events", data=body, headers={"Content-Type": media_type}
         )
     assert response.status_code == 400
     assert "nested too deeply" in (await response.get_json())["detail"]

@@ -20,10 +20,10 @@ import structlog
 import trio
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
-from quart import websocket
+from quart import request, websocket
 from quart_trio import QuartTrio
 
-from trivet import BackgroundPlugin, Runtime, ShutdownSettings, route
+from trivet import BackgroundPlugin, Runtime, ShutdownSettings, route, websocket_route
 from trivet.testing import open_plugins, serving
 
 LARGE = 64 * 1024 * 1024
@@ -35,6 +35,15 @@ EARLY_FRAMES = UPGRADE % b"/nowhere" + b"\r\n" + b"\x81\x85aaaa\x00\x01\x02\x03\
 
 
 class Pages(BackgroundPlugin):
+    @route("/read", methods=["POST"])
+    async def read(self) -> str:
+        return str(len(await request.get_data()))
+
+    @websocket_route("/echo")
+    async def echo(self) -> None:
+        while True:
+            await websocket.send(await websocket.receive())
+
     @route("/")
     async def home(self) -> str:
         return "here"
@@ -52,11 +61,15 @@ async def bare() -> AsyncGenerator[str]:
     async def home() -> str:
         return "here"
 
+    async def read() -> str:
+        return str(len(await request.get_data()))
+
     async def echo() -> None:
         while True:
             await websocket.send(await websocket.receive())
 
     app.add_url_rule("/", "home", home)
+    app.add_url_rule("/read", "read", read, methods=["POST"])
     app.add_websocket("/echo", "echo", echo)
     config = Config()
     config.bind = ["127.0.0.1:0"]
@@ -173,11 +186,15 @@ async def test_bare_offers_to_inflate() -> None:
 
 
 async def test_a_websocket_is_not_compressed() -> None:
-    """The offer of an extension is not seen by who answers the handshake."""
-    seen: list[bytes] = []
+    """The offer of an extension is not taken, and a compressed message closes the websocket."""
+    compressed = b"\xc1\x85aaaa\x00\x01\x02\x03\x04"
     async with ours() as (address, _):
-        seen.append(await ask(address, UPGRADE % b"/nowhere" + DEFLATE, within=0.5))
-    assert b"permessage-deflate" not in seen[0]
+        answer = await ask(address, UPGRADE % b"/echo" + DEFLATE + compressed, within=0.5)
+        assert answer.startswith(b"HTTP/1.1 101 ") or b"400" in answer
+        assert b"permessage-deflate" not in answer
+        answer = await ask(address, UPGRADE % b"/echo" + DEFLATE, within=0.5)
+    assert answer.startswith(b"HTTP/1.1 101 ")
+    assert b"permessage-deflate" not in answer
 
 
 H2C = (
@@ -277,6 +294,42 @@ async def test_slow_headers_are_not_waited_for() -> None:
             answer = await ask(address, b"GET / HTTP/1.1\r\nX-A: ", within=15)
             assert answer == b""
             assert await is_served(address)
+
+
+async def drip(address: str, times: int) -> bytes:
+    """Send a body a byte at a time, and read what is answered meanwhile."""
+    head = b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+    answer = b""
+    async with await connect(address) as stream:
+        try:
+            await stream.send_all(head)
+            for _ in range(times):
+                with trio.move_on_after(0.05):
+                    answer += await stream.receive_some(65536)
+                if answer:
+                    while more := await stream.receive_some(65536):
+                        answer += more
+                    break
+                await stream.send_all(b" ")
+        except trio.BrokenResourceError:
+            return answer
+    return answer
+
+
+async def test_a_body_that_drips_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request whose body does not arrive in time is answered 408, and its connection closed."""
+    monkeypatch.setattr("trivet._web._exchange.BODY_WITHIN", 0.3)
+    async with ours() as (address, _):
+        answer = await drip(address, times=100)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"connection: close" in answer.lower()
+    assert b"request_timeout" in answer
+
+
+async def test_bare_waits_for_a_body_that_drips() -> None:
+    """Without us, there is no limit for a body of which a byte comes now and then."""
+    async with bare() as address:
+        assert await drip(address, times=20) == b""
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="an option of Linux")

@@ -18,7 +18,6 @@ from hypercorn.typing import (
     ASGISendEvent,
     LifespanScope,
     Scope,
-    WebsocketScope,
 )
 from quart.wrappers import Response
 from trio.testing import MockClock
@@ -39,7 +38,8 @@ from trivet import (
 )
 from trivet import current_delivery as envelope
 from trivet._envelope import current_origin
-from trivet._web._measure import Measured, route_template
+from trivet._web._exchange import route_template
+from trivet._web._measure import Measured
 from trivet.testing import client, open_plugins
 
 
@@ -418,11 +418,10 @@ async def call(
     return seen, sent
 
 
-@pytest.mark.parametrize("kind", ["lifespan", "websocket"])
-async def test_other_scopes_pass_through(kind: str, autojump_clock: MockClock) -> None:
-    """Lifespan and WebSocket scopes reach the application as they are, and are not measured."""
-    scope = cast("LifespanScope | WebsocketScope", {"type": kind})
-    message = cast("ASGIReceiveEvent", {"type": f"{kind}.something"})
+async def test_other_scopes_pass_through(autojump_clock: MockClock) -> None:
+    """A lifespan scope reaches the application as it is, and is not measured."""
+    scope = cast("LifespanScope", {"type": "lifespan"})
+    message = cast("ASGIReceiveEvent", {"type": "lifespan.something"})
     async with open_plugins(Points) as runtime:
         seen, sent = await call(runtime, scope, [message])
         await trio.testing.wait_all_tasks_blocked()

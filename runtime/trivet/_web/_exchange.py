@@ -1,0 +1,182 @@
+"""One request or websocket: who asks, what is known of the answer, and its monitoring points.
+
+Owns the identity of a request and LUNA's two series.
+Never knows what answers, nor how the answer is sent.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import attrs
+import structlog
+import trio
+from hypercorn.typing import (
+    ASGIReceiveCallable,
+    ASGIReceiveEvent,
+    HTTPScope,
+    WebsocketScope,
+)
+
+from .._envelope import Origin, current_request
+from .._events import MonitoringPoint, Value
+from .._routes import METHODS
+
+BODY_WITHIN, BODY_RATE = 20.0, 500
+"""Seconds in which a request's body has to arrive, and bytes that are worth one second more: what
+Apache's mod_reqtimeout allows by default."""
+WEBSOCKET = "websocket"
+"""What stands for the HTTP method in the route of a websocket; no method is in small letters."""
+
+_SANE = re.compile(r"[!-~](?:[ -~]{0,198}[!-~])?")
+
+
+@attrs.define(eq=False)
+class Exchange:
+    """One request, or one websocket for as long as it is open."""
+
+    method: str
+    request_id: str
+    account_id: str | None
+    traceparent: str | None
+    time: datetime
+    """When it began, by the calendar."""
+    began: float
+    """When it began, on Trio's clock."""
+    rule: str | None = None
+    """The rule, in Quart's syntax, of the route that it matched."""
+    plugin: str | None = None
+    """The plugin that answers it."""
+    status: int | None = None
+    """The status of the answer; None before it has begun."""
+    error_code: str | None = None
+    """What went wrong, where that is more than the status says."""
+    has_ended: bool = False
+    """Whether the last of the answer was sent, or the websocket closed."""
+    client_left: bool = False
+    """Whether the client has gone before that."""
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    """What is cancelled to cut it off."""
+    is_too_slow: bool = False
+    """Whether it was cut off because its body did not arrive in time."""
+
+    @classmethod
+    def begin(cls, scope: HTTPScope | WebsocketScope) -> Exchange:
+        """Take a request's identity from its headers, or make one."""
+        now = datetime.now(UTC)
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        return cls(
+            method=WEBSOCKET if scope["type"] == "websocket" else scope["method"],
+            request_id=_sane(headers, b"luna-request-id") or f"{int(now.timestamp())},{uuid4()}",
+            account_id=_sane(headers, b"luna-account-id"),
+            traceparent=_sane(headers, b"traceparent"),
+            time=now,
+            began=trio.current_time(),
+        )
+
+    @contextmanager
+    def in_context(self) -> Generator[None]:
+        """Let the request be known to what is logged and published on its behalf."""
+        known = _exchange.set(self)
+        origin = current_request.set(Origin(self.request_id, self.traceparent, self.account_id))
+        try:
+            with structlog.contextvars.bound_contextvars(request_id=self.request_id):
+                yield
+        finally:
+            current_request.reset(origin)
+            _exchange.reset(known)
+
+    @property
+    def is_websocket(self) -> bool:
+        """Whether it is a websocket."""
+        return self.method == WEBSOCKET
+
+    @property
+    def route(self) -> str:
+        """The method and the template of the path."""
+        return route_template(self.method, self.rule)
+
+    def listening(self, receive: ASGIReceiveCallable) -> ASGIReceiveCallable:
+        """What the application is to receive with.
+
+        A client's leaving is noted, and one is cut off that drips its body.
+        """
+        until = math.inf if self.is_websocket else self.began + BODY_WITHIN
+
+        async def listening() -> ASGIReceiveEvent:
+            """Receive, and note it."""
+            nonlocal until
+            if until == math.inf:
+                message = await receive()
+            else:
+                message = await self._receive_by(until, receive)
+            if message["type"] in ("http.disconnect", "websocket.disconnect"):
+                self.client_left = True
+            elif message["type"] == "http.request":
+                until += len(message["body"]) / BODY_RATE
+                if not message["more_body"]:
+                    until = math.inf
+            return message
+
+        return listening
+
+    async def _receive_by(self, until: float, receive: ASGIReceiveCallable) -> ASGIReceiveEvent:
+        with trio.move_on_at(until):
+            return await receive()
+        self.is_too_slow = True
+        self.scope.cancel()
+        await trio.lowlevel.checkpoint()
+        raise AssertionError("a cancelled scope lets nobody pass")
+
+    def points(self, service: str) -> list[MonitoringPoint]:
+        """What LUNA's services measure: `requests`, and for a failure `errors` too.
+
+        A response that breaks off is a failure whatever its status was.
+        """
+        # nginx's 499: the client left before there was an answer.
+        status = self.status or 499
+        tags: dict[str, Value] = {
+            "service": service,
+            "account_id": self.account_id or "none",
+            "route": self.route,
+            "status_code": status,
+        }
+        taken = trio.current_time() - self.began
+        fields: dict[str, Value] = {"request_id": self.request_id, "execution_time": taken}
+        points = [MonitoringPoint("requests", self.time, tags, fields)]
+        if self.error_code or status >= 400:
+            error_code = self.error_code or f"http_{status}"
+            fields = {"request_id": self.request_id, "error_code": error_code}
+            points.append(MonitoringPoint("errors", self.time, tags, fields))
+        return points
+
+
+_exchange: ContextVar[Exchange] = ContextVar("trivet_exchange")
+
+
+def current_exchange() -> Exchange:
+    """The exchange that this task belongs to."""
+    return _exchange.get()
+
+
+def route_template(method: str, rule: str | None) -> str:
+    """A route as a tag: few distinct values, whatever clients ask for.
+
+    >>> route_template("GET", "/teapot/<int:cup>")
+    'GET:/teapot/{cup}'
+    >>> route_template("GET", None), route_template("BREW", None)
+    ('GET:unmatched', 'other:unmatched')
+    """
+    template = "unmatched" if rule is None else re.sub(r"<(?:[^<>]*:)?(\w+)>", r"{\1}", rule)
+    return f"{method if method in (*METHODS, WEBSOCKET) else 'other'}:{template}"
+
+
+def _sane(headers: Mapping[bytes, str], name: bytes) -> str | None:
+    value = headers.get(name, "")
+    return value if _SANE.fullmatch(value) else None

@@ -1,0 +1,351 @@
+"""A stop and a crash, as clients see them behind the real server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import attrs
+import httpx
+import pytest
+import trio
+from hypercorn.typing import Scope
+from quart import Response, websocket
+from trio.testing import MockClock
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import (
+    AcceptConnection,
+    CloseConnection,
+    Event,
+    Ping,
+    RejectConnection,
+    RejectData,
+    Request,
+    TextMessage,
+)
+
+from trivet import (
+    BackgroundPlugin,
+    EventStream,
+    Runtime,
+    ShutdownSettings,
+    SupervisionSettings,
+    route,
+    websocket_route,
+)
+from trivet._web._app import build_app
+from trivet.testing import client, open_plugins, serving
+
+ROOM = 10.0
+"""Seconds for what takes a few milliseconds, on a busy machine."""
+LONG = 60.0
+"""A limit that no test waits for."""
+
+
+class Ticking:
+    """Something that does not end."""
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self
+
+    async def __anext__(self) -> str:
+        await trio.sleep(0.01)
+        return "tick"
+
+
+class Desk(BackgroundPlugin):
+    """What takes its time."""
+
+    supervision = SupervisionSettings(backoff_initial=LONG, backoff_max=LONG)
+    _asked: int = 0
+    _failing: bool = False
+
+    async def run(self) -> None:
+        while not self._failing:
+            await trio.sleep(0.01)
+        raise OSError("no ink")
+
+    @route("/slow/<float:seconds>")
+    async def slow(self, seconds: float) -> str:
+        self._asked += 1
+        await trio.sleep(seconds)
+        return "done"
+
+    @route("/late")
+    async def late(self) -> str:
+        self._asked += 1
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("spilt")
+
+    @route("/endless")
+    async def endless(self) -> Response:
+        response = Response(Ticking())
+        response.timeout = None
+        return response
+
+    @route("/ticks")
+    async def ticks(self) -> EventStream:
+        return EventStream(Ticking())
+
+    @route("/fail")
+    async def fail(self) -> str:
+        self._failing = True
+        return "failing"
+
+    @websocket_route("/echo")
+    async def echo(self) -> None:
+        while True:
+            await websocket.send(await websocket.receive())
+
+    @websocket_route("/polite")
+    async def polite(self) -> None:
+        await websocket.send("hello")
+        await self.stopping.wait()
+        await websocket.send("bye")
+
+    @websocket_route("/crash")
+    async def crash(self) -> None:
+        await websocket.send("hello")
+        raise SystemExit("spilt")
+
+    async def asked(self) -> None:
+        """Wait until a slow route is being answered."""
+        while not self._asked:
+            await trio.sleep(0.01)
+
+
+@attrs.define
+class Server:
+    """A program behind a real server."""
+
+    runtime: Runtime
+    url: str
+    leave: trio.Event
+
+    def stop(self) -> None:
+        """Begin the stop."""
+        self.leave.set()
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.url.rpartition(":")[2])
+
+
+@asynccontextmanager
+async def served(*, requests: float = LONG) -> AsyncGenerator[Server]:
+    """Run the program until it is stopped, in the block or by leaving it."""
+
+    async def serve(*, task_status: trio.TaskStatus[Server]) -> None:
+        shutdown = ShutdownSettings(requests=requests)
+        async with open_plugins(Desk, shutdown=shutdown) as runtime, serving(runtime) as url:
+            server = Server(runtime, url, trio.Event())
+            task_status.started(server)
+            await server.leave.wait()
+
+    with trio.fail_after(ROOM):
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(serve)
+            yield server
+            server.stop()
+
+
+class Socket:
+    """The other end of a websocket."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._protocol = WSConnection(ConnectionType.CLIENT)
+
+    async def send(self, event: Event) -> None:
+        """Send one frame, or the handshake."""
+        await self._stream.send_all(self._protocol.send(event))
+
+    async def receive(self) -> Event:
+        """What comes next."""
+        while True:
+            for event in self._protocol.events():
+                if not isinstance(event, Ping):
+                    return event
+            data = await self._stream.receive_some()
+            self._protocol.receive_data(data or None)
+
+
+@asynccontextmanager
+async def connected(server: Server, path: str) -> AsyncGenerator[Socket]:
+    """A websocket whose handshake was sent."""
+    async with await trio.open_tcp_stream("127.0.0.1", server.port) as stream:
+        socket = Socket(stream)
+        await socket.send(Request(host="localhost", target=path))
+        yield socket
+
+
+async def test_a_request_in_flight_is_finished() -> None:
+    """What is answered in time is answered, and says that the connection will close."""
+    async with served() as server, httpx.AsyncClient(base_url=server.url) as asking:
+
+        async def ask() -> None:
+            response = await asking.get("/slow/0.3")
+            assert (response.status_code, response.text) == (200, "done")
+            assert response.headers["Connection"] == "close"
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await server.runtime.get(Desk).asked()
+            server.stop()
+
+
+@pytest.mark.parametrize("path", ["/slow/60.0", "/late"])
+async def test_a_request_that_takes_too_long_is_told_so(path: str) -> None:
+    """At the limit, what has not begun to be answered is answered 503, however it ends."""
+    async with served(requests=0.1) as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=ROOM) as asking:
+
+            async def ask() -> None:
+                response = await asking.get(path)
+                assert response.status_code == 503
+                assert response.json()["error_code"] == "stopping"
+                assert response.headers["Retry-After"] == "5"
+                assert response.headers["Connection"] == "close"
+                assert "Luna-Request-Id" in response.headers
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask)
+                await server.runtime.get(Desk).asked()
+                server.stop()
+
+
+async def test_a_response_that_does_not_end_is_cut() -> None:
+    """An author's own stream has until the limit; then the connection is cut."""
+    async with served(requests=0.1) as server:
+        async with httpx.AsyncClient(base_url=server.url) as asking:
+            async with asking.stream("GET", "/endless") as response:
+                pieces = response.aiter_bytes()
+                assert b"tick" in await anext(pieces)
+                server.stop()
+                with pytest.raises(httpx.RemoteProtocolError):
+                    async for _ in pieces:
+                        pass
+
+
+async def test_requests_that_begin_after_the_stop_began() -> None:
+    """They are answered 503 at once, but for the probes; each answer closes its connection."""
+    async with open_plugins(Desk) as runtime:
+        asking = client(runtime)
+        assert "Connection" not in (await asking.get("/livez")).headers
+        runtime.begin_stop()
+        for path, status in (("/livez", 200), ("/plugins", 200), ("/readyz", 503), ("/no", 404)):
+            response = await asking.get(path)
+            assert response.status_code == status
+            assert response.headers["Connection"] == "close"
+        for refused in (asking.get("/slow/0.0"), asking.post("/events/monitoring_event")):
+            response = await refused
+            assert response.status_code == 503
+            assert (await response.get_json())["error_code"] == "stopping"
+            assert response.headers["Retry-After"] == "5"
+            assert response.headers["Connection"] == "close"
+
+
+async def test_what_a_request_does_when_it_is_cut_off_has_an_end(autojump_clock: MockClock) -> None:
+    """To say 503 takes half a second at most, also to a client that takes nothing."""
+    async with open_plugins(Desk) as runtime:
+        app = build_app(runtime)
+        scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": "GET",
+            "scheme": "http",
+            "path": "/slow/60.0",
+            "query_string": b"",
+            "headers": [(b"host", b"localhost")],
+        }
+
+        async def stuck(*_: object) -> Any:
+            await trio.sleep_forever()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(app, cast("Scope", scope), stuck, stuck)
+            await runtime.get(Desk).asked()
+            begun = trio.current_time()
+            await app.finish(begun + 3)
+            assert trio.current_time() - begun == pytest.approx(3.5)
+
+
+async def test_an_event_stream_ends_with_the_stop() -> None:
+    """Its client gets a last event at once, which says when to come back, and the whole end."""
+    async with served() as server, httpx.AsyncClient(base_url=server.url) as asking:
+        async with asking.stream("GET", "/ticks") as response:
+            assert "Content-Length" not in response.headers
+            lines = response.aiter_lines()
+            assert await anext(lines) == "data: tick"
+            server.stop()
+            rest = [line async for line in lines]
+    assert [line for line in rest if line not in ("", "data: tick")] == [
+        "event: stopping",
+        "retry: 5000",
+        "data: the service stops",
+    ]
+
+
+async def test_an_event_stream_ends_with_its_plugins_lifetime() -> None:
+    """When the plugin has crashed, its streams do not go on without it."""
+    async with served() as server, httpx.AsyncClient(base_url=server.url) as asking:
+        async with asking.stream("GET", "/ticks") as response:
+            lines = response.aiter_lines()
+            assert await anext(lines) == "data: tick"
+            await asking.get("/fail")
+            rest = [line async for line in lines]
+    assert "event: stopping" in rest
+    assert "data: plugin 'desk' is not running" in rest
+
+
+async def test_a_websocket_is_told_of_the_stop() -> None:
+    """What does not watch the stop is cancelled long before the limit, with 1012."""
+    async with served() as server, connected(server, "/echo") as socket:
+        assert isinstance(await socket.receive(), AcceptConnection)
+        await socket.send(TextMessage("hello"))
+        assert await socket.receive() == TextMessage("hello")
+        server.stop()
+        assert await socket.receive() == CloseConnection(code=1012, reason="")
+
+
+async def test_a_websocket_may_watch_the_stop() -> None:
+    """The handler has time for a last message, and its return is a normal closure."""
+    async with served() as server, connected(server, "/polite") as socket:
+        assert isinstance(await socket.receive(), AcceptConnection)
+        assert await socket.receive() == TextMessage("hello")
+        server.stop()
+        assert await socket.receive() == TextMessage("bye")
+        assert await socket.receive() == CloseConnection(code=1000, reason="")
+
+
+async def test_a_websocket_ends_with_its_plugins_lifetime() -> None:
+    """When the plugin has crashed its websockets close, and new ones are refused meanwhile."""
+    async with served() as server, connected(server, "/echo") as socket:
+        assert isinstance(await socket.receive(), AcceptConnection)
+        async with httpx.AsyncClient(base_url=server.url) as asking:
+            await asking.get("/fail")
+        assert await socket.receive() == CloseConnection(code=1012, reason="")
+        async with connected(server, "/echo") as late:
+            refusal = await late.receive()
+            assert isinstance(refusal, RejectConnection)
+            assert refusal.status_code == 503
+            assert b"retry-after" in dict(refusal.headers)
+            body = await late.receive()
+            assert isinstance(body, RejectData)
+            assert b'"error_code":"plugin_unavailable"' in body.data
+
+
+async def test_a_websocket_whose_handler_crashes(capsys: pytest.CaptureFixture[str]) -> None:
+    """It closes with 1011 and no word of why; the log has the plugin, the route, the traceback."""
+    async with served() as server, connected(server, "/crash") as socket:
+        assert isinstance(await socket.receive(), AcceptConnection)
+        assert await socket.receive() == TextMessage("hello")
+        assert await socket.receive() == CloseConnection(code=1011, reason="")
+        assert server.runtime.hosts["desk"].restarts == 0
+    log = capsys.readouterr().out
+    for fact in ("handler crashed", "desk", "websocket:/crash", "SystemExit: spilt"):
+        assert fact in log

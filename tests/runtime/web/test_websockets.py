@@ -1,0 +1,292 @@
+"""The plugins' websockets: who is let in, and how they end."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+import structlog
+import trio
+from hypercorn.typing import ASGIReceiveEvent, ASGISendEvent, Scope
+from quart import abort, websocket
+from trio.testing import MockClock
+
+from trivet import (
+    App,
+    BackgroundPlugin,
+    MonitoringPlugin,
+    MonitoringPoint,
+    Runtime,
+    Settings,
+    create_app,
+    route,
+    websocket_route,
+)
+from trivet._envelope import current_origin
+from trivet._loader import load
+from trivet._runtime import running
+from trivet.testing import client, open_plugins
+
+
+class Points(MonitoringPlugin):
+    def __init__(self, app: App) -> None:
+        self.points: list[MonitoringPoint] = []
+
+    async def flush_points(self, points: list[MonitoringPoint]) -> None:
+        self.points += points
+
+
+class Phone(BackgroundPlugin):
+    """Websockets as authors write them."""
+
+    _hung_up: int = 0
+
+    @websocket_route("/echo/<int:times>")
+    async def echo(self, times: int) -> None:
+        try:
+            for _ in range(times):
+                await websocket.send(await websocket.receive())
+        finally:
+            self._hung_up += 1
+
+    @websocket_route("/members")
+    async def members(self) -> None:
+        abort(403, "members only")
+
+    @websocket_route("/silent")
+    async def silent(self) -> None:
+        """Has nothing to say."""
+
+    @websocket_route("/who")
+    async def who(self) -> None:
+        await websocket.send(str(current_origin().request_id))
+
+    @websocket_route("/crash/<when>")
+    async def crash(self, when: str) -> None:
+        if when == "before":
+            raise ValueError("swordfish")
+        if when == "exit":
+            raise SystemExit("swordfish")
+        await websocket.send("hello")
+        if when == "abort":
+            abort(403)
+        if when == "closed":
+            await websocket.close(4000)
+        if when == "nursery":
+            async with trio.open_nursery():
+                await self.members()
+        if when == "interrupt":
+            raise KeyboardInterrupt
+        raise ValueError("swordfish")
+
+    @websocket_route("/both")
+    async def listen(self) -> None:
+        await websocket.send("websocket")
+
+    @route("/both")
+    async def ask(self) -> str:
+        return "request"
+
+    @route("/request")
+    async def request(self) -> str:
+        return "request"
+
+    async def hung_up(self, times: int) -> None:
+        """Wait until so many have ended."""
+        while self._hung_up < times:
+            await trio.sleep(0.01)
+
+
+class Caller:
+    """The other end of a websocket, in memory; what it was sent is in `sent`."""
+
+    def __init__(self, path: str, *, query: bytes = b"", explains: bool = True) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.leaving = trio.Event()
+        self._connecting: list[ASGIReceiveEvent] = [{"type": "websocket.connect"}]
+        self._scope: dict[str, object] = {
+            "type": "websocket",
+            "http_version": "1.1",
+            "scheme": "ws",
+            "path": path,
+            "query_string": query,
+            "headers": [(b"host", b"localhost"), (b"luna-request-id", b"1700000000,abc")],
+            "asgi": {"spec_version": "2.3"},
+            "extensions": {"websocket.http.response": {}} if explains else {},
+        }
+
+    async def call(self, runtime: Runtime) -> list[dict[str, Any]]:
+        """Call until the application has ended; returns what was sent."""
+        await create_app(runtime)(cast("Scope", self._scope), self._receive, self._send)
+        return self.sent
+
+    async def _receive(self) -> ASGIReceiveEvent:
+        if self._connecting:
+            return self._connecting.pop()
+        await self.leaving.wait()
+        return {"type": "websocket.disconnect", "code": 1001}
+
+    async def _send(self, message: ASGISendEvent) -> None:
+        self.sent.append(cast("dict[str, Any]", message))
+
+    @property
+    def refusal(self) -> tuple[int, str]:
+        """The status and the error code of the handshake's answer."""
+        assert self.sent[0]["type"] == "websocket.http.response.start"
+        body = b"".join(message["body"] for message in self.sent[1:])
+        return self.sent[0]["status"], body.partition(b'"error_code":"')[2].partition(b'"')[
+            0
+        ].decode()
+
+    @property
+    def closed(self) -> int:
+        """The code with which it was closed, once."""
+        (code,) = [item["code"] for item in self.sent if item["type"] == "websocket.close"]
+        assert isinstance(code, int)
+        return code
+
+
+async def call(runtime: Runtime, path: str, **options: Any) -> Caller:
+    """Call, and wait for the end."""
+    caller = Caller(path, **options)
+    await caller.call(runtime)
+    return caller
+
+
+async def test_a_websocket_lasts_as_long_as_its_method(autojump_clock: MockClock) -> None:
+    """The path's variables are its arguments, and its return is a normal closure."""
+    async with open_plugins(Phone) as runtime:
+        asking: Any = client(runtime)
+        async with asking.websocket("/echo/2") as connection:
+            for word in ("hello", b"bytes"):
+                await connection.send(word)
+                assert await connection.receive() == word
+            await runtime.get(Phone).hung_up(1)
+
+
+async def test_a_method_ends_when_its_client_has_left(autojump_clock: MockClock) -> None:
+    """It is cancelled where it waits, and nothing is sent to nobody."""
+    async with open_plugins(Phone) as runtime:
+        caller = Caller("/echo/1")
+        with structlog.testing.capture_logs() as logs:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(caller.call, runtime)
+                await trio.testing.wait_all_tasks_blocked()
+                caller.leaving.set()
+            await runtime.get(Phone).hung_up(1)
+    assert [message["type"] for message in caller.sent] == ["websocket.accept"]
+    assert logs == []
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "error_code"),
+    [
+        ("/members", 403, "http_403"),
+        ("/crash/before", 500, "internal_error"),
+        ("/crash/exit", 500, "internal_error"),
+        ("/nowhere", 404, "unknown_path"),
+        ("/request", 404, "unknown_path"),
+    ],
+)
+async def test_a_handshake_that_is_refused(
+    path: str, status: int, error_code: str, autojump_clock: MockClock
+) -> None:
+    """Before it is accepted, a websocket is answered as a request is, with a problem document."""
+    async with open_plugins(Phone) as runtime:
+        assert (await call(runtime, path)).refusal == (status, error_code)
+
+
+async def test_a_method_that_says_nothing(autojump_clock: MockClock) -> None:
+    """It was accepted, and closed."""
+    async with open_plugins(Phone) as runtime:
+        caller = await call(runtime, "/silent")
+    assert caller.sent[0]["type"] == "websocket.accept"
+    assert caller.closed == 1000
+
+
+@pytest.mark.parametrize(
+    ("when", "code"), [("after", 1011), ("abort", 1011), ("nursery", 1011), ("closed", 4000)]
+)
+async def test_a_method_that_crashes(when: str, code: int, autojump_clock: MockClock) -> None:
+    """Once it is accepted, 1011 unless it was closed before; the log has who and what."""
+    with structlog.testing.capture_logs() as logs:
+        async with open_plugins(Phone) as runtime:
+            caller = await call(runtime, f"/crash/{when}")
+    assert caller.closed == code
+    assert "swordfish" not in str(caller.sent)
+    (line,) = [log for log in logs if log["event"] == "handler crashed"]
+    assert (line["plugin"], line["route"]) == ("phone", "websocket:/crash/{when}")
+    assert isinstance(line["exc_info"], BaseException)
+
+
+@pytest.mark.parametrize("contained", [True, False])
+async def test_an_interrupt(contained: bool) -> None:
+    """It is the method's fault only where signals go elsewhere."""
+    program = load(Settings(), plugins=[Phone])
+    async with running(Runtime(program, contains_interrupts=contained)) as runtime:
+        if contained:
+            assert (await call(runtime, "/crash/interrupt")).closed == 1011
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                await call(runtime, "/crash/interrupt")
+
+
+async def test_a_handshake_that_quart_cannot_read(autojump_clock: MockClock) -> None:
+    """What breaks before any route is a 500 as well, and a server that cannot say so closes."""
+    async with open_plugins(Phone) as runtime:
+        caller = await call(runtime, "/silent", query=b"\xff")
+        assert caller.refusal == (500, "internal_error")
+        caller = await call(runtime, "/silent", query=b"\xff", explains=False)
+        assert [message["type"] for message in caller.sent] == ["websocket.close"]
+
+
+async def test_a_path_for_websockets_and_for_requests(autojump_clock: MockClock) -> None:
+    """Both may have one path; where there are only websockets, a request is told so."""
+    async with open_plugins(Phone) as runtime:
+        response = await client(runtime).get("/both")
+        assert await response.get_data(as_text=True) == "request"
+        assert (await call(runtime, "/both")).sent[1]["text"] == "websocket"
+        response = await client(runtime).get("/silent")
+        assert response.status_code == 426
+        assert response.headers["Upgrade"] == "websocket"
+        assert (await response.get_json())["error_code"] == "upgrade_required"
+
+
+async def test_a_websocket_after_the_stop_began(autojump_clock: MockClock) -> None:
+    """It is refused, with the time after which to try elsewhere."""
+    async with open_plugins(Phone) as runtime:
+        runtime.begin_stop()
+        caller = await call(runtime, "/silent")
+    assert caller.refusal == (503, "stopping")
+    assert (b"retry-after", b"5") in caller.sent[0]["headers"]
+
+
+async def test_a_websocket_that_its_server_cancels(autojump_clock: MockClock) -> None:
+    """Under any server, who is cut off is told 1012, or 503 if he was not let in yet."""
+    async with open_plugins(Phone) as runtime:
+        caller = Caller("/echo/1")
+        with trio.move_on_after(1) as scope:
+            await caller.call(runtime)
+    assert scope.cancelled_caught
+    assert caller.closed == 1012
+
+
+async def test_a_restart_closes_a_websocket_however_quick(autojump_clock: MockClock) -> None:
+    """A plugin that is up again at once is not the one that the websocket was of."""
+    async with open_plugins(Phone) as runtime:
+        caller = Caller("/echo/1")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(caller.call, runtime)
+            await trio.testing.wait_all_tasks_blocked()
+            runtime.restart("phone")
+        assert caller.closed == 1012
+        assert runtime.hosts["phone"].is_up
+
+
+async def test_a_websocket_is_known_but_not_measured(autojump_clock: MockClock) -> None:
+    """What it does is done for its request's id; it leaves no points, which would be of hours."""
+    async with open_plugins(Phone, Points) as runtime:
+        caller = await call(runtime, "/who")
+        await trio.testing.wait_all_tasks_blocked()
+        assert runtime.get(Points).points == []
+    assert caller.sent[1]["text"] == "1700000000,abc"
