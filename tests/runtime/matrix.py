@@ -98,7 +98,8 @@ async def cell(plugin: str, way: Way) -> str:
         finally:
             for pid in processes(mark.encode()):
                 os.kill(pid, signal.SIGKILL)
-            await process.wait()
+            with trio.CancelScope(shield=True):
+                await process.wait()  # noqa: ASYNC102 - it was killed
 
 
 async def end_of(process: trio.Process, log: Path, way: Way) -> str:

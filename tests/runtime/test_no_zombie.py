@@ -72,7 +72,7 @@ async def trivet(directory: Path, *, critical: bool) -> AsyncGenerator[tuple[tri
             env={**os.environ, "TRIVET_LOG__FORMAT": "json", "TMPDIR": str(directory)},
         )
     try:
-        with trio.fail_after(ROOM):
+        with trio.fail_after(ROOM):  # noqa: ASYNC100 - what it bounds is at the yield
             yield process, log
     finally:
         if process.returncode is None:

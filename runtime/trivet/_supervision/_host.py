@@ -169,8 +169,9 @@ class Host:
             await self.changed()
 
     async def left(self) -> None:
-        """Wait until the plugin is not up."""
-        while self.is_up:
+        """Wait until the plugin is not up, or is up again in another lifetime."""
+        restarts = self.restarts
+        while self.is_up and self.restarts == restarts:
             await self.changed()
 
     # What others do.
@@ -304,7 +305,8 @@ class Host:
         if self.is_up:
             self._become(Status.STOPPING)
         for host in self._dependents:
-            host._end_lifetime()
+            if host.status is not Status.FAILED:  # That one waits for an operator.
+                host._end_lifetime()
         for host in self._dependents:
             while host._lifetime is not None:
                 await host.changed()

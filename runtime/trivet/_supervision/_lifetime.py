@@ -111,8 +111,8 @@ class Lifetime:
                         with trio.CancelScope(shield=True):
                             await self._owner.ending()
                         await self._close()  # noqa: ASYNC102 - shielded and bounded in there
-        except BaseException as error:
-            return self._contain(error)
+        except BaseException as error:  # noqa: ASYNC103 - a cancellation goes on
+            return self._contain(error)  # noqa: ASYNC104
         if not self._has_begun and not self._is_to_end:
             return TimeoutError(
                 f"initialize() took longer than {self._start_limit:g} s; it stood at\n{self._hung}"
@@ -151,12 +151,12 @@ class Lifetime:
         with self._closing:
             try:
                 await self._plugin.close()
-            except BaseException as error:
+            except BaseException as error:  # noqa: ASYNC103 - a cancellation goes on
                 cancelled, fault = self._split(error)
                 if fault is not None:
                     self._log.error("close() failed", exc_info=fault)
                 if cancelled is not None:
-                    raise cancelled from None
+                    raise cancelled from None  # noqa: ASYNC104
         if self._closing.cancelled_caught:
             self._log.error("close() took too long and was cancelled")
 

@@ -1,16 +1,19 @@
 """What HTTP sees of a runtime.
 
-    _app          the application, and its answers to errors
-    _views        the plugins' routes and websockets: refused, contained
+    _server         listens, and ends what is left at a stop
+    _connections    one client's connection, which ends alone
+    _app            the application, and its answers to errors
+    _views          the plugins' routes and websockets: refused, contained
     _event_streams  server-sent events
-    _ingest       POST /events/{name}, and what a publisher is told
-    _cloudevents  POST /events: CloudEvents 1.0 in structured, binary and batched mode
-    _probes       /livez, /readyz and /plugins
-    _measure      around each request: what is open, cut off, measured
-    _wire         what a client is sent, and the last word to it
-    _faults       what is the fault of a plugin
-    _exchange     each request's identity, and its monitoring points
-    _problems     error codes and RFC 9457 problem details
+    _ingest         POST /events/{name}, and what a publisher is told
+    _cloudevents    POST /events: CloudEvents 1.0 in structured, binary and batched mode
+    _probes         /livez, /readyz and /plugins
+    _admin          what an operator asks for, with a token
+    _measure        around each request: what is open, cut off, measured
+    _wire           what a client is sent, and the last word to it
+    _faults         what is the fault of a plugin
+    _exchange       each request's identity, and its monitoring points
+    _problems       error codes and RFC 9457 problem details
 
 Imports go down this list only. Never knows how plugins are loaded, nor who serves the application.
 """

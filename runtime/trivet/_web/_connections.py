@@ -97,14 +97,14 @@ class Connection(TCPServer):
         """Serve the client until it leaves, or is idle for too long, or the stop ends it."""
         try:
             await self._run()
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103 - a cancellation goes on
             cancelled, fault = split_cancelled(error)
             if includes(fault, KeyboardInterrupt) and not self._contains_interrupts:
                 raise
             if fault is not None:
                 _log.warning("connection failed", error=summary(fault), exc_info=fault)
             if cancelled is not None:
-                raise cancelled from None
+                raise cancelled from None  # noqa: ASYNC104
 
     def give_up_on_silence(self) -> None:
         """From now on a client that reads nothing for a second is gone (on Linux).

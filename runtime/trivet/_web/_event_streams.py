@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
-from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -42,13 +41,6 @@ def stream(answer: EventStream, runtime: Runtime, host: Host, *, has_body: bool)
     return response
 
 
-async def lifetime_over(host: Host) -> None:
-    """Wait until the plugin is not up, or is up again in another lifetime."""
-    restarts = host.restarts
-    while host.is_up and host.restarts == restarts:
-        await host.changed()
-
-
 class _Body(ResponseBody):
     """The events as they come, the comments between them, and the last event."""
 
@@ -66,7 +58,7 @@ class _Body(ResponseBody):
     async def __aenter__(self) -> _Body:
         self._nursery = nursery = await self._manager.__aenter__()
         why = f"plugin {self._host.name!r} is not running"
-        nursery.start_soon(self._end_after, partial(lifetime_over, self._host), why)
+        nursery.start_soon(self._end_after, self._host.left, why)
         nursery.start_soon(self._end_after, self._runtime.stopping.wait, "the service stops")
         nursery.start_soon(self._read)
         return self

@@ -25,15 +25,20 @@ from .._runtime import Runtime
 from ._exchange import Exchange
 from ._faults import separate
 from ._problems import ProblemError, stopping
-from ._wire import LAST_WORD_WITHIN, HttpWire, WebsocketWire, Wire
+from ._wire import (
+    INTERNAL_ERROR,
+    LAST_WORD_WITHIN,
+    SERVICE_RESTART,
+    HttpWire,
+    WebsocketWire,
+    Wire,
+)
 
 PUBLISH_WITHIN = 2.0
 """Seconds in which a request's points are published, also when the stop has cut it off; twice
 what a full inbox makes a publisher wait by default."""
 WEBSOCKETS_WITHIN = 1.0
 """Seconds that websockets have to end by themselves when the stop begins."""
-INTERNAL_ERROR, SERVICE_RESTART = 1011, 1012
-"""Codes with which websockets are closed."""
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
 
@@ -86,14 +91,14 @@ class Measured:
             await self._quiet()
         self._cut_off(lambda exchange: exchange.status is None)
         with trio.move_on_after(LAST_WORD_WITHIN, shield=True):
-            await self._quiet()
+            await self._quiet(lambda exchange: exchange.scope.cancel_called)
 
     def _cut_off(self, which: Callable[[Exchange], bool]) -> None:
         for exchange in filter(which, self._open):
             exchange.scope.cancel()
 
-    async def _quiet(self) -> None:
-        while self._open:
+    async def _quiet(self, which: Callable[[Exchange], bool] = lambda _: True) -> None:
+        while any(map(which, self._open)):
             self._ended = trio.Event()
             await self._ended.wait()
 

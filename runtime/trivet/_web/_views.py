@@ -18,13 +18,11 @@ from .._runtime import Runtime
 from .._streams import EventStream
 from .._supervision._host import Host
 from .._supervision._tasks import plugin_of_task
-from ._event_streams import lifetime_over, stream
+from ._event_streams import stream
 from ._exchange import current_exchange
 from ._faults import crash_of, log_crash
 from ._problems import ProblemError
-
-INTERNAL_ERROR = 1011
-"""The code with which a websocket is closed whose handler has crashed."""
+from ._wire import INTERNAL_ERROR
 
 
 def add_views(app: QuartTrio, runtime: Runtime) -> None:
@@ -74,7 +72,7 @@ def _add_websocket(app: QuartTrio, runtime: Runtime, host: Host, route: Route) -
                 error = raised
             nursery.cancel_scope.cancel()
         if error is not None:
-            return await _answer_crash(crash_of(error, runtime))
+            return await _refuse_or_close(crash_of(error, runtime))
         if answer is None and exchange.status is None:
             # Nothing was to be said: it was open for a moment.
             await websocket.accept()  # pyright: ignore[reportUnknownMemberType]
@@ -84,7 +82,7 @@ def _add_websocket(app: QuartTrio, runtime: Runtime, host: Host, route: Route) -
     app.add_websocket(route.path, endpoint, view)
 
 
-async def _answer_crash(crash: BaseException) -> None:
+async def _refuse_or_close(crash: BaseException) -> None:
     """Refuse the handshake, by what the author has raised to do so; else close the websocket."""
     exchange = current_exchange()
     if exchange.status is None and isinstance(crash, Exception):
@@ -99,7 +97,7 @@ async def _answer_crash(crash: BaseException) -> None:
 
 async def _cut_off_after_lifetime(host: Host) -> None:
     exchange = current_exchange()
-    await lifetime_over(host)
+    await host.left()
     exchange.scope.cancel()
 
 

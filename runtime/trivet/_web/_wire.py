@@ -28,6 +28,9 @@ LAST_SEND_WITHIN = 5.0
 LAST_WORD_WITHIN = 0.5
 """Seconds in which a client is told that there will be no answer, or no more of it."""
 
+INTERNAL_ERROR, SERVICE_RESTART = 1011, 1012
+"""Codes with which a websocket is closed whose handler has crashed, or was cut off."""
+
 Headers = Iterable[tuple[bytes, bytes]]
 
 

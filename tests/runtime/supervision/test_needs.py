@@ -224,6 +224,22 @@ async def test_who_needs_a_plugin_that_gave_up_is_out_with_it(autojump_clock: Mo
     assert runtime.hosts["fragile"].failure is not None
 
 
+async def test_who_gave_up_is_not_restarted_for_another(autojump_clock: MockClock) -> None:
+    """A restart of what it needs does not lift a plugin's quarantine."""
+
+    class Brittle(Noted):
+        needs = (Disk,)
+        supervision = SupervisionSettings(max_restarts=0)
+
+    async with open_plugins(Disk, Brittle) as runtime:
+        runtime.get(Brittle).crash()
+        await runtime.hosts["brittle"].reached(Status.FAILED)
+        runtime.restart("disk")
+        await restarted(runtime, "disk")
+        await trio.testing.wait_all_tasks_blocked()
+        assert runtime.hosts["brittle"].status is Status.FAILED
+
+
 async def test_a_critical_plugin_whose_need_gave_up_ends_the_program(
     autojump_clock: MockClock,
 ) -> None:

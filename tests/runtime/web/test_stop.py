@@ -249,8 +249,23 @@ async def test_requests_that_begin_after_the_stop_began() -> None:
             assert response.headers["Connection"] == "close"
 
 
-async def test_what_a_request_does_when_it_is_cut_off_has_an_end(autojump_clock: MockClock) -> None:
-    """To say 503 takes half a second at most, also to a client that takes nothing."""
+async def stuck(*_: object) -> Any:
+    """A client that neither says nor takes anything."""
+    await trio.sleep_forever()
+
+
+async def taking(*_: object) -> None:
+    """A client that takes everything."""
+
+
+@pytest.mark.parametrize(
+    ("path", "send", "seconds"),
+    [("/slow/60.0", stuck, 3.5), ("/slow/60.0", taking, 3), ("/endless", taking, 3)],
+)
+async def test_what_is_cut_off_has_an_end(
+    path: str, send: Any, seconds: float, autojump_clock: MockClock
+) -> None:
+    """To say 503 takes half a second at most; there is nothing to say in an answer that began."""
     async with open_plugins(Desk) as runtime:
         app = build_app(runtime)
         scope = {
@@ -258,20 +273,17 @@ async def test_what_a_request_does_when_it_is_cut_off_has_an_end(autojump_clock:
             "http_version": "1.1",
             "method": "GET",
             "scheme": "http",
-            "path": "/slow/60.0",
+            "path": path,
             "query_string": b"",
             "headers": [(b"host", b"localhost")],
         }
-
-        async def stuck(*_: object) -> Any:
-            await trio.sleep_forever()
-
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(app, cast("Scope", scope), stuck, stuck)
-            await runtime.get(Desk).asked()
+            nursery.start_soon(app, cast("Scope", scope), stuck, send)
+            await trio.sleep(1)
             begun = trio.current_time()
             await app.finish(begun + 3)
-            assert trio.current_time() - begun == pytest.approx(3.5)
+            assert trio.current_time() - begun == pytest.approx(seconds)
+            nursery.cancel_scope.cancel()
 
 
 async def test_an_event_stream_ends_with_the_stop() -> None:
