@@ -1,12 +1,13 @@
 """A bare Quart-Trio application with work in the background, as its documentation shows it.
 
-    python tests/runtime/bare_app.py crashes|stays
+    python tests/runtime/bare_app.py crashes|stays|ends
 
-Its work crashes, or cannot be cancelled. Hypercorn serves it, until a signal.
+Its work crashes, or cannot be cancelled, or is no trouble. Hypercorn serves it, until a signal.
 """
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 from functools import partial
@@ -33,12 +34,18 @@ async def ready() -> str:
     return "ready"
 
 
+@app.get("/large")
+async def large() -> bytes:
+    """More than a connection holds."""
+    return b"x" * (64 * 1024 * 1024)
+
+
 async def work() -> None:
     """What the service is there for."""
     if sys.argv[1] == "crashes":
         raise ValueError("the work is over")
-    with trio.CancelScope(shield=True):
-        await trio.sleep_forever()
+    with trio.CancelScope(shield=sys.argv[1] == "stays"):
+        await trio.sleep(0 if sys.argv[1] == "ends" else math.inf)
 
 
 async def main() -> None:

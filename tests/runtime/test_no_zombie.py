@@ -40,6 +40,16 @@ WORK = """
 """
 
 
+LARGE = """
+    from trivet import BackgroundPlugin, route
+
+    class Work(BackgroundPlugin):
+        @route("/large")
+        async def large(self) -> bytes:
+            return b"x" * (64 * 1024 * 1024)
+"""
+
+
 @asynccontextmanager
 async def bare(what: str) -> AsyncGenerator[tuple[trio.Process, str]]:
     """Run the bare application; yields its process and its address."""
@@ -60,9 +70,9 @@ async def bare(what: str) -> AsyncGenerator[tuple[trio.Process, str]]:
 
 
 @asynccontextmanager
-async def trivet(directory: Path, *, critical: bool) -> AsyncGenerator[tuple[trio.Process, Path]]:
-    """Run the same failure as a plugin; yields the process and its log."""
-    (directory / "work.py").write_text(dedent(WORK.format(critical=critical)))
+async def trivet(directory: Path, plugin: str) -> AsyncGenerator[tuple[trio.Process, Path]]:
+    """Run the same as a plugin; yields the process and its log."""
+    (directory / "work.py").write_text(dedent(plugin))
     log = directory / "log"
     options = ["--plugins", str(directory), "--bind", "127.0.0.1:0"]
     with log.open("wb") as stderr:
@@ -89,6 +99,20 @@ async def logged(log: Path, text: str) -> str:
     return await file.read_text()
 
 
+async def url_in(log: Path) -> str:
+    """Where it serves."""
+    return (await logged(log, '"urls": ["')).partition('"urls": ["')[2].partition('"')[0]
+
+
+async def begin_to_read(url: str) -> trio.SocketStream:
+    """A client that has asked for a lot, and reads no more of it."""
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    stream = await trio.open_tcp_stream(host, int(port))
+    await stream.send_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+    await stream.receive_some(100)
+    return stream
+
+
 async def test_bare_answers_200_although_its_work_is_dead() -> None:
     """The control: a crash in the background is seen by nobody, and the exit code is 0."""
     async with bare("crashes") as (process, url), httpx.AsyncClient() as client:
@@ -100,9 +124,12 @@ async def test_bare_answers_200_although_its_work_is_dead() -> None:
 
 async def test_a_dead_plugin_is_told_of(tmp_path: Path) -> None:
     """One that is not critical leaves the service ready, but degraded, and its routes say 503."""
-    async with trivet(tmp_path, critical=False) as (_, log), httpx.AsyncClient() as client:
+    async with (
+        trivet(tmp_path, WORK.format(critical=False)) as (_, log),
+        httpx.AsyncClient() as client,
+    ):
         await logged(log, '"plugin is given up"')
-        url = (await logged(log, '"urls": ["')).partition('"urls": ["')[2].partition('"')[0]
+        url = await url_in(log)
         ready = await client.get(f"{url}/readyz")
         assert (ready.status_code, ready.json()["plugins"]) == (200, {"work": "failed"})
         assert ready.json()["status"] == "degraded"
@@ -112,7 +139,7 @@ async def test_a_dead_plugin_is_told_of(tmp_path: Path) -> None:
 
 async def test_a_critical_plugin_ends_the_program(tmp_path: Path) -> None:
     """Where the service is nothing without it, the process is gone with a code that says so."""
-    async with trivet(tmp_path, critical=True) as (process, log):
+    async with trivet(tmp_path, WORK.format(critical=True)) as (process, log):
         assert await process.wait() == 4
         assert "plugin 'work' gave up: ValueError: the work is over" in log.read_text()
 
@@ -124,3 +151,20 @@ async def test_bare_does_not_stop() -> None:
         with pytest.raises(trio.TooSlowError), trio.fail_after(5):
             await process.wait()
         assert process.poll() is None
+
+
+async def test_bare_does_not_stop_for_a_client_that_does_not_read() -> None:
+    """The control: one client that leaves its answer unread keeps a stop from ending."""
+    async with bare("ends") as (process, url), await begin_to_read(url):
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(trio.TooSlowError), trio.fail_after(6):
+            await process.wait()
+        assert process.poll() is None
+
+
+async def test_a_client_that_does_not_read_holds_up_nothing(tmp_path: Path) -> None:
+    """The stop ends as a clean one, long before what the requests may take is over."""
+    async with trivet(tmp_path, LARGE) as (process, log):
+        async with await begin_to_read(await url_in(log)):
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
