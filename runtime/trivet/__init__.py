@@ -21,7 +21,8 @@ the innermost block; `_runtime.running`, read from the inside out, is the order 
 from importlib.metadata import version
 
 from ._app import App as App
-from ._delivery._batching import batched as batched
+from ._batching import Batch as Batch
+from ._batching import batched as batched
 from ._envelope import Delivery as Delivery
 from ._envelope import Origin as Origin
 from ._envelope import Outcome as Outcome
@@ -35,6 +36,7 @@ from ._errors import HandlerTimeoutError as HandlerTimeoutError
 from ._errors import PermanentError as PermanentError
 from ._errors import PluginNotActiveError as PluginNotActiveError
 from ._errors import RestartRefusedError as RestartRefusedError
+from ._errors import RetryAfter as RetryAfter
 from ._errors import StartError as StartError
 from ._errors import TrivetError as TrivetError
 from ._errors import UnknownEventError as UnknownEventError
@@ -48,6 +50,7 @@ from ._fates import Fate as Fate
 from ._inbox import Inbox as Inbox
 from ._inbox import InboxStatistics as InboxStatistics
 from ._plugin import BackgroundPlugin as BackgroundPlugin
+from ._plugin import BatchPlugin as BatchPlugin
 from ._plugin import EventPlugin as EventPlugin
 from ._plugin import EventSendingPlugin as EventSendingPlugin
 from ._plugin import MonitoringPlugin as MonitoringPlugin
@@ -65,6 +68,7 @@ from ._settings import Settings as Settings
 from ._settings import ShutdownSettings as ShutdownSettings
 from ._settings import StallSettings as StallSettings
 from ._settings import StartupSettings as StartupSettings
+from ._settings import StoreSettings as StoreSettings
 from ._settings import load_settings as load_settings
 from ._status import Status as Status
 from ._streams import EventStream as EventStream

@@ -6,12 +6,13 @@ Never knows what is behind it: that is `_runtime`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import trio
 
-from ._envelope import Outcome
+from ._envelope import Delivery, Outcome
 from ._events import Event
 
 if TYPE_CHECKING:
@@ -47,6 +48,12 @@ class App(Protocol):
         traceparent: str | None = None,
     ) -> Outcome:
         """Hand the event to every subscriber; see `Runtime.publish`."""
+        ...
+
+    async def publish_many(
+        self, deliveries: Iterable[Delivery[Event]], *, wait: bool = False
+    ) -> list[Outcome]:
+        """Hand several events to every subscriber; see `Runtime.publish_many`."""
         ...
 
     def get(self, plugin: type[P]) -> P:

@@ -7,6 +7,7 @@ Never knows who called the plugin, nor what is done about the fault.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import cast
 
 import trio
@@ -44,6 +45,15 @@ def includes(error: BaseException | None, kind: type[BaseException]) -> bool:
         group = cast("BaseExceptionGroup[BaseException]", error)
         return group.subgroup(kind) is not None
     return isinstance(error, kind)
+
+
+def members(error: BaseException) -> Iterator[BaseException]:
+    """The error, or of a group what is in it, however deep."""
+    if isinstance(error, BaseExceptionGroup):
+        for member in cast("BaseExceptionGroup[BaseException]", error).exceptions:
+            yield from members(member)
+    else:
+        yield error
 
 
 def summary(error: BaseException) -> str:

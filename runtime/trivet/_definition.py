@@ -25,17 +25,24 @@ LUNA_SPELLING = {
     "addRoutes": "@route(path) on a method or a Handler class",
 }
 
-AWAITED = ("initialize", "run", "close", "handle_event", "flush_points", "send_events")
+AWAITED = (
+    "initialize",
+    "run",
+    "close",
+    "handle_event",
+    "handle_batch",
+    "flush_points",
+    "send_events",
+)
 
 _SET_BY_TRIVET = frozenset(
     {
         "app",
         "log",
         "inbox",
+        "__trivet_policy__",
         "__trivet_report__",
         "__trivet_resources__",
-        "__trivet_time_limit__",
-        "__trivet_workers__",
     }
 )
 

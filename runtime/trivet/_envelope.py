@@ -31,6 +31,15 @@ def next_id() -> str:
     return f"{_process}-{next(_numbers)}"
 
 
+def made_here(id: str) -> bool:
+    """Whether `next_id` of this process made it, so that no other event has it.
+
+    >>> made_here(next_id()), made_here("o-1")
+    (True, False)
+    """
+    return id.startswith(_process)
+
+
 def utc_now() -> datetime:
     """Now, by the calendar."""
     return datetime.now(UTC)
@@ -45,7 +54,7 @@ class Delivery(Generic[E_co]):
     id: str = attrs.field(factory=next_id)
     """Unique within `source`; a repetition of the same event has the same id."""
     source: str = ""
-    """Who says that it happened: a CloudEvent's `source`, or the service's name."""
+    """Who says that it happened: a CloudEvent's `source`; the service's name by default."""
     time: datetime = attrs.field(factory=utc_now)
     """When it happened, as far as the publisher knows; when it was published, otherwise."""
     key: str | None = None
@@ -79,6 +88,7 @@ class Receipt:
 
     def __init__(self) -> None:
         self.fates: dict[str, Fate] = {}
+        self._kept: set[str] = set()
         self._changed = trio.Event()
 
     def settle(self, subscriber: str, fate: Fate) -> None:
@@ -87,9 +97,14 @@ class Receipt:
         if not fate.alive:
             self._changed.set()
 
+    def keep(self, subscriber: str) -> None:
+        """This subscriber has it in its store, and does not go on: it is no use to wait."""
+        self._kept.add(subscriber)
+        self._changed.set()
+
     async def ended(self) -> None:
-        """Wait until no subscriber's fate is alive."""
-        while any(fate.alive for fate in self.fates.values()):
+        """Wait until no subscriber's fate is alive, but in a store that has stopped."""
+        while any(fate.alive and name not in self._kept for name, fate in self.fates.items()):
             self._changed = trio.Event()
             await self._changed.wait()
 

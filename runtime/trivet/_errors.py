@@ -65,9 +65,30 @@ class HandlerTimeoutError(TrivetError, TimeoutError):
 class PermanentError(Exception):
     """For plugins to raise where trying again cannot help: credentials that are refused, say.
 
-    Out of `initialize` or `run`, also in a group, it makes the plugin be given up at once. Derive
-    from it, or raise it `from` what has happened.
+    Out of `initialize` or `run`, also in a group, it makes the plugin be given up at once; out of
+    a handler, that event. Derive from it, or raise it `from` what has happened.
     """
+
+
+class RetryAfter(Exception):  # noqa: N818 - the name of HTTP's header
+    """For handlers to raise where it is known when to try again, as by HTTP's `Retry-After`.
+
+    The event is tried again, but not before; where events are not tried again it has failed.
+
+    >>> str(RetryAfter(30))
+    'try again after 30 s'
+
+    Args:
+        seconds: from now.
+        reason: what has happened.
+    """
+
+    def __init__(self, seconds: float, reason: str = "") -> None:
+        if not seconds >= 0:
+            raise ValueError("seconds must not be negative")
+        when = f"try again after {seconds:g} s"
+        super().__init__(f"{reason}; {when}" if reason else when)
+        self.seconds = seconds
 
 
 @attrs.define(eq=False)

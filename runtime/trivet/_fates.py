@@ -18,20 +18,28 @@ class Fate(Enum):
 
     HANDLED = "handled"
     """Ended: the plugin asked for the next one."""
+    FILTERED = "filtered"
+    """Ended: the subscription's filter let it pass by."""
+    DUPLICATE = "duplicate"
+    """Ended: the subscriber has it already, by its source and id."""
     QUEUED = "queued"
     """Alive: waiting in the inbox."""
     IN_HAND = "in_hand"
     """Alive: with the plugin."""
+    BACKING_OFF = "backing_off"
+    """Alive: its handler has failed, and it waits to be tried again."""
     EXPIRED = "expired"
-    """Ended: its deadline was over before the plugin got it."""
+    """Ended: its deadline was over before it was handled."""
     DROPPED = "dropped"
     """Ended: the inbox was full and its policy chose this one."""
     ABANDONED = "abandoned"
     """Ended: the plugin stopped for good, or ran out of time, with this one in memory."""
+    DEAD_LETTERED = "dead_lettered"
+    """Ended: given up, and put to the dead letters."""
     FAILED = "failed"
-    """Ended: the handler raised, or the event crashed `run()` too often."""
+    """Ended: given up, with nowhere to keep it."""
     REJECTED = "rejected"
-    """Never accepted: the inbox was full, or closed."""
+    """Never accepted: the inbox was full, or closed, or could not be written to."""
 
     @property
     def alive(self) -> bool:
@@ -44,6 +52,8 @@ class Fate(Enum):
         return self is not Fate.REJECTED
 
 
-ALIVE = frozenset({Fate.QUEUED, Fate.IN_HAND})
+ALIVE = frozenset({Fate.QUEUED, Fate.IN_HAND, Fate.BACKING_OFF})
 ENDED = frozenset(Fate) - ALIVE - {Fate.REJECTED}
+GOOD = frozenset({Fate.HANDLED, Fate.FILTERED, Fate.DUPLICATE})
+"""What a publisher need not worry about."""
 SEVERITY = {fate: rank for rank, fate in enumerate(Fate)}

@@ -1,7 +1,7 @@
 """What an inbox is to a plugin: events to iterate over, and an account of what became of them.
 
 Owns the interface, the two iterators on top of it and the statistics.
-Never knows how an inbox keeps its events; in memory, that is `_delivery._memory`.
+Never knows how an inbox keeps its events: that is `_delivery._memory`, and `_delivery._durable`.
 """
 
 from __future__ import annotations
@@ -28,25 +28,35 @@ class InboxStatistics:
     """
 
     accepted: int
-    """Events taken in since the program started."""
+    """Events taken in since the program started, and those that a durable inbox had then."""
     queued: int
     """Waiting in the inbox now."""
     in_hand: int
     """With the plugin now."""
+    backing_off: int
+    """Waiting now to be tried again after a failure."""
     handled: int
     """Ended because the plugin asked for the next one."""
+    filtered: int
+    """Ended because the filter let them pass by."""
+    duplicate: int
+    """Ended because the plugin has had them already."""
     failed: int
-    """Ended because the handler raised, or `run()` crashed too often with it in hand."""
+    """Ended because the handler raised once too often, or `run()` crashed with them in hand."""
+    dead_lettered: int
+    """Ended for the same reason, and kept among the dead letters."""
     expired: int
-    """Ended because the deadline was over before the plugin got it."""
+    """Ended because the deadline was over before they were handled."""
     dropped: int
     """Ended by the overflow policy."""
     abandoned: int
-    """Ended because the plugin stopped for good with it in memory."""
+    """Ended because the plugin stopped for good with them in memory."""
     rejected: int
-    """Refused, never accepted: the inbox was full, or closed."""
+    """Refused, never accepted: the inbox was full or closed, or the store could not be written."""
+    retried: int
+    """Attempts that have failed, and were followed or will be followed by another."""
     timed_out: int
-    """Of those that have failed, how many for the handler's time limit."""
+    """Attempts that have failed because they took longer than the handler's time limit."""
 
 
 class Inbox(ABC, Generic[E_co]):
@@ -57,13 +67,13 @@ class Inbox(ABC, Generic[E_co]):
     limit. Iteration ends when the inbox is closed and empty, which is how a plugin learns of a
     stop. Several tasks may each iterate on their own.
 
-    Iteration is sugar for `receive` and `done`, which are there for who needs to decide himself
-    when an event is done.
+    Iteration is sugar for `receive` and `accept`, which are there for who needs to decide himself
+    when an event is done. Within a loop `reject` decides otherwise, and `keep` later.
     """
 
     @abstractmethod
     async def receive(self) -> Delivery[E_co]:
-        """Wait for the next event; it is in hand until `done` or `fail`. Always a checkpoint.
+        """Wait for the next event; in hand until `accept` or `reject`. Always a checkpoint.
 
         Raises:
             trio.EndOfChannel: closed, and nothing is left.
@@ -79,12 +89,28 @@ class Inbox(ABC, Generic[E_co]):
         """
 
     @abstractmethod
-    def done(self, delivery: Delivery[Event]) -> None:
+    def accept(self, delivery: Delivery[Event]) -> None:
         """End an event that is in hand as handled. One that has ended already stays as it is."""
 
     @abstractmethod
-    def fail(self, delivery: Delivery[Event], error: Exception) -> None:
-        """End an event that is in hand as failed: counted, logged, not handed out again."""
+    def reject(self, delivery: Delivery[Event], error: Exception) -> None:
+        """End this attempt at an event that is in hand as failed.
+
+        Whether it is handed out again, and when, is for the delivery's `retry…` to say, and for a
+        `PermanentError` or a `RetryAfter`. One that has ended already stays as it is.
+        """
+
+    @abstractmethod
+    def expire(self, delivery: Delivery[Event]) -> None:
+        """End an event that is in hand because its deadline is over."""
+
+    @abstractmethod
+    def keep(self, delivery: Delivery[Event]) -> None:
+        """Keep an event in hand when the next one is asked for, until `accept` or `reject`."""
+
+    @abstractmethod
+    def is_kept(self, delivery: Delivery[Event]) -> bool:
+        """Whether it is in hand, and kept there."""
 
     @abstractmethod
     def statistics(self) -> InboxStatistics:
@@ -107,7 +133,8 @@ class _Deliveries(AsyncIterator[Delivery[E_co]]):
 
     async def __anext__(self) -> Delivery[E_co]:
         if self._last is not None:
-            self._inbox.done(self._last)
+            if not self._inbox.is_kept(self._last):
+                self._inbox.accept(self._last)
             self._last = None
             take_in_hand(None)
         try:

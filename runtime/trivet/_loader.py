@@ -15,11 +15,12 @@ import structlog
 
 from ._errors import ConfigurationError, nearest
 from ._events import Event, EventTypes
+from ._filters import check_filter
 from ._finder import Faults, Finder, Found, import_found, where
 from ._graph import Levels, Node, tier_of, tiers
 from ._inspection import check_routes, collect_event_types, collect_plugins, event_types_within
-from ._plugin import EventPlugin, Plugin, settings_fields
-from ._policies import DeliverySettings, SupervisionSettings
+from ._plugin import BatchPlugin, EventPlugin, Plugin, settings_fields
+from ._policies import PARTITION_KEY, DeliverySettings, SupervisionSettings
 from ._settings import VARIABLES, Settings
 from ._structuring import structure_fields
 
@@ -125,6 +126,7 @@ def _spec(cls: type[Plugin], settings: Settings, events: EventTypes) -> PluginSp
     with faults.collect():
         delivery = _delivery(cls, table, settings)
         listens_to = _listens_to(cls, delivery, events, settings)
+        _check_delivery(cls, delivery, listens_to, settings)
     with faults.collect():
         supervision = _supervision(cls, table.get("supervision", {}), settings)
     with faults.collect():
@@ -148,6 +150,34 @@ def _delivery(
             f"{_at(settings, key)}: {cls.name!r} is not an event plugin: nothing is delivered to it"
         )
     return DeliverySettings()
+
+
+_BATCHES = ("batch_size", "batch_age", "batch_bytes")
+
+
+def _check_delivery(
+    cls: type[Plugin],
+    delivery: DeliverySettings,
+    listens_to: tuple[type[Event], ...],
+    settings: Settings,
+) -> None:
+    """Refuse what these events do not have, and what this plugin would not heed."""
+    key = _at(settings, f"plugins.{cls.name}.delivery")
+    fields = {field.name for event in listens_to for field in attrs.fields(event)}
+    ordering_key = delivery.ordering_key
+    if ordering_key not in (None, PARTITION_KEY, *fields):
+        raise ConfigurationError(
+            f"{key}.ordering_key: no event that {cls.name!r} listens to has a field "
+            f"{ordering_key!r}: {nearest(str(ordering_key), [*fields, PARTITION_KEY])}"
+        )
+    if delivery.filter is not None:
+        try:
+            check_filter(delivery.filter, listens_to)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{key}.filter: {error}") from None
+    for name in _BATCHES:
+        if getattr(delivery, name) is not None and not issubclass(cls, BatchPlugin):
+            raise ConfigurationError(f"{key}.{name}: {cls.name!r} is not a BatchPlugin")
 
 
 def _supervision(cls: type[Plugin], table: object, settings: Settings) -> SupervisionSettings:

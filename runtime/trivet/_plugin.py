@@ -7,8 +7,9 @@ Never knows who starts, restarts and stops a plugin, nor where its events come f
 from __future__ import annotations
 
 import inspect
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -22,6 +23,7 @@ import structlog
 import trio
 
 from ._app import App
+from ._batching import Batch, batched
 from ._definition import (
     events_in_brackets,
     only_settings,
@@ -34,9 +36,10 @@ from ._definition import (
 from ._envelope import Delivery
 from ._errors import DefinitionError
 from ._events import Event, MonitoringEvent, MonitoringPoint, SendingEvent, place_of, snake_case
+from ._filters import Matches, compile_filter
 from ._inbox import Inbox
 from ._policies import DeliveryPolicy, DeliverySettings, SupervisionSettings
-from ._time_limits import TimeLimit
+from ._workers import Workload, work
 
 PluginT = TypeVar("PluginT", bound="Plugin")
 E = TypeVar("E", bound=Event)
@@ -202,8 +205,7 @@ class EventPlugin(Plugin, Generic[E]):
     """The author's choice; the operator's goes over it."""
     inbox: Inbox[E]
     """Where the events arrive; it outlives restarts."""
-    __trivet_workers__: int
-    __trivet_time_limit__: float | None
+    __trivet_policy__: DeliveryPolicy
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -217,28 +219,130 @@ class EventPlugin(Plugin, Generic[E]):
             cls.listens_to = named
         refuse_other_than_events(cls, cls.listens_to)
 
+    def wants(self, event: E) -> bool:
+        """Whether the event is to be delivered to this plugin at all; all are by default.
+
+        Called by whoever publishes, before the event is in the inbox, and perhaps before
+        `initialize`: it has to be quick, and to look at nothing but the event and the settings.
+        What it lets pass by is counted as filtered.
+        """
+        return True
+
     async def handle_event(self, event: E) -> None:
-        """Handle one event. An exception costs that event alone: counted, logged, and on."""
+        """Handle one event. An exception costs that event alone: counted, logged, and on.
+
+        Where the delivery's `retry` says so, which it does for durable inboxes, the event is
+        tried again before it is given up. `PermanentError` says that this is no use, `RetryAfter`
+        when it is.
+        """
 
     async def run(self) -> None:
         """Hand the events of the inbox to `handle_event`, `concurrency` of them side by side."""
-        workers, time_limit = self.__trivet_workers__, self.__trivet_time_limit__
-        if time_limit is not None:
-            await TimeLimit(self.inbox, self._handle, time_limit, self.log).run(workers)
-            return
-        async with trio.open_nursery() as nursery:
-            for _ in range(workers):
-                nursery.start_soon(self._handle_events)
+        await self._work(_OneByOne(self.inbox, self.handle_event))
 
-    async def _handle_events(self) -> None:
-        async for delivery in self.inbox.deliveries():
-            await self._handle(delivery)
+    async def _work(self, workload: Workload[Any]) -> None:
+        policy = self.__trivet_policy__
+        await work(workload, workers=policy.concurrency, time_limit=policy.time_limit, log=self.log)
 
-    async def _handle(self, delivery: Delivery[E]) -> None:
+
+class BatchPlugin(EventPlugin[E]):
+    """Handles events in batches.
+
+    How large they are is said by `batch_size`, `batch_age` and `batch_bytes` of the delivery.
+
+    >>> class OrderPlaced(Event):
+    ...     order_id: str
+    >>> class Shipping(BatchPlugin[OrderPlaced]):
+    ...     delivery = DeliverySettings(batch_size=50, batch_age=0.5)
+    ...
+    ...     async def handle_batch(self, events: Batch[OrderPlaced]) -> None:
+    ...         self.log.info("shipping", orders=len(events), closed_by=events.closed_by)
+    >>> [event.__event_name__ for event in Shipping.listens_to]
+    ['order_placed']
+    """
+
+    @abstractmethod
+    async def handle_batch(self, events: Batch[E]) -> None:
+        """Handle some events. An exception is one for each of them: all are tried again, or none.
+
+        Who wants to tell them apart uses `self.inbox.reject` or `keep` for those of
+        `events.deliveries` that are not done; the others are, when this returns.
+        """
+
+    async def run(self) -> None:
+        """Hand batches out of the inbox to `handle_batch`, `concurrency` of them side by side."""
+        await self._work(_ByBatch(self.inbox, self.handle_batch, self.__trivet_policy__))
+
+
+class _OneByOne(Workload[Delivery[E]]):
+    """Each event for itself."""
+
+    def __init__(self, inbox: Inbox[E], handle: Callable[[E], Awaitable[None]]) -> None:
+        self._inbox = inbox
+        self._handle = handle
+
+    def pieces(self) -> AsyncIterator[Delivery[E]]:
+        return self._inbox.deliveries()
+
+    async def handle(self, piece: Delivery[E]) -> None:
         try:
-            await self.handle_event(delivery.event)
+            await self._handle(piece.event)
         except Exception as error:
-            self.inbox.fail(delivery, error)
+            self._inbox.reject(piece, error)
+
+    def fail(self, piece: Delivery[E], error: Exception) -> None:
+        self._inbox.reject(piece, error)
+
+    def expire(self, piece: Delivery[E]) -> None:
+        self._inbox.expire(piece)
+
+    def deadline(self, piece: Delivery[E]) -> float:
+        return piece.deadline
+
+    def identity(self, piece: Delivery[E]) -> dict[str, object]:
+        return piece.identity()
+
+
+class _ByBatch(Workload[Batch[E]]):
+    """Some events at a time. That one has a deadline is no reason to cut the others off."""
+
+    def __init__(
+        self,
+        inbox: Inbox[E],
+        handle: Callable[[Batch[E]], Awaitable[None]],
+        policy: DeliveryPolicy,
+    ) -> None:
+        self._inbox = inbox
+        self._handle = handle
+        self._policy = policy
+
+    def pieces(self) -> AsyncIterator[Batch[E]]:
+        policy = self._policy
+        return batched(
+            self._inbox,
+            size=policy.batch_size,
+            within=policy.batch_age,
+            bytes=policy.batch_bytes,
+        )
+
+    async def handle(self, piece: Batch[E]) -> None:
+        try:
+            await self._handle(piece)
+        except Exception as error:
+            self.fail(piece, error)
+
+    def fail(self, piece: Batch[E], error: Exception) -> None:
+        for delivery in piece.deliveries:
+            self._inbox.reject(delivery, error)
+
+    def expire(self, piece: Batch[E]) -> None:
+        raise AssertionError("a batch has no deadline")
+
+    def deadline(self, piece: Batch[E]) -> float:
+        return math.inf
+
+    def identity(self, piece: Batch[E]) -> dict[str, object]:
+        return {"events": len(piece)}
 
 
 class MonitoringPlugin(EventPlugin[MonitoringEvent]):
@@ -288,8 +392,19 @@ def create_plugin(
 def _attach(plugin: Plugin, inbox: Inbox[Any], delivery: DeliveryPolicy) -> None:
     if isinstance(plugin, EventPlugin):
         plugin.inbox = inbox
-        plugin.__trivet_workers__ = delivery.concurrency
-        plugin.__trivet_time_limit__ = delivery.time_limit
+        plugin.__trivet_policy__ = delivery
+
+
+def wanted_by(plugin: Plugin, policy: DeliveryPolicy) -> Matches | None:
+    """Which events are to be delivered to the plugin; None for all."""
+    asked: list[Matches] = []
+    if policy.filter is not None:
+        asked.append(compile_filter(policy.filter))
+    if isinstance(plugin, EventPlugin) and type(plugin).wants is not EventPlugin.wants:
+        asked.append(plugin.wants)
+    if not asked:
+        return None
+    return lambda event: all(matches(event) for matches in asked)
 
 
 @contextmanager

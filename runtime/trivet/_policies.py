@@ -6,14 +6,20 @@ Never knows the mechanisms that obey them, nor where the values were read from.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+import math
+from typing import Any, Literal, get_args
 
 import attrs
-from attrs.validators import ge, gt, in_, optional
+from attrs.validators import ge, gt, in_, le, optional
 
 Restart = Literal["permanent", "transient", "temporary"]
 Overflow = Literal["block", "drop_oldest", "drop_newest", "reject"]
 OnFull = Literal["drop_oldest", "drop_newest", "reject"]
+
+PARTITION_KEY = "partitionkey"
+"""The `ordering_key` that is the envelope's key, by its name in CloudEvents."""
+TRY_FOR = 5.0
+"""Seconds for one attempt, where an event is tried again: the OpenTelemetry Collector's."""
 
 
 @attrs.frozen(kw_only=True)
@@ -21,11 +27,15 @@ class DeliverySettings:
     """How events reach one plugin. What is None is decided by the next in line.
 
     The operator (`[plugins.NAME.delivery]`) comes first, then the author (the class attribute
-    `delivery`), then the event type, then the defaults of `DeliveryPolicy`.
+    `delivery`), then the event type, then the defaults of `DeliveryPolicy`. The defaults of what
+    begins with `retry` are the OpenTelemetry Collector's.
     """
 
+    durable: bool | None = None
+    """Whether accepted events are kept on disk until they are handled; false by default."""
     buffer: int | None = attrs.field(default=None, validator=optional(ge(1)))
-    """Events that may wait in the inbox; 1000 by default."""
+    """Events that may wait in the inbox; by default 1000 in memory, and on disk as many as
+    `[store] max_bytes` has room for."""
     overflow: Overflow | None = attrs.field(
         default=None, validator=optional(in_(get_args(Overflow)))
     )
@@ -36,12 +46,46 @@ class DeliverySettings:
     """What `"block"` does when its time is over; `"reject"` by default."""
     concurrency: int | None = attrs.field(default=None, validator=optional(ge(1)))
     """Handlers that run side by side; 1 by default, which keeps the order."""
+    ordering_key: str | None = None
+    """The field of the event whose values are each handled in order, one event after the other,
+    while different values are handled side by side; or `"partitionkey"`, the envelope's key. Not
+    given: with a `concurrency` of 1 the inbox is handled in order, otherwise nothing is."""
     delivery_limit: int | None = attrs.field(default=None, validator=optional(ge(1)))
-    """Times that an event is handed to a `run()` that crashes before the event has failed;
-    3 by default. RabbitMQ's quorum queues have a limit of the same name."""
-    time_limit: float | None = attrs.field(default=None, validator=optional(gt(0)))
-    """Seconds that `handle_event` may take for one event, which has failed then; no limit by
-    default. A plugin with a `run()` of its own sets its limits itself."""
+    """Times that an event is handed to a `run()`, or a process, that crashes before the event is
+    given up; 3 by default. RabbitMQ's quorum queues have a limit of the same name."""
+    time_limit: float | None = attrs.field(default=None, validator=optional(ge(0)))
+    """Seconds that one attempt to handle an event may take, 0 for no limit; by default 5 where
+    failed events are tried again, otherwise none. A plugin with a `run()` of its own sets its
+    limits itself."""
+    retry: bool | None = None
+    """Whether an event whose handler failed is tried again; by default if the inbox is durable."""
+    retry_initial: float | None = attrs.field(default=None, validator=optional(ge(0)))
+    """Seconds before the second attempt, at most (full jitter: the wait is drawn evenly between
+    zero and that); 5 by default."""
+    retry_multiplier: float | None = attrs.field(
+        default=None, validator=optional([ge(1), le(1000)])
+    )
+    """By what that grows with each further attempt; 1.5 by default."""
+    retry_max: float | None = attrs.field(default=None, validator=optional(ge(0)))
+    """Seconds that such a wait is never above; 30 by default."""
+    retry_for: float | None = attrs.field(default=None, validator=optional(ge(0)))
+    """Seconds of attempts and waits after which an event is given up, 0 for never; 300 by default.
+    The time in which its plugin is down does not count."""
+    max_attempts: int | None = attrs.field(default=None, validator=optional(ge(1)))
+    """Attempts after which an event is given up; no such limit by default."""
+    deduplicate_for: float | None = attrs.field(default=None, validator=optional(ge(0)))
+    """Seconds for which an event that comes again, by the `source` and `id` that its publisher
+    gave it, is not delivered again, 0 for never; 300 by default, as in Amazon's FIFO queues."""
+    batch_size: int | None = attrs.field(default=None, validator=optional(ge(1)))
+    """Events in one batch of a `BatchPlugin`, at most; 100 by default."""
+    batch_age: float | None = attrs.field(default=None, validator=optional(gt(0)))
+    """Seconds after its first event in which a batch closes; 1 by default."""
+    batch_bytes: int | None = attrs.field(default=None, validator=optional(ge(1)))
+    """JSON bytes in one batch, at most; an event larger than that is a batch of its own. No such
+    limit by default."""
+    filter: dict[str, Any] | None = None
+    """What to deliver only, by the path of a field: a value, or an array of values one of which
+    it has to be. `"points.tags.route" = ["GET:/teapot"]` is of lists any element."""
     events: list[str] | None = None
     """Names of the event types to listen to, of those that the class listens to; all by default."""
 
@@ -51,7 +95,7 @@ class DeliverySettings:
         >>> author = DeliverySettings(buffer=10, concurrency=4)
         >>> DeliverySettings(buffer=50).over(author)
         ... # doctest: +ELLIPSIS
-        DeliverySettings(buffer=50, ..., concurrency=4, ...)
+        DeliverySettings(..., buffer=50, ..., concurrency=4, ...)
         """
         own = {
             field.name: value
@@ -65,29 +109,51 @@ class DeliverySettings:
 class DeliveryPolicy:
     """What was decided for one subscription; the defaults are here."""
 
-    buffer: int = 1000
+    durable: bool = False
+    buffer: int | None = None
+    """None: whatever the store has room for."""
     overflow: Overflow = "block"
     block_for: float = 1.0
     on_full: OnFull = "reject"
     concurrency: int = 1
+    ordering_key: str | None = None
     delivery_limit: int = 3
-    time_limit: float | None = None
+    time_limit: float = math.inf
+    retry: bool = False
+    retry_initial: float = 5.0
+    retry_multiplier: float = 1.5
+    retry_max: float = 30.0
+    retry_for: float = 300.0
+    max_attempts: int | None = None
+    deduplicate_for: float = 300.0
+    batch_size: int = 100
+    batch_age: float = 1.0
+    batch_bytes: int | None = None
+    filter: dict[str, Any] | None = None
 
     @classmethod
     def decide(cls, *layers: DeliverySettings) -> DeliveryPolicy:
         """For each key, the first of the layers that has something to say about it.
 
         >>> operator, author = DeliverySettings(buffer=5), DeliverySettings(buffer=9, block_for=0)
-        >>> DeliveryPolicy.decide(operator, author)
-        ... # doctest: +NORMALIZE_WHITESPACE
-        DeliveryPolicy(buffer=5, overflow='block', block_for=0, on_full='reject', concurrency=1,
-            delivery_limit=3, time_limit=None)
+        >>> policy = DeliveryPolicy.decide(operator, author)
+        >>> policy.buffer, policy.block_for, policy.concurrency
+        (5, 0, 1)
+        >>> durable = DeliveryPolicy.decide(DeliverySettings(durable=True))
+        >>> durable.retry, durable.time_limit
+        (True, 5.0)
         """
         decided = DeliverySettings()
         for layer in layers:
             decided = decided.over(layer)
         chosen = {name: getattr(decided, name) for name in attrs.fields_dict(cls)}
-        return cls(**{name: value for name, value in chosen.items() if value is not None})
+        chosen = {name: value for name, value in chosen.items() if value is not None}
+        durable = chosen.get("durable", False)
+        retry = chosen.setdefault("retry", durable)
+        chosen["time_limit"] = chosen.get("time_limit", TRY_FOR if retry else 0) or math.inf
+        if not durable:
+            chosen.setdefault("buffer", 1000)
+        return cls(**chosen)
 
 
 @attrs.frozen(kw_only=True)

@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from datetime import datetime
 from functools import partial
-from typing import cast
 
 import attrs
 import structlog
 import trio
 
 from ._app import App
+from ._containment import members
 from ._delivery._bus import Bus, Subscription
+from ._delivery._durable import DurableInbox
 from ._delivery._memory import MemoryInbox
-from ._envelope import Delivery, Outcome, Receipt, current_origin, next_id, utc_now
+from ._delivery._store import Store
+from ._envelope import Delivery, Origin, Outcome, Receipt, current_origin, next_id, utc_now
 from ._errors import PluginNotActiveError, StartError, TrivetError, UnknownEventError, nearest
 from ._events import Event, EventTypes, PluginStatusEvent
 from ._graph import Levels
 from ._inbox import InboxStatistics
 from ._loader import PluginSpec, Program, load
-from ._plugin import Plugin, PluginT, create_plugin
+from ._plugin import Plugin, PluginT, create_plugin, wanted_by
 from ._policies import DeliveryPolicy
 from ._settings import Settings
 from ._status import Status
@@ -64,6 +66,8 @@ class Runtime(App):
         self._stopping = trio.Event()
         self._inboxes: dict[str, MemoryInbox] = {}
         self._levels_stopped = 0
+        self.store: Store | None = None
+        """Where durable inboxes keep their events; None where no plugin has one."""
         self._bus = Bus([wish for spec in program.plugins for wish in self._add(spec)])
         for name, needs in program.needs.items():
             for need in needs:
@@ -96,16 +100,18 @@ class Runtime(App):
         deadline: float | None = None,
         request_id: str | None = None,
         traceparent: str | None = None,
-        receipt: Receipt | None = None,
     ) -> Outcome:
         """Hand the event to every subscriber; each decides alone, and none can make this raise.
 
-        Waits no longer than the longest `block_for` of the subscribers whose inbox is full.
+        Waits until the event is stored for every durable subscriber, and no longer than the
+        longest `block_for` of the subscribers whose inbox is full.
 
         Args:
             event: an instance of a registered event type.
-            wait: wait for the handlers too, however long they take; put a time limit around it.
-            id: unique within the source; made when not given. A repetition uses it again.
+            wait: wait for the end of it too, however long handlers, and attempts after those that
+                fail, take; put a time limit around it.
+            id: unique within the source; made when not given. A repetition uses it again, and is
+                delivered to those only who have not had the event.
             source: who says that it happened; the service's name by default.
             time: when it happened, with its UTC offset; now by default.
             key: what the event is about.
@@ -113,8 +119,6 @@ class Runtime(App):
             request_id: the request that led to it; by default that of the request, or of the
                 event, which the calling task is busy with.
             traceparent: the W3C trace context; with the same default.
-            receipt: is told what becomes of the event, for who publishes several and then waits
-                for all of them.
 
         Returns:
             One fate per subscriber. No subscriber is an outcome too.
@@ -122,14 +126,8 @@ class Runtime(App):
         Raises:
             UnknownEventError: it is not an instance of a registered event type.
         """
-        if not self.events.knows(type(event)):
-            raise UnknownEventError(
-                f"{event!r} is no event of this program: name the module of its type in "
-                "`event_types`, or give the type to open_runtime"
-            )
+        self._require_type(event)
         origin = current_origin()
-        if wait and receipt is None:
-            receipt = Receipt()
         delivery = Delivery(
             event=event,
             id=id or next_id(),
@@ -139,13 +137,57 @@ class Runtime(App):
             deadline=math.inf if deadline is None else deadline,
             request_id=request_id or origin.request_id,
             traceparent=traceparent or origin.traceparent,
-            receipt=receipt,
+            receipt=Receipt() if wait else None,
         )
-        outcome = await self._bus.publish(delivery)
-        if wait and receipt is not None:
-            await receipt.ended()
-            outcome = attrs.evolve(outcome, fates=dict(receipt.fates))
-        return outcome
+        (outcome,) = await self._bus.publish([delivery])
+        return await _ended(delivery, outcome) if wait else outcome
+
+    async def publish_many(
+        self, deliveries: Iterable[Delivery[Event]], *, wait: bool = False
+    ) -> list[Outcome]:
+        """Hand several events, in order, to every subscriber.
+
+        As `publish` with each of them; but what is to be stored is stored in one transaction, and
+        who is full makes the publisher wait once.
+
+        Args:
+            deliveries: the events with what is known of their envelopes; the rest is as for
+                `publish`.
+            wait: wait for the end of all of them too.
+
+        Returns:
+            An outcome for each.
+
+        Raises:
+            UnknownEventError: one is not an instance of a registered event type; none is
+                published then.
+        """
+        origin = current_origin()
+        sent = [self._complete(delivery, origin, wait=wait) for delivery in deliveries]
+        outcomes = await self._bus.publish(sent)
+        if not wait:
+            return outcomes
+        return [await _ended(*each) for each in zip(sent, outcomes, strict=True)]
+
+    def _complete(
+        self, delivery: Delivery[Event], origin: Origin, *, wait: bool
+    ) -> Delivery[Event]:
+        """With what the publisher has not said."""
+        self._require_type(delivery.event)
+        return attrs.evolve(
+            delivery,
+            source=delivery.source or self.service,
+            request_id=delivery.request_id or origin.request_id,
+            traceparent=delivery.traceparent or origin.traceparent,
+            receipt=delivery.receipt or (Receipt() if wait else None),
+        )
+
+    def _require_type(self, event: Event) -> None:
+        if not self.events.knows(type(event)):
+            raise UnknownEventError(
+                f"{event!r} is no event of this program: name the module of its type in "
+                "`event_types`, or give the type to open_runtime"
+            )
 
     def listens(self, event: type[Event]) -> bool:
         """Whether a plugin listens to events of this type."""
@@ -196,6 +238,8 @@ class Runtime(App):
             levels = sum(len(tier) for tier in self.program.tiers)
             self.plan = StopPlan(trio.current_time(), levels, self.program.settings.shutdown)
             self._stopping.set()
+            if self.store is not None:
+                self.store.stop_begins()
             _log.info("stopping")
         return self.plan
 
@@ -213,11 +257,7 @@ class Runtime(App):
     def _add(self, spec: PluginSpec) -> Iterator[Subscription]:
         name, types = spec.cls.name, spec.listens_to
         policy = DeliveryPolicy.decide(spec.delivery, *(event.__delivery__ for event in types))
-        inbox = None
-        if types:
-            inbox = self._inboxes[name] = MemoryInbox(
-                name, buffer=policy.buffer, delivery_limit=policy.delivery_limit
-            )
+        inbox = self._add_inbox(name, policy) if types else None
         try:
             plugin = create_plugin(spec.cls, self, spec.values, inbox, policy)
         except Exception as error:
@@ -232,9 +272,20 @@ class Runtime(App):
             on_change=self._tell,
         )
         if inbox is not None:
+            inbox.wants = wanted_by(plugin, policy)
             for event in types:
                 policy = DeliveryPolicy.decide(spec.delivery, event.__delivery__)
                 yield Subscription(name, event, inbox, policy)
+
+    def _add_inbox(self, plugin: str, policy: DeliveryPolicy) -> MemoryInbox:
+        if policy.durable:
+            if self.store is None:
+                self.store = Store(self.program.settings.store)
+            inbox: MemoryInbox = DurableInbox(plugin, policy, self.store, self.events)
+        else:
+            inbox = MemoryInbox(plugin, policy)
+        self._inboxes[plugin] = inbox
+        return inbox
 
     def _tell(self, change: StatusChange) -> None:
         host = change.host
@@ -329,8 +380,9 @@ async def open_runtime(
 async def running(runtime: Runtime) -> AsyncGenerator[Runtime]:
     """Start the plugins; stop them when the block is left."""
     background, event, source = runtime.program.tiers
+    store = nullcontext() if runtime.store is None else runtime.store.opened()
     with watching(runtime.program.settings.stalls) as runtime.meter, unwrapped():
-        async with trio.open_nursery() as nursery:
+        async with store, trio.open_nursery() as nursery:
             tier = partial(runtime.tier, nursery)
             async with tier(background):  # Last to stop: others may still hand them work.
                 async with tier(event):  # Their inboxes are closed and drained.
@@ -347,7 +399,7 @@ def unwrapped() -> Generator[None]:
     try:
         yield
     except BaseExceptionGroup as group:
-        errors = [error for error in _leaves(group) if not isinstance(error, trio.Cancelled)]
+        errors = [error for error in members(group) if not isinstance(error, trio.Cancelled)]
         if not errors:
             raise
         first, *others = errors
@@ -362,9 +414,8 @@ def unwrapped() -> Generator[None]:
             first.__cause__, first.__context__ = cause, context
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(cast("BaseExceptionGroup[BaseException]", error))
-        else:
-            yield error
+async def _ended(delivery: Delivery[Event], outcome: Outcome) -> Outcome:
+    """The outcome when nothing more becomes of the event."""
+    assert delivery.receipt is not None
+    await delivery.receipt.ended()
+    return attrs.evolve(outcome, fates=dict(delivery.receipt.fates))

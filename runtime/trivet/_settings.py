@@ -89,6 +89,30 @@ class StallSettings:
     """Seconds after which there is an error, too."""
 
 
+IN_MEMORY = Path(":memory:")
+"""A `path` of the store that is no file: what is durable outlives its plugin, not the process."""
+
+
+@attrs.frozen(kw_only=True)
+class StoreSettings:
+    """Where durable inboxes and dead letters are kept, and how much (`[store]`)."""
+
+    path: Path = Path("trivet.sqlite3")
+    """The file; relative to the settings' file, where there is one. It is made when a plugin is
+    durable, and belongs to one program at a time."""
+    synchronous: Literal["full", "normal"] = "full"
+    """Whether an event is on the disk before it counts as accepted, so that it survives a power
+    cut; with `"normal"` it survives the end of the process. The words are SQLite's."""
+    max_bytes: int = attrs.field(default=1024**3, validator=gt(0))
+    """Bytes of events that may wait in all durable inboxes together; 1 GiB by default."""
+    dead_letters_max_age: float = attrs.field(default=30 * 86400.0, validator=gt(0))
+    """Seconds for which a dead letter is kept; 30 days by default."""
+    dead_letters_max_count: int = attrs.field(default=100_000, validator=gt(0))
+    """Dead letters that are kept; beyond it the oldest are thrown away."""
+    dead_letters_max_bytes: int = attrs.field(default=256 * 1024**2, validator=gt(0))
+    """Bytes of dead letters that are kept; beyond it the oldest are thrown away."""
+
+
 @attrs.frozen(kw_only=True)
 class LogSettings:
     """What is logged, and how (`[log]`)."""
@@ -139,6 +163,8 @@ class Settings:
     ended; 0 for never."""
     stalls: StallSettings = attrs.field(factory=StallSettings)
     """`[stalls]`."""
+    store: StoreSettings = attrs.field(factory=StoreSettings)
+    """`[store]`."""
     log: LogSettings = attrs.field(factory=LogSettings)
     """`[log]`."""
     file: Path | None = None
@@ -210,10 +236,18 @@ def _read(file: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{file}: {error}") from error
     except OSError as error:
         raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
-    directory = raw.setdefault("plugins_directory", str(Settings().plugins_directory))
-    if isinstance(directory, str):
-        raw["plugins_directory"] = file.parent / directory
+    store = raw.setdefault("store", {})
+    _beside(file, raw, "plugins_directory", Settings().plugins_directory)
+    if is_table(store):
+        _beside(file, store, "path", StoreSettings().path)
     return raw
+
+
+def _beside(file: Path, table: dict[str, Any], key: str, default: Path) -> None:
+    """Understand a path in the file, or its default, as relative to the file."""
+    path = table.setdefault(key, str(default))
+    if isinstance(path, str) and Path(path) != IN_MEMORY:
+        table[key] = file.parent / path
 
 
 def _variables(environ: Mapping[str, str]) -> tuple[list[str], list[str]]:

@@ -23,6 +23,7 @@ from trivet import (
     Runtime,
     Settings,
     StallSettings,
+    StoreSettings,
     create_app,
     listening,
     open_runtime,
@@ -45,13 +46,15 @@ async def open_plugins(
         settings: by the plugin's name, what would stand in `[plugins.NAME]`.
         event_types: types to register besides those that the plugins bring.
         program: further fields of `Settings`, such as `service`. The event loop is not watched
-            for stalls here, unless `stalls` says so: a debugger holds it as long as it likes.
+            for stalls here, unless `stalls` says so: a debugger holds it as long as it likes. The
+            store of durable inboxes is in memory, unless `store` says so.
 
     Raises:
         ConfigurationError: for plugins or settings that a program would refuse.
         StartError: when a plugin does not start.
     """
     program.setdefault("stalls", StallSettings(enabled=False))
+    program.setdefault("store", StoreSettings(path=Path(":memory:")))
     all_settings = Settings(
         active_plugins=[plugin for plugin in plugins if isinstance(plugin, str)],
         plugins_directory=Path(directory),

@@ -95,7 +95,9 @@ class Subscriber:
     """`closed`, `abandoned`."""
 
     def __attrs_post_init__(self) -> None:
-        self.inbox = MemoryInbox(self.name, buffer=self.buffer, delivery_limit=self.limit)
+        self.inbox = MemoryInbox(
+            self.name, DeliveryPolicy(buffer=self.buffer, delivery_limit=self.limit)
+        )
 
 
 class World:
@@ -126,7 +128,7 @@ class World:
     async def publish(self, publisher: Publisher) -> None:
         publisher.begun = trio.current_time()
         with publisher.scope:
-            outcome = await self.bus.publish(publisher.delivery)
+            (outcome,) = await self.bus.publish([publisher.delivery])
             publisher.offered = True
             words = publisher.record.words
             assert outcome == self.outcome_of(publisher, {name: words[name][0] for name in words})
@@ -313,9 +315,9 @@ class World:
         subscriber.ends[delivery.id] = fate
         for _ in range(2):  # To end it once more changes nothing.
             if fate is Fate.HANDLED:
-                subscriber.inbox.done(delivery)
+                subscriber.inbox.accept(delivery)
             else:
-                subscriber.inbox.fail(delivery, ValueError())
+                subscriber.inbox.reject(delivery, ValueError())
 
     async def end_readers(self, of: int) -> None:
         """As a lifetime's end does: cancel its tasks, and see them end."""

@@ -69,7 +69,7 @@ def make(
 
 def an_inbox(*events: Event) -> MemoryInbox:
     """An inbox with events in it."""
-    inbox = MemoryInbox("p", buffer=1000, delivery_limit=3)
+    inbox = MemoryInbox("p", DeliveryPolicy(buffer=1000, delivery_limit=3))
     for event in events:
         inbox.offer(Delivery(event=event))
     return inbox

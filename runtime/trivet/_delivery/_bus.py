@@ -6,8 +6,8 @@ Never knows what an inbox does with an event, nor what the subscribers are.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from operator import itemgetter
 
@@ -32,6 +32,22 @@ class Subscription:
     policy: DeliveryPolicy
 
 
+@attrs.frozen(eq=False)
+class _Undecided:
+    """An event that a subscriber has not decided about."""
+
+    delivery: Delivery[Event]
+    subscription: Subscription
+    admission: Admission | None
+    """Its place before the inbox; None where there is no room, and it has none yet."""
+    fates: dict[str, Fate]
+    """Where the decision goes."""
+
+    def decided(self, fate: Fate) -> None:
+        """This is what has become of it."""
+        self.fates[self.subscription.plugin] = fate
+
+
 class Bus:
     """Routes events by their exact type."""
 
@@ -47,32 +63,36 @@ class Bus:
         """Whether anybody listens to events of this type."""
         return event in self._subscriptions
 
-    async def publish(self, delivery: Delivery[Event]) -> Outcome:
-        """Offer the event to every subscriber, each of whom decides alone.
+    async def publish(self, deliveries: Sequence[Delivery[Event]]) -> list[Outcome]:
+        """Offer the events, in order, to every subscriber, each of whom decides alone.
 
-        Those with room have it at once. For the others the publisher waits, at most as long as
+        Those with room have them at once, or as soon as they are stored: what is offered in one
+        call is stored in one transaction. For the others the publisher waits, at most as long as
         the longest `block_for` among them.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        event = delivery.event
-        subscriptions = self._subscriptions.get(type(event), ())
-        if not subscriptions:
-            self.unrouted[event.__event_name__] += 1
-        fates: dict[str, Fate] = {}
-        full: list[Subscription] = []
-        for subscription in subscriptions:
-            fate = subscription.inbox.offer(delivery)
-            if fate is None:
-                full.append(subscription)
-            else:
-                fates[subscription.plugin] = fate
-        if full:
-            fates.update(await _overflow(delivery, full))
-        self._streak += 1
+        outcomes: list[Outcome] = []
+        undecided: list[_Undecided] = []
+        for delivery in deliveries:
+            fates: dict[str, Fate] = {}
+            name = delivery.event.__event_name__
+            subscriptions = self._subscriptions.get(type(delivery.event), ())
+            if not subscriptions:
+                self.unrouted[name] += 1
+            for subscription in subscriptions:
+                fate = subscription.inbox.offer(delivery)
+                if isinstance(fate, Fate):
+                    fates[subscription.plugin] = fate
+                else:
+                    undecided.append(_Undecided(delivery, subscription, fate, fates))
+            outcomes.append(Outcome(delivery.id, name, fates))
+        if undecided:
+            await _decide(undecided)
+        self._streak += len(outcomes)
         if self._streak >= BURST:  # Everyone else's turn: once in a while, not for each event.
             self._streak = 0
             await trio.lowlevel.cancel_shielded_checkpoint()
-        return Outcome(delivery.id, event.__event_name__, fates)
+        return outcomes
 
     def publish_nowait(self, delivery: Delivery[Event]) -> None:
         """As `publish`, for who cannot wait: `block` has no time, so that `on_full` decides."""
@@ -83,26 +103,41 @@ class Bus:
                 subscription.inbox.overflow(delivery, overflow)
 
 
-async def _overflow(delivery: Delivery[Event], full: list[Subscription]) -> dict[str, Fate]:
-    fates: dict[str, Fate] = {}
-    waiting: list[tuple[Subscription, Admission, float]] = []
+async def _decide(undecided: list[_Undecided]) -> None:
+    """Wait for the decisions, each within its time."""
     now = trio.current_time()
+    limited: list[tuple[float, _Undecided, Admission]] = []
+    being_stored: deque[tuple[_Undecided, Admission]] = deque()
+
+    def take(one: _Undecided, decision: Fate | Admission) -> None:
+        if isinstance(decision, Fate):
+            one.decided(decision)
+        else:
+            being_stored.append((one, decision))
+
     with ExitStack() as queues:
-        for subscription in full:
-            policy, inbox = subscription.policy, subscription.inbox
-            if policy.overflow == "block":
-                admission = inbox.queue_up(delivery)
-                queues.callback(inbox.withdraw, admission)
-                waiting.append((subscription, admission, now + policy.block_for))
+        for one in undecided:
+            policy, inbox = one.subscription.policy, one.subscription.inbox
+            if one.admission is not None:
+                being_stored.append((one, one.admission))
+            elif policy.overflow != "block":
+                take(one, inbox.overflow(one.delivery, policy.overflow))
             else:
-                fates[subscription.plugin] = inbox.overflow(delivery, policy.overflow)
+                admission = inbox.queue_up(one.delivery)
+                queues.callback(inbox.withdraw, admission)
+                limited.append((now + policy.block_for, one, admission))
         # It stands in all the queues by now: to wait at one after the other, the most impatient
         # first, takes no longer, and lets each policy decide at its own time.
-        for subscription, admission, until in sorted(waiting, key=itemgetter(2)):
+        for until, one, admission in sorted(limited, key=itemgetter(0)):
             with trio.move_on_at(until):
                 await admission.decided.wait()
-            if admission.fate is None:
-                subscription.inbox.withdraw(admission)
-                admission.fate = subscription.inbox.overflow(delivery, subscription.policy.on_full)
-            fates[subscription.plugin] = admission.fate
-    return fates
+            if admission.fate is None and not admission.has_room:
+                inbox = one.subscription.inbox
+                inbox.withdraw(admission)
+                take(one, inbox.overflow(one.delivery, one.subscription.policy.on_full))
+            else:
+                take(one, admission)
+        for one, admission in being_stored:  # Which no policy limits: the disk answers or fails.
+            await admission.decided.wait()
+            assert admission.fate is not None
+            one.decided(admission.fate)

@@ -1,4 +1,4 @@
-"""The inbox in memory: a bounded memory channel, and an account of every event that came by.
+"""The inbox in memory: who gets in, who is handed out, and an account of every event that came by.
 
 Owns admission (who gets in when it is full), what is in hand, and the counters.
 Never knows other inboxes, nor the supervisor that closes this one.
@@ -6,6 +6,7 @@ Never knows other inboxes, nor the supervisor that closes this one.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from typing import Any
 
@@ -13,19 +14,25 @@ import attrs
 import structlog
 import trio
 
-from .._envelope import Delivery
+from .._envelope import Delivery, utc_now
 from .._errors import HandlerTimeoutError
 from .._events import Event
 from .._fates import ENDED, Fate
+from .._filters import Matches
 from .._inbox import Inbox, InboxStatistics
-from .._policies import OnFull
+from .._policies import DeliveryPolicy, OnFull
+from ._queue import Queue
+from ._repeats import Identity, Repeats, identity
+from ._retries import FIRST, History, describe, next_wait
 
 
 @attrs.define(eq=False)
 class Admission:
-    """A publisher's place in the queue before a full inbox."""
+    """A publisher's place before an inbox that has not decided yet."""
 
     delivery: Delivery[Event]
+    has_room: bool = False
+    """Whether it waits no more for room, but for the event to be stored."""
     fate: Fate | None = None
     """None while it waits."""
     decided: trio.Event = attrs.field(factory=trio.Event)
@@ -39,41 +46,56 @@ class Admission:
 class MemoryInbox(Inbox[Any]):
     """See `Inbox`. One per plugin, for the life of the program.
 
-    Events enter the channel by `send_nowait` only: a publisher that has to wait does so in a
-    queue of its own, and whoever takes an event out lets the first of them in. So an event is
-    counted as accepted at the instant in which it enters.
+    A publisher that has to wait for room does so in a queue of its own, and whoever takes an event
+    out lets the first of them in. So an event is counted as accepted at the instant in which it
+    enters.
+
+    Args:
+        plugin: the subscriber's name.
+        policy: what was decided for it.
     """
 
-    def __init__(self, plugin: str, *, buffer: int, delivery_limit: int) -> None:
+    def __init__(self, plugin: str, policy: DeliveryPolicy) -> None:
+        self.policy = policy
+        self.wants: Matches | None = None
+        """Whether an event is to be delivered; all are where this is None."""
         self._plugin = plugin
-        self._delivery_limit = delivery_limit
+        self._buffer = math.inf if policy.buffer is None else policy.buffer
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger(plugin=plugin)
-        self._buffer = buffer
-        self._send, self._receive = trio.open_memory_channel[Delivery[Event]](buffer)
+        self._queue = Queue(policy)
+        self._repeats = Repeats(policy.deduplicate_for)
         self._waiting: deque[Admission] = deque()
-        self._returned: deque[Delivery[Event]] = deque()
-        self._in_hand: dict[Delivery[Event], None] = {}
+        self._readers = trio.lowlevel.ParkingLot()
+        self._in_hand: dict[Delivery[Event], float] = {}
+        """What is with the plugin, and since when."""
+        self._kept: set[Delivery[Event]] = set()
+        self._histories: dict[Delivery[Event], History] = {}
         self._counts: Counter[Fate] = Counter()
         self._accepted = 0
+        self._retried = 0
         self._timed_out = 0
-        self._queued = 0
         self._closed = False
         self.is_read = False
         """Whether the plugin has asked for an event in this lifetime."""
 
     # The publisher's side.
 
-    def offer(self, delivery: Delivery[Event]) -> Fate | None:
-        """Take the event in if there is room: QUEUED, or REJECTED when closed. None when full."""
+    def offer(self, delivery: Delivery[Event]) -> Fate | Admission | None:
+        """Take the event in if there is room for it.
+
+        Returns:
+            What has become of it; or the publisher's place, where it has to be stored first; None
+            where there is no room.
+        """
         if self._closed:
             return self._refuse(delivery)
-        if self._waiting:
+        if self.wants is not None and not self._wanted(delivery):
+            return self._pass_by(delivery, Fate.FILTERED)
+        if (known := self._known(delivery)) is not None:
+            return known
+        if self._waiting or not self._has_room(delivery):
             return None
-        try:
-            self._send.send_nowait(delivery)
-        except trio.WouldBlock:
-            return None
-        return self._accept(delivery)
+        return self._take_in(delivery)
 
     def queue_up(self, delivery: Delivery[Event]) -> Admission:
         """Wait for room behind the publishers that wait already."""
@@ -86,24 +108,70 @@ class MemoryInbox(Inbox[Any]):
         if admission in self._waiting:
             self._waiting.remove(admission)
 
-    def overflow(self, delivery: Delivery[Event], policy: OnFull) -> Fate:
+    def overflow(self, delivery: Delivery[Event], policy: OnFull) -> Fate | Admission:
         """Decide about an event for which there is no room."""
         if policy == "reject":
             return self._refuse(delivery)
         if policy == "drop_oldest":
-            if (oldest := self._pop()) is not None:  # None: a reader has just taken the only one.
+            while not self._has_room(delivery) and (oldest := self._queue.pop_oldest()) is not None:
                 self._end(oldest, Fate.DROPPED)
-            self._send.send_nowait(delivery)
-            return self._accept(delivery)
-        self._accepted += 1
-        self._end(delivery, Fate.DROPPED)
-        return Fate.DROPPED
+            return self._take_in(delivery) if self._has_room(delivery) else self._refuse(delivery)
+        return self._pass_by(delivery, Fate.DROPPED)
 
-    def _accept(self, delivery: Delivery[Event]) -> Fate:
+    def _wanted(self, delivery: Delivery[Event]) -> bool:
+        assert self.wants is not None
+        try:
+            return self.wants(delivery.event)
+        except Exception as error:
+            # A filter that is broken must not lose what it was not asked to lose.
+            self._log.error("filter failed", **delivery.identity(), exc_info=error)
+            return True
+
+    def _known(
+        self, delivery: Delivery[Event], admission: Admission | None = None
+    ) -> Fate | Admission | None:
+        """What becomes of a repetition; None if it is none."""
+        event = identity(delivery)
+        if event is None or not self._repeats.knows(event, trio.current_time()):
+            return None
         self._accepted += 1
-        self._queued += 1
+        self._counts[Fate.DUPLICATE] += 1
+        self._repeats.follow(delivery, event, self._plugin)
+        if admission is not None:
+            admission.decide(Fate.DUPLICATE)
+        return Fate.DUPLICATE
+
+    def _has_room(self, delivery: Delivery[Event]) -> bool:
+        return self._queue.waiting + self._queue.backing_off < self._buffer
+
+    def _take_in(
+        self, delivery: Delivery[Event], admission: Admission | None = None
+    ) -> Fate | Admission:
+        """Let an event in. A publisher that waited for room is told by his admission."""
+        event = identity(delivery)
+        if event is not None and self._repeats.window:
+            self._repeats.take_in(event, trio.current_time())
+        self._accepted += 1
+        self._queue.append(delivery)
         delivery.settle(self._plugin, Fate.QUEUED)
+        self._wake()
+        if admission is not None:
+            admission.decide(Fate.QUEUED)
         return Fate.QUEUED
+
+    def _admit(self) -> None:
+        """Let those who wait in, the first one first, as far as there is room."""
+        while self._waiting and self._has_room(self._waiting[0].delivery):
+            admission = self._waiting.popleft()
+            if not self._known(admission.delivery, admission):
+                self._take_in(admission.delivery, admission)
+
+    def _pass_by(self, delivery: Delivery[Event], fate: Fate) -> Fate:
+        """Accept an event and end it at once."""
+        self._accepted += 1
+        self._counts[fate] += 1
+        delivery.settle(self._plugin, fate)
+        return fate
 
     def _refuse(self, delivery: Delivery[Event]) -> Fate:
         self._counts[Fate.REJECTED] += 1
@@ -114,64 +182,190 @@ class MemoryInbox(Inbox[Any]):
 
     async def receive(self) -> Delivery[Event]:
         """See `Inbox`."""
-        self.is_read = True
+        await trio.lowlevel.checkpoint_if_cancelled()
         while True:
-            if self._returned:
-                await trio.lowlevel.checkpoint()
-                try:
-                    return self.receive_nowait()
-                except trio.WouldBlock:
-                    continue  # Another task was quicker.
-            delivery = await self._receive.receive()
-            self._queued -= 1
-            self._admit()
-            if self._hand_out(delivery):
+            try:
+                delivery = self.receive_nowait()
+            except trio.WouldBlock:
+                await self._something_new()
+            else:
+                await trio.lowlevel.cancel_shielded_checkpoint()
                 return delivery
+
+    async def _something_new(self) -> None:
+        until = self._queue.next_return
+        if until == math.inf:
+            await self._readers.park()
+        else:
+            with trio.move_on_at(until):
+                await self._readers.park()
 
     def receive_nowait(self) -> Delivery[Event]:
         """See `Inbox`."""
         self.is_read = True
-        while True:
-            if self._returned:
-                delivery = self._returned.popleft()
-            else:
-                delivery = self._receive.receive_nowait()
+        now = trio.current_time()
+        while (delivery := self._take(now)) is not None:
+            if delivery.deadline > now:
+                self._hand_out(delivery, now)
                 self._admit()
-            self._queued -= 1
-            if self._hand_out(delivery):
                 return delivery
+            self._queue.done(delivery)
+            self._end(delivery, Fate.EXPIRED)
+        self._refill()
+        if self._closed and self._is_drained:
+            raise trio.EndOfChannel
+        raise trio.WouldBlock
 
-    def done(self, delivery: Delivery[Event]) -> None:
-        """See `Inbox`."""
-        if delivery in self._in_hand:
-            del self._in_hand[delivery]
-            self._end(delivery, Fate.HANDLED)
+    def _take(self, now: float) -> Delivery[Event] | None:
+        """The next one, be it one that has waited for room until now."""
+        delivery = self._queue.take(now)
+        if delivery is None and self._waiting:
+            self._admit()
+            delivery = self._queue.take(now)
+        return delivery
 
-    def fail(self, delivery: Delivery[Event], error: Exception) -> None:
+    def _refill(self) -> None:
+        """Get more to hand out, if there is more somewhere."""
+
+    @property
+    def _is_drained(self) -> bool:
+        """Whether nothing is left that a closed inbox would still hand out."""
+        return self._queue.is_stuck
+
+    def accept(self, delivery: Delivery[Event]) -> None:
         """See `Inbox`."""
-        if delivery in self._in_hand:
-            del self._in_hand[delivery]
-            self._end(delivery, Fate.FAILED)
-            self._timed_out += isinstance(error, HandlerTimeoutError)
+        self._finish(delivery, Fate.HANDLED)
+
+    def expire(self, delivery: Delivery[Event]) -> None:
+        """See `Inbox`."""
+        self._finish(delivery, Fate.EXPIRED)
+
+    def reject(self, delivery: Delivery[Event], error: Exception) -> None:
+        """See `Inbox`."""
+        since = self._in_hand.get(delivery)
+        if since is None:
+            return
+        now = trio.current_time()
+        self._timed_out += isinstance(error, HandlerTimeoutError)
+        history = self._histories.get(delivery, FIRST).failed(
+            describe(error), at=utc_now().timestamp(), took=now - since
+        )
+        wait = next_wait(self.policy, history, error)
+        if wait is not None and now + wait >= delivery.deadline:
+            self._log.error("event expires before its next attempt", **delivery.identity())
+            self._finish(delivery, Fate.EXPIRED)
+        elif wait is None and not self._spares(history):
             self._log.error("event failed", **delivery.identity(), exc_info=error)
+            self._finish(delivery, self._give_up(delivery, history))
+        else:
+            self._log.warning(
+                "event failed, and is tried again",
+                **delivery.identity(),
+                error=describe(error),
+                attempt=delivery.attempt,
+                retry_in=None if wait is None else round(wait, 3),
+            )
+            self._back_off(delivery, history, wait)
+
+    def _back_off(self, delivery: Delivery[Event], history: History, wait: float | None) -> None:
+        """Try it again after a wait; None is after the next start."""
+        self._retried += 1
+        until = math.inf if wait is None else trio.current_time() + wait
+        again = self._again(delivery, history.waited(wait or 0.0), wait=wait or 0.0)
+        self._queue.back_off(again, until)
+        again.settle(self._plugin, Fate.BACKING_OFF)
+        self._wake()
+
+    def keep(self, delivery: Delivery[Event]) -> None:
+        """See `Inbox`."""
+        if delivery in self._in_hand:
+            self._kept.add(delivery)
+
+    def is_kept(self, delivery: Delivery[Event]) -> bool:
+        """See `Inbox`."""
+        return delivery in self._kept
 
     def statistics(self) -> InboxStatistics:
         """See `Inbox`."""
         return InboxStatistics(
             accepted=self._accepted,
-            queued=self._queued,
+            queued=self._queue.waiting,
             in_hand=len(self._in_hand),
+            backing_off=self._queue.backing_off,
             rejected=self._counts[Fate.REJECTED],
+            retried=self._retried,
             timed_out=self._timed_out,
             **{fate.value: self._counts[fate] for fate in ENDED},
         )
 
+    def _hand_out(self, delivery: Delivery[Event], now: float) -> None:
+        """Give an event to the plugin."""
+        self._in_hand[delivery] = now
+        delivery.settle(self._plugin, Fate.IN_HAND)
+
+    def _take_back(self, delivery: Delivery[Event]) -> None:
+        """The event is no more with the plugin."""
+        del self._in_hand[delivery]
+        self._kept.discard(delivery)
+
+    def _finish(self, delivery: Delivery[Event], fate: Fate) -> None:
+        """End an event that is in hand."""
+        if delivery in self._in_hand:
+            self._take_back(delivery)
+            self._queue.done(delivery)
+            self._end(delivery, fate)
+            self._let_go()
+
+    def _again(
+        self, delivery: Delivery[Event], history: History, *, wait: float = 0.0
+    ) -> Delivery[Event]:
+        """The next attempt at an event that is in hand, which is to be made after a wait."""
+        self._take_back(delivery)
+        self._histories.pop(delivery, None)
+        again = attrs.evolve(delivery, attempt=delivery.attempt + 1)
+        self._histories[again] = history
+        return again
+
+    def _spares(self, history: History) -> bool:
+        """Whether an event is not given up although there is no attempt left."""
+        return False
+
+    def _give_up(self, delivery: Delivery[Event], history: History) -> Fate:
+        """What is to become of an event that cannot be handled."""
+        return Fate.FAILED
+
+    def _end(self, delivery: Delivery[Event], fate: Fate) -> None:
+        self._counts[fate] += 1
+        self._histories.pop(delivery, None)
+        event = identity(delivery)
+        if event is not None and self._repeats.ended(event, fate, self._plugin):
+            self._forget(event)
+        delivery.settle(self._plugin, fate)
+
+    def _forget(self, event: Identity) -> None:
+        """The event may come again."""
+
+    def _wake(self) -> None:
+        """One reader has something to look at."""
+        if self._readers:
+            self._readers.unpark()
+
+    def _let_go(self) -> None:
+        """What waited for an event that has ended may be taken now; or nothing is left at all."""
+        if self._closed:
+            self._readers.unpark_all()
+        elif self.policy.ordering_key is not None:
+            self._wake()
+
     # The supervisor's side.
 
     def close(self) -> None:
-        """Let nothing more in. What is inside can still be read; then iteration ends."""
+        """Let nothing more in. What is inside can still be read; then iteration ends.
+
+        What waits to be tried again is not waited for.
+        """
         self._closed = True
-        self._send.close()
+        self._readers.unpark_all()
         while self._waiting:
             admission = self._waiting.popleft()
             admission.decide(self._refuse(admission.delivery))
@@ -181,33 +375,39 @@ class MemoryInbox(Inbox[Any]):
 
         Args:
             crashed: whether that may have been the fault of these events. Those that have been
-                handed out as often as the delivery limit allows have failed then.
+                in hand at as many crashes as the delivery limit allows are given up then.
         """
         self.is_read = False
-        for delivery in reversed(self._in_hand):
-            if crashed and delivery.attempt >= self._delivery_limit:
-                self._end(delivery, Fate.FAILED)
-                self._log.error(
-                    "event failed: run() crashed too often with it in hand",
-                    **delivery.identity(),
-                    attempts=delivery.attempt,
-                )
-            else:
-                attempt = delivery.attempt + 1 if crashed else delivery.attempt
-                self._returned.appendleft(attrs.evolve(delivery, attempt=attempt))
-                self._queued += 1
-                delivery.settle(self._plugin, Fate.QUEUED)
-        self._in_hand.clear()
+        returned = [
+            again
+            for delivery in list(self._in_hand)
+            if (again := self._returned(delivery, crashed=crashed)) is not None
+        ]
+        self._queue.put_back(returned)
+        for delivery in returned:
+            delivery.settle(self._plugin, Fate.QUEUED)
+
+    def _returned(self, delivery: Delivery[Event], *, crashed: bool) -> Delivery[Event] | None:
+        if not crashed:
+            self._take_back(delivery)
+            return delivery  # Unblamed.
+        history = self._histories.get(delivery, FIRST).crashed()
+        if history.crashes < self.policy.delivery_limit:
+            return self._again(delivery, history)
+        self._log.error(
+            "event failed: run() crashed too often with it in hand",
+            **delivery.identity(),
+            crashes=history.crashes,
+        )
+        self._finish(delivery, self._give_up(delivery, history))
+        return None
 
     def abandon(self) -> None:
         """Close, and end everything that is still inside: nobody will read it any more."""
         self.close()
-        abandoned = [*self._in_hand, *self._returned]
-        self._queued -= len(self._returned)
+        abandoned = [*self._in_hand, *self._queue.clear()]
         self._in_hand.clear()
-        self._returned.clear()
-        while (delivery := self._pop()) is not None:
-            abandoned.append(delivery)
+        self._kept.clear()
         for delivery in abandoned:
             self._end(delivery, Fate.ABANDONED)
         if abandoned:
@@ -215,39 +415,4 @@ class MemoryInbox(Inbox[Any]):
 
     def reopen(self) -> None:
         """Let events in again, after it was abandoned."""
-        if self._closed:
-            self._closed = False
-            self._send, self._receive = trio.open_memory_channel[Delivery[Event]](self._buffer)
-
-    def _pop(self) -> Delivery[Event] | None:
-        try:
-            delivery = self._receive.receive_nowait()
-        except (trio.WouldBlock, trio.EndOfChannel):
-            return None
-        self._queued -= 1
-        return delivery
-
-    def _admit(self) -> None:
-        """Let those who wait in, the first one first, as far as there is room.
-
-        A reader that was woken may have left none: the event that woke it went past the buffer.
-        """
-        while self._waiting:
-            try:
-                self._send.send_nowait(self._waiting[0].delivery)
-            except trio.WouldBlock:
-                return
-            admission = self._waiting.popleft()
-            admission.decide(self._accept(admission.delivery))
-
-    def _hand_out(self, delivery: Delivery[Event]) -> bool:
-        if delivery.deadline <= trio.current_time():
-            self._end(delivery, Fate.EXPIRED)
-            return False
-        self._in_hand[delivery] = None
-        delivery.settle(self._plugin, Fate.IN_HAND)
-        return True
-
-    def _end(self, delivery: Delivery[Event], fate: Fate) -> None:
-        self._counts[fate] += 1
-        delivery.settle(self._plugin, fate)
+        self._closed = False

@@ -18,10 +18,10 @@ from quart_trio import QuartTrio
 from werkzeug.datastructures import Headers
 from werkzeug.http import unquote_header_value
 
-from .._events import EventTypes, Timestamp
+from .._envelope import Delivery, utc_now
+from .._events import Event, EventTypes, Timestamp
 from .._runtime import Runtime
 from ._ingest import (
-    Incoming,
     answer,
     decode,
     is_json,
@@ -87,18 +87,18 @@ def add_cloudevents(app: QuartTrio, runtime: Runtime) -> None:
         return answer(runtime, outcomes, waited=wait, batch=batch)
 
 
-def read_structured(types: EventTypes, document: bytes) -> Incoming:
+def read_structured(types: EventTypes, document: bytes) -> Delivery[Event]:
     """One CloudEvent, attributes and data in one document."""
     return _open(types, _parse(_structured, document), at="$")
 
 
-def read_batch(types: EventTypes, document: bytes) -> list[Incoming]:
+def read_batch(types: EventTypes, document: bytes) -> list[Delivery[Event]]:
     """Several of them in an array: all, or none if one of them is wrong."""
     events = _parse(_batch, document)
     return [_open(types, event, at=f"$[{index}]") for index, event in enumerate(events)]
 
 
-def read_binary(types: EventTypes, headers: Headers, payload: bytes) -> Incoming:
+def read_binary(types: EventTypes, headers: Headers, payload: bytes) -> Delivery[Event]:
     """The attributes in `ce-` headers, the data as the body."""
     given = {
         name.lower().removeprefix("ce-"): _decode_header(name, value)
@@ -152,7 +152,7 @@ def _explain(error: msgspec.DecodeError) -> tuple[str, str]:
     return reason, path.strip("`") or "$"
 
 
-def _open(types: EventTypes, event: Structured, *, at: str) -> Incoming:
+def _open(types: EventTypes, event: Structured, *, at: str) -> Delivery[Event]:
     _require_version(event, f"{at}.specversion")
     require_type(types, event.type, at=f"{at}.type")
     media_type = (event.datacontenttype or "application/json").partition(";")[0].strip().lower()
@@ -183,12 +183,14 @@ def _data(event: Structured, at: str) -> tuple[bytes, str]:
         raise _invalid("not Base64", f"{at}.data_base64") from None
 
 
-def _incoming(types: EventTypes, attributes: Attributes, payload: bytes, *, at: str) -> Incoming:
-    return Incoming(
+def _incoming(
+    types: EventTypes, attributes: Attributes, payload: bytes, *, at: str
+) -> Delivery[Event]:
+    return Delivery(
         event=decode(types, attributes.type, payload, at=at),
         id=attributes.id,
         source=attributes.source,
-        time=attributes.time,
+        time=attributes.time or utc_now(),
         key=attributes.partitionkey or attributes.subject,
         traceparent=attributes.traceparent,
     )

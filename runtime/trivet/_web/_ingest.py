@@ -7,7 +7,6 @@ Never knows CloudEvents; `_cloudevents` hands over here what it has taken apart.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 import attrs
 import trio
@@ -16,7 +15,7 @@ from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from .._envelope import Outcome, Receipt
+from .._envelope import Delivery, Outcome, Receipt
 from .._errors import EventDecodeError, nearest
 from .._events import Event, EventTypes
 from .._fates import SEVERITY, Fate
@@ -39,18 +38,6 @@ ERRORS = {
 RETRY_WORTHWHILE = frozenset({Fate.DROPPED, Fate.REJECTED})
 
 
-@attrs.frozen(kw_only=True)
-class Incoming:
-    """An event, decoded, and what the publisher says of its envelope."""
-
-    event: Event
-    id: str | None = None
-    source: str | None = None
-    time: datetime | None = None
-    key: str | None = None
-    traceparent: str | None = None
-
-
 def add_ingest(app: QuartTrio, runtime: Runtime) -> None:
     """Serve `POST /events/{name}`."""
 
@@ -65,8 +52,8 @@ def add_ingest(app: QuartTrio, runtime: Runtime) -> None:
                 f"send {name} as application/json, or a CloudEvent to /events; "
                 f"this is {request.mimetype or 'without Content-Type'}",
             )
-        incoming = Incoming(event=decode(runtime.events, name, await read_body(), at="$"))
-        (outcome,) = await publish(runtime, [incoming], wait=wait)
+        delivery = Delivery(event=decode(runtime.events, name, await read_body(), at="$"))
+        (outcome,) = await publish(runtime, [delivery], wait=wait)
         return answer(runtime, [outcome], waited=wait, batch=False)
 
 
@@ -116,29 +103,25 @@ def decode(types: EventTypes, name: str, payload: bytes, *, at: str) -> Event:
         raise ProblemError("invalid_event", detail, {"path": path, "event": name}) from None
 
 
-async def publish(runtime: Runtime, events: Sequence[Incoming], *, wait: bool) -> list[Outcome]:
-    """Publish in order; then, if asked to, wait for the handlers of all of them."""
-    outcomes: list[Outcome] = []
-    receipts: list[Receipt] = []
-    for incoming in events:
-        receipt = Receipt() if wait else None
-        outcome = await runtime.publish(
-            incoming.event,
-            id=incoming.id,
-            source=incoming.source,
-            time=incoming.time,
-            key=incoming.key,
-            traceparent=incoming.traceparent,
-            receipt=receipt,
-        )
-        if receipt is not None:
-            receipts.append(receipt)
-            outcome = attrs.evolve(outcome, fates=receipt.fates)
-        outcomes.append(outcome)
+async def publish(
+    runtime: Runtime, deliveries: Sequence[Delivery[Event]], *, wait: bool
+) -> list[Outcome]:
+    """Publish in order; then, if asked to, wait for the end of all of them."""
+    if not wait:
+        return await runtime.publish_many(deliveries)
+    receipts = [Receipt() for _ in deliveries]
+    waiting = [
+        attrs.evolve(delivery, receipt=receipt)
+        for delivery, receipt in zip(deliveries, receipts, strict=True)
+    ]
+    outcomes = await runtime.publish_many(waiting)
     with trio.move_on_after(WAIT_AT_MOST):
         for receipt in receipts:
             await receipt.ended()
-    return outcomes
+    return [
+        attrs.evolve(outcome, fates=dict(receipt.fates))
+        for outcome, receipt in zip(outcomes, receipts, strict=True)
+    ]
 
 
 def judge(outcomes: Sequence[Outcome], *, waited: bool) -> Fate | None:

@@ -11,6 +11,7 @@ from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 from trivet import Delivery, Event, batched
 from trivet._delivery._memory import MemoryInbox
+from trivet._policies import DeliveryPolicy
 
 
 class Text(Event):
@@ -23,7 +24,7 @@ SIZE = len(msgspec.json.encode(LINE))
 
 def inbox_with(*texts: str, limit: int = 3) -> MemoryInbox:
     """An inbox with these events."""
-    inbox = MemoryInbox("p", buffer=1000, delivery_limit=limit)
+    inbox = MemoryInbox("p", DeliveryPolicy(buffer=1000, delivery_limit=limit))
     for text in texts:
         offer(inbox, text)
     return inbox
@@ -31,7 +32,7 @@ def inbox_with(*texts: str, limit: int = 3) -> MemoryInbox:
 
 def offer(inbox: MemoryInbox, text: str) -> None:
     """One event more."""
-    inbox.offer(Delivery(event=Text(text), id=text))
+    inbox.offer(Delivery(event=Text(text)))
 
 
 def texts(batch: list[Text]) -> str:

@@ -33,7 +33,7 @@ class Subscriber:
 
     def __init__(self, name: str, *events: type[Event], buffer: int = 1, **policy: Any) -> None:
         self.name = name
-        self.inbox = MemoryInbox(name, buffer=buffer, delivery_limit=3)
+        self.inbox = MemoryInbox(name, DeliveryPolicy(buffer=buffer, delivery_limit=3))
         self.subscriptions = [
             Subscription(name, event, self.inbox, DeliveryPolicy(buffer=buffer, **policy))
             for event in events or (Ping,)
@@ -45,7 +45,7 @@ class Subscriber:
     def read(self) -> int:
         """Take the next event and finish it."""
         delivery = self.inbox.receive_nowait()
-        self.inbox.done(delivery)
+        self.inbox.accept(delivery)
         return int(delivery.id)
 
     def read_all(self) -> list[int]:
@@ -62,7 +62,8 @@ def bus_of(*subscribers: Subscriber) -> Bus:
 
 async def publish(bus: Bus, number: int, event: type[Any] = Ping) -> Outcome:
     """Publish one event, its number being its id too."""
-    return await bus.publish(Delivery(event=event(number), id=str(number)))
+    (outcome,) = await bus.publish([Delivery(event=event(number), id=str(number))])
+    return outcome
 
 
 # Routing

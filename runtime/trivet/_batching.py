@@ -7,26 +7,44 @@ Never knows what kind of inbox it reads, nor what a batch is for.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
-from typing import Generic, TypeVar
+from collections.abc import AsyncIterator, Sequence
+from typing import Generic, Literal, TypeVar
 
 import msgspec
 import trio
 
-from .._envelope import Delivery
-from .._events import Event
-from .._inbox import Inbox
+from ._envelope import Delivery
+from ._events import Event
+from ._inbox import Inbox
 
 E = TypeVar("E", bound=Event)
+
+ClosedBy = Literal["size", "bytes", "age", "stop"]
+
+
+class Batch(list[E]):
+    """Events that are handled together.
+
+    They are done when the next batch is asked for. Who has to decide of each one for itself tells
+    the inbox before that: `self.inbox.reject(batch.deliveries[0], error)`, or `keep`.
+    """
+
+    def __init__(self, deliveries: Sequence[Delivery[E]], closed_by: ClosedBy) -> None:
+        super().__init__(delivery.event for delivery in deliveries)
+        self.deliveries = tuple(deliveries)
+        """The same events in their envelopes."""
+        self.closed_by: ClosedBy = closed_by
+        """What the batch was full of: `"size"`, `"bytes"` or `"age"`; or `"stop"`, where nothing
+        more will come."""
 
 
 def batched(
     inbox: Inbox[E], *, size: int, within: float, bytes: int | None = None
-) -> AsyncIterator[list[E]]:
+) -> AsyncIterator[Batch[E]]:
     """Iterate over an inbox in lists of events.
 
     A batch closes when it is full or old enough, or when the inbox is closed and empty. To ask
-    for the next batch says that the last one is done, all of it.
+    for the next batch says that the last one is done, all of it but what was rejected or kept.
 
     Args:
         inbox: what to read.
@@ -42,31 +60,34 @@ def batched(
     return _Batches(inbox, size, within, math.inf if bytes is None else bytes)
 
 
-class _Batches(AsyncIterator[list[E]], Generic[E]):
+class _Batches(AsyncIterator[Batch[E]], Generic[E]):
     def __init__(self, inbox: Inbox[E], size: int, within: float, max_bytes: float) -> None:
         self._inbox = inbox
         self._size = size
         self._within = within
         self._max_bytes = max_bytes
-        self._given: list[Delivery[E]] = []
+        self._given: tuple[Delivery[E], ...] = ()
         self._batch: list[Delivery[E]] = []  # Being filled; it outlives a cancelled wait.
         self._until = math.inf
         self._room = max_bytes
         self._held: Delivery[E] | None = None  # The one that would have been too much.
 
-    async def __anext__(self) -> list[E]:
+    async def __anext__(self) -> Batch[E]:
         for delivery in self._given:
-            self._inbox.done(delivery)
-        self._given = []
+            if not self._inbox.is_kept(delivery):
+                self._inbox.accept(delivery)
+        self._given = ()
         try:
-            await self._fill()
+            closed_by = await self._fill()
         except trio.EndOfChannel:
             if not self._batch:
                 raise StopAsyncIteration from None
-        self._given, self._batch = self._batch, []
-        return [delivery.event for delivery in self._given]
+            closed_by = "stop"
+        batch, self._batch = Batch(self._batch, closed_by), []
+        self._given = batch.deliveries
+        return batch
 
-    async def _fill(self) -> None:
+    async def _fill(self) -> ClosedBy:
         if not self._batch:
             delivery = await self._first()
             self._until, self._room = trio.current_time() + self._within, self._max_bytes
@@ -74,8 +95,9 @@ class _Batches(AsyncIterator[list[E]], Generic[E]):
         while self._held is None and self._room > 0 and len(self._batch) < self._size:
             following = await self._receive_until(self._until)
             if following is None:
-                return
+                return "age"
             self._add(following)
+        return "size" if len(self._batch) == self._size else "bytes"
 
     async def _first(self) -> Delivery[E]:
         if self._held is None:

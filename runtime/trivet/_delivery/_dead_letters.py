@@ -1,0 +1,195 @@
+"""The dead letters in the file of the durable inboxes: to look at, to replay, to throw away.
+
+Owns the questions and commands of an operator, on the file of a stopped or of a running program.
+Never knows that program: it has a connection of its own, and keeps every transaction short.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from ._records import DeadLetter, JournalUnavailableError
+from ._schema import (
+    VERSION,
+    connect,
+    first_number,
+    first_value,
+    next_opening,
+    reported,
+    transaction,
+    version_of,
+)
+
+SLICE = 1000
+"""Dead letters in one transaction."""
+
+COLUMNS = """
+    SELECT dead_letter.number, plugin.name, event, dead_letter.id, source, died_at, reason,
+        history, envelope, payload, lane
+    FROM dead_letter JOIN plugin ON plugin.id = dead_letter.plugin
+"""
+GET = COLUMNS + "WHERE dead_letter.number = ?"
+LIST = (
+    COLUMNS
+    + """
+    WHERE (:plugin IS NULL OR plugin.name = :plugin) AND (:since IS NULL OR died_at >= :since)
+        AND dead_letter.number < :before
+    ORDER BY dead_letter.number DESC LIMIT :size
+"""
+)
+NUMBERS = """
+    SELECT dead_letter.number FROM dead_letter JOIN plugin ON plugin.id = dead_letter.plugin
+    WHERE (:plugin IS NULL OR plugin.name = :plugin) AND (:since IS NULL OR died_at >= :since)
+    ORDER BY dead_letter.number
+"""
+REPLAY = """
+    INSERT INTO queue(number, plugin, lane, envelope, payload, crashes)
+    SELECT ?, plugin, lane, envelope, payload, 0 FROM dead_letter WHERE number = ?
+"""
+PURGE = "DELETE FROM dead_letter WHERE number = ?"
+
+
+class DeadLetters:
+    """A connection to the dead letters of a file, to be left with `with`, soon.
+
+    Args:
+        path: the file.
+        connection: one that is there already, and stays open.
+
+    Raises:
+        JournalUnavailableError: there is no such file, or it is not one of durable inboxes.
+    """
+
+    def __init__(self, path: Path, *, connection: sqlite3.Connection | None = None) -> None:
+        self._path = path
+        self._closing = ExitStack()
+        self._connection = self._connect() if connection is None else connection
+
+    def _connect(self) -> sqlite3.Connection:
+        path = self._path
+        if not path.exists():
+            raise JournalUnavailableError(path, "there is no such file")
+        with reported(path), ExitStack() as stack:
+            connection = connect(path)
+            stack.callback(connection.close)
+            if version_of(connection, path) != VERSION:
+                reason = "its tables are not of this version yet; the next start makes them so"
+                raise JournalUnavailableError(path, reason)
+            connection.execute("PRAGMA synchronous = FULL")
+            self._closing = stack.pop_all()
+            return connection
+
+    def __enter__(self) -> DeadLetters:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._closing.close()
+
+    def list(
+        self, *, plugin: str | None = None, since: float | None = None, limit: int | None = None
+    ) -> list[DeadLetter]:
+        """The dead letters, the newest first.
+
+        Args:
+            plugin: only those of this one.
+            since: only those that died then or later; POSIX seconds.
+            limit: at most so many.
+        """
+        letters: list[DeadLetter] = []
+        left, before = limit if limit is not None else 1 << 62, 1 << 62
+        while left > 0:
+            values = {"plugin": plugin, "since": since, "before": before, "size": min(left, SLICE)}
+            with reported(self._path):
+                rows = self._connection.execute(LIST, values).fetchall()
+            letters += [DeadLetter(*row) for row in rows]
+            if len(rows) < SLICE:
+                break
+            left, before = left - len(rows), letters[-1].number
+        return letters
+
+    def get(self, number: int) -> DeadLetter | None:
+        """One of them."""
+        with reported(self._path):
+            row = self._connection.execute(GET, (number,)).fetchone()
+        return None if row is None else DeadLetter(*row)
+
+    def count(self) -> int:
+        """How many there are."""
+        with reported(self._path):
+            count: int = first_value(self._connection, "SELECT count(*) FROM dead_letter")
+        return count
+
+    def replay(
+        self,
+        numbers: Sequence[int] | None = None,
+        *,
+        plugin: str | None = None,
+        since: float | None = None,
+    ) -> int:
+        """Put them back into the queue of the plugin that failed, without their history.
+
+        Their order stays as it was; they come after everything that is in the queue.
+
+        Args:
+            numbers: only these; None for all that the other arguments select.
+            plugin: only those of this one.
+            since: only those that died then or later; POSIX seconds.
+
+        Returns:
+            How many were put back.
+        """
+        selected = self._select(numbers, plugin, since)
+        if not selected:
+            return 0
+        with reported(self._path), transaction(self._connection):
+            first = first_number(next_opening(self._connection))
+        new = dict(zip(selected, range(first, first + len(selected)), strict=True))
+
+        def put_back(part: Sequence[int]) -> int:
+            self._connection.executemany(REPLAY, [(new[number], number) for number in part])
+            return self._remove(part)
+
+        return self._in_slices(selected, put_back)
+
+    def purge(
+        self,
+        numbers: Sequence[int] | None = None,
+        *,
+        plugin: str | None = None,
+        since: float | None = None,
+    ) -> int:
+        """Throw them away for ever; arguments and result are those of `replay`."""
+        return self._in_slices(self._select(numbers, plugin, since), self._remove)
+
+    def _select(
+        self, numbers: Sequence[int] | None, plugin: str | None, since: float | None
+    ) -> Sequence[int]:
+        with reported(self._path):
+            values = {"plugin": plugin, "since": since}
+            rows = self._connection.execute(NUMBERS, values).fetchall()
+        asked = None if numbers is None else set(numbers)
+        return [number for (number,) in rows if asked is None or number in asked]
+
+    def _remove(self, part: Sequence[int]) -> int:
+        return self._connection.executemany(PURGE, [(number,) for number in part]).rowcount
+
+    def _in_slices(self, numbers: Sequence[int], do: Callable[[Sequence[int]], int]) -> int:
+        total = 0
+        for part in slices(numbers):
+            with reported(self._path), transaction(self._connection):
+                total += do(part)
+        return total
+
+
+def slices(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Parts of at most a transaction's size."""
+    return (numbers[at : at + SLICE] for at in range(0, len(numbers), SLICE))

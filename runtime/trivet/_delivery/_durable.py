@@ -1,0 +1,378 @@
+"""The durable inbox: what it has accepted is in the store until it has ended.
+
+Owns what of the store is in memory, and what is written when.
+Never knows how the store writes; its rules about room, order and ends are the memory inbox's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable
+from functools import partial
+from typing import Any
+
+import attrs
+import msgspec
+import trio
+
+from .._envelope import Delivery, Receipt
+from .._errors import EventDecodeError
+from .._events import Event, EventTypes
+from .._fates import Fate
+from .._inbox import InboxStatistics
+from .._policies import DeliveryPolicy
+from ._memory import Admission, MemoryInbox
+from ._records import (
+    Backlog,
+    Bury,
+    DeadLetterFacts,
+    Delete,
+    Forget,
+    JournalError,
+    Row,
+    Seen,
+    Update,
+)
+from ._repeats import Identity, identity
+from ._retries import FIRST, History
+from ._store import Store
+from ._stored import Packed, name_and_id, pack, pack_history, unpack, unpack_history
+
+WINDOW = 256
+"""Events that are read from the store at a time, and that are in memory before any is read."""
+BACKING_OFF_AT_MOST = 1000
+"""Events that wait in memory to be tried again; at so many, no others are begun."""
+
+
+@attrs.frozen
+class _Place:
+    """Where an event that is in memory is in the store."""
+
+    number: int
+    size: int
+
+
+class DurableInbox(MemoryInbox):
+    """See `Inbox`. Its events outlive the plugin's end, and the process.
+
+    What was accepted is stored before its publisher is told. In memory is what is in hand, what
+    waits to be tried again, and the next page of what is queued.
+
+    Args:
+        plugin: the subscriber's name.
+        policy: what was decided for it.
+        store: where events are stored.
+        types: the event types, to read events back.
+    """
+
+    def __init__(
+        self, plugin: str, policy: DeliveryPolicy, store: Store, types: EventTypes
+    ) -> None:
+        super().__init__(plugin, policy)
+        self._store = store
+        self._types = types
+        self._places: dict[Delivery[Event], _Place] = {}
+        self._on_disk = 0
+        """Events that are in the store only, and follow those in memory."""
+        self._last_loaded = 0
+        """The highest number that is, or has been, in memory."""
+        self._is_reading = False
+        self._being_stored = 0
+        self._twins: dict[Identity, list[Admission]] = {}
+        """By what is being stored, the publishers of its repetitions."""
+        self._receipts: dict[int, Receipt] = {}
+        """Of publishers that wait for events that are not in memory."""
+        self._packed: tuple[Delivery[Event], Packed] | None = None
+        store.add(plugin, self)
+
+    # The publisher's side.
+
+    def _has_room(self, delivery: Delivery[Event]) -> bool:
+        waiting = self._queue.waiting + self._queue.backing_off
+        waiting += self._on_disk + self._being_stored
+        return waiting < self._buffer and self._store.has_room(self._pack(delivery).size)
+
+    def _pack(self, delivery: Delivery[Event]) -> Packed:
+        """The event's bytes, which are asked for twice."""
+        if self._packed is None or self._packed[0] is not delivery:
+            self._packed = delivery, pack(delivery)
+        return self._packed[1]
+
+    def offer(self, delivery: Delivery[Event]) -> Fate | Admission | None:
+        """See `MemoryInbox`."""
+        try:
+            return super().offer(delivery)
+        except (TypeError, ValueError, msgspec.MsgspecError) as error:
+            # It cannot be written as JSON. Nobody could read it back.
+            self._log.error("event cannot be stored", **delivery.identity(), exc_info=error)
+            return self._refuse(delivery)
+
+    def _known(
+        self, delivery: Delivery[Event], admission: Admission | None = None
+    ) -> Fate | Admission | None:
+        event = identity(delivery)
+        if event not in self._twins:
+            return super()._known(delivery, admission)
+        admission = admission or Admission(delivery)
+        admission.has_room = True
+        self._twins[event].append(admission)
+        return admission
+
+    def _take_in(
+        self, delivery: Delivery[Event], admission: Admission | None = None
+    ) -> Fate | Admission:
+        admission = admission or Admission(delivery)
+        admission.has_room = True
+        packed, number = self._pack(delivery), self._store.next_number()
+        seen, event = None, identity(delivery)
+        if event is not None and self._repeats.window:
+            self._twins[event] = []
+            seen = Seen(*event, time.time() + self._repeats.window)
+        row = Row(self._plugin, number, None, packed.envelope, packed.payload)
+        self._being_stored += 1
+        self._packed = None
+        self._store.append(row, seen, partial(self._stored, admission, _Place(number, row.size)))
+        return admission
+
+    def _stored(self, admission: Admission, place: _Place, error: JournalError | None) -> None:
+        """An event has been written, or cannot be."""
+        delivery, event = admission.delivery, identity(admission.delivery)
+        self._being_stored -= 1
+        twins = [] if event is None else self._twins.pop(event, [])
+        if error is not None:
+            for refused in (admission, *twins):
+                refused.decide(self._refuse(refused.delivery))
+            return
+        if event is not None and self._repeats.window:
+            self._repeats.take_in(event, trio.current_time())
+        self._accepted += 1
+        delivery.settle(self._plugin, Fate.QUEUED)
+        is_next = not self._on_disk and self._queue.waiting < WINDOW
+        if is_next or place.number < self._last_loaded:
+            self._put(delivery, place)
+            self._wake()
+        else:
+            self._on_disk += 1
+            if delivery.receipt is not None:
+                self._receipts[place.number] = delivery.receipt
+        admission.decide(Fate.QUEUED)
+        for twin in twins:
+            self._known(twin.delivery, twin)
+
+    # The plugin's side.
+
+    def receive_nowait(self) -> Delivery[Event]:
+        """See `Inbox`."""
+        if self._store.is_clogged:
+            self.is_read = True
+            raise trio.WouldBlock
+        try:
+            return super().receive_nowait()
+        finally:
+            if self._queue.wants:
+                self._refill()
+
+    def _refill(self) -> None:
+        for lane, numbers in self._queue.wanted().items():
+            then = partial(self._load_lane, lane, numbers)
+            self._store.read_numbers(self._plugin, numbers, then)
+        is_blocked = self._queue.is_blocked or self._queue.backing_off >= BACKING_OFF_AT_MOST
+        if self._on_disk and not self._is_reading and not is_blocked:
+            self._is_reading = True
+            self._store.read(self._plugin, self._last_loaded, WINDOW, self._load)
+
+    def _load(self, rows: list[Row]) -> None:
+        """The next page is here."""
+        self._is_reading = False
+        self._on_disk -= len(rows)
+        if not rows:
+            self._on_disk = 0
+        for row in rows:
+            self._last_loaded = max(self._last_loaded, row.number)
+            delivery = self._unpack(row)
+            if delivery is None:
+                continue
+            if row.retry_at is None and self._queue.hold(self._queue.lane_of(delivery), row.number):
+                if delivery.receipt is not None:
+                    self._receipts[row.number] = delivery.receipt
+                continue
+            self._put(delivery, _Place(row.number, row.size), row)
+        self._readers.unpark_all()
+
+    def _load_lane(self, lane: Hashable, numbers: list[int], rows: list[Row]) -> None:
+        """Those of a lane are here whose turn it is."""
+        found = [(row, delivery) for row in rows if (delivery := self._unpack(row)) is not None]
+        for row, delivery in found:
+            self._remember(delivery, _Place(row.number, row.size), row)
+        self._queue.load(lane, numbers, [delivery for _, delivery in found])
+        self._wake()
+
+    def _put(self, delivery: Delivery[Event], place: _Place, row: Row | None = None) -> None:
+        """Have an event in memory, behind the others."""
+        self._last_loaded = max(self._last_loaded, place.number)
+        history = self._remember(delivery, place, row)
+        now = trio.current_time()
+        if row is None or row.retry_at is None:
+            self._queue.append(delivery)
+            return
+        # A wall clock that was set back must not make it wait longer than was decided.
+        wait = min(row.retry_at - time.time(), history.last_wait)
+        if wait <= 0:
+            self._queue.append(delivery)
+        else:
+            self._queue.back_off(delivery, now + wait)
+
+    def _remember(self, delivery: Delivery[Event], place: _Place, row: Row | None) -> History:
+        history = FIRST if row is None else unpack_history(row.history)
+        if row is not None and row.crashes:
+            history = attrs.evolve(history, crashes=history.crashes + row.crashes)
+        self._places[delivery] = place
+        if history is not FIRST:
+            self._histories[delivery] = history
+        return history
+
+    def _unpack(self, row: Row) -> Delivery[Any] | None:
+        """The event; what cannot be read any more, or kills whoever reads it, goes to the dead."""
+        history = unpack_history(row.history)
+        crashes = history.crashes + row.crashes
+        reason = f"the process died {crashes} times with it in hand"
+        if crashes < self.policy.delivery_limit:
+            try:
+                return unpack(
+                    row.envelope,
+                    row.payload,
+                    self._types,
+                    attempt=history.attempts + crashes + 1,
+                    receipt=self._receipts.pop(row.number, None),
+                )
+            except (EventDecodeError, msgspec.DecodeError) as error:
+                reason = str(error)
+        name, id, source = name_and_id(row.envelope)
+        self._log.error("event failed", event_type=name, event_id=id, error=reason)
+        facts = DeadLetterFacts(
+            name, id, source, time.time(), reason, msgspec.json.encode(history.failures)
+        )
+        self._counts[Fate.DEAD_LETTERED] += 1
+        self._store.settle(Bury(self._plugin, row.number, facts), size=row.size)
+        if (receipt := self._receipts.pop(row.number, None)) is not None:
+            receipt.settle(self._plugin, Fate.DEAD_LETTERED)
+        return None
+
+    @property
+    def _is_drained(self) -> bool:
+        if self._queue.is_blocked:
+            return True
+        return super()._is_drained and not self._is_reading and not self._on_disk
+
+    def statistics(self) -> InboxStatistics:
+        """See `Inbox`."""
+        statistics = super().statistics()
+        return attrs.evolve(statistics, queued=statistics.queued + self._on_disk)
+
+    def _hand_out(self, delivery: Delivery[Event], now: float) -> None:
+        self._store.in_hand.take(self._places[delivery].number)
+        super()._hand_out(delivery, now)
+
+    def _again(
+        self, delivery: Delivery[Event], history: History, *, wait: float = 0.0
+    ) -> Delivery[Event]:
+        again = super()._again(delivery, history, wait=wait)
+        place = self._places[again] = self._places.pop(delivery)
+        retry_at = time.time() + wait if wait else None
+        update = Update(self._plugin, place.number, pack_history(history), retry_at)
+        self._store.settle(update)
+        self._store.in_hand.release([place.number])
+        return again
+
+    def _returned(self, delivery: Delivery[Event], *, crashed: bool) -> Delivery[Event] | None:
+        if not crashed:
+            self._store.in_hand.release([self._places[delivery].number])
+        return super()._returned(delivery, crashed=crashed)
+
+    def _spares(self, history: History) -> bool:
+        return self._closed  # A stop sends nothing to the dead letters.
+
+    def _give_up(self, delivery: Delivery[Event], history: History) -> Fate:
+        last = history.failures[-1].error if history.failures else ""
+        reason = last or f"run() crashed {history.crashes} times with it in hand"
+        facts = DeadLetterFacts(
+            delivery.event.__event_name__,
+            delivery.id,
+            delivery.source,
+            time.time(),
+            reason,
+            msgspec.json.encode(history.failures),
+        )
+        self._store.settle(Bury(self._plugin, self._places[delivery].number, facts))
+        return Fate.DEAD_LETTERED
+
+    def _end(self, delivery: Delivery[Event], fate: Fate) -> None:
+        place = self._places.pop(delivery)
+        if fate is Fate.DEAD_LETTERED:
+            self._store.in_hand.release([place.number])
+        else:
+            self._store.in_hand.done(place.number)
+            self._store.settle(Delete(self._plugin, place.number))
+        super()._end(delivery, fate)
+        self._store.release(place.size)
+
+    def _forget(self, event: Identity) -> None:
+        self._store.settle(Forget(self._plugin, *event))
+
+    # The supervisor's side.
+
+    def abandon(self) -> None:
+        """At a stop: leave what is there to the next start, unblamed.
+
+        Where the plugin was given up, the inbox goes on taking events in, for when an operator
+        restarts it.
+        """
+        if not self._closed:
+            return
+        on_file, in_hand = self.on_file, list(self._in_hand)
+        for delivery in in_hand:
+            self._returned(delivery, crashed=False)
+        for delivery in (*in_hand, *self._queue.clear()):
+            delivery.settle(self._plugin, Fate.QUEUED)
+            if delivery.receipt is not None:
+                delivery.receipt.keep(self._plugin)
+        for receipt in self._receipts.values():
+            receipt.keep(self._plugin)
+        self._repeats.keep(self._plugin)
+        self._places.clear()
+        self._on_disk = on_file
+        if self._on_disk:
+            self._log.info("events stay in the store", count=self._on_disk)
+
+    # The store's side.
+
+    @property
+    def on_file(self) -> int:
+        """See `StoredInbox`."""
+        in_memory = self._queue.waiting + self._queue.backing_off + len(self._in_hand)
+        return self._on_disk + in_memory
+
+    def recover(self, backlog: Backlog, seen: list[Seen]) -> None:
+        """See `StoredInbox`."""
+        self._on_disk = self._accepted = backlog.count
+        now, wall = trio.current_time(), time.time()
+        for each in seen:
+            left = min(each.until - wall, self._repeats.window)
+            if left > 0:
+                self._repeats.note((each.source, each.id), now + left)
+        self._refill()
+
+    def found(self, count: int) -> None:
+        """See `StoredInbox`."""
+        self._on_disk += count
+        self._accepted += count
+        self._refill()
+
+    def room_made(self) -> None:
+        """See `StoredInbox`."""
+        if self._waiting:
+            self._admit()
+
+    def resume(self) -> None:
+        """See `StoredInbox`."""
+        self._readers.unpark_all()

@@ -1,0 +1,128 @@
+"""What the plugins have in hand, written where it outlives the process.
+
+Owns a file of fixed size, mapped into memory: one slot for each event in hand or just handled.
+Never knows the journal, to which it tells after a crash what the dead process left.
+
+To write into mapped memory costs next to nothing, and the system keeps what a killed process wrote;
+a power cut may take it away, after which everything in hand is delivered again, unblamed.
+"""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+from zlib import crc32
+
+import attrs
+
+from ._ballast import allocate
+
+SLOTS = 65_536
+"""How many events can be in hand, or handled with their deletion not committed yet."""
+HEADER = 512
+"""Slots before the first: one page."""
+SIZE = (HEADER + SLOTS) * 8
+OPENING, BOOT, BLAMELESS = range(3)
+"""What stands in the header."""
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@attrs.frozen
+class LeftOver:
+    """What a process left when it died."""
+
+    done: list[int]
+    """Handled; not deleted, for all that this file knows."""
+    blamed: list[int]
+    """In hand; the process may have died of one of these."""
+
+
+class InHand:
+    """The register of one opening of a journal.
+
+    A slot holds the number of an event in hand, its negative once it is handled, or 0.
+
+    Args:
+        path: the file; None for a register that dies with the process.
+
+    Raises:
+        OSError: it cannot be made, the disk being full, say.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._map: mmap.mmap | bytearray = bytearray(SIZE) if path is None else mapped(path)
+        self._slots = memoryview(self._map).cast("q")
+        self._free: list[int] = []
+        self._slot_of: dict[int, int] = {}
+
+    def left_over(self, opening: int) -> LeftOver:
+        """What was left by the process that had begun this opening; nothing of any other.
+
+        A power cut is no event's fault, and may have left a mixture of old and new.
+        """
+        header = self._slots
+        if (header[OPENING], header[BOOT]) != (opening, this_boot()):
+            return LeftOver([], [])
+        numbers = [number for number in self._slots[HEADER:].tolist() if number]
+        return LeftOver(
+            done=[-number for number in numbers if number < 0],
+            blamed=[] if header[BLAMELESS] else [number for number in numbers if number > 0],
+        )
+
+    def begin(self, opening: int) -> None:
+        """Forget what was left, and belong to this opening from now on."""
+        self._slots[OPENING] = 0  # Until the end of this method it belongs to none.
+        self._slots[HEADER:] = memoryview(bytes(SLOTS * 8)).cast("q")
+        self._slots[BLAMELESS] = 0
+        self._slots[BOOT] = this_boot()
+        self._slots[OPENING] = opening
+        self._free = list(range(HEADER + SLOTS - 1, HEADER - 1, -1))
+        self._slot_of.clear()
+
+    def take(self, number: int) -> bool:
+        """An event has been handed to its plugin; False when there is no slot left for it."""
+        slot = self._slot_of.get(number)
+        if slot is None:
+            if not self._free:
+                return False
+            slot = self._slot_of[number] = self._free.pop()
+        self._slots[slot] = number
+        return True
+
+    def done(self, number: int) -> None:
+        """An event has been handled; that it is deleted is not committed yet."""
+        slot = self._slot_of.get(number)
+        if slot is not None:
+            self._slots[slot] = -number
+
+    def release(self, numbers: list[int]) -> None:
+        """These are deleted for good, or back in the queue without blame."""
+        for number in numbers:
+            slot = self._slot_of.pop(number, None)
+            if slot is not None:
+                self._slots[slot] = 0
+                self._free.append(slot)
+
+    def stop_begins(self) -> None:
+        """From here on the process may be killed because it is slow: blame nothing for it."""
+        self._slots[BLAMELESS] = 1
+
+    def close(self) -> None:
+        """Leave it as it is, to the next opening."""
+        self._slots.release()
+        if isinstance(self._map, mmap.mmap):
+            self._map.close()
+
+
+def mapped(path: Path) -> mmap.mmap:
+    """The file, made if it is not there or not what it should be, in memory."""
+    # All its room from the beginning: to write into a hole on a full disk kills the process.
+    if not path.exists() or path.stat().st_size != SIZE:
+        allocate(path, SIZE)
+    with path.open("r+b") as file:
+        return mmap.mmap(file.fileno(), SIZE)
+
+
+def this_boot() -> int:
+    """A number that is another one after the machine was started again (on Linux)."""
+    return crc32(BOOT_ID.read_bytes()) if BOOT_ID.exists() else 0

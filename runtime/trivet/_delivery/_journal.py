@@ -1,0 +1,408 @@
+"""The durable inboxes' store: one SQLite file, written by one caller at a time.
+
+Owns the queue of each plugin, what each has seen, the dead letters, and the room for them.
+Never knows Trio, threads, inboxes or what is in an event. Its callers are on a worker thread.
+
+Times are POSIX seconds of the wall clock. The package imports this module lazily, SQLite with it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from ._ballast import Ballast
+from ._dead_letters import DeadLetters
+from ._in_hand import InHand
+from ._lock import Lock
+from ._records import (
+    Append,
+    Backlog,
+    Bury,
+    DeadLetterFacts,
+    Delete,
+    Forget,
+    JournalError,
+    JournalFullError,
+    JournalUnavailableError,
+    Retention,
+    Row,
+    Seen,
+    Settlement,
+    Update,
+)
+from ._schema import (
+    Synchronous,
+    check,
+    configure,
+    connect,
+    first_number,
+    first_value,
+    migrate,
+    next_opening,
+    reported,
+    transaction,
+    version_of,
+)
+from ._upkeep import checkpoint, drop_letters, expire, shorten_log, vacuum
+
+MEMORY = Path(":memory:")
+"""What stands for the path of a journal without a file."""
+
+VACUUMS = 4
+"""How often one call of `tidy` gives some pages back."""
+
+APPEND = """
+    INSERT INTO queue(number, plugin, lane, envelope, payload, history, retry_at, crashes)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+REMEMBER = "INSERT OR REPLACE INTO seen(plugin, source, id, until) VALUES (?, ?, ?, ?)"
+DELETE = "DELETE FROM queue WHERE number = ?"
+UPDATE = "UPDATE queue SET history = ?, retry_at = ? WHERE number = ?"
+BURY = """
+    INSERT INTO dead_letter(
+        plugin, event, id, source, died_at, reason, history, size, envelope, payload, lane)
+    SELECT plugin, ?, ?, ?, ?, ?, ?, ? + length(envelope) + length(payload),
+        envelope, payload, lane
+    FROM queue WHERE number = ?
+"""
+FORGET = "DELETE FROM seen WHERE plugin = ? AND source = ? AND id = ?"
+READ = "SELECT number, lane, envelope, payload, history, retry_at, crashes FROM queue"
+COUNTS = """
+    SELECT plugin.name, count(*), sum(length(envelope) + length(payload))
+    FROM queue JOIN plugin ON plugin.id = queue.plugin GROUP BY queue.plugin
+"""
+
+
+class Journal:
+    """An open file, or one in memory. Made by `open`; calls may not overlap."""
+
+    def __init__(self, path: Path | None, connection: sqlite3.Connection, in_hand: InHand) -> None:
+        self.path = path or MEMORY
+        """Where it is."""
+        self.in_hand = in_hand
+        """What the plugins have in hand: for the event loop, also while a call runs."""
+        self._connection = connection
+        self._ballast = None if path is None else ballast_of(path)
+        self._inode = None if path is None else path.stat().st_ino
+        self._plugins: dict[str, int] = {}
+        self._first = 0
+        self._backlog: dict[str, Backlog] = {}
+        self._data_version = 0
+        self._held = ExitStack()
+
+    @classmethod
+    def open(
+        cls,
+        path: Path | None,
+        *,
+        synchronous: Synchronous = "full",
+        factory: type[sqlite3.Connection] = sqlite3.Connection,
+    ) -> Journal:
+        """Open the file, which is made if it is not there, and become its owner.
+
+        What the last owner had in hand when it died is settled: what was handled is deleted,
+        what was not has a crash more.
+
+        Args:
+            path: the file; None for one in memory, which has no lock and nothing beside it.
+            synchronous: whether a commit waits for the disk.
+            factory: what makes the connection; for tests.
+
+        Raises:
+            JournalInUseError: another process owns it.
+            JournalFullError: the disk is full.
+            JournalUnavailableError: it cannot be read or written, or is not one of these.
+        """
+        try:
+            return cls._open(path, synchronous, factory)
+        except JournalFullError:
+            if path is None or not ballast_of(path).give_up():
+                raise
+            return cls._open(path, synchronous, factory)
+
+    def new_numbers(self) -> int:
+        """The first of the numbers that belong to this opening; the caller counts up from it."""
+        return self._first
+
+    def backlog(self) -> dict[str, Backlog]:
+        """What waited for each plugin when the file was opened."""
+        return self._backlog
+
+    def seen(self, plugin: str) -> list[Seen]:
+        """What a plugin has had, as far as that is remembered."""
+        with reported(self.path):
+            rows = self._connection.execute(
+                "SELECT source, seen.id, until FROM seen "
+                "JOIN plugin ON plugin.id = seen.plugin WHERE plugin.name = ?",
+                (plugin,),
+            ).fetchall()
+        return [Seen(*row) for row in rows]
+
+    def commit(
+        self, settlements: Sequence[Settlement], appends: Sequence[Append]
+    ) -> JournalError | None:
+        """Write all of it in one transaction: the settlements, then the appends.
+
+        Where that fails, the settlements alone, at the price of the ballast if the disk is full.
+
+        Returns:
+            Why the appends are not in; None when everything is.
+
+        Raises:
+            JournalError: nothing is in, not even the settlements.
+        """
+        if not appends:
+            self._settle(settlements)
+            return None
+        try:
+            self._make_room(appends)
+            self._write(settlements, appends)
+        except JournalError as error:
+            if settlements:
+                self._settle(settlements)
+            return error
+        return None
+
+    def read(self, plugin: str, after: int, limit: int) -> list[Row]:
+        """What waits for a plugin, in the order of its numbers.
+
+        Args:
+            plugin: its name.
+            after: only numbers above this one.
+            limit: at most so many.
+        """
+        with reported(self.path):
+            query = f"{READ} WHERE plugin = ? AND number > ? ORDER BY number LIMIT ?"
+            values = (self._plugin(plugin), after, limit)
+            rows = self._connection.execute(query, values).fetchall()
+        return [Row(plugin, *row) for row in rows]
+
+    def read_numbers(self, plugin: str, numbers: Sequence[int]) -> list[Row]:
+        """Those of these events that wait for a plugin, in the order of their numbers."""
+        with reported(self.path):
+            query = f"{READ} WHERE number = ? AND plugin = ?"
+            of = self._plugin(plugin)
+            rows = [
+                row
+                for number in sorted(numbers)
+                for row in self._connection.execute(query, (number, of)).fetchall()
+            ]
+        return [Row(plugin, *row) for row in rows]
+
+    def counts(self) -> dict[str, Backlog]:
+        """What waits for each plugin for which anything does; reads the whole queue."""
+        with reported(self.path):
+            rows = self._connection.execute(COUNTS).fetchall()
+        return {name: Backlog(count, size) for name, count, size in rows}
+
+    def changed_by_others(self) -> bool:
+        """Whether an operator has replayed or purged since this was asked the last time."""
+        before = self._data_version
+        with reported(self.path):
+            self._data_version = first_value(self._connection, "PRAGMA data_version")
+        return self._data_version != before
+
+    def renew_numbers(self) -> None:
+        """Count another opening, so that its numbers are above those that others have used."""
+        with reported(self.path), transaction(self._connection):
+            self._first = first_number(next_opening(self._connection))
+
+    def probe(self) -> None:
+        """Find out whether appends are possible (again).
+
+        Raises:
+            JournalError: they are not.
+        """
+        self._make_room(())
+        self.renew_numbers()
+
+    def dead_letters(self) -> DeadLetters:
+        """The dead letters over this connection; leave them before the next call.
+
+        Then `changed_by_others` is true, for all that is known here.
+        """
+        self._data_version = -1
+        return DeadLetters(self.path, connection=self._connection)
+
+    def tidy(self, now: float, retention: Retention) -> int:
+        """Throw away what is too old or too much, and give room back; for idle moments.
+
+        One call does a bounded part of the work.
+
+        Args:
+            now: the wall clock.
+            retention: which dead letters are kept.
+
+        Returns:
+            How many dead letters were thrown away.
+        """
+        with reported(self.path):
+            thrown_away = drop_letters(self._connection, now, retention)
+            expire(self._connection, now)
+            for _ in range(VACUUMS):
+                vacuum(self._connection)
+            shorten_log(self._connection, self.path)
+        if self._ballast is not None:
+            self._ballast.put_back()
+        return thrown_away
+
+    def close(self) -> None:
+        """Give the file up; a second time, nothing happens."""
+        with reported(self.path):
+            self._held.close()
+
+    # How it opens.
+
+    @classmethod
+    def _open(
+        cls, path: Path | None, synchronous: Synchronous, factory: type[sqlite3.Connection]
+    ) -> Journal:
+        with reported(path or MEMORY), ExitStack() as stack:
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                stack.callback(Lock(path).release)
+                # Payloads are nobody else's business.
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            connection = connect(path, factory)
+            stack.callback(connection.close)
+            in_hand = InHand(None if path is None else Path(f"{path}.inhand"))
+            stack.callback(in_hand.close)
+            journal = cls(path, connection, in_hand)
+            journal._begin(synchronous)
+            journal._held = stack.pop_all()
+            return journal
+
+    def _begin(self, synchronous: Synchronous) -> None:
+        connection = self._connection
+        version = version_of(connection, self.path)
+        check(connection, self.path)
+        configure(connection, self.path, synchronous)
+        migrate(connection, version)
+        with transaction(connection):
+            opening = next_opening(connection)
+            self._settle_left_over(opening)
+        self.in_hand.begin(opening)
+        self._first = first_number(opening)
+        expire(connection, time.time())
+        self._backlog = self.counts()
+        self.changed_by_others()
+        if self._ballast is not None:
+            self._ballast.put_back()
+
+    def _settle_left_over(self, opening: int) -> None:
+        """Write down what the register says, which from now on belongs to this opening."""
+        connection = self._connection
+        last = first_value(connection, "SELECT value FROM counter WHERE name = 'register'")
+        left = self.in_hand.left_over(last)
+        blame = "UPDATE queue SET crashes = crashes + 1 WHERE number = ?"
+        connection.executemany(DELETE, [(number,) for number in left.done])
+        connection.executemany(blame, [(number,) for number in left.blamed])
+        connection.execute("UPDATE counter SET value = ? WHERE name = 'register'", (opening,))
+
+    # How it writes.
+
+    def _settle(self, settlements: Sequence[Settlement]) -> None:
+        try:
+            self._write(settlements, ())
+        except JournalFullError:
+            if not self._give_up_ballast():
+                raise
+            self._write(settlements, ())
+
+    def _write(self, settlements: Sequence[Settlement], appends: Sequence[Append]) -> None:
+        with reported(self.path):
+            if self._inode is not None and self.path.stat().st_ino != self._inode:
+                reason = "the file was replaced by another one; start again"
+                raise JournalUnavailableError(self.path, reason)
+            try:
+                with transaction(self._connection):
+                    self._execute(settlements)
+                    self._append(appends)
+            except BaseException:
+                self._plugins.clear()  # Some may have been new.
+                raise
+
+    def _execute(self, settlements: Sequence[Settlement]) -> None:
+        deletes: list[tuple[int]] = []
+        for each in settlements:
+            match each:
+                case Delete():
+                    deletes.append((each.number,))
+                case Update():
+                    values = (each.history, each.retry_at, each.number)
+                    self._connection.execute(UPDATE, values)
+                case Bury():
+                    self._bury(each.number, each.letter)
+                    deletes.append((each.number,))
+                case Forget():
+                    key = (self._plugin(each.plugin), each.source, each.id)
+                    self._connection.execute(FORGET, key)
+        if deletes:
+            self._connection.executemany(DELETE, deletes)
+
+    def _bury(self, number: int, letter: DeadLetterFacts) -> None:
+        facts = (letter.event, letter.id, letter.source, letter.died_at, letter.reason)
+        size = len(letter.history)
+        self._connection.execute(BURY, (*facts, letter.history, size, number))
+
+    def _append(self, appends: Sequence[Append]) -> None:
+        rows: list[tuple[object, ...]] = []
+        seen: list[tuple[int, str, str, float]] = []
+        for append in appends:
+            row = append.row
+            plugin = self._plugins.get(row.plugin) or self._plugin(row.plugin)
+            texts = (row.envelope, row.payload, row.history)
+            rows.append((row.number, plugin, row.lane, *texts, row.retry_at, row.crashes))
+            if append.seen is not None:
+                seen.append((plugin, append.seen.source, append.seen.id, append.seen.until))
+        if rows:
+            self._connection.executemany(APPEND, rows)
+        if seen:
+            self._connection.executemany(REMEMBER, seen)
+
+    def _plugin(self, name: str) -> int:
+        """What stands for a plugin in the tables; 0 for none of those that are written there."""
+        if name not in self._plugins:
+            if self._connection.in_transaction:
+                insert = "INSERT OR IGNORE INTO plugin(name) VALUES (?)"
+                self._connection.execute(insert, (name,))
+            query = "SELECT id FROM plugin WHERE name = ?"
+            row = self._connection.execute(query, (name,)).fetchone()
+            if row is None:
+                return 0
+            self._plugins[name] = row[0]
+        return self._plugins[name]
+
+    # How it deals with room.
+
+    def _make_room(self, appends: Sequence[Append]) -> None:
+        """Raise where appends would take the room that settlements may need."""
+        if self._ballast is None:
+            return
+        # What is appended is written twice: into the log, and at a checkpoint into the file.
+        needed = 2 * sum(append.row.size for append in appends)
+        with reported(self.path):
+            if self._ballast.put_back() and self._ballast.room() >= needed:
+                return
+            vacuum(self._connection)
+            checkpoint(self._connection)
+            if self._ballast.put_back() and self._ballast.room() >= needed:
+                return
+        raise JournalFullError(self.path, "the disk is full")
+
+    def _give_up_ballast(self) -> bool:
+        """Make room for settlements; returns whether there was any ballast left."""
+        if self._ballast is None or not self._ballast.give_up():
+            return False
+        checkpoint(self._connection)  # Or the log would grow into it.
+        return True
+
+
+def ballast_of(path: Path) -> Ballast:
+    """The room that is kept for this file."""
+    return Ballast(Path(f"{path}.ballast"))

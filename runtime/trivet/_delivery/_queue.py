@@ -1,0 +1,268 @@
+"""What waits in one inbox, in the order in which it may be handed out.
+
+Owns that order: lanes of events that follow one another, and the waits before another attempt.
+Never knows who puts events in and takes them out, nor where they are kept besides.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from itertools import islice, takewhile
+from typing import TypeGuard
+
+import attrs
+
+from .._envelope import Delivery
+from .._events import Event
+from .._policies import PARTITION_KEY, DeliveryPolicy
+
+Item = Delivery[Event] | int
+"""An event; or of one that is on disk only, and waits for an earlier one, its number."""
+
+LOADED = 64
+"""Events of one lane that are in memory while they wait for an earlier one of it, at most, where
+the others are on disk."""
+
+
+@attrs.define(eq=False)
+class _Lane:
+    """Events that are handled in order, of which one is not done yet, or not to be tried yet."""
+
+    in_hand: bool = False
+    """Whether one of them is with the plugin, for which the others wait."""
+    returning: list[Delivery[Event]] = attrs.field(factory=list[Delivery[Event]])
+    """Those that are to be tried again, all of them when the last one's wait is over."""
+    due: float = -math.inf
+    """When that is."""
+    held: deque[Item] = attrs.field(factory=deque[Item])
+    """Those that wait for the others."""
+    is_loading: bool = False
+    """Whether the first of `held` is being read from disk."""
+
+    @property
+    def is_blocked(self) -> bool:
+        return bool(self.in_hand or self.returning or self.is_loading)
+
+
+class Queue:
+    """Events in their order.
+
+    A lane is what has to be handled in order. With an ordering key there is one for each of its
+    values, and one event of a lane at a time is handed out. Without a key the whole queue is one
+    lane, in which nothing is handed out before what is to be tried again; or, where several
+    handlers run side by side, each event is a lane of its own.
+
+    Args:
+        policy: the subscriber's.
+    """
+
+    def __init__(self, policy: DeliveryPolicy) -> None:
+        self._is_keyed = policy.ordering_key is not None
+        self._is_one_lane = not self._is_keyed and policy.concurrency == 1
+        self._lane_of = _lane_of(policy)
+        self._ready: deque[Delivery[Event]] = deque()
+        self._lanes: dict[Hashable, _Lane] = {}
+        self._due: list[tuple[float, int, Hashable]] = []
+        self._pushed = 0
+        self._wanted: dict[Hashable, list[int]] = {}
+        self.waiting = 0
+        """Events that wait for their turn."""
+        self.backing_off = 0
+        """Events that wait to be tried again."""
+
+    def append(self, delivery: Delivery[Event]) -> None:
+        """Put it behind all the others."""
+        self._ready.append(delivery)
+        self.waiting += 1
+
+    def put_back(self, deliveries: Iterable[Delivery[Event]]) -> None:
+        """Put those that were handed out before all the others; the first one first."""
+        returned = list(deliveries)
+        for delivery in returned:
+            self._leave_lane(delivery)
+        self._ready.extendleft(reversed(returned))
+        self.waiting += len(returned)
+
+    def take(self, now: float) -> Delivery[Event] | None:
+        """The next one that may be handed out, or None."""
+        if self._due and self._due[0][0] <= now:
+            self._come_back(now)
+        if self._is_keyed:
+            return self._take_of_free_lane()
+        if not self._ready or (self._lanes and self._is_one_lane):
+            return None
+        self.waiting -= 1
+        return self._ready.popleft()
+
+    def done(self, delivery: Delivery[Event]) -> None:
+        """One that was handed out has come to an end."""
+        if self._is_keyed:
+            self._leave_lane(delivery)
+            self._release(self._lane_of(delivery))
+
+    def back_off(self, delivery: Delivery[Event], until: float) -> None:
+        """One that was handed out is to be tried again then; those of its lane wait for it."""
+        self._leave_lane(delivery)
+        name = self._lane_of(delivery)
+        lane = self._lanes.setdefault(name, _Lane())
+        lane.returning.append(delivery)
+        lane.due = max(lane.due, until)
+        self.backing_off += 1
+        self._pushed += 1
+        heapq.heappush(self._due, (lane.due, self._pushed, name))
+
+    @property
+    def next_return(self) -> float:
+        """When there may be something to take although there is nothing now; infinity for never."""
+        return self._due[0][0] if self._due else math.inf
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether what cannot be taken now, if anything is left, waits for nothing but time."""
+        if self._is_one_lane:
+            return bool(self._lanes) or not self._ready
+        waiting = (lane for lane in self._lanes.values() if lane.held and not lane.returning)
+        return not self._ready and next(waiting, None) is None
+
+    def pop_oldest(self) -> Delivery[Event] | None:
+        """Take out the one that has waited longest, as far as is known across the lanes."""
+        for lane in self._lanes.values():
+            if lane.returning:
+                self.backing_off -= 1
+                return lane.returning.pop(0)
+            if lane.held and _is_here(oldest := lane.held[0]):
+                self.waiting -= 1
+                lane.held.popleft()
+                return oldest
+        if not self._ready:
+            return None
+        self.waiting -= 1
+        return self._ready.popleft()
+
+    def clear(self) -> list[Delivery[Event]]:
+        """Take out everything."""
+        lanes = [item for lane in self._lanes.values() for item in (*lane.returning, *lane.held)]
+        everything = [item for item in (*lanes, *self._ready) if _is_here(item)]
+        self._ready.clear()
+        self._lanes.clear()
+        self._due.clear()
+        self._wanted.clear()
+        self.waiting = self.backing_off = 0
+        return everything
+
+    # For events that are on disk.
+
+    def hold(self, lane: Hashable, number: int) -> bool:
+        """Let an event that is on disk wait there, if many of its lane wait already."""
+        blocked = self._lanes.get(lane) if self._is_keyed else None
+        if blocked is None or not blocked.is_blocked or len(blocked.held) < LOADED:
+            return False
+        blocked.held.append(number)
+        self.waiting += 1
+        return True
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether nothing that is put behind the others could be taken now."""
+        return self._is_one_lane and bool(self._lanes)
+
+    def lane_of(self, delivery: Delivery[Event]) -> Hashable:
+        """By what the event's lane is known."""
+        return self._lane_of(delivery)
+
+    @property
+    def wants(self) -> bool:
+        """Whether `wanted` has something to tell."""
+        return bool(self._wanted)
+
+    def wanted(self) -> dict[Hashable, list[int]]:
+        """Whose turn it is and who is on disk, by lane: to be given to `load`. Each is told once."""
+        wanted, self._wanted = self._wanted, {}
+        return wanted
+
+    def load(self, lane: Hashable, numbers: list[int], found: Iterable[Delivery[Event]]) -> None:
+        """Here are those that were `wanted`, in their order; one that is missing is gone."""
+        blocked = self._lanes.get(lane)
+        if blocked is not None and blocked.is_loading:
+            for _ in numbers:
+                blocked.held.popleft()
+            deliveries = list(found)
+            self.waiting -= len(numbers) - len(deliveries)
+            blocked.held.extendleft(reversed(deliveries))
+            blocked.is_loading = False
+            self._release(lane)
+
+    def _take_of_free_lane(self) -> Delivery[Event] | None:
+        while self._ready:
+            delivery = self._ready.popleft()
+            lane = self._lanes.setdefault(self._lane_of(delivery), _Lane())
+            if not lane.is_blocked:
+                lane.in_hand = True
+                self.waiting -= 1
+                return delivery
+            lane.held.append(delivery)
+        return None
+
+    def _leave_lane(self, delivery: Delivery[Event]) -> None:
+        if self._is_keyed and (lane := self._lanes.get(self._lane_of(delivery))) is not None:
+            lane.in_hand = False
+
+    def _come_back(self, now: float) -> None:
+        while self._due and self._due[0][0] <= now:
+            _, _, name = heapq.heappop(self._due)
+            lane = self._lanes.get(name)
+            if lane is None or not lane.returning or lane.due > now:
+                continue  # One that it came with has to wait longer, or was not waited for.
+            lane.held.extendleft(reversed(lane.returning))
+            self.backing_off -= len(lane.returning)
+            self.waiting += len(lane.returning)
+            lane.returning.clear()
+            lane.due = -math.inf
+            self._release(name)
+
+    def _release(self, name: Hashable) -> None:
+        """Let on those who wait in a lane, if nothing is left for them to wait for."""
+        lane = self._lanes.get(name)
+        if lane is None or lane.is_blocked:
+            return
+        if not self._is_keyed:
+            self._ready.extendleft(reversed([item for item in lane.held if _is_here(item)]))
+            del self._lanes[name]
+        elif not lane.held:
+            del self._lanes[name]
+        elif _is_here(first := lane.held[0]):
+            lane.held.popleft()
+            self._ready.appendleft(first)
+        else:
+            numbers = takewhile(_is_number, islice(lane.held, LOADED))
+            self._wanted[name] = [item for item in numbers if _is_number(item)]
+            lane.is_loading = True
+
+
+def _is_number(item: Item) -> TypeGuard[int]:
+    return isinstance(item, int)
+
+
+def _is_here(item: Item) -> TypeGuard[Delivery[Event]]:
+    return not isinstance(item, int)
+
+
+def _lane_of(policy: DeliveryPolicy) -> Callable[[Delivery[Event]], Hashable]:
+    """What tells a lane from another."""
+    if policy.ordering_key is not None:
+        return lane_by(policy.ordering_key)
+    return (lambda _: None) if policy.concurrency == 1 else id
+
+
+def lane_by(key: str) -> Callable[[Delivery[Event]], str]:
+    """The name of an event's lane by an ordering key; one without a value has its own."""
+
+    def lane(delivery: Delivery[Event]) -> str:
+        """The value of the key."""
+        value = delivery.key if key == PARTITION_KEY else getattr(delivery.event, key, None)
+        return f"\0{delivery.source}\0{delivery.id}" if value is None else str(value)
+
+    return lane

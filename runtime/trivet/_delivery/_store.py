@@ -1,0 +1,392 @@
+"""The store of the durable inboxes, as the event loop sees it: group commits, and pages read back.
+
+Owns what is to be written next, and the one task that has it written, in a thread beside the loop.
+Never knows SQL, which is the journal's, nor what an inbox does with what it reads.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import attrs
+import structlog
+import trio
+
+from .._settings import IN_MEMORY, StoreSettings
+from ._records import (
+    Append,
+    Backlog,
+    Bury,
+    Delete,
+    JournalError,
+    JournalFullError,
+    Retention,
+    Row,
+    Seen,
+    Settlement,
+)
+
+if TYPE_CHECKING:
+    from ._in_hand import InHand
+    from ._journal import Journal
+
+T = TypeVar("T")
+
+SETTLE_WITHIN = 0.05
+"""Seconds for which what has ended may wait to be written, if nothing else has to be. Until then
+the register of what is in hand knows it, should the process be killed."""
+CLOGGED = 10_000
+"""Ends that cannot be written, above which nothing more is handed out."""
+PAUSE = 1.0
+"""Seconds between two looks at a store that fails, and at what others have done to it."""
+TIDY_EVERY = 5.0
+"""Seconds between two tidyings."""
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
+
+
+class StoredInbox(Protocol):
+    """What the store needs of an inbox."""
+
+    @property
+    def on_file(self) -> int:
+        """Events of the inbox that are in the file, as far as it knows."""
+        ...
+
+    def recover(self, backlog: Backlog, seen: list[Seen]) -> None:
+        """That much is there from before the start."""
+
+    def found(self, count: int) -> None:
+        """So many more have come into the file by another's hand."""
+
+    def room_made(self) -> None:
+        """There may be room now for who waits for it."""
+
+    def resume(self) -> None:
+        """Events may be handed out again."""
+
+
+@attrs.frozen
+class _Writing:
+    """An event that is to be stored, and who is to be told."""
+
+    append: Append
+    then: Callable[[JournalError | None], None]
+
+
+@attrs.frozen
+class _Reading:
+    """A page that is to be read, and who is to have it."""
+
+    read: Callable[[Journal], list[Row]]
+    then: Callable[[list[Row]], None]
+
+
+@attrs.define
+class _Done:
+    """What the thread has done."""
+
+    refused: JournalError | None = None
+    """Why nothing was appended."""
+    unsettled: bool = False
+    """Whether what had ended could not be written, either."""
+    pages: list[list[Row] | None] = attrs.field(factory=list["list[Row] | None"])
+    counts: Mapping[str, Backlog] | None = None
+    """What is in the file, where somebody else has changed it."""
+    error: JournalError | None = None
+
+
+class Store:
+    """What the durable inboxes of one program write to.
+
+    Args:
+        settings: the operator's.
+        in_loop: whether it is written by the event loop itself: where time is a test's, a thread
+            would be late.
+    """
+
+    def __init__(self, settings: StoreSettings, *, in_loop: bool = False) -> None:
+        self._settings = settings
+        self._in_memory = settings.path == IN_MEMORY
+        self._in_loop = in_loop or self._in_memory
+        self._thread = trio.CapacityLimiter(1)
+        self._retention = Retention(
+            settings.dead_letters_max_age,
+            settings.dead_letters_max_count,
+            settings.dead_letters_max_bytes,
+        )
+        self._inboxes: dict[str, StoredInbox] = {}
+        self._settlements: list[Settlement] = []
+        self._writings: list[_Writing] = []
+        self._readings: list[_Reading] = []
+        self._settle_by = math.inf
+        self._pause_until = -math.inf
+        self._next_look = math.inf
+        self._next_tidying = 0.0
+        self._wake = trio.Event()
+        self._closing = False
+        self._bytes = 0
+        self.trouble: JournalError | None = None
+        """Why nothing can be stored now; None where all is well."""
+        self.in_hand: InHand
+        """The register of what the plugins have in hand; there while the store is open."""
+        self._journal: Journal
+        self._numbers = count()
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self._settings.path
+
+    # The inboxes' side.
+
+    def add(self, plugin: str, inbox: StoredInbox) -> None:
+        """Keep this inbox's events, too; before the store is opened."""
+        self._inboxes[plugin] = inbox
+
+    def has_room(self, size: int) -> bool:
+        """Whether so many bytes more are within the limit."""
+        return self._bytes + size <= self._settings.max_bytes
+
+    def append(
+        self, row: Row, seen: Seen | None, then: Callable[[JournalError | None], None]
+    ) -> None:
+        """Store an event. What is asked for before the loop goes on is one transaction.
+
+        Args:
+            row: the event.
+            seen: by what its repetition is known.
+            then: called when it is stored, or cannot be.
+        """
+        self._bytes += row.size
+        self._writings.append(_Writing(Append(row, seen), then))
+        self._wake.set()
+
+    def next_number(self) -> int:
+        """A number for an event; they only grow."""
+        return next(self._numbers)
+
+    def settle(self, settlement: Settlement, *, size: int = 0) -> None:
+        """Write what has become of an event, soon; `size` bytes are no more needed then."""
+        self._settlements.append(settlement)
+        if self._settle_by == math.inf:
+            self._settle_by = trio.current_time() + SETTLE_WITHIN
+            self._wake.set()
+        if size:
+            self.release(size)
+
+    def release(self, size: int) -> None:
+        """So many bytes are free again."""
+        self._bytes -= size
+        for inbox in self._inboxes.values():
+            inbox.room_made()
+
+    @property
+    def is_clogged(self) -> bool:
+        """Whether so much could not be written that nothing more should be begun."""
+        return len(self._settlements) > CLOGGED
+
+    def read(self, plugin: str, after: int, limit: int, then: Callable[[list[Row]], None]) -> None:
+        """Read the next page of a plugin's events."""
+        self._readings.append(_Reading(lambda journal: journal.read(plugin, after, limit), then))
+        self._wake.set()
+
+    def read_numbers(
+        self, plugin: str, numbers: list[int], then: Callable[[list[Row]], None]
+    ) -> None:
+        """Read these events of a plugin."""
+        self._readings.append(_Reading(lambda journal: journal.read_numbers(plugin, numbers), then))
+        self._wake.set()
+
+    def stop_begins(self) -> None:
+        """From now on a process that is killed was slow to stop; no event is to be blamed."""
+        self.in_hand.stop_begins()
+
+    # The store's own task.
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncGenerator[None]:
+        """Open the file; when the block is left, write what is still to be written, and close it.
+
+        Raises:
+            JournalError: it cannot be opened: it is in use, damaged, or not one of Trivet's.
+        """
+        await self._open()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write_on)
+            try:
+                yield
+            finally:
+                self._closing = True
+                self._wake.set()
+
+    async def _open(self) -> None:
+        from ._journal import Journal  # noqa: PLC0415 - SQLite, for those who need it
+
+        path = None if self._in_memory else self.path
+        opening = partial(Journal.open, path, synchronous=self._settings.synchronous)
+        self._journal = await self._call(opening)
+        self.in_hand = self._journal.in_hand
+        self._numbers = count(self._journal.new_numbers())
+        backlog = self._journal.backlog()
+        for plugin, inbox in self._inboxes.items():
+            inbox.recover(backlog.get(plugin, Backlog(0, 0)), self._journal.seen(plugin))
+        self._bytes = sum(each.bytes for each in backlog.values())
+        for plugin in backlog.keys() - self._inboxes.keys():
+            _log.warning(
+                "the store has events of a plugin that is not active, or not durable",
+                plugin=plugin,
+                count=backlog[plugin].count,
+                path=str(self.path),
+            )
+        self._next_look = trio.current_time() + PAUSE
+
+    async def _write_on(self) -> None:
+        """Write until the store is closed and nothing is left to write."""
+        with trio.CancelScope(shield=True):  # To leave the block around it is what ends it.
+            while not (self._closing and not self._settlements and not self._writings):
+                await self._something_to_do()
+                done = await self._turn()
+                if self._closing and done.unsettled:
+                    _log.error(
+                        "what has ended could not be written, and comes again after the next start",
+                        count=len(self._settlements),
+                        error=str(done.refused),
+                    )
+                    break
+            await self._call(self._journal.close)
+
+    async def _something_to_do(self) -> None:
+        while (due := self._due()) > trio.current_time():
+            self._wake = trio.Event()
+            with trio.move_on_at(due):
+                await self._wake.wait()
+        await trio.lowlevel.checkpoint()  # Who publishes at the same time is in the same group.
+
+    def _due(self) -> float:
+        """When there is something to do."""
+        if self._writings or self._closing:
+            return -math.inf
+        if self._readings or self._settlements:
+            by = -math.inf if self._readings else self._settle_by
+            return max(by, self._pause_until)
+        return self._next_look
+
+    async def _turn(self) -> _Done:
+        now = trio.current_time()
+        settlements, self._settlements = self._settlements, []
+        writings, self._writings = self._writings, []
+        readings: list[_Reading] = []
+        if now >= self._pause_until:
+            readings, self._readings = self._readings, []
+        self._settle_by = math.inf
+        looks = now >= self._next_look
+        known = {plugin: inbox.on_file for plugin, inbox in self._inboxes.items()}
+        for writing in writings:
+            known[writing.append.row.plugin] += 1
+        done = await self._call(partial(self._do, settlements, writings, readings, looks))
+        if looks:
+            self._next_look = trio.current_time() + PAUSE
+        self._judge(done)
+        if done.unsettled:
+            self._settlements[:0] = settlements
+            self._settle_by = self._pause_until = trio.current_time() + PAUSE
+        else:
+            ended = [each.number for each in settlements if isinstance(each, (Delete, Bury))]
+            self.in_hand.release(ended)
+            if len(settlements) > CLOGGED:
+                for inbox in self._inboxes.values():
+                    inbox.resume()
+        for writing in writings:
+            if done.refused is not None:
+                self.release(writing.append.row.size)
+            writing.then(done.refused)
+        for reading, page in zip(readings, done.pages, strict=True):
+            if page is None:
+                self._readings.append(reading)
+            else:
+                reading.then(page)
+        if done.counts is not None:
+            self._recount(done.counts, known)
+        return done
+
+    def _do(
+        self,
+        settlements: list[Settlement],
+        writings: list[_Writing],
+        readings: list[_Reading],
+        looks: bool,
+    ) -> _Done:
+        """In the thread: write a group, read pages, and now and then look after the file."""
+        journal, done = self._journal, _Done()
+        try:
+            done.refused = journal.commit(settlements, [writing.append for writing in writings])
+            done.error = done.refused
+        except JournalError as error:
+            done.refused = done.error = error
+            done.unsettled = True
+        for reading in readings:
+            # What has ended, and is there because that could not be written, must not come again.
+            page = None if done.unsettled else _tried(lambda r=reading: r.read(journal), done)
+            done.pages.append(page)
+        if looks and not done.unsettled:
+            _tried(partial(self._look_after, done), done)
+        return done
+
+    def _look_after(self, done: _Done) -> None:
+        journal = self._journal
+        if self.trouble is not None:
+            journal.probe()
+        if journal.changed_by_others():
+            journal.renew_numbers()
+            done.counts = journal.counts()
+        if time.monotonic() >= self._next_tidying:
+            journal.tidy(time.time(), self._retention)
+            self._next_tidying = time.monotonic() + TIDY_EVERY
+
+    def _judge(self, done: _Done) -> None:
+        """Say so when the store begins or ceases to fail."""
+        if done.error is not None:
+            self._pause_until = trio.current_time() + PAUSE
+        if (done.error is None) == (self.trouble is None):
+            return
+        self.trouble = done.error
+        if done.error is None:
+            _log.info("the store works again", path=str(self.path))
+        else:
+            _log.error("the store fails", error=str(done.error))
+
+    def _recount(self, counts: Mapping[str, Backlog], known: Mapping[str, int]) -> None:
+        self._numbers = count(self._journal.new_numbers())
+        self._bytes = sum(each.bytes for each in counts.values())
+        for plugin, inbox in self._inboxes.items():
+            more = counts.get(plugin, Backlog(0, 0)).count - known[plugin]
+            if more > 0:
+                inbox.found(more)
+
+    async def _call(self, function: Callable[[], T]) -> T:
+        if self._in_loop:
+            return function()
+        return await trio.to_thread.run_sync(
+            function, limiter=self._thread, thread_name="trivet store"
+        )
+
+
+def _tried(function: Callable[[], T], done: _Done) -> T | None:
+    try:
+        return function()
+    except JournalError as error:
+        done.error = error
+        return None
+
+
+def is_full(error: JournalError | None) -> bool:
+    """Whether it is for want of room that nothing can be stored."""
+    return isinstance(error, JournalFullError)

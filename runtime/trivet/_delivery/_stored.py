@@ -1,0 +1,107 @@
+"""An event as bytes, for the store, and back.
+
+Owns the form of what is stored of an event, its envelope and its history.
+Never knows where the bytes are kept.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from datetime import datetime
+from typing import Any
+
+import attrs
+import msgspec
+import trio
+
+from .._envelope import Delivery, Receipt
+from .._errors import EventDecodeError
+from .._events import Event, EventTypes
+from ._retries import FIRST, History
+
+Envelope = tuple[
+    str, str, str, datetime, str | None, float | None, str | None, str | None
+]  # type, id, source, time, key, when it expires, request id, traceparent
+
+_envelope = msgspec.json.Decoder(Envelope)
+_history = msgspec.json.Decoder(History)
+
+
+@attrs.frozen
+class Packed:
+    """An event as bytes."""
+
+    envelope: bytes
+    payload: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes, as the journal counts them."""
+        return len(self.envelope) + len(self.payload)
+
+
+def pack(delivery: Delivery[Event]) -> Packed:
+    """The event as bytes; its deadline becomes one by the calendar.
+
+    Raises:
+        TypeError: the payload has something in it that JSON does not have.
+    """
+    expires = None
+    if delivery.deadline < math.inf:
+        expires = time.time() + delivery.deadline - trio.current_time()
+    envelope: Envelope = (
+        delivery.event.__event_name__,
+        delivery.id,
+        delivery.source,
+        delivery.time,
+        delivery.key,
+        expires,
+        delivery.request_id,
+        delivery.traceparent,
+    )
+    return Packed(msgspec.json.encode(envelope), msgspec.json.encode(delivery.event))
+
+
+def unpack(
+    envelope: bytes, payload: bytes, types: EventTypes, *, attempt: int, receipt: Receipt | None
+) -> Delivery[Any]:
+    """The event, from its bytes.
+
+    Raises:
+        EventDecodeError: the program does not know its type any more, or it does not fit it.
+    """
+    name, id, source, when, key, expires, request_id, traceparent = _envelope.decode(envelope)
+    cls = types.get(name)
+    if cls is None:
+        raise EventDecodeError(name, "$", "no event type has this name any more")
+    deadline = math.inf
+    if expires is not None:
+        deadline = trio.current_time() + expires - time.time()
+    return Delivery(
+        event=types.decode(cls, payload),
+        id=id,
+        source=source,
+        time=when,
+        key=key,
+        deadline=deadline,
+        request_id=request_id,
+        traceparent=traceparent,
+        attempt=attempt,
+        receipt=receipt,
+    )
+
+
+def name_and_id(envelope: bytes) -> tuple[str, str, str]:
+    """The name of the event's type, its id and its source."""
+    return _envelope.decode(envelope)[:3]
+
+
+def pack_history(history: History) -> bytes:
+    """The history as bytes."""
+    return msgspec.json.encode(history)
+
+
+def unpack_history(history: bytes | None) -> History:
+    """The history from its bytes."""
+    return FIRST if history is None else _history.decode(history)

@@ -1,0 +1,85 @@
+"""How the file of the durable inboxes stays small: what is too old, too much, or free in it.
+
+Owns what is thrown away in an idle moment, and how room goes back to the disk.
+Never knows when a moment is idle; each function does a bounded part of its work, or a quick one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+
+from ._records import Retention
+from ._schema import BUSY_TIMEOUT, transaction
+
+LONG_LOG = 1 << 20
+"""Bytes of the write-ahead log above which it is worth the work to shorten it."""
+VACUUM = 1024
+"""Pages that are given back in one transaction."""
+SLICE = 1000
+"""Rows that are thrown away in one transaction."""
+PATIENCE = 100
+"""Milliseconds that a checkpoint waits for readers of other connections."""
+
+EXPIRE = """
+    DELETE FROM seen WHERE (plugin, source, id) IN
+    (SELECT plugin, source, id FROM seen WHERE until <= ? LIMIT ?)
+"""
+
+
+def vacuum(connection: sqlite3.Connection) -> None:
+    """Give some of the pages that are free back to the disk."""
+    # Each step of this statement gives one page back.
+    connection.execute(f"PRAGMA incremental_vacuum({VACUUM})").fetchall()
+
+
+def shorten_log(connection: sqlite3.Connection, path: Path) -> None:
+    """Empty the write-ahead log into the file if it has grown long, unless others read it."""
+    log = Path(f"{path}-wal")
+    if log.exists() and log.stat().st_size >= LONG_LOG:
+        checkpoint(connection)
+
+
+def checkpoint(connection: sqlite3.Connection) -> None:
+    """Empty the write-ahead log into the file, unless others read it or there is no room."""
+    connection.execute(f"PRAGMA busy_timeout = {PATIENCE}")
+    try:
+        with suppress(sqlite3.OperationalError):
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
+
+
+def expire(connection: sqlite3.Connection, now: float) -> None:
+    """Forget what plugins have seen, where the time for which it is remembered is over."""
+    deleted = SLICE
+    while deleted == SLICE:
+        deleted = connection.execute(EXPIRE, (now, SLICE)).rowcount
+
+
+def drop_letters(connection: sqlite3.Connection, now: float, retention: Retention) -> int:
+    """Throw away dead letters: those that are too old, and the first where there are too many.
+
+    Not the first by their time, which is that of a clock that may have been wrong.
+    """
+    old = "SELECT number FROM dead_letter WHERE died_at < ? LIMIT ?"
+    gone = connection.execute(old, (now - retention.max_age, SLICE)).fetchall()
+    gone = gone or surplus(connection, retention)
+    with transaction(connection):
+        connection.executemany("DELETE FROM dead_letter WHERE number = ?", gone)
+    return len(gone)
+
+
+def surplus(connection: sqlite3.Connection, retention: Retention) -> list[tuple[int]]:
+    """The first dead letters, as many as have to go so that the others may stay."""
+    totals = "SELECT count(*), ifnull(sum(size), 0) FROM dead_letter"
+    count, size = connection.execute(totals).fetchone()
+    gone: list[tuple[int]] = []
+    first = "SELECT number, size FROM dead_letter ORDER BY number LIMIT ?"
+    for number, its_size in connection.execute(first, (SLICE,)).fetchall():
+        if count <= retention.max_count and size <= retention.max_bytes:
+            break
+        gone.append((number,))
+        count, size = count - 1, size - its_size
+    return gone
