@@ -400,8 +400,9 @@ def wanted_by(plugin: Plugin, policy: DeliveryPolicy) -> Matches | None:
     asked: list[Matches] = []
     if policy.filter is not None:
         asked.append(compile_filter(policy.filter))
-    if isinstance(plugin, EventPlugin) and type(plugin).wants is not EventPlugin.wants:
-        asked.append(plugin.wants)
+    wants: Matches | None = getattr(plugin, "wants", None)
+    if wants is not None and getattr(type(plugin), "wants", None) is not EventPlugin.__dict__["wants"]:
+        asked.append(wants)
     if not asked:
         return None
     return lambda event: all(matches(event) for matches in asked)

@@ -40,8 +40,17 @@ def empty_handed() -> Iterator[None]:
 
 def test_a_fate_is_alive_ended_or_rejected() -> None:
     """Every fate is in exactly one of three groups."""
-    assert {Fate.QUEUED, Fate.IN_HAND} == ALIVE
-    assert {Fate.HANDLED, Fate.FAILED, Fate.EXPIRED, Fate.DROPPED, Fate.ABANDONED} == ENDED
+    assert {Fate.QUEUED, Fate.IN_HAND, Fate.BACKING_OFF} == ALIVE
+    assert {
+        Fate.HANDLED,
+        Fate.FILTERED,
+        Fate.DUPLICATE,
+        Fate.EXPIRED,
+        Fate.DROPPED,
+        Fate.ABANDONED,
+        Fate.DEAD_LETTERED,
+        Fate.FAILED,
+    } == ENDED
     assert set(Fate) == ALIVE | ENDED | {Fate.REJECTED}
 
 
@@ -56,11 +65,15 @@ def test_fates_have_an_order() -> None:
     """First what one hopes for, then what may still go well, then what is lost, then refused."""
     order = [
         "handled",
+        "filtered",
+        "duplicate",
         "queued",
         "in_hand",
+        "backing_off",
         "expired",
         "dropped",
         "abandoned",
+        "dead_lettered",
         "failed",
         "rejected",
     ]

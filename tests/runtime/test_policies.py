@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import attrs
@@ -11,14 +12,37 @@ from trivet import DeliverySettings, SupervisionSettings
 from trivet._policies import DeliveryPolicy
 
 EVERYTHING = DeliverySettings(
+    durable=True,
     buffer=7,
     overflow="drop_newest",
     block_for=0.25,
     on_full="drop_oldest",
     concurrency=3,
+    ordering_key="order_id",
     delivery_limit=9,
+    time_limit=4.0,
+    retry=False,
+    retry_initial=2.0,
+    retry_multiplier=3.0,
+    retry_max=20.0,
+    retry_for=200.0,
+    max_attempts=8,
+    deduplicate_for=60.0,
+    batch_size=10,
+    batch_age=0.5,
+    batch_bytes=1000,
+    filter={"order_id": "o-1"},
     events=["order_placed"],
 )
+FIRST: dict[str, Any] = {
+    "durable": False,
+    "overflow": "reject",
+    "on_full": "reject",
+    "ordering_key": "total",
+    "retry": True,
+    "filter": {"total": 1},
+}
+"""What somebody who comes first says; of a number it is 1."""
 
 
 def test_nothing_is_decided_at_first() -> None:
@@ -27,25 +51,60 @@ def test_nothing_is_decided_at_first() -> None:
 
 
 def test_the_defaults_of_a_policy() -> None:
-    """Buffer 1000, block for 1 s and then reject, in order, three attempts."""
+    """In memory: buffer 1000, block for 1 s and then reject, in order, one attempt, no limit."""
     assert DeliveryPolicy.decide() == DeliveryPolicy(
+        durable=False,
         buffer=1000,
         overflow="block",
         block_for=1.0,
         on_full="reject",
         concurrency=1,
+        ordering_key=None,
         delivery_limit=3,
+        time_limit=math.inf,
+        retry=False,
+        deduplicate_for=300.0,
+        batch_size=100,
+        batch_age=1.0,
+        batch_bytes=None,
+        filter=None,
     )
+
+
+def test_the_defaults_of_a_durable_inbox() -> None:
+    """No buffer but the store's; attempts of 5 s, for 300 s, as the OpenTelemetry Collector's."""
+    assert DeliveryPolicy.decide(DeliverySettings(durable=True)) == DeliveryPolicy(
+        durable=True,
+        buffer=None,
+        time_limit=5.0,
+        retry=True,
+        retry_initial=5.0,
+        retry_multiplier=1.5,
+        retry_max=30.0,
+        retry_for=300.0,
+        max_attempts=None,
+    )
+
+
+def test_a_time_limit_of_zero_is_none() -> None:
+    """An operator can take the limit of a durable inbox away."""
+    policy = DeliveryPolicy.decide(DeliverySettings(durable=True, time_limit=0))
+    assert policy.time_limit == math.inf
+
+
+def test_retries_in_memory_have_a_time_limit_too() -> None:
+    """What is tried again is not tried without end at the first time."""
+    policy = DeliveryPolicy.decide(DeliverySettings(retry=True))
+    assert (policy.durable, policy.buffer, policy.time_limit) == (False, 1000, 5.0)
 
 
 @pytest.mark.parametrize("key", attrs.fields_dict(DeliveryPolicy))
 def test_each_key_is_decided_on_its_own(key: str) -> None:
     """The first layer that says something about a key decides that key, and only that one."""
-    said = getattr(EVERYTHING, key)
-    layers = DeliverySettings(), DeliverySettings(**{key: said}), DeliverySettings()
-    assert DeliveryPolicy.decide(*layers) == attrs.evolve(DeliveryPolicy(), **{key: said})
-    first: Any = "reject" if key in ("overflow", "on_full") else 1
-    decided = DeliveryPolicy.decide(DeliverySettings(**{key: first}), EVERYTHING)
+    first = FIRST.get(key, 1)
+    decided = DeliveryPolicy.decide(
+        DeliverySettings(), DeliverySettings(**{key: first}), EVERYTHING
+    )
     rest: dict[str, Any] = {
         name: getattr(EVERYTHING, name) for name in attrs.fields_dict(DeliveryPolicy)
     }
@@ -71,6 +130,17 @@ def test_settings_go_over_others() -> None:
         ("block_for", -0.1),
         ("concurrency", 0),
         ("delivery_limit", 0),
+        ("time_limit", -1),
+        ("retry_initial", -1),
+        ("retry_multiplier", 0.5),
+        ("retry_multiplier", 1e6),
+        ("retry_max", -1),
+        ("retry_for", -1),
+        ("max_attempts", 0),
+        ("deduplicate_for", -1),
+        ("batch_size", 0),
+        ("batch_age", 0),
+        ("batch_bytes", 0),
         ("overflow", "drop_old"),
         ("on_full", "block"),
     ],

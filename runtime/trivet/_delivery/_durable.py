@@ -150,11 +150,11 @@ class DurableInbox(MemoryInbox):
         is_next = not self._on_disk and self._queue.waiting < WINDOW
         if is_next or place.number < self._last_loaded:
             self._put(delivery, place)
-            self._wake()
         else:
             self._on_disk += 1
             if delivery.receipt is not None:
                 self._receipts[place.number] = delivery.receipt
+        self._wake()
         admission.decide(Fate.QUEUED)
         for twin in twins:
             self._known(twin.delivery, twin)
@@ -247,11 +247,10 @@ class DurableInbox(MemoryInbox):
                 )
             except (EventDecodeError, msgspec.DecodeError) as error:
                 reason = str(error)
-        name, id, source = name_and_id(row.envelope)
-        self._log.error("event failed", event_type=name, event_id=id, error=reason)
-        facts = DeadLetterFacts(
-            name, id, source, time.time(), reason, msgspec.json.encode(history.failures)
-        )
+        name, event_id, source = name_and_id(row.envelope)
+        self._log.error("event failed", event_type=name, event_id=event_id, error=reason)
+        failures = msgspec.json.encode(history.failures)
+        facts = DeadLetterFacts(name, event_id, source, time.time(), reason, failures)
         self._counts[Fate.DEAD_LETTERED] += 1
         self._store.settle(Bury(self._plugin, row.number, facts), size=row.size)
         if (receipt := self._receipts.pop(row.number, None)) is not None:

@@ -179,7 +179,7 @@ class Queue:
         return bool(self._wanted)
 
     def wanted(self) -> dict[Hashable, list[int]]:
-        """Whose turn it is and who is on disk, by lane: to be given to `load`. Each is told once."""
+        """Who is on disk and whose turn it is, by lane; each is told once, and then to be loaded."""
         wanted, self._wanted = self._wanted, {}
         return wanted
 

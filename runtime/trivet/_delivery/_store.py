@@ -90,17 +90,26 @@ class _Reading:
 
 
 @attrs.define
-class _Done:
-    """What the thread has done."""
+class _Group:
+    """What is done in one visit to the thread, and what has become of it."""
 
+    settlements: list[Settlement]
+    writings: list[_Writing]
+    readings: list[_Reading]
+    looks: bool
+    """Whether it is time to look after the file."""
+    known: dict[str, int]
+    """Events in the file by plugin, once this is done and if nobody else has changed it."""
     refused: JournalError | None = None
     """Why nothing was appended."""
     unsettled: bool = False
     """Whether what had ended could not be written, either."""
     pages: list[list[Row] | None] = attrs.field(factory=list["list[Row] | None"])
+    """What was read; None what could not be."""
     counts: Mapping[str, Backlog] | None = None
     """What is in the file, where somebody else has changed it."""
     error: JournalError | None = None
+    """The last thing that failed."""
 
 
 class Store:
@@ -253,12 +262,12 @@ class Store:
         with trio.CancelScope(shield=True):  # To leave the block around it is what ends it.
             while not (self._closing and not self._settlements and not self._writings):
                 await self._something_to_do()
-                done = await self._turn()
-                if self._closing and done.unsettled:
+                group = await self._turn()
+                if self._closing and group.unsettled:
                     _log.error(
                         "what has ended could not be written, and comes again after the next start",
                         count=len(self._settlements),
-                        error=str(done.refused),
+                        error=str(group.refused),
                     )
                     break
             await self._call(self._journal.close)
@@ -279,7 +288,14 @@ class Store:
             return max(by, self._pause_until)
         return self._next_look
 
-    async def _turn(self) -> _Done:
+    async def _turn(self) -> _Group:
+        group = self._next_group()
+        await self._call(partial(self._do, group))
+        self._judge(group)
+        self._answer(group)
+        return group
+
+    def _next_group(self) -> _Group:
         now = trio.current_time()
         settlements, self._settlements = self._settlements, []
         writings, self._writings = self._writings, []
@@ -287,81 +303,83 @@ class Store:
         if now >= self._pause_until:
             readings, self._readings = self._readings, []
         self._settle_by = math.inf
-        looks = now >= self._next_look
         known = {plugin: inbox.on_file for plugin, inbox in self._inboxes.items()}
         for writing in writings:
             known[writing.append.row.plugin] += 1
-        done = await self._call(partial(self._do, settlements, writings, readings, looks))
-        if looks:
-            self._next_look = trio.current_time() + PAUSE
-        self._judge(done)
-        if done.unsettled:
-            self._settlements[:0] = settlements
-            self._settle_by = self._pause_until = trio.current_time() + PAUSE
+        return _Group(settlements, writings, readings, now >= self._next_look, known)
+
+    def _do(self, group: _Group) -> None:
+        """In the thread: write a group, read pages, and now and then look after the file."""
+        appends = [writing.append for writing in group.writings]
+        try:
+            group.refused = group.error = self._journal.commit(group.settlements, appends)
+        except JournalError as error:
+            group.refused = group.error = error
+            group.unsettled = True
+            # What has ended, and is there because that could not be written, must not come again.
+            group.pages = [None] * len(group.readings)
+            return
+        for reading in group.readings:
+            group.pages.append(_tried(partial(reading.read, self._journal), group))
+        if group.looks:
+            _tried(partial(self._look_after, group), group)
+
+    def _answer(self, group: _Group) -> None:
+        """Tell everybody what has become of it."""
+        now = trio.current_time()
+        if group.looks:
+            self._next_look = now + PAUSE
+        if None in group.pages or group.unsettled:
+            self._pause_until = now + PAUSE
+        if group.unsettled:
+            self._settlements[:0] = group.settlements
+            self._settle_by = self._pause_until
         else:
-            ended = [each.number for each in settlements if isinstance(each, (Delete, Bury))]
-            self.in_hand.release(ended)
-            if len(settlements) > CLOGGED:
-                for inbox in self._inboxes.values():
-                    inbox.resume()
-        for writing in writings:
-            if done.refused is not None:
+            self._have_settled(group.settlements)
+        for writing in group.writings:
+            if group.refused is not None:
                 self.release(writing.append.row.size)
-            writing.then(done.refused)
-        for reading, page in zip(readings, done.pages, strict=True):
+            writing.then(group.refused)
+        for reading, page in zip(group.readings, group.pages, strict=True):
             if page is None:
                 self._readings.append(reading)
             else:
                 reading.then(page)
-        if done.counts is not None:
-            self._recount(done.counts, known)
-        return done
+        if group.counts is not None:
+            self._recount(group.counts, group.known)
 
-    def _do(
-        self,
-        settlements: list[Settlement],
-        writings: list[_Writing],
-        readings: list[_Reading],
-        looks: bool,
-    ) -> _Done:
-        """In the thread: write a group, read pages, and now and then look after the file."""
-        journal, done = self._journal, _Done()
-        try:
-            done.refused = journal.commit(settlements, [writing.append for writing in writings])
-            done.error = done.refused
-        except JournalError as error:
-            done.refused = done.error = error
-            done.unsettled = True
-        for reading in readings:
-            # What has ended, and is there because that could not be written, must not come again.
-            page = None if done.unsettled else _tried(lambda r=reading: r.read(journal), done)
-            done.pages.append(page)
-        if looks and not done.unsettled:
-            _tried(partial(self._look_after, done), done)
-        return done
+    def _have_settled(self, settlements: list[Settlement]) -> None:
+        ended = [each.number for each in settlements if isinstance(each, (Delete, Bury))]
+        self.in_hand.release(ended)
+        if len(settlements) > CLOGGED:
+            for inbox in self._inboxes.values():
+                inbox.resume()
 
-    def _look_after(self, done: _Done) -> None:
+    def _look_after(self, group: _Group) -> None:
         journal = self._journal
         if self.trouble is not None:
             journal.probe()
         if journal.changed_by_others():
             journal.renew_numbers()
-            done.counts = journal.counts()
+            group.counts = journal.counts()
         if time.monotonic() >= self._next_tidying:
             journal.tidy(time.time(), self._retention)
             self._next_tidying = time.monotonic() + TIDY_EVERY
 
-    def _judge(self, done: _Done) -> None:
+    def _judge(self, group: _Group) -> None:
         """Say so when the store begins or ceases to fail."""
-        if done.error is not None:
-            self._pause_until = trio.current_time() + PAUSE
-        if (done.error is None) == (self.trouble is None):
-            return
-        self.trouble = done.error
-        if done.error is None:
-            _log.info("the store works again", path=str(self.path))
-        else:
-            _log.error("the store fails", error=str(done.error))
+        before, self.trouble = self.trouble, self._trouble_after(group)
+        if (before is None) != (self.trouble is None):
+            if self.trouble is None:
+                _log.info("the store works again", path=str(self.path))
+            else:
+                _log.error("the store fails", error=str(self.trouble))
+
+    def _trouble_after(self, group: _Group) -> JournalError | None:
+        if group.error is not None:
+            return group.error
+        # That what had ended could be written says nothing of the room for more.
+        return None if group.writings or group.looks else self.trouble
 
     def _recount(self, counts: Mapping[str, Backlog], known: Mapping[str, int]) -> None:
         self._numbers = count(self._journal.new_numbers())
@@ -379,11 +397,11 @@ class Store:
         )
 
 
-def _tried(function: Callable[[], T], done: _Done) -> T | None:
+def _tried(function: Callable[[], T], group: _Group) -> T | None:
     try:
         return function()
     except JournalError as error:
-        done.error = error
+        group.error = error
         return None
 
 

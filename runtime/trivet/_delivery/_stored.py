@@ -24,8 +24,8 @@ Envelope = tuple[
     str, str, str, datetime, str | None, float | None, str | None, str | None
 ]  # type, id, source, time, key, when it expires, request id, traceparent
 
-_envelope = msgspec.json.Decoder(Envelope)
-_history = msgspec.json.Decoder(History)
+_envelope: msgspec.json.Decoder[Envelope] = msgspec.json.Decoder(Envelope)
+_history: msgspec.json.Decoder[History] = msgspec.json.Decoder(History)
 
 
 @attrs.frozen
@@ -71,7 +71,7 @@ def unpack(
     Raises:
         EventDecodeError: the program does not know its type any more, or it does not fit it.
     """
-    name, id, source, when, key, expires, request_id, traceparent = _envelope.decode(envelope)
+    name, event_id, source, when, key, expires, request_id, traceparent = _envelope.decode(envelope)
     cls = types.get(name)
     if cls is None:
         raise EventDecodeError(name, "$", "no event type has this name any more")
@@ -80,7 +80,7 @@ def unpack(
         deadline = trio.current_time() + expires - time.time()
     return Delivery(
         event=types.decode(cls, payload),
-        id=id,
+        id=event_id,
         source=source,
         time=when,
         key=key,
@@ -94,7 +94,8 @@ def unpack(
 
 def name_and_id(envelope: bytes) -> tuple[str, str, str]:
     """The name of the event's type, its id and its source."""
-    return _envelope.decode(envelope)[:3]
+    name, event_id, source, *_ = _envelope.decode(envelope)
+    return name, event_id, source
 
 
 def pack_history(history: History) -> bytes:

@@ -1,0 +1,495 @@
+"""The durable inbox: what it accepted outlives the plugin, the stop and the program."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from trivet import (
+    Delivery,
+    DeliverySettings,
+    Event,
+    EventPlugin,
+    Fate,
+    Outcome,
+    PermanentError,
+    Plugin,
+    Runtime,
+    Settings,
+    StallSettings,
+    Status,
+    StoreSettings,
+    SupervisionSettings,
+    current_delivery,
+    open_runtime,
+)
+from trivet._delivery._dead_letters import DeadLetters
+from trivet._delivery._durable import WINDOW
+from trivet._delivery._journal import Journal
+from trivet._delivery._records import DeadLetter, JournalInUseError
+from trivet.testing import open_plugins
+
+
+class Order(Event):
+    number: int
+    customer: str = ""
+    extra: Any = None
+
+
+class Billing(EventPlugin[Order]):
+    """Bills orders: those with a number below `fails` fail, and it waits for `gate`."""
+
+    delivery = DeliverySettings(durable=True, max_attempts=3, retry_initial=0.0)
+    fails: int = 0
+
+    async def initialize(self) -> None:
+        self.gate = trio.Event()
+        self.gate.set()
+        self.got: list[tuple[int, int]] = []
+
+    async def handle_event(self, event: Order) -> None:
+        self.got.append((event.number, current_delivery().attempt))
+        await self.gate.wait()
+        if event.number < self.fails:
+            raise ValueError(f"order {event.number}")
+        if event.number == 1313:
+            raise PermanentError("thirteen")
+
+    @property
+    def numbers(self) -> list[int]:
+        """What it got, the attempts apart."""
+        return [number for number, _ in self.got]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the store is."""
+    return tmp_path / "state" / "store.sqlite3"
+
+
+@asynccontextmanager
+async def program(
+    path: Path, *plugins: type[Plugin], store: dict[str, Any] | None = None, **tables: Any
+) -> AsyncGenerator[Runtime]:
+    """A program on this store."""
+    settings = Settings(
+        plugins=tables,
+        store=StoreSettings(path=path, **(store or {})),
+        stalls=StallSettings(enabled=False),
+    )
+    async with open_runtime(settings, plugins=plugins or [Billing]) as runtime:
+        yield runtime
+
+
+def dead_letters(path: Path) -> list[DeadLetter]:
+    """Those in the file."""
+    with DeadLetters(path) as letters:
+        return letters.list()
+
+
+def orders(*numbers: int) -> list[Delivery[Event]]:
+    """Orders with ids of their own."""
+    return [Delivery(event=Order(number), id=f"o-{number}") for number in numbers]
+
+
+async def test_an_event_is_stored_before_its_publisher_is_told(path: Path) -> None:
+    """Somebody else can read it from the file by then."""
+    async with program(path) as runtime:
+        runtime.get(Billing).gate = trio.Event()
+        outcome = await runtime.publish(Order(1))
+        # The standard library's shell, so to speak: another process that knows no Trivet.
+        count = (
+            "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); print(*c.execute(sys.argv[2]))"
+        )
+        command = [sys.executable, "-c", count, str(path), "select count(*) from queue"]
+        done = await trio.run_process(command, capture_stdout=True)
+        runtime.get(Billing).gate.set()
+    assert outcome.fates == {"billing": Fate.QUEUED}
+    assert done.stdout == b"(1,)\n"
+
+
+async def test_what_was_not_handled_is_handled_after_the_next_start(path: Path) -> None:
+    """In order, as the attempt that it was: a stop blames nothing."""
+    async with program(path) as runtime:
+        runtime.get(Billing).gate = trio.Event()
+        await runtime.publish_many(orders(1, 2, 3))
+        await wait_all_tasks_blocked()
+        runtime.hurry()
+    left = runtime.statistics()["billing"]
+    assert (left.accepted, left.queued, left.in_hand, left.abandoned) == (3, 3, 0, 0)
+    async with program(path) as runtime:
+        found = runtime.statistics()["billing"]
+        assert found.accepted == 3
+        await runtime.publish(Order(4), wait=True)
+        assert runtime.get(Billing).got == [(1, 1), (2, 1), (3, 1), (4, 1)]
+    statistics = runtime.statistics()["billing"]
+    assert (statistics.accepted, statistics.handled, statistics.queued) == (4, 4, 0)
+    async with program(path) as runtime:
+        assert runtime.statistics()["billing"].accepted == 0
+
+
+async def test_what_fails_too_often_becomes_a_dead_letter(path: Path) -> None:
+    """With the event, the plugin, and each attempt's error; the others are handled."""
+    async with program(path, billing={"fails": 2}) as runtime:
+        outcomes = await runtime.publish_many(orders(1, 2), wait=True)
+        assert [outcome.worst for outcome in outcomes] == [Fate.DEAD_LETTERED, Fate.HANDLED]
+        assert runtime.get(Billing).got == [(1, 1), (1, 2), (1, 3), (2, 1)]
+        statistics = runtime.statistics()["billing"]
+        assert (statistics.dead_lettered, statistics.handled, statistics.retried) == (1, 1, 2)
+    (letter,) = dead_letters(path)
+    assert (letter.plugin, letter.event, letter.id, letter.source) == (
+        "billing",
+        "order",
+        "o-1",
+        "trivet",
+    )
+    assert letter.reason == "ValueError: order 1"
+    assert letter.history.count(b"ValueError: order 1") == 3
+    assert b'"number":1' in letter.payload
+
+
+async def test_a_permanent_error_makes_a_dead_letter_at_once(path: Path) -> None:
+    """There is no other attempt."""
+    async with program(path) as runtime:
+        assert (await runtime.publish(Order(1313), wait=True)).worst is Fate.DEAD_LETTERED
+        assert runtime.get(Billing).got == [(1313, 1)]
+    assert len(dead_letters(path)) == 1
+
+
+async def test_attempts_are_counted_over_a_restart_of_the_program(path: Path) -> None:
+    """An event does not begin anew with each start: what has used its attempts up has one more."""
+    async with program(path, billing={"fails": 9}) as runtime:
+        plugin = runtime.get(Billing)
+        plugin.gate = gate = trio.Event()
+        await runtime.publish(Order(5))
+        while not plugin.got:
+            await trio.sleep(0.01)
+        runtime.begin_stop()
+        trio.lowlevel.spawn_system_task(_set_when_stopping, runtime, gate)
+    assert plugin.got == [(5, 1), (5, 2), (5, 3)]
+    async with program(path, billing={"fails": 9}) as runtime:
+        while not runtime.statistics()["billing"].dead_lettered:
+            await trio.sleep(0.01)
+        assert runtime.get(Billing).got == [(5, 4)]
+    (letter,) = dead_letters(path)
+    assert letter.history.count(b"order 5") == 4
+
+
+async def test_a_stop_sends_nothing_to_the_dead_letters(path: Path) -> None:
+    """What fails for the last time while its inbox is drained has one more attempt later."""
+    async with program(path) as runtime:
+        runtime.get(Billing).gate = gate = trio.Event()
+        await runtime.publish(Order(1313))
+        await wait_all_tasks_blocked()
+        runtime.begin_stop()
+        trio.lowlevel.spawn_system_task(_set_when_stopping, runtime, gate)
+    statistics = runtime.statistics()["billing"]
+    assert (statistics.accepted, statistics.dead_lettered) == (1, 0)
+    assert statistics.queued == 1
+    assert dead_letters(path) == []
+    async with program(path) as runtime:
+        await runtime.publish(Order(1), wait=True)
+    assert len(dead_letters(path)) == 1
+
+
+async def _set_when_stopping(runtime: Runtime, gate: trio.Event) -> None:
+    await runtime.hosts["billing"].reached(Status.STOPPING)
+    gate.set()
+
+
+async def test_a_plugin_that_was_given_up_loses_nothing(path: Path) -> None:
+    """Its inbox takes events in, and an operator's restart has them handled."""
+
+    class Dying(Billing):
+        supervision = SupervisionSettings(restart="temporary")
+        is_dead: bool = True
+
+        async def run(self) -> None:
+            if self.is_dead:
+                self.is_dead = False
+                raise RuntimeError("no license")
+            await super().run()
+
+    async with program(path, Dying) as runtime:
+        await runtime.hosts["dying"].reached(Status.FAILED)
+        outcome = await runtime.publish(Order(1))
+        assert outcome.fates == {"dying": Fate.QUEUED}
+        runtime.restart("dying")
+        assert (await runtime.publish(Order(2), wait=True)).worst is Fate.HANDLED
+        assert runtime.get(Dying).numbers == [1, 2]
+
+
+async def test_a_crash_of_the_plugin_costs_no_attempt_of_the_others(path: Path) -> None:
+    """What crashes `run()` as often as the delivery limit allows is a dead letter; then on."""
+
+    class Crashing(Billing):
+        supervision = SupervisionSettings(max_restarts=9, backoff_initial=0)
+        delivery = DeliverySettings(durable=True, delivery_limit=2)
+
+        async def run(self) -> None:
+            async for event in self.inbox:
+                self.got.append((event.number, current_delivery().attempt))
+                if event.number == 1:
+                    raise RuntimeError("one")
+
+        async def initialize(self) -> None:
+            if not hasattr(self, "got"):
+                await super().initialize()
+
+    async with program(path, Crashing) as runtime:
+        outcomes = await runtime.publish_many(orders(1, 2), wait=False)
+        assert len(outcomes) == 2
+        await runtime.publish(Order(3))
+        while runtime.statistics()["crashing"].handled < 1:
+            await trio.sleep(0.01)
+        assert runtime.get(Crashing).got[:3] == [(1, 1), (1, 2), (2, 1)]
+    (letter,) = dead_letters(path)
+    assert letter.reason == "run() crashed 2 times with it in hand"
+
+
+async def test_a_repetition_is_known_after_a_restart_of_the_program(path: Path) -> None:
+    """By source and id, for as long as the window is."""
+    async with program(path) as runtime:
+        assert (await runtime.publish(Order(1), id="a", wait=True)).worst is Fate.HANDLED
+        assert (await runtime.publish(Order(1), id="a")).worst is Fate.DUPLICATE
+    async with program(path) as runtime:
+        assert (await runtime.publish(Order(1), id="a")).worst is Fate.DUPLICATE
+        other = await runtime.publish(Order(1), id="a", source="elsewhere", wait=True)
+        assert other.worst is Fate.HANDLED
+    async with program(path, billing={"delivery": {"deduplicate_for": 0}}) as runtime:
+        assert (await runtime.publish(Order(1), id="a", wait=True)).worst is Fate.HANDLED
+
+
+async def test_two_publishers_of_one_event_at_a_time(path: Path) -> None:
+    """One is accepted, the other a duplicate, and both are told when it is stored."""
+    fates: list[Fate | None] = []
+    async with program(path) as runtime:
+
+        async def publish() -> None:
+            fates.append((await runtime.publish(Order(1), id="a")).worst)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(publish)
+            nursery.start_soon(publish)
+    assert set(fates) == {Fate.QUEUED, Fate.DUPLICATE}
+    statistics = runtime.statistics()["billing"]
+    assert (statistics.accepted, statistics.handled, statistics.duplicate) == (2, 1, 1)
+
+
+async def test_an_event_whose_type_is_gone_becomes_a_dead_letter(path: Path) -> None:
+    """Nothing is lost because the program has changed."""
+    settings = {"delivery": {"events": ["order"]}}
+    async with program(path, billing=settings) as runtime:
+        runtime.get(Billing).gate = gate = trio.Event()
+        await runtime.publish_many(orders(1))
+        runtime.hurry()
+        gate.set()
+
+    class Invoice(Event, name="order"):
+        """What is called an order now."""
+
+        invoice: str
+
+    class NewBilling(EventPlugin[Invoice]):
+        name = "billing"
+        delivery = DeliverySettings(durable=True)
+
+        async def handle_event(self, event: Invoice) -> None:
+            raise AssertionError("no invoice was published")
+
+    async with program(path, NewBilling) as runtime:
+        while not runtime.statistics()["billing"].dead_lettered:
+            await trio.sleep(0.01)
+    (letter,) = dead_letters(path)
+    assert "invoice" in letter.reason
+
+
+async def test_thousands_come_in_order(path: Path) -> None:
+    """More than are in memory at a time, published faster than handled; whoever waits is told."""
+    count = 10 * WINDOW
+    async with program(path) as runtime:
+        runtime.get(Billing).gate = gate = trio.Event()
+        first = [Delivery[Event](event=Order(number)) for number in range(count)]
+        await runtime.publish_many(first)
+        outcomes: list[Outcome] = []
+
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def wait() -> None:
+                outcomes.append(await runtime.publish(Order(count), wait=True))
+
+            await wait_all_tasks_blocked()
+            gate.set()
+        assert outcomes[0].worst is Fate.HANDLED
+        assert runtime.get(Billing).numbers == list(range(count + 1))
+
+
+async def test_a_slow_customer_holds_up_only_himself(path: Path) -> None:
+    """Of a key that is stuck thousands wait on disk, while those behind them are handled."""
+
+    class ByCustomer(Billing):
+        delivery = DeliverySettings(durable=True, concurrency=2, ordering_key="customer")
+
+        async def handle_event(self, event: Order) -> None:
+            if event.customer == "slow":
+                await self.gate.wait()
+            self.got.append((event.number, 1))
+
+    count = 4 * WINDOW
+    async with program(path, ByCustomer) as runtime:
+        plugin = runtime.get(ByCustomer)
+        plugin.gate = gate = trio.Event()
+        slow = [Delivery[Event](event=Order(number, "slow")) for number in range(count)]
+        await runtime.publish_many(slow)
+        assert (await runtime.publish(Order(-1, "quick"), wait=True)).worst is Fate.HANDLED
+        assert plugin.numbers == [-1]
+        gate.set()
+        assert (await runtime.publish(Order(count, "slow"), wait=True)).worst is Fate.HANDLED
+        assert plugin.numbers == [-1, *range(count + 1)]
+
+
+async def test_the_store_has_a_limit(path: Path) -> None:
+    """Beyond its bytes the policy decides; what ends makes room for who waits."""
+    limits = {"max_bytes": 2000}
+    async with program(path, store=limits, billing={"delivery": {"block_for": 0.0}}) as runtime:
+        runtime.get(Billing).gate = gate = trio.Event()
+        outcomes = [await runtime.publish(Order(n, "x" * 300)) for n in range(9)]
+        fates = [outcome.worst for outcome in outcomes]
+        stored = fates.count(Fate.QUEUED)
+        assert 3 <= stored <= 5
+        assert fates == [Fate.QUEUED] * stored + [Fate.REJECTED] * (9 - stored)
+        gate.set()
+        while runtime.statistics()["billing"].handled < stored:
+            await trio.sleep(0.01)
+        assert (await runtime.publish(Order(10), wait=True)).worst is Fate.HANDLED
+
+
+async def test_the_oldest_is_dropped_where_the_policy_says_so(path: Path) -> None:
+    """As in memory; it does not come again after a restart."""
+    policy = {"delivery": {"overflow": "drop_oldest", "buffer": 2}}
+    async with program(path, billing=policy) as runtime:
+        plugin = runtime.get(Billing)
+        plugin.gate = gate = trio.Event()
+        await runtime.publish(Order(0))
+        while not plugin.got:
+            await trio.sleep(0.01)
+        for number in (1, 2, 3):
+            assert (await runtime.publish(Order(number))).worst is Fate.QUEUED
+        statistics = runtime.statistics()["billing"]
+        assert (statistics.accepted, statistics.dropped, statistics.queued) == (4, 1, 2)
+        gate.set()
+    assert plugin.numbers == [0, 2, 3]
+    async with program(path) as runtime:
+        assert runtime.statistics()["billing"].accepted == 0
+
+
+async def test_what_is_no_json_is_refused(path: Path) -> None:
+    """Nobody could read it back; it is told, and the inbox goes on."""
+    with capture_logs() as logs:
+        async with program(path) as runtime:
+            assert (await runtime.publish(Order(1, extra=object()))).worst is Fate.REJECTED
+            assert (await runtime.publish(Order(2), wait=True)).worst is Fate.HANDLED
+    assert [line["plugin"] for line in logs if line["event"] == "event cannot be stored"] == [
+        "billing"
+    ]
+
+
+async def test_events_of_one_call_are_one_transaction(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For all durable subscribers together."""
+
+    class Audit(Billing):
+        pass
+
+    sizes: list[int] = []
+    commit = Journal.commit
+
+    def counting(self: Journal, settlements: Any, appends: Any) -> Any:
+        if appends:
+            sizes.append(len(appends))
+        return commit(self, settlements, appends)
+
+    monkeypatch.setattr(Journal, "commit", counting)
+    async with program(path, Billing, Audit) as runtime:
+        await runtime.publish_many(orders(*range(50)))
+    assert sizes == [100]
+
+
+async def test_one_program_owns_the_store(path: Path) -> None:
+    """A second one does not start, and says where the file is."""
+    async with program(path):
+        with pytest.raises(JournalInUseError, match=r"store\.sqlite3"):
+            async with program(path):
+                pass
+
+
+async def test_events_of_a_plugin_that_is_not_there_are_kept(path: Path) -> None:
+    """There is a warning, and they wait for it."""
+
+    class Shipping(Billing):
+        pass
+
+    async with program(path) as runtime:
+        runtime.get(Billing).gate = trio.Event()
+        await runtime.publish(Order(1))
+        runtime.hurry()
+    with capture_logs() as logs:
+        async with program(path, Shipping):
+            pass
+    (line,) = [line for line in logs if "not active" in line["event"]]
+    assert (line["plugin"], line["count"]) == ("billing", 1)
+    async with program(path) as runtime:
+        await runtime.publish(Order(2), wait=True)
+        assert runtime.get(Billing).numbers == [1, 2]
+
+
+async def test_a_replay_is_a_new_acceptance_for_one_plugin(path: Path) -> None:
+    """It is delivered to the plugin that failed, while the program runs, and to no other."""
+
+    class Audit(Billing):
+        pass
+
+    async with program(path, Billing, Audit, billing={"fails": 5}) as runtime:
+        await runtime.publish(Order(1), wait=True, id="o-1")
+        runtime.get(Billing).fails = 0
+        replayed = 0
+        while not replayed:  # It is written a moment after it was decided.
+            await trio.sleep(0.01)
+            with DeadLetters(path) as letters:
+                replayed = letters.replay(None)
+        while not runtime.statistics()["billing"].handled:
+            await trio.sleep(0.01)
+        assert runtime.get(Billing).got[-1] == (1, 1)
+        await runtime.publish(Order(2), wait=True)
+        assert runtime.get(Audit).numbers == [1, 2]
+        statistics = runtime.statistics()["billing"]
+        assert (statistics.accepted, statistics.handled, statistics.dead_lettered) == (3, 2, 1)
+    assert dead_letters(path) == []
+
+
+async def test_a_plugin_s_tests_need_no_file(autojump_clock: MockClock) -> None:
+    """In the kit the store is in memory, and an hour of attempts takes no time."""
+    settings: Any = {
+        "billing": {"fails": 9, "delivery": {"max_attempts": 200, "retry_initial": 60.0}}
+    }
+    settings["billing"]["delivery"] |= {"retry_max": 60.0, "retry_for": 3600.0}
+    async with open_plugins(Billing, settings=settings) as runtime:
+        assert (await runtime.publish(Order(1), wait=True)).worst is Fate.DEAD_LETTERED
+    assert 3000 < trio.current_time() < 3601
+
+
+def test_nobody_durable_means_no_sqlite() -> None:
+    """Neither the library nor a file, where no plugin asks for it."""
+    code = "import sys, trivet, trivet._serve; assert 'sqlite3' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=50)

@@ -1,0 +1,215 @@
+"""In which order events are handed out: lanes, and waits before another attempt."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from trivet import Delivery, Event
+from trivet._delivery._queue import LOADED, Queue
+from trivet._policies import PARTITION_KEY, DeliveryPolicy
+
+
+class Step(Event):
+    of: str | None
+    number: int
+
+
+IN_ORDER = DeliveryPolicy()
+SIDE_BY_SIDE = DeliveryPolicy(concurrency=4)
+BY_KEY = DeliveryPolicy(concurrency=4, ordering_key="of")
+
+
+def steps(*names: str) -> list[Delivery[Event]]:
+    """Events such as `"a1"`: the key, and a number."""
+    return [
+        Delivery(event=Step(name[0] if name[0] != "-" else None, int(name[1:])), id=name)
+        for name in names
+    ]
+
+
+def queue_with(policy: DeliveryPolicy, *names: str) -> Queue:
+    """A queue with these events."""
+    queue = Queue(policy)
+    for delivery in steps(*names):
+        queue.append(delivery)
+    return queue
+
+
+def take(queue: Queue, now: float = 0.0) -> Delivery[Event]:
+    """The next one; there is one."""
+    delivery = queue.take(now)
+    assert delivery is not None
+    return delivery
+
+
+def take_all(queue: Queue, now: float = 0.0) -> list[str]:
+    """All that can be taken, without finishing any."""
+    taken: list[str] = []
+    while (delivery := queue.take(now)) is not None:
+        taken.append(delivery.id)
+    return taken
+
+
+@pytest.mark.parametrize("policy", [IN_ORDER, SIDE_BY_SIDE])
+def test_without_a_key_it_is_first_in_first_out(policy: DeliveryPolicy) -> None:
+    """Whether or not the one before is done: a reader may take several."""
+    queue = queue_with(policy, "a1", "a2", "b1")
+    assert queue.waiting == 3
+    assert take_all(queue) == ["a1", "a2", "b1"]
+    assert queue.waiting == 0
+
+
+def test_in_order_nothing_overtakes_what_is_to_be_tried_again() -> None:
+    """The others wait for it, and it comes before them."""
+    queue = queue_with(IN_ORDER, "a1", "b1", "c1")
+    first = take(queue)
+    queue.back_off(first, until=5.0)
+    assert (queue.waiting, queue.backing_off, queue.next_return) == (2, 1, 5.0)
+    assert queue.is_blocked
+    assert queue.is_stuck
+    assert take_all(queue, now=4.9) == []
+    assert take_all(queue, now=5.0) == ["a1", "b1", "c1"]
+    assert (queue.waiting, queue.backing_off, queue.next_return) == (0, 0, math.inf)
+
+
+def test_those_that_failed_together_come_back_together_and_in_order() -> None:
+    """When the longest wait among them is over, though each has drawn its own."""
+    queue = queue_with(IN_ORDER, "a1", "a2", "a3", "a4")
+    batch = [take(queue) for _ in range(3)]
+    for delivery, until in zip(batch, (2.0, 7.0, 1.0), strict=True):
+        queue.back_off(delivery, until)
+    assert take_all(queue, now=6.9) == []
+    assert take_all(queue, now=7.0) == ["a1", "a2", "a3", "a4"]
+
+
+def test_side_by_side_each_waits_for_itself() -> None:
+    """Without an order nothing waits for what is to be tried again."""
+    queue = queue_with(SIDE_BY_SIDE, "a1", "a2", "a3")
+    queue.back_off(take(queue), until=5.0)
+    queue.back_off(take(queue), until=3.0)
+    assert not queue.is_blocked
+    assert take_all(queue) == ["a3"]
+    assert queue.next_return == 3.0
+    assert take_all(queue, now=3.0) == ["a2"]
+    assert take_all(queue, now=5.0) == ["a1"]
+
+
+def test_one_of_a_key_at_a_time() -> None:
+    """The others of that key wait until it is done; other keys do not."""
+    queue = queue_with(BY_KEY, "a1", "a2", "b1", "a3", "b2")
+    first = take(queue)
+    assert take_all(queue) == ["b1"]
+    assert queue.waiting == 3
+    assert not queue.is_stuck
+    queue.done(first)
+    second = take(queue)
+    assert second.id == "a2"
+    assert take_all(queue) == []
+    queue.done(second)
+    assert take_all(queue) == ["a3"]
+
+
+def test_a_key_that_fails_holds_up_only_itself() -> None:
+    """What waits for the failed one comes after it."""
+    queue = queue_with(BY_KEY, "a1", "a2", "b1")
+    queue.back_off(take(queue), until=5.0)
+    assert take_all(queue) == ["b1"]
+    assert queue.is_stuck
+    again = take(queue, now=5.0)
+    assert again.id == "a1"
+    assert take_all(queue, now=5.0) == []
+    queue.done(again)
+    assert take_all(queue, now=5.0) == ["a2"]
+
+
+def test_events_without_the_key_wait_for_nobody() -> None:
+    """They have no order among each other."""
+    queue = queue_with(BY_KEY, "-1", "-2")
+    assert take_all(queue) == ["-1", "-2"]
+
+
+def test_the_envelope_can_have_the_key() -> None:
+    """`partitionkey` is a CloudEvent's."""
+    queue = Queue(DeliveryPolicy(concurrency=2, ordering_key=PARTITION_KEY))
+    for number, key in enumerate(("x", "x", None, None)):
+        queue.append(Delivery(event=Step("a", number), id=str(number), key=key))
+    assert take_all(queue) == ["0", "2", "3"]
+
+
+@pytest.mark.parametrize("policy", [IN_ORDER, SIDE_BY_SIDE, BY_KEY])
+def test_what_is_put_back_comes_first(policy: DeliveryPolicy) -> None:
+    """In its own order, before everything that waits."""
+    queue = queue_with(policy, "a1", "b1", "c1")
+    taken = [take(queue), take(queue)]
+    queue.put_back(taken)
+    assert queue.waiting == 3
+    assert take_all(queue) == ["a1", "b1", "c1"]
+
+
+def test_what_is_put_back_is_followed_by_its_key() -> None:
+    """A crash does not change the order of a key."""
+    queue = queue_with(BY_KEY, "a1", "a2", "a3")
+    first = take(queue)
+    assert take_all(queue) == []
+    queue.put_back([first])
+    for expected in ("a1", "a2", "a3"):
+        delivery = take(queue)
+        assert delivery.id == expected
+        assert take_all(queue) == []
+        queue.done(delivery)
+
+
+def test_the_oldest_is_the_one_that_is_to_be_tried_again() -> None:
+    """Then those that wait for it, then the rest."""
+    queue = queue_with(BY_KEY, "a1", "a2", "b1")
+    queue.back_off(take(queue), until=5.0)
+    second = take(queue)
+    assert second.id == "b1"
+    oldest = [queue.pop_oldest() for _ in range(3)]
+    assert [delivery and delivery.id for delivery in oldest] == ["a1", "a2", None]
+    assert (queue.waiting, queue.backing_off) == (0, 0)
+    assert take_all(queue, now=5.0) == []
+
+
+def test_everything_can_be_taken_out() -> None:
+    """What waits, for whatever reason."""
+    queue = queue_with(BY_KEY, "a1", "a2", "b1", "c1")
+    queue.back_off(take(queue), until=5.0)
+    take(queue)
+    assert sorted(delivery.id for delivery in queue.clear()) == ["a1", "a2", "c1"]
+    assert (queue.waiting, queue.backing_off) == (0, 0)
+    assert take_all(queue, now=9.0) == []
+
+
+def test_a_long_lane_waits_on_disk() -> None:
+    """Beyond what is in memory only the numbers are kept, and told when it is their turn."""
+    held = [f"a{number}" for number in range(2, LOADED + 2)]
+    queue = queue_with(BY_KEY, "a1", *held)
+    first = take(queue)
+    lane = queue.lane_of(first)
+    assert not queue.hold(lane, 1001)  # Those in memory are not counted before a look at them.
+    assert take_all(queue) == []
+    assert queue.hold(lane, 1001)
+    assert queue.hold(lane, 1002)
+    assert not queue.hold("b", 1003)
+    assert queue.waiting == LOADED + 2
+    queue.done(first)
+    for name in held:
+        assert not queue.wants
+        delivery = take(queue)
+        assert delivery.id == name
+        queue.done(delivery)
+    assert queue.wants
+    assert queue.wanted() == {lane: [1001, 1002]}
+    assert queue.wanted() == {}
+    (late,) = steps("a3")
+    queue.append(late)
+    assert take_all(queue) == []  # It must not overtake those that are being read.
+    queue.load(lane, [1001, 1002], steps("a1002"))  # 1001 was purged meanwhile.
+    assert queue.waiting == 2
+    following = take(queue)
+    assert following.id == "a1002"
+    queue.done(following)
+    assert take_all(queue) == ["a3"]

@@ -1,0 +1,126 @@
+"""Whether an event whose handler failed is tried again, and when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from trivet import PermanentError, RetryAfter
+from trivet._delivery._retries import FIRST, REMEMBERED, History, describe, next_wait
+from trivet._policies import DeliveryPolicy
+
+POLICY = DeliveryPolicy(retry=True)
+
+
+def after(attempts: int, *, took: float = 0.0) -> History:
+    """What is known after so many failed attempts, which took so many seconds each."""
+    history = FIRST
+    for attempt in range(attempts):
+        history = history.failed("no answer", at=float(attempt), took=took)
+    return history
+
+
+def longest(least: float, most: float) -> float:
+    """The longest wait that may be drawn."""
+    assert least == 0.0
+    return most
+
+
+@pytest.mark.parametrize(
+    ("attempts", "wait"), [(1, 5.0), (2, 7.5), (3, 11.25), (5, 25.3125), (6, 30.0), (90, 30.0)]
+)
+def test_waits_grow_up_to_a_limit(attempts: int, wait: float) -> None:
+    """5 s, half as much again each time, and 30 s at most; the wait is drawn below that."""
+    assert next_wait(POLICY, after(attempts), OSError(), longest) == wait
+
+
+def test_the_wait_is_drawn() -> None:
+    """Full jitter: anything from zero to the limit."""
+    waits = {next_wait(POLICY, after(1), OSError()) for _ in range(50)}
+    assert len(waits) > 40
+    assert all(wait is not None and 0 <= wait <= 5 for wait in waits)
+
+
+def test_the_time_is_limited() -> None:
+    """What would be tried again after more than 300 s of attempts and waits is given up."""
+    history = after(1).waited(290)
+    assert next_wait(POLICY, history, OSError(), longest) == 5.0
+    assert next_wait(POLICY, history.waited(6), OSError(), longest) is None
+    assert next_wait(POLICY, after(2, took=150), OSError(), longest) is None
+
+
+def test_no_limit_of_the_time() -> None:
+    """With a `retry_for` of zero an event is tried for ever."""
+    policy = DeliveryPolicy(retry=True, retry_for=0)
+    assert next_wait(policy, after(1000, took=100), OSError(), longest) == 30.0
+
+
+def test_the_attempts_are_limited_where_they_are() -> None:
+    """After `max_attempts` there is no other."""
+    policy = DeliveryPolicy(retry=True, max_attempts=2)
+    assert next_wait(policy, after(1), OSError()) is not None
+    assert next_wait(policy, after(2), OSError()) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermanentError("no such bucket"),
+        ExceptionGroup("", [ValueError(), ExceptionGroup("", [PermanentError()])]),
+    ],
+)
+def test_what_is_permanent_is_not_tried_again(error: Exception) -> None:
+    """Whether it comes alone or in a group."""
+    assert next_wait(POLICY, after(1), error) is None
+
+
+def test_nothing_is_tried_again_without_retries() -> None:
+    """As it is in memory, unless somebody wants it otherwise."""
+    assert next_wait(DeliveryPolicy(), after(1), OSError()) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "wait"),
+    [
+        (RetryAfter(60), 60.0),
+        (RetryAfter(1), 5.0),
+        (ExceptionGroup("", [RetryAfter(40), RetryAfter(50)]), 50.0),
+    ],
+)
+def test_a_wait_that_was_asked_for_is_kept(error: Exception, wait: float) -> None:
+    """The longest one counts; what would have been waited anyway is not shortened."""
+    assert next_wait(POLICY, after(1), error, longest) == wait
+
+
+def test_a_wait_beyond_the_limit_is_not_begun() -> None:
+    """Who asks for ten minutes of an event that has five is not waited for."""
+    assert next_wait(POLICY, after(1), RetryAfter(600)) is None
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan")])
+def test_a_wait_is_not_negative(seconds: float) -> None:
+    """There is no time machine."""
+    with pytest.raises(ValueError, match="negative"):
+        RetryAfter(seconds)
+
+
+def test_retry_after_says_why() -> None:
+    """The reason comes first."""
+    assert str(RetryAfter(3, "429")) == "429; try again after 3 s"
+
+
+def test_a_history_remembers_the_latest_failures() -> None:
+    """All are counted; of very many the first are forgotten."""
+    history = after(REMEMBERED + 7)
+    assert history.attempts == REMEMBERED + 7
+    assert [failure.at for failure in history.failures][:2] == [7.0, 8.0]
+    assert len(history.failures) == REMEMBERED
+
+
+def test_an_error_is_one_line() -> None:
+    """Of a bounded length, whatever its text is."""
+    assert describe(ValueError("two\nlines")) == "ValueError: two lines"
+    assert len(describe(ValueError("x" * 10_000))) == 501
+    error: Any = ExceptionGroup("", [OSError("gone"), ValueError()])
+    assert describe(error) == "OSError: gone (and 1 more)"
