@@ -401,7 +401,10 @@ def wanted_by(plugin: Plugin, policy: DeliveryPolicy) -> Matches | None:
     if policy.filter is not None:
         asked.append(compile_filter(policy.filter))
     wants: Matches | None = getattr(plugin, "wants", None)
-    if wants is not None and getattr(type(plugin), "wants", None) is not EventPlugin.__dict__["wants"]:
+    if (
+        wants is not None
+        and getattr(type(plugin), "wants", None) is not EventPlugin.__dict__["wants"]
+    ):
         asked.append(wants)
     if not asked:
         return None

@@ -10,6 +10,7 @@ a power cut may take it away, after which everything in hand is delivered again,
 from __future__ import annotations
 
 import mmap
+from collections.abc import Iterable
 from pathlib import Path
 from zlib import crc32
 
@@ -95,7 +96,7 @@ class InHand:
         if slot is not None:
             self._slots[slot] = -number
 
-    def release(self, numbers: list[int]) -> None:
+    def release(self, numbers: Iterable[int]) -> None:
         """These are deleted for good, or back in the queue without blame."""
         for number in numbers:
             slot = self._slot_of.pop(number, None)

@@ -1,9 +1,10 @@
 """The durable inboxes' store: one SQLite file, written by one caller at a time.
 
 Owns the queue of each plugin, what each has seen, the dead letters, and the room for them.
-Never knows Trio, threads, inboxes or what is in an event. Its callers are on a worker thread.
+Never knows Trio, threads, inboxes, or what is in an event.
 
-Times are POSIX seconds of the wall clock. The package imports this module lazily, SQLite with it.
+Its calls block, so that they belong on a worker thread. Times are POSIX seconds of the wall clock.
+The package imports this module lazily, and SQLite with it.
 """
 
 from __future__ import annotations
@@ -22,10 +23,6 @@ from ._lock import Lock
 from ._records import (
     Append,
     Backlog,
-    Bury,
-    DeadLetterFacts,
-    Delete,
-    Forget,
     JournalError,
     JournalFullError,
     JournalUnavailableError,
@@ -33,7 +30,6 @@ from ._records import (
     Row,
     Seen,
     Settlement,
-    Update,
 )
 from ._schema import (
     Synchronous,
@@ -48,6 +44,7 @@ from ._schema import (
     transaction,
     version_of,
 )
+from ._tables import Tables
 from ._upkeep import checkpoint, drop_letters, expire, shorten_log, vacuum
 
 MEMORY = Path(":memory:")
@@ -55,27 +52,6 @@ MEMORY = Path(":memory:")
 
 VACUUMS = 4
 """How often one call of `tidy` gives some pages back."""
-
-APPEND = """
-    INSERT INTO queue(number, plugin, lane, envelope, payload, history, retry_at, crashes)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-"""
-REMEMBER = "INSERT OR REPLACE INTO seen(plugin, source, id, until) VALUES (?, ?, ?, ?)"
-DELETE = "DELETE FROM queue WHERE number = ?"
-UPDATE = "UPDATE queue SET history = ?, retry_at = ? WHERE number = ?"
-BURY = """
-    INSERT INTO dead_letter(
-        plugin, event, id, source, died_at, reason, history, size, envelope, payload, lane)
-    SELECT plugin, ?, ?, ?, ?, ?, ?, ? + length(envelope) + length(payload),
-        envelope, payload, lane
-    FROM queue WHERE number = ?
-"""
-FORGET = "DELETE FROM seen WHERE plugin = ? AND source = ? AND id = ?"
-READ = "SELECT number, lane, envelope, payload, history, retry_at, crashes FROM queue"
-COUNTS = """
-    SELECT plugin.name, count(*), sum(length(envelope) + length(payload))
-    FROM queue JOIN plugin ON plugin.id = queue.plugin GROUP BY queue.plugin
-"""
 
 
 class Journal:
@@ -87,9 +63,9 @@ class Journal:
         self.in_hand = in_hand
         """What the plugins have in hand: for the event loop, also while a call runs."""
         self._connection = connection
+        self._tables = Tables(connection)
         self._ballast = None if path is None else ballast_of(path)
         self._inode = None if path is None else path.stat().st_ino
-        self._plugins: dict[str, int] = {}
         self._first = 0
         self._backlog: dict[str, Backlog] = {}
         self._data_version = 0
@@ -118,6 +94,7 @@ class Journal:
             JournalFullError: the disk is full.
             JournalUnavailableError: it cannot be read or written, or is not one of these.
         """
+        path = path and path.absolute()  # A plugin may change the working directory.
         try:
             return cls._open(path, synchronous, factory)
         except JournalFullError:
@@ -136,12 +113,7 @@ class Journal:
     def seen(self, plugin: str) -> list[Seen]:
         """What a plugin has had, as far as that is remembered."""
         with reported(self.path):
-            rows = self._connection.execute(
-                "SELECT source, seen.id, until FROM seen "
-                "JOIN plugin ON plugin.id = seen.plugin WHERE plugin.name = ?",
-                (plugin,),
-            ).fetchall()
-        return [Seen(*row) for row in rows]
+            return self._tables.seen(plugin)
 
     def commit(
         self, settlements: Sequence[Settlement], appends: Sequence[Append]
@@ -177,28 +149,17 @@ class Journal:
             limit: at most so many.
         """
         with reported(self.path):
-            query = f"{READ} WHERE plugin = ? AND number > ? ORDER BY number LIMIT ?"
-            values = (self._plugin(plugin), after, limit)
-            rows = self._connection.execute(query, values).fetchall()
-        return [Row(plugin, *row) for row in rows]
+            return self._tables.read(plugin, after, limit)
 
     def read_numbers(self, plugin: str, numbers: Sequence[int]) -> list[Row]:
         """Those of these events that wait for a plugin, in the order of their numbers."""
         with reported(self.path):
-            query = f"{READ} WHERE number = ? AND plugin = ?"
-            of = self._plugin(plugin)
-            rows = [
-                row
-                for number in sorted(numbers)
-                for row in self._connection.execute(query, (number, of)).fetchall()
-            ]
-        return [Row(plugin, *row) for row in rows]
+            return self._tables.read_numbers(plugin, numbers)
 
     def counts(self) -> dict[str, Backlog]:
         """What waits for each plugin for which anything does; reads the whole queue."""
         with reported(self.path):
-            rows = self._connection.execute(COUNTS).fetchall()
-        return {name: Backlog(count, size) for name, count, size in rows}
+            return self._tables.counts()
 
     def changed_by_others(self) -> bool:
         """Whether an operator has replayed or purged since this was asked the last time."""
@@ -266,8 +227,8 @@ class Journal:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 stack.callback(Lock(path).release)
-                # Payloads are nobody else's business.
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+                if not path.exists():  # Payloads are nobody else's business.
+                    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             connection = connect(path, factory)
             stack.callback(connection.close)
             in_hand = InHand(None if path is None else Path(f"{path}.inhand"))
@@ -299,9 +260,8 @@ class Journal:
         connection = self._connection
         last = first_value(connection, "SELECT value FROM counter WHERE name = 'register'")
         left = self.in_hand.left_over(last)
-        blame = "UPDATE queue SET crashes = crashes + 1 WHERE number = ?"
-        connection.executemany(DELETE, [(number,) for number in left.done])
-        connection.executemany(blame, [(number,) for number in left.blamed])
+        self._tables.delete(left.done)
+        self._tables.blame(left.blamed)
         connection.execute("UPDATE counter SET value = ? WHERE name = 'register'", (opening,))
 
     # How it writes.
@@ -310,7 +270,7 @@ class Journal:
         try:
             self._write(settlements, ())
         except JournalFullError:
-            if not self._give_up_ballast():
+            if self._ballast is None or not self._ballast.give_up():
                 raise
             self._write(settlements, ())
 
@@ -321,64 +281,11 @@ class Journal:
                 raise JournalUnavailableError(self.path, reason)
             try:
                 with transaction(self._connection):
-                    self._execute(settlements)
-                    self._append(appends)
+                    self._tables.settle(settlements)
+                    self._tables.append(appends)
             except BaseException:
-                self._plugins.clear()  # Some may have been new.
+                self._tables.forget_plugins()
                 raise
-
-    def _execute(self, settlements: Sequence[Settlement]) -> None:
-        deletes: list[tuple[int]] = []
-        for each in settlements:
-            match each:
-                case Delete():
-                    deletes.append((each.number,))
-                case Update():
-                    values = (each.history, each.retry_at, each.number)
-                    self._connection.execute(UPDATE, values)
-                case Bury():
-                    self._bury(each.number, each.letter)
-                    deletes.append((each.number,))
-                case Forget():
-                    key = (self._plugin(each.plugin), each.source, each.id)
-                    self._connection.execute(FORGET, key)
-        if deletes:
-            self._connection.executemany(DELETE, deletes)
-
-    def _bury(self, number: int, letter: DeadLetterFacts) -> None:
-        facts = (letter.event, letter.id, letter.source, letter.died_at, letter.reason)
-        size = len(letter.history)
-        self._connection.execute(BURY, (*facts, letter.history, size, number))
-
-    def _append(self, appends: Sequence[Append]) -> None:
-        rows: list[tuple[object, ...]] = []
-        seen: list[tuple[int, str, str, float]] = []
-        for append in appends:
-            row = append.row
-            plugin = self._plugins.get(row.plugin) or self._plugin(row.plugin)
-            texts = (row.envelope, row.payload, row.history)
-            rows.append((row.number, plugin, row.lane, *texts, row.retry_at, row.crashes))
-            if append.seen is not None:
-                seen.append((plugin, append.seen.source, append.seen.id, append.seen.until))
-        if rows:
-            self._connection.executemany(APPEND, rows)
-        if seen:
-            self._connection.executemany(REMEMBER, seen)
-
-    def _plugin(self, name: str) -> int:
-        """What stands for a plugin in the tables; 0 for none of those that are written there."""
-        if name not in self._plugins:
-            if self._connection.in_transaction:
-                insert = "INSERT OR IGNORE INTO plugin(name) VALUES (?)"
-                self._connection.execute(insert, (name,))
-            query = "SELECT id FROM plugin WHERE name = ?"
-            row = self._connection.execute(query, (name,)).fetchone()
-            if row is None:
-                return 0
-            self._plugins[name] = row[0]
-        return self._plugins[name]
-
-    # How it deals with room.
 
     def _make_room(self, appends: Sequence[Append]) -> None:
         """Raise where appends would take the room that settlements may need."""
@@ -394,13 +301,6 @@ class Journal:
             if self._ballast.put_back() and self._ballast.room() >= needed:
                 return
         raise JournalFullError(self.path, "the disk is full")
-
-    def _give_up_ballast(self) -> bool:
-        """Make room for settlements; returns whether there was any ballast left."""
-        if self._ballast is None or not self._ballast.give_up():
-            return False
-        checkpoint(self._connection)  # Or the log would grow into it.
-        return True
 
 
 def ballast_of(path: Path) -> Ballast:

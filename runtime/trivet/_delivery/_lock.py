@@ -28,16 +28,16 @@ class Lock:
         self._file = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Always the same bytes of the disk, which may be full.
+            os.pwrite(self._file, b"%10d\n" % os.getpid(), 0)
         except BlockingIOError:
-            pid = os.pread(self._file, 32, 0)
+            pid = os.pread(self._file, 32, 0).strip()
             self.release()
             why = "one process owns it"
             raise JournalInUseError(path, why, int(pid) if pid.isdigit() else None) from None
         except OSError:
             self.release()
             raise
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, str(os.getpid()).encode(), 0)
         _held.add(self)
 
     def release(self) -> None:

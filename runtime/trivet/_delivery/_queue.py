@@ -179,7 +179,7 @@ class Queue:
         return bool(self._wanted)
 
     def wanted(self) -> dict[Hashable, list[int]]:
-        """Who is on disk and whose turn it is, by lane; each is told once, and then to be loaded."""
+        """Whose turn it is, but who is on disk, by lane; each is told once, and to be loaded."""
         wanted, self._wanted = self._wanted, {}
         return wanted
 

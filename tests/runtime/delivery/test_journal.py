@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
+import attrs
 import pytest
 
+from trivet._delivery import _schema
 from trivet._delivery._dead_letters import DeadLetters
 from trivet._delivery._journal import Journal
 from trivet._delivery._records import (
     Append,
     Backlog,
-    Bury,
-    DeadLetterFacts,
     Delete,
     Forget,
+    JournalInUseError,
+    JournalUnavailableError,
+    Retention,
     Row,
     Seen,
     Update,
@@ -24,6 +33,31 @@ from trivet._delivery._records import (
 
 PLUGIN = "audit_trail"
 OTHER = "request_log"
+KEEP_ALL = Retention(max_age=1e12, max_count=1_000_000, max_bytes=1 << 40)
+
+OPEN = """
+import sys
+from pathlib import Path
+from trivet._delivery._journal import Journal
+from trivet._errors import TrivetError
+try:
+    Journal.open(Path(sys.argv[1])).close()
+except TrivetError as error:
+    print(error, file=sys.stderr)
+    sys.exit(error.exit_code)
+"""
+FORK = """
+import os, sys
+from pathlib import Path
+from trivet._delivery._journal import Journal
+journal = Journal.open(Path(sys.argv[1]))
+if os.fork() == 0:
+    os.write(1, b"forked\\n")
+    sys.stdin.read()
+    os.write(1, b"child ends\\n")
+    os._exit(0)
+os.wait()
+"""
 
 
 @pytest.fixture
@@ -58,10 +92,22 @@ def waiting(journal: Journal, plugin: str = PLUGIN) -> list[int]:
     return [row.number for row in journal.read(plugin, 0, 1_000_000)]
 
 
-def bury(number: int, *, died_at: float = 1000.0, plugin: str = PLUGIN) -> Bury:
-    """An event that has failed for good."""
-    letter = DeadLetterFacts("ping", str(number), "test", died_at, "ValueError: no", b'["no"]')
-    return Bury(plugin, number, letter)
+def run_child(script: str, path: Path) -> subprocess.CompletedProcess[str]:
+    """Run a script in a process of its own."""
+    command = [sys.executable, "-c", script, str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def sql(path: Path, statement: str) -> list[object]:
+    """Do something to a file that is not open."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def on_disk(path: Path) -> int:
+    """The size of the file and of its log, in bytes."""
+    files = (path, Path(f"{path}-wal"))
+    return sum(file.stat().st_size for file in files if file.exists())
 
 
 # What is in comes out.
@@ -136,14 +182,24 @@ def test_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     journal = Journal.open(None)
     numbers = append(journal, 3)
-    journal.commit([bury(numbers[0])], [])
-    with journal.dead_letters() as letters:
-        assert letters.replay() == 1
-    assert journal.changed_by_others()
-    assert [*waiting(journal)][:2] == numbers[1:]
-    assert len(waiting(journal)) == 3
+    assert journal.commit([Delete(PLUGIN, numbers[0])], []) is None
+    assert waiting(journal) == numbers[1:]
+    assert journal.in_hand.take(numbers[1])
+    assert journal.tidy(0, KEEP_ALL) == 0
+    assert not journal.changed_by_others()
     journal.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_working_directory_that_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path means the directory in which the journal was opened, for ever."""
+    monkeypatch.chdir(tmp_path)
+    journal = Journal.open(Path("state/journal.db"))
+    monkeypatch.chdir("/")
+    append(journal, 1)
+    journal.tidy(0, KEEP_ALL)
+    assert journal.path == tmp_path / "state" / "journal.db"
+    journal.close()
 
 
 # Numbers.
@@ -183,17 +239,246 @@ def test_seen(path: Path) -> None:
     journal.close()
 
 
-def test_dead_letter_of_a_running_journal(journal: Journal, path: Path) -> None:
-    """An event that is given up is out of the queue and among the dead letters, as it was."""
-    numbers = append(journal, 2)
-    (stored,) = journal.read(PLUGIN, 0, 1)
-    journal.commit([bury(numbers[0])], [])
-    assert waiting(journal) == numbers[1:]
-    with DeadLetters(path) as letters:
-        (letter,) = letters.list()
-    assert (letter.envelope, letter.payload, letter.lane) == (
-        stored.envelope,
-        stored.payload,
-        stored.lane,
-    )
-    assert (letter.plugin, letter.reason, letter.died_at) == (PLUGIN, "ValueError: no", 1000.0)
+def test_seen_again(journal: Journal) -> None:
+    """What comes again after its time, and before it is tidied away, is remembered anew."""
+    first, now = journal.new_numbers(), time.time()
+    for at, until in enumerate((now - 1, now + 100)):
+        journal.commit([], [Append(row(first + at), Seen("s", "1", until))])
+    assert journal.seen(PLUGIN) == [Seen("s", "1", now + 100)]
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_clock_that_is_wrong(path: Path, monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
+    """A clock an hour ahead or behind loses no event, nor what is remembered for longer than
+    that; and nothing is remembered for more than that hour too long."""
+    now = time.time()
+    journal = Journal.open(path)
+    first = journal.new_numbers()
+    long, short = Seen("s", "long", now + 7200), Seen("s", "short", now + 60)
+    waits = attrs.evolve(row(first), retry_at=now + 30)
+    journal.commit([], [Append(waits, long), Append(row(first + 1), short)])
+    journal.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: now + 3600 * hours)
+        journal = Journal.open(path)
+    assert journal.read(PLUGIN, 0, 10) == [waits, row(first + 1)]
+    assert long in journal.seen(PLUGIN)
+    journal.tidy(now + 61, KEEP_ALL)
+    assert journal.seen(PLUGIN) == [long]
+    journal.close()
+
+
+# One transaction, one owner, one thread at a time.
+
+
+def test_settlements_come_before_appends(journal: Journal) -> None:
+    """What is forgotten may come again in the same transaction, and is remembered then."""
+    first = journal.new_numbers()
+    seen = Seen("s", "1", time.time() + 60)
+    journal.commit([], [Append(row(first), seen)])
+    again = Append(row(first + 1), seen)
+    journal.commit([Forget(PLUGIN, "s", "1"), Delete(PLUGIN, first)], [again])
+    assert (journal.seen(PLUGIN), waiting(journal)) == ([seen], [first + 1])
+
+
+def test_calls_from_changing_threads(journal: Journal) -> None:
+    """Each call may come from another thread, as long as they do not overlap."""
+    numbers: list[int] = []
+
+    def push(at: int) -> None:
+        numbers.extend(append(journal, 10, start=10 * at))
+
+    for at in range(5):
+        thread = threading.Thread(target=push, args=[at])
+        thread.start()
+        thread.join()
+    assert (len(numbers), waiting(journal)) == (50, numbers)
+
+
+def test_calls_after_the_end(journal: Journal) -> None:
+    """Who commits to a closed journal is told so, and may close it again."""
+    journal.close()
+    assert isinstance(journal.commit([], [Append(row(1))]), JournalUnavailableError)
+    with pytest.raises(JournalUnavailableError, match="closed"):
+        journal.commit([Delete(PLUGIN, 1)], [])
+    journal.close()
+
+
+def test_second_process_is_refused(journal: Journal, path: Path) -> None:
+    """A second process is told which file is in use, and by which process."""
+    answer = run_child(OPEN, path)
+    assert answer.returncode == JournalInUseError.exit_code
+    why = f"{path} is in use by process {os.getpid()}: one process owns it"
+    assert answer.stderr.splitlines()[-1].endswith(why)
+    append(journal, 1)
+
+
+def test_second_opening_in_one_process_is_refused(journal: Journal, path: Path) -> None:
+    """Nor can the owner open its file twice; when it has closed it, it can."""
+    with pytest.raises(JournalInUseError, match=f"process {os.getpid()}"):
+        Journal.open(path)
+    journal.close()
+    Journal.open(path).close()
+
+
+def test_forked_child_that_is_left_behind(path: Path) -> None:
+    """A child that was forked from the owner, and outlives it, does not keep the next one out."""
+    with subprocess.Popen(
+        [sys.executable, "-c", FORK, str(path)], stdout=subprocess.PIPE, stdin=subprocess.PIPE
+    ) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"forked\n"
+        owner.kill()
+        owner.wait()
+        Journal.open(path).close()
+        assert owner.stdin is not None
+        owner.stdin.close()  # Which ends the child.
+        assert owner.stdout.read() == b"child ends\n"
+
+
+def test_files_are_private(journal: Journal, path: Path) -> None:
+    """Nobody but the owner's user can read the events, in whichever of the files they are."""
+    append(journal, 1)
+    modes = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+    assert set(modes.values()) == {0o600}
+    assert {"journal.db", "journal.db-wal", "journal.db.inhand"} <= set(modes)
+
+
+# Files that are not what they should be.
+
+
+def test_newer_version_is_refused(path: Path) -> None:
+    """A file of a newer Trivet is left alone, and the message says which versions these are."""
+    Journal.open(path).close()
+    sql(path, "PRAGMA user_version = 99")
+    before = path.read_bytes()
+    with pytest.raises(JournalUnavailableError, match=r"newer Trivet \(schema 99; this one knows"):
+        Journal.open(path)
+    with pytest.raises(JournalUnavailableError, match="newer Trivet"):
+        DeadLetters(path)
+    assert path.read_bytes() == before
+
+
+def test_migration_takes_the_steps_that_are_missing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of an older version keeps what is in it, and gets what the newer one has."""
+    journal = Journal.open(path)
+    numbers = append(journal, 3)
+    journal.close()
+    step = ("CREATE TABLE something(new)", "INSERT INTO something VALUES (17)")
+    monkeypatch.setattr(_schema, "MIGRATIONS", (*_schema.MIGRATIONS, step))
+    monkeypatch.setattr(_schema, "VERSION", _schema.VERSION + 1)
+    for _ in range(2):
+        journal = Journal.open(path)
+        assert waiting(journal) == numbers
+        journal.close()
+    assert sql(path, "SELECT new FROM something") == [(17,)]
+
+
+def test_foreign_database_is_refused(path: Path) -> None:
+    """Another program's SQLite file is left alone."""
+    path.parent.mkdir()
+    sql(path, "CREATE TABLE bookmarks(url)")
+    before = path.read_bytes()
+    for opening in (Journal.open, DeadLetters):
+        with pytest.raises(JournalUnavailableError, match="of another program"):
+            opening(path)
+    assert path.read_bytes() == before
+
+
+def test_garbage_is_refused(path: Path) -> None:
+    """What is no database is left alone, and the message says where it is."""
+    path.parent.mkdir()
+    path.write_bytes(b"not a database at all" * 1000)
+    for opening in (Journal.open, DeadLetters):
+        with pytest.raises(JournalUnavailableError, match="not a SQLite database") as caught:
+            opening(path)
+        assert str(caught.value).startswith(str(path))
+    assert path.read_bytes() == b"not a database at all" * 1000
+
+
+def test_damaged_file_is_refused(path: Path) -> None:
+    """A file with pages that do not fit together is left alone, and said to be damaged."""
+    journal = Journal.open(path)
+    append(journal, 1000)
+    journal.close()
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2 & ~0xFFF)
+        file.write(b"\xff" * 8192)
+    before = path.read_bytes()
+    with pytest.raises(JournalUnavailableError, match="damaged"):
+        Journal.open(path)
+    assert path.read_bytes() == before
+
+
+def test_missing_file_of_dead_letters(path: Path) -> None:
+    """Who asks for the dead letters of a file that is not there does not make it."""
+    with pytest.raises(JournalUnavailableError, match="no such file"):
+        DeadLetters(path)
+    assert not path.parent.exists()
+
+
+def test_file_without_tables_of_dead_letters(path: Path) -> None:
+    """Nor does it make the tables in an empty one."""
+    path.parent.mkdir()
+    path.touch()
+    with pytest.raises(JournalUnavailableError, match="next start"):
+        DeadLetters(path)
+
+
+# What a million events leave.
+
+
+@pytest.mark.timeout(120)
+def test_million_events_leave_a_small_file(path: Path) -> None:
+    """A million events that have come and gone leave a file of a few MiB."""
+    journal = Journal.open(path)
+    number = journal.new_numbers()
+    settled: list[Delete] = []
+    for _ in range(1000):
+        rows = [Row(PLUGIN, number + at, None, b"e" * 120, b"p" * 300) for at in range(1000)]
+        assert journal.commit(settled, [Append(row) for row in rows]) is None
+        settled = [Delete(PLUGIN, row.number) for row in rows]
+        number += 1000
+    journal.commit(settled, [])
+    journal.tidy(0, KEEP_ALL)
+    assert journal.counts() == {}
+    assert on_disk(path) < 4 << 20
+    journal.close()
+
+
+def test_tidy_gives_the_room_of_a_backlog_back(path: Path) -> None:
+    """A backlog that has drained gives its room back to the disk, in a bounded part each time."""
+    journal = Journal.open(path)
+    numbers: list[int] = []
+    for at in range(20):
+        first = journal.new_numbers() + at * 100
+        rows = [row(first + each, payload=b"x" * 16_000) for each in range(100)]
+        journal.commit([], [Append(row) for row in rows])
+        numbers += [row.number for row in rows]
+    journal.commit([Delete(PLUGIN, number) for number in numbers], [])
+    sizes = [on_disk(path)]
+    assert sizes[0] > 30 << 20
+    for _ in range(3):
+        journal.tidy(0, KEEP_ALL)
+        sizes.append(on_disk(path))
+    assert sizes[0] > sizes[1] > 12 << 20
+    assert sizes[-1] < 1 << 20
+    journal.close()
+
+
+def test_tidy_with_a_reader_beside(journal: Journal, path: Path) -> None:
+    """A reader of another program that does not end keeps the log long, and holds nothing up."""
+    append(journal, 5)
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM queue").fetchone()
+        append(journal, 30_000, start=5)
+        started = time.monotonic()
+        journal.tidy(0, KEEP_ALL)
+        assert time.monotonic() - started < 2
+        log = Path(f"{path}-wal")
+        assert log.stat().st_size > 1 << 20
+    journal.tidy(0, KEEP_ALL)
+    assert log.stat().st_size == 0

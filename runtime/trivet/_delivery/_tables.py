@@ -1,0 +1,152 @@
+"""What is written into the tables of the durable inboxes, and read from them.
+
+Owns the statements for events, for what plugins have seen, and for the burial of an event.
+Never knows transactions, nor why one is written: the journal does.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+from ._records import (
+    Append,
+    Backlog,
+    Bury,
+    DeadLetterFacts,
+    Delete,
+    Forget,
+    Row,
+    Seen,
+    Settlement,
+    Update,
+)
+
+APPEND = """
+    INSERT INTO queue(number, plugin, lane, envelope, payload, history, retry_at, crashes)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+REMEMBER = "INSERT OR REPLACE INTO seen(plugin, source, id, until) VALUES (?, ?, ?, ?)"
+DELETE = "DELETE FROM queue WHERE number = ?"
+UPDATE = "UPDATE queue SET history = ?, retry_at = ? WHERE number = ?"
+BLAME = "UPDATE queue SET crashes = crashes + 1 WHERE number = ?"
+BURY = """
+    INSERT INTO dead_letter(
+        plugin, event, id, source, died_at, reason, history, size, envelope, payload, lane)
+    SELECT plugin, ?, ?, ?, ?, ?, ?, ? + length(envelope) + length(payload),
+        envelope, payload, lane
+    FROM queue WHERE number = ?
+"""
+FORGET = "DELETE FROM seen WHERE plugin = ? AND source = ? AND id = ?"
+READ = "SELECT number, lane, envelope, payload, history, retry_at, crashes FROM queue"
+READ_ON = READ + " WHERE plugin = ? AND number > ? ORDER BY number LIMIT ?"
+READ_ONE = READ + " WHERE plugin = ? AND number = ?"
+SEEN = """
+    SELECT source, seen.id, until FROM seen JOIN plugin ON plugin.id = seen.plugin
+    WHERE plugin.name = ?
+"""
+COUNTS = """
+    SELECT plugin.name, count(*), sum(length(envelope) + length(payload))
+    FROM queue JOIN plugin ON plugin.id = queue.plugin GROUP BY queue.plugin
+"""
+
+
+class Tables:
+    """The tables, over the owner's connection."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._plugins: dict[str, int] = {}
+
+    def forget_plugins(self) -> None:
+        """A transaction was undone, in which some of them may have been new."""
+        self._plugins.clear()
+
+    # Inside a transaction.
+
+    def settle(self, settlements: Sequence[Settlement]) -> None:
+        """Write down what has become of events."""
+        deletes: list[int] = []
+        for each in settlements:
+            match each:
+                case Delete():
+                    deletes.append(each.number)
+                case Update():
+                    values = (each.history, each.retry_at, each.number)
+                    self._connection.execute(UPDATE, values)
+                case Bury():
+                    self._bury(each.number, each.letter)
+                    deletes.append(each.number)
+                case Forget():
+                    key = (self._plugin(each.plugin), each.source, each.id)
+                    self._connection.execute(FORGET, key)
+        if deletes:
+            self.delete(deletes)
+
+    def append(self, appends: Sequence[Append]) -> None:
+        """Put events into their queues, and remember that they were there."""
+        rows: list[tuple[object, ...]] = []
+        seen: list[tuple[int, str, str, float]] = []
+        for append in appends:
+            row = append.row
+            plugin = self._plugins.get(row.plugin) or self._plugin(row.plugin)
+            texts = (row.envelope, row.payload, row.history)
+            rows.append((row.number, plugin, row.lane, *texts, row.retry_at, row.crashes))
+            if append.seen is not None:
+                seen.append((plugin, append.seen.source, append.seen.id, append.seen.until))
+        if rows:
+            self._connection.executemany(APPEND, rows)
+        if seen:
+            self._connection.executemany(REMEMBER, seen)
+
+    def delete(self, numbers: Iterable[int]) -> None:
+        """Take events out of their queues."""
+        self._connection.executemany(DELETE, [(number,) for number in numbers])
+
+    def blame(self, numbers: Iterable[int]) -> None:
+        """Count a crash for each of these events."""
+        self._connection.executemany(BLAME, [(number,) for number in numbers])
+
+    # In or out of one.
+
+    def read(self, plugin: str, after: int, limit: int) -> list[Row]:
+        """See `Journal.read`."""
+        values = (self._plugin(plugin), after, limit)
+        rows = self._connection.execute(READ_ON, values).fetchall()
+        return [Row(plugin, *row) for row in rows]
+
+    def read_numbers(self, plugin: str, numbers: Iterable[int]) -> list[Row]:
+        """See `Journal.read_numbers`."""
+        known_as = self._plugin(plugin)
+        return [
+            Row(plugin, *row)
+            for number in sorted(numbers)
+            for row in self._connection.execute(READ_ONE, (known_as, number)).fetchall()
+        ]
+
+    def seen(self, plugin: str) -> list[Seen]:
+        """See `Journal.seen`."""
+        return [Seen(*row) for row in self._connection.execute(SEEN, (plugin,)).fetchall()]
+
+    def counts(self) -> dict[str, Backlog]:
+        """See `Journal.counts`."""
+        rows = self._connection.execute(COUNTS).fetchall()
+        return {name: Backlog(count, size) for name, count, size in rows}
+
+    def _bury(self, number: int, letter: DeadLetterFacts) -> None:
+        facts = (letter.event, letter.id, letter.source, letter.died_at, letter.reason)
+        size = len(letter.history)
+        self._connection.execute(BURY, (*facts, letter.history, size, number))
+
+    def _plugin(self, name: str) -> int:
+        """What stands for a plugin; 0 where nothing was ever written for it."""
+        if name not in self._plugins:
+            if self._connection.in_transaction:
+                insert = "INSERT OR IGNORE INTO plugin(name) VALUES (?)"
+                self._connection.execute(insert, (name,))
+            query = "SELECT id FROM plugin WHERE name = ?"
+            row = self._connection.execute(query, (name,)).fetchone()
+            if row is None:
+                return 0
+            self._plugins[name] = row[0]
+        return self._plugins[name]
