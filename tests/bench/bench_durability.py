@@ -1,0 +1,202 @@
+"""What a durable inbox costs: events a second that are on the disk when `publish` returns.
+
+    python tests/bench/bench_durability.py [--quick]
+
+Each of so many tasks publishes one event after the other. Beside it, in turns: one row in each
+commit, and the most that SQLite does by itself for commits of as many rows as there are tasks. All
+with `synchronous=FULL`, 300 bytes an event, through a thread. The first group of rows stores
+events which nobody reads; in the second they are handled and deleted at the same time. The last
+row is a plugin in memory, with and without a durable neighbour that gets none of its events.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from statistics import quantiles
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+import structlog
+import trio
+
+from trivet import (
+    DeliverySettings,
+    Event,
+    EventPlugin,
+    Runtime,
+    Settings,
+    StallSettings,
+    StoreSettings,
+    open_runtime,
+)
+
+QUICK = "--quick" in sys.argv
+ROUNDS = 3 if QUICK else 7
+WAITERS = (1, 16, 256)
+EVENTS = {1: 300, 16: 2000, 256: 6000}
+"""By the number of tasks, how many they publish together in one round."""
+
+Measure = Callable[[], Awaitable[float]]
+
+
+class Stored(Event):
+    """300 bytes of JSON, about."""
+
+    text: str
+
+
+class Fleeting(Event):
+    """An event for the plugin in memory."""
+
+    text: str
+
+
+EVENT = Stored("x" * 285)
+
+
+class Hoarder(EventPlugin[Stored]):
+    """Stores, and reads nothing."""
+
+    delivery = DeliverySettings(durable=True)
+
+    async def run(self) -> None:
+        """Wait for the end."""
+        await trio.sleep_forever()
+
+
+class Reader(EventPlugin[Stored]):
+    """Stores and handles."""
+
+    delivery = DeliverySettings(durable=True)
+
+    async def handle_event(self, event: Stored) -> None:
+        """Do nothing."""
+
+
+class Listener(EventPlugin[Fleeting]):
+    """Handles in memory."""
+
+    async def handle_event(self, event: Fleeting) -> None:
+        """Do nothing."""
+
+
+async def published(runtime: Runtime, waiters: int) -> float:
+    """Events a second."""
+
+    async def publish(count: int) -> None:
+        for _ in range(count):
+            await runtime.publish(EVENT)
+
+    began = perf_counter()
+    async with trio.open_nursery() as nursery:
+        for _ in range(waiters):
+            nursery.start_soon(publish, EVENTS[waiters] // waiters)
+    return EVENTS[waiters] / (perf_counter() - began)
+
+
+async def in_memory(plugins: list[type[EventPlugin[Stored] | EventPlugin[Fleeting]]]) -> float:
+    """Events a second through a plugin in memory, with these beside it."""
+    with TemporaryDirectory() as directory:
+        async with open_runtime(settings(Path(directory)), plugins=[Listener, *plugins]) as runtime:
+            event = Fleeting("x")
+            began = perf_counter()
+            for _ in range(20_000):
+                await runtime.publish(event)
+            return 20_000 / (perf_counter() - began)
+
+
+def settings(directory: Path) -> Settings:
+    """A program with nothing but its store."""
+    return Settings(
+        store=StoreSettings(path=directory / "store.sqlite3"),
+        stalls=StallSettings(enabled=False),
+    )
+
+
+async def durable(plugin: type[EventPlugin[Stored]], waiters: int) -> float:
+    """Events a second through a durable inbox."""
+    with TemporaryDirectory() as directory:
+        async with open_runtime(settings(Path(directory)), plugins=[plugin]) as runtime:
+            await published(runtime, waiters)  # The file has its size, and the caches are warm.
+            return await published(runtime, waiters)
+
+
+async def bare(rows: int, events: int) -> float:
+    """Rows a second by SQLite alone, so many in each commit."""
+    with (
+        TemporaryDirectory() as directory,
+        closing(
+            sqlite3.connect(
+                Path(directory) / "bare.sqlite3", isolation_level=None, check_same_thread=False
+            )
+        ) as connection,
+    ):
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("CREATE TABLE event(number INTEGER PRIMARY KEY, body BLOB NOT NULL)")
+        batch = [(b"x" * 300,)] * rows
+
+        def commit() -> None:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany("INSERT INTO event(body) VALUES (?)", batch)
+            connection.execute("COMMIT")
+
+        for _ in range(3):
+            await trio.to_thread.run_sync(commit)
+        commits = max(events // rows, 5)
+        began = perf_counter()
+        for _ in range(commits):
+            await trio.to_thread.run_sync(commit)
+        return commits * rows / (perf_counter() - began)
+
+
+async def pairs(measure: Measure, beside: Measure) -> tuple[list[float], list[float]]:
+    """Rates, and their ratios to what was measured just before and after."""
+    rates: list[float] = []
+    ratios: list[float] = []
+    before = await beside()
+    for _ in range(ROUNDS):
+        rate = await measure()
+        after = await beside()
+        rates.append(rate)
+        ratios.append(2 * rate / (before + after))
+        before = after
+    return rates, ratios
+
+
+def row(name: str, beside: str, rates: list[float], ratios: list[float], aim: str) -> None:
+    """One line of the table."""
+    (_, rate, _), (low, ratio, high) = quantiles(rates, n=4), quantiles(ratios, n=4)
+    cells = (name, f"{rate:,.0f}", beside, f"{ratio:.2f} ({low:.2f} to {high:.2f})", aim)
+    sys.stdout.write(f"| {' | '.join(cells)} |\n")
+    sys.stdout.flush()
+
+
+async def main() -> None:
+    """Measure, and print the table."""
+    sys.stdout.write("| durable publish | events/s | beside | ratio (quartiles) | aim |\n")
+    sys.stdout.write("|---|---|---|---|---|\n")
+    single = partial(bare, 1, 300)
+    single_aims = {1: "", 16: "≥ 8", 256: "≥ 20"}
+    for plugin, what in ((Hoarder, "stored"), (Reader, "stored, handled, deleted")):
+        for waiters in WAITERS:
+            measure = partial(durable, plugin, waiters)
+            name = f"{what}, {waiters} waiting"
+            aims = single_aims if plugin is Hoarder else dict.fromkeys(WAITERS, "")
+            row(name, "one row a commit", *await pairs(measure, single), aims[waiters])
+            limit = partial(bare, waiters, EVENTS[waiters])
+            aim = "≥ 0.6" if plugin is Hoarder else ""
+            row(name, f"SQLite, {waiters} rows a commit", *await pairs(measure, limit), aim)
+    with_durable, without = partial(in_memory, [Reader]), partial(in_memory, [])
+    rates, ratios = await pairs(with_durable, without)
+    row("a plugin in memory", "no durable neighbour", rates, ratios, "≥ 0.95")
+
+
+if __name__ == "__main__":
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
+    trio.run(main)
