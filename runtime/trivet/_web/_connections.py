@@ -1,7 +1,7 @@
 """One client's connection: hypercorn's, with what it lacks.
 
 Owns what a connection may do to the program: it cannot end it, nor make it inflate, switch
-protocols, or read a head that means two things.
+protocols, read a head that means two things, or go on listening when all is said.
 Never knows requests and answers; they are the application's.
 """
 
@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import socket
 import sys
+from contextlib import suppress
 
 import h11
 import structlog
 import trio
 from hypercorn.config import Config
-from hypercorn.events import Closed
-from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.events import EndBody, StreamClosed
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
+from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
@@ -28,6 +32,11 @@ HEAD_LIMIT = 16 * 1024
 """Bytes that a request's headers may have, however they arrive."""
 UNREAD_FOR = 1000
 """Milliseconds that sent data may stay unread once the stop has begun."""
+LEAVE_WITHIN = 1.0
+"""Seconds that a client has to close a connection on which all is said, and an application to take
+notice of a client that has left."""
+CHUNK = 64 * 1024
+"""Bytes that are read at once."""
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
 
@@ -49,6 +58,32 @@ class Protocol(H11Protocol):
         except _RefusedError as refused:
             await self._send_error_response(refused.status)
             await self.send(Closed())
+
+    async def handle(self, event: Event) -> None:
+        """Take what the client sends; a message that is too large is the last.
+
+        Hypercorn says so (1009), and would go on collecting it.
+        """
+        await super().handle(event)
+        if isinstance(self.stream, WSStream):
+            message = self.stream.buffer
+            if message.length > message.max_length:
+                await self.stream_send(StreamClosed(STREAM_ID))
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """Pass on what the stream sends; a handshake that was refused is its end.
+
+        Hypercorn would keep the stream, and leave its application without a word.
+        """
+        await super().stream_send(event)
+        if isinstance(event, EndBody) and isinstance(self.stream, WSStream):
+            await super().stream_send(StreamClosed(STREAM_ID))
+
+    async def _close_stream(self) -> None:
+        """Tell the application that it is over, unless its queue of messages stays full."""
+        with trio.move_on_after(LEAVE_WITHIN):
+            await super()._close_stream()
+        self.stream = None
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Look at the head; hypercorn would look for HTTP/2 here, of which we know nothing."""
@@ -90,8 +125,10 @@ class Connection(TCPServer):
         contains_interrupts: bool,
     ) -> None:
         super().__init__(app, config, context, {}, stream)  # type: ignore[arg-type]
+        self._stream = stream
         self._socket = stream.socket
         self._contains_interrupts = contains_interrupts
+        self._listening = trio.CancelScope()
 
     async def run(self) -> None:
         """Serve the client until it leaves, or is idle for too long, or the stop ends it."""
@@ -119,31 +156,78 @@ class Connection(TCPServer):
         """End it now, also while it sends, which hypercorn does in a shield."""
         self._socket.close()
 
+    async def protocol_send(self, event: Event) -> None:
+        """Send, or end the connection, which is left to who reads from it."""
+        if isinstance(event, Closed):
+            self._listening.cancel()
+        elif isinstance(event, RawData):
+            async with self.send_lock:
+                try:
+                    with trio.CancelScope(shield=True):
+                        await self.stream.send_all(event.data)
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    self._listening.cancel()
+        else:
+            await super().protocol_send(event)
+
+    async def _read_data(self) -> None:
+        with self._listening:
+            await self._listen()
+        await self.protocol.handle(Closed())
+        if self._listening.cancelled_caught:
+            await hang_up(self._stream)
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                data = await self.stream.receive_some(CHUNK)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+            await self.protocol.handle(RawData(bytes(data)))
+            if not data:
+                return
+
     async def _run(self) -> None:
         family = self._socket.family
         try:
             client = parse_socket_addr(family, self._socket.getpeername())
             server = parse_socket_addr(family, self._socket.getsockname())
-            async with TaskGroup() as task_group:
-                self._task_group = task_group
-                self.protocol = Protocol(  # type: ignore[assignment]
-                    self.app,
-                    self.config,
-                    self.context,
-                    task_group,
-                    ConnectionState({}),
-                    False,
-                    client,
-                    server,
-                    self.protocol_send,
-                )
-                await self.idle_task.restart(  # pyright: ignore[reportUnknownMemberType]
-                    task_group, self._idle_timeout
-                )
-                await self._read_data()
-                await self.idle_task.stop()  # It would wait for who has left already.
+            with trio.CancelScope() as applications:
+                async with TaskGroup() as task_group:
+                    self._task_group = task_group
+                    self.protocol = Protocol(  # type: ignore[assignment]
+                        self.app,
+                        self.config,
+                        self.context,
+                        task_group,
+                        ConnectionState({}),
+                        False,
+                        client,
+                        server,
+                        self.protocol_send,
+                    )
+                    await self.idle_task.restart(  # pyright: ignore[reportUnknownMemberType]
+                        task_group, self._idle_timeout
+                    )
+                    await self._read_data()
+                    await self.idle_task.stop()  # It would wait for who has left already.
+                    # Who has messages waiting, and does not take them, cannot be told.
+                    applications.deadline = trio.current_time() + LEAVE_WITHIN
         except OSError:
             return  # The client is gone.
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                 await self._close()
+
+
+async def hang_up(stream: trio.SocketStream) -> None:
+    """Say that nothing follows, and let the client read what was sent.
+
+    To close while there is something unread would reset the connection, and lose it.
+    """
+    gone = suppress(trio.BrokenResourceError, trio.ClosedResourceError)
+    with trio.move_on_after(LEAVE_WITHIN), gone:
+        with suppress(trio.BusyResourceError):  # The end of an answer is still on its way.
+            await stream.send_eof()
+        while await stream.receive_some(CHUNK):
+            continue

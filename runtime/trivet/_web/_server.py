@@ -22,11 +22,11 @@ from hypercorn.utils import (
 
 from .._runtime import Runtime
 from ._app import build_app
-from ._connections import Connection
+from ._connections import Connection, hang_up
 from ._problems import MEDIA_TYPE, ProblemError
 
 BUSY_WITHIN = 1.0
-"""Seconds that a connection which is one too many is kept, for its answer."""
+"""Seconds in which a connection that is one too many has to take its answer."""
 RETRY_WHEN_BUSY = 1.0
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
@@ -164,8 +164,6 @@ async def _send_busy(stream: trio.SocketStream) -> None:
         async with stream:
             with trio.move_on_after(BUSY_WITHIN):
                 await stream.send_all("\r\n".join([*head, "", ""]).encode("ascii") + body)
-                await stream.send_eof()
-                while await stream.receive_some(65536):  # Unread, it would reset the connection.
-                    continue
+            await hang_up(stream)
     except trio.BrokenResourceError:
         return

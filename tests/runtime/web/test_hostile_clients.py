@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import random
 import socket
+import tracemalloc
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -21,13 +22,14 @@ import structlog
 import trio
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
-from quart import request, websocket
+from quart import abort, request, websocket
 from quart_trio import QuartTrio
 
 from trivet import BackgroundPlugin, Runtime, ShutdownSettings, route, websocket_route
 from trivet.testing import open_plugins, serving
 
 LARGE = 64 * 1024 * 1024
+MESSAGE_LIMIT = 1024 * 1024
 UPGRADE = (
     b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -36,14 +38,39 @@ EARLY_FRAMES = UPGRADE % b"/nowhere" + b"\r\n" + b"\x81\x85aaaa\x00\x01\x02\x03\
 
 
 class Pages(BackgroundPlugin):
+    _talking: int = 0
+
     @route("/read", methods=["POST"])
     async def read(self) -> str:
         return str(len(await request.get_data()))
 
     @websocket_route("/echo")
     async def echo(self) -> None:
-        while True:
-            await websocket.send(await websocket.receive())
+        self._talking += 1
+        try:
+            while True:
+                await websocket.send(await websocket.receive())
+        finally:
+            self._talking -= 1
+
+    @websocket_route("/deaf")
+    async def deaf(self) -> None:
+        self._talking += 1
+        try:
+            while True:
+                await websocket.send("tick")
+                await trio.sleep(0.01)
+        finally:
+            self._talking -= 1
+
+    @websocket_route("/members")
+    async def members(self) -> None:
+        abort(403)
+
+    async def talks(self, times: int) -> None:
+        """Wait until so many websockets are open."""
+        while self._talking != times:
+            await trio.sleep(0.01)
 
     @route("/")
     async def home(self) -> str:
@@ -75,6 +102,7 @@ async def bare() -> AsyncGenerator[str]:
     config = Config()
     config.bind = ["127.0.0.1:0"]
     config.loglevel = "CRITICAL"
+    config.websocket_max_message_size = MESSAGE_LIMIT
     async with trio.open_nursery() as nursery:
         serve = partial(
             hypercorn.trio.serve,  # pyright: ignore[reportUnknownMemberType]
@@ -375,6 +403,136 @@ async def test_a_client_that_reads_a_little_is_cut_at_the_limit() -> None:
                     nursery.start_soon(sip, stream)
             await stream.aclose()
             nursery.cancel_scope.cancel()
+
+
+async def is_cut_off(stream: trio.SocketStream, sending: bytes, within: float = 5.0) -> bool:
+    """Whether the connection is closed on a client that reads, and goes on sending this."""
+
+    async def read() -> None:
+        with suppress(trio.BrokenResourceError):
+            while await stream.receive_some(65536):
+                continue
+
+    cut_off = False
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        with trio.move_on_after(within):
+            try:
+                while True:
+                    await stream.send_all(sending)
+                    await trio.sleep(0.01)
+            except trio.BrokenResourceError:
+                cut_off = True
+        nursery.cancel_scope.cancel()
+    return cut_off
+
+
+def frame(payload: bytes) -> bytes:
+    """A whole binary message, as a client sends it."""
+    return b"\x82\xff" + len(payload).to_bytes(8, "big") + bytes(4) + payload
+
+
+INVALID = UPGRADE.replace(b"Version: 13", b"Version: 12") % b"/echo" + b"\r\n"
+REFUSED = {
+    "by its route": UPGRADE % b"/members" + b"\r\n",
+    "for want of a route": UPGRADE % b"/nowhere" + b"\r\n",
+    "by the server": INVALID,
+    "with early frames": UPGRADE % b"/echo" + b"\r\n" + frame(b"early"),
+}
+
+
+@pytest.mark.parametrize("how", REFUSED)
+async def test_a_handshake_that_is_refused_ends_its_connection(how: str) -> None:
+    """It has its answer, and a second to leave; what it sends is for nobody."""
+    async with ours() as (address, runtime):
+        async with await connect(address) as stream:
+            await stream.send_all(REFUSED[how])
+            assert await stream.receive_some(13) in (
+                b"HTTP/1.1 400 ",
+                b"HTTP/1.1 403 ",
+                b"HTTP/1.1 404 ",
+            )
+            assert await is_cut_off(stream, frame(b"hello"))
+        with trio.fail_after(5):
+            await runtime.get(Pages).talks(0)
+
+
+async def test_bare_keeps_a_handshake_that_it_has_refused() -> None:
+    """Without us, the connection stays open, whatever the answer says about it."""
+    async with bare() as address, await connect(address) as stream:
+        await stream.send_all(INVALID)
+        assert b"connection: close" in await stream.receive_some(65536)
+        assert not await is_cut_off(stream, frame(b"hello"), within=2)
+
+
+TOO_BIG = b"\x88\x02\x03\xf1"
+"""The close frame with 1009."""
+
+
+async def send_too_large(stream: trio.SocketStream) -> int:
+    """Send one message that is too large, and go on; the bytes of memory that this takes."""
+    tracemalloc.start()
+    try:
+        await stream.send_all(UPGRADE % b"/echo" + b"\r\n")
+        assert (await stream.receive_some(65536)).startswith(b"HTTP/1.1 101 ")
+        await stream.send_all(frame(b"x" * 2 * MESSAGE_LIMIT))
+        assert await stream.receive_some(65536) == TOO_BIG
+        more = frame(b"x" * MESSAGE_LIMIT)
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        with suppress(trio.BrokenResourceError):
+            for _ in range(32):
+                await stream.send_all(more)
+        _, peak = tracemalloc.get_traced_memory()
+        return peak - before
+    finally:
+        tracemalloc.stop()
+
+
+async def test_a_websocket_message_that_is_too_large_is_the_last() -> None:
+    """1009 and the end of the connection; what follows is not kept, and the method has ended."""
+    async with ours(max_body=MESSAGE_LIMIT) as (address, runtime):
+        async with await connect(address) as stream:
+            assert await send_too_large(stream) < 4 * MESSAGE_LIMIT
+            assert await is_cut_off(stream, frame(b"hello"))
+        with trio.fail_after(5):
+            await runtime.get(Pages).talks(0)
+        assert await is_served(address)
+
+
+async def test_bare_keeps_what_follows_a_message_that_is_too_large() -> None:
+    """Without us, all that comes is still read, and stays in memory."""
+    async with bare() as address, await connect(address) as stream:
+        assert await send_too_large(stream) > 16 * MESSAGE_LIMIT
+
+
+async def test_a_client_may_leave_a_method_that_does_not_listen() -> None:
+    """Messages that nobody takes do not keep the method from ending when the client has gone."""
+    async with ours() as (address, runtime):
+        async with await connect(address) as stream:
+            await stream.send_all(UPGRADE % b"/deaf" + b"\r\n")
+            await stream.receive_some(65536)
+            await stream.send_all(frame(b"hello") * 100)
+            await runtime.get(Pages).talks(1)
+        with trio.fail_after(5):
+            await runtime.get(Pages).talks(0)
+
+
+async def test_the_last_answer_ends_its_connection() -> None:
+    """After `Connection: close` a client that stays, and goes on sending, is cut off."""
+    async with ours() as (address, _), await connect(address) as stream:
+        await stream.send_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert b"Connection: close" in await stream.receive_some(65536)
+        assert await is_cut_off(stream, b"x")
+
+
+async def test_a_body_that_is_too_slow_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After 408, too."""
+    monkeypatch.setattr("trivet._web._exchange.BODY_WITHIN", 0.1)
+    async with ours() as (address, _), await connect(address) as stream:
+        await stream.send_all(b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n")
+        assert (await stream.receive_some(65536)).startswith(b"HTTP/1.1 408 ")
+        assert await is_cut_off(stream, b"x")
 
 
 Attack = Callable[[str], Awaitable[bytes]]
