@@ -139,7 +139,8 @@ class Exchange:
     def points(self, service: str) -> list[MonitoringPoint]:
         """What LUNA's services measure: `requests`, and for a failure `errors` too.
 
-        A response that breaks off is a failure whatever its status was.
+        A response that breaks off is a failure whatever its status was. A websocket is measured
+        by its failures only: it lasts, for hours perhaps.
         """
         # nginx's 499: the client left before there was an answer.
         status = self.status or 499
@@ -149,9 +150,11 @@ class Exchange:
             "route": self.route,
             "status_code": status,
         }
-        taken = trio.current_time() - self.began
-        fields: dict[str, Value] = {"request_id": self.request_id, "execution_time": taken}
-        points = [MonitoringPoint("requests", self.time, tags, fields)]
+        points: list[MonitoringPoint] = []
+        if not self.is_websocket:
+            taken = trio.current_time() - self.began
+            fields: dict[str, Value] = {"request_id": self.request_id, "execution_time": taken}
+            points.append(MonitoringPoint("requests", self.time, tags, fields))
         if self.error_code or status >= 400:
             error_code = self.error_code or f"http_{status}"
             fields = {"request_id": self.request_id, "error_code": error_code}

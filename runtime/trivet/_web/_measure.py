@@ -46,7 +46,7 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http"
 class Measured:
     """An ASGI application, with each of its requests and websockets in a scope of its own.
 
-    What is neither passes through untouched. Websockets are not measured: they last.
+    What is neither passes through untouched.
     """
 
     def __init__(self, app: ASGIFramework, runtime: Runtime) -> None:
@@ -62,17 +62,17 @@ class Measured:
         if scope["type"] == "http":
             exchange = Exchange.begin(scope)
             wire: Wire = HttpWire(exchange, send, scope, self._runtime.stopping)
-            with self._noted(exchange):
-                try:
-                    await self._answer(wire, scope, receive)
-                finally:
-                    await self._publish(exchange)  # noqa: ASYNC102 - shielded and bounded in there
         elif scope["type"] == "websocket":
             exchange = Exchange.begin(scope)
-            with self._noted(exchange):
-                await self._answer(WebsocketWire(exchange, send, scope), scope, receive)
+            wire = WebsocketWire(exchange, send, scope)
         else:
             await self._app(scope, receive, send)
+            return
+        with self._noted(exchange):
+            try:
+                await self._answer(wire, scope, receive)
+            finally:
+                await self._publish(exchange)  # noqa: ASYNC102 - shielded and bounded in there
 
     async def finish(self, until: float) -> None:
         """Let what is open end, and cut off what does not.
@@ -116,6 +116,8 @@ class Measured:
         if not self._runtime.listens(MonitoringEvent):
             return
         points = exchange.points(self._runtime.service)
+        if not points:
+            return
         with trio.move_on_after(PUBLISH_WITHIN, shield=True) as publishing:
             await self._runtime.publish(MonitoringEvent(points))
         if publishing.cancelled_caught:

@@ -283,8 +283,41 @@ async def test_a_restart_closes_a_websocket_however_quick(autojump_clock: MockCl
         assert runtime.hosts["phone"].is_up
 
 
+@pytest.mark.parametrize(
+    ("path", "status", "error_code"),
+    [
+        ("/crash/before", 500, "internal_error"),
+        ("/crash/exit", 500, "internal_error"),
+        ("/crash/after", 101, "internal_error"),
+        ("/crash/nursery", 101, "internal_error"),
+        ("/members", 403, "http_403"),
+        ("/nowhere", 404, "unknown_path"),
+    ],
+)
+async def test_a_websocket_that_fails_is_counted(
+    path: str, status: int, error_code: str, autojump_clock: MockClock
+) -> None:
+    """A crash, and a handshake that is refused, is a point of `errors`, as a request's is."""
+    async with open_plugins(Phone, Points) as runtime:
+        await call(runtime, path)
+        await trio.testing.wait_all_tasks_blocked()
+        (point,) = runtime.get(Points).points
+    assert point.series == "errors"
+    assert (point.tags["status_code"], point.fields["error_code"]) == (status, error_code)
+
+
+@pytest.mark.parametrize("path", ["/silent", "/who", "/crash/closed"])
+async def test_a_crash_is_counted_once(path: str, autojump_clock: MockClock) -> None:
+    """One after the method has closed the websocket as well; a good end is none."""
+    async with open_plugins(Phone, Points) as runtime:
+        await call(runtime, path)
+        await trio.testing.wait_all_tasks_blocked()
+        points = runtime.get(Points).points
+    assert len(points) == (path == "/crash/closed")
+
+
 async def test_a_websocket_is_known_but_not_measured(autojump_clock: MockClock) -> None:
-    """What it does is done for its request's id; it leaves no points, which would be of hours."""
+    """What it does is done for its request's id; its time, perhaps of hours, leaves no point."""
     async with open_plugins(Phone, Points) as runtime:
         caller = await call(runtime, "/who")
         await trio.testing.wait_all_tasks_blocked()
