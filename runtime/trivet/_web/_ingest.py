@@ -17,7 +17,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from .._envelope import Delivery, Outcome, Receipt
 from .._errors import EventDecodeError, nearest
-from .._events import Event, EventTypes
+from .._events import Event, EventTypes, PluginStatusEvent
 from .._fates import SEVERITY, Fate
 from .._runtime import Runtime
 from ._problems import ProblemError, stopping
@@ -85,7 +85,13 @@ def is_json(media_type: str) -> bool:
 
 
 def require_type(types: EventTypes, name: str, *, at: str | None = None) -> None:
-    """Refuse a name that no event type has; `at` says where in the document it stands."""
+    """Refuse a name that no event type has, or that is not for publishers outside.
+
+    `at` says where in the document it stands.
+    """
+    if types.get(name) is PluginStatusEvent:  # From outside it would be a forgery.
+        where = {} if at is None else {"path": at}
+        raise ProblemError("forbidden", f"{name} comes from the supervision only", where)
     if types.get(name) is None:
         known = sorted(types)
         detail = f"no event type is named {name!r}; {nearest(name, known)}"
