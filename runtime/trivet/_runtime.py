@@ -63,6 +63,8 @@ class Runtime(App):
         """The deadlines of the stop; None before it begins."""
         self.meter: StallMeter | None = None
         """Measures who uses the event loop, while the program runs."""
+        self.hurried = trio.Event()
+        """Set when the stop is not to wait for anything but the closing of plugins."""
         self._stopping = trio.Event()
         self._inboxes: dict[str, MemoryInbox] = {}
         self._levels_stopped = 0
@@ -244,9 +246,13 @@ class Runtime(App):
         return self.plan
 
     def hurry(self) -> None:
-        """End all draining: what is queued is abandoned, and plugins are closed."""
-        _log.warning("draining is skipped")
+        """End what is left of requests and of draining: plugins are closed, and that is all.
+
+        What is not being answered yet gets 503 at once, and what is queued is abandoned.
+        """
+        _log.warning("requests and draining are cut short")
         self.plan = self.begin_stop().hurried(trio.current_time())
+        self.hurried.set()
         for host in self.hosts.values():
             host.hurry()
 

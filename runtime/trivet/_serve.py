@@ -78,7 +78,7 @@ class Stop:
         self.begun = trio.Event()
 
     def request(self) -> None:
-        """Stop; a second time: without draining; a third time: at once."""
+        """Stop; a second time: without waiting for requests and inboxes; a third time: at once."""
         self._requests += 1
         if self._requests == 1:
             self.begun.set()

@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import attrs
 import httpx
@@ -95,19 +96,19 @@ async def serving(
     restarts: int = 0,
     options: tuple[str, ...] = (),
     trivet: tuple[str, ...] = (str(TRIVET),),
-    environ: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncGenerator[Program]:
     """Run `trivet serve` with these plugins; end what is left of it."""
     mark = f"TRIVETS_TEST={os.urandom(8).hex()}"
-    environ = dict([mark.split("=")], **environ or {})
-    environ |= {f"TRIVET_SHUTDOWN__{stage}": seconds for stage, seconds in LIMITS.items()}
-    environ |= {"TRIVET_LOG__FORMAT": "json", "TMPDIR": str(directory)}
-    environ |= {"TRIVET_RESTARTS__MAX_RESTARTS": str(restarts)}
+    own = dict([mark.split("=")])
+    own |= {f"TRIVET_SHUTDOWN__{stage}": seconds for stage, seconds in LIMITS.items()}
+    own |= {"TRIVET_LOG__FORMAT": "json", "TMPDIR": str(directory)}
+    own |= {"TRIVET_RESTARTS__MAX_RESTARTS": str(restarts)}
     command = [*trivet, "serve", *plugins, "--plugins", str(PLUGINS), *options]
     with (directory / "log").open("wb") as log:
         process = await trio.lowlevel.open_process(
             [*command, "--bind", "127.0.0.1:0"],
-            env={**os.environ, **environ},
+            env={**os.environ, **own, **environ},
             stderr=log,
             stdout=subprocess.DEVNULL,
             cwd=directory,
@@ -356,9 +357,34 @@ async def test_a_second_signal_skips_draining_and_a_third_ends_at_once(tmp_path:
         program.process.send_signal(signal.SIGTERM)
         await program.logged('"stopping"')
         program.process.send_signal(signal.SIGTERM)
-        await program.logged("draining is skipped")
+        await program.logged("draining are cut short")
         assert await program.stop() == PARENT
         assert list(program.processes()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("options", [(), ("--no-parent",)])
+async def test_a_second_signal_answers_who_still_waits(
+    number: signal.Signals, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    """What is not being answered yet gets 503 at once, however long requests may take."""
+    environ = {"TRIVET_SHUTDOWN__REQUESTS": "60"}
+    serve = serving("healthy", directory=tmp_path, environ=environ, options=options)
+    async with serve as program, httpx.AsyncClient(timeout=ROOM) as client:
+        await program.logged('"serving"')
+
+        async def ask() -> None:
+            response = await client.get(f"{program.url}/slow")
+            assert response.status_code == 503
+            assert response.json()["error_code"] == "stopping"
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await program.logged("healthy asked")
+            program.process.send_signal(number)
+            await program.logged('"stopping"')
+            assert await program.stop(number) == CLEAN
+        assert "healthy closed" in program.log
 
 
 async def test_without_a_parent_the_rings_inside_remain(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class StopPlan:
         return self.requests_until + self.settings.drain
 
     def hurried(self, now: float) -> StopPlan:
-        """The same stop without any more draining, as if it had begun so long ago."""
+        """The same stop without any more requests and draining, as if it had begun so long ago."""
         return attrs.evolve(self, begun=min(self.begun, now - self.drain_until + self.begun))
 
     def close_until(self, level: int) -> float:

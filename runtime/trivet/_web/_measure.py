@@ -78,17 +78,16 @@ class Measured:
         """Let what is open end, and cut off what does not.
 
         Websockets have a second, or until then if that is sooner; what is not a response yet by
-        then is answered 503. Responses that have begun are left to whoever ends the server.
+        then is answered 503. Responses that have begun are left to whoever ends the server. In a
+        hurry all of that is now.
 
         Args:
             until: a moment on Trio's clock.
         """
         websockets_until = min(until, trio.current_time() + WEBSOCKETS_WITHIN)
-        with trio.CancelScope(shield=True, deadline=websockets_until):
-            await self._quiet()
+        await self._let_end(websockets_until)
         self._cut_off(lambda exchange: exchange.is_websocket)
-        with trio.CancelScope(shield=True, deadline=until):
-            await self._quiet()
+        await self._let_end(until)
         self._cut_off(lambda exchange: exchange.status is None)
         with trio.move_on_after(LAST_WORD_WITHIN, shield=True):
             await self._quiet(lambda exchange: exchange.scope.cancel_called)
@@ -96,6 +95,17 @@ class Measured:
     def _cut_off(self, which: Callable[[Exchange], bool]) -> None:
         for exchange in filter(which, self._open):
             exchange.scope.cancel()
+
+    async def _let_end(self, until: float) -> None:
+        async def hurry() -> None:
+            await self._runtime.hurried.wait()
+            waiting.cancel_scope.cancel()
+
+        with trio.CancelScope(shield=True, deadline=until):
+            async with trio.open_nursery() as waiting:
+                waiting.start_soon(hurry)
+                await self._quiet()
+                waiting.cancel_scope.cancel()
 
     async def _quiet(self, which: Callable[[Exchange], bool] = lambda _: True) -> None:
         while any(map(which, self._open)):
