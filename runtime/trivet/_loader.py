@@ -42,6 +42,13 @@ class PluginSpec:
     listens_to: tuple[type[Event], ...]
     """The event types, base classes resolved; none for a plugin without an inbox."""
 
+    @property
+    def home(self) -> str:
+        """The module in which the plugin's code is; the package, where that module is private."""
+        module = self.cls.__module__
+        package, _, name = module.rpartition(".")
+        return package if package and name.startswith("_") else module
+
 
 @attrs.frozen
 class Program:

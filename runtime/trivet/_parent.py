@@ -3,9 +3,9 @@
 Owns the child's process group, its restarts, the kill when the stop's budget is over, the orphans.
 Never knows Trivet, nor anything beside the standard library: it runs as a script, in a few MB.
 
-The child is told to stop by a byte on a pipe (by a second one: without waiting for anything), and by the
-pipe's end when this process is gone. It says that it ended as it meant to by a byte on another
-pipe: an exit code of 0 without it was some plugin's.
+The child is told to stop by a byte on a pipe (by a second one: without waiting for anything), and
+by the pipe's end when this process is gone. It says that it ended as it meant to by a byte on
+another pipe: an exit code of 0 without it was some plugin's.
 
 Run as `python -I -S _parent.py ORDERS`, where ORDERS is a JSON object with the fields of `Orders`.
 """

@@ -29,6 +29,7 @@ from trivet import (
     websocket_route,
 )
 from trivet._loader import PluginSpec, Program, load
+from trivet_contrib.webhook import Webhook
 
 HEADER = """\
 from __future__ import annotations
@@ -103,6 +104,14 @@ def test_nothing_active_is_a_program(directory: Directory) -> None:
     program = directory.load()
     assert (program.plugins, program.tiers) == ((), ((), (), ()))
     assert sorted(program.events) == ["monitoring_event", "plugin_status_event", "sending_event"]
+
+
+def test_the_home_of_a_plugin_is_where_its_code_is(directory: Directory) -> None:
+    """Its module, with what is in that if it is a package; the package of a private module."""
+    directory.write("kitchen.py", TEAPOT)
+    (spec,) = directory.load("kitchen").plugins
+    assert spec.home == "trivet_plugins.kitchen"
+    assert attrs.evolve(spec, cls=Webhook).home == "trivet_contrib.webhook"
 
 
 def test_a_file_is_activated_by_its_name(directory: Directory) -> None:
