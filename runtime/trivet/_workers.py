@@ -99,6 +99,7 @@ class _Worker(Generic[W]):
     def __init__(self, workload: Workload[W], time_limit: float) -> None:
         self._workload = workload
         self._time_limit = time_limit
+        self._is_limited = time_limit < math.inf
         self._piece: W | None = None
         self._renew()
 
@@ -125,7 +126,8 @@ class _Worker(Generic[W]):
         """Says whether all is done; otherwise the scope is spent."""
         async for piece in pieces:
             self._piece = piece
-            self.until = trio.current_time() + self._time_limit
+            if self._is_limited:
+                self.until = trio.current_time() + self._time_limit
             deadline = self._workload.deadline(piece)
             if deadline < math.inf:
                 self._scope.deadline = deadline

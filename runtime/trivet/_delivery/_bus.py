@@ -6,7 +6,7 @@ Never knows what an inbox does with an event, nor what the subscribers are.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from operator import itemgetter
@@ -104,10 +104,22 @@ class Bus:
 
 
 async def _decide(undecided: list[_Undecided]) -> None:
-    """Wait for the decisions, each within its time."""
+    """Wait for the decisions."""
+    being_stored = [(one, one.admission) for one in undecided if one.admission is not None]
+    if len(being_stored) < len(undecided):
+        full = [one for one in undecided if one.admission is None]
+        being_stored.extend(await _wait_for_room(full))
+    for one, admission in being_stored:  # Which no policy limits: the disk answers, or fails.
+        await admission.decided.wait()
+        assert admission.fate is not None
+        one.decided(admission.fate)
+
+
+async def _wait_for_room(full: list[_Undecided]) -> list[tuple[_Undecided, Admission]]:
+    """Wait at full inboxes, each as long as its policy says; returns what is being stored then."""
     now = trio.current_time()
     limited: list[tuple[float, _Undecided, Admission]] = []
-    being_stored: deque[tuple[_Undecided, Admission]] = deque()
+    being_stored: list[tuple[_Undecided, Admission]] = []
 
     def take(one: _Undecided, decision: Fate | Admission) -> None:
         if isinstance(decision, Fate):
@@ -116,11 +128,9 @@ async def _decide(undecided: list[_Undecided]) -> None:
             being_stored.append((one, decision))
 
     with ExitStack() as queues:
-        for one in undecided:
+        for one in full:
             policy, inbox = one.subscription.policy, one.subscription.inbox
-            if one.admission is not None:
-                being_stored.append((one, one.admission))
-            elif policy.overflow != "block":
+            if policy.overflow != "block":
                 take(one, inbox.overflow(one.delivery, policy.overflow))
             else:
                 admission = inbox.queue_up(one.delivery)
@@ -137,7 +147,4 @@ async def _decide(undecided: list[_Undecided]) -> None:
                 take(one, inbox.overflow(one.delivery, one.subscription.policy.on_full))
             else:
                 take(one, admission)
-        for one, admission in being_stored:  # Which no policy limits: the disk answers or fails.
-            await admission.decided.wait()
-            assert admission.fate is not None
-            one.decided(admission.fate)
+    return being_stored

@@ -207,7 +207,8 @@ class MemoryInbox(Inbox[Any]):
         while (delivery := self._take(now)) is not None:
             if delivery.deadline > now:
                 self._hand_out(delivery, now)
-                self._admit()
+                if self._waiting:
+                    self._admit()
                 return delivery
             self._queue.done(delivery)
             self._end(delivery, Fate.EXPIRED)
@@ -314,7 +315,8 @@ class MemoryInbox(Inbox[Any]):
             self._take_back(delivery)
             self._queue.done(delivery)
             self._end(delivery, fate)
-            self._let_go()
+            if self._readers:
+                self._let_go()
 
     def _again(
         self, delivery: Delivery[Event], history: History, *, wait: float = 0.0
@@ -355,7 +357,7 @@ class MemoryInbox(Inbox[Any]):
         if self._closed:
             self._readers.unpark_all()
         elif self.policy.ordering_key is not None:
-            self._wake()
+            self._readers.unpark()
 
     # The supervisor's side.
 

@@ -478,6 +478,42 @@ async def test_a_replay_is_a_new_acceptance_for_one_plugin(path: Path) -> None:
     assert dead_letters(path) == []
 
 
+async def test_an_event_type_can_ask_for_it(path: Path) -> None:
+    """Whoever listens to it is durable, unless its author or the operator says otherwise."""
+
+    class Payment(Event, delivery=DeliverySettings(durable=True)):
+        amount: int
+
+    class Books(EventPlugin[Payment]):
+        async def handle_event(self, event: Payment) -> None:
+            raise PermanentError("closed")
+
+    async with program(path, Books) as runtime:
+        assert (await runtime.publish(Payment(1), wait=True)).worst is Fate.DEAD_LETTERED
+    async with program(path, Books, books={"delivery": {"durable": False}}) as runtime:
+        assert runtime.store is None
+        assert (await runtime.publish(Payment(1), wait=True)).worst is Fate.FAILED
+
+
+async def test_a_plugin_that_is_down_burns_no_attempts(autojump_clock: MockClock) -> None:
+    """An hour of failed starts is no attempt at the events that wait meanwhile."""
+
+    class Locked(Billing):
+        supervision = SupervisionSettings(on_start_failure="retry")
+
+        async def initialize(self) -> None:
+            if trio.current_time() < 3600:
+                raise OSError("the database does not answer")
+            await super().initialize()
+
+    async with open_plugins(Locked) as runtime:
+        outcome = await runtime.publish(Order(1), wait=True)
+        assert trio.current_time() >= 3600
+        assert runtime.get(Locked).got == [(1, 1)]
+        assert runtime.hosts["locked"].restarts > 100
+    assert outcome.worst is Fate.HANDLED
+
+
 async def test_a_plugin_s_tests_need_no_file(autojump_clock: MockClock) -> None:
     """In the kit the store is in memory, and an hour of attempts takes no time."""
     settings: Any = {
