@@ -11,8 +11,9 @@ The rooms of the house, from the street to the foundation; each imports only wha
     _delivery, _supervision     how an event reaches a plugin; how a plugin lives, fails and dies
     the vocabulary              events, envelopes, fates, plugins, routes, settings, errors
 
-One event: `_web._ingest` or `app.publish` → `_delivery._bus` → an inbox (`_delivery._memory`) →
-`EventPlugin.run`, inside its `_supervision._host` → the author's `handle_event`.
+One event: `_web._ingest` or `app.publish` → `_delivery._bus` → an inbox (`_delivery._memory`, or
+`_delivery._durable` and through its `_store` onto the disk) → `EventPlugin.run`, whose `_workers`
+live inside its `_supervision._host` → the author's `handle_event`.
 
 One stop: `_parent` hears the signal and tells `_supervision._watchdog`, which has `_serve` cancel
 the innermost block; `_runtime.running`, read from the inside out, is the order of what follows.
