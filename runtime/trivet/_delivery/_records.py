@@ -67,7 +67,7 @@ class Delete:
 
 @attrs.frozen
 class Update:
-    """The event has failed, and is to be tried again."""
+    """The event has failed, and is to be tried again. The history tells of its crashes, too."""
 
     plugin: str
     number: int

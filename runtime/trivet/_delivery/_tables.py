@@ -28,7 +28,7 @@ APPEND = """
 """
 REMEMBER = "INSERT OR REPLACE INTO seen(plugin, source, id, until) VALUES (?, ?, ?, ?)"
 DELETE = "DELETE FROM queue WHERE number = ?"
-UPDATE = "UPDATE queue SET history = ?, retry_at = ? WHERE number = ?"
+UPDATE = "UPDATE queue SET history = ?, retry_at = ?, crashes = 0 WHERE number = ?"
 BLAME = "UPDATE queue SET crashes = crashes + 1 WHERE number = ?"
 BURY = """
     INSERT INTO dead_letter(

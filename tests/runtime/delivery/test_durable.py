@@ -514,6 +514,40 @@ async def test_a_plugin_that_is_down_burns_no_attempts(autojump_clock: MockClock
     assert outcome.worst is Fate.HANDLED
 
 
+async def test_what_kills_the_process_each_time_becomes_a_dead_letter(path: Path) -> None:
+    """After as many deaths as the delivery limit allows; an attempt that fails counts no death."""
+    code = f"""
+import os, sys, trio
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from test_durable import Billing, Order, program
+
+class Deadly(Billing):
+    name = "billing"
+
+    async def handle_event(self, event):
+        if event.number == 13:
+            os._exit(9)
+
+async def main():
+    async with program(Path({str(path)!r}), Deadly) as runtime:
+        if sys.argv[1] == "publish":
+            await runtime.publish(Order(13))
+        while not runtime.statistics()["billing"].dead_lettered:
+            await trio.sleep(0.01)
+
+trio.run(main)
+"""
+    codes: list[int] = []
+    for action in ("publish", "wait", "wait", "wait"):
+        command = [sys.executable, "-c", code, action]
+        process = await trio.run_process(command, check=False, capture_stderr=True)
+        codes.append(process.returncode)
+    assert codes == [9, 9, 9, 0]
+    (letter,) = dead_letters(path)
+    assert letter.reason == "the process died 3 times with it in hand"
+
+
 async def test_a_plugin_s_tests_need_no_file(autojump_clock: MockClock) -> None:
     """In the kit the store is in memory, and an hour of attempts takes no time."""
     settings: Any = {
