@@ -54,6 +54,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             until REAL NOT NULL,
             PRIMARY KEY(plugin, source, id)
         ) WITHOUT ROWID""",
+        "CREATE INDEX seen_by_until ON seen(until)",
         """CREATE TABLE dead_letter(
             number INTEGER PRIMARY KEY AUTOINCREMENT,
             plugin INTEGER NOT NULL,

@@ -22,6 +22,10 @@ SLICE = 1000
 PATIENCE = 100
 """Milliseconds that a checkpoint waits for readers of other connections."""
 
+SEEN_AT_MOST = 200_000
+"""Events that are remembered to have been seen, of all plugins together."""
+
+SURPLUS = "SELECT until FROM seen ORDER BY until DESC LIMIT 1 OFFSET ?"
 EXPIRE = """
     DELETE FROM seen WHERE (plugin, source, id) IN
     (SELECT plugin, source, id FROM seen WHERE until <= ? LIMIT ?)
@@ -52,10 +56,12 @@ def checkpoint(connection: sqlite3.Connection) -> None:
 
 
 def expire(connection: sqlite3.Connection, now: float) -> None:
-    """Forget what plugins have seen, where the time for which it is remembered is over."""
+    """Forget what plugins have seen, where its time is over, and the oldest of very much."""
+    newest = connection.execute(SURPLUS, (SEEN_AT_MOST,)).fetchone()
+    until = now if newest is None else max(now, newest[0])
     deleted = SLICE
     while deleted == SLICE:
-        deleted = connection.execute(EXPIRE, (now, SLICE)).rowcount
+        deleted = connection.execute(EXPIRE, (until, SLICE)).rowcount
 
 
 def drop_letters(connection: sqlite3.Connection, now: float, retention: Retention) -> int:

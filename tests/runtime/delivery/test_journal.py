@@ -15,7 +15,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from trivet._delivery import _schema
+from trivet._delivery import _schema, _upkeep
 from trivet._delivery._dead_letters import DeadLetters
 from trivet._delivery._journal import Journal
 from trivet._delivery._records import (
@@ -237,6 +237,18 @@ def test_seen(path: Path) -> None:
     assert journal.seen(PLUGIN) == [kept]
     assert journal.seen(OTHER) == [forgotten]
     journal.close()
+
+
+def test_of_very_much_the_newest_is_remembered(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much a plugin gets within the time for which it is to be remembered."""
+    monkeypatch.setattr(_upkeep, "SEEN_AT_MOST", 3)
+    first, now = journal.new_numbers(), time.time()
+    seen = [Seen("s", str(at), now + 100 + at) for at in range(5)]
+    journal.commit([], [Append(row(first + at), each) for at, each in enumerate(seen)])
+    journal.tidy(now, KEEP_ALL)
+    assert journal.seen(PLUGIN) == seen[2:]
 
 
 def test_seen_again(journal: Journal) -> None:
