@@ -64,6 +64,11 @@ class Program:
     needs: Mapping[str, tuple[str, ...]]
     """By a plugin's name, the names of those that it needs."""
 
+    @property
+    def homes(self) -> dict[str, str]:
+        """By a plugin's name, the module or the package in which its code is."""
+        return {spec.cls.name: spec.home for spec in self.plugins}
+
 
 def load(
     settings: Settings,

@@ -259,7 +259,7 @@ class Runtime(App):
     def what_is_left(self, root: trio.lowlevel.Task) -> str:
         """Which plugins have not ended although they were asked to, and where they stand."""
         innocent = [name for name, host in self.hosts.items() if host.is_up]
-        return account(root, innocent, {spec.cls.name: spec.home for spec in self.program.plugins})
+        return account(root, innocent, self.program.homes)
 
     def _add(self, spec: PluginSpec) -> Iterator[Subscription]:
         name, types = spec.cls.name, spec.listens_to

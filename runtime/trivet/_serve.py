@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from functools import partial
 
 import structlog
@@ -21,6 +23,7 @@ from ._lifeline import Lifeline, adopted, end_copies, get_parent, new_report
 from ._loader import Program, load
 from ._runtime import Runtime, running, unwrapped
 from ._settings import Settings
+from ._supervision._tasks import breaker_of
 from ._supervision._watchdog import Watchdog
 from ._web._server import listening
 
@@ -58,13 +61,28 @@ def run(settings: Settings, *, with_parent: bool) -> int:
         report=report,
     )
     try:
-        trio.run(serve, load(settings), listener, watchdog, lifeline)
+        program = load(settings)
+        with _telling_who_broke_it(program, watchdog):
+            trio.run(serve, program, listener, watchdog, lifeline)
     finally:
         if lifeline is None:
             report.unlink()  # The parent would do it.
     if lifeline is not None:
         lifeline.end_cleanly()
     return 0
+
+
+@contextmanager
+def _telling_who_broke_it(program: Program, watchdog: Watchdog) -> Generator[None]:
+    """Name who made the event loop itself fail, which no supervision of plugins survives."""
+    try:
+        yield
+    except trio.TrioInternalError as error:
+        whose = breaker_of(error, program.homes) or "somebody"
+        text = "".join(traceback.format_exception(error))
+        watchdog.say(f"{whose} has broken the event loop\n\n{text}")
+        _log.critical("the event loop is broken", by=whose)
+        raise
 
 
 class Stop:
@@ -162,5 +180,5 @@ async def _leave_when_overrun(
     await stop.begun.wait()
     watchdog.stop_begins()
     await trio.sleep(settings.shutdown.budget + LOOP.after)
-    watchdog.say(f"the stop is over, and the event loop ends the process\n\n{describe()}")
+    watchdog.say(f"{watchdog.reason}, and the event loop ends the process\n\n{describe()}")
     _exit(LOOP.exit_code)

@@ -6,6 +6,7 @@ gets a real signal; the exit code says which ring of the watch had to act.
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import signal
@@ -21,6 +22,7 @@ import httpx
 import pytest
 import trio
 
+from trivet import _parent
 from trivet._ladder import PARENT as PARENT_RING
 
 PLUGINS = Path(__file__).parent / "misbehaving"
@@ -157,6 +159,8 @@ async def test_what_cannot_be_cancelled_is_ended_and_named(
         async with program.client():
             assert await program.stop() == code
         assert program.named == {plugin}
+        (seconds,) = re.findall(r"^the stop is over after ([\d.]+) s", program.report)
+        assert float(seconds) <= BUDGET
         assert "healthy closed" in program.log
         assert list(program.processes()) == []
 
@@ -247,6 +251,18 @@ async def test_what_ends_other_programs_is_a_plugins_own_failure(
         async with program.client():
             assert await program.stop() == CLEAN
         assert "healthy closed" in program.log
+        assert list(program.processes()) == []
+
+
+async def test_who_breaks_the_event_loop_is_named(tmp_path: Path) -> None:
+    """No supervision survives that; the program has ended as by any crash, and is started again."""
+    plugin = "system_task_crashes"
+    async with serving(plugin, "healthy", directory=tmp_path) as program:
+        assert await program.process.wait() == 1
+        assert program.named == {plugin}
+        assert f"plugin '{plugin}' has broken the event loop" in program.report
+        assert "healthy" not in program.report
+        assert "the program ended with code 1, too often: giving up" in program.log
         assert list(program.processes()) == []
 
 
@@ -348,6 +364,28 @@ async def test_a_loop_that_is_held_for_too_long_ends_the_child(
     async with serving(plugin, directory=tmp_path, environ=environ) as program:
         assert await program.process.wait() == code
         assert plugin in program.report or plugin == "stopped"  # It can say nothing more.
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_the_parent_is_small(tmp_path: Path) -> None:
+    """It is a script of its own, in a few MB, beside whatever the program loads."""
+    async with serving("healthy", directory=tmp_path) as program:
+        await program.logged('"serving"')
+        directory = Path(f"/proc/{program.process.pid}")
+        assert b"-I\0-S\0" in (directory / "cmdline").read_bytes()
+        status = dict(line.split(":\t") for line in (directory / "status").read_text().splitlines())
+        assert int(status["VmRSS"].removesuffix(" kB")) < 20_000
+
+
+def test_the_parent_knows_the_standard_library_only() -> None:
+    """What it imports is there without any package."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(Path(_parent.__file__).read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add("." * node.level + (node.module or ""))
+    assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names
 
 
 async def test_without_its_parent_a_program_stops(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from types import FrameType
+from typing import cast
 
 import trio
 
@@ -48,6 +49,36 @@ def account(root: trio.lowlevel.Task, innocent: Collection[str], homes: Mapping[
         for task in holding or left or foreign
     ] or [f"{whose}, thread {name!r}\n" for name, whose in _awaited_threads(homes)]
     return "\n".join(lines) or "nothing of a plugin is left: see the threads\n"
+
+
+def breaker_of(error: BaseException, homes: Mapping[str, str]) -> str:
+    """Whose code it was, or else whose task, with which the event loop itself has failed; or empty.
+
+    Args:
+        error: what Trio has raised.
+        homes: the module in which each plugin's code is, or its package.
+    """
+    walks = [traceback.walk_tb(fault.__traceback__) for fault in _chain(error)]
+    frames = [frame for walk in walks for frame, _ in walk]
+    if author := author_of(map(_module, reversed(frames)), homes):
+        return author
+    for frame in frames:  # Trio's own loop has the task that it runs in a variable of this name.
+        task: object = frame.f_locals.get("task")
+        if isinstance(task, trio.lowlevel.Task) and _owner(task):
+            return f"plugin {_owner(task)!r}"
+    return ""
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and what led to it, the oldest first."""
+    for cause in (error.__cause__, error.__context__):
+        if cause is not None:
+            yield from _chain(cause)
+            break
+    if isinstance(error, BaseExceptionGroup):
+        for part in cast("BaseExceptionGroup[BaseException]", error).exceptions:
+            yield from _chain(part)
+    yield error
 
 
 def _whose(task: trio.lowlevel.Task, homes: Mapping[str, str]) -> str:

@@ -84,6 +84,7 @@ class Watchdog:
         self._on_request: Callable[[], None] | None = None
         self._describe: Callable[[], str] | None = None
         self._stopping = False
+        self._since = time.monotonic()
         self._deadline = self._next_deadline()
         self._timer = KernelTimer()
         self._report = os.open(report, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
@@ -109,6 +110,7 @@ class Watchdog:
     def beat(self) -> None:
         """The loop is alive; to be called every second, or so."""
         if not self._stopping:
+            self._since = time.monotonic()
             self._deadline = self._next_deadline()
             self._rearm(self._deadline)
 
@@ -116,8 +118,16 @@ class Watchdog:
         """The budget of the stop runs from now; a second call changes nothing."""
         if not self._stopping:
             self._stopping = True
-            self._deadline = time.monotonic() + self._budget + THREAD.after
+            self._since = time.monotonic()
+            self._deadline = self._since + self._budget + THREAD.after
             self._rearm(self._deadline)
+
+    @property
+    def reason(self) -> str:
+        """Why the process is to be ended now, and after how long."""
+        lasted = time.monotonic() - self._since
+        what = "the stop is over after" if self._stopping else "the event loop is held for"
+        return f"{what} {lasted:.1f} s"
 
     def say(self, text: str) -> None:
         """Add to the report; what does not fit there is lost, and nobody waits for it."""
@@ -168,8 +178,7 @@ class Watchdog:
             on_request()
 
     def _end(self) -> None:
-        why = "the stop is over" if self._stopping else "the event loop is held"
-        self.say(f"{why}, and the watchdog's thread ends the process\n")
+        self.say(f"{self.reason}, and the watchdog's thread ends the process\n")
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage] - documented
         for ident, frame in frames.items():

@@ -183,6 +183,21 @@ async def connected(server: Server, path: str) -> AsyncGenerator[Socket]:
         yield socket
 
 
+async def test_an_idle_stop_takes_as_long_as_its_work() -> None:
+    """Which is none, beside open connections: the limits are no waits. The best of three counts."""
+    took: list[float] = []
+    for _ in range(3):
+        async with httpx.AsyncClient() as asking:
+            async with open_plugins(Desk) as runtime:
+                async with serving(runtime) as url:
+                    silent = await trio.open_tcp_stream("127.0.0.1", int(url.rpartition(":")[2]))
+                    assert (await asking.get(f"{url}/livez")).status_code == 200
+                    begun = trio.current_time()
+            took.append(trio.current_time() - begun)
+            await silent.aclose()
+    assert min(took) < 0.25
+
+
 async def test_a_request_in_flight_is_finished() -> None:
     """What is answered in time is answered, and says that the connection will close."""
     async with served() as server, httpx.AsyncClient(base_url=server.url) as asking:
