@@ -147,18 +147,15 @@ class DeadLetters:
         Returns:
             How many were put back.
         """
-        selected = self._select(numbers, plugin, since)
-        if not selected:
-            return 0
-        with reported(self._path), transaction(self._connection):
-            first = first_number(next_opening(self._connection))
-        new = dict(zip(selected, range(first, first + len(selected)), strict=True))
 
         def put_back(part: Sequence[int]) -> int:
-            self._connection.executemany(REPLAY, [(new[number], number) for number in part])
+            # In the same transaction, so that no number above these is used before they are there.
+            first = first_number(next_opening(self._connection))
+            new = zip(range(first, first + len(part)), part, strict=True)
+            self._connection.executemany(REPLAY, new)
             return self._remove(part)
 
-        return self._in_slices(selected, put_back)
+        return self._in_slices(self._select(numbers, plugin, since), put_back)
 
     def purge(
         self,
