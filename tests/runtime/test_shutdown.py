@@ -30,8 +30,8 @@ TRIVET = Path(sys.executable).parent / "trivet"
 LIMITS = {"REQUESTS": "0.1", "DRAIN": "0.2", "CLOSE": "0.3"}
 BUDGET = 0.6 + PARENT_RING.after
 """Seconds that a stop may take with these limits, the rings included."""
-ALLOWANCE = 3.0
-"""One second for the end of the processes themselves, two for a busy machine."""
+ALLOWANCE = 1.0
+"""Seconds for the end of the processes themselves."""
 ROOM = 15.0
 """Seconds for a program on a busy machine; what really hangs would take for ever."""
 

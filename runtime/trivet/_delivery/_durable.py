@@ -184,6 +184,9 @@ class DurableInbox(MemoryInbox):
     def _load(self, rows: list[Row]) -> None:
         """The next page is here."""
         self._is_reading = False
+        if len(rows) > self._on_disk:  # Replayed, and not noticed yet.
+            self._accepted += len(rows) - self._on_disk
+            self._on_disk = len(rows)
         self._on_disk -= len(rows)
         if not rows:
             self._on_disk = 0

@@ -99,7 +99,9 @@ class _Group:
     looks: bool
     """Whether it is time to look after the file."""
     known: dict[str, int]
-    """Events in the file by plugin, once this is done and if nobody else has changed it."""
+    """Events in the file by plugin, if nobody else has changed it."""
+    known_bytes: int
+    """Their bytes together, those included that are to be written."""
     refused: JournalError | None = None
     """Why nothing was appended."""
     unsettled: bool = False
@@ -304,9 +306,8 @@ class Store:
             readings, self._readings = self._readings, []
         self._settle_by = math.inf
         known = {plugin: inbox.on_file for plugin, inbox in self._inboxes.items()}
-        for writing in writings:
-            known[writing.append.row.plugin] += 1
-        return _Group(settlements, writings, readings, now >= self._next_look, known)
+        looks = now >= self._next_look
+        return _Group(settlements, writings, readings, looks, known, self._bytes)
 
     def _do(self, group: _Group) -> None:
         """In the thread: write a group, read pages, and now and then look after the file."""
@@ -337,16 +338,20 @@ class Store:
         else:
             self._have_settled(group.settlements)
         for writing in group.writings:
-            if group.refused is not None:
-                self.release(writing.append.row.size)
+            row = writing.append.row
+            if group.refused is None:
+                group.known[row.plugin] += 1
+            else:
+                group.known_bytes -= row.size
+                self.release(row.size)
             writing.then(group.refused)
+        if group.counts is not None:  # Before the pages: what is new may be in them.
+            self._recount(group.counts, group.known, group.known_bytes)
         for reading, page in zip(group.readings, group.pages, strict=True):
             if page is None:
                 self._readings.append(reading)
             else:
                 reading.then(page)
-        if group.counts is not None:
-            self._recount(group.counts, group.known)
 
     def _have_settled(self, settlements: list[Settlement]) -> None:
         ended = [each.number for each in settlements if isinstance(each, (Delete, Bury))]
@@ -381,9 +386,13 @@ class Store:
         # That what had ended could be written says nothing of the room for more.
         return None if group.writings or group.looks else self.trouble
 
-    def _recount(self, counts: Mapping[str, Backlog], known: Mapping[str, int]) -> None:
+    def _recount(
+        self, counts: Mapping[str, Backlog], known: Mapping[str, int], known_bytes: int
+    ) -> None:
+        """Take in what is in the file beyond what was known to be there when it was counted."""
         self._numbers = count(self._journal.new_numbers())
-        self._bytes = sum(each.bytes for each in counts.values())
+        # Not the sum itself: while the thread counted, the loop went on.
+        self._bytes += sum(each.bytes for each in counts.values()) - known_bytes
         for plugin, inbox in self._inboxes.items():
             more = counts.get(plugin, Backlog(0, 0)).count - known[plugin]
             if more > 0:
