@@ -18,8 +18,10 @@ from trivet._delivery._dead_letters import DeadLetters
 from trivet._delivery._durable import WINDOW, DurableInbox
 from trivet._delivery._journal import Journal
 from trivet._delivery._records import Append, Backlog, Bury, DeadLetterFacts, Row
+from trivet._delivery._retries import FIRST
+from trivet._delivery._schema import transaction
 from trivet._delivery._store import Store
-from trivet._delivery._stored import pack
+from trivet._delivery._stored import pack, pack_history, unpack_history
 from trivet._events import EventTypes
 from trivet._policies import DeliveryPolicy
 
@@ -44,11 +46,9 @@ def test_a_replay_is_not_overtaken_between_its_transactions(
         facts = DeadLetterFacts("ping", "1", "test", 1.0, "no", b"[]")
         journal.commit([], rows)
         journal.commit([Bury("p", number, facts) for number in numbers], [])
-        inner = module.transaction
-
         @contextmanager
         def looked_at(connection: Connection) -> Generator[None]:
-            with inner(connection):
+            with transaction(connection):
                 yield
             assert journal.changed_by_others()
             journal.renew_numbers()
@@ -124,3 +124,29 @@ async def test_what_ends_while_the_store_is_counted_takes_no_room_for_ever(
         inbox.accept(delivery)
         go_on.set()
     assert store.has_room(most)
+
+
+async def test_a_dead_letter_tells_of_the_crashes(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """That `run()`, or the process, crashed with it in hand is in its history, beside the attempts
+    that failed; otherwise it would have died of nothing."""
+    path = tmp_path / "store"
+    packed = pack(Delivery(event=Ping(1), id="1"))
+    with closing(Journal.open(path)) as journal:
+        once = pack_history(FIRST.failed("OSError: no", at=1.0, took=1.0).crashed())
+        number = journal.new_numbers()
+        row = Row("p", number, None, packed.envelope, packed.payload, once, crashes=2)
+        assert journal.commit([], [Append(row)]) is None
+    store = Store(StoreSettings(path=path), in_loop=True)
+    policy = DeliveryPolicy(durable=True, delivery_limit=3)
+    inbox = DurableInbox("p", policy, store, EventTypes([Ping]))
+    async with store.opened():
+        inbox.offer(Delivery(event=Ping(2), id="2"))
+        for _ in range(3):
+            assert (await inbox.receive()).id == "2"
+            inbox.lifetime_ended(crashed=True)
+    with DeadLetters(path) as letters:
+        found = {letter.id: unpack_history(letter.history) for letter in letters.list()}
+    assert (found["1"].attempts, found["1"].crashes) == (1, 3)
+    assert (found["2"].attempts, found["2"].crashes) == (0, 3)

@@ -238,6 +238,7 @@ class DurableInbox(MemoryInbox):
         """The event; what cannot be read any more, or kills whoever reads it, goes to the dead."""
         history = unpack_history(row.history)
         crashes = history.crashes + row.crashes
+        history = attrs.evolve(history, crashes=crashes)
         reason = f"the process died {crashes} times with it in hand"
         if crashes < self.policy.delivery_limit:
             try:
@@ -252,8 +253,8 @@ class DurableInbox(MemoryInbox):
                 reason = str(error)
         name, event_id, source = name_and_id(row.envelope)
         self._log.error("event failed", event_type=name, event_id=event_id, error=reason)
-        failures = msgspec.json.encode(history.failures)
-        facts = DeadLetterFacts(name, event_id, source, time.time(), reason, failures)
+        packed = pack_history(history)
+        facts = DeadLetterFacts(name, event_id, source, time.time(), reason, packed)
         self._counts[Fate.DEAD_LETTERED] += 1
         self._store.settle(Bury(self._plugin, row.number, facts), size=row.size)
         if (receipt := self._receipts.pop(row.number, None)) is not None:
@@ -303,7 +304,7 @@ class DurableInbox(MemoryInbox):
             delivery.source,
             time.time(),
             reason,
-            msgspec.json.encode(history.failures),
+            pack_history(history),
         )
         self._store.settle(Bury(self._plugin, self._places[delivery].number, facts))
         return Fate.DEAD_LETTERED
