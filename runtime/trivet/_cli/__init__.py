@@ -15,6 +15,8 @@ from .._errors import TrivetError
 from .._logging import configure_logging
 from .._serve import run
 from .._settings import load_settings
+from ._dead_letters import dead_letters
+from ._options import config_option
 
 
 class _Commands(click.Group):
@@ -32,11 +34,12 @@ def main() -> None:
     """A plugin runtime with structured concurrency on Trio."""
 
 
+main.add_command(dead_letters)
+
+
 @main.command()
 @click.argument("plugins", nargs=-1, metavar="[PLUGIN]...")
-@click.option(
-    "--config", type=click.Path(path_type=Path), help="The settings; ./trivet.toml otherwise."
-)
+@config_option
 @click.option(
     "--plugins", "directory", type=click.Path(path_type=Path), help="Where the plugins' files are."
 )

@@ -17,7 +17,6 @@ from ._schema import (
     VERSION,
     connect,
     first_number,
-    first_value,
     next_opening,
     reported,
     transaction,
@@ -41,11 +40,12 @@ LIST = (
     ORDER BY dead_letter.number DESC LIMIT :size
 """
 )
-NUMBERS = """
-    SELECT dead_letter.number FROM dead_letter JOIN plugin ON plugin.id = dead_letter.plugin
+SELECTED = """
+    FROM dead_letter JOIN plugin ON plugin.id = dead_letter.plugin
     WHERE (:plugin IS NULL OR plugin.name = :plugin) AND (:since IS NULL OR died_at >= :since)
-    ORDER BY dead_letter.number
 """
+COUNT = "SELECT count(*)" + SELECTED
+NUMBERS = "SELECT dead_letter.number" + SELECTED + "ORDER BY dead_letter.number"
 REPLAY = """
     INSERT INTO queue(number, plugin, lane, envelope, payload, crashes)
     SELECT ?, plugin, lane, envelope, payload, 0 FROM dead_letter WHERE number = ?
@@ -122,10 +122,11 @@ class DeadLetters:
             row = self._connection.execute(GET, (number,)).fetchone()
         return None if row is None else DeadLetter(*row)
 
-    def count(self) -> int:
-        """How many there are."""
+    def count(self, *, plugin: str | None = None, since: float | None = None) -> int:
+        """How many there are; the arguments are those of `list`."""
         with reported(self._path):
-            count: int = first_value(self._connection, "SELECT count(*) FROM dead_letter")
+            values = {"plugin": plugin, "since": since}
+            count: int = self._connection.execute(COUNT, values).fetchone()[0]
         return count
 
     def replay(
