@@ -190,6 +190,7 @@ class DurableInbox(MemoryInbox):
         self._on_disk -= len(rows)
         if not rows:
             self._on_disk = 0
+        self._queue.sort_out()
         for row in rows:
             self._last_loaded = max(self._last_loaded, row.number)
             delivery = self._unpack(row)

@@ -155,6 +155,20 @@ class Queue:
 
     # For events that are on disk.
 
+    def sort_out(self) -> None:
+        """Let everyone who waits for others of his lane wait in it: before a page for `hold`.
+
+        Otherwise those of the page would go before those that have not been looked at yet.
+        """
+        if self._is_keyed and self._lanes:
+            ready, self._ready = self._ready, deque()
+            for delivery in ready:
+                lane = self._lanes.get(self._lane_of(delivery))
+                if lane is not None and lane.is_blocked:
+                    lane.held.append(delivery)
+                else:
+                    self._ready.append(delivery)
+
     def hold(self, lane: Hashable, number: int) -> bool:
         """Let an event that is on disk wait there, if many of its lane wait already."""
         blocked = self._lanes.get(lane) if self._is_keyed else None
