@@ -20,6 +20,7 @@ from werkzeug.routing import WebsocketMismatch
 
 from .._runtime import Runtime
 from ._admin import add_admin
+from ._bodies import HttpConnection, Request
 from ._cloudevents import add_cloudevents
 from ._exchange import current_exchange
 from ._ingest import add_ingest
@@ -62,6 +63,9 @@ def build_app(runtime: Runtime) -> Application:
 
 class Application(QuartTrio):
     """The Quart application of one runtime."""
+
+    request_class = Request
+    asgi_http_class = HttpConnection
 
     def __init__(self, runtime: Runtime) -> None:
         super().__init__("trivet", static_folder=None)

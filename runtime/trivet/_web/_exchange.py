@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -29,8 +29,8 @@ from .._events import MonitoringPoint, Value
 from .._routes import METHODS
 
 BODY_WITHIN, BODY_RATE = 20.0, 500
-"""Seconds in which a request's body has to arrive, and bytes that are worth one second more: what
-Apache's mod_reqtimeout allows by default."""
+"""Seconds for which a request's body may be waited for, and bytes that are worth one second more:
+what Apache's mod_reqtimeout allows by default."""
 WEBSOCKET = "websocket"
 """What stands for the HTTP method in the route of a websocket; no method is in small letters."""
 
@@ -65,6 +65,8 @@ class Exchange:
     """What is cancelled to cut it off."""
     is_too_slow: bool = False
     """Whether it was cut off because its body did not arrive in time."""
+    account: Callable[[], Mapping[str, object]] = dict
+    """What the client is to be told of what was done with its request, if it is cut off."""
 
     @classmethod
     def begin(cls, scope: HTTPScope | WebsocketScope) -> Exchange:
@@ -105,29 +107,34 @@ class Exchange:
     def listening(self, receive: ASGIReceiveCallable) -> ASGIReceiveCallable:
         """What the application is to receive with.
 
-        A client's leaving is noted, and one is cut off that drips its body.
+        A client's leaving is noted, and one is cut off that drips its body. What counts is the
+        time in which the client is waited for, not that in which nobody asks for more.
         """
-        until = math.inf if self.is_websocket else self.began + BODY_WITHIN
+        left = math.inf if self.is_websocket else BODY_WITHIN
 
         async def listening() -> ASGIReceiveEvent:
             """Receive, and note it."""
-            nonlocal until
-            if until == math.inf:
+            nonlocal left
+            if left == math.inf:
                 message = await receive()
             else:
-                message = await self._receive_by(until, receive)
+                since = trio.current_time()
+                message = await self._receive_within(left, receive)
+                left -= trio.current_time() - since
             if message["type"] in ("http.disconnect", "websocket.disconnect"):
                 self.client_left = True
             elif message["type"] == "http.request":
-                until += len(message["body"]) / BODY_RATE
+                left += len(message["body"]) / BODY_RATE
                 if not message["more_body"]:
-                    until = math.inf
+                    left = math.inf
             return message
 
         return listening
 
-    async def _receive_by(self, until: float, receive: ASGIReceiveCallable) -> ASGIReceiveEvent:
-        with trio.move_on_at(until):
+    async def _receive_within(
+        self, seconds: float, receive: ASGIReceiveCallable
+    ) -> ASGIReceiveEvent:
+        with trio.move_on_after(max(seconds, 0)):
             return await receive()
         if self.status is not None:  # Whoever answers does not wait for the rest of it.
             return await receive()

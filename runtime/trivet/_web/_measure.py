@@ -170,5 +170,6 @@ class Measured:
 
 def _why_cut_off(exchange: Exchange) -> ProblemError:
     if exchange.is_too_slow:
-        return ProblemError("request_timeout", "the body did not arrive in time")
-    return stopping()
+        detail = "the body did not arrive in time"
+        return ProblemError("request_timeout", detail, exchange.account())
+    return stopping(exchange.account())

@@ -1,0 +1,139 @@
+"""The body of a request, which is taken from its client as it is read.
+
+Owns how much of it waits in memory, and the limit of its length.
+Never knows what reads it, nor how long a client may take for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from typing import Any, cast
+
+import trio
+from hypercorn.typing import (
+    ASGIReceiveCallable,
+    ASGIReceiveEvent,
+    ASGISendCallable,
+    ASGISendEvent,
+)
+from quart.wrappers import Request as QuartRequest
+from quart_trio.asgi import TrioASGIHTTPConnection
+from quart_trio.wrappers import TrioRequest
+from quart_trio.wrappers.request import TrioBody
+from werkzeug.exceptions import RequestEntityTooLarge
+
+ENOUGH = 128 * 1024
+"""Bytes that wait to be read, at which nothing more is taken from the client."""
+
+
+class Body(TrioBody):
+    """As Quart's, which takes everything that comes, whether or not anybody reads it.
+
+    Awaited, it is all in memory at the end, within its limit; iterated over, the client can send
+    no faster than it is read.
+
+    Args:
+        announced: the bytes that the client has announced; None where it has not.
+        limit: the bytes that it may have; None for any number.
+    """
+
+    def __init__(self, announced: int | None, limit: int | None) -> None:
+        super().__init__(announced, None)
+        self._bytes = announced or 0
+        self._arrived = 0
+        self._limit = math.inf if limit is None else limit
+        self._is_read = False
+        self._is_discarded = False
+        self._enough = float(ENOUGH)
+        self._changed = trio.Event()
+
+    def lift_limit(self) -> None:
+        """Let it have any number of bytes; for who iterates over it, before that."""
+        self._limit = math.inf
+
+    def discard(self) -> None:
+        """Nobody reads what is left."""
+        self._is_discarded = True
+        self._data.clear()
+        self._changed.set()
+
+    async def wanted(self) -> None:
+        """Wait until more is to be taken from the client."""
+        while len(self._data) >= self._enough:
+            self._changed = trio.Event()
+            await self._changed.wait()
+
+    def append(self, data: bytes) -> None:
+        """Take what has come."""
+        if self._is_discarded:
+            return
+        self._arrived += len(data)
+        super().append(data)
+        if self._is_read:
+            self._check()
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        self._enough = math.inf
+        self._begin()
+        return (yield from super().__await__())
+
+    async def __anext__(self) -> bytes:
+        self._begin()
+        try:
+            return await super().__anext__()
+        except StopAsyncIteration:
+            if self._must_raise is not None:
+                raise self._must_raise from None
+            raise
+        finally:
+            self._changed.set()
+
+    def _begin(self) -> None:
+        if not self._is_read:
+            self._is_read = True
+            self._changed.set()
+            self._check()
+
+    def _check(self) -> None:
+        # Not before somebody reads it: until then its limit may be lifted.
+        if max(self._bytes, self._arrived) > self._limit:
+            self._must_raise = RequestEntityTooLarge()
+            self.discard()
+            self.set_complete()
+
+
+class Request(TrioRequest):
+    """Quart's, with that body."""
+
+    body_class: type[TrioBody] = Body
+    body: Body
+
+
+class HttpConnection(TrioASGIHTTPConnection):
+    """Quart's, which takes no more from the client than is read."""
+
+    async def handle_messages(  # type: ignore[override]  # As in quart-trio.
+        self, nursery: trio.Nursery, request: QuartRequest, receive: ASGIReceiveCallable
+    ) -> None:
+        """Hand over what comes, as long as it is wanted."""
+        body = cast("Body", request.body)
+
+        async def receive_wanted() -> ASGIReceiveEvent:
+            await body.wanted()
+            return await receive()
+
+        await super().handle_messages(nursery, request, receive_wanted)
+
+    async def handle_request(  # type: ignore[override]  # As in quart-trio.
+        self, nursery: trio.Nursery, request: QuartRequest, send: ASGISendCallable
+    ) -> None:
+        """Answer; then let the rest of the body go by, for a server waits until it is taken."""
+        body = cast("Body", request.body)
+
+        async def send_and_let_go(message: ASGISendEvent) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                body.discard()
+            await send(message)
+
+        await super().handle_request(nursery, request, send_and_let_go)

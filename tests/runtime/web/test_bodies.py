@@ -1,0 +1,197 @@
+"""How a request's body is taken from its client, and for how long a client is waited for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from quart import request
+from quart.typing import TestHTTPConnectionProtocol as Connection
+from trio.testing import MockClock, wait_all_tasks_blocked
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from trivet import BackgroundPlugin, Runtime, create_app, route
+from trivet._web._bodies import ENOUGH, Body
+from trivet._web._exchange import BODY_RATE, BODY_WITHIN
+from trivet.testing import client, open_plugins
+
+PIECE = b"x" * 64 * 1024
+
+
+class Reader(BackgroundPlugin):
+    """Reads what is sent to it in several ways."""
+
+    @route("/whole", methods=["POST"])
+    async def whole(self) -> str:
+        return str(len(await request.get_data()))
+
+    @route("/slowly", methods=["POST"])
+    async def slowly(self) -> str:
+        """Ten minutes for each piece."""
+        count = 0
+        async for data in request.body:
+            await trio.sleep(600)
+            count += len(data)
+        return str(count)
+
+    @route("/not-at-all", methods=["POST"])
+    async def not_at_all(self) -> str:
+        await trio.sleep(600)
+        return "no, thank you"
+
+    @route("/later", methods=["POST"])
+    async def later(self) -> str:
+        """Not before ten minutes are over."""
+        await trio.sleep(600)
+        return str(len(await request.get_data()))
+
+
+@asynccontextmanager
+async def posting(runtime: Runtime, path: str) -> AsyncGenerator[Connection]:
+    """A POST whose body is still to come."""
+    async with client(runtime).request(path, method="POST") as connection:
+        yield connection
+
+
+async def test_a_client_is_slowed_down_to_the_pace_of_who_reads(autojump_clock: MockClock) -> None:
+    """A body that is read piece by piece is taken piece by piece: little of it is in memory."""
+    async with open_plugins(Reader) as runtime, posting(runtime, "/slowly") as connection:
+        with trio.move_on_after(30):
+            for sent in range(100):
+                await connection.send(PIECE)
+        # What waits in memory, a piece that was read, and what waits in the server's channel.
+        assert sent * len(PIECE) <= 2 * (ENOUGH + len(PIECE)) + 10 * len(PIECE)
+        await connection.send_complete()
+
+
+async def test_a_slow_reader_of_a_fast_client(autojump_clock: MockClock) -> None:
+    """The time for which nobody reads is not the client's: it is not cut off."""
+    # What a client is allowed for what it can send while the first piece is read.
+    assert BODY_WITHIN + (ENOUGH + 2 * len(PIECE)) / BODY_RATE < 600
+    async with open_plugins(Reader) as runtime:
+        async with posting(runtime, "/slowly") as connection:
+            for _ in range(8):
+                await connection.send(PIECE)
+            await connection.send_complete()
+        response = await connection.as_response()
+    assert (response.status_code, await response.get_data()) == (200, str(8 * len(PIECE)).encode())
+
+
+async def test_a_reader_who_begins_late(autojump_clock: MockClock) -> None:
+    """The limit does not run while a body waits to be asked for, however long."""
+    async with open_plugins(Reader) as runtime:
+        async with posting(runtime, "/later") as connection:
+            for _ in range(10):
+                await connection.send(PIECE)
+            await connection.send_complete()
+        response = await connection.as_response()
+    assert (response.status_code, await response.get_data()) == (200, str(10 * len(PIECE)).encode())
+
+
+@pytest.mark.parametrize("path", ["/whole", "/slowly"])
+async def test_a_client_that_drips(path: str, autojump_clock: MockClock) -> None:
+    """A byte every ten seconds is too slow, however it is read: 408 after twenty."""
+    async with open_plugins(Reader) as runtime:
+        begun = trio.current_time()
+        async with posting(runtime, path) as connection:
+            for _ in range(2):
+                await trio.sleep(BODY_WITHIN / 2 - 0.1)
+                await connection.send(b"x")
+            await trio.sleep(1)
+            assert trio.current_time() - begun < BODY_WITHIN + 1
+        response = await connection.as_response()
+    assert response.status_code == 408
+
+
+async def test_what_nobody_reads_goes_by_at_the_end(autojump_clock: MockClock) -> None:
+    """A server that hands over the rest of a body before it ends the answer is not kept waiting."""
+    to_app, from_server = trio.open_memory_channel[Any](1)
+    answer: list[Any] = []
+
+    async def upload() -> None:
+        while True:
+            await to_app.send({"type": "http.request", "body": PIECE, "more_body": True})
+
+    async def send(message: Any) -> None:
+        answer.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            await to_app.send({"type": "http.disconnect"})
+
+    head = {"method": "POST", "path": "/not-at-all", "query_string": b"", "headers": []}
+    scope: Any = {"type": "http", "http_version": "1.1", "scheme": "http", **head}
+    async with open_plugins(Reader) as runtime, trio.open_nursery() as nursery:
+        nursery.start_soon(upload)
+        begun = trio.current_time()
+        await create_app(runtime)(scope, from_server.receive, send)
+        assert trio.current_time() == begun + 600
+        nursery.cancel_scope.cancel()
+    assert answer[0]["status"] == 200
+
+
+@pytest.mark.parametrize("path", ["/whole", "/slowly"])
+@pytest.mark.parametrize("announced", [True, False])
+async def test_the_limit_of_a_body(path: str, announced: bool, autojump_clock: MockClock) -> None:
+    """413 beyond `max_body`, announced or not, all at once or piece by piece."""
+    headers = {"Content-Length": str(4 * len(PIECE))} if announced else {}
+    async with open_plugins(Reader, max_body=3 * len(PIECE)) as runtime:
+        request = client(runtime).request(path, method="POST", headers=headers)
+        async with request as connection:
+            for _ in range(4):
+                await connection.send(PIECE)
+            await connection.send_complete()
+        response = await connection.as_response()
+    assert response.status_code == 413
+
+
+async def test_no_more_is_asked_for_than_enough() -> None:
+    """Until somebody reads, what waits is bounded; then as much more is wanted as was read."""
+    body = Body(announced=None, limit=None)
+    wanted = 0
+
+    async def receive() -> None:
+        nonlocal wanted
+        while True:
+            await body.wanted()
+            wanted += 1
+            body.append(PIECE)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+        await wait_all_tasks_blocked()
+        assert wanted == ENOUGH // len(PIECE)
+        assert len(await anext(body)) == ENOUGH
+        await wait_all_tasks_blocked()
+        assert wanted == 2 * ENOUGH // len(PIECE)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_limit_that_is_lifted_in_time() -> None:
+    """A body that was announced as too large, and is, may be read by who has lifted its limit."""
+    body = Body(announced=20, limit=10)
+    body.append(b"x" * 20)
+    body.lift_limit()
+    body.set_complete()
+    assert await anext(body) == b"x" * 20
+    assert [data async for data in body] == []
+
+
+async def test_a_reader_learns_of_the_limit() -> None:
+    """Who waits for the next piece is told that the body is too large, not that it has ended."""
+    body = Body(announced=None, limit=10)
+    body.append(b"x" * 5)
+    assert await anext(body) == b"x" * 5
+
+    async def read() -> None:
+        with pytest.raises(RequestEntityTooLarge):
+            await anext(body)
+        told.set()
+
+    told = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await wait_all_tasks_blocked()
+        body.append(b"x" * 6)
+        await told.wait()
