@@ -76,7 +76,7 @@ def bury(
             died_at = NOON.timestamp() + 3600 * buried
             buried += 1
             packed = pack(Delivery(event=Ping(7), id=event_id, source="shop", time=NOON, key="k"))
-            row = Row(plugin, number, None, packed.envelope, payload or packed.payload)
+            row = Row(plugin, number, packed.envelope, payload or packed.payload)
             history = FIRST.failed("ValueError: no", at=died_at - 5, took=1)
             history = history.failed(reason, at=died_at, took=1).crashed()
             facts = DeadLetterFacts(
@@ -557,7 +557,7 @@ def test_a_replay_is_not_overtaken_between_its_transactions(
     with closing(Journal.open(path)) as journal:
         first = journal.new_numbers()
         numbers = range(first, first + 3)
-        rows = [Append(Row("p", number, None, b"{}", b"dead")) for number in numbers]
+        rows = [Append(Row("p", number, b"{}", b"dead")) for number in numbers]
         facts = DeadLetterFacts("ping", "1", "test", 1.0, "no", b"[]")
         journal.commit([], rows)
         journal.commit([Bury("p", number, facts) for number in numbers], [])
@@ -568,7 +568,7 @@ def test_a_replay_is_not_overtaken_between_its_transactions(
                 yield
             assert journal.changed_by_others()
             journal.renew_numbers()
-            row = Row("p", journal.new_numbers(), None, b"{}", b"new")
+            row = Row("p", journal.new_numbers(), b"{}", b"new")
             assert journal.commit([], [Append(row)]) is None
 
         monkeypatch.setattr(module, "SLICE", 1)
@@ -652,7 +652,7 @@ async def test_a_dead_letter_tells_of_the_crashes(
     with closing(Journal.open(path)) as journal:
         once = pack_history(FIRST.failed("OSError: no", at=1.0, took=1.0).crashed())
         number = journal.new_numbers()
-        row = Row("p", number, None, packed.envelope, packed.payload, once, crashes=2)
+        row = Row("p", number, packed.envelope, packed.payload, once, crashes=2)
         assert journal.commit([], [Append(row)]) is None
     store = Store(StoreSettings(path=path), in_loop=True)
     policy = DeliveryPolicy(durable=True, delivery_limit=3)

@@ -28,7 +28,7 @@ SLICE = 1000
 
 COLUMNS = """
     SELECT dead_letter.number, plugin.name, event, dead_letter.id, source, died_at, reason,
-        history, envelope, payload, lane
+        history, envelope, payload
     FROM dead_letter JOIN plugin ON plugin.id = dead_letter.plugin
 """
 GET = COLUMNS + "WHERE dead_letter.number = ?"
@@ -47,8 +47,8 @@ SELECTED = """
 COUNT = "SELECT count(*)" + SELECTED
 NUMBERS = "SELECT dead_letter.number" + SELECTED + "ORDER BY dead_letter.number"
 REPLAY = """
-    INSERT INTO queue(number, plugin, lane, envelope, payload, crashes)
-    SELECT ?, plugin, lane, envelope, payload, 0 FROM dead_letter WHERE number = ?
+    INSERT INTO queue(number, plugin, envelope, payload, crashes)
+    SELECT ?, plugin, envelope, payload, 0 FROM dead_letter WHERE number = ?
 """
 PURGE = "DELETE FROM dead_letter WHERE number = ?"
 

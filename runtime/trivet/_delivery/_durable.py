@@ -128,7 +128,7 @@ class DurableInbox(MemoryInbox):
         if event is not None and self._repeats.window:
             self._twins[event] = []
             seen = Seen(*event, time.time() + self._repeats.window)
-        row = Row(self._plugin, number, None, packed.envelope, packed.payload)
+        row = Row(self._plugin, number, packed.envelope, packed.payload)
         self._being_stored += 1
         self._packed = None
         self._store.append(row, seen, partial(self._stored, admission, _Place(number, row.size)))

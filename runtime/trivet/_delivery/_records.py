@@ -23,8 +23,6 @@ class Row:
     plugin: str
     number: int
     """Unique over all plugins, and never used twice; its order is the order of delivery."""
-    lane: str | None
-    """The value of its ordering key."""
     envelope: bytes
     payload: bytes
     history: bytes | None = None
@@ -136,7 +134,6 @@ class DeadLetter:
     history: bytes
     envelope: bytes
     payload: bytes
-    lane: str | None
 
 
 @attrs.frozen

@@ -39,7 +39,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE queue(
             number INTEGER PRIMARY KEY,
             plugin INTEGER NOT NULL,
-            lane TEXT,
             envelope BLOB NOT NULL,
             payload BLOB NOT NULL,
             history BLOB,
@@ -66,8 +65,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             size INTEGER NOT NULL,
             history BLOB NOT NULL,
             envelope BLOB NOT NULL,
-            payload BLOB NOT NULL,
-            lane TEXT
+            payload BLOB NOT NULL
         )""",
         "CREATE INDEX dead_letter_by_age ON dead_letter(died_at, size)",
     ),

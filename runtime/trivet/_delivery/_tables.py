@@ -23,8 +23,8 @@ from ._records import (
 )
 
 APPEND = """
-    INSERT INTO queue(number, plugin, lane, envelope, payload, history, retry_at, crashes)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO queue(number, plugin, envelope, payload, history, retry_at, crashes)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 REMEMBER = "INSERT OR REPLACE INTO seen(plugin, source, id, until) VALUES (?, ?, ?, ?)"
 DELETE = "DELETE FROM queue WHERE number = ?"
@@ -32,13 +32,13 @@ UPDATE = "UPDATE queue SET history = ?, retry_at = ?, crashes = 0 WHERE number =
 BLAME = "UPDATE queue SET crashes = crashes + 1 WHERE number = ?"
 BURY = """
     INSERT INTO dead_letter(
-        plugin, event, id, source, died_at, reason, history, size, envelope, payload, lane)
+        plugin, event, id, source, died_at, reason, history, size, envelope, payload)
     SELECT plugin, ?, ?, ?, ?, ?, ?, ? + length(envelope) + length(payload),
-        envelope, payload, lane
+        envelope, payload
     FROM queue WHERE number = ?
 """
 FORGET = "DELETE FROM seen WHERE plugin = ? AND source = ? AND id = ?"
-READ = "SELECT number, lane, envelope, payload, history, retry_at, crashes FROM queue"
+READ = "SELECT number, envelope, payload, history, retry_at, crashes FROM queue"
 READ_ON = READ + " WHERE plugin = ? AND number > ? ORDER BY number LIMIT ?"
 READ_ONE = READ + " WHERE plugin = ? AND number = ?"
 SEEN = """
@@ -91,7 +91,7 @@ class Tables:
             row = append.row
             plugin = self._plugins.get(row.plugin) or self._plugin(row.plugin)
             texts = (row.envelope, row.payload, row.history)
-            rows.append((row.number, plugin, row.lane, *texts, row.retry_at, row.crashes))
+            rows.append((row.number, plugin, *texts, row.retry_at, row.crashes))
             if append.seen is not None:
                 seen.append((plugin, append.seen.source, append.seen.id, append.seen.until))
         if rows:

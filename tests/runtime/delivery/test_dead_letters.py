@@ -42,7 +42,7 @@ def journal(path: Path) -> Iterator[Journal]:
 def lose(journal: Journal, *, at: int, plugin: str = "mail", died_at: float = NOW) -> int:
     """Have one event fail for good, whose id is `at`; returns its number in the queue."""
     number = journal.new_numbers() + at
-    row = Row(plugin, number, "key", b"envelope", b"payload %d" % at)
+    row = Row(plugin, number, b"envelope", b"payload %d" % at)
     letter = DeadLetterFacts("ping", str(at), "test", died_at, "ValueError: no", b'["no"]')
     assert journal.commit([], [Append(row)]) is None
     journal.commit([Update(plugin, number, b'["no"]', 5.0)], [])
@@ -81,7 +81,6 @@ def test_burying(journal: Journal, path: Path) -> None:
         history=b'["no"]',
         envelope=b"envelope",
         payload=b"payload 7",
-        lane="key",
     )
 
 
@@ -116,7 +115,7 @@ def test_replay_to_the_plugin_that_failed(journal: Journal, path: Path) -> None:
         assert letters.replay(plugin="mail") == 1
         assert letters.count() == 1
     (row,) = journal.read("mail", 0, 10)
-    assert row == Row("mail", row.number, "key", b"envelope", b"payload 0")
+    assert row == Row("mail", row.number, b"envelope", b"payload 0")
     assert waiting(journal, "audit") == []
 
 

@@ -168,7 +168,7 @@ def test_journal_settles_what_was_left(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     journal = Journal.open(path)
     first = journal.new_numbers()
-    journal.commit([], [Append(Row("p", first + at, None, b"", b"")) for at in range(5)])
+    journal.commit([], [Append(Row("p", first + at, b"", b"")) for at in range(5)])
     for at in range(4):
         journal.in_hand.take(first + at)
     journal.in_hand.done(first)
@@ -188,7 +188,7 @@ def test_journal_counts_each_crash_once(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     journal = Journal.open(path)
     number = journal.new_numbers()
-    journal.commit([], [Append(Row("p", number, None, b"", b""))])
+    journal.commit([], [Append(Row("p", number, b"", b""))])
     journal.in_hand.take(number)
     journal.close()
     register = Path(f"{path}.inhand")

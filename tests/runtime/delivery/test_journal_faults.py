@@ -44,7 +44,7 @@ path, argument = Path(sys.argv[1]), sys.argv[2]
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 def row(number):
-    return Append(Row("audit_trail", number, None, b"{}", b"x" * 300))
+    return Append(Row("audit_trail", number, b"{}", b"x" * 300))
 """
 FILLED = """
 journal = Journal.open(path)
@@ -86,7 +86,7 @@ say("returned")
 
 def row(number: int, *, size: int = 300) -> Row:
     """An event of so many bytes."""
-    return Row(PLUGIN, number, None, b"{}", b"x" * (size - 2))
+    return Row(PLUGIN, number, b"{}", b"x" * (size - 2))
 
 
 def appends(journal: Journal, count: int, *, start: int = 0, size: int = 300) -> list[Append]:
