@@ -110,7 +110,7 @@ async def _decide(undecided: list[_Undecided]) -> None:
         full = [one for one in undecided if one.admission is None]
         being_stored.extend(await _wait_for_room(full))
     for one, admission in being_stored:  # Which no policy limits: the disk answers, or fails.
-        await admission.decided.wait()
+        await admission.wait()
         assert admission.fate is not None
         one.decided(admission.fate)
 
@@ -140,7 +140,7 @@ async def _wait_for_room(full: list[_Undecided]) -> list[tuple[_Undecided, Admis
         # first, takes no longer, and lets each policy decide at its own time.
         for until, one, admission in sorted(limited, key=itemgetter(0)):
             with trio.move_on_at(until):
-                await admission.decided.wait()
+                await admission.wait()
             if admission.fate is None and not admission.has_room:
                 inbox = one.subscription.inbox
                 inbox.withdraw(admission)

@@ -35,12 +35,19 @@ class Admission:
     """Whether it waits no more for room, but for the event to be stored."""
     fate: Fate | None = None
     """None while it waits."""
-    decided: trio.Event = attrs.field(factory=trio.Event)
+    _decided: trio.Event | None = None
 
     def decide(self, fate: Fate) -> None:
         """Tell the publisher."""
         self.fate = fate
-        self.decided.set()
+        if self._decided is not None:
+            self._decided.set()
+
+    async def wait(self) -> None:
+        """Wait for the decision; no checkpoint where it is there."""
+        if self.fate is None:
+            self._decided = trio.Event()
+            await self._decided.wait()
 
 
 class MemoryInbox(Inbox[Any]):
