@@ -117,11 +117,14 @@ class MemoryInbox(Inbox[Any]):
 
     def overflow(self, delivery: Delivery[Event], policy: OnFull) -> Fate | Admission:
         """Decide about an event for which there is no room."""
+        if (known := self._known(delivery)) is not None:
+            return known  # Another publisher of the same event got in meanwhile.
         if policy == "reject":
             return self._refuse(delivery)
         if policy == "drop_oldest":
             while not self._has_room(delivery) and (oldest := self._queue.pop_oldest()) is not None:
                 self._end(oldest, Fate.DROPPED)
+                self._readers.unpark_all()  # For what had to wait for that one.
             return self._take_in(delivery) if self._has_room(delivery) else self._refuse(delivery)
         return self._pass_by(delivery, Fate.DROPPED)
 

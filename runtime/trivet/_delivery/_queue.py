@@ -129,18 +129,24 @@ class Queue:
 
     def pop_oldest(self) -> Delivery[Event] | None:
         """Take out the one that has waited longest, as far as is known across the lanes."""
-        for lane in self._lanes.values():
+        for name, lane in self._lanes.items():
             if lane.returning:
                 self.backing_off -= 1
-                return lane.returning.pop(0)
-            if lane.held and _is_here(oldest := lane.held[0]):
+                oldest = lane.returning.pop(0)
+                self._release(name)
+                return oldest
+            # Where the lane is not blocked, one that is older than those held is ready.
+            if lane.is_blocked and lane.held and _is_here(first := lane.held[0]):
                 self.waiting -= 1
                 lane.held.popleft()
-                return oldest
+                return first
         if not self._ready:
             return None
         self.waiting -= 1
-        return self._ready.popleft()
+        oldest = self._ready.popleft()
+        if self._is_keyed:
+            self._release(self._lane_of(oldest))
+        return oldest
 
     def clear(self) -> list[Delivery[Event]]:
         """Take out everything."""
@@ -234,7 +240,6 @@ class Queue:
             self.backing_off -= len(lane.returning)
             self.waiting += len(lane.returning)
             lane.returning.clear()
-            lane.due = -math.inf
             self._release(name)
 
     def _release(self, name: Hashable) -> None:
@@ -242,6 +247,7 @@ class Queue:
         lane = self._lanes.get(name)
         if lane is None or lane.is_blocked:
             return
+        lane.due = -math.inf
         if not self._is_keyed:
             self._ready.extendleft(reversed([item for item in lane.held if _is_here(item)]))
             del self._lanes[name]
