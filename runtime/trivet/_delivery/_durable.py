@@ -83,6 +83,8 @@ class DurableInbox(MemoryInbox):
         self._receipts: dict[int, Receipt] = {}
         """Of publishers that wait for events that are not in memory."""
         self._packed: tuple[Delivery[Event], Packed] | None = None
+        self._is_left = False
+        """Whether what is there is for the next start."""
         store.add(plugin, self)
 
     # The publisher's side.
@@ -148,7 +150,7 @@ class DurableInbox(MemoryInbox):
         self._accepted += 1
         delivery.settle(self._plugin, Fate.QUEUED)
         is_next = not self._on_disk and self._queue.waiting < WINDOW
-        if is_next or place.number < self._last_loaded:
+        if not self._is_left and (is_next or place.number < self._last_loaded):
             self._put(delivery, place)
         else:
             self._on_disk += 1
@@ -158,6 +160,8 @@ class DurableInbox(MemoryInbox):
         admission.decide(Fate.QUEUED)
         for twin in twins:
             self._known(twin.delivery, twin)
+        if self._is_left:
+            self._keep_receipts()
 
     # The plugin's side.
 
@@ -340,13 +344,17 @@ class DurableInbox(MemoryInbox):
             delivery.settle(self._plugin, Fate.QUEUED)
             if delivery.receipt is not None:
                 delivery.receipt.keep(self._plugin)
-        for receipt in self._receipts.values():
-            receipt.keep(self._plugin)
-        self._repeats.keep(self._plugin)
+        self._is_left = True
+        self._keep_receipts()
         self._places.clear()
         self._on_disk = on_file
         if self._on_disk:
             self._log.info("events stay in the store", count=self._on_disk)
+
+    def _keep_receipts(self) -> None:
+        for receipt in self._receipts.values():
+            receipt.keep(self._plugin)
+        self._repeats.keep(self._plugin)
 
     # The store's side.
 
