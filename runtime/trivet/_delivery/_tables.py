@@ -43,7 +43,7 @@ READ_ON = READ + " WHERE plugin = ? AND number > ? ORDER BY number LIMIT ?"
 READ_ONE = READ + " WHERE plugin = ? AND number = ?"
 SEEN = """
     SELECT source, seen.id, until FROM seen JOIN plugin ON plugin.id = seen.plugin
-    WHERE plugin.name = ?
+    WHERE plugin.name = ? ORDER BY until
 """
 COUNTS = """
     SELECT plugin.name, count(*), sum(length(envelope) + length(payload))
