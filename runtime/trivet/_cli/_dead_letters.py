@@ -236,12 +236,12 @@ def _attempts(letter: DeadLetter) -> int:
 
 
 ENVELOPE = ("type", "id", "source", "time", "key", "expires_at", "request_id", "traceparent")
-"""What the parts of a stored envelope are called here."""
+"""What the parts of a stored envelope are called here; the last one says nothing to others."""
 
 
 def _envelope(envelope: bytes) -> dict[str, object]:
     parts = msgspec.json.decode(envelope, type=Envelope)
-    document: dict[str, object] = dict(zip(ENVELOPE, parts, strict=True))
+    document: dict[str, object] = dict(zip(ENVELOPE, parts[:-1], strict=True))
     if (expires := parts[5]) is not None:
         document["expires_at"] = _utc(expires)
     return document

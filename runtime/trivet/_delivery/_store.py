@@ -98,6 +98,8 @@ class _Group:
     readings: list[_Reading]
     looks: bool
     """Whether it is time to look after the file."""
+    today: float
+    """The calendar's time; as the loop's clock has it, where the calendar was set forward."""
     known: dict[str, int]
     """Events in the file by plugin, if nobody else has changed it."""
     known_bytes: int
@@ -141,6 +143,8 @@ class Store:
         self._pause_until = -math.inf
         self._next_look = math.inf
         self._next_tidying = 0.0
+        self._calendar = 0.0
+        """What the calendar was ahead of the loop's clock when the store was opened."""
         self._wake = trio.Event()
         self._closing = False
         self._bytes = 0
@@ -241,6 +245,7 @@ class Store:
     async def _open(self) -> None:
         from ._journal import Journal  # noqa: PLC0415 - SQLite, for those who need it
 
+        self._calendar = time.time() - trio.current_time()
         path = None if self._in_memory else self.path
         opening = partial(Journal.open, path, synchronous=self._settings.synchronous)
         self._journal = await self._call(opening)
@@ -307,7 +312,9 @@ class Store:
         self._settle_by = math.inf
         known = {plugin: inbox.on_file for plugin, inbox in self._inboxes.items()}
         looks = now >= self._next_look
-        return _Group(settlements, writings, readings, looks, known, self._bytes)
+        # An hour that the calendar leaves out makes nothing old.
+        today = min(time.time(), self._calendar + now)
+        return _Group(settlements, writings, readings, looks, today, known, self._bytes)
 
     def _do(self, group: _Group) -> None:
         """In the thread: write a group, read pages, and now and then look after the file."""
@@ -368,7 +375,7 @@ class Store:
             journal.renew_numbers()
             group.counts = journal.counts()
         if time.monotonic() >= self._next_tidying:
-            journal.tidy(time.time(), self._retention)
+            journal.tidy(group.today, self._retention)
             self._next_tidying = time.monotonic() + TIDY_EVERY
 
     def _judge(self, group: _Group) -> None:

@@ -7,6 +7,7 @@ Never knows where the bytes are kept.
 from __future__ import annotations
 
 import math
+import secrets
 import time
 from datetime import datetime
 from typing import Any
@@ -20,9 +21,14 @@ from .._errors import EventDecodeError
 from .._events import Event, EventTypes
 from ._retries import FIRST, History
 
+Deadline = tuple[str, float, float]
+"""By Trio's clock: of which run, when, and how many seconds that was away. The calendar may be set
+while an event is on disk, and a clock that only goes forward may be believed instead."""
 Envelope = tuple[
-    str, str, str, datetime, str | None, float | None, str | None, str | None
-]  # type, id, source, time, key, when it expires, request id, traceparent
+    str, str, str, datetime, str | None, float | None, str | None, str | None, Deadline | None
+]  # type, id, source, time, key, when it expires, request id, traceparent, deadline
+
+_run: trio.lowlevel.RunVar[str] = trio.lowlevel.RunVar("trivet_run")
 
 _envelope: msgspec.json.Decoder[Envelope] = msgspec.json.Decoder(Envelope)
 _history: msgspec.json.Decoder[History] = msgspec.json.Decoder(History)
@@ -47,9 +53,10 @@ def pack(delivery: Delivery[Event]) -> Packed:
     Raises:
         TypeError: the payload has something in it that JSON does not have.
     """
-    expires = None
+    expires = deadline = None
     if delivery.deadline < math.inf:
-        expires = time.time() + delivery.deadline - trio.current_time()
+        left = delivery.deadline - trio.current_time()
+        expires, deadline = time.time() + left, (this_run(), delivery.deadline, left)
     envelope: Envelope = (
         delivery.event.__event_name__,
         delivery.id,
@@ -59,6 +66,7 @@ def pack(delivery: Delivery[Event]) -> Packed:
         expires,
         delivery.request_id,
         delivery.traceparent,
+        deadline,
     )
     return Packed(msgspec.json.encode(envelope), msgspec.json.encode(delivery.event))
 
@@ -71,13 +79,18 @@ def unpack(
     Raises:
         EventDecodeError: the program does not know its type any more, or it does not fit it.
     """
-    name, event_id, source, when, key, expires, request_id, traceparent = _envelope.decode(envelope)
+    name, event_id, source, when, key, expires, request_id, traceparent, stored = _envelope.decode(
+        envelope
+    )
     cls = types.get(name)
     if cls is None:
         raise EventDecodeError(name, "$", "no event type has this name any more")
     deadline = math.inf
-    if expires is not None:
-        deadline = trio.current_time() + expires - time.time()
+    if expires is not None and stored is not None:
+        run, deadline, left = stored
+        if run != this_run():
+            # A calendar that was set back must not put it off.
+            deadline = trio.current_time() + min(expires - time.time(), left)
     return Delivery(
         event=types.decode(cls, payload),
         id=event_id,
@@ -90,6 +103,15 @@ def unpack(
         attempt=attempt,
         receipt=receipt,
     )
+
+
+def this_run() -> str:
+    """Tells the runs of Trio apart, each of which has a clock of its own."""
+    try:
+        return _run.get()
+    except LookupError:
+        _run.set(secrets.token_hex(4))
+        return _run.get()
 
 
 def name_and_id(envelope: bytes) -> tuple[str, str, str]:

@@ -1,0 +1,234 @@
+"""A calendar that is set forward or back, while events wait, and while the program is not there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from trivet import (
+    Delivery,
+    DeliverySettings,
+    Event,
+    EventPlugin,
+    Fate,
+    PermanentError,
+    RetryAfter,
+    Runtime,
+    ShutdownSettings,
+    StoreSettings,
+)
+from trivet._delivery import _durable, _journal, _repeats, _store, _stored
+from trivet._delivery._dead_letters import DeadLetters
+from trivet._delivery._durable import WINDOW
+from trivet._delivery._store import PAUSE, Store
+from trivet.testing import open_plugins
+
+FORWARD, BACK = 3600.0, -7200.0
+JUMPS = pytest.mark.parametrize("jump", [FORWARD, BACK], ids=["an hour forward", "two hours back"])
+
+
+class Calendar:
+    """What `time.time` says: it goes with Trio's clock, unless it is set."""
+
+    def __init__(self, clock: MockClock) -> None:
+        self._clock = clock
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return 1_800_000_000.0 + self._clock.current_time() + self.ahead
+
+
+@pytest.fixture
+def calendar(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> Calendar:
+    """The calendar of this test, whose store is written by the event loop, where time is virtual."""
+    calendar = Calendar(autojump_clock)
+    for module in (_durable, _journal, _store, _stored):  # The test runner has its own time.
+        calendar_only = SimpleNamespace(time=calendar, monotonic=time.monotonic)
+        monkeypatch.setattr(module, "time", calendar_only)
+    monkeypatch.setattr("trivet._runtime.Store", partial(Store, in_loop=True))
+    monkeypatch.setattr(_store, "TIDY_EVERY", 0.0)
+    Keeper.attempts, Keeper.gate = [], trio.Event()
+    Keeper.gate.set()
+    return calendar
+
+
+class Ping(Event):
+    number: int = 0
+    fails: int = 0
+    """How often."""
+
+
+class Keeper(EventPlugin[Ping]):
+    delivery = DeliverySettings(durable=True, time_limit=0)
+    attempts: ClassVar[list[tuple[float, int]]]
+    """When, on Trio's clock, and at which event."""
+    gate: ClassVar[trio.Event]
+
+    async def handle_event(self, event: Ping) -> None:
+        await self.gate.wait()
+        self.attempts.append((trio.current_time(), event.number))
+        if event.fails < 0:
+            raise PermanentError("never")
+        if len(self.attempts) <= event.fails:
+            raise RetryAfter(60)
+
+
+@asynccontextmanager
+async def program(directory: Path, **store: float) -> AsyncGenerator[Runtime]:
+    """A program on the store in this directory, which stops without draining."""
+    settings = StoreSettings(path=directory / "store.sqlite3", **store)  # type: ignore[arg-type]
+    at_once = ShutdownSettings(requests=0, drain=0, close=1)
+    async with open_plugins(Keeper, store=settings, shutdown=at_once) as runtime:
+        yield runtime
+
+
+def counts(runtime: Runtime, *fates: Fate) -> tuple[int, ...]:
+    """How many events have come to these fates."""
+    statistics = runtime.statistics()["keeper"]
+    return tuple(getattr(statistics, fate.value) for fate in fates)
+
+
+@JUMPS
+async def test_a_wait_is_not_the_calendar_s(
+    autojump_clock: MockClock, calendar: Calendar, tmp_path: Path, jump: float
+) -> None:
+    """Within one process an event is tried again after its wait, neither earlier nor later."""
+    async with program(tmp_path) as runtime:
+        began = trio.current_time()
+        await runtime.publish(Ping(fails=1))
+        await trio.sleep(1)
+        calendar.ahead = jump
+        await trio.sleep(100)
+        assert Keeper.attempts == [(began, 0), (began + 60, 0)]
+        assert counts(runtime, Fate.HANDLED, Fate.BACKING_OFF) == (1, 0)
+
+
+@JUMPS
+async def test_a_wait_over_a_restart(
+    autojump_clock: MockClock, calendar: Calendar, tmp_path: Path, jump: float
+) -> None:
+    """After a restart an event waits as long as the calendar says, but no longer than was decided:
+    a calendar that was set back leaves nothing stuck.
+    """
+    async with program(tmp_path) as runtime:
+        await runtime.publish(Ping(fails=1))
+        await trio.sleep(10)
+    calendar.ahead = jump
+    async with program(tmp_path) as runtime:
+        began = trio.current_time()
+        await trio.sleep(100)
+        _, again = Keeper.attempts
+        assert again == (began + (60 if jump < 0 else 0), 0)
+        assert counts(runtime, Fate.HANDLED) == (1,)
+
+
+@JUMPS
+@pytest.mark.parametrize("waits", [50, 70])
+async def test_a_deadline_is_not_the_calendar_s(
+    autojump_clock: MockClock, calendar: Calendar, tmp_path: Path, jump: float, waits: int
+) -> None:
+    """Within one process an event expires when its time is over, also one that was on disk only."""
+    count = 2 * WINDOW
+    Keeper.gate = trio.Event()
+    async with program(tmp_path) as runtime:
+        await runtime.publish(Ping(0))  # In hand, so that the others wait.
+        deadline = trio.current_time() + 60
+        events = [Delivery[Event](event=Ping(at), deadline=deadline) for at in range(count)]
+        await runtime.publish_many(events)
+        calendar.ahead = jump
+        await trio.sleep(waits)
+        Keeper.gate.set()
+        await trio.sleep(1)
+        expected = (count + 1, 0) if waits < 60 else (1, count)
+        assert counts(runtime, Fate.HANDLED, Fate.EXPIRED) == expected
+
+
+async def test_a_deadline_over_a_restart(
+    autojump_clock: MockClock, calendar: Calendar, tmp_path: Path
+) -> None:
+    """After a restart a deadline is as far away as it was when the event came, at the most."""
+    Keeper.gate = trio.Event()
+    async with program(tmp_path) as runtime:
+        await runtime.publish(Ping(1), deadline=trio.current_time() + 60)
+    calendar.ahead = BACK
+    async with program(tmp_path) as runtime:
+        await runtime.publish(Ping(2))
+        await trio.sleep(61)
+        Keeper.gate.set()
+        await trio.sleep(1)
+        assert counts(runtime, Fate.HANDLED, Fate.EXPIRED) == (1, 1)
+
+
+async def test_a_deadline_that_was_over_at_the_restart(
+    autojump_clock: MockClock, calendar: Calendar, tmp_path: Path
+) -> None:
+    """The time in which the program is not there counts."""
+    Keeper.gate = trio.Event()
+    async with program(tmp_path) as runtime:
+        await runtime.publish(Ping(1), deadline=trio.current_time() + 60)
+        await runtime.publish(Ping(2), deadline=trio.current_time() + 600)
+    await trio.sleep(61)
+    Keeper.gate.set()
+    async with program(tmp_path) as runtime:
+        await trio.sleep(1)
+        assert [number for _, number in Keeper.attempts] == [2]
+        assert counts(runtime, Fate.HANDLED, Fate.EXPIRED) == (1, 1)
+
+
+@JUMPS
+async def test_repetitions_are_known(
+    autojump_clock: MockClock, calendar: Calendar, tmp_path: Path, jump: float
+) -> None:
+    """A calendar that was set wrong for a while, and right again, makes nobody forget an event;
+    and one that was set back does not make it be remembered for longer than its window.
+    """
+    async with program(tmp_path) as runtime:
+        assert (await runtime.publish(Ping(), id="a", wait=True)).worst is Fate.HANDLED
+        calendar.ahead = jump
+        await trio.sleep(2 * PAUSE)  # What is too old is thrown away by then.
+        assert (await runtime.publish(Ping(), id="a")).worst is Fate.DUPLICATE
+    calendar.ahead = min(jump, 0.0)
+    async with program(tmp_path) as runtime:
+        assert (await runtime.publish(Ping(), id="a")).worst is Fate.DUPLICATE
+        await trio.sleep(301)
+        assert (await runtime.publish(Ping(), id="a", wait=True)).worst is Fate.HANDLED
+
+
+async def test_the_oldest_repetitions_are_forgotten_first(
+    autojump_clock: MockClock, calendar: Calendar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after a restart, where there are more of them than are remembered."""
+    monkeypatch.setattr(_repeats, "AT_MOST", 2)
+    async with program(tmp_path) as runtime:
+        for id in ("c", "b", "a"):
+            await runtime.publish(Ping(), id=id, wait=True)
+            await trio.sleep(1)
+    async with program(tmp_path) as runtime:
+        again = [await runtime.publish(Ping(), id=id, wait=True) for id in ("a", "b", "c")]
+        assert [each.worst for each in again] == [Fate.DUPLICATE, Fate.DUPLICATE, Fate.HANDLED]
+
+
+@JUMPS
+async def test_young_dead_letters_are_kept(
+    autojump_clock: MockClock, calendar: Calendar, tmp_path: Path, jump: float
+) -> None:
+    """A calendar that was set does not make them old; what is old by all clocks is thrown away."""
+    async with program(tmp_path, dead_letters_max_age=600.0) as runtime:
+        await runtime.publish(Ping(fails=-1), wait=True)
+        calendar.ahead = jump
+        await trio.sleep(60)
+        with DeadLetters(tmp_path / "store.sqlite3") as letters:
+            assert letters.count() == 1
+        calendar.ahead = 0.0
+        await trio.sleep(600)
+        with DeadLetters(tmp_path / "store.sqlite3") as letters:
+            assert letters.count() == 0
