@@ -191,6 +191,15 @@ class Runtime(App):
                 "`event_types`, or give the type to open_runtime"
             )
 
+    @property
+    def durable(self) -> frozenset[str]:
+        """The plugins whose inboxes are durable."""
+        return frozenset(name for name, inbox in self._inboxes.items() if inbox.policy.durable)
+
+    def room(self, event: type[Event]) -> float:
+        """How many events of this type can be published together, and none has to wait for room."""
+        return self._bus.room(event)
+
     def listens(self, event: type[Event]) -> bool:
         """Whether a plugin listens to events of this type."""
         return self._bus.listens(event)

@@ -144,7 +144,7 @@ class Settings:
     event_types: list[str] = attrs.field(factory=list[str])
     """Modules that define event types: of the plugins' directory, or importable."""
     max_body: int = attrs.field(default=16 * 1024 * 1024, validator=gt(0))
-    """Bytes that a request's body may have."""
+    """Bytes that a request's body may have, or one line of a stream of events."""
     max_connections: int = attrs.field(default=1000, validator=gt(0))
     """Connections of clients that may be open; one more is answered with 503."""
     admin_token: str | None = attrs.field(default=None, repr=False, validator=optional(min_len(16)))

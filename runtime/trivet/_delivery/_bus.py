@@ -6,6 +6,7 @@ Never knows what an inbox does with an event, nor what the subscribers are.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -63,6 +64,13 @@ class Bus:
         """Whether anybody listens to events of this type."""
         return event in self._subscriptions
 
+    def room(self, event: type[Event]) -> float:
+        """How many events of this type find room if they are offered together.
+
+        Where an inbox that does not make a publisher wait is full, it is as many as it could hold.
+        """
+        return min(map(_room, self._subscriptions.get(event, ())), default=math.inf)
+
     async def publish(self, deliveries: Sequence[Delivery[Event]]) -> list[Outcome]:
         """Offer the events, in order, to every subscriber, each of whom decides alone.
 
@@ -101,6 +109,13 @@ class Bus:
                 policy = subscription.policy
                 overflow = policy.on_full if policy.overflow == "block" else policy.overflow
                 subscription.inbox.overflow(delivery, overflow)
+
+
+def _room(subscription: Subscription) -> float:
+    room = subscription.inbox.room
+    if room or subscription.policy.overflow == "block":
+        return room
+    return subscription.policy.buffer or math.inf
 
 
 async def _decide(undecided: list[_Undecided]) -> None:

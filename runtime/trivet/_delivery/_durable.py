@@ -42,6 +42,8 @@ WINDOW = 256
 """Events that are read from the store at a time, and that are in memory before any is read."""
 BACKING_OFF_AT_MOST = 1000
 """Events that wait in memory to be tried again; at so many, no others are begun."""
+PLENTY = 1 << 20
+"""Bytes of room in the store, below which it is about to be full."""
 
 
 @attrs.frozen
@@ -89,10 +91,17 @@ class DurableInbox(MemoryInbox):
 
     # The publisher's side.
 
+    @property
+    def room(self) -> float:
+        """See `MemoryInbox`; none where the store is about to be full."""
+        return super().room if self._store.has_room(PLENTY) else 0
+
+    @property
+    def _taken(self) -> int:
+        return super()._taken + self._on_disk + self._being_stored
+
     def _has_room(self, delivery: Delivery[Event]) -> bool:
-        waiting = self._queue.waiting + self._queue.backing_off
-        waiting += self._on_disk + self._being_stored
-        return waiting < self._buffer and self._store.has_room(self._pack(delivery).size)
+        return super()._has_room(delivery) and self._store.has_room(self._pack(delivery).size)
 
     def _pack(self, delivery: Delivery[Event]) -> Packed:
         """The event's bytes, which are asked for twice."""

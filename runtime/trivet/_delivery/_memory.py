@@ -104,6 +104,11 @@ class MemoryInbox(Inbox[Any]):
             return None
         return self._take_in(delivery)
 
+    @property
+    def room(self) -> float:
+        """How many events more there is room for."""
+        return 0 if self._waiting else self._buffer - self._taken
+
     def queue_up(self, delivery: Delivery[Event]) -> Admission:
         """Wait for room behind the publishers that wait already."""
         admission = Admission(delivery)
@@ -151,8 +156,13 @@ class MemoryInbox(Inbox[Any]):
             admission.decide(Fate.DUPLICATE)
         return Fate.DUPLICATE
 
+    @property
+    def _taken(self) -> int:
+        """How many events take room."""
+        return self._queue.waiting + self._queue.backing_off
+
     def _has_room(self, delivery: Delivery[Event]) -> bool:
-        return self._queue.waiting + self._queue.backing_off < self._buffer
+        return self._taken < self._buffer
 
     def _take_in(
         self, delivery: Delivery[Event], admission: Admission | None = None

@@ -21,16 +21,9 @@ from werkzeug.http import unquote_header_value
 from .._envelope import Delivery, utc_now
 from .._events import Event, EventTypes, Timestamp
 from .._runtime import Runtime
-from ._ingest import (
-    answer,
-    decode,
-    is_json,
-    publish,
-    read_body,
-    require_type,
-    wait_wanted,
-)
+from ._ingest import deadline_at, decode, is_json, read_body, require_type, wait_wanted
 from ._problems import ProblemError
+from ._publishing import answer, publish
 
 STRUCTURED = "application/cloudevents+json"
 BATCHED = "application/cloudevents-batch+json"
@@ -49,6 +42,8 @@ class Attributes:
     type: Text
     """The event type's name."""
     time: Timestamp | None = None
+    expirytime: Timestamp | None = None
+    """When nobody needs it any more; of the expiry time extension."""
     subject: str | None = None
     partitionkey: str | None = None
     traceparent: str | None = None
@@ -192,6 +187,7 @@ def _incoming(
         source=attributes.source,
         time=attributes.time or utc_now(),
         key=attributes.partitionkey or attributes.subject,
+        deadline=deadline_at(attributes.expirytime),
         traceparent=attributes.traceparent,
     )
 

@@ -35,25 +35,36 @@ def add_probes(app: QuartTrio, runtime: Runtime) -> None:
 
     @app.get("/plugins")
     async def plugins() -> ResponseReturnValue:
-        """Every plugin's account, and the events that nobody listens to."""
-        return {"plugins": describe(runtime), "unrouted": dict(runtime.unrouted)}
+        """Every plugin's account, the store's, and the events that nobody listens to."""
+        return {
+            "plugins": describe(runtime),
+            "store": describe_store(runtime),
+            "unrouted": dict(runtime.unrouted),
+        }
 
 
 def readiness(runtime: Runtime) -> dict[str, object]:
     """Whether the service is ready, or degraded: ready while some of its plugins are not well.
 
     Raises:
-        ProblemError: a critical plugin does not run, or says that it is degraded.
+        ProblemError: a critical plugin does not run, or says that it is degraded; or nothing can
+            be stored for the durable plugins.
     """
     missing = {
         name: host for name, host in runtime.hosts.items() if host.status is not Status.RUNNING
     }
     statuses = {name: host.status for name, host in missing.items()}
-    critical = [f"{name!r} is {host.status}" for name, host in missing.items() if host.critical]
-    if critical:
-        raise ProblemError(
-            "not_ready", f"critical plugin {', '.join(critical)}", {"plugins": statuses}
-        )
+    reasons = [
+        f"critical plugin {name!r} is {host.status}"
+        for name, host in missing.items()
+        if host.critical
+    ]
+    facts: dict[str, object] = {"plugins": statuses}
+    if runtime.store is not None and runtime.store.trouble is not None:
+        reasons.append(f"the store fails: {runtime.store.trouble}")
+        facts["store"] = describe_store(runtime)
+    if reasons:
+        raise ProblemError("not_ready", "; ".join(reasons), facts)
     return {"status": "degraded" if missing else "ready", "plugins": statuses}
 
 
@@ -62,6 +73,7 @@ def describe(runtime: Runtime) -> dict[str, object]:
     listens_to = {spec.cls.name: spec.listens_to for spec in runtime.program.plugins}
     inboxes = runtime.statistics()
     usage = runtime.usage()
+    durable = runtime.durable
     return {
         name: {
             "status": host.status,
@@ -73,7 +85,18 @@ def describe(runtime: Runtime) -> dict[str, object]:
             "error": None if host.failure is None else type(host.failure).__name__,
             "listens_to": [event.__event_name__ for event in listens_to[name]],
             "usage": attrs.asdict(usage[name]) if name in usage else None,
+            "durable": name in durable,
             "inbox": attrs.asdict(inboxes[name]) if name in inboxes else None,
         }
         for name, host in runtime.hosts.items()
     }
+
+
+def describe_store(runtime: Runtime) -> dict[str, object] | None:
+    """Where durable inboxes keep their events, and why that does not work; None without any."""
+    store = runtime.store
+    if store is None:
+        return None
+    # Of the file or the disk, never of what was to be written.
+    trouble = None if store.trouble is None else store.trouble.reason
+    return {"path": str(store.path), "trouble": trouble}

@@ -34,13 +34,16 @@ STATUS: Mapping[str, HTTPStatus] = {
     "not_accepted": HTTPStatus.TOO_MANY_REQUESTS,
     "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,
     "handler_failed": HTTPStatus.INTERNAL_SERVER_ERROR,
+    "dead_lettered": HTTPStatus.INTERNAL_SERVER_ERROR,
     "event_dropped": HTTPStatus.SERVICE_UNAVAILABLE,
     "event_abandoned": HTTPStatus.SERVICE_UNAVAILABLE,
     "plugin_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
     "not_ready": HTTPStatus.SERVICE_UNAVAILABLE,
     "too_many_connections": HTTPStatus.SERVICE_UNAVAILABLE,
     "stopping": HTTPStatus.SERVICE_UNAVAILABLE,
+    "store_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
     "event_expired": HTTPStatus.GATEWAY_TIMEOUT,
+    "store_full": HTTPStatus.INSUFFICIENT_STORAGE,
 }
 """Every `error_code` of Trivet's own, and the status that it is answered with. What a plugin's
 route answers by itself has the code `http_404`, or whatever its status is."""

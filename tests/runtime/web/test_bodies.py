@@ -50,18 +50,21 @@ class Reader(BackgroundPlugin):
 
 
 @asynccontextmanager
-async def posting(runtime: Runtime, path: str) -> AsyncGenerator[Connection]:
+async def posting(runtime: Runtime, path: str, **headers: str) -> AsyncGenerator[Connection]:
     """A POST whose body is still to come."""
-    async with client(runtime).request(path, method="POST") as connection:
+    asking: Any = client(runtime)
+    async with asking.request(path, method="POST", headers=headers) as connection:
         yield connection
 
 
 async def test_a_client_is_slowed_down_to_the_pace_of_who_reads(autojump_clock: MockClock) -> None:
     """A body that is read piece by piece is taken piece by piece: little of it is in memory."""
     async with open_plugins(Reader) as runtime, posting(runtime, "/slowly") as connection:
+        sent = 0
         with trio.move_on_after(30):
-            for sent in range(100):
+            while True:
                 await connection.send(PIECE)
+                sent += 1
         # What waits in memory, a piece that was read, and what waits in the server's channel.
         assert sent * len(PIECE) <= 2 * (ENOUGH + len(PIECE)) + 10 * len(PIECE)
         await connection.send_complete()
@@ -120,8 +123,8 @@ async def test_what_nobody_reads_goes_by_at_the_end(autojump_clock: MockClock) -
         if message["type"] == "http.response.body" and not message.get("more_body"):
             await to_app.send({"type": "http.disconnect"})
 
-    head = {"method": "POST", "path": "/not-at-all", "query_string": b"", "headers": []}
-    scope: Any = {"type": "http", "http_version": "1.1", "scheme": "http", **head}
+    head: dict[str, Any] = {"method": "POST", "path": "/not-at-all", "query_string": b""}
+    scope: Any = {"type": "http", "http_version": "1.1", "scheme": "http", "headers": [], **head}
     async with open_plugins(Reader) as runtime, trio.open_nursery() as nursery:
         nursery.start_soon(upload)
         begun = trio.current_time()
@@ -137,8 +140,7 @@ async def test_the_limit_of_a_body(path: str, announced: bool, autojump_clock: M
     """413 beyond `max_body`, announced or not, all at once or piece by piece."""
     headers = {"Content-Length": str(4 * len(PIECE))} if announced else {}
     async with open_plugins(Reader, max_body=3 * len(PIECE)) as runtime:
-        request = client(runtime).request(path, method="POST", headers=headers)
-        async with request as connection:
+        async with posting(runtime, path, **headers) as connection:
             for _ in range(4):
                 await connection.send(PIECE)
             await connection.send_complete()

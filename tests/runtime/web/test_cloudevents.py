@@ -144,20 +144,24 @@ def documents(count: int) -> list[dict[str, Any]]:
 async def test_hundreds_of_documents_through_each_mode(autojump_clock: MockClock) -> None:
     """Each of 300 documents is handled once for each mode, in order, and it adds up."""
     pages = documents(300)
-    events = [
-        CloudEvent({"id": str(number), "type": "page_read", "source": "/test"}, page)
-        for number, page in enumerate(pages)
-    ]
+
+    def events(source: str) -> list[CloudEvent]:
+        return [
+            CloudEvent({"id": str(number), "type": "page_read", "source": source}, page)
+            for number, page in enumerate(pages)
+        ]
+
     async with open_plugins(Reader) as runtime:
         asking = client(runtime)
         for page in pages:
             assert (await asking.post("/events/page_read", json=page)).status_code == 202
-        for event in events:
+        for event in events("/structured"):
             assert (await send(asking, to_structured_event(event))).status_code == 202
-        for event in events:
+        for event in events("/binary"):
             assert (await send(asking, to_binary_event(event))).status_code == 202
-        for start in range(0, len(events), 100):
-            response = await send(asking, batch(*events[start : start + 100]), "?wait=true")
+        last = events("/batched")
+        for start in range(0, len(last), 100):
+            response = await send(asking, batch(*last[start : start + 100]), "?wait=true")
             assert response.status_code == 200
         deliveries = runtime.get(Reader).deliveries
         statistics = runtime.statistics()["reader"]
@@ -398,19 +402,21 @@ async def test_a_batch_of_which_some_are_refused(autojump_clock: MockClock) -> N
     """202 as long as one event of a batch was accepted; 429 with all outcomes when none was."""
     async with open_plugins(Narrow) as runtime:
         asking = client(runtime)
-        events = [cloud_event(id=str(number)) for number in range(3)]
-        some = await send_json(asking, events, BATCHED)  # One in hand, one in the inbox.
-        none = await send_json(asking, events, BATCHED)
+        events = [cloud_event(id=str(number)) for number in range(6)]
+        await send_json(asking, cloud_event(id="in hand"))
+        await trio.testing.wait_all_tasks_blocked()
+        some = await send_json(asking, events[:3], BATCHED)  # One waits in the inbox.
+        none = await send_json(asking, events[3:], BATCHED)
     assert some.status_code == 202
     assert [outcome["fates"] for outcome in await some.get_json()] == [
         {"narrow": "queued"},
-        {"narrow": "queued"},
+        {"narrow": "rejected"},
         {"narrow": "rejected"},
     ]
     assert none.status_code == 429
     assert int(none.headers["Retry-After"]) >= 1
     problem = await none.get_json()
-    assert [outcome["id"] for outcome in problem["outcomes"]] == ["0", "1", "2"]
+    assert [outcome["id"] for outcome in problem["outcomes"]] == ["3", "4", "5"]
 
 
 class Binder(EventPlugin[PageRead]):
@@ -441,7 +447,7 @@ async def test_waiting_for_a_batch_with_a_failure(autojump_clock: MockClock) -> 
                 raise ValueError(event.url)
 
     async with open_plugins(Picky) as runtime:
-        events = [cloud_event(), cloud_event(data={"url": "bad"})]
+        events = [cloud_event(), cloud_event(id="e-2", data={"url": "bad"})]
         response = await send_json(client(runtime), events, BATCHED, "?wait=true")
     assert response.status_code == 500
     problem = await response.get_json()

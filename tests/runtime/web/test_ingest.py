@@ -24,7 +24,7 @@ from trivet import (
     SupervisionSettings,
 )
 from trivet import current_delivery as envelope
-from trivet._web._ingest import judge
+from trivet._web._publishing import judge
 from trivet.testing import client, open_plugins
 
 

@@ -138,6 +138,7 @@ async def test_every_plugin_is_described(autojump_clock: MockClock) -> None:
         "error": "OSError",
         "listens_to": [],
         "usage": None,
+        "durable": False,
         "inbox": None,
     }
     pong = document["plugins"]["pong"]
@@ -151,6 +152,7 @@ async def test_every_plugin_is_described(autojump_clock: MockClock) -> None:
         "error": None,
         "listens_to": ["ping"],
         "usage": None,
+        "durable": False,
     }
     assert (inbox["accepted"], inbox["handled"], inbox["failed"]) == (3, 2, 1)
     assert document["unrouted"]["lost"] == 1

@@ -1,0 +1,251 @@
+"""A stream of events, one JSON document a line, of any length and in bounded memory.
+
+Owns the cutting into lines, what is published together, and the count of what became of them.
+Never knows what a subscriber does with an event, nor how the client is made to wait.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
+from typing import cast
+
+import attrs
+import trio
+from quart import request
+from quart.typing import ResponseReturnValue
+
+from .._envelope import Delivery, Outcome
+from .._errors import EventDecodeError
+from .._events import Event
+from .._fates import ALIVE, GOOD, Fate
+from .._runtime import Runtime
+from ._bodies import Body
+from ._exchange import current_exchange
+from ._problems import ProblemError, stopping
+from ._publishing import is_done, judge, problem, publish, refusing, worst_end
+
+LINES = ("application/x-ndjson", "application/jsonl")
+"""Two names of one thing. Neither is registered; OpenAPI's registry of media types lists both."""
+TOGETHER = 500
+"""Lines that are published together, at most, and so are one transaction where they are stored."""
+ERRORS_NAMED = 100
+"""Lines that an answer names, the first of those with which something is wrong."""
+
+BAD = frozenset(Fate) - GOOD - ALIVE
+
+
+async def publish_lines(
+    runtime: Runtime, name: str, *, wait: bool, deadline: float
+) -> ResponseReturnValue:
+    """Publish the event in each line of the request at hand, and count what becomes of them.
+
+    What has been read is published before more is read, together as far as there is room with all
+    subscribers, and line by line where there is none: so a client can send no faster than the
+    slowest of those who make publishers wait. Blank lines are skipped; a line that is no such
+    event is counted and named, and the stream goes on.
+
+    The answer has `lines` (the invalid ones, and those whose fate is counted), `fates` (how many,
+    by plugin and fate), `unrouted`, `invalid`, and `errors`: the first 100 lines with which
+    something is wrong, by their number, the first line's being 1. Its status is
+
+    * 202 when all was published, also where some lines were invalid;
+    * 200 if it was to wait, no line was invalid, and every event has come to a good end;
+    * 400 when all lines were invalid;
+    * with `?wait=true` that of the worst end, as for a single event.
+
+    It ends early when a line is refused by everybody or by a durable plugin (with `?wait=true`: by
+    anybody), with the status that a single event has then; when the service stops, with 503; and
+    when the client is too slow, with 408. Then the answer has `resume_from`, the number of the
+    line from which to send again. Lines behind one that was refused may have been taken with it:
+    they are counted, and sent again they are other events.
+
+    Args:
+        runtime: the program.
+        name: the name of the event type.
+        wait: whether to wait for the end of what is published before more is read.
+        deadline: that of each event, on Trio's clock.
+
+    Raises:
+        ProblemError: for an answer that is an error.
+    """
+    body = cast("Body", request.body)
+    body.lift_limit()
+    lines = Lines(runtime.program.settings.max_body)
+    stream = _Stream(runtime, runtime.events[name], wait, deadline)
+    current_exchange().account = stream.so_far
+    while data := await _read(body, runtime.stopping):
+        await stream.take(lines.cut(data))
+    if data is None:
+        raise stopping(stream.so_far())
+    await stream.take([lines.rest()])
+    return stream.answer()
+
+
+async def _read(body: Body, stopping: trio.Event) -> bytes | None:
+    """What has come in the meantime; nothing at the end, None if the stop begins before that."""
+
+    async def give_up() -> None:
+        await stopping.wait()
+        nursery.cancel_scope.cancel()
+
+    data: bytes | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(give_up)
+        data = await anext(body, b"")
+        nursery.cancel_scope.cancel()
+    return data
+
+
+class Lines:
+    """Cuts what arrives into lines, and keeps the beginning of the next.
+
+    Args:
+        limit: bytes that a line may have.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._begun = bytearray()
+        self._is_too_long = False
+
+    def cut(self, data: bytes) -> Iterator[bytes | None]:
+        """The lines that are complete now, without white space around them; None if too long."""
+        *ends, begun = data.split(b"\n")
+        for end in ends:
+            self._add(end)
+            yield self.rest()
+        self._add(begun)
+
+    def rest(self) -> bytes | None:
+        """The line that has begun, as if it ended here."""
+        line = None if self._is_too_long else bytes(self._begun).strip()
+        self._begun.clear()
+        self._is_too_long = False
+        return line
+
+    def _add(self, part: bytes) -> None:
+        if len(self._begun) + len(part) > self._limit:
+            self._is_too_long = True
+        if self._is_too_long:
+            self._begun.clear()
+        else:
+            self._begun += part
+
+
+@attrs.define
+class _Stream:
+    """The events of one stream, and what has become of them."""
+
+    runtime: Runtime
+    event: type[Event]
+    wait: bool
+    deadline: float
+    _number: int = 0
+    """Of the last line that was taken, blank ones included."""
+    _resume_from: int = 1
+    """The first line that was not dealt with, or was refused."""
+    _lines: int = 0
+    _invalid: int = 0
+    _unrouted: int = 0
+    _fates: Counter[tuple[str, Fate]] = attrs.field(factory=Counter[tuple[str, Fate]])
+    _errors: list[dict[str, object]] = attrs.field(factory=list[dict[str, object]])
+
+    async def take(self, lines: Iterable[bytes | None]) -> None:
+        """Publish what is in these lines."""
+        together: dict[int, bytes | None] = {}
+        at_most = self._at_most()
+        for line in lines:
+            self._number += 1
+            if line == b"":
+                continue
+            together[self._number] = line
+            if len(together) >= at_most:
+                await self._publish(together)
+                together.clear()
+                at_most = self._at_most()
+        if together:
+            await self._publish(together)
+
+    def _at_most(self) -> int:
+        """How many lines to publish together.
+
+        Those that find no room wait for it together, and no longer than one alone.
+        """
+        return int(max(1, min(TOGETHER, self.runtime.room(self.event))))
+
+    async def _publish(self, lines: dict[int, bytes | None]) -> None:
+        if self.runtime.stopping.is_set():
+            raise stopping(self.so_far())
+        events: dict[int, Event] = {}
+        errors: list[dict[str, object]] = []
+        for number, line in lines.items():
+            try:
+                events[number] = self._decode(line)
+            except EventDecodeError as error:
+                errors.append({"line": number, "path": error.path, "detail": error.reason})
+        deliveries = [Delivery(event=event, deadline=self.deadline) for event in events.values()]
+        outcomes = await publish(self.runtime, deliveries, wait=self.wait)
+        await trio.lowlevel.checkpoint()  # The readers' turn, so that there is room again.
+        self._lines += len(lines)
+        self._invalid += len(errors)
+        self._resume_from = max(lines) + 1
+        self._count(dict(zip(events, outcomes, strict=True)), errors)
+
+    def _decode(self, line: bytes | None) -> Event:
+        if line is None:
+            limit = self.runtime.program.settings.max_body
+            raise EventDecodeError(self.event.__event_name__, "$", f"longer than {limit} bytes")
+        return self.runtime.events.decode(self.event, line)
+
+    def _count(self, outcomes: dict[int, Outcome], errors: list[dict[str, object]]) -> None:
+        """Note what has become of some lines."""
+        bad: dict[int, Outcome] = {}
+        for number, outcome in outcomes.items():
+            self._fates.update(outcome.fates.items())
+            self._unrouted += outcome.unrouted
+            if not BAD.isdisjoint(outcome.fates.values()):
+                bad[number] = outcome
+        for number, outcome in bad.items():
+            fates = {plugin: fate.value for plugin, fate in outcome.fates.items()}
+            errors.append({"line": number, "id": outcome.id, "fates": fates})
+        errors.sort(key=itemgetter("line"))
+        self._errors += errors[: ERRORS_NAMED - len(self._errors)]
+        durable = self.runtime.durable
+        refused = {
+            number: outcome
+            for number, outcome in bad.items()
+            if judge([outcome], waited=self.wait, durable=durable) is Fate.REJECTED
+        }
+        if refused:
+            self._resume_from = next(iter(refused))
+            facts, by = self.so_far(), refusing(refused.values())
+            raise problem(self.runtime, Fate.REJECTED, facts, refused_by=by)
+
+    def so_far(self) -> dict[str, object]:
+        """What a client is told whose stream is not taken to its end."""
+        return self._document() | {"resume_from": self._resume_from}
+
+    def answer(self) -> ResponseReturnValue:
+        """What a client is told at the end of its stream."""
+        document = self._document()
+        if self._lines and self._invalid == self._lines:
+            detail = f"no line is of type {self.event.__event_name__}; `errors` says why"
+            raise ProblemError("invalid_event", detail, document)
+        fates = {fate for _, fate in self._fates}
+        if self.wait and (fate := worst_end(fates)) is not None:
+            raise problem(self.runtime, fate, document)
+        return document, 200 if not self._invalid and is_done(fates, waited=self.wait) else 202
+
+    def _document(self) -> dict[str, object]:
+        fates: dict[str, dict[str, int]] = {}
+        for (plugin, fate), count in self._fates.items():
+            fates.setdefault(plugin, {})[fate.value] = count
+        document: dict[str, object] = {
+            "lines": self._lines,
+            "fates": fates,
+            "invalid": self._invalid,
+            "errors": self._errors,
+        }
+        return document | {"unrouted": self._unrouted} if self._unrouted else document
