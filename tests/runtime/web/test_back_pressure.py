@@ -1,0 +1,131 @@
+"""Streams over a real connection: how fast a client can send, and what it costs the server."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, ClassVar
+
+import trio
+
+from trivet import App, DeliverySettings, Event, EventPlugin
+from trivet.testing import open_plugins, serving
+
+MIB = 1024 * 1024
+LINE = b'{"text": "%s"}\n' % (b"x" * 10_000)
+TOGETHER = LINE * 20
+
+
+class Text(Event):
+    text: str
+
+
+class Valve(EventPlugin[Text]):
+    """Handles nothing before it is opened."""
+
+    delivery: ClassVar[DeliverySettings] = DeliverySettings(buffer=10, block_for=600)
+
+    def __init__(self, app: App) -> None:
+        self.opened = trio.Event()
+        self.count = 0
+
+    async def handle_event(self, event: Text) -> None:
+        await self.opened.wait()
+        self.count += 1
+
+
+class Impatient(Valve):
+    """As that, but publishers wait for a tenth of a second only."""
+
+    delivery: ClassVar[DeliverySettings] = DeliverySettings(buffer=10, block_for=0.1)
+
+
+@asynccontextmanager
+async def streaming(url: str, size: int) -> AsyncGenerator[trio.SocketStream]:
+    """A connection on which a stream of so many bytes has been announced."""
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    async with await trio.open_tcp_stream(host, int(port)) as stream:
+        head = (
+            "POST /events/text HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
+            f"Content-Length: {size}\r\nConnection: close\r\n\r\n"
+        )
+        await stream.send_all(head.encode())
+        yield stream
+
+
+async def answer(stream: trio.SocketStream) -> tuple[int, Any]:
+    """The status and the document."""
+    received = b""
+    while data := await stream.receive_some(65536):
+        received += data
+    head, _, body = received.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body)
+
+
+@contextmanager
+def at_most(mebibytes: int) -> Generator[None]:
+    """Python's memory must not grow by more than that, at any time."""
+    tracemalloc.start()
+    try:
+        yield
+        _, peak = tracemalloc.get_traced_memory()
+        assert peak < mebibytes * MIB
+    finally:
+        tracemalloc.stop()
+
+
+async def test_back_pressure_reaches_the_client() -> None:
+    """Who streams to a plugin that takes nothing is stopped after what the system's buffers hold;
+    when the plugin goes on, so does the stream, to its end, and nothing is lost."""
+    blocks = 50 * MIB // len(TOGETHER)
+    async with open_plugins(Valve) as runtime, serving(runtime) as url:
+        with at_most(6):
+            async with streaming(url, blocks * len(TOGETHER)) as stream:
+                sent = 0
+                async with trio.open_nursery() as nursery:
+
+                    async def send() -> None:
+                        nonlocal sent
+                        for _ in range(blocks):
+                            await stream.send_all(TOGETHER)
+                            sent += len(TOGETHER)
+
+                    nursery.start_soon(send)
+                    before = -1
+                    while sent > before:  # Until nothing went out for half a second.
+                        before = sent
+                        await trio.sleep(0.5)
+                    stopped_at = sent
+                    runtime.get(Valve).opened.set()
+                status, document = await answer(stream)
+        count = blocks * 20
+        assert runtime.get(Valve).count >= count - 11  # The last may still wait in the inbox.
+    assert stopped_at < 8 * MIB
+    assert status == 202
+    assert document["fates"] == {"valve": {"queued": count}}
+
+
+async def test_an_answer_in_the_middle() -> None:
+    """A client that is refused while it sends is told so, and where to go on."""
+    async with open_plugins(Impatient) as runtime, serving(runtime) as url:
+        async with streaming(url, 50 * MIB) as stream:
+            refused: tuple[int, Any] | None = None
+
+            async def send() -> None:
+                try:
+                    while True:
+                        await stream.send_all(TOGETHER)
+                except trio.BrokenResourceError:
+                    return
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(send)
+                refused = await answer(stream)
+                nursery.cancel_scope.cancel()
+        runtime.get(Impatient).opened.set()
+    assert refused is not None
+    status, problem = refused
+    assert (status, problem["error_code"]) == (429, "not_accepted")
+    assert problem["resume_from"] == 12  # One in hand, ten in the inbox.

@@ -1,0 +1,352 @@
+"""What publishers and probes are told where a plugin is durable, and where its store fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import trio
+from quart.typing import TestClientProtocol as Client
+from quart.wrappers import Response
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from trivet import App, DeliverySettings, Event, EventPlugin, Fate, Outcome, StoreSettings
+from trivet._delivery._journal import Journal
+from trivet._delivery._records import JournalError, JournalFullError, JournalUnavailableError
+from trivet._web._publishing import judge
+from trivet.testing import client, open_plugins
+
+BATCHED = "application/cloudevents-batch+json"
+PATH = Path("/disk/store.db")
+
+
+class Paid(Event):
+    amount: int
+    secret: str = "tell nobody"
+
+
+class Ledger(EventPlugin[Paid]):
+    """In memory; notes what it gets."""
+
+    def __init__(self, app: App) -> None:
+        self.amounts: list[int] = []
+
+    async def handle_event(self, event: Paid) -> None:
+        self.amounts.append(event.amount)
+
+
+class Audit(Ledger):
+    """Durable."""
+
+    delivery: ClassVar[DeliverySettings] = DeliverySettings(durable=True)
+
+
+class Full(Audit):
+    """Durable, with room for one, and busy for ever."""
+
+    delivery: ClassVar[DeliverySettings] = DeliverySettings(
+        durable=True, buffer=1, block_for=1, time_limit=0
+    )
+
+    async def handle_event(self, event: Paid) -> None:
+        await trio.sleep_forever()
+
+
+def faulty(amount: int) -> None:
+    """Fail for amounts above ten."""
+    if amount > 10:
+        raise RuntimeError(f"cannot pay {amount}, and it is confidential")
+
+
+class Hopeless(Audit):
+    """Gives up at the first failure."""
+
+    delivery: ClassVar[DeliverySettings] = DeliverySettings(durable=True, max_attempts=1)
+
+    async def handle_event(self, event: Paid) -> None:
+        faulty(event.amount)
+
+
+class Stubborn(Hopeless):
+    """Goes on trying."""
+
+    delivery: ClassVar[DeliverySettings] = DeliverySettings(
+        durable=True, retry_initial=1e6, retry_max=1e6, retry_for=0
+    )
+
+
+class Choosy(Ledger):
+    """Wants small amounts only."""
+
+    def wants(self, event: Paid) -> bool:
+        return event.amount < 10
+
+
+async def post(asking: Client, amount: int, query: str = "") -> Response:
+    """Post an event."""
+    return await asking.post(f"/events/paid{query}", json={"amount": amount})
+
+
+def cloud_events(count: int) -> list[dict[str, Any]]:
+    """A batch."""
+    attributes = {"specversion": "1.0", "source": "/test", "type": "paid"}
+    return [attributes | {"id": str(n), "data": {"amount": n}} for n in range(count)]
+
+
+async def send(asking: Client, events: object, query: str = "") -> Response:
+    """Post a batch."""
+    headers = {"Content-Type": BATCHED}
+    return await asking.post(f"/events{query}", data=json.dumps(events), headers=headers)
+
+
+class Trouble:
+    """Makes the journal fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.error: JournalError | None = None
+        self.commits: list[int] = []
+        commit, probe = Journal.commit, Journal.probe
+
+        def committed(journal: Journal, settlements: Any, appends: Any) -> Any:
+            if appends:
+                self.commits.append(len(appends))
+                if self.error is not None:
+                    return self.error
+            return commit(journal, settlements, appends)
+
+        def probed(journal: Journal) -> None:
+            if self.error is not None:
+                raise self.error
+            probe(journal)
+
+        monkeypatch.setattr(Journal, "commit", committed)
+        monkeypatch.setattr(Journal, "probe", probed)
+
+
+@pytest.fixture
+def trouble(monkeypatch: pytest.MonkeyPatch) -> Trouble:
+    """The switch."""
+    return Trouble(monkeypatch)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "error_code"),
+    [
+        (JournalFullError(PATH, "the disk is full"), 507, "store_full"),
+        (JournalUnavailableError(PATH, "disk I/O error"), 503, "store_unavailable"),
+    ],
+)
+@pytest.mark.parametrize("query", ["", "?wait=true"])
+async def test_a_store_that_fails(
+    error: JournalError,
+    status: int,
+    error_code: str,
+    query: str,
+    trouble: Trouble,
+    autojump_clock: MockClock,
+) -> None:
+    """507 for want of room, 503 otherwise, although another plugin has taken the event."""
+    trouble.error = error
+    async with open_plugins(Ledger, Audit) as runtime:
+        asking = client(runtime)
+        response = await post(asking, 1, query)
+        batch = await send(asking, cloud_events(2), query)
+        stream = await asking.post(
+            f"/events/paid{query}",
+            data=b'{"amount": 1}\n{"amount": 2}\n',
+            headers={"Content-Type": "application/x-ndjson"},
+        )
+        assert runtime.statistics()["audit"].rejected == 5
+    ledger = "handled" if query else "queued"
+    problem = await response.get_json()
+    assert problem["fates"] == {"ledger": ledger, "audit": "rejected"}
+    for each in (response, batch, stream):
+        assert each.status_code == status
+        assert int(each.headers["Retry-After"]) >= 1
+        problem = await each.get_json()
+        assert problem["error_code"] == error_code
+        assert error.reason in problem["detail"]
+        assert str(PATH) not in problem["detail"]  # Which is no business of a publisher.
+    assert [each["fates"]["audit"] for each in (await batch.get_json())["outcomes"]] == [
+        "rejected",
+        "rejected",
+    ]
+    assert (await stream.get_json())["resume_from"] == 1
+
+
+async def test_a_durable_inbox_that_is_full(autojump_clock: MockClock) -> None:
+    """Merely full is 429, although another plugin has taken the event."""
+    async with open_plugins(Ledger, Full) as runtime:
+        asking = client(runtime)
+        for amount in (1, 2):
+            assert (await post(asking, amount)).status_code == 202
+            await wait_all_tasks_blocked()
+        response = await post(asking, 3)
+        assert runtime.get(Ledger).amounts == [1, 2, 3]
+    assert response.status_code == 429
+    problem = await response.get_json()
+    assert problem["error_code"] == "not_accepted"
+    assert problem["fates"] == {"ledger": "queued", "full": "rejected"}
+
+
+async def test_a_store_that_is_at_its_limit(autojump_clock: MockClock) -> None:
+    """At `max_bytes` the policy decides: 429, and the program is still ready."""
+    store = StoreSettings(path=Path(":memory:"), max_bytes=10)
+    async with open_plugins(Audit, store=store) as runtime:
+        asking = client(runtime)
+        response = await post(asking, 1)
+        assert (await asking.get("/readyz")).status_code == 200
+    assert response.status_code == 429
+
+
+@pytest.mark.parametrize(
+    ("fates", "waited", "fate"),
+    [
+        ({"durable": Fate.REJECTED, "other": Fate.QUEUED}, False, Fate.REJECTED),
+        ({"durable": Fate.QUEUED, "other": Fate.REJECTED}, False, None),
+        # What still lives at another does not make up for it, either.
+        ({"durable": Fate.REJECTED, "other": Fate.IN_HAND}, True, Fate.REJECTED),
+        ({"durable": Fate.IN_HAND, "other": Fate.REJECTED}, True, None),
+        ({"durable": Fate.DEAD_LETTERED, "other": Fate.HANDLED}, True, Fate.DEAD_LETTERED),
+        ({"durable": Fate.BACKING_OFF, "other": Fate.HANDLED}, True, None),
+        ({"durable": Fate.DUPLICATE, "other": Fate.FILTERED}, True, None),
+    ],
+)
+def test_a_durable_subscriber_weighs_more(
+    fates: dict[str, Fate], waited: bool, fate: Fate | None
+) -> None:
+    """A refusal by a durable subscriber is an error in any company."""
+    assert judge([Outcome("1", "paid", fates)], waited=waited, durable={"durable"}) is fate
+
+
+# What becomes of it
+
+
+async def test_waiting_for_what_is_given_up(autojump_clock: MockClock) -> None:
+    """500 `dead_lettered`, without a word of what was raised."""
+    async with open_plugins(Hopeless) as runtime:
+        response = await post(client(runtime), 11, "?wait=true")
+    assert response.status_code == 500
+    problem = await response.get_json()
+    assert problem["error_code"] == "dead_lettered"
+    assert problem["fates"] == {"hopeless": "dead_lettered"}
+    assert b"confidential" not in await response.get_data(as_text=False)
+
+
+async def test_waiting_for_what_is_tried_again(autojump_clock: MockClock) -> None:
+    """202 after 30 s: it may still become good."""
+    async with open_plugins(Stubborn) as runtime:
+        begun = trio.current_time()
+        response = await post(client(runtime), 11, "?wait=true")
+        assert trio.current_time() - begun == pytest.approx(30)
+    assert response.status_code == 202
+    assert (await response.get_json())["fates"] == {"stubborn": "backing_off"}
+
+
+async def test_what_a_filter_lets_pass_is_good(autojump_clock: MockClock) -> None:
+    """200 for who waits for an event that one handles and the other does not want."""
+    async with open_plugins(Ledger, Choosy) as runtime:
+        response = await post(client(runtime), 11, "?wait=true")
+    assert response.status_code == 200
+    assert (await response.get_json())["fates"] == {"ledger": "handled", "choosy": "filtered"}
+
+
+async def test_a_repetition_is_good(autojump_clock: MockClock) -> None:
+    """200 for who waits for an event that was handled before."""
+    async with open_plugins(Audit) as runtime:
+        asking = client(runtime)
+        assert (await send(asking, cloud_events(2), "?wait=true")).status_code == 200
+        again = await send(asking, cloud_events(3), "?wait=true")
+        assert runtime.get(Audit).amounts == [0, 1, 2]
+    assert again.status_code == 200
+    fates = [outcome["fates"]["audit"] for outcome in await again.get_json()]
+    assert fates == ["duplicate", "duplicate", "handled"]
+
+
+# Batches
+
+
+class Narrow(Ledger):
+    """In memory, with room for one, and busy for ever; publishers wait for a second."""
+
+    delivery: ClassVar[DeliverySettings] = DeliverySettings(buffer=1, block_for=1)
+
+    async def handle_event(self, event: Paid) -> None:
+        await trio.sleep_forever()
+
+
+async def test_a_batch_waits_once(autojump_clock: MockClock) -> None:
+    """The events of a batch wait for room together: a second, not one after the other."""
+    async with open_plugins(Narrow) as runtime:
+        begun = trio.current_time()
+        response = await send(client(runtime), cloud_events(5))
+        assert trio.current_time() - begun == pytest.approx(1)
+    assert response.status_code == 202
+    fates = [outcome["fates"]["narrow"] for outcome in await response.get_json()]
+    # One is in hand, the next in the inbox.
+    assert fates == ["queued", "queued", "rejected", "rejected", "rejected"]
+
+
+async def test_a_batch_is_one_transaction(trouble: Trouble, tmp_path: Path) -> None:
+    """A durable plugin's part of a batch is one commit, in a real file."""
+    store = StoreSettings(path=tmp_path / "store.db")
+    async with open_plugins(Audit, Stubborn, store=store) as runtime:
+        response = await send(client(runtime), cloud_events(5), "?wait=true")
+    assert response.status_code == 200
+    assert trouble.commits == [10]  # Five for each of the two.
+
+
+# What the probes say
+
+
+async def test_readiness_while_the_store_fails(trouble: Trouble, autojump_clock: MockClock) -> None:
+    """503 says what is wrong, and where; when the store works again it is ready by itself."""
+    async with open_plugins(Audit) as runtime:
+        asking = client(runtime)
+        assert runtime.store is not None
+        assert (await asking.get("/readyz")).status_code == 200
+        trouble.error = JournalFullError(PATH, "the disk is full")
+        assert (await post(asking, 1)).status_code == 507
+        response = await asking.get("/readyz")
+        await trio.sleep(10)
+        assert (await asking.get("/readyz")).status_code == 503
+        described = (await (await asking.get("/plugins")).get_json())["store"]
+        assert (await asking.get("/livez")).status_code == 200
+        trouble.error = None
+        await trio.sleep(2)
+        assert (await asking.get("/readyz")).status_code == 200
+        assert (await post(asking, 2, "?wait=true")).status_code == 200
+    assert response.status_code == 503
+    problem = await response.get_json()
+    assert problem["error_code"] == "not_ready"
+    assert f"{PATH}: the disk is full" in problem["detail"]
+    assert problem["store"]["trouble"] == "the disk is full"
+    assert described == {"path": str(runtime.store.path), "trouble": "the disk is full"}
+
+
+async def test_what_the_probes_say_of_the_store(autojump_clock: MockClock) -> None:
+    """`/plugins` says which plugins are durable, and where their events are; nothing of them."""
+    async with open_plugins(Ledger, Hopeless) as runtime:
+        asking = client(runtime)
+        await post(asking, 11, "?wait=true")
+        response = await asking.get("/plugins")
+    document = await response.get_json()
+    durable = {name: plugin["durable"] for name, plugin in document["plugins"].items()}
+    assert durable == {"ledger": False, "hopeless": True}
+    assert document["store"] == {"path": ":memory:", "trouble": None}
+    assert document["plugins"]["hopeless"]["inbox"]["dead_lettered"] == 1
+    text = await response.get_data(as_text=True)
+    assert "confidential" not in text
+    assert "tell nobody" not in text
+
+
+async def test_without_a_durable_plugin_there_is_no_store() -> None:
+    """`/plugins` says so."""
+    async with open_plugins(Ledger) as runtime:
+        document = await (await client(runtime).get("/plugins")).get_json()
+    assert document["store"] is None
