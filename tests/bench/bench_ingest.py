@@ -51,21 +51,20 @@ def served(*, durable: bool) -> Generator[tuple[int, int]]:
         plugins.mkdir()
         (plugins / "taker.py").write_text(PLUGIN.format(durable=durable))
         (Path(directory) / "trivet.toml").write_text('active_plugins = ["taker"]\n')
-        command = [sys.executable, "-m", "trivet._cli", "serve", "--bind", "127.0.0.1:0"]
-        command[1:3] = ["-c", "from trivet._cli import main; main()"]
-        process = subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
+        command = [str(Path(sys.executable).parent / "trivet"), "serve", "--bind", "127.0.0.1:0"]
+        process = subprocess.Popen(command, cwd=directory, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
         try:
             port = 0
             while not port:
-                line = process.stdout.readline()
+                line = process.stderr.readline()
                 found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
                 port = int(found[1]) if found else 0
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
             yield port, int(children.split()[0])
         finally:
             process.terminate()
-            process.stdout.read()
+            process.stderr.read()
             process.wait()
 
 
