@@ -67,7 +67,7 @@ class Bus:
     def room(self, event: type[Event]) -> float:
         """How many events of this type find room if they are offered together.
 
-        Where an inbox that does not make a publisher wait is full, it is as many as it could hold.
+        An inbox that does not make a publisher wait, and is all but full, counts as if empty.
         """
         return min(map(_room, self._subscriptions.get(event, ())), default=math.inf)
 
@@ -112,10 +112,13 @@ class Bus:
 
 
 def _room(subscription: Subscription) -> float:
-    room = subscription.inbox.room
-    if room or subscription.policy.overflow == "block":
+    room, policy = subscription.inbox.room, subscription.policy
+    if policy.overflow == "block":
         return room
-    return subscription.policy.buffer or math.inf
+    # Whoever reads along frees more than that at each turn; of a reader who lags behind it is lost
+    # all the same, and the others need not have it one by one.
+    buffer = math.inf if policy.buffer is None else policy.buffer
+    return room if room * 32 > buffer else buffer
 
 
 async def _decide(undecided: list[_Undecided]) -> None:

@@ -74,11 +74,13 @@ class Body(TrioBody):
             self._check()
 
     def __await__(self) -> Generator[Any, None, Any]:
+        """Wait for all of it."""
         self._enough = math.inf
         self._begin()
         return (yield from super().__await__())
 
     async def __anext__(self) -> bytes:
+        """Wait for something, and have all that has come."""
         self._begin()
         try:
             return await super().__anext__()

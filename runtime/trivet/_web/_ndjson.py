@@ -187,7 +187,9 @@ class _Stream:
                 errors.append({"line": number, "path": error.path, "detail": error.reason})
         deliveries = [Delivery(event=event, deadline=self.deadline) for event in events.values()]
         outcomes = await publish(self.runtime, deliveries, wait=self.wait)
-        await trio.lowlevel.checkpoint()  # The readers' turn, so that there is room again.
+        # The readers' turn, so that there is room again; after one checkpoint it may not have come.
+        for _ in range(2):
+            await trio.lowlevel.checkpoint()
         self._lines += len(lines)
         self._invalid += len(errors)
         self._resume_from = max(lines) + 1

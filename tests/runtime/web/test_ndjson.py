@@ -277,6 +277,21 @@ async def test_each_subscriber_decides_alone(autojump_clock: MockClock) -> None:
     assert document["errors"][-1]["fates"] == {"ledger": "queued", "picky": "rejected"}
 
 
+class Hasty(Ledger):
+    """Quick, with little room, and nobody waits for it."""
+
+    delivery: ClassVar[DeliverySettings] = DeliverySettings(buffer=5, overflow="reject")
+
+
+async def test_a_quick_subscriber_with_little_room(autojump_clock: MockClock) -> None:
+    """Who reads as fast as lines come refuses none, however little room it has."""
+    async with open_plugins(Hasty) as runtime:
+        response = await post(client(runtime), lines(range(1000)))
+        await wait_all_tasks_blocked()
+        assert runtime.get(Hasty).numbers == list(range(1000))
+    assert (await response.get_json())["fates"] == {"hasty": {"queued": 1000}}
+
+
 class Strict(Stuck):
     """As `Picky`, and durable."""
 
@@ -386,6 +401,25 @@ async def test_a_stop_in_the_middle(autojump_clock: MockClock) -> None:
     assert problem["fates"] == {"ledger": {"queued": 3}}
 
 
+async def test_a_stop_while_lines_wait_for_their_turn(autojump_clock: MockClock) -> None:
+    """What was read but not published when the service stops is not published any more."""
+    async with open_plugins(Patient) as runtime:
+        app = build_app(runtime)
+        async with streaming(app.test_client()) as connection:
+            await connection.send(lines(range(1, 101)))
+            await trio.sleep(3.05)
+            begun = trio.current_time()
+            plan = runtime.begin_stop()
+            await app.finish(plan.requests_until)
+            assert trio.current_time() - begun < 0.1
+        response = await connection.as_response()
+        accepted = runtime.statistics()["patient"].accepted
+    problem = await response.get_json()
+    assert (response.status_code, problem["error_code"]) == (503, "stopping")
+    # 30 were handled, one is in hand, five wait in the inbox, and one more found room at the stop.
+    assert problem["resume_from"] == accepted + 1 == 38
+
+
 async def test_a_stop_while_a_line_waits_for_room(autojump_clock: MockClock) -> None:
     """What waits for room when the requests' time is over was not taken: it is sent again."""
     async with open_plugins(Stuck) as runtime:
@@ -447,6 +481,12 @@ class Archive(Ledger):
     delivery: ClassVar[DeliverySettings] = DeliverySettings(durable=True)
 
 
+class Laggard(Stuck):
+    """Never done, and the oldest are dropped."""
+
+    delivery: ClassVar[DeliverySettings] = DeliverySettings(overflow="drop_oldest")
+
+
 async def test_what_is_published_together_is_one_transaction(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -459,8 +499,9 @@ async def test_what_is_published_together_is_one_transaction(
         return commit(journal, settlements, appends)
 
     monkeypatch.setattr(Journal, "commit", counted)
-    async with open_plugins(Archive) as runtime:
-        response = await post(client(runtime), lines(range(1200)), "?wait=true")
-        assert runtime.get(Archive).numbers == list(range(1200))
-    assert response.status_code == 200
-    assert sizes == [TOGETHER, TOGETHER, 1200 - 2 * TOGETHER]
+    async with open_plugins(Archive, Laggard) as runtime:
+        response = await post(client(runtime), lines(range(1500)))
+        assert runtime.statistics()["laggard"].dropped == 1500 - 1001
+    assert response.status_code == 202
+    # Also where somebody's inbox is full who makes nobody wait.
+    assert sizes == [TOGETHER, TOGETHER, TOGETHER]
