@@ -122,6 +122,7 @@ class HttpConnection(TrioASGIHTTPConnection):
         body = cast("Body", request.body)
 
         async def receive_wanted() -> ASGIReceiveEvent:
+            """Receive, when there is room for it."""
             await body.wanted()
             return await receive()
 
@@ -134,6 +135,7 @@ class HttpConnection(TrioASGIHTTPConnection):
         body = cast("Body", request.body)
 
         async def send_and_let_go(message: ASGISendEvent) -> None:
+            """Send; nothing is read any more once the last of it is sent."""
             if message["type"] == "http.response.body" and not message.get("more_body", False):
                 body.discard()
             await send(message)
