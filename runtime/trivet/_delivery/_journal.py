@@ -45,11 +45,20 @@ from ._schema import (
     version_of,
 )
 from ._tables import Tables
-from ._upkeep import checkpoint, drop_letters, expire, shorten_log, vacuum
+from ._upkeep import VACUUM, checkpoint, drop_letters, expire, shorten_log, vacuum
 
 MEMORY = Path(":memory:")
 """What stands for the path of a journal without a file."""
 
+FEW = 16
+"""Settlements that are written at a time while the disk is full: the log that they take is a part
+of the ballast."""
+
+PLENTY = 16 << 20
+"""Bytes of room, below which pages are given back a few at a time, for the same reason."""
+FEW_PAGES = 64
+ROUNDS = 16
+"""How often that is done before the disk counts as full."""
 VACUUMS = 4
 """How often one call of `tidy` gives some pages back."""
 
@@ -206,7 +215,7 @@ class Journal:
             thrown_away = drop_letters(self._connection, now, retention)
             expire(self._connection, now)
             for _ in range(VACUUMS):
-                vacuum(self._connection)
+                self._give_back()
             shorten_log(self._connection, self.path)
         if self._ballast is not None:
             self._ballast.put_back()
@@ -270,9 +279,12 @@ class Journal:
         try:
             self._write(settlements, ())
         except JournalFullError:
-            if self._ballast is None or not self._ballast.give_up():
+            if self._ballast is None or not (self._ballast.give_up() or len(settlements) > FEW):
                 raise
-            self._write(settlements, ())
+            checkpoint(self._connection)  # What failed may have left a log that takes the room.
+            # In one transaction they may need more room than there is. Each can be written twice.
+            for first in range(0, len(settlements), FEW):
+                self._write(settlements[first : first + FEW], ())
 
     def _write(self, settlements: Sequence[Settlement], appends: Sequence[Append]) -> None:
         with reported(self.path):
@@ -296,11 +308,19 @@ class Journal:
         with reported(self.path):
             if self._ballast.put_back() and self._ballast.room() >= needed:
                 return
-            vacuum(self._connection)
-            checkpoint(self._connection)
-            if self._ballast.put_back() and self._ballast.room() >= needed:
-                return
+            checkpoint(self._connection)  # First: what gives room back needs some for its log.
+            for _ in range(ROUNDS):
+                self._give_back()
+                if self._ballast.put_back() and self._ballast.room() >= needed:
+                    return
         raise JournalFullError(self.path, "the disk is full")
+
+    def _give_back(self) -> None:
+        """Give free pages back to the disk: a few, where there is little room for the log of it."""
+        has_plenty = self._ballast is None or self._ballast.room() >= PLENTY
+        vacuum(self._connection, VACUUM if has_plenty else FEW_PAGES)
+        if not has_plenty:
+            checkpoint(self._connection)
 
 
 def ballast_of(path: Path) -> Ballast:

@@ -32,10 +32,10 @@ EXPIRE = """
 """
 
 
-def vacuum(connection: sqlite3.Connection) -> None:
+def vacuum(connection: sqlite3.Connection, pages: int = VACUUM) -> None:
     """Give some of the pages that are free back to the disk."""
     # Each step of this statement gives one page back, and `execute` would take one step.
-    connection.executescript(f"PRAGMA incremental_vacuum({VACUUM})")
+    connection.executescript(f"PRAGMA incremental_vacuum({pages})")
 
 
 def shorten_log(connection: sqlite3.Connection, path: Path) -> None:
