@@ -109,6 +109,13 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def crash(session: nox.Session) -> None:
+    """A thousand kills of a program with a durable inbox; arguments go to the script."""
+    install(session, "test")
+    session.run("python", "tests/runtime/delivery/crash.py", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure, each figure beside what it is compared with; nothing else should run meanwhile."""
     install(session, "test")

@@ -49,7 +49,7 @@ class Calendar:
 
 @pytest.fixture
 def calendar(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> Calendar:
-    """The calendar of this test, whose store is written by the event loop, where time is virtual."""
+    """The calendar of a test whose store is written by the event loop, where time is virtual."""
     calendar = Calendar(autojump_clock)
     for module in (_durable, _journal, _store, _stored):  # The test runner has its own time.
         calendar_only = SimpleNamespace(time=calendar, monotonic=time.monotonic)
@@ -209,11 +209,11 @@ async def test_the_oldest_repetitions_are_forgotten_first(
     """Also after a restart, where there are more of them than are remembered."""
     monkeypatch.setattr(_repeats, "AT_MOST", 2)
     async with program(tmp_path) as runtime:
-        for id in ("c", "b", "a"):
-            await runtime.publish(Ping(), id=id, wait=True)
+        for event_id in ("c", "b", "a"):
+            await runtime.publish(Ping(), id=event_id, wait=True)
             await trio.sleep(1)
     async with program(tmp_path) as runtime:
-        again = [await runtime.publish(Ping(), id=id, wait=True) for id in ("a", "b", "c")]
+        again = [await runtime.publish(Ping(), id=each, wait=True) for each in ("a", "b", "c")]
         assert [each.worst for each in again] == [Fate.DUPLICATE, Fate.DUPLICATE, Fate.HANDLED]
 
 

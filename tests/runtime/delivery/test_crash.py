@@ -1,0 +1,76 @@
+"""What was acknowledged outlives a kill, and the machine; `nox -s crash` kills a thousand times."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+CRASH = Path(__file__).parent / "crash.py"
+
+PUBLISHES = """
+    import os
+    import sys
+    from pathlib import Path
+
+    import trio
+
+    from trivet import DeliverySettings, Event, EventPlugin, Settings, StoreSettings, open_runtime
+
+
+    class Ping(Event):
+        pass
+
+
+    class Keeper(EventPlugin[Ping]):
+        delivery = DeliverySettings(durable=True)
+
+        async def handle_event(self, event: Ping) -> None:
+            await trio.sleep_forever()
+
+
+    async def main() -> None:
+        store = StoreSettings(path=Path(sys.argv[1]), synchronous=sys.argv[2])
+        async with open_runtime(Settings(store=store), plugins=[Keeper]) as runtime:
+            await runtime.publish(Ping())
+            os.write(2, b"publishes")
+            await runtime.publish(Ping())
+            os.write(2, b"acknowledged")
+            os._exit(0)
+
+
+    trio.run(main)
+"""
+
+
+def test_a_few_kills() -> None:
+    """However a process is killed, what it has acknowledged is handled, in the order of its keys,
+    and only what was in hand is handed out again.
+    """
+    command = [sys.executable, str(CRASH), "--kills", "4"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("synchronous", ["full", "normal"])
+def test_what_is_acknowledged_is_on_the_disk(tmp_path: Path, synchronous: str) -> None:
+    """With `full`, the log of the store is synchronized between the call of `publish` and its
+    return; with `normal`, it need not be.
+    """
+    if shutil.which("strace") is None:
+        assert os.environ.get("CI") != "true", "strace has to be installed there"
+        pytest.skip("strace is not installed")
+    trace, store = tmp_path / "trace", tmp_path / "store.sqlite3"
+    calls = ["-f", "-y", "-e", "trace=fdatasync,fsync,write", "-o", str(trace)]
+    program = [sys.executable, "-c", dedent(PUBLISHES), str(store), synchronous]
+    subprocess.run(["strace", *calls, *program], check=True, capture_output=True)
+    text = trace.read_text()
+    during = text[text.index('"publishes"') : text.index('"acknowledged"')]
+    synchronized = re.findall(r"(?:fdatasync|fsync)\(\d+<(.*?)>", during)
+    assert synchronized == ([f"{store}-wal"] if synchronous == "full" else [])
