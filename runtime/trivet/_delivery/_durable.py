@@ -46,6 +46,10 @@ PLENTY = 1 << 20
 """Bytes of room in the store, below which it is about to be full."""
 
 
+class _UnstorableError(Exception):
+    """An event has something in it that JSON does not have."""
+
+
 @attrs.frozen
 class _Place:
     """Where an event that is in memory is in the store."""
@@ -104,17 +108,23 @@ class DurableInbox(MemoryInbox):
         return super()._has_room(delivery) and self._store.has_room(self._pack(delivery).size)
 
     def _pack(self, delivery: Delivery[Event]) -> Packed:
-        """The event's bytes, which are asked for twice."""
+        """The event's bytes, which are asked for twice.
+
+        Raises:
+            _UnstorableError: it cannot be written as JSON; nobody could read it back.
+        """
         if self._packed is None or self._packed[0] is not delivery:
-            self._packed = delivery, pack(delivery)
+            try:
+                self._packed = delivery, pack(delivery)
+            except Exception as error:  # Of the payload's own types there may be any.
+                raise _UnstorableError from error
         return self._packed[1]
 
     def offer(self, delivery: Delivery[Event]) -> Fate | Admission | None:
         """See `MemoryInbox`."""
         try:
             return super().offer(delivery)
-        except (TypeError, ValueError, msgspec.MsgspecError) as error:
-            # It cannot be written as JSON. Nobody could read it back.
+        except _UnstorableError as error:
             self._log.error("event cannot be stored", **delivery.identity(), exc_info=error)
             return self._refuse(delivery)
 
@@ -189,10 +199,14 @@ class DurableInbox(MemoryInbox):
         for lane, numbers in self._queue.wanted().items():
             then = partial(self._load_lane, lane, numbers)
             self._store.read_numbers(self._plugin, numbers, then)
-        is_blocked = self._queue.is_blocked or self._queue.backing_off >= BACKING_OFF_AT_MOST
-        if self._on_disk and not self._is_reading and not is_blocked:
+        if self._on_disk and not self._is_reading and not self._is_held_up:
             self._is_reading = True
             self._store.read(self._plugin, self._last_loaded, WINDOW, self._load)
+
+    @property
+    def _is_held_up(self) -> bool:
+        """Whether what is on disk has to wait for what is to be tried again."""
+        return self._queue.is_blocked or self._queue.backing_off >= BACKING_OFF_AT_MOST
 
     def _load(self, rows: list[Row]) -> None:
         """The next page is here."""
@@ -253,6 +267,7 @@ class DurableInbox(MemoryInbox):
         history = unpack_history(row.history)
         crashes = history.crashes + row.crashes
         history = attrs.evolve(history, crashes=crashes)
+        receipt = self._receipts.pop(row.number, None)
         reason = f"the process died {crashes} times with it in hand"
         if crashes < self.policy.delivery_limit:
             try:
@@ -261,7 +276,7 @@ class DurableInbox(MemoryInbox):
                     row.payload,
                     self._types,
                     attempt=history.attempts + crashes + 1,
-                    receipt=self._receipts.pop(row.number, None),
+                    receipt=receipt,
                 )
             except (EventDecodeError, msgspec.DecodeError) as error:
                 reason = str(error)
@@ -271,13 +286,13 @@ class DurableInbox(MemoryInbox):
         facts = DeadLetterFacts(name, event_id, source, time.time(), reason, packed)
         self._counts[Fate.DEAD_LETTERED] += 1
         self._store.settle(Bury(self._plugin, row.number, facts), size=row.size)
-        if (receipt := self._receipts.pop(row.number, None)) is not None:
+        if receipt is not None:
             receipt.settle(self._plugin, Fate.DEAD_LETTERED)
         return None
 
     @property
     def _is_drained(self) -> bool:
-        if self._queue.is_blocked:
+        if self._is_held_up:
             return True
         return super()._is_drained and not self._is_reading and not self._on_disk
 

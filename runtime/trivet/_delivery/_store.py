@@ -146,6 +146,7 @@ class Store:
         self._calendar = 0.0
         """What the calendar was ahead of the loop's clock when the store was opened."""
         self._wake = trio.Event()
+        self._is_open = False
         self._closing = False
         self._bytes = 0
         self.trouble: JournalError | None = None
@@ -222,7 +223,8 @@ class Store:
 
     def stop_begins(self) -> None:
         """From now on a process that is killed was slow to stop; no event is to be blamed."""
-        self.in_hand.stop_begins()
+        if self._is_open:
+            self.in_hand.stop_begins()
 
     # The store's own task.
 
@@ -263,6 +265,7 @@ class Store:
                 path=str(self.path),
             )
         self._next_look = trio.current_time() + PAUSE
+        self._is_open = True
 
     async def _write_on(self) -> None:
         """Write until the store is closed and nothing is left to write."""

@@ -36,6 +36,7 @@ from trivet._delivery._dead_letters import DeadLetters
 from trivet._delivery._durable import WINDOW
 from trivet._delivery._journal import Journal
 from trivet._delivery._records import DeadLetter, JournalInUseError
+from trivet._loader import load
 from trivet.testing import open_plugins
 
 
@@ -393,15 +394,53 @@ async def test_the_oldest_is_dropped_where_the_policy_says_so(path: Path) -> Non
         assert runtime.statistics()["billing"].accepted == 0
 
 
-async def test_what_is_no_json_is_refused(path: Path) -> None:
+@pytest.mark.parametrize("extra", [object(), {(1, 2): 3}])
+async def test_what_is_no_json_is_refused(path: Path, extra: object) -> None:
     """Nobody could read it back; it is told, and the inbox goes on."""
     with capture_logs() as logs:
         async with program(path) as runtime:
-            assert (await runtime.publish(Order(1, extra=object()))).worst is Fate.REJECTED
+            assert (await runtime.publish(Order(1, extra=extra))).worst is Fate.REJECTED
             assert (await runtime.publish(Order(2), wait=True)).worst is Fate.HANDLED
     assert [line["plugin"] for line in logs if line["event"] == "event cannot be stored"] == [
         "billing"
     ]
+
+
+async def test_whoever_waits_for_what_cannot_be_read_back_is_told(path: Path) -> None:
+    """JSON has no `NaN`: read from the disk, such an event becomes a dead letter."""
+
+    class Measured(Event):
+        value: float
+
+    class Meter(EventPlugin[Measured]):
+        delivery = DeliverySettings(durable=True)
+
+        async def initialize(self) -> None:
+            self.gate = trio.Event()
+
+        async def handle_event(self, event: Measured) -> None:
+            await self.gate.wait()
+
+    async with program(path, Meter) as runtime:
+        await runtime.publish_many([Delivery(event=Measured(0.0)) for _ in range(2 * WINDOW)])
+        fates: list[Fate | None] = []
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def publish() -> None:
+                fates.append((await runtime.publish(Measured(float("nan")), wait=True)).worst)
+
+            await wait_all_tasks_blocked()
+            runtime.get(Meter).gate.set()
+    assert fates == [Fate.DEAD_LETTERED]
+
+
+async def test_a_stop_may_come_before_the_store_is_open(path: Path) -> None:
+    """Nothing is in hand by then."""
+    settings = Settings(store=StoreSettings(path=path))
+    runtime = Runtime(load(settings, plugins=[Billing]))
+    runtime.begin_stop()
+    assert runtime.stopping.is_set()
 
 
 async def test_events_of_one_call_are_one_transaction(
