@@ -340,10 +340,11 @@ class DurableInbox(MemoryInbox):
 
     def _end(self, delivery: Delivery[Event], fate: Fate) -> None:
         place = self._places.pop(delivery)
-        if fate is Fate.DEAD_LETTERED:
-            self._store.in_hand.release([place.number])
-        else:
+        if fate is Fate.HANDLED:
             self._store.in_hand.done(place.number)
+        else:  # If that is not written, it comes again, and ends again.
+            self._store.in_hand.release([place.number])
+        if fate is not Fate.DEAD_LETTERED:
             self._store.settle(Delete(self._plugin, place.number))
         super()._end(delivery, fate)
         self._store.release(place.size)

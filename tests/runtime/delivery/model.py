@@ -453,7 +453,8 @@ class Process:
         now = trio.current_time()
         for one in self.world.subscribers.values():
             for entry in one.waiting:
-                if entry.replayed_at + FOUND_AFTER <= now:
+                # The store looks for it when it is not about to write what has ended.
+                if entry.replayed_at + FOUND_AFTER <= now and self.store.has_settled:
                     entry.hidden = False
             backing_off = sum(entry.due > now for entry in one.waiting)
             if one.readers and not one.stopped and backing_off < _durable.BACKING_OFF_AT_MOST:
@@ -698,6 +699,14 @@ class World:
         assert one.entries[number_of(delivery)].fate is one.expects
         one.expects = None
 
+    async def handle(self, of: int, ends: list[End]) -> None:
+        """Take one event after the other, and end each in its way."""
+        for end in ends:
+            await self.let_all_run()
+            if self.process.is_dead or not await self.read_now(of):
+                return
+            await self.finish(of, -1, end)
+
     def foresee(self, one: Subscriber, delivery: Delivery[Event], end: End) -> Fate:
         """What the policy makes of this end. What waits has waits without jitter here."""
         if not isinstance(end, Exception):
@@ -804,6 +813,10 @@ class World:
 
     async def operate(self, action: Callable[..., int], numbers: set[int]) -> None:
         """As an operator, on the file of the running program: replay some letters, or purge."""
+        self.clock.jump(0.125)
+        await self.let_all_run()
+        if self.process.is_dead:
+            return
         with DeadLetters(self.process.path) as dead:
             letters = dead.list()
             self.note_letters(letters)
@@ -890,7 +903,10 @@ async def run(program: Program, directory: Path, clock: MockClock) -> None:
             receipt = Record(world.process, number_of(delivery))
         return attrs.evolve(delivery, receipt=receipt)
 
-    with patch.object(_durable, "unpack", unpack):
+    def this_run() -> str:
+        return world.process.path.name
+
+    with patch.object(_durable, "unpack", unpack), patch.object(_stored, "this_run", this_run):
         while not world.is_over:
             await world.live(steps)
 
@@ -936,9 +952,10 @@ publish = st.tuples(
 )
 read = st.tuples(st.just(World.start_reader), which) | st.tuples(st.just(World.read_now), which)
 ends: st.SearchStrategy[End] = st.sampled_from(
-    [HANDLED, HANDLED, EXPIRED, ValueError(), RetryAfter(1), RetryAfter(3), PermanentError()]
+    [RetryAfter(1), HANDLED, PermanentError(), RetryAfter(3), HANDLED, ValueError(), EXPIRED]
 )
 finish = st.tuples(st.just(World.finish), which, which, ends)
+handle = st.tuples(st.just(World.handle), which, st.lists(ends, min_size=1, max_size=4))
 pause = st.tuples(st.just(World.let_time_pass), st.sampled_from([0.125, 1.0, 2.0]))
 run_all = st.just((World.let_all_run,))
 operate = st.tuples(
@@ -953,19 +970,21 @@ ending = st.one_of(
 )
 step: st.SearchStrategy[Step] = st.one_of(
     publish,
+    handle,
     read,
-    run_all,
+    handle,
     finish,
+    run_all,
     pause,
-    st.just((World.let_run,)),
-    publish,
+    handle,
     read,
-    run_all,
-    finish,
+    publish,
+    st.just((World.let_run,)),
     operate,
     st.tuples(st.just(World.end_lifetime), which, st.booleans(), st.booleans()),
-    st.tuples(st.just(World.cancel_publisher), which),
-    st.tuples(st.just(World.cancel_reader), which, which),
+    operate,
+    st.tuples(st.just(World.cancel_publisher), which)
+    | st.tuples(st.just(World.cancel_reader), which, which),
     ending,
 )
 programs = st.builds(
