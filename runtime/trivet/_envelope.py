@@ -178,6 +178,9 @@ class Origin:
     """LUNA's `Luna-Account-Id`; known while the request itself is served, not of an event."""
 
 
+NOWHERE = Origin()
+"""What does not come from a request."""
+
 current_request: ContextVar[Origin | None] = ContextVar("trivet_request", default=None)
 """Set by the HTTP application for the task of each request."""
 
@@ -190,4 +193,4 @@ def current_origin() -> Origin:
     delivery = _in_hand.get()
     if delivery is not None:
         return Origin(delivery.request_id, delivery.traceparent)
-    return Origin()
+    return NOWHERE

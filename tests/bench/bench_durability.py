@@ -12,17 +12,15 @@ row is a plugin in memory, with and without a durable neighbour that gets none o
 from __future__ import annotations
 
 import sqlite3
-import sys
-from collections.abc import Awaitable, Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from statistics import quantiles
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
 import structlog
 import trio
+from pairs import Quartiles, head, line, pairs
 
 from trivet import (
     DeliverySettings,
@@ -35,13 +33,9 @@ from trivet import (
     open_runtime,
 )
 
-QUICK = "--quick" in sys.argv
-ROUNDS = 3 if QUICK else 7
 WAITERS = (1, 16, 256)
 EVENTS = {1: 300, 16: 2000, 256: 6000}
 """By the number of tasks, how many they publish together in one round."""
-
-Measure = Callable[[], Awaitable[float]]
 
 
 class Stored(Event):
@@ -155,32 +149,14 @@ async def bare(rows: int, events: int) -> float:
         return commits * rows / (perf_counter() - began)
 
 
-async def pairs(measure: Measure, beside: Measure) -> tuple[list[float], list[float]]:
-    """Rates, and their ratios to what was measured just before and after."""
-    rates: list[float] = []
-    ratios: list[float] = []
-    before = await beside()
-    for _ in range(ROUNDS):
-        rate = await measure()
-        after = await beside()
-        rates.append(rate)
-        ratios.append(2 * rate / (before + after))
-        before = after
-    return rates, ratios
-
-
-def row(name: str, beside: str, rates: list[float], ratios: list[float], aim: str) -> None:
+def row(name: str, beside: str, rate: Quartiles, ratio: Quartiles, aim: str) -> None:
     """One line of the table."""
-    (_, rate, _), (low, ratio, high) = quantiles(rates, n=4), quantiles(ratios, n=4)
-    cells = (name, f"{rate:,.0f}", beside, f"{ratio:.2f} ({low:.2f} to {high:.2f})", aim)
-    sys.stdout.write(f"| {' | '.join(cells)} |\n")
-    sys.stdout.flush()
+    line(name, f"{rate.median:,.0f}", beside, ratio, aim)
 
 
 async def main() -> None:
     """Measure, and print the table."""
-    sys.stdout.write("| durable publish | events/s | beside | ratio (quartiles) | aim |\n")
-    sys.stdout.write("|---|---|---|---|---|\n")
+    head("durable publish", "events/s", "beside", "ratio (quartiles)", "aim")
     single = partial(bare, 1, 300)
     single_aims = {1: "", 16: "≥ 8", 256: "≥ 20"}
     for plugin, what in ((Hoarder, "stored"), (Reader, "stored, handled, deleted")):
@@ -193,8 +169,8 @@ async def main() -> None:
             aim = "≥ 0.6" if plugin is Hoarder else ""
             row(name, f"SQLite, {waiters} rows a commit", *await pairs(measure, limit), aim)
     with_durable, without = partial(in_memory, [Reader]), partial(in_memory, [])
-    rates, ratios = await pairs(with_durable, without)
-    row("a plugin in memory", "no durable neighbour", rates, ratios, "≥ 0.95")
+    rate, ratio = await pairs(with_durable, without)
+    row("a plugin in memory", "no durable neighbour", rate, ratio, "≥ 0.95")
 
 
 if __name__ == "__main__":

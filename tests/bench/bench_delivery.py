@@ -1,0 +1,160 @@
+"""Events in one process, through memory: what a plugin costs beside a bare channel or a bare call.
+
+    python tests/bench/bench_delivery.py [--quick]
+
+One task publishes as fast as it can, each event built in the loop, to plugins that do nothing with
+it, in the default settings but for the stall watch, which has its own benchmark. Beside it, in
+turns: a stock memory channel of 64 with a reader for each subscriber, and the bare `await` of as
+many handlers. "At low load" is the time from the publisher to the handler, 500 events a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from statistics import quantiles
+from time import perf_counter
+
+import structlog
+import trio
+from pairs import QUICK, head, line, pairs
+
+from trivet import Event, EventPlugin, Plugin, Settings, StallSettings, open_runtime
+
+EVENTS = 10_000 if QUICK else 50_000
+"""In one round, divided by the number of subscribers."""
+AT_LOW_LOAD = 200 if QUICK else 1000
+
+
+class Ping(Event):
+    """What is published."""
+
+    number: int
+
+
+class Sink(EventPlugin[Ping]):
+    """Does nothing; there are as many classes of it as there are subscribers."""
+
+    async def handle_event(self, event: Ping) -> None:
+        """Do nothing."""
+
+
+def sinks(count: int) -> list[type[Plugin]]:
+    """So many plugins."""
+    return [type(f"Sink{number}", (Sink,), {}) for number in range(count)]
+
+
+async def through_trivet(subscribers: int) -> float:
+    """Events a second, from the first `publish` to the last handler."""
+    events = EVENTS // subscribers
+    settings = Settings(stalls=StallSettings(enabled=False))
+    began = 0.0
+    async with open_runtime(settings, plugins=sinks(subscribers)) as runtime:
+        began = perf_counter()
+        for number in range(events):
+            await runtime.publish(Ping(number))
+    return events / (perf_counter() - began)  # To leave the block is to drain.
+
+
+async def through_channels(subscribers: int) -> float:
+    """Events a second, by a `send` for each subscriber."""
+    events = EVENTS // subscribers
+
+    async def read(channel: trio.MemoryReceiveChannel[Ping]) -> None:
+        async for event in channel:
+            await handle(event)
+
+    channels = [trio.open_memory_channel[Ping](64) for _ in range(subscribers)]
+    began = perf_counter()
+    async with trio.open_nursery() as nursery:
+        for _, receive in channels:
+            nursery.start_soon(read, receive)
+        for number in range(events):
+            event = Ping(number)
+            for send, _ in channels:
+                await send.send(event)
+        for send, _ in channels:
+            send.close()
+    return events / (perf_counter() - began)
+
+
+async def handle(event: Ping) -> None:
+    """Do nothing."""
+
+
+async def by_calls(subscribers: int) -> float:
+    """Events a second, by the bare call of so many handlers."""
+    events = EVENTS // subscribers
+    handlers: list[Callable[[Ping], Awaitable[None]]] = [handle] * subscribers
+    began = perf_counter()
+    for number in range(events):
+        event = Ping(number)
+        for each in handlers:
+            await each(event)
+    return events / (perf_counter() - began)
+
+
+LATENCIES: list[float] = []
+
+
+class Watch(EventPlugin[Ping]):
+    """Notes when an event arrives."""
+
+    async def handle_event(self, event: Ping) -> None:
+        """Note how long it took."""
+        LATENCIES.append(perf_counter() - event.number / 1e9)
+
+
+def now() -> Ping:
+    """An event that says when it was published, in nanoseconds."""
+    return Ping(round(perf_counter() * 1e9))
+
+
+async def delay_in_trivet(percentile: int) -> float:
+    """Events in the time that one takes at low load: the reciprocal of the delay."""
+    LATENCIES.clear()
+    settings = Settings(stalls=StallSettings(enabled=False))
+    async with open_runtime(settings, plugins=[Watch]) as runtime:
+        for _ in range(AT_LOW_LOAD):
+            await runtime.publish(now())
+            await trio.sleep(0.002)
+    return 1 / quantiles(LATENCIES, n=100)[percentile - 1]
+
+
+async def delay_in_channel(percentile: int) -> float:
+    """The same through a channel."""
+    LATENCIES.clear()
+
+    async def read(channel: trio.MemoryReceiveChannel[Ping]) -> None:
+        async for event in channel:
+            LATENCIES.append(perf_counter() - event.number / 1e9)
+
+    send, receive = trio.open_memory_channel[Ping](64)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read, receive)
+        for _ in range(AT_LOW_LOAD):
+            await send.send(now())
+            await trio.sleep(0.002)
+        send.close()
+    return 1 / quantiles(LATENCIES, n=100)[percentile - 1]
+
+
+async def main() -> None:
+    """Measure, and print the table."""
+    head("delivery in memory", "events/s", "beside", "ratio (quartiles)", "aim")
+    for subscribers, aim in ((1, "≥ 8"), (4, ""), (16, "≥ 15"), (64, "")):
+        ours = partial(through_trivet, subscribers)
+        rate, ratio = await pairs(ours, partial(through_channels, subscribers))
+        line(f"to {subscribers} plugins", f"{rate.median:,.0f}", "channels of 64", ratio, aim)
+    rate, ratio = await pairs(partial(through_trivet, 1), partial(by_calls, 1))
+    line("to 1 plugin", f"{rate.median:,.0f}", "`await handler(event)`", ratio, "≥ 0.25")
+    for percentile in (50, 99):
+        ours = partial(delay_in_trivet, percentile)
+        rate, ratio = await pairs(ours, partial(delay_in_channel, percentile))
+        delay = f"{1e6 / rate.median:,.0f} µs"
+        line(f"low load, p{percentile}", delay, "a channel of 64", ratio, "≥ 0.83")
+
+
+if __name__ == "__main__":
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
+    trio.run(main)
