@@ -83,9 +83,19 @@ class _Batches(AsyncIterator[Batch[E]], Generic[E]):
             if not self._batch:
                 raise StopAsyncIteration from None
             closed_by = "stop"
-        batch, self._batch = Batch(self._batch, closed_by), []
+        batch, self._batch = Batch(self._in_time(self._batch), closed_by), []
+        if not batch:
+            return await self.__anext__()
         self._given = batch.deliveries
         return batch
+
+    def _in_time(self, deliveries: list[Delivery[E]]) -> list[Delivery[E]]:
+        """Those that did not expire while the batch was being filled."""
+        now = trio.current_time()
+        for delivery in deliveries:
+            if delivery.deadline <= now:
+                self._inbox.expire(delivery)
+        return [delivery for delivery in deliveries if delivery.deadline > now]
 
     async def _fill(self) -> ClosedBy:
         if not self._batch:

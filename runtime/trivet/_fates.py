@@ -19,7 +19,7 @@ class Fate(Enum):
     HANDLED = "handled"
     """Ended: the plugin asked for the next one."""
     FILTERED = "filtered"
-    """Ended: the subscription's filter let it pass by."""
+    """Ended: the subscription's filter left it out."""
     DUPLICATE = "duplicate"
     """Ended: the subscriber has it already, by its source and id."""
     QUEUED = "queued"

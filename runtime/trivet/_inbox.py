@@ -38,7 +38,7 @@ class InboxStatistics:
     handled: int
     """Ended because the plugin asked for the next one."""
     filtered: int
-    """Ended because the filter let them pass by."""
+    """Ended because the filter left them out."""
     duplicate: int
     """Ended because the plugin has had them already."""
     failed: int

@@ -20,7 +20,7 @@ from ._finder import Faults, Finder, Found, import_found, where
 from ._graph import Levels, Node, tier_of, tiers
 from ._inspection import check_routes, collect_event_types, collect_plugins, event_types_within
 from ._plugin import BatchPlugin, EventPlugin, Plugin, settings_fields
-from ._policies import PARTITION_KEY, DeliverySettings, SupervisionSettings
+from ._policies import PARTITION_KEY, DeliveryPolicy, DeliverySettings, SupervisionSettings
 from ._settings import VARIABLES, Settings
 from ._structuring import structure_fields
 
@@ -164,6 +164,7 @@ def _delivery(
     return DeliverySettings()
 
 
+_RETRIES = ("retry_initial", "retry_multiplier", "retry_max", "retry_for", "max_attempts")
 _BATCHES = ("batch_size", "batch_age", "batch_bytes")
 
 
@@ -187,6 +188,10 @@ def _check_delivery(
             check_filter(delivery.filter, listens_to)
         except ConfigurationError as error:
             raise ConfigurationError(f"{key}.filter: {error}") from None
+    policy = DeliveryPolicy.decide(delivery, *(event.__delivery__ for event in listens_to))
+    for name in _RETRIES:
+        if getattr(delivery, name) is not None and not policy.retry:
+            raise ConfigurationError(f"{key}.{name}: nothing is tried again without `retry = true`")
     for name in _BATCHES:
         if getattr(delivery, name) is not None and not issubclass(cls, BatchPlugin):
             raise ConfigurationError(f"{key}.{name}: {cls.name!r} is not a BatchPlugin")

@@ -224,7 +224,7 @@ class EventPlugin(Plugin, Generic[E]):
 
         Called by whoever publishes, before the event is in the inbox, and perhaps before
         `initialize`: it has to be quick, and to look at nothing but the event and the settings.
-        What it lets pass by is counted as filtered.
+        What is not wanted is counted as filtered.
         """
         return True
 

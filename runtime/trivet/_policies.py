@@ -49,7 +49,8 @@ class DeliverySettings:
     ordering_key: str | None = None
     """The field of the event whose values are each handled in order, one event after the other,
     while different values are handled side by side; or `"partitionkey"`, the envelope's key. Not
-    given: with a `concurrency` of 1 the inbox is handled in order, otherwise nothing is."""
+    given: with a `concurrency` of 1 the inbox is handled in order, otherwise nothing is. Where
+    several batches are handled side by side, each has one event of a value."""
     delivery_limit: int | None = attrs.field(default=None, validator=optional(ge(1)))
     """Times that an event is handed to a `run()`, or a process, that crashes before the event is
     given up; 3 by default. RabbitMQ's quorum queues have a limit of the same name."""

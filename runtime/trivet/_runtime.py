@@ -28,7 +28,7 @@ from ._events import Event, EventTypes, PluginStatusEvent
 from ._graph import Levels
 from ._inbox import InboxStatistics
 from ._loader import PluginSpec, Program, load
-from ._plugin import Plugin, PluginT, create_plugin, wanted_by
+from ._plugin import BatchPlugin, Plugin, PluginT, create_plugin, wanted_by
 from ._policies import DeliveryPolicy
 from ._settings import Settings
 from ._status import Status
@@ -273,7 +273,7 @@ class Runtime(App):
     def _add(self, spec: PluginSpec) -> Iterator[Subscription]:
         name, types = spec.cls.name, spec.listens_to
         policy = DeliveryPolicy.decide(spec.delivery, *(event.__delivery__ for event in types))
-        inbox = self._add_inbox(name, policy) if types else None
+        inbox = self._add_inbox(spec.cls, policy) if types else None
         try:
             plugin = create_plugin(spec.cls, self, spec.values, inbox, policy)
         except Exception as error:
@@ -293,14 +293,17 @@ class Runtime(App):
                 policy = DeliveryPolicy.decide(spec.delivery, event.__delivery__)
                 yield Subscription(name, event, inbox, policy)
 
-    def _add_inbox(self, plugin: str, policy: DeliveryPolicy) -> MemoryInbox:
+    def _add_inbox(self, cls: type[Plugin], policy: DeliveryPolicy) -> MemoryInbox:
+        name, in_batches = cls.name, issubclass(cls, BatchPlugin)
         if policy.durable:
             if self.store is None:
                 self.store = Store(self.program.settings.store)
-            inbox: MemoryInbox = DurableInbox(plugin, policy, self.store, self.events)
+            inbox: MemoryInbox = DurableInbox(
+                name, policy, self.store, self.events, in_batches=in_batches
+            )
         else:
-            inbox = MemoryInbox(plugin, policy)
-        self._inboxes[plugin] = inbox
+            inbox = MemoryInbox(name, policy, in_batches=in_batches)
+        self._inboxes[name] = inbox
         return inbox
 
     def _tell(self, change: StatusChange) -> None:

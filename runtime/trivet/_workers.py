@@ -149,13 +149,10 @@ class _Worker(Generic[W]):
         # What has ended otherwise at the last moment is no longer in hand, and stays as it ended.
         self._piece = None
         if self._is_late:
-            self._workload.fail(
-                piece,
-                HandlerTimeoutError(
-                    f"the handler took longer than {self._time_limit:g} s; it stood at\n"
-                    f"{self._stood_at}"
-                ),
-            )
+            error = HandlerTimeoutError(f"the handler took longer than {self._time_limit:g} s")
+            if self._stood_at:
+                error.add_note(f"it stood at\n{self._stood_at}")
+            self._workload.fail(piece, error)
         elif not self._has_returned:
             self._workload.expire(piece)
 

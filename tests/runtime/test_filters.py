@@ -124,6 +124,7 @@ async def test_an_author_filters_by_code(autojump_clock: MockClock) -> None:
     [
         ({"filter": {"contry": "SE"}}, r"shipping.delivery.filter: no event has a field 'contry'"),
         ({"ordering_key": "contry"}, r"ordering_key: no event .* field 'contry'.*'country'"),
+        ({"max_attempts": 5}, r"delivery.max_attempts: nothing is tried again without `retry"),
         ({"batch_size": 5}, r"shipping.delivery.batch_size: 'shipping' is not a BatchPlugin"),
     ],
 )

@@ -6,6 +6,7 @@ Never knows how the store writes; its rules about room, order and ends are the m
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Hashable
 from functools import partial
@@ -46,10 +47,6 @@ PLENTY = 1 << 20
 """Bytes of room in the store, below which it is about to be full."""
 
 
-class _UnstorableError(Exception):
-    """An event has something in it that JSON does not have."""
-
-
 @attrs.frozen
 class _Place:
     """Where an event that is in memory is in the store."""
@@ -69,12 +66,19 @@ class DurableInbox(MemoryInbox):
         policy: what was decided for it.
         store: where events are stored.
         types: the event types, to read events back.
+        in_batches: whether it takes events in batches.
     """
 
     def __init__(
-        self, plugin: str, policy: DeliveryPolicy, store: Store, types: EventTypes
+        self,
+        plugin: str,
+        policy: DeliveryPolicy,
+        store: Store,
+        types: EventTypes,
+        *,
+        in_batches: bool = False,
     ) -> None:
-        super().__init__(plugin, policy)
+        super().__init__(plugin, policy, in_batches=in_batches)
         self._store = store
         self._types = types
         self._places: dict[Delivery[Event], _Place] = {}
@@ -89,6 +93,10 @@ class DurableInbox(MemoryInbox):
         self._receipts: dict[int, Receipt] = {}
         """Of publishers that wait for events that are not in memory."""
         self._packed: tuple[Delivery[Event], Packed] | None = None
+        self._packed_waiting: dict[Delivery[Event], Packed] = {}
+        """Of those that wait for room."""
+        self._is_out = False
+        """Whether the plugin was given up: what comes waits for an operator."""
         self._is_left = False
         """Whether what is there is for the next start."""
         store.add(plugin, self)
@@ -108,25 +116,38 @@ class DurableInbox(MemoryInbox):
         return super()._has_room(delivery) and self._store.has_room(self._pack(delivery).size)
 
     def _pack(self, delivery: Delivery[Event]) -> Packed:
-        """The event's bytes, which are asked for twice.
-
-        Raises:
-            _UnstorableError: it cannot be written as JSON; nobody could read it back.
-        """
+        """The event's bytes, which are asked for more than once."""
         if self._packed is None or self._packed[0] is not delivery:
-            try:
-                self._packed = delivery, pack(delivery)
-            except Exception as error:  # Of the payload's own types there may be any.
-                raise _UnstorableError from error
+            self._packed = delivery, self._packed_waiting.pop(delivery, None) or pack(delivery)
         return self._packed[1]
+
+    def _is_storable(self, delivery: Delivery[Event]) -> bool:
+        """Whether the event can be written as JSON, and read back."""
+        try:
+            packed = self._pack(delivery)
+            if b"null" in packed.payload:  # As which JSON has what is not a number.
+                self._types.decode(type(delivery.event), packed.payload)
+        except Exception as error:  # Of the payload's own types there may be any.
+            self._log.error("event cannot be stored", **delivery.identity(), exc_info=error)
+            return False
+        return True
 
     def offer(self, delivery: Delivery[Event]) -> Fate | Admission | None:
         """See `MemoryInbox`."""
-        try:
-            return super().offer(delivery)
-        except _UnstorableError as error:
-            self._log.error("event cannot be stored", **delivery.identity(), exc_info=error)
+        # First of all: whoever lets it in later is not the one whose fault it is.
+        if not self._is_storable(delivery):
             return self._refuse(delivery)
+        return super().offer(delivery)
+
+    def queue_up(self, delivery: Delivery[Event]) -> Admission:
+        """See `MemoryInbox`."""
+        self._packed_waiting[delivery] = self._pack(delivery)
+        return super().queue_up(delivery)
+
+    def withdraw(self, admission: Admission) -> None:
+        """See `MemoryInbox`."""
+        self._packed_waiting.pop(admission.delivery, None)
+        super().withdraw(admission)
 
     def _known(
         self, delivery: Delivery[Event], admission: Admission | None = None
@@ -179,7 +200,7 @@ class DurableInbox(MemoryInbox):
         admission.decide(Fate.QUEUED)
         for twin in twins:
             self._known(twin.delivery, twin)
-        if self._is_left:
+        if self._is_left or self._is_out:
             self._keep_receipts()
 
     # The plugin's side.
@@ -192,11 +213,15 @@ class DurableInbox(MemoryInbox):
         try:
             return super().receive_nowait()
         finally:
-            if self._queue.wants:
+            if self._queue.has_missing:
                 self._refill()
 
+    @property
+    def _next_return(self) -> float:
+        return math.inf if self._store.is_clogged else super()._next_return
+
     def _refill(self) -> None:
-        for lane, numbers in self._queue.wanted().items():
+        for lane, numbers in self._queue.missing().items():
             then = partial(self._load_lane, lane, numbers)
             self._store.read_numbers(self._plugin, numbers, then)
         if self._on_disk and not self._is_reading and not self._is_held_up:
@@ -215,7 +240,9 @@ class DurableInbox(MemoryInbox):
             self._accepted += len(rows) - self._on_disk
             self._on_disk = len(rows)
         self._on_disk -= len(rows)
-        if not rows:
+        if not rows and self._on_disk:  # Who took them does not know Trivet.
+            self._log.error("events have vanished from the store", count=self._on_disk)
+            self._accepted -= self._on_disk
             self._on_disk = 0
         self._queue.sort_out()
         for row in rows:
@@ -358,27 +385,35 @@ class DurableInbox(MemoryInbox):
         """At a stop: leave what is there to the next start, unblamed.
 
         Where the plugin was given up, the inbox goes on taking events in, for when an operator
-        restarts it.
+        restarts it; nobody is to wait for that.
         """
         if not self._closed:
+            self._is_out = True
+            self._keep_receipts()
             return
         on_file, in_hand = self.on_file, list(self._in_hand)
         for delivery in in_hand:
             self._returned(delivery, crashed=False)
-        for delivery in (*in_hand, *self._queue.clear()):
-            delivery.settle(self._plugin, Fate.QUEUED)
-            if delivery.receipt is not None:
-                delivery.receipt.keep(self._plugin)
         self._is_left = True
         self._keep_receipts()
+        for delivery in (*in_hand, *self._queue.clear()):
+            delivery.settle(self._plugin, Fate.QUEUED)
         self._places.clear()
         self._on_disk = on_file
         if self._on_disk:
             self._log.info("events stay in the store", count=self._on_disk)
 
+    def reopen(self) -> None:
+        """See `MemoryInbox`."""
+        super().reopen()
+        self._is_out = False
+
     def _keep_receipts(self) -> None:
-        for receipt in self._receipts.values():
-            receipt.keep(self._plugin)
+        """Let nobody wait for what becomes of the events that are here."""
+        in_memory = (delivery.receipt for delivery in self._places)
+        for receipt in (*in_memory, *self._receipts.values()):
+            if receipt is not None:
+                receipt.keep(self._plugin)
         self._repeats.keep(self._plugin)
 
     # The store's side.

@@ -60,16 +60,19 @@ class MemoryInbox(Inbox[Any]):
     Args:
         plugin: the subscriber's name.
         policy: what was decided for it.
+        in_batches: whether it takes events in batches.
     """
 
-    def __init__(self, plugin: str, policy: DeliveryPolicy) -> None:
+    def __init__(self, plugin: str, policy: DeliveryPolicy, *, in_batches: bool = False) -> None:
         self.policy = policy
         self.wants: Matches | None = None
         """Whether an event is to be delivered; all are where this is None."""
         self._plugin = plugin
         self._buffer = math.inf if policy.buffer is None else policy.buffer
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger(plugin=plugin)
-        self._queue = Queue(policy)
+        # Of one batch at a time a key's events may be neighbours; of several, they must not.
+        one_at_a_time = not in_batches or policy.concurrency > 1
+        self._queue = Queue(policy, one_at_a_time=one_at_a_time)
         self._repeats = Repeats(policy.deduplicate_for)
         self._waiting: deque[Admission] = deque()
         self._readers = trio.lowlevel.ParkingLot()
@@ -213,12 +216,17 @@ class MemoryInbox(Inbox[Any]):
                 return delivery
 
     async def _something_new(self) -> None:
-        until = self._queue.next_return
+        until = self._next_return
         if until == math.inf:
             await self._readers.park()
         else:
             with trio.move_on_at(until):
                 await self._readers.park()
+
+    @property
+    def _next_return(self) -> float:
+        """When there may be something although nobody has said so."""
+        return self._queue.next_return
 
     def receive_nowait(self) -> Delivery[Event]:
         """See `Inbox`."""

@@ -50,24 +50,27 @@ class _Lane:
 class Queue:
     """Events in their order.
 
-    A lane is what has to be handled in order. With an ordering key there is one for each of its
-    values, and one event of a lane at a time is handed out. Without a key the whole queue is one
-    lane, in which nothing is handed out before what is to be tried again; or, where several
-    handlers run side by side, each event is a lane of its own.
+    A lane is what has to be handled in order: in it nothing is handed out before what is to be
+    tried again. With an ordering key there is a lane for each of its values, of which one event at
+    a time is handed out. Without a key the whole queue is one lane; or, where several handlers run
+    side by side, each event is a lane of its own.
 
     Args:
         policy: the subscriber's.
+        one_at_a_time: false where nobody handles a key's next event before he has handled this
+            one, although he takes several.
     """
 
-    def __init__(self, policy: DeliveryPolicy) -> None:
+    def __init__(self, policy: DeliveryPolicy, *, one_at_a_time: bool = True) -> None:
         self._is_keyed = policy.ordering_key is not None
+        self._one_at_a_time = self._is_keyed and one_at_a_time
         self._is_one_lane = not self._is_keyed and policy.concurrency == 1
         self._lane_of = _lane_of(policy)
         self._ready: deque[Delivery[Event]] = deque()
         self._lanes: dict[Hashable, _Lane] = {}
         self._due: list[tuple[float, int, Hashable]] = []
         self._pushed = 0
-        self._wanted: dict[Hashable, list[int]] = {}
+        self._missing: dict[Hashable, list[int]] = {}
         self.waiting = 0
         """Events that wait for their turn."""
         self.backing_off = 0
@@ -99,7 +102,7 @@ class Queue:
 
     def done(self, delivery: Delivery[Event]) -> None:
         """One that was handed out has come to an end."""
-        if self._is_keyed:
+        if self._one_at_a_time:
             self._leave_lane(delivery)
             self._release(self._lane_of(delivery))
 
@@ -155,7 +158,7 @@ class Queue:
         self._ready.clear()
         self._lanes.clear()
         self._due.clear()
-        self._wanted.clear()
+        self._missing.clear()
         self.waiting = self.backing_off = 0
         return everything
 
@@ -194,36 +197,41 @@ class Queue:
         return self._lane_of(delivery)
 
     @property
-    def wants(self) -> bool:
-        """Whether `wanted` has something to tell."""
-        return bool(self._wanted)
+    def has_missing(self) -> bool:
+        """Whether `missing` has something to tell."""
+        return bool(self._missing)
 
-    def wanted(self) -> dict[Hashable, list[int]]:
+    def missing(self) -> dict[Hashable, list[int]]:
         """Whose turn it is, but who is on disk, by lane; each is told once, and to be loaded."""
-        wanted, self._wanted = self._wanted, {}
-        return wanted
+        missing, self._missing = self._missing, {}
+        return missing
 
     def load(self, lane: Hashable, numbers: list[int], found: Iterable[Delivery[Event]]) -> None:
-        """Here are those that were `wanted`, in their order; one that is missing is gone."""
+        """Here are those that were `missing`, in their order; one that is not here is gone."""
         blocked = self._lanes.get(lane)
         if blocked is not None and blocked.is_loading:
-            for _ in numbers:
-                blocked.held.popleft()
-            deliveries = list(found)
+            deliveries, held = list(found), list(blocked.held)
+            first = held.index(numbers[0])  # Others may have come back before them meanwhile.
+            held[first : first + len(numbers)] = deliveries
+            blocked.held = deque(held)
             self.waiting -= len(numbers) - len(deliveries)
-            blocked.held.extendleft(reversed(deliveries))
             blocked.is_loading = False
             self._release(lane)
 
     def _take_of_free_lane(self) -> Delivery[Event] | None:
         while self._ready:
             delivery = self._ready.popleft()
-            lane = self._lanes.setdefault(self._lane_of(delivery), _Lane())
-            if not lane.is_blocked:
-                lane.in_hand = True
-                self.waiting -= 1
-                return delivery
-            lane.held.append(delivery)
+            name = self._lane_of(delivery)
+            lane = self._lanes.get(name)
+            if lane is not None and lane.is_blocked:
+                lane.held.append(delivery)
+                continue
+            self.waiting -= 1
+            if self._one_at_a_time:
+                self._lanes.setdefault(name, _Lane()).in_hand = True
+            else:
+                self._release(name)  # The next one may follow at once.
+            return delivery
         return None
 
     def _leave_lane(self, delivery: Delivery[Event]) -> None:
@@ -258,7 +266,7 @@ class Queue:
             self._ready.appendleft(first)
         else:
             numbers = takewhile(_is_number, islice(lane.held, LOADED))
-            self._wanted[name] = [item for item in numbers if _is_number(item)]
+            self._missing[name] = [item for item in numbers if _is_number(item)]
             lane.is_loading = True
 
 

@@ -159,7 +159,7 @@ class Store:
     @property
     def path(self) -> Path:
         """Where it is."""
-        return self._settings.path
+        return self._settings.path if self._in_memory else self._settings.path.absolute()
 
     # The inboxes' side.
 

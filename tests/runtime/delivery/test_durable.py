@@ -18,6 +18,7 @@ from trivet import (
     Delivery,
     DeliverySettings,
     Event,
+    EventDecodeError,
     EventPlugin,
     Fate,
     Outcome,
@@ -32,6 +33,7 @@ from trivet import (
     current_delivery,
     open_runtime,
 )
+from trivet._delivery import _durable, _store
 from trivet._delivery._dead_letters import DeadLetters
 from trivet._delivery._durable import WINDOW
 from trivet._delivery._journal import Journal
@@ -406,33 +408,119 @@ async def test_what_is_no_json_is_refused(path: Path, extra: object) -> None:
     ]
 
 
-async def test_whoever_waits_for_what_cannot_be_read_back_is_told(path: Path) -> None:
-    """JSON has no `NaN`: read from the disk, such an event becomes a dead letter."""
+async def test_what_could_not_be_read_back_is_refused(path: Path) -> None:
+    """JSON has no `NaN`, and a field that may be missing may be null."""
 
     class Measured(Event):
         value: float
+        unit: str | None = None
 
     class Meter(EventPlugin[Measured]):
         delivery = DeliverySettings(durable=True)
 
-        async def initialize(self) -> None:
-            self.gate = trio.Event()
-
         async def handle_event(self, event: Measured) -> None:
-            await self.gate.wait()
+            pass
 
     async with program(path, Meter) as runtime:
-        await runtime.publish_many([Delivery(event=Measured(0.0)) for _ in range(2 * WINDOW)])
+        assert (await runtime.publish(Measured(1.0), wait=True)).worst is Fate.HANDLED
+        assert (await runtime.publish(Measured(float("nan")))).worst is Fate.REJECTED
+
+
+async def test_whoever_waits_for_what_cannot_be_read_back_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it came into the file: it becomes a dead letter."""
+    async with program(path) as runtime:
+        runtime.get(Billing).gate = gate = trio.Event()
+        await runtime.publish_many(orders(*range(2 * WINDOW)))
         fates: list[Fate | None] = []
         async with trio.open_nursery() as nursery:
 
             @nursery.start_soon
             async def publish() -> None:
-                fates.append((await runtime.publish(Measured(float("nan")), wait=True)).worst)
+                fates.append((await runtime.publish(Order(-1), wait=True)).worst)
 
-            await wait_all_tasks_blocked()
-            runtime.get(Meter).gate.set()
+            while runtime.statistics()["billing"].accepted <= 2 * WINDOW:
+                await trio.sleep(0.01)
+
+            def unpack(envelope: bytes, payload: bytes, *_: object, **__: object) -> None:
+                raise EventDecodeError("order", "$", "garbled")
+
+            monkeypatch.setattr(_durable, "unpack", unpack)
+            gate.set()
     assert fates == [Fate.DEAD_LETTERED]
+
+
+async def test_what_cannot_be_stored_harms_nobody_else(path: Path) -> None:
+    """Neither while publishers wait for room, nor where the oldest is dropped for it."""
+    policy = {"delivery": {"buffer": 1, "block_for": 20.0}}
+    cycle: list[object] = []
+    cycle.append(cycle)
+    async with program(path, billing=policy) as runtime:
+        plugin = runtime.get(Billing)
+        plugin.gate = gate = trio.Event()
+        await runtime.publish(Order(0))
+        while not plugin.got:
+            await trio.sleep(0.01)
+        await runtime.publish(Order(1))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(runtime.publish, Order(2))
+            await wait_all_tasks_blocked()
+            for extra in (object(), cycle):
+                assert (await runtime.publish(Order(3, extra=extra))).worst is Fate.REJECTED
+            gate.set()
+        assert runtime.hosts["billing"].restarts == 0
+    assert plugin.numbers == [0, 1, 2]
+
+
+async def test_nobody_spins_while_nothing_can_be_written(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is due to be tried again waits for the store, not in a busy loop."""
+    table: Any = {"fails": 9, "delivery": {"retry_initial": 60.0, "max_attempts": 2}}
+    async with open_plugins(Billing, settings={"billing": table}) as runtime:
+        await runtime.publish(Order(1))
+        await wait_all_tasks_blocked()
+        asked: list[float] = []
+        ask = _durable.DurableInbox.receive_nowait
+
+        def counting(inbox: _durable.DurableInbox) -> Delivery[Event]:
+            asked.append(trio.current_time())
+            return ask(inbox)
+
+        monkeypatch.setattr(_durable.DurableInbox, "receive_nowait", counting)
+        with monkeypatch.context() as clogged:
+            clogged.setattr(_store, "CLOGGED", -1)
+            await trio.sleep(120)
+            assert len(asked) <= 2
+        runtime.get(Billing).inbox.resume()  # type: ignore[attr-defined]
+        await trio.sleep(1)
+        assert runtime.get(Billing).got == [(1, 1), (1, 2)]
+
+
+async def test_nobody_waits_for_a_plugin_that_was_given_up(path: Path) -> None:
+    """Its events are kept, and whoever waited for their end is told so."""
+
+    class Dying(Billing):
+        supervision = SupervisionSettings(restart="temporary")
+
+        async def run(self) -> None:
+            await dies.wait()
+            raise RuntimeError("no license")
+
+    dies = trio.Event()
+    async with program(path, Dying) as runtime:
+        outcomes: list[Outcome] = []
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def publish() -> None:
+                outcomes.append(await runtime.publish(Order(1), wait=True))
+
+            await runtime.publish(Order(2))
+            dies.set()
+        outcomes.append(await runtime.publish(Order(3), wait=True))
+    assert [outcome.worst for outcome in outcomes] == [Fate.QUEUED, Fate.QUEUED]
 
 
 async def test_a_stop_may_come_before_the_store_is_open(path: Path) -> None:

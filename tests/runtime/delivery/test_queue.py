@@ -197,13 +197,13 @@ def test_a_long_lane_waits_on_disk() -> None:
     assert queue.waiting == LOADED + 2
     queue.done(first)
     for name in held:
-        assert not queue.wants
+        assert not queue.has_missing
         delivery = take(queue)
         assert delivery.id == name
         queue.done(delivery)
-    assert queue.wants
-    assert queue.wanted() == {lane: [1001, 1002]}
-    assert queue.wanted() == {}
+    assert queue.has_missing
+    assert queue.missing() == {lane: [1001, 1002]}
+    assert queue.missing() == {}
     (late,) = steps("a3")
     queue.append(late)
     assert take_all(queue) == []  # It must not overtake those that are being read.
@@ -213,3 +213,40 @@ def test_a_long_lane_waits_on_disk() -> None:
     assert following.id == "a1002"
     queue.done(following)
     assert take_all(queue) == ["a3"]
+
+
+def test_whoever_handles_batches_takes_neighbours_of_a_key() -> None:
+    """In order; what is to be tried again holds up its key alone."""
+    queue = Queue(DeliveryPolicy(ordering_key="of"), one_at_a_time=False)
+    for delivery in steps("a1", "b1", "a2", "a3"):
+        queue.append(delivery)
+    first, other, second = (take(queue) for _ in range(3))
+    assert [first.id, other.id, second.id] == ["a1", "b1", "a2"]
+    queue.done(other)
+    queue.back_off(first, until=5.0)
+    queue.back_off(second, until=3.0)
+    assert take_all(queue, now=4.9) == []
+    assert take_all(queue, now=5.0) == ["a1", "a2", "a3"]
+    assert queue.waiting == 0
+
+
+def test_what_comes_back_while_a_lane_is_read_is_before_it() -> None:
+    """It is not mistaken for one of those that were read."""
+    queue = queue_with(BY_KEY, *(f"a{number}" for number in range(1, LOADED + 2)))
+    first = take(queue)
+    assert take_all(queue) == []
+    lane = queue.lane_of(first)
+    assert queue.hold(lane, 1001)
+    assert queue.hold(lane, 1002)
+    queue.done(first)
+    for _ in range(LOADED):
+        queue.done(take(queue))
+    assert queue.missing() == {lane: [1001, 1002]}
+    (late,) = steps("a9")
+    queue.back_off(late, until=1.0)
+    assert take_all(queue, now=1.0) == []
+    queue.load(lane, [1001, 1002], steps("a1001", "a1002"))
+    for expected in ("a9", "a1001", "a1002"):
+        delivery = take(queue)
+        assert delivery.id == expected
+        queue.done(delivery)
