@@ -490,7 +490,7 @@ async def test_nobody_spins_while_nothing_can_be_written(
 
         monkeypatch.setattr(_durable.DurableInbox, "receive_nowait", counting)
         with monkeypatch.context() as clogged:
-            clogged.setattr(_store, "CLOGGED", -1)
+            clogged.setattr(_store.Store, "is_clogged", True)
             await trio.sleep(120)
             assert len(asked) <= 2
         runtime.get(Billing).inbox.resume()  # type: ignore[attr-defined]
