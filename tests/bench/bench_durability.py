@@ -3,7 +3,8 @@
     python tests/bench/bench_durability.py [--quick]
 
 Each of so many tasks publishes one event after the other. Beside it, in turns: one row in each
-commit, and the most that SQLite does by itself for commits of as many rows as there are tasks. All
+commit; the most that SQLite does by itself for commits of as many rows as there are tasks; and for
+many tasks what is left of that where each of them waits for its own row, and does nothing else. All
 with `synchronous=FULL`, 300 bytes an event, through a thread. The first group of rows stores
 events which nobody reads; in the second they are handled and deleted at the same time. The last
 row is a plugin in memory, with and without a durable neighbour that gets none of its events.
@@ -12,7 +13,8 @@ row is a plugin in memory, with and without a durable neighbour that gets none o
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -120,19 +122,22 @@ async def durable(plugin: type[EventPlugin[Stored]], waiters: int) -> float:
             return await published(runtime, waiters)
 
 
+@contextmanager
+def database() -> Generator[sqlite3.Connection]:
+    """A database with one table and nothing to spare."""
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "bare.sqlite3"
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        with closing(connection):
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("CREATE TABLE event(number INTEGER PRIMARY KEY, body BLOB)")
+            yield connection
+
+
 async def bare(rows: int, events: int) -> float:
     """Rows a second by SQLite alone, so many in each commit."""
-    with (
-        TemporaryDirectory() as directory,
-        closing(
-            sqlite3.connect(
-                Path(directory) / "bare.sqlite3", isolation_level=None, check_same_thread=False
-            )
-        ) as connection,
-    ):
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("CREATE TABLE event(number INTEGER PRIMARY KEY, body BLOB NOT NULL)")
+    with database() as connection:
         batch = [(b"x" * 300,)] * rows
 
         def commit() -> None:
@@ -154,6 +159,45 @@ def row(name: str, beside: str, rate: Quartiles, ratio: Quartiles, aim: str) -> 
     line(name, f"{rate.median:,.0f}", beside, ratio, aim)
 
 
+async def waited(waiters: int) -> float:
+    """Rows a second, by as many tasks as wait, each for its own row, and nothing else."""
+    with database() as connection:
+        events = EVENTS[waiters]
+        queued: list[trio.Event] = []
+        wake, is_done = trio.Event(), False
+
+        def commit(rows: int) -> None:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany("INSERT INTO event(body) VALUES (?)", [(b"x" * 300,)] * rows)
+            connection.execute("COMMIT")
+
+        async def write() -> None:
+            nonlocal queued, wake
+            while not is_done:
+                await wake.wait()
+                wake, (group, queued) = trio.Event(), (queued, [])
+                await trio.to_thread.run_sync(commit, len(group))
+                for stored in group:
+                    stored.set()
+
+        async def publish(count: int) -> None:
+            for _ in range(count):
+                stored = trio.Event()
+                queued.append(stored)
+                wake.set()
+                await stored.wait()
+
+        began = perf_counter()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            async with trio.open_nursery() as publishers:
+                for _ in range(waiters):
+                    publishers.start_soon(publish, events // waiters)
+            is_done = True
+            wake.set()
+        return events / (perf_counter() - began)
+
+
 async def main() -> None:
     """Measure, and print the table."""
     head("durable publish", "events/s", "beside", "ratio (quartiles)", "aim")
@@ -167,6 +211,9 @@ async def main() -> None:
             row(name, "one row a commit", *await pairs(measure, single), aims[waiters])
             limit = partial(bare, waiters, EVENTS[waiters])
             aim = "≥ 0.6" if plugin is Hoarder else ""
+            if waiters == max(WAITERS):
+                beside = "a bare task for each row"
+                row(name, beside, *await pairs(measure, partial(waited, waiters)), "")
             row(name, f"SQLite, {waiters} rows a commit", *await pairs(measure, limit), aim)
     with_durable, without = partial(in_memory, [Reader]), partial(in_memory, [])
     rate, ratio = await pairs(with_durable, without)

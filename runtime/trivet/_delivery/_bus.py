@@ -33,7 +33,7 @@ class Subscription:
     policy: DeliveryPolicy
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class _Undecided:
     """An event that a subscriber has not decided about."""
 

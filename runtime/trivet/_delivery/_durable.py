@@ -47,7 +47,7 @@ PLENTY = 1 << 20
 """Bytes of room in the store, below which it is about to be full."""
 
 
-@attrs.frozen
+@attrs.define
 class _Place:
     """Where an event that is in memory is in the store."""
 
@@ -110,10 +110,11 @@ class DurableInbox(MemoryInbox):
 
     @property
     def _taken(self) -> int:
-        return super()._taken + self._on_disk + self._being_stored
+        in_memory = self._queue.waiting + self._queue.backing_off
+        return in_memory + self._on_disk + self._being_stored
 
     def _has_room(self, delivery: Delivery[Event]) -> bool:
-        return super()._has_room(delivery) and self._store.has_room(self._pack(delivery).size)
+        return self._taken < self._buffer and self._store.has_room(self._pack(delivery).size)
 
     def _pack(self, delivery: Delivery[Event]) -> Packed:
         """The event's bytes, which are asked for more than once."""

@@ -16,7 +16,7 @@ import attrs
 from .._errors import TrivetError
 
 
-@attrs.frozen
+@attrs.define
 class Row:
     """One event that waits for one plugin."""
 
@@ -38,7 +38,7 @@ class Row:
         return len(self.envelope) + len(self.payload)
 
 
-@attrs.frozen
+@attrs.define
 class Seen:
     """That a plugin has had an event, and until when that is remembered."""
 
@@ -47,7 +47,7 @@ class Seen:
     until: float
 
 
-@attrs.frozen
+@attrs.define
 class Append:
     """Put an event into a plugin's queue, and remember that the plugin has had it."""
 
@@ -55,7 +55,7 @@ class Append:
     seen: Seen | None = None
 
 
-@attrs.frozen
+@attrs.define
 class Delete:
     """The event has ended: handled, expired, dropped."""
 

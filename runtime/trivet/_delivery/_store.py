@@ -73,7 +73,7 @@ class StoredInbox(Protocol):
         """Events may be handed out again."""
 
 
-@attrs.frozen
+@attrs.define
 class _Writing:
     """An event that is to be stored, and who is to be told."""
 
@@ -81,7 +81,7 @@ class _Writing:
     then: Callable[[JournalError | None], None]
 
 
-@attrs.frozen
+@attrs.define
 class _Reading:
     """A page that is to be read, and who is to have it."""
 

@@ -34,7 +34,7 @@ _envelope: msgspec.json.Decoder[Envelope] = msgspec.json.Decoder(Envelope)
 _history: msgspec.json.Decoder[History] = msgspec.json.Decoder(History)
 
 
-@attrs.frozen
+@attrs.define
 class Packed:
     """An event as bytes."""
 
