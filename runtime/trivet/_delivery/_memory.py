@@ -206,13 +206,16 @@ class MemoryInbox(Inbox[Any]):
     async def receive(self) -> Delivery[Event]:
         """See `Inbox`."""
         await trio.lowlevel.checkpoint_if_cancelled()
+        has_waited = False
         while True:
             try:
                 delivery = self.receive_nowait()
             except trio.WouldBlock:
                 await self._something_new()
+                has_waited = True
             else:
-                await trio.lowlevel.cancel_shielded_checkpoint()
+                if not has_waited:
+                    await trio.lowlevel.cancel_shielded_checkpoint()
                 return delivery
 
     async def _something_new(self) -> None:
