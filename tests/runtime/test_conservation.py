@@ -130,6 +130,12 @@ class Account:
     taken_at: float = math.nan
     due: float = -math.inf
 
+    @property
+    def lane(self) -> tuple[str | None, str | None]:
+        """Its key; where it has none, its id, which repetitions have too."""
+        key = self.delivery.key
+        return key, self.delivery.id if key is None else None
+
 
 @attrs.define(eq=False)
 class Subscriber:
@@ -183,10 +189,10 @@ class Subscriber:
                 return []
             earlier = inside[: inside.index(account)]
             return [one for one in earlier if one.fate in WAITING]
-        if self.policy.ordering_key is None or account.delivery.key is None:
+        if self.policy.ordering_key is None:
             return []
         earlier = inside[: inside.index(account)]
-        return [one for one in earlier if one.delivery.key == account.delivery.key]
+        return [one for one in earlier if one.lane == account.lane]
 
     def is_held(self, account: Account, now: float) -> bool:
         """Whether there is a reason that nobody has been handed this one."""
@@ -560,8 +566,8 @@ class World:
             while subscriber.in_hand:
                 await self.finish(of, 0, HANDLED)
             self.check_instant()
-            try:
-                self.took(subscriber, await subscriber.inbox.receive())
+            try:  # It is closed: everything that it still hands out, it hands out now.
+                self.took(subscriber, subscriber.inbox.receive_nowait())
             except trio.EndOfChannel:
                 break
         # What backs off is not waited for; nor, where there is an order, what comes after it.

@@ -320,9 +320,10 @@ class DurableInbox(MemoryInbox):
 
     @property
     def _is_drained(self) -> bool:
-        if self._is_held_up:
+        if self._queue.is_blocked:
             return True
-        return super()._is_drained and not self._is_reading and not self._on_disk
+        is_more = self._is_reading or (self._on_disk and not self._is_held_up)
+        return super()._is_drained and not is_more
 
     def statistics(self) -> InboxStatistics:
         """See `Inbox`."""

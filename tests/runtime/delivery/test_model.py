@@ -1,0 +1,14 @@
+"""Nothing is lost in silence on disk either, whatever happens to the processes."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+
+from .model import Program, obey, programs
+
+
+@settings(max_examples=100, deadline=None)
+@given(programs)
+def test_what_is_accepted_outlives_the_process(program: Program) -> None:
+    """It is the sum of its fates at every instant, is found after each end, and all drains."""
+    obey(program)

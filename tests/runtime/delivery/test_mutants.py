@@ -1,0 +1,204 @@
+"""The models are worth something: each of these faults is noticed by one of them.
+
+A fault is one method of the delivery that does not do what it should. Each is looked for by the
+same programs at every run, and none of them needs many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from trivet import Delivery, Event, Fate
+from trivet._delivery._durable import DurableInbox
+from trivet._delivery._in_hand import InHand, LeftOver
+from trivet._delivery._journal import Journal
+from trivet._delivery._memory import MemoryInbox
+from trivet._delivery._queue import Queue
+from trivet._delivery._records import Delete, Forget, Update
+from trivet._delivery._repeats import Repeats
+from trivet._delivery._store import Store
+
+from .. import test_conservation as memory
+from . import model as durable
+
+PROGRAMS = 300
+"""Programs that are tried, at most."""
+
+
+@attrs.frozen
+class Mutant:
+    """One method, and what it does instead; that is given the method first."""
+
+    owner: type
+    method: str
+    instead: Callable[..., Any]
+
+    def infect(self, patch: pytest.MonkeyPatch) -> None:
+        """Let the fault be there."""
+        real = getattr(self.owner, self.method)
+
+        def mutant(*args: Any, **more: Any) -> Any:
+            return self.instead(real, *args, **more)
+
+        patch.setattr(self.owner, self.method, mutant)
+
+
+def nothing(*_: Any, **__: Any) -> None:
+    """Is done."""
+
+
+def settles_no(kind: type) -> Callable[..., None]:
+    """The store forgets this kind of what it should write."""
+
+    def settle(real: Callable[..., None], store: Store, settlement: object, **more: Any) -> None:
+        if not isinstance(settlement, kind):
+            real(store, settlement, **more)
+
+    return settle
+
+
+def does_not_count_drops(
+    real: Callable[..., None], inbox: MemoryInbox, delivery: Delivery[Event], fate: Fate
+) -> None:
+    real(inbox, delivery, fate)
+    if fate is Fate.DROPPED:
+        inbox._counts[fate] -= 1  # pyright: ignore[reportPrivateUsage]
+
+
+def returns_at_once(
+    real: Callable[..., None], queue: Queue, delivery: Delivery[Event], until: float
+) -> None:
+    real(queue, delivery, -1.0)
+
+
+def is_handed_out_beside_others(
+    real: Callable[..., None], queue: Queue, delivery: Delivery[Event], until: float
+) -> None:
+    queue.append(delivery)
+
+
+def loses_what_was_in_hand(
+    real: Callable[..., None], inbox: MemoryInbox, *, crashed: bool
+) -> None:
+    inbox._in_hand.clear()  # pyright: ignore[reportPrivateUsage]
+    real(inbox, crashed=crashed)
+
+
+def forgets_a_row(real: Callable[..., None], inbox: DurableInbox, rows: list[Any]) -> None:
+    real(inbox, rows[:1] + rows[2:])
+
+
+def forgets_one_of_a_lane(
+    real: Callable[..., None], queue: Queue, lane: Any, numbers: Any, found: Iterable[Any]
+) -> None:
+    real(queue, lane, numbers, list(found)[1:])
+
+
+def blames_at_a_stop(
+    real: Callable[..., Any], inbox: DurableInbox, delivery: Delivery[Event], *, crashed: bool
+) -> Any:
+    return real(inbox, delivery, crashed=True)
+
+
+def blames_nobody(real: Callable[..., LeftOver], register: InHand, opening: int) -> LeftOver:
+    return attrs.evolve(real(register, opening), blamed=[])
+
+
+def loses_receipts(real: Callable[..., None], inbox: DurableInbox, *args: Any) -> None:
+    real(inbox, *args)
+    inbox._receipts.clear()  # pyright: ignore[reportPrivateUsage]
+
+
+def knows_nothing(*_: Any) -> bool:
+    return False
+
+
+def is_always_one(*_: Any) -> int:
+    return 1
+
+
+def drops_the_newest(real: Callable[..., Any], queue: Queue) -> Any:
+    waiting = queue._ready  # pyright: ignore[reportPrivateUsage]
+    waiting.reverse()
+    oldest = real(queue)
+    waiting.reverse()
+    return oldest
+
+
+IN_MEMORY = {
+    "a back-off never returns": Mutant(Queue, "_come_back", nothing),
+    "a back-off returns at once": Mutant(Queue, "back_off", returns_at_once),
+    "others overtake what backs off": Mutant(Queue, "back_off", is_handed_out_beside_others),
+    "a lane is never released": Mutant(Queue, "_release", nothing),
+    "a lane waits for what has ended": Mutant(Queue, "done", nothing),
+    "what is dropped is not counted": Mutant(MemoryInbox, "_end", does_not_count_drops),
+    "a repetition is not noted": Mutant(Repeats, "take_in", nothing),
+    "a repetition is not told its end": Mutant(Repeats, "ended", nothing),
+    "a repetition is not known": Mutant(Repeats, "knows", knows_nothing),
+    "no reader is woken": Mutant(MemoryInbox, "_wake", nothing),
+    "no publisher is let in": Mutant(MemoryInbox, "_admit", nothing),
+    "a crash loses what was in hand": Mutant(
+        MemoryInbox, "lifetime_ended", loses_what_was_in_hand
+    ),
+}
+ON_DISK = {
+    "an end is not written": Mutant(Store, "settle", settles_no(Delete)),
+    "a failure is not written": Mutant(Store, "settle", settles_no(Update)),
+    "what is dropped stays known": Mutant(Store, "settle", settles_no(Forget)),
+    "what is handled is not in the register": Mutant(InHand, "done", nothing),
+    "what is in hand is not in the register": Mutant(InHand, "take", nothing),
+    "a crash is nobody's fault": Mutant(InHand, "left_over", blames_nobody),
+    "a stop is somebody's fault": Mutant(DurableInbox, "_returned", blames_at_a_stop),
+    "a kill in a stop is somebody's fault": Mutant(InHand, "stop_begins", nothing),
+    "a row of a page is forgotten": Mutant(DurableInbox, "_load", forgets_a_row),
+    "a row of a lane is forgotten": Mutant(Queue, "load", forgets_one_of_a_lane),
+    "numbers are used again": Mutant(Journal, "new_numbers", is_always_one),
+    "what is replayed is not found": Mutant(DurableInbox, "found", nothing),
+    "the receipt of what is on disk is lost": Mutant(DurableInbox, "_stored", loses_receipts),
+    "a publisher is not told of the stop": Mutant(DurableInbox, "_keep_receipts", nothing),
+    "a back-off never returns": Mutant(Queue, "_come_back", nothing),
+    "a lane is never released": Mutant(Queue, "_release", nothing),
+}
+
+
+def notices(model: Any) -> bool:
+    """Whether the model fails, with the fault that is there now."""
+    sought = settings(
+        max_examples=PROGRAMS,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+
+    @sought
+    @given(model.programs)
+    def obeys(program: Any) -> None:
+        model.obey(program)
+
+    try:
+        obeys()
+    except BaseException:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("mutant", IN_MEMORY.values(), ids=IN_MEMORY)
+def test_a_fault_in_memory_is_noticed(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The conservation test fails where this is the case."""
+    mutant.infect(monkeypatch)
+    assert notices(memory)
+
+
+@pytest.mark.parametrize("mutant", ON_DISK.values(), ids=ON_DISK)
+def test_a_fault_on_disk_is_noticed(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model of the durable inbox fails where this is the case."""
+    mutant.infect(monkeypatch)
+    assert notices(durable)
