@@ -155,7 +155,9 @@ class DurableInbox(MemoryInbox):
     ) -> Fate | Admission | None:
         event = identity(delivery)
         if event not in self._twins:
-            return super()._known(delivery, admission)
+            known = super()._known(delivery, admission)
+            self._keep_receipt(delivery)
+            return known
         admission = admission or Admission(delivery)
         admission.has_room = True
         self._twins[event].append(admission)
@@ -199,10 +201,9 @@ class DurableInbox(MemoryInbox):
                 self._receipts[place.number] = delivery.receipt
         self._wake()
         admission.decide(Fate.QUEUED)
+        self._keep_receipt(delivery)
         for twin in twins:
             self._known(twin.delivery, twin)
-        if self._is_left or self._is_out:
-            self._keep_receipts()
 
     # The plugin's side.
 
@@ -409,6 +410,11 @@ class DurableInbox(MemoryInbox):
         """See `MemoryInbox`."""
         super().reopen()
         self._is_out = False
+
+    def _keep_receipt(self, delivery: Delivery[Event]) -> None:
+        """Let nobody wait for what becomes of this event, if nothing will for now."""
+        if (self._is_left or self._is_out) and delivery.receipt is not None:
+            delivery.receipt.keep(self._plugin)
 
     def _keep_receipts(self) -> None:
         """Let nobody wait for what becomes of the events that are here."""

@@ -78,4 +78,3 @@ class Repeats:
         for receipts in self._alive.values():
             for receipt in receipts:
                 receipt.keep(subscriber)
-        self._alive.clear()

@@ -227,6 +227,7 @@ async def test_a_plugin_that_was_given_up_loses_nothing(path: Path) -> None:
         outcome = await runtime.publish(Order(1))
         assert outcome.fates == {"dying": Fate.QUEUED}
         runtime.restart("dying")
+        await runtime.hosts["dying"].reached(Status.RUNNING)
         assert (await runtime.publish(Order(2), wait=True)).worst is Fate.HANDLED
         assert runtime.get(Dying).numbers == [1, 2]
 

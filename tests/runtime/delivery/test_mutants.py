@@ -82,9 +82,7 @@ def is_handed_out_beside_others(
     queue.append(delivery)
 
 
-def loses_what_was_in_hand(
-    real: Callable[..., None], inbox: MemoryInbox, *, crashed: bool
-) -> None:
+def loses_what_was_in_hand(real: Callable[..., None], inbox: MemoryInbox, *, crashed: bool) -> None:
     inbox._in_hand.clear()  # pyright: ignore[reportPrivateUsage]
     real(inbox, crashed=crashed)
 
@@ -142,9 +140,7 @@ IN_MEMORY = {
     "a repetition is not known": Mutant(Repeats, "knows", knows_nothing),
     "no reader is woken": Mutant(MemoryInbox, "_wake", nothing),
     "no publisher is let in": Mutant(MemoryInbox, "_admit", nothing),
-    "a crash loses what was in hand": Mutant(
-        MemoryInbox, "lifetime_ended", loses_what_was_in_hand
-    ),
+    "a crash loses what was in hand": Mutant(MemoryInbox, "lifetime_ended", loses_what_was_in_hand),
 }
 ON_DISK = {
     "an end is not written": Mutant(Store, "settle", settles_no(Delete)),
