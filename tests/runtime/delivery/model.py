@@ -115,10 +115,6 @@ class Entry:
     """Where it was let in; None where it was replayed."""
     place: int
     """Where it comes in the order of acceptance."""
-    forgotten_from: float = math.inf
-    """From then on a repetition may be let in."""
-    remembered_until: float = math.inf
-    """Until then a repetition may be kept out."""
     replayed_at: float = math.nan
     hidden: bool = False
     """Whether its inbox need not know it yet."""
@@ -245,7 +241,6 @@ class Published:
 
     delivery: Delivery[Event]
     record: Record
-    begun: float
 
 
 @attrs.define(eq=False)
@@ -320,10 +315,9 @@ class Process:
             self._hear_first(one, number, fate)
 
     def _hear_first(self, one: Subscriber, number: int, fate: Fate) -> None:
-        published, now = one.pending.pop(number), trio.current_time()
-        delivery, policy, window = published.delivery, one.policy, one.policy.deduplicate_for
+        delivery, policy = one.pending.pop(number).delivery, one.policy
         said = policy.overflow, policy.on_full
-        latest = one.latest.get(delivery.id) if window else None
+        latest = one.latest.get(delivery.id) if policy.deduplicate_for else None
         follows = latest is not None and latest.fate in ALIVE and latest.home is self
         assert isinstance(delivery.event, Numbered)
         unwanted = one.like.filters and not delivery.event.wanted
@@ -333,8 +327,7 @@ class Process:
             one.followers[number] = latest, fate
             one.told[Fate.DUPLICATE] += 1
         elif fate is Fate.QUEUED:
-            if latest is not None and latest.fate not in (Fate.EXPIRED, Fate.DROPPED):
-                assert now >= latest.forgotten_from
+            assert latest is None or latest.fate in (Fate.EXPIRED, Fate.DROPPED)
             one.entries[number] = one.latest[delivery.id] = Entry(
                 number=number,
                 lane=lane_of(delivery),
@@ -343,13 +336,10 @@ class Process:
                 fate=fate,
                 home=self,
                 place=next(self.world.places),
-                forgotten_from=published.begun + window,
-                remembered_until=now + window,
             )
         elif fate is Fate.DUPLICATE:
             assert latest is not None
             assert latest.fate in (*ALIVE, Fate.HANDLED, Fate.DEAD_LETTERED)
-            assert now < latest.remembered_until
             one.told[fate] += 1
         else:
             one.told[fate] += 1
@@ -444,10 +434,7 @@ class Process:
             assert 0 <= buried <= doomed
             assert statistics.failed == statistics.abandoned == 0
             for original, said in one.followers.values():
-                # Where an older one of the same id has outlived the window, its end is taken for
-                # that of the repetition that was let in.
-                older = [it for it in one.entries.values() if it.identity == original.identity]
-                if original.home is self and len(older) == 1:
+                if original.home is self:
                     good = original.fate is Fate.HANDLED
                     end = Fate.DUPLICATE if good else original.fate
                     assert said is (Fate.QUEUED if original.fate in ALIVE else end)
@@ -573,10 +560,9 @@ class World:
     def adopt(self, one: Subscriber, number: int, last: Process | None) -> None:
         """One that was stored although its publisher was not told so any more."""
         published = one.pending[number]
-        delivery, now = published.delivery, trio.current_time()
+        delivery = published.delivery
         assert last is not None
         assert last.is_dead
-        window = one.policy.deduplicate_for
         one.entries[number] = one.latest[delivery.id] = Entry(
             number=number,
             lane=lane_of(delivery),
@@ -585,8 +571,6 @@ class World:
             fate=Fate.QUEUED,
             home=last,
             place=0,
-            forgotten_from=published.begun + window,
-            remembered_until=now + window,
         )
 
     def check_row(
@@ -652,7 +636,7 @@ class World:
                 receipt=record,
                 **own,
             )
-            published = Published(delivery, record, now)
+            published = Published(delivery, record)
             publisher.events.append(published)
             for one in self.listening(delivery):
                 one.pending[number] = published
@@ -948,7 +932,11 @@ order: st.SearchStrategy[tuple[int, str | None]] = st.sampled_from(
 
 @st.composite
 def listeners(draw: st.DrawFn, name: str, types: tuple[type[Numbered], ...]) -> Listener:
-    """Waits are what a handler asks for, without jitter, so that the books can foresee them."""
+    """Waits are what a handler asks for, without jitter, so that the books can foresee them.
+
+    Ids are remembered for ever, or not at all: what is on disk for longer than its id is
+    remembered may be there twice.
+    """
     concurrency, ordering_key = draw(order)
     policy = DeliveryPolicy(
         durable=True,
@@ -963,7 +951,7 @@ def listeners(draw: st.DrawFn, name: str, types: tuple[type[Numbered], ...]) -> 
         retry_initial=0.0,
         retry_for=draw(st.sampled_from([0.0, 8.0])),
         max_attempts=draw(st.sampled_from([None, None, 3])),
-        deduplicate_for=draw(st.sampled_from([300.0, 300.0, 3.0, 0.0])),
+        deduplicate_for=draw(st.sampled_from([3000.0, 3000.0, 0.0])),
     )
     filters, overlaps = draw(st.booleans()), draw(st.booleans())
     return Listener(name=name, types=types, policy=policy, filters=filters, overlaps=overlaps)
