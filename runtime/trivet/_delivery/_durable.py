@@ -21,7 +21,7 @@ from .._errors import EventDecodeError
 from .._events import Event, EventTypes
 from .._fates import Fate
 from .._inbox import InboxStatistics
-from .._policies import DeliveryPolicy
+from .._policies import DeliveryPolicy, OnFull
 from ._memory import Admission, MemoryInbox
 from ._records import (
     Backlog,
@@ -88,6 +88,7 @@ class DurableInbox(MemoryInbox):
         """The highest number that is, or has been, in memory."""
         self._is_reading = False
         self._being_stored = 0
+        self._is_making_room = False
         self._twins: dict[Identity, list[Admission]] = {}
         """By what is being stored, the publishers of its repetitions."""
         self._receipts: dict[int, Receipt] = {}
@@ -149,6 +150,14 @@ class DurableInbox(MemoryInbox):
         """See `MemoryInbox`."""
         self._packed_waiting.pop(admission.delivery, None)
         super().withdraw(admission)
+
+    def overflow(self, delivery: Delivery[Event], policy: OnFull) -> Fate | Admission:
+        """See `MemoryInbox`."""
+        self._is_making_room = True  # For this one, and not for those that wait.
+        try:
+            return super().overflow(delivery, policy)
+        finally:
+            self._is_making_room = False
 
     def _known(
         self, delivery: Delivery[Event], admission: Admission | None = None
@@ -450,7 +459,7 @@ class DurableInbox(MemoryInbox):
 
     def room_made(self) -> None:
         """See `StoredInbox`."""
-        if self._waiting:
+        if self._waiting and not self._is_making_room:
             self._admit()
 
     def resume(self) -> None:

@@ -122,6 +122,7 @@ class MemoryInbox(Inbox[Any]):
         """Leave the queue before the inbox, if still in it; nothing is counted."""
         if admission in self._waiting:
             self._waiting.remove(admission)
+            self._admit()  # There may have been no room for this one only.
 
     def overflow(self, delivery: Delivery[Event], policy: OnFull) -> Fate | Admission:
         """Decide about an event for which there is no room."""
@@ -306,7 +307,7 @@ class MemoryInbox(Inbox[Any]):
         again = self._again(delivery, history.waited(wait or 0.0), wait=wait or 0.0)
         self._queue.back_off(again, until)
         again.settle(self._plugin, Fate.BACKING_OFF)
-        self._wake()
+        self._readers.unpark_all()  # One that knows when to look may leave before that.
 
     def keep(self, delivery: Delivery[Event]) -> None:
         """See `Inbox`."""
