@@ -12,6 +12,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from itertools import chain, count
 from typing import Any
 
@@ -25,7 +26,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trivet import Delivery, Event, Fate, Outcome, PermanentError, RetryAfter
 from trivet._delivery._bus import Bus, Subscription
 from trivet._delivery._memory import MemoryInbox
-from trivet._envelope import Receipt
+from trivet._envelope import Receipt, next_id
 from trivet._policies import PARTITION_KEY, DeliveryPolicy
 
 
@@ -439,16 +440,17 @@ class World:
 
     async def start_publisher(self, events: list[Any], waits: bool) -> None:
         publisher = Publisher()
-        for kind, wanted, id, key, lives in events:
+        for kind, wanted, own_id, key, lives in events:
             event = kind(number=next(self.numbers), wanted=wanted)
-            published = Published(Delivery(event=event), Record(lambda *_: None), waits)
-            published.record = Record(
-                lambda name, words, published=published: self.hear(published, name, words)
-            )
+            published = Published(Delivery(event=event), Record(hears_nothing), waits)
+            published.record = Record(partial(self.hear, published))
             deadline = trio.current_time() + lives
-            own = {} if id is None else {"id": id}
             published.delivery = Delivery(
-                event=event, key=key, deadline=deadline, receipt=published.record, **own
+                event=event,
+                id=own_id or next_id(),
+                key=key,
+                deadline=deadline,
+                receipt=published.record,
             )
             publisher.events.append(published)
         self.publishers.append(publisher)
@@ -600,7 +602,12 @@ class World:
                 return
 
 
+def hears_nothing(name: str, words: list[Fate]) -> None:
+    """Until there is somebody to hear."""
+
+
 def number_of(delivery: Delivery[Event]) -> int:
+    """The number in an event's payload."""
     assert isinstance(delivery.event, Numbered)
     return delivery.event.number
 

@@ -47,8 +47,8 @@ from trivet._delivery._dead_letters import DeadLetters
 from trivet._delivery._durable import DurableInbox
 from trivet._delivery._records import DeadLetter
 from trivet._delivery._retries import FIRST, History
-from trivet._delivery._store import Store
-from trivet._envelope import Receipt
+from trivet._delivery._store import Store, _Group  # pyright: ignore[reportPrivateUsage]
+from trivet._envelope import Receipt, next_id
 from trivet._events import EventTypes
 from trivet._policies import PARTITION_KEY, DeliveryPolicy
 
@@ -258,11 +258,10 @@ class WatchedStore(Store):
 
     committed: Callable[[], None] | None = None
 
-    def _do(self, *args: Any) -> Any:
-        done = super()._do(*args)
+    def _do(self, group: _Group) -> None:
+        super()._do(group)
         if self.committed is not None:
             self.committed()
-        return done
 
     @property
     def has_settled(self) -> bool:
@@ -290,8 +289,9 @@ class Process:
             if one.like.filters:
                 one.inbox.wants = lambda event: isinstance(event, Numbered) and event.wanted
             one.stopped = False
-            for event in one.like.types:
-                subscriptions.append(Subscription(one.name, event, one.inbox, one.policy))
+            subscriptions += [
+                Subscription(one.name, event, one.inbox, one.policy) for event in one.like.types
+            ]
         self.bus = Bus(subscriptions)
         self.nursery: trio.Nursery
 
@@ -625,16 +625,15 @@ class World:
     async def start_publisher(self, events: list[Any], waits: bool) -> None:
         process, now = self.process, trio.current_time()
         publisher = Publisher([], waits)
-        for kind, wanted, id, key, lives in events:
+        for kind, wanted, own_id, key, lives in events:
             number = next(self.numbers)
             record = Record(process, number)
-            own = {} if id is None else {"id": id}
             delivery: Delivery[Event] = Delivery(
                 event=kind(number=number, wanted=wanted),
+                id=own_id or next_id(),
                 key=key,
                 deadline=now + lives,
                 receipt=record,
-                **own,
             )
             published = Published(delivery, record)
             publisher.events.append(published)
@@ -881,15 +880,18 @@ class World:
 
 
 def number_of(delivery: Delivery[Event]) -> int:
+    """The number in an event's payload."""
     assert isinstance(delivery.event, Numbered)
     return delivery.event.number
 
 
 def lane_of(delivery: Delivery[Event]) -> str:
+    """What it has its order in."""
     return f"id {delivery.id}" if delivery.key is None else f"key {delivery.key}"
 
 
 def in_payload(payload: bytes) -> int:
+    """The number in a payload of the file."""
     number: int = msgspec.json.decode(payload)["number"]
     return number
 
@@ -1024,7 +1026,7 @@ def obey(program: Program) -> None:
         stack.enter_context(patch.object(_in_hand, "SLOTS", 512))
         stack.enter_context(patch.object(_in_hand, "SIZE", (_in_hand.HEADER + 512) * 8))
         # In memory, if there is such a place: what a power cut leaves is not asked here.
-        shared = Path("/dev/shm")  # noqa: S108
+        shared = Path("/dev/shm")
         where = shared if shared.is_dir() else None
         directory = stack.enter_context(tempfile.TemporaryDirectory(dir=where))
         trio.run(run, program, Path(directory), clock, clock=clock)

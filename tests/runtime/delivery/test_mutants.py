@@ -171,7 +171,7 @@ def notices(model: Any) -> bool:
         deadline=None,
         phases=[Phase.generate],
         report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     )
 
     @sought

@@ -15,6 +15,7 @@ from trivet._delivery._bus import Bus, Subscription
 from trivet._delivery._durable import DurableInbox
 from trivet._delivery._memory import MemoryInbox
 from trivet._delivery._store import Store
+from trivet._envelope import next_id
 from trivet._events import EventTypes
 from trivet._policies import PARTITION_KEY, DeliveryPolicy
 
@@ -33,8 +34,8 @@ class Desk:
         self._opened_at = trio.current_time()
 
     async def publish(self, text: str, *, event_id: str | None = None) -> None:
-        own = {} if event_id is None else {"id": event_id}
-        (outcome,) = await self._bus.publish([Delivery(event=Note(text), **own)])
+        delivery: Delivery[Event] = Delivery(event=Note(text), id=event_id or next_id())
+        (outcome,) = await self._bus.publish([delivery])
         self.told[text] = trio.current_time() - self._opened_at, outcome.fates["p"]
 
     def take(self) -> Delivery[Event]:
