@@ -117,10 +117,13 @@ def crash(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure, each figure beside what it is compared with; nothing else should run meanwhile."""
+    """Measure, each figure beside what it is compared with; `-- --quick` for a rough one.
+
+    Nothing else should run meanwhile.
+    """
     install(session, "test")
     for script in sorted(Path("tests/bench").glob("bench_*.py")):
-        session.run("python", str(script))
+        session.run("python", str(script), *session.posargs)
 
 
 @nox.session

@@ -7,9 +7,8 @@ Never knows who starts, restarts and stops a plugin, nor where its events come f
 from __future__ import annotations
 
 import inspect
-import math
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -23,7 +22,7 @@ import structlog
 import trio
 
 from ._app import App
-from ._batching import Batch, batched
+from ._batching import Batch
 from ._definition import (
     events_in_brackets,
     only_settings,
@@ -33,13 +32,13 @@ from ._definition import (
     refuse_other_than_events,
     refuse_what_cannot_be_awaited,
 )
-from ._envelope import Delivery
 from ._errors import DefinitionError
 from ._events import Event, MonitoringEvent, MonitoringPoint, SendingEvent, place_of, snake_case
 from ._filters import Matches, compile_filter
 from ._inbox import Inbox
 from ._policies import DeliveryPolicy, DeliverySettings, SupervisionSettings
 from ._workers import Workload, work
+from ._workloads import ByBatch, OneByOne
 
 PluginT = TypeVar("PluginT", bound="Plugin")
 E = TypeVar("E", bound=Event)
@@ -238,7 +237,7 @@ class EventPlugin(Plugin, Generic[E]):
 
     async def run(self) -> None:
         """Hand the events of the inbox to `handle_event`, `concurrency` of them side by side."""
-        await self._work(_OneByOne(self.inbox, self.handle_event))
+        await self._work(OneByOne(self.inbox, self.handle_event))
 
     async def _work(self, workload: Workload[Any]) -> None:
         policy = self.__trivet_policy__
@@ -271,78 +270,7 @@ class BatchPlugin(EventPlugin[E]):
 
     async def run(self) -> None:
         """Hand batches out of the inbox to `handle_batch`, `concurrency` of them side by side."""
-        await self._work(_ByBatch(self.inbox, self.handle_batch, self.__trivet_policy__))
-
-
-class _OneByOne(Workload[Delivery[E]]):
-    """Each event for itself."""
-
-    def __init__(self, inbox: Inbox[E], handle: Callable[[E], Awaitable[None]]) -> None:
-        self._inbox = inbox
-        self._handle = handle
-
-    def pieces(self) -> AsyncIterator[Delivery[E]]:
-        return self._inbox.deliveries()
-
-    async def handle(self, piece: Delivery[E]) -> None:
-        try:
-            await self._handle(piece.event)
-        except Exception as error:
-            self._inbox.reject(piece, error)
-
-    def fail(self, piece: Delivery[E], error: Exception) -> None:
-        self._inbox.reject(piece, error)
-
-    def expire(self, piece: Delivery[E]) -> None:
-        self._inbox.expire(piece)
-
-    def deadline(self, piece: Delivery[E]) -> float:
-        return piece.deadline
-
-    def identity(self, piece: Delivery[E]) -> dict[str, object]:
-        return piece.identity()
-
-
-class _ByBatch(Workload[Batch[E]]):
-    """Some events at a time. That one has a deadline is no reason to cut the others off."""
-
-    def __init__(
-        self,
-        inbox: Inbox[E],
-        handle: Callable[[Batch[E]], Awaitable[None]],
-        policy: DeliveryPolicy,
-    ) -> None:
-        self._inbox = inbox
-        self._handle = handle
-        self._policy = policy
-
-    def pieces(self) -> AsyncIterator[Batch[E]]:
-        policy = self._policy
-        return batched(
-            self._inbox,
-            size=policy.batch_size,
-            within=policy.batch_age,
-            bytes=policy.batch_bytes,
-        )
-
-    async def handle(self, piece: Batch[E]) -> None:
-        try:
-            await self._handle(piece)
-        except Exception as error:
-            self.fail(piece, error)
-
-    def fail(self, piece: Batch[E], error: Exception) -> None:
-        for delivery in piece.deliveries:
-            self._inbox.reject(delivery, error)
-
-    def expire(self, piece: Batch[E]) -> None:
-        raise AssertionError("a batch has no deadline")
-
-    def deadline(self, piece: Batch[E]) -> float:
-        return math.inf
-
-    def identity(self, piece: Batch[E]) -> dict[str, object]:
-        return {"events": len(piece)}
+        await self._work(ByBatch(self.inbox, self.handle_batch, self.__trivet_policy__))
 
 
 class MonitoringPlugin(EventPlugin[MonitoringEvent]):

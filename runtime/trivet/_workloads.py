@@ -1,0 +1,103 @@
+"""What a plugin's workers work on: the events of its inbox, one by one or batch by batch.
+
+Owns what an exception of the author's handler means for the events it was given.
+Never knows the tasks that do the work, nor what limits their time: those are `_workers`'.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+from ._batching import Batch, batched
+from ._envelope import Delivery
+from ._events import Event
+from ._inbox import Inbox
+from ._policies import DeliveryPolicy
+from ._workers import Workload
+
+E = TypeVar("E", bound=Event)
+
+
+class OneByOne(Workload[Delivery[E]]):
+    """Each event for itself."""
+
+    def __init__(self, inbox: Inbox[E], handle: Callable[[E], Awaitable[None]]) -> None:
+        self._inbox = inbox
+        self._handle = handle
+
+    def pieces(self) -> AsyncIterator[Delivery[E]]:
+        """See `Workload`."""
+        return self._inbox.deliveries()
+
+    async def handle(self, piece: Delivery[E]) -> None:
+        """See `Workload`."""
+        try:
+            await self._handle(piece.event)
+        except Exception as error:
+            self._inbox.reject(piece, error)
+
+    def fail(self, piece: Delivery[E], error: Exception) -> None:
+        """See `Workload`."""
+        self._inbox.reject(piece, error)
+
+    def expire(self, piece: Delivery[E]) -> None:
+        """See `Workload`."""
+        self._inbox.expire(piece)
+
+    def deadline(self, piece: Delivery[E]) -> float:
+        """See `Workload`."""
+        return piece.deadline
+
+    def identity(self, piece: Delivery[E]) -> dict[str, object]:
+        """See `Workload`."""
+        return piece.identity()
+
+
+class ByBatch(Workload[Batch[E]]):
+    """Some events at a time. That one has a deadline is no reason to cut the others off."""
+
+    def __init__(
+        self,
+        inbox: Inbox[E],
+        handle: Callable[[Batch[E]], Awaitable[None]],
+        policy: DeliveryPolicy,
+    ) -> None:
+        self._inbox = inbox
+        self._handle = handle
+        self._policy = policy
+
+    def pieces(self) -> AsyncIterator[Batch[E]]:
+        """See `Workload`."""
+        policy = self._policy
+        return batched(
+            self._inbox,
+            size=policy.batch_size,
+            within=policy.batch_age,
+            bytes=policy.batch_bytes,
+        )
+
+    async def handle(self, piece: Batch[E]) -> None:
+        """See `Workload`."""
+        try:
+            await self._handle(piece)
+        except Exception as error:
+            self.fail(piece, error)
+
+    def fail(self, piece: Batch[E], error: Exception) -> None:
+        """See `Workload`."""
+        for delivery in piece.deliveries:
+            self._inbox.reject(delivery, error)
+
+    def expire(self, piece: Batch[E]) -> None:
+        """See `Workload`."""
+        raise AssertionError("a batch has no deadline")
+
+    def deadline(self, piece: Batch[E]) -> float:
+        """See `Workload`."""
+        return math.inf
+
+    def identity(self, piece: Batch[E]) -> dict[str, object]:
+        """See `Workload`."""
+        return {"events": len(piece)}
