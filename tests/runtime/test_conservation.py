@@ -17,6 +17,7 @@ from itertools import chain, count
 from typing import Any
 
 import attrs
+import pytest
 import structlog
 import trio
 from hypothesis import given, settings
@@ -215,6 +216,7 @@ class World:
         self.clock = clock
         self.publishers: list[Publisher] = []
         self.numbers = count()
+        self.deliveries: dict[int, Delivery[Event]] = {}
         self.bus = Bus(
             Subscription(subscriber.name, event, subscriber.inbox, policy)
             for subscriber in subscribers
@@ -276,13 +278,13 @@ class World:
 
     # What is heard of the events
 
-    def hear(self, published: Published, name: str, words: list[Fate]) -> None:
+    def hear(self, number: int, name: str, words: list[Fate]) -> None:
         """A subscriber says what has become of an event: possible, and as it had to be?"""
-        one, delivery, fate = self.subscribers[name], published.delivery, words[-1]
+        one, delivery, fate = self.subscribers[name], self.deliveries[number], words[-1]
         if len(words) == 1:
             self.hear_first(one, delivery, fate)
             return
-        account = one.accounts[published.number]
+        account = one.accounts[number]
         if account.repeats is not None:
             assert len(words) == 2
             assert not fate.alive
@@ -440,19 +442,17 @@ class World:
 
     async def start_publisher(self, events: list[Any], waits: bool) -> None:
         publisher = Publisher()
-        for kind, wanted, own_id, key, lives in events:
-            event = kind(number=next(self.numbers), wanted=wanted)
-            published = Published(Delivery(event=event), Record(hears_nothing), waits)
-            published.record = Record(partial(self.hear, published))
-            deadline = trio.current_time() + lives
-            published.delivery = Delivery(
-                event=event,
-                id=own_id or next_id(),
+        for kind, wanted, event_id, key, lives in events:
+            number = next(self.numbers)
+            record = Record(partial(self.hear, number))
+            self.deliveries[number] = delivery = Delivery(
+                event=kind(number=number, wanted=wanted),
+                id=event_id or next_id(),
                 key=key,
-                deadline=deadline,
-                receipt=published.record,
+                deadline=trio.current_time() + lives,
+                receipt=record,
             )
-            publisher.events.append(published)
+            publisher.events.append(Published(delivery, record, waits))
         self.publishers.append(publisher)
         self.nursery.start_soon(self.publish, publisher)
 
@@ -570,6 +570,8 @@ class World:
             self.check_instant()
             try:  # It is closed: everything that it still hands out, it hands out now.
                 self.took(subscriber, subscriber.inbox.receive_nowait())
+            except trio.WouldBlock:
+                raise AssertionError("it neither ends nor goes on") from None
             except trio.EndOfChannel:
                 break
             except trio.WouldBlock as error:
@@ -604,12 +606,8 @@ class World:
                 return
 
 
-def hears_nothing(name: str, words: list[Fate]) -> None:
-    """Until there is somebody to hear."""
-
-
 def number_of(delivery: Delivery[Event]) -> int:
-    """The number in an event's payload."""
+    """Its event's number."""
     assert isinstance(delivery.event, Numbered)
     return delivery.event.number
 
@@ -748,7 +746,8 @@ def obey(program: Program) -> None:
     trio.run(run, program, clock, clock=clock)
 
 
-@settings(max_examples=150, deadline=None)
+@pytest.mark.timeout(600)  # To make a failure small takes longer than to find it.
+@settings(max_examples=250, deadline=None)
 @given(programs)
 def test_nothing_is_lost_in_silence(program: Program) -> None:
     """At every instant accepted is the sum of the fates, each outcome agrees, and all ends."""

@@ -47,7 +47,7 @@ from trivet._delivery._dead_letters import DeadLetters
 from trivet._delivery._durable import DurableInbox
 from trivet._delivery._records import DeadLetter
 from trivet._delivery._retries import FIRST, History
-from trivet._delivery._store import Store, _Group  # pyright: ignore[reportPrivateUsage]
+from trivet._delivery._store import Store
 from trivet._envelope import Receipt, next_id
 from trivet._events import EventTypes
 from trivet._policies import PARTITION_KEY, DeliveryPolicy
@@ -258,7 +258,7 @@ class WatchedStore(Store):
 
     committed: Callable[[], None] | None = None
 
-    def _do(self, group: _Group) -> None:
+    def _do(self, group: Any) -> None:
         super()._do(group)
         if self.committed is not None:
             self.committed()
@@ -625,15 +625,15 @@ class World:
     async def start_publisher(self, events: list[Any], waits: bool) -> None:
         process, now = self.process, trio.current_time()
         publisher = Publisher([], waits)
-        for kind, wanted, own_id, key, lives in events:
+        for kind, wanted, event_id, key, lives in events:
             number = next(self.numbers)
             record = Record(process, number)
             delivery: Delivery[Event] = Delivery(
                 event=kind(number=number, wanted=wanted),
-                id=own_id or next_id(),
                 key=key,
                 deadline=now + lives,
                 receipt=record,
+                id=event_id or next_id(),
             )
             published = Published(delivery, record)
             publisher.events.append(published)
@@ -747,8 +747,9 @@ class World:
         for entry in entries:
             is_last = crashed and entry.crashes >= one.policy.delivery_limit
             assert entry.fate is (Fate.DEAD_LETTERED if is_last else Fate.QUEUED)
-        if given_up:  # Its inbox goes on taking events in.
+        if given_up:  # Its inbox goes on taking events in, for which nobody waits.
             one.inbox.abandon()
+            await self.let_all_run()
             one.inbox.reopen()
 
     async def kill(self) -> None:
@@ -880,18 +881,18 @@ class World:
 
 
 def number_of(delivery: Delivery[Event]) -> int:
-    """The number in an event's payload."""
+    """Its event's number."""
     assert isinstance(delivery.event, Numbered)
     return delivery.event.number
 
 
 def lane_of(delivery: Delivery[Event]) -> str:
-    """What it has its order in."""
+    """What tells it from those that it does not wait for, where there is an ordering key."""
     return f"id {delivery.id}" if delivery.key is None else f"key {delivery.key}"
 
 
 def in_payload(payload: bytes) -> int:
-    """The number in a payload of the file."""
+    """The number of an event that is in the file."""
     number: int = msgspec.json.decode(payload)["number"]
     return number
 

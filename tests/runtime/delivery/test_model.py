@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 
 from .model import Program, obey, programs
 
 
-@settings(max_examples=100, deadline=None)
+@pytest.mark.timeout(600)  # To make a failure small takes longer than to find it.
+@settings(max_examples=150, deadline=None)
 @given(programs)
 def test_what_is_accepted_outlives_the_process(program: Program) -> None:
     """It is the sum of its fates at every instant, is found after each end, and all drains."""
