@@ -574,8 +574,6 @@ class World:
                 raise AssertionError("it neither ends nor goes on") from None
             except trio.EndOfChannel:
                 break
-            except trio.WouldBlock as error:
-                raise AssertionError("it neither hands out what it has nor ends") from error
         # What backs off is not waited for; nor, where there is an order, what comes after it.
         held = subscriber.inside
         assert not held or any(account.fate is Fate.BACKING_OFF for account in held)
