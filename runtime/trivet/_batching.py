@@ -31,7 +31,7 @@ class Batch(list[E]):
 
     def __init__(self, deliveries: Sequence[Delivery[E]], closed_by: ClosedBy) -> None:
         super().__init__(delivery.event for delivery in deliveries)
-        self.deliveries = tuple(deliveries)
+        self.deliveries: tuple[Delivery[E], ...] = tuple(deliveries)
         """The same events in their envelopes."""
         self.closed_by: ClosedBy = closed_by
         """What the batch was full of: `"size"`, `"bytes"` or `"age"`; or `"stop"`, where nothing

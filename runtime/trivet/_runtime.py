@@ -63,7 +63,7 @@ class Runtime(App):
         """The deadlines of the stop; None before it begins."""
         self.meter: StallMeter | None = None
         """Measures who uses the event loop, while the program runs."""
-        self.hurried = trio.Event()
+        self.hurried: trio.Event = trio.Event()
         """Set when the stop is not to wait for anything but the closing of plugins."""
         self._stopping = trio.Event()
         self._inboxes: dict[str, MemoryInbox] = {}
