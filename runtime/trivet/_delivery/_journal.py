@@ -234,22 +234,26 @@ class Journal:
     ) -> Journal:
         with reported(path or MEMORY), ExitStack() as stack:
             if path is not None:
+                if path.exists() and not path.is_file():
+                    raise JournalUnavailableError(path, "it is a directory, or no regular file")
                 path.parent.mkdir(parents=True, exist_ok=True)
                 stack.callback(Lock(path).release)
                 if not path.exists():  # Payloads are nobody else's business.
                     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             connection = connect(path, factory)
             stack.callback(connection.close)
+            version = version_of(
+                connection, path or MEMORY
+            )  # Nothing is put beside another's file.
             in_hand = InHand(None if path is None else Path(f"{path}.inhand"))
             stack.callback(in_hand.close)
             journal = cls(path, connection, in_hand)
-            journal._begin(synchronous)
+            journal._begin(version, synchronous)
             journal._held = stack.pop_all()
             return journal
 
-    def _begin(self, synchronous: Synchronous) -> None:
+    def _begin(self, version: int, synchronous: Synchronous) -> None:
         connection = self._connection
-        version = version_of(connection, self.path)
         check(connection, self.path)
         configure(connection, self.path, synchronous)
         migrate(connection, version)

@@ -37,7 +37,7 @@ from trivet._delivery import _durable, _store
 from trivet._delivery._dead_letters import DeadLetters
 from trivet._delivery._durable import WINDOW
 from trivet._delivery._journal import Journal
-from trivet._delivery._records import DeadLetter, JournalInUseError
+from trivet._delivery._records import DeadLetter, JournalInUseError, JournalUnavailableError
 from trivet._loader import load
 from trivet.testing import open_plugins
 
@@ -293,10 +293,9 @@ async def test_an_event_whose_type_is_gone_becomes_a_dead_letter(path: Path) -> 
     """Nothing is lost because the program has changed."""
     settings = {"delivery": {"events": ["order"]}}
     async with program(path, billing=settings) as runtime:
-        runtime.get(Billing).gate = gate = trio.Event()
+        runtime.get(Billing).gate = trio.Event()
         await runtime.publish_many(orders(1))
         runtime.hurry()
-        gate.set()
 
     class Invoice(Event, name="order"):
         """What is called an order now."""
@@ -560,6 +559,19 @@ async def test_one_program_owns_the_store(path: Path) -> None:
         with pytest.raises(JournalInUseError, match=r"store\.sqlite3"):
             async with program(path):
                 pass
+
+
+def test_what_is_no_store_is_left_alone(tmp_path: Path) -> None:
+    """It is named, and nothing of the store is put beside it but the lock."""
+    other, directory = tmp_path / "notes.txt", tmp_path / "state"
+    other.write_text("not a database\n" * 100)
+    directory.mkdir()
+    for path, reason in ((other, "it is not a SQLite database"), (directory, "it is a directory")):
+        with pytest.raises(JournalUnavailableError, match=f"{path.name}: {reason}"):
+            Journal.open(path)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"notes.txt", "notes.txt.lock", "state"}
+    assert other.read_text().startswith("not a database")
 
 
 async def test_events_of_a_plugin_that_is_not_there_are_kept(path: Path) -> None:
