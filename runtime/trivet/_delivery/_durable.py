@@ -364,8 +364,10 @@ class DurableInbox(MemoryInbox):
         return self._closed  # A stop sends nothing to the dead letters.
 
     def _give_up(self, delivery: Delivery[Event], history: History) -> Fate:
-        last = history.failures[-1].error if history.failures else ""
-        reason = last or f"run() crashed {history.crashes} times with it in hand"
+        if history.crashes >= self.policy.delivery_limit:
+            reason = f"run() crashed {history.crashes} times with it in hand"
+        else:
+            reason = history.failures[-1].error
         facts = DeadLetterFacts(
             delivery.event.__event_name__,
             delivery.id,

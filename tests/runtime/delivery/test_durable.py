@@ -260,6 +260,26 @@ async def test_a_crash_of_the_plugin_costs_no_attempt_of_the_others(path: Path) 
     assert letter.reason == "run() crashed 2 times with it in hand"
 
 
+async def test_a_dead_letter_says_what_ended_it(path: Path) -> None:
+    """A crash, though an attempt had failed before."""
+
+    class Crashing(Billing):
+        supervision = SupervisionSettings(backoff_initial=0)
+        delivery = DeliverySettings(durable=True, delivery_limit=1, retry_initial=0)
+
+        async def run(self) -> None:
+            async for delivery in self.inbox.deliveries():
+                if delivery.attempt == 2:
+                    raise RuntimeError("two")
+                self.inbox.reject(delivery, ValueError("one"))
+
+    async with program(path, Crashing) as runtime:
+        assert (await runtime.publish(Order(1), wait=True)).worst is Fate.DEAD_LETTERED
+    (letter,) = dead_letters(path)
+    assert letter.reason == "run() crashed 1 times with it in hand"
+    assert letter.history.count(b"ValueError: one") == 1
+
+
 async def test_a_repetition_is_known_after_a_restart_of_the_program(path: Path) -> None:
     """By source and id, for as long as the window is."""
     async with program(path) as runtime:
