@@ -15,14 +15,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Generator
 from contextlib import closing, contextmanager
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
 import structlog
 import trio
-from pairs import Quartiles, head, line, pairs
+from pairs import Table, in_trio, pairs
 
 from trivet import (
     DeliverySettings,
@@ -154,11 +153,6 @@ async def bare(rows: int, events: int) -> float:
         return commits * rows / (perf_counter() - began)
 
 
-def row(name: str, beside: str, rate: Quartiles, ratio: Quartiles, aim: str) -> None:
-    """One line of the table."""
-    line(name, f"{rate.median:,.0f}", beside, ratio, aim)
-
-
 async def waited(waiters: int) -> float:
     """Rows a second, by as many tasks as wait, each for its own row, and nothing else."""
     with database() as connection:
@@ -198,28 +192,31 @@ async def waited(waiters: int) -> float:
         return events / (perf_counter() - began)
 
 
-async def main() -> None:
+def main() -> None:
     """Measure, and print the table."""
-    head("durable publish", "events/s", "beside", "ratio (quartiles)", "aim")
-    single = partial(bare, 1, 300)
+    table = Table("durable publish", "events/s")
+    single = in_trio(bare, 1, 300)
     single_aims = {1: "", 16: "≥ 8", 256: "≥ 20"}
     for plugin, what in ((Hoarder, "stored"), (Reader, "stored, handled, deleted")):
         for waiters in WAITERS:
-            measure = partial(durable, plugin, waiters)
+            measure = in_trio(durable, plugin, waiters)
             name = f"{what}, {waiters} waiting"
             aims = single_aims if plugin is Hoarder else dict.fromkeys(WAITERS, "")
-            row(name, "one row a commit", *await pairs(measure, single), aims[waiters])
-            limit = partial(bare, waiters, EVENTS[waiters])
+            rate, ratio = pairs(measure, single)
+            table.row(name, rate.median, "one row a commit", ratio, aims[waiters])
+            limit = in_trio(bare, waiters, EVENTS[waiters])
             aim = "≥ 0.6" if plugin is Hoarder else ""
             if waiters == max(WAITERS):
                 beside = "a bare task for each row"
-                row(name, beside, *await pairs(measure, partial(waited, waiters)), "")
-            row(name, f"SQLite, {waiters} rows a commit", *await pairs(measure, limit), aim)
-    with_durable, without = partial(in_memory, [Reader]), partial(in_memory, [])
-    rate, ratio = await pairs(with_durable, without)
-    row("a plugin in memory", "no durable neighbour", rate, ratio, "≥ 0.95")
+                rate, ratio = pairs(measure, in_trio(waited, waiters))
+                table.row(name, rate.median, beside, ratio)
+            rate, ratio = pairs(measure, limit)
+            table.row(name, rate.median, f"SQLite, {waiters} rows a commit", ratio, aim)
+    with_durable, without = in_trio(in_memory, [Reader]), in_trio(in_memory, [])
+    rate, ratio = pairs(with_durable, without)
+    table.row("a plugin in memory", rate.median, "no durable neighbour", ratio, "≥ 0.95")
 
 
 if __name__ == "__main__":
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
-    trio.run(main)
+    main()

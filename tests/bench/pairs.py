@@ -1,23 +1,31 @@
 """Measurements in pairs, so that a machine that is now fast and now slow does not decide.
 
-Owns the order of the rounds, the ratios, and the table's form.
+Owns the order of the rounds, the ratios, and the table's form: on the screen, and as JSON in
+`build/bench/`.
 Never knows what is measured.
 """
 
 from __future__ import annotations
 
 import gc
+import json
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from statistics import quantiles
+from typing import TypeVar
 
 import attrs
+import trio
 
 QUICK = "--quick" in sys.argv
 """Whether a rough figure will do."""
+RESULTS = Path("build/bench")
+"""Where the JSON is put."""
 
-Measure = Callable[[], Awaitable[float]]
+Measure = Callable[[], float]
 """Measures once; the more the better."""
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -33,11 +41,20 @@ class Quartiles:
         """Of these."""
         return cls(*quantiles(figures, n=4))
 
+    def inverse(self) -> Quartiles:
+        """Of what is the better the less."""
+        return Quartiles(1 / self.high, 1 / self.median, 1 / self.low)
+
     def __str__(self) -> str:
         return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
-async def pairs(
+def in_trio(measure: Callable[..., Awaitable[T]], *args: object) -> Callable[[], T]:
+    """The measurement, each time in a run of Trio of its own."""
+    return lambda: trio.run(measure, *args)
+
+
+def pairs(
     measure: Measure, beside: Measure, rounds: int | None = None
 ) -> tuple[Quartiles, Quartiles]:
     """What is measured, and its ratio to what was measured just before and just after.
@@ -49,26 +66,51 @@ async def pairs(
     """
     rates: list[float] = []
     ratios: list[float] = []
-    await measure()  # The first time is never like the others.
-    before = await beside()
+    measure()  # The first time is never like the others.
+    before = beside()
     for _ in range(rounds or (3 if QUICK else 7)):
         gc.collect()
-        rate = await measure()
+        rate = measure()
         gc.collect()
-        after = await beside()
+        after = beside()
         rates.append(rate)
         ratios.append(2 * rate / (before + after))
         before = after
     return Quartiles.of(rates), Quartiles.of(ratios)
 
 
-def head(*cells: str) -> None:
-    """The first lines of a table."""
-    line(*cells)
-    line(*["---"] * len(cells))
+class Table:
+    """Rows of figures, printed as they are found.
+
+    Args:
+        title: what they are about; the JSON's name too.
+        unit: of the figures.
+    """
+
+    def __init__(self, title: str, unit: str) -> None:
+        self._path = RESULTS / f"{title.replace(' ', '-')}.json"
+        self._rows: list[dict[str, object]] = []
+        self._unit = unit
+        _line(title, unit, "beside", "ratio (quartiles)", "aim")
+        _line(*["---"] * 5)
+
+    def row(self, what: str, figure: float, beside: str, ratio: Quartiles, aim: str = "") -> None:
+        """One figure beside another.
+
+        Args:
+            what: what was measured.
+            figure: how much it is.
+            beside: what was measured in turns with it.
+            ratio: of the two; greater is better, unless `aim` says "≤".
+            aim: what the ratio should be.
+        """
+        _line(what, f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}", beside, ratio, aim)
+        row = {"what": what, "figure": figure, "unit": self._unit, "beside": beside, "aim": aim}
+        self._rows.append({**row, "ratio": attrs.asdict(ratio)})
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(json.dumps(self._rows, indent=1, ensure_ascii=False) + "\n")
 
 
-def line(*cells: object) -> None:
-    """One line of a table."""
+def _line(*cells: object) -> None:
     sys.stdout.write(f"| {' | '.join(map(str, cells))} |\n")
     sys.stdout.flush()
