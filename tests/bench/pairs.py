@@ -94,19 +94,24 @@ class Table:
         _line(title, unit, "beside", "ratio (quartiles)", "aim")
         _line(*["---"] * 5)
 
-    def row(self, what: str, figure: float, beside: str, ratio: Quartiles, aim: str = "") -> None:
+    def row(
+        self, what: str, figure: float, beside: str, ratio: Quartiles | None, aim: str = ""
+    ) -> None:
         """One figure beside another.
 
         Args:
             what: what was measured.
             figure: how much it is.
             beside: what was measured in turns with it.
-            ratio: of the two; greater is better, unless `aim` says "≤".
-            aim: what the ratio should be.
+            ratio: of the two; greater is better, unless `aim` says "≤". None where the figure
+                counts by itself.
+            aim: what the ratio should be, or the figure where there is none.
         """
-        _line(what, f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}", beside, ratio, aim)
+        _line(
+            what, f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}", beside, ratio or "", aim
+        )
         row = {"what": what, "figure": figure, "unit": self._unit, "beside": beside, "aim": aim}
-        self._rows.append({**row, "ratio": attrs.asdict(ratio)})
+        self._rows.append({**row, "ratio": ratio and attrs.asdict(ratio)})
         RESULTS.mkdir(parents=True, exist_ok=True)
         self._path.write_text(json.dumps(self._rows, indent=1, ensure_ascii=False) + "\n")
 
