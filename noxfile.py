@@ -121,7 +121,7 @@ def bench(session: nox.Session) -> None:
 
     Nothing else should run meanwhile.
     """
-    install(session, "test")
+    install(session, "bench")
     for script in sorted(Path("tests/bench").glob("bench_*.py")):
         session.run("python", str(script), *session.posargs)
 
