@@ -25,6 +25,7 @@ from ._app import App as App
 from ._batching import Batch as Batch
 from ._batching import batched as batched
 from ._envelope import Delivery as Delivery
+from ._envelope import Envelope as Envelope
 from ._envelope import Origin as Origin
 from ._envelope import Outcome as Outcome
 from ._envelope import current_delivery as current_delivery

@@ -7,12 +7,11 @@ Never knows what is behind it: that is `_runtime`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar, Unpack
 
 import trio
 
-from ._envelope import Delivery, Outcome
+from ._envelope import Delivery, Envelope, Outcome
 from ._events import Event
 
 if TYPE_CHECKING:
@@ -35,17 +34,7 @@ class App(Protocol):
         ...
 
     async def publish(
-        self,
-        event: Event,
-        *,
-        wait: bool = False,
-        id: str | None = None,
-        source: str | None = None,
-        time: datetime | None = None,
-        key: str | None = None,
-        deadline: float | None = None,
-        request_id: str | None = None,
-        traceparent: str | None = None,
+        self, event: Event, *, wait: bool = False, **envelope: Unpack[Envelope]
     ) -> Outcome:
         """Hand the event to every subscriber; see `Runtime.publish`."""
         ...

@@ -7,7 +7,7 @@ Never knows who listens, nor how an event travels (that is the envelope, in `_en
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, TypeVar, dataclass_transform
 
@@ -194,6 +194,11 @@ class EventTypes:
 
     def __getitem__(self, name: str) -> type[Event]:
         return self._types[name]
+
+    @property
+    def types(self) -> Collection[type[Event]]:
+        """All of them."""
+        return self._types.values()
 
     def get(self, name: str) -> type[Event] | None:
         """The type of this name, or None."""

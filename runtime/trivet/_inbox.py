@@ -7,13 +7,13 @@ Never knows how an inbox keeps its events: that is `_delivery._memory`, and `_de
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Generic
 
 import attrs
 import trio
 
-from ._envelope import Delivery, E_co, take_in_hand
+from ._envelope import Delivery, E_co, in_hand
 from ._events import Event
 
 BURST = 64
@@ -89,6 +89,18 @@ class Inbox(ABC, Generic[E_co]):
         """
 
     @abstractmethod
+    async def hand_to(self, handle: Callable[[E_co], Awaitable[None]]) -> None:
+        """Have the events handled in turn, while there is nothing to mind but their order.
+
+        Args:
+            handle: called with each; what it raises rejects that one.
+        """
+
+    @abstractmethod
+    def take(self) -> Delivery[E_co] | None:
+        """As `receive_nowait`; None where that raises."""
+
+    @abstractmethod
     def accept(self, delivery: Delivery[Event]) -> None:
         """End an event that is in hand as handled. One that has ended already stays as it is."""
 
@@ -120,46 +132,64 @@ class Inbox(ABC, Generic[E_co]):
         """Iterate over the payloads; the envelope is `current_delivery()`."""
         return _Events(self)
 
-    def deliveries(self) -> AsyncIterator[Delivery[E_co]]:
+    def deliveries(self) -> Deliveries[E_co]:
         """Iterate over the events in their envelopes."""
-        return _Deliveries(self)
+        return Deliveries(self)
 
 
-class _Deliveries(AsyncIterator[Delivery[E_co]]):
+class Deliveries(AsyncIterator[Delivery[E_co]]):
+    """See `Inbox.deliveries`. Who has to be quick asks for what is there without an `await`."""
+
     def __init__(self, inbox: Inbox[E_co]) -> None:
         self._inbox = inbox
         self._last: Delivery[E_co] | None = None
         self._streak = 0
 
-    async def __anext__(self) -> Delivery[E_co]:
+    def _settle(self) -> None:
+        """The last one is done."""
         if self._last is not None:
-            if not self._inbox.is_kept(self._last):
-                self._inbox.accept(self._last)
-            self._last = None
-            take_in_hand(None)
-        try:
-            delivery = self._last = await self._next()
-        except trio.EndOfChannel:
-            raise StopAsyncIteration from None
-        take_in_hand(delivery)
+            last, self._last = self._last, None
+            if not self._inbox.is_kept(last):
+                self._inbox.accept(last)
+
+    async def hand_to(self, handle: Callable[[E_co], Awaitable[None]]) -> None:
+        """Have those handled for which there is nothing else to mind; see `Inbox.hand_to`."""
+        self._settle()
+        await self._inbox.hand_to(handle)
+
+    def take(self) -> Delivery[E_co] | None:
+        """The next one if it is there; None too where it is everyone else's turn."""
+        self._settle()
+        if self._streak == BURST:
+            return None
+        delivery = self._inbox.take()
+        if delivery is not None:
+            self._streak += 1
+            self._last = delivery
+            in_hand.set(delivery)
         return delivery
 
-    async def _next(self) -> Delivery[E_co]:
-        if self._streak < BURST:
-            try:
-                delivery = self._inbox.receive_nowait()
-            except trio.WouldBlock:
-                pass
-            else:
-                self._streak += 1
-                return delivery
+    async def wait(self) -> Delivery[E_co] | None:
+        """Wait for the next one; None where nothing is left. Always a checkpoint."""
         self._streak = 1
-        return await self._inbox.receive()
+        in_hand.set(None)
+        try:
+            delivery = self._last = await self._inbox.receive()
+        except trio.EndOfChannel:
+            return None
+        in_hand.set(delivery)
+        return delivery
+
+    async def __anext__(self) -> Delivery[E_co]:
+        delivery = self.take() or await self.wait()
+        if delivery is None:
+            raise StopAsyncIteration
+        return delivery
 
 
 class _Events(AsyncIterator[E_co]):
     def __init__(self, inbox: Inbox[E_co]) -> None:
-        self._deliveries = _Deliveries(inbox)
+        self._deliveries = inbox.deliveries()
 
     async def __anext__(self) -> E_co:
-        return (await self._deliveries.__anext__()).event
+        return (self._deliveries.take() or await self._deliveries.__anext__()).event

@@ -16,7 +16,7 @@ from unicodedata import category
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
-from ._envelope import delivery_in_hand
+from ._envelope import in_hand
 from ._settings import LogSettings
 
 _WRITTEN_OUT = {
@@ -64,7 +64,7 @@ def configure_logging(settings: LogSettings) -> None:
 
 def _add_delivery(logger: WrappedLogger, method: str, event_dict: EventDict) -> EventDict:
     """Say which event a line is about, when it is written while one is in hand."""
-    delivery = delivery_in_hand()
+    delivery = in_hand.get()
     return event_dict if delivery is None else {**delivery.identity(), **event_dict}
 
 

@@ -6,23 +6,34 @@ Never knows HTTP, signals and files.
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
-from datetime import datetime
 from functools import partial
+from time import time as wall_time
+from typing import Unpack
 
 import attrs
 import structlog
 import trio
+from msgspec.structs import replace
 
 from ._app import App
 from ._containment import members
-from ._delivery._bus import Bus, Subscription
+from ._delivery._bus import BURST, Bus, Subscription
 from ._delivery._durable import DurableInbox
 from ._delivery._memory import MemoryInbox
 from ._delivery._store import Store
-from ._envelope import Delivery, Origin, Outcome, Receipt, current_origin, next_id, utc_now
+from ._envelope import (
+    NOWHERE,
+    Delivery,
+    Envelope,
+    Origin,
+    Outcome,
+    Receipt,
+    current_origin,
+    current_request,
+    in_hand,
+)
 from ._errors import PluginNotActiveError, StartError, TrivetError, UnknownEventError, nearest
 from ._events import Event, EventTypes, PluginStatusEvent
 from ._graph import Levels
@@ -55,6 +66,7 @@ class Runtime(App):
         """
         self.program = program
         self.contains_interrupts = contains_interrupts
+        self._service = program.settings.service
         self.events: EventTypes = program.events
         """The event types, by name."""
         self.hosts: dict[str, Host] = {}
@@ -70,7 +82,8 @@ class Runtime(App):
         self._levels_stopped = 0
         self.store: Store | None = None
         """Where durable inboxes keep their events; None where no plugin has one."""
-        self._bus = Bus([wish for spec in program.plugins for wish in self._add(spec)])
+        wishes = [wish for spec in program.plugins for wish in self._add(spec)]
+        self._bus = Bus(wishes, program.events.types)
         for name, needs in program.needs.items():
             for need in needs:
                 self.hosts[name].need(self.hosts[need])
@@ -78,7 +91,7 @@ class Runtime(App):
     @property
     def service(self) -> str:
         """The service's name."""
-        return self.program.settings.service
+        return self._service
 
     @property
     def stopping(self) -> trio.Event:
@@ -91,36 +104,20 @@ class Runtime(App):
         return self._bus.unrouted
 
     async def publish(
-        self,
-        event: Event,
-        *,
-        wait: bool = False,
-        id: str | None = None,
-        source: str | None = None,
-        time: datetime | None = None,
-        key: str | None = None,
-        deadline: float | None = None,
-        request_id: str | None = None,
-        traceparent: str | None = None,
+        self, event: Event, *, wait: bool = False, **envelope: Unpack[Envelope]
     ) -> Outcome:
         """Hand the event to every subscriber; each decides alone, and none can make this raise.
 
         Waits until the event is stored for every durable subscriber, and no longer than the
-        longest `block_for` of the subscribers whose inbox is full.
+        longest `block_for` of the subscribers whose inbox is full. Where neither makes it wait it
+        is a checkpoint once in a while only.
 
         Args:
             event: an instance of a registered event type.
             wait: wait for the end of it too, however long handlers, and attempts after those that
                 fail, take; put a time limit around it.
-            id: unique within the source; made when not given. A repetition uses it again, and is
-                delivered to those only who have not had the event.
-            source: who says that it happened; the service's name by default.
-            time: when it happened, with its UTC offset; now by default.
-            key: what the event is about.
-            deadline: the moment on Trio's clock after which it is not worth handling.
-            request_id: the request that led to it; by default that of the request, or of the
-                event, which the calling task is busy with.
-            traceparent: the W3C trace context; with the same default.
+            envelope: what is known of the event besides: `id`, `source`, `time`, `key`,
+                `deadline`, `request_id`, `traceparent`; see `Envelope`.
 
         Returns:
             One fate per subscriber. No subscriber is an outcome too.
@@ -128,21 +125,25 @@ class Runtime(App):
         Raises:
             UnknownEventError: it is not an instance of a registered event type.
         """
-        self._require_type(event)
-        origin = current_origin()
-        delivery = Delivery(
-            event=event,
-            id=id or next_id(),
-            source=source or self.service,
-            time=time or utc_now(),
-            key=key,
-            deadline=math.inf if deadline is None else deadline,
-            request_id=request_id or origin.request_id,
-            traceparent=traceparent or origin.traceparent,
-            receipt=Receipt() if wait else None,
-        )
-        (outcome,) = await self._bus.publish([delivery])
-        return await _ended(delivery, outcome) if wait else outcome
+        bus = self._bus
+        route = bus.routes.get(type(event))
+        if route is None:
+            raise self._unknown(event)
+        delivery: Delivery[Event]
+        if wait or envelope:
+            receipt = Receipt() if wait else None
+            delivery = Delivery.of(event, origin=current_origin(), receipt=receipt, **envelope)
+            delivery.source = delivery.source or self._service
+        else:
+            held = in_hand.get()  # As in `current_origin`.
+            origin = current_request.get() or (NOWHERE if held is None else held.origin)
+            delivery = Delivery(event, self._service, wall_time(), origin, True)
+        if bus.streak >= BURST:
+            await bus.let_others_on()
+        outcome = bus.offer(delivery, route)
+        if bus.is_pending:
+            await bus.settle()
+        return await _ended(outcome) if wait else outcome
 
     async def publish_many(
         self, deliveries: Iterable[Delivery[Event]], *, wait: bool = False
@@ -167,29 +168,30 @@ class Runtime(App):
         origin = current_origin()
         sent = [self._complete(delivery, origin, wait=wait) for delivery in deliveries]
         outcomes = await self._bus.publish(sent)
-        if not wait:
-            return outcomes
-        return [await _ended(*each) for each in zip(sent, outcomes, strict=True)]
+        return [await _ended(each) for each in outcomes] if wait else outcomes
 
     def _complete(
         self, delivery: Delivery[Event], origin: Origin, *, wait: bool
     ) -> Delivery[Event]:
         """With what the publisher has not said."""
-        self._require_type(delivery.event)
-        return attrs.evolve(
+        if type(delivery.event) not in self._bus.routes:
+            raise self._unknown(delivery.event)
+        if delivery.origin is not NOWHERE:
+            origin = Origin(
+                delivery.request_id or origin.request_id, delivery.traceparent or origin.traceparent
+            )
+        return replace(
             delivery,
             source=delivery.source or self.service,
-            request_id=delivery.request_id or origin.request_id,
-            traceparent=delivery.traceparent or origin.traceparent,
+            origin=origin,
             receipt=delivery.receipt or (Receipt() if wait else None),
         )
 
-    def _require_type(self, event: Event) -> None:
-        if not self.events.knows(type(event)):
-            raise UnknownEventError(
-                f"{event!r} is no event of this program: name the module of its type in "
-                "`event_types`, or give the type to open_runtime"
-            )
+    def _unknown(self, event: Event) -> UnknownEventError:
+        return UnknownEventError(
+            f"{event!r} is no event of this program: name the module of its type in "
+            "`event_types`, or give the type to open_runtime"
+        )
 
     @property
     def durable(self) -> frozenset[str]:
@@ -316,7 +318,7 @@ class Runtime(App):
             restarts=host.restarts,
             critical=host.critical,
         )
-        self._bus.publish_nowait(Delivery(event=event, source=self.service))
+        self._bus.publish_nowait(Delivery[Event](event, self.service))
 
     @asynccontextmanager
     async def tier(self, nursery: trio.Nursery, names: Levels) -> AsyncGenerator[None]:
@@ -433,8 +435,9 @@ def unwrapped() -> Generator[None]:
             first.__cause__, first.__context__ = cause, context
 
 
-async def _ended(delivery: Delivery[Event], outcome: Outcome) -> Outcome:
+async def _ended(outcome: Outcome) -> Outcome:
     """The outcome when nothing more becomes of the event."""
-    assert delivery.receipt is not None
-    await delivery.receipt.ended()
-    return attrs.evolve(outcome, fates=dict(delivery.receipt.fates))
+    receipt = outcome.delivery.receipt
+    assert receipt is not None
+    await receipt.ended()
+    return Outcome(outcome.delivery, dict(receipt.fates))

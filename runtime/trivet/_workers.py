@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable
 from typing import Generic, Protocol, TypeVar
 
 import structlog
@@ -17,21 +17,38 @@ import trio
 from ._errors import HandlerTimeoutError
 
 W = TypeVar("W")
+W_co = TypeVar("W_co", covariant=True)
+
+
+class Pieces(Protocol[W_co]):
+    """One worker's pieces of work; to ask for the next says that the last one is done."""
+
+    async def run_ahead(self) -> None:
+        """Do those of which neither the time nor the end has to be watched, if there are such."""
+        ...
+
+    def take(self) -> W_co | None:
+        """The next one if it is there; None too where it is everyone else's turn."""
+        ...
+
+    async def wait(self) -> W_co | None:
+        """Wait for the next one; None where none is left. Always a checkpoint."""
+        ...
 
 
 class Workload(Protocol[W]):
     """What there is to do: events one by one, or batch by batch."""
 
-    def pieces(self) -> AsyncIterator[W]:
-        """One worker's pieces of work; to ask for the next says that the last one is done."""
+    def pieces(self) -> Pieces[W]:
+        """One worker's share of it."""
         ...
 
-    async def handle(self, piece: W) -> None:
-        """Do one; deals with what the author's code raises."""
+    def handle(self, piece: W) -> Awaitable[None]:
+        """Do one."""
         ...
 
     def fail(self, piece: W, error: Exception) -> None:
-        """One took too long."""
+        """One has failed, or took too long."""
         ...
 
     def expire(self, piece: W) -> None:
@@ -122,28 +139,39 @@ class _Worker(Generic[W]):
                 self._end(self._piece)
             self._renew()
 
-    async def _work_in_scope(self, pieces: AsyncIterator[W]) -> bool:
+    async def _work_in_scope(self, pieces: Pieces[W]) -> bool:
         """Says whether all is done; otherwise the scope is spent."""
-        async for piece in pieces:
+        workload = self._workload
+        while (piece := await self._next(pieces)) is not None:
             self._piece = piece
             if self._is_limited:
                 self.until = trio.current_time() + self._time_limit
-            deadline = self._workload.deadline(piece)
+            deadline = workload.deadline(piece)
             if deadline < math.inf:
                 self._scope.deadline = deadline
             try:
-                await self._workload.handle(piece)
+                await workload.handle(piece)
             except trio.Cancelled as cancelled:
                 self._stood_at = "".join(traceback.format_tb(cancelled.__traceback__))
                 raise
+            except Exception as error:
+                workload.fail(piece, error)
             if deadline < math.inf or self._is_late:
                 if self._scope.cancel_called:  # To be felt by whatever comes next in this scope.
                     self._has_returned = True
                     return False
                 self._scope.deadline = math.inf
             self.until = math.inf
-            self._piece = None
         return True
+
+    async def _next(self, pieces: Pieces[W]) -> W | None:
+        piece = pieces.take()
+        if piece is None:
+            self._piece = None
+            if not self._is_limited:
+                await pieces.run_ahead()
+            piece = await pieces.wait()
+        return piece
 
     def _end(self, piece: W) -> None:
         # What has ended otherwise at the last moment is no longer in hand, and stays as it ended.

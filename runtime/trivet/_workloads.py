@@ -13,9 +13,9 @@ from typing import TypeVar
 from ._batching import Batch, batched
 from ._envelope import Delivery
 from ._events import Event
-from ._inbox import Inbox
+from ._inbox import Deliveries, Inbox
 from ._policies import DeliveryPolicy
-from ._workers import Workload
+from ._workers import Pieces, Workload
 
 E = TypeVar("E", bound=Event)
 
@@ -27,16 +27,13 @@ class OneByOne(Workload[Delivery[E]]):
         self._inbox = inbox
         self._handle = handle
 
-    def pieces(self) -> AsyncIterator[Delivery[E]]:
+    def pieces(self) -> Pieces[Delivery[E]]:
         """See `Workload`."""
-        return self._inbox.deliveries()
+        return _Deliveries(self._inbox, self._handle)
 
-    async def handle(self, piece: Delivery[E]) -> None:
+    def handle(self, piece: Delivery[E]) -> Awaitable[None]:
         """See `Workload`."""
-        try:
-            await self._handle(piece.event)
-        except Exception as error:
-            self._inbox.reject(piece, error)
+        return self._handle(piece.event)
 
     def fail(self, piece: Delivery[E], error: Exception) -> None:
         """See `Workload`."""
@@ -68,22 +65,21 @@ class ByBatch(Workload[Batch[E]]):
         self._handle = handle
         self._policy = policy
 
-    def pieces(self) -> AsyncIterator[Batch[E]]:
+    def pieces(self) -> Pieces[Batch[E]]:
         """See `Workload`."""
         policy = self._policy
-        return batched(
-            self._inbox,
-            size=policy.batch_size,
-            within=policy.batch_age,
-            bytes=policy.batch_bytes,
+        return _Batches(
+            batched(
+                self._inbox,
+                size=policy.batch_size,
+                within=policy.batch_age,
+                bytes=policy.batch_bytes,
+            )
         )
 
-    async def handle(self, piece: Batch[E]) -> None:
+    def handle(self, piece: Batch[E]) -> Awaitable[None]:
         """See `Workload`."""
-        try:
-            await self._handle(piece)
-        except Exception as error:
-            self.fail(piece, error)
+        return self._handle(piece)
 
     def fail(self, piece: Batch[E], error: Exception) -> None:
         """See `Workload`."""
@@ -101,3 +97,28 @@ class ByBatch(Workload[Batch[E]]):
     def identity(self, piece: Batch[E]) -> dict[str, object]:
         """See `Workload`."""
         return {"events": len(piece)}
+
+
+class _Deliveries(Deliveries[E], Pieces[Delivery[E]]):
+    def __init__(self, inbox: Inbox[E], handle: Callable[[E], Awaitable[None]]) -> None:
+        super().__init__(inbox)
+        self._handle = handle
+
+    async def run_ahead(self) -> None:
+        """See `Pieces`."""
+        await self.hand_to(self._handle)
+
+
+class _Batches(Pieces[Batch[E]]):
+    def __init__(self, batches: AsyncIterator[Batch[E]]) -> None:
+        self._batches = batches
+
+    async def run_ahead(self) -> None:
+        """See `Pieces`: a batch has to be gathered first."""
+
+    def take(self) -> None:
+        """See `Pieces`."""
+
+    async def wait(self) -> Batch[E] | None:
+        """See `Pieces`."""
+        return await anext(self._batches, None)

@@ -217,11 +217,12 @@ class World:
         self.publishers: list[Publisher] = []
         self.numbers = count()
         self.deliveries: dict[int, Delivery[Event]] = {}
-        self.bus = Bus(
+        wishes = [
             Subscription(subscriber.name, event, subscriber.inbox, policy)
             for subscriber in subscribers
             for event, policy in subscriber.policies.items()
-        )
+        ]
+        self.bus = Bus(wishes, TYPES)
 
     def subscriber(self, number: int) -> Subscriber:
         return [*self.subscribers.values()][number % len(self.subscribers)]
@@ -256,7 +257,7 @@ class World:
                 told[name] = Fate.DUPLICATE
         assert told.keys() == self.listening(event.delivery)
         name = type(event.delivery.event).__event_name__
-        assert outcome == Outcome(event.delivery.id, name, told)
+        assert (outcome.id, outcome.event, outcome.fates) == (event.delivery.id, name, told)
 
     async def read(self, subscriber: Subscriber, reader: Reader) -> None:
         try:
@@ -445,8 +446,8 @@ class World:
         for kind, wanted, event_id, key, lives in events:
             number = next(self.numbers)
             record = Record(partial(self.hear, number))
-            self.deliveries[number] = delivery = Delivery(
-                event=kind(number=number, wanted=wanted),
+            self.deliveries[number] = delivery = Delivery.of(
+                kind(number=number, wanted=wanted),
                 id=event_id or next_id(),
                 key=key,
                 deadline=trio.current_time() + lives,

@@ -75,7 +75,7 @@ def bury(
         for number, event_id in enumerate(ids, start=journal.new_numbers()):
             died_at = NOON.timestamp() + 3600 * buried
             buried += 1
-            packed = pack(Delivery(event=Ping(7), id=event_id, source="shop", time=NOON, key="k"))
+            packed = pack(Delivery.of(Ping(7), id=event_id, source="shop", time=NOON, key="k"))
             row = Row(plugin, number, packed.envelope, payload or packed.payload)
             history = FIRST.failed("ValueError: no", at=died_at - 5, took=1)
             history = history.failed(reason, at=died_at, took=1).crashed()
@@ -591,7 +591,7 @@ async def test_a_replay_counts_as_accepted_whenever_it_is_read(
     async with store.opened():
         number = WINDOW + 10
         for each in range(number):
-            inbox.offer(Delivery(event=Ping(each)))
+            inbox.offer(Delivery.of(Ping(each)))
         inbox.reject(await inbox.receive(), PermanentError("no"))
         await trio.sleep(1.5)  # It looks at what has changed every second.
         with DeadLetters(path) as letters:
@@ -624,7 +624,7 @@ async def test_what_ends_while_the_store_is_counted_takes_no_room_for_ever(
         return counted
 
     path = tmp_path / "store"
-    events = [Delivery[Event](event=Ping(number), id=str(number)) for number in range(3)]
+    events = [Delivery.of(Ping(number), id=str(number)) for number in range(3)]
     most = max(pack(event).size for event in events)
     store = Store(StoreSettings(path=path, max_bytes=most))
     inbox = DurableInbox("p", DeliveryPolicy(durable=True), store, EventTypes([Ping]))
@@ -648,7 +648,7 @@ async def test_a_dead_letter_tells_of_the_crashes(
     """That `run()`, or the process, crashed with it in hand is in its history, beside the attempts
     that failed; otherwise it would have died of nothing."""
     path = tmp_path / "store"
-    packed = pack(Delivery(event=Ping(1), id="1"))
+    packed = pack(Delivery.of(Ping(1), id="1"))
     with closing(Journal.open(path)) as journal:
         once = pack_history(FIRST.failed("OSError: no", at=1.0, took=1.0).crashed())
         number = journal.new_numbers()
@@ -658,7 +658,7 @@ async def test_a_dead_letter_tells_of_the_crashes(
     policy = DeliveryPolicy(durable=True, delivery_limit=3)
     inbox = DurableInbox("p", policy, store, EventTypes([Ping]))
     async with store.opened():
-        inbox.offer(Delivery(event=Ping(2), id="2"))
+        inbox.offer(Delivery.of(Ping(2), id="2"))
         for _ in range(3):
             assert (await inbox.receive()).id == "2"
             inbox.lifetime_ended(crashed=True)

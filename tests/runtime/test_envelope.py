@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from copy import copy
 from datetime import UTC, datetime, timedelta
 
-import attrs
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -17,8 +17,7 @@ from trivet._envelope import (
     Receipt,
     current_origin,
     current_request,
-    delivery_in_hand,
-    take_in_hand,
+    in_hand,
 )
 from trivet._fates import ALIVE, ENDED, SEVERITY
 
@@ -30,9 +29,9 @@ class Ping(Event):
 @pytest.fixture(autouse=True)
 def empty_handed() -> Iterator[None]:
     """No test begins or ends with something in hand."""
-    take_in_hand(None)
+    in_hand.set(None)
     yield
-    take_in_hand(None)
+    in_hand.set(None)
 
 
 # Fates
@@ -85,25 +84,32 @@ def test_fates_have_an_order() -> None:
 
 def test_an_envelope_is_filled_in() -> None:
     """An id of its own, the present moment with its offset, no deadline, the first attempt."""
-    delivery, other = Delivery(event=Ping()), Delivery(event=Ping())
+    delivery, other = Delivery.of(Ping()), Delivery.of(Ping())
     assert delivery.id != other.id
     assert abs(datetime.now(UTC) - delivery.time) < timedelta(seconds=10)
     assert delivery.time.tzinfo is UTC
     assert (delivery.deadline, delivery.attempt, delivery.receipt) == (math.inf, 1, None)
 
 
+def test_the_next_attempt_is_at_the_same_event() -> None:
+    """Its id and its time stay, whether or not anybody has asked for them before."""
+    delivery = Delivery.of(Ping())
+    again = delivery.again()
+    assert (again.id, again.time, again.attempt) == (delivery.id, delivery.time, 2)
+
+
 def test_deliveries_of_equal_events_are_two() -> None:
     """An envelope is itself and no other, whatever is in it."""
-    delivery = Delivery(event=Ping(), id="1")
-    assert delivery != attrs.evolve(delivery)
-    assert len({delivery, attrs.evolve(delivery)}) == 2
+    delivery = Delivery.of(Ping(), id="1")
+    assert delivery != copy(delivery)
+    assert len({delivery, copy(delivery)}) == 2
 
 
 def test_identity_is_what_a_log_line_says() -> None:
     """The event's type and id, and the request's id where there is one."""
-    delivery = Delivery(event=Ping(), id="7")
+    delivery = Delivery.of(Ping(), id="7")
     assert delivery.identity() == {"event_type": "ping", "event_id": "7"}
-    requested = attrs.evolve(delivery, request_id="1,r")
+    requested = Delivery.of(Ping(), id="7", request_id="1,r")
     assert requested.identity() == {
         "event_type": "ping",
         "event_id": "7",
@@ -116,7 +122,7 @@ def test_identity_is_what_a_log_line_says() -> None:
 
 async def test_a_receipt_waits_for_the_last_subscriber() -> None:
     """It ends when no fate is alive, whatever the order, and not before."""
-    delivery = Delivery(event=Ping(), receipt=(receipt := Receipt()))
+    delivery = Delivery.of(Ping(), receipt=(receipt := Receipt()))
     delivery.settle("a", Fate.QUEUED)
     delivery.settle("b", Fate.QUEUED)
     ended = trio.Event()
@@ -155,7 +161,7 @@ async def test_a_receipt_that_has_ended_does_not_wait() -> None:
 
 def test_settling_without_a_receipt_is_nothing() -> None:
     """Where no publisher waits, an inbox may say what it likes."""
-    Delivery(event=Ping()).settle("a", Fate.HANDLED)
+    Delivery.of(Ping()).settle("a", Fate.HANDLED)
 
 
 # Outcomes
@@ -163,31 +169,33 @@ def test_settling_without_a_receipt_is_nothing() -> None:
 
 def test_no_subscriber_is_an_outcome() -> None:
     """Nobody listens: unrouted, not accepted, and no fate is the worst."""
-    outcome = Outcome("1", "ping", {})
+    outcome = Outcome(Delivery.of(Ping()), {})
     assert (outcome.unrouted, outcome.accepted, outcome.worst) == (True, False, None)
 
 
 @pytest.mark.parametrize("fate", Fate)
 def test_one_subscriber_decides_alone(fate: Fate) -> None:
     """Its fate is the worst, and it accepted whatever it did not reject."""
-    outcome = Outcome("1", "ping", {"a": fate})
+    outcome = Outcome(Delivery.of(Ping()), {"a": fate})
     assert (outcome.unrouted, outcome.worst) == (False, fate)
     assert outcome.accepted == (fate is not Fate.REJECTED)
 
 
 def test_one_acceptance_is_enough_and_the_worst_fate_is_told() -> None:
     """Accepted by one, rejected by another: accepted, and the worst is the rejection."""
-    outcome = Outcome("1", "ping", {"a": Fate.HANDLED, "b": Fate.REJECTED, "c": Fate.QUEUED})
+    outcome = Outcome(
+        Delivery.of(Ping()), {"a": Fate.HANDLED, "b": Fate.REJECTED, "c": Fate.QUEUED}
+    )
     assert (outcome.accepted, outcome.worst) == (True, Fate.REJECTED)
-    assert not Outcome("1", "ping", {"a": Fate.REJECTED, "b": Fate.REJECTED}).accepted
+    assert not Outcome(Delivery.of(Ping()), {"a": Fate.REJECTED, "b": Fate.REJECTED}).accepted
 
 
 # What is in hand, and where it came from
 
 
 def test_outside_of_a_handler_nothing_is_in_hand() -> None:
-    """`current_delivery` raises with an explanation; `delivery_in_hand` gives None."""
-    assert delivery_in_hand() is None
+    """`current_delivery` raises with an explanation; `in_hand` gives None."""
+    assert in_hand.get() is None
     with pytest.raises(LookupError, match="handlers and loops over an inbox"):
         current_delivery()
 
@@ -195,14 +203,14 @@ def test_outside_of_a_handler_nothing_is_in_hand() -> None:
 async def test_each_task_has_its_own_delivery_in_hand() -> None:
     """What a task takes in hand is seen by its later children, not by its siblings."""
     seen: dict[str, Delivery[Event] | None] = {}
-    first, second = Delivery(event=Ping()), Delivery(event=Ping())
+    first, second = Delivery.of(Ping()), Delivery.of(Ping())
 
     async def look(name: str) -> None:
         await trio.lowlevel.checkpoint()
-        seen[name] = delivery_in_hand()
+        seen[name] = in_hand.get()
 
     async def handle(name: str, delivery: Delivery[Event]) -> None:
-        take_in_hand(delivery)
+        in_hand.set(delivery)
         await look(name)
         async with trio.open_nursery() as nursery:
             for child in ("child", "other child"):
@@ -227,13 +235,13 @@ async def test_each_task_has_its_own_delivery_in_hand() -> None:
 def test_the_origin_is_the_event_in_hand() -> None:
     """What a handler publishes carries on the request and the trace of what it handles."""
     assert current_origin() == Origin(None, None)
-    take_in_hand(Delivery(event=Ping(), request_id="1,r", traceparent="00-t"))
+    in_hand.set(Delivery.of(Ping(), request_id="1,r", traceparent="00-t"))
     assert current_origin() == Origin("1,r", "00-t")
 
 
 def test_the_origin_is_the_request_first() -> None:
     """The task of a request carries on its own request."""
-    take_in_hand(Delivery(event=Ping(), request_id="1,event"))
+    in_hand.set(Delivery.of(Ping(), request_id="1,event"))
     token = current_request.set(Origin("1,request"))
     try:
         assert current_origin() == Origin("1,request", None)

@@ -71,7 +71,7 @@ def an_inbox(*events: Event) -> MemoryInbox:
     """An inbox with events in it."""
     inbox = MemoryInbox("p", DeliveryPolicy(buffer=1000, delivery_limit=3))
     for event in events:
-        inbox.offer(Delivery(event=event))
+        inbox.offer(Delivery.of(event))
     return inbox
 
 
@@ -481,8 +481,8 @@ async def test_an_exception_costs_one_event() -> None:
             handled.append(event.number)
 
     inbox = an_inbox(Ping(1))
-    inbox.offer(Delivery(event=Ping(2), id="e2", request_id="1,r"))
-    inbox.offer(Delivery(event=Ping(3)))
+    inbox.offer(Delivery.of(Ping(2), id="e2", request_id="1,r"))
+    inbox.offer(Delivery.of(Ping(3)))
     inbox.close()
     with capture_logs() as lines:
         await make(Picky, inbox=inbox).run()
@@ -528,13 +528,13 @@ async def test_a_flooded_plugin_lets_others_have_their_turn() -> None:
         async def handle_event(self, event: Ping) -> None:
             handled.append(event.number)
 
-    inbox = an_inbox(*(Ping(number) for number in range(4 * BURST)))
+    inbox = an_inbox(*(Ping(number) for number in range(3 * BURST)))
     inbox.close()
     plugin = make(Greedy, inbox=inbox)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(plugin.run)
         seen = [0]
-        while len(handled) < 4 * BURST:
+        while len(handled) < 3 * BURST:
             await trio.lowlevel.checkpoint()
             seen.append(len(handled))
     most = max(later - earlier for earlier, later in pairwise(seen))

@@ -271,7 +271,7 @@ class Shipping(BatchPlugin[Work]):
 async def test_a_batch_plugin_gets_batches(autojump_clock: MockClock) -> None:
     """Closed by size, by age, and by the stop; all are handled."""
     async with open_plugins(Shipping) as runtime:
-        await runtime.publish_many([Delivery(event=Work(number)) for number in (1, 2, 3, 4)])
+        await runtime.publish_many([Delivery.of(Work(number)) for number in (1, 2, 3, 4)])
         await trio.testing.wait_all_tasks_blocked()
         assert runtime.get(Shipping).batches == [([1, 2, 3], "size")]
         await trio.sleep(2)
@@ -286,7 +286,7 @@ async def test_the_operator_says_how_large_a_batch_is(autojump_clock: MockClock)
     size = len(msgspec.json.encode(Work(1.5)))
     settings: Any = {"shipping": {"delivery": {"batch_size": 9, "batch_bytes": 2 * size}}}
     async with open_plugins(Shipping, settings=settings) as runtime:
-        await runtime.publish_many([Delivery(event=Work(1.5)) for _ in range(4)])
+        await runtime.publish_many([Delivery.of(Work(1.5)) for _ in range(4)])
         await trio.testing.wait_all_tasks_blocked()
         assert runtime.get(Shipping).batches == [([1.5, 1.5], "bytes")] * 2
 
@@ -294,7 +294,7 @@ async def test_the_operator_says_how_large_a_batch_is(autojump_clock: MockClock)
 async def test_a_batch_that_fails_is_tried_again_as_a_whole(autojump_clock: MockClock) -> None:
     """And given up as a whole."""
     async with open_plugins(Shipping) as runtime:
-        events = [Delivery[Event](event=Work(number)) for number in (1, -1, 3)]
+        events = [Delivery.of(Work(number)) for number in (1, -1, 3)]
         outcomes = await runtime.publish_many(events, wait=True)
         assert [seconds for seconds, _ in runtime.get(Shipping).batches] == [[1, -1, 3]] * 2
     assert {outcome.worst for outcome in outcomes} == {Fate.FAILED}
@@ -303,7 +303,7 @@ async def test_a_batch_that_fails_is_tried_again_as_a_whole(autojump_clock: Mock
 async def test_an_item_of_a_batch_can_be_rejected_or_kept(autojump_clock: MockClock) -> None:
     """The others are handled when the next batch is asked for, whatever becomes of it."""
     async with open_plugins(Shipping) as runtime:
-        outcomes = await runtime.publish_many([Delivery(event=Work(n)) for n in (1, 13, 7)])
+        outcomes = await runtime.publish_many([Delivery.of(Work(n)) for n in (1, 13, 7)])
         await trio.testing.wait_all_tasks_blocked()
         assert len(outcomes) == 3
         statistics = runtime.statistics()["shipping"]
@@ -321,7 +321,7 @@ async def test_a_batch_that_takes_too_long_is_cut_off(autojump_clock: MockClock)
             await trio.sleep(events[0].seconds)
 
     async with open_plugins(Slow) as runtime:
-        events = [Delivery[Event](event=Work(number)) for number in (9, 0, 0, 0)]
+        events = [Delivery.of(Work(number)) for number in (9, 0, 0, 0)]
         outcomes = await runtime.publish_many(events, wait=True)
         assert trio.current_time() == pytest.approx(1.0)
     expected = [Fate.FAILED, Fate.FAILED, Fate.HANDLED, Fate.HANDLED]
@@ -345,7 +345,7 @@ async def test_a_batch_has_neighbours_of_a_key(autojump_clock: MockClock) -> Non
     for concurrency, sizes in ((1, [3, 1]), (2, [1, 1, 1, 1])):
         settings["shipping"]["delivery"]["concurrency"] = concurrency
         async with open_plugins(Shipping, settings=settings) as runtime:
-            events = [Delivery[Event](event=Work(number)) for number in (1, 2, 3, 4)]
+            events = [Delivery.of(Work(number)) for number in (1, 2, 3, 4)]
             await runtime.publish_many(events, wait=True)
             batches = runtime.get(Shipping).batches
         assert [len(seconds) for seconds, _ in batches] == sizes

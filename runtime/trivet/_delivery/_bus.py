@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from operator import itemgetter
+from types import MappingProxyType
 
 import attrs
 import trio
@@ -18,9 +19,14 @@ import trio
 from .._envelope import Delivery, Outcome
 from .._events import Event
 from .._fates import Fate
-from .._inbox import BURST
 from .._policies import DeliveryPolicy
-from ._memory import Admission, MemoryInbox
+from ._memory import QUEUED, Admission, MemoryInbox
+
+BURST = 192
+"""Events that are published, at most, before every other task has its turn."""
+QUIET = 0.0005
+"""Seconds without an event for an idle reader after which one has its turn at once, and does not
+have to wait for whatever else its publisher is about."""
 
 
 @attrs.frozen(eq=False)
@@ -34,7 +40,7 @@ class Subscription:
 
 
 @attrs.define(eq=False)
-class _Undecided:
+class Undecided:
     """An event that a subscriber has not decided about."""
 
     delivery: Delivery[Event]
@@ -49,27 +55,57 @@ class _Undecided:
         self.fates[self.subscription.plugin] = fate
 
 
-class Bus:
-    """Routes events by their exact type."""
+@attrs.frozen(eq=False)
+class Route:
+    """Where the events of one type go."""
 
-    def __init__(self, subscriptions: Iterable[Subscription] = ()) -> None:
-        self._subscriptions: dict[type[Event], list[Subscription]] = {}
+    subscriptions: Sequence[Subscription]
+    all_queued: Mapping[str, Fate]
+    """The fates of an event for which all had room."""
+
+    @classmethod
+    def to(cls, subscriptions: Sequence[Subscription]) -> Route:
+        """To these."""
+        fates = {subscription.plugin: QUEUED for subscription in subscriptions}
+        return cls(subscriptions, MappingProxyType(fates))
+
+
+class Bus:
+    """Routes events by their exact type.
+
+    Args:
+        subscriptions: who wants which events.
+        types: event types that there are besides those.
+    """
+
+    def __init__(
+        self, subscriptions: Iterable[Subscription] = (), types: Iterable[type[Event]] = ()
+    ) -> None:
+        by_type: dict[type[Event], list[Subscription]] = {each: [] for each in types}
         for subscription in subscriptions:
-            self._subscriptions.setdefault(subscription.event, []).append(subscription)
-        self._streak = 0
+            by_type.setdefault(subscription.event, []).append(subscription)
+        self.routes: Mapping[type[Event], Route] = {
+            each: Route.to(wishes) for each, wishes in by_type.items()
+        }
+        self.streak = 0
+        """How many events were published since other tasks had their turn; see `BURST`."""
+        self._undecided: list[Undecided] = []
+        self._roused = -math.inf
+        self.is_pending = False
+        """Whether a publisher has to wait for something after it has offered its events."""
         self.unrouted: Counter[str] = Counter()
         """Events that nobody listens to, by name."""
 
     def listens(self, event: type[Event]) -> bool:
         """Whether anybody listens to events of this type."""
-        return event in self._subscriptions
+        return event in self.routes and bool(self.routes[event].subscriptions)
 
     def room(self, event: type[Event]) -> float:
         """How many events of this type find room if they are offered together.
 
         An inbox that does not make a publisher wait, and is all but full, counts as if empty.
         """
-        return min(map(_room, self._subscriptions.get(event, ())), default=math.inf)
+        return min(map(_room, self.routes[event].subscriptions), default=math.inf)
 
     async def publish(self, deliveries: Sequence[Delivery[Event]]) -> list[Outcome]:
         """Offer the events, in order, to every subscriber, each of whom decides alone.
@@ -78,33 +114,79 @@ class Bus:
         call is stored in one transaction. For the others the publisher waits, at most as long as
         the longest `block_for` among them.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
-        outcomes: list[Outcome] = []
-        undecided: list[_Undecided] = []
-        for delivery in deliveries:
-            fates: dict[str, Fate] = {}
-            name = delivery.event.__event_name__
-            subscriptions = self._subscriptions.get(type(delivery.event), ())
-            if not subscriptions:
-                self.unrouted[name] += 1
-            for subscription in subscriptions:
-                fate = subscription.inbox.offer(delivery)
-                if isinstance(fate, Fate):
-                    fates[subscription.plugin] = fate
-                else:
-                    undecided.append(_Undecided(delivery, subscription, fate, fates))
-            outcomes.append(Outcome(delivery.id, name, fates))
+        if self.streak >= BURST:
+            await self.let_others_on()
+        routes = self.routes
+        outcomes = [self.offer(each, routes[type(each.event)]) for each in deliveries]
+        if self.is_pending:
+            await self.settle()
+        return outcomes
+
+    async def let_others_on(self) -> None:
+        """Let every other task have its turn: once in a while, not for each event."""
+        self.streak = 0
+        await trio.lowlevel.checkpoint()
+
+    def offer(self, delivery: Delivery[Event], route: Route) -> Outcome:
+        """Offer an event to its subscribers; `settle` is to follow where `is_pending` says so."""
+        self.streak += 1
+        is_plain = delivery.is_plain
+        for subscription in route.subscriptions:
+            inbox = subscription.inbox
+            # As `offer`, without its call: most events and most inboxes are like that.
+            if is_plain and inbox.is_plain and len(inbox.ready) < inbox.buffer:
+                inbox.accepted += 1
+                inbox.ready.append(delivery)
+                if inbox.idle:
+                    self._rouse(inbox)
+            elif (fate := inbox.offer(delivery)) is not QUEUED:
+                return self._offer_others(delivery, route, subscription, fate)
+        if not route.subscriptions:
+            self.unrouted[delivery.event.__event_name__] += 1
+        return Outcome(delivery, route.all_queued)
+
+    def _offer_others(
+        self,
+        delivery: Delivery[Event],
+        route: Route,
+        subscription: Subscription,
+        fate: Fate | Admission | None,
+    ) -> Outcome:
+        """Go on with the subscribers after one who has not simply taken an event in."""
+        fates = dict(route.all_queued)
+        rest = iter(route.subscriptions[route.subscriptions.index(subscription) + 1 :])
+        while True:
+            if isinstance(fate, Fate):
+                fates[subscription.plugin] = fate
+            else:
+                self._undecided.append(Undecided(delivery, subscription, fate, fates))
+                self.is_pending = True
+            if (following := next(rest, None)) is None:
+                return Outcome(delivery, fates)
+            subscription = following
+            fate = subscription.inbox.offer(delivery)
+
+    def _rouse(self, inbox: MemoryInbox) -> None:
+        """Wake a reader that has slept; after a quiet time it has its turn before the publisher."""
+        inbox.wake()
+        now = trio.current_time()
+        if now - self._roused > QUIET:
+            self.is_pending = True
+        self._roused = now
+
+    async def settle(self) -> None:
+        """Wait for what is left of the publishing: decisions, and who has been roused."""
+        undecided, self._undecided = self._undecided, []
+        self.is_pending = False
+        self.streak = 0
         if undecided:
             await _decide(undecided)
-        self._streak += len(outcomes)
-        if self._streak >= BURST:  # Everyone else's turn: once in a while, not for each event.
-            self._streak = 0
+        else:
             await trio.lowlevel.cancel_shielded_checkpoint()
-        return outcomes
 
     def publish_nowait(self, delivery: Delivery[Event]) -> None:
         """As `publish`, for who cannot wait: `block` has no time, so that `on_full` decides."""
-        for subscription in self._subscriptions.get(type(delivery.event), ()):
+        for subscription in self.routes[type(delivery.event)].subscriptions:
             if subscription.inbox.offer(delivery) is None:
                 policy = subscription.policy
                 overflow = policy.on_full if policy.overflow == "block" else policy.overflow
@@ -121,7 +203,7 @@ def _room(subscription: Subscription) -> float:
     return room if room * 32 > buffer else buffer
 
 
-async def _decide(undecided: list[_Undecided]) -> None:
+async def _decide(undecided: Sequence[Undecided]) -> None:
     """Wait for the decisions."""
     being_stored = [(one, one.admission) for one in undecided if one.admission is not None]
     if len(being_stored) < len(undecided):
@@ -133,13 +215,13 @@ async def _decide(undecided: list[_Undecided]) -> None:
         one.decided(admission.fate)
 
 
-async def _wait_for_room(full: list[_Undecided]) -> list[tuple[_Undecided, Admission]]:
+async def _wait_for_room(full: list[Undecided]) -> list[tuple[Undecided, Admission]]:
     """Wait at full inboxes, each as long as its policy says; returns what is being stored then."""
     now = trio.current_time()
-    limited: list[tuple[float, _Undecided, Admission]] = []
-    being_stored: list[tuple[_Undecided, Admission]] = []
+    limited: list[tuple[float, Undecided, Admission]] = []
+    being_stored: list[tuple[Undecided, Admission]] = []
 
-    def take(one: _Undecided, decision: Fate | Admission) -> None:
+    def take(one: Undecided, decision: Fate | Admission) -> None:
         if isinstance(decision, Fate):
             one.decided(decision)
         else:

@@ -79,6 +79,7 @@ class DurableInbox(MemoryInbox):
         in_batches: bool = False,
     ) -> None:
         super().__init__(plugin, policy, in_batches=in_batches)
+        self.is_plain = self._may_be_plain = False  # There is the store to mind.
         self._store = store
         self._types = types
         self._places: dict[Delivery[Event], _Place] = {}
@@ -111,11 +112,10 @@ class DurableInbox(MemoryInbox):
 
     @property
     def _taken(self) -> int:
-        in_memory = self._queue.waiting + self._queue.backing_off
-        return in_memory + self._on_disk + self._being_stored
+        return super()._taken + self._on_disk + self._being_stored
 
     def _has_room(self, delivery: Delivery[Event]) -> bool:
-        return self._taken < self._buffer and self._store.has_room(self._pack(delivery).size)
+        return self._taken < self.buffer and self._store.has_room(self._pack(delivery).size)
 
     def _pack(self, delivery: Delivery[Event]) -> Packed:
         """The event's bytes, which are asked for more than once."""
@@ -199,7 +199,7 @@ class DurableInbox(MemoryInbox):
             return
         if event is not None and self._repeats.window:
             self._repeats.take_in(event, trio.current_time())
-        self._accepted += 1
+        self.accepted += 1
         delivery.settle(self._plugin, Fate.QUEUED)
         is_next = not self._on_disk and self._queue.waiting < WINDOW
         if not self._is_left and (is_next or place.number < self._last_loaded):
@@ -208,7 +208,7 @@ class DurableInbox(MemoryInbox):
             self._on_disk += 1
             if delivery.receipt is not None:
                 self._receipts[place.number] = delivery.receipt
-        self._wake()
+        self.wake()
         admission.decide(Fate.QUEUED)
         self._keep_receipt(delivery)
         for twin in twins:
@@ -216,13 +216,13 @@ class DurableInbox(MemoryInbox):
 
     # The plugin's side.
 
-    def receive_nowait(self) -> Delivery[Event]:
+    def take(self) -> Delivery[Event] | None:
         """See `Inbox`."""
         if self._store.is_clogged:
             self.is_read = True
-            raise trio.WouldBlock
+            return None
         try:
-            return super().receive_nowait()
+            return super().take()
         finally:
             if self._queue.has_missing:
                 self._refill()
@@ -248,12 +248,12 @@ class DurableInbox(MemoryInbox):
         """The next page is here."""
         self._is_reading = False
         if len(rows) > self._on_disk:  # Replayed, and not noticed yet.
-            self._accepted += len(rows) - self._on_disk
+            self.accepted += len(rows) - self._on_disk
             self._on_disk = len(rows)
         self._on_disk -= len(rows)
         if not rows and self._on_disk:  # Who took them does not know Trivet.
             self._log.error("events have vanished from the store", count=self._on_disk)
-            self._accepted -= self._on_disk
+            self.accepted -= self._on_disk
             self._on_disk = 0
         self._queue.sort_out()
         for row in rows:
@@ -266,7 +266,7 @@ class DurableInbox(MemoryInbox):
                     self._receipts[row.number] = delivery.receipt
                 continue
             self._put(delivery, _Place(row.number, row.size), row)
-        self._readers.unpark_all()
+        self._wake_all()
 
     def _load_lane(self, lane: Hashable, numbers: list[int], rows: list[Row]) -> None:
         """Those of a lane are here whose turn it is."""
@@ -274,7 +274,7 @@ class DurableInbox(MemoryInbox):
         for row, delivery in found:
             self._remember(delivery, _Place(row.number, row.size), row)
         self._queue.load(lane, numbers, [delivery for _, delivery in found])
-        self._wake()
+        self.wake()
 
     def _put(self, delivery: Delivery[Event], place: _Place, row: Row | None = None) -> None:
         """Have an event in memory, behind the others."""
@@ -282,12 +282,12 @@ class DurableInbox(MemoryInbox):
         history = self._remember(delivery, place, row)
         now = trio.current_time()
         if row is None or row.retry_at is None:
-            self._queue.append(delivery)
+            self._queue.ready.append(delivery)
             return
         # A wall clock that was set back must not make it wait longer than was decided.
         wait = min(row.retry_at - time.time(), history.last_wait)
         if wait <= 0:
-            self._queue.append(delivery)
+            self._queue.ready.append(delivery)
         else:
             self._queue.back_off(delivery, now + wait)
 
@@ -330,6 +330,8 @@ class DurableInbox(MemoryInbox):
 
     @property
     def _is_drained(self) -> bool:
+        if self._store.is_clogged:
+            return False
         if self._queue.is_blocked:
             return True
         is_more = self._is_reading or (self._on_disk and not self._is_held_up)
@@ -340,9 +342,9 @@ class DurableInbox(MemoryInbox):
         statistics = super().statistics()
         return attrs.evolve(statistics, queued=statistics.queued + self._on_disk)
 
-    def _hand_out(self, delivery: Delivery[Event], now: float) -> None:
+    def _hand_out(self, delivery: Delivery[Event]) -> None:
         self._store.in_hand.take(self._places[delivery].number)
-        super()._hand_out(delivery, now)
+        super()._hand_out(delivery)
 
     def _again(
         self, delivery: Delivery[Event], history: History, *, wait: float = 0.0
@@ -445,7 +447,7 @@ class DurableInbox(MemoryInbox):
 
     def recover(self, backlog: Backlog, seen: list[Seen]) -> None:
         """See `StoredInbox`."""
-        self._on_disk = self._accepted = backlog.count
+        self._on_disk = self.accepted = backlog.count
         now, wall = trio.current_time(), time.time()
         for each in seen:
             left = min(each.until - wall, self._repeats.window)
@@ -456,7 +458,7 @@ class DurableInbox(MemoryInbox):
     def found(self, count: int) -> None:
         """See `StoredInbox`."""
         self._on_disk += count
-        self._accepted += count
+        self.accepted += count
         self._refill()
 
     def room_made(self) -> None:
@@ -466,4 +468,4 @@ class DurableInbox(MemoryInbox):
 
     def resume(self) -> None:
         """See `StoredInbox`."""
-        self._readers.unpark_all()
+        self._wake_all()

@@ -7,7 +7,9 @@ Never knows other inboxes, nor the supervisor that closes this one.
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import deque
+from collections.abc import Awaitable, Callable
+from time import perf_counter
 from typing import Any
 
 import attrs
@@ -15,6 +17,7 @@ import structlog
 import trio
 
 from .._envelope import Delivery, utc_now
+from .._envelope import in_hand as current
 from .._errors import HandlerTimeoutError
 from .._events import Event
 from .._fates import ENDED, Fate
@@ -24,6 +27,13 @@ from .._policies import DeliveryPolicy, OnFull
 from ._queue import Queue
 from ._repeats import Identity, Repeats, identity
 from ._retries import FIRST, History, describe, next_wait
+
+TURN, GLANCE, SECONDS = 192, 16, 0.001
+"""How long one reader goes on before every other task has its turn: so many events, or so many
+seconds, by a clock that is looked at once in a while, and that is the machine's in tests too."""
+
+# To look an enum's member up by its name takes longer than to count an event.
+QUEUED, HANDLED = Fate.QUEUED, Fate.HANDLED
 
 
 @attrs.define(eq=False)
@@ -50,6 +60,15 @@ class Admission:
             await self._decided.wait()
 
 
+class _Hand:
+    """A worker's, for an event that nobody has asked about: to note it costs more than its way."""
+
+    __slots__ = ("delivery",)
+
+    def __init__(self) -> None:
+        self.delivery: Delivery[Event] | None = None
+
+
 class MemoryInbox(Inbox[Any]):
     """See `Inbox`. One per plugin, for the life of the program.
 
@@ -65,28 +84,35 @@ class MemoryInbox(Inbox[Any]):
 
     def __init__(self, plugin: str, policy: DeliveryPolicy, *, in_batches: bool = False) -> None:
         self.policy = policy
-        self.wants: Matches | None = None
-        """Whether an event is to be delivered; all are where this is None."""
+        self._wants: Matches | None = None
         self._plugin = plugin
-        self._buffer = math.inf if policy.buffer is None else policy.buffer
+        self.buffer = math.inf if policy.buffer is None else policy.buffer
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger(plugin=plugin)
         # Of one batch at a time a key's events may be neighbours; of several, they must not.
         one_at_a_time = not in_batches or policy.concurrency > 1
         self._queue = Queue(policy, one_at_a_time=one_at_a_time)
+        self.ready = self._queue.ready
         self._repeats = Repeats(policy.deduplicate_for)
         self._waiting: deque[Admission] = deque()
-        self._readers = trio.lowlevel.ParkingLot()
-        self._in_hand: dict[Delivery[Event], float] = {}
-        """What is with the plugin, and since when."""
+        self.idle: deque[trio.lowlevel.Task] = deque()
+        """Readers that wait to be woken."""
+        self._noted: dict[Delivery[Event], float] = {}
+        self._hands: list[_Hand] = []
         self._kept: set[Delivery[Event]] = set()
         self._histories: dict[Delivery[Event], History] = {}
-        self._counts: Counter[Fate] = Counter()
-        self._accepted = 0
+        self._counts: dict[Fate, int] = dict.fromkeys(Fate, 0)
+        self._handled = 0
+        """Those of the handled that `hand_to` has counted, for which this is quicker."""
+        self.accepted = 0
         self._retried = 0
         self._timed_out = 0
         self._closed = False
         self.is_read = False
         """Whether the plugin has asked for an event in this lifetime."""
+        # The others are timed, or wait for one another.
+        self._may_be_plain = not policy.retry and policy.ordering_key is None
+        self.is_plain = self._may_be_plain
+        """Whether there is nothing to mind but the order, for events that are plain too."""
 
     # The publisher's side.
 
@@ -97,25 +123,49 @@ class MemoryInbox(Inbox[Any]):
             What has become of it; or the publisher's place, where it has to be stored first; None
             where there is no room.
         """
+        if self.is_plain and delivery.is_plain:
+            # As below, all in one: what most events come to.
+            if len(self.ready) >= self.buffer:
+                return None
+            self.accepted += 1
+            self.ready.append(delivery)
+            if self.idle:
+                self.wake()
+            return QUEUED
+        fate = self._screen(delivery)
+        if fate is not None or self._waiting or not self._has_room(delivery):
+            return fate
+        return self._take_in(delivery)
+
+    @property
+    def wants(self) -> Matches | None:
+        """Whether an event is to be delivered; all are where this is None."""
+        return self._wants
+
+    @wants.setter
+    def wants(self, wants: Matches | None) -> None:
+        """Set by the runtime, before the plugin starts."""
+        self._wants = wants
+        self._review()
+
+    def _screen(self, delivery: Delivery[Event]) -> Fate | Admission | None:
+        """What becomes of an event that is not to come in, wherever there is room; None for one."""
         if self._closed:
             return self._refuse(delivery)
-        if self.wants is not None and not self._wanted(delivery):
+        if self._wants is not None and not self._wanted(delivery):
             return self._pass_by(delivery, Fate.FILTERED)
-        if (known := self._known(delivery)) is not None:
-            return known
-        if self._waiting or not self._has_room(delivery):
-            return None
-        return self._take_in(delivery)
+        return self._known(delivery)
 
     @property
     def room(self) -> float:
         """How many events more there is room for."""
-        return 0 if self._waiting else self._buffer - self._taken
+        return 0 if self._waiting else self.buffer - self._taken
 
     def queue_up(self, delivery: Delivery[Event]) -> Admission:
         """Wait for room behind the publishers that wait already."""
         admission = Admission(delivery)
         self._waiting.append(admission)
+        self._review()
         return admission
 
     def withdraw(self, admission: Admission) -> None:
@@ -133,14 +183,14 @@ class MemoryInbox(Inbox[Any]):
         if policy == "drop_oldest":
             while not self._has_room(delivery) and (oldest := self._queue.pop_oldest()) is not None:
                 self._end(oldest, Fate.DROPPED)
-                self._readers.unpark_all()  # For what had to wait for that one.
+                self._wake_all()  # For what had to wait for that one.
             return self._take_in(delivery) if self._has_room(delivery) else self._refuse(delivery)
         return self._pass_by(delivery, Fate.DROPPED)
 
     def _wanted(self, delivery: Delivery[Event]) -> bool:
-        assert self.wants is not None
+        assert self._wants is not None
         try:
-            return self.wants(delivery.event)
+            return self._wants(delivery.event)
         except Exception as error:
             # A filter that is broken must not lose what it was not asked to lose.
             self._log.error("filter failed", **delivery.identity(), exc_info=error)
@@ -153,7 +203,7 @@ class MemoryInbox(Inbox[Any]):
         event = identity(delivery)
         if event is None or not self._repeats.knows(event, trio.current_time()):
             return None
-        self._accepted += 1
+        self.accepted += 1
         self._counts[Fate.DUPLICATE] += 1
         self._repeats.follow(delivery, event, self._plugin)
         if admission is not None:
@@ -163,25 +213,26 @@ class MemoryInbox(Inbox[Any]):
     @property
     def _taken(self) -> int:
         """How many events take room."""
-        return self._queue.waiting + self._queue.backing_off
+        queue = self._queue
+        return len(queue.ready) + queue.held + queue.backing_off
 
     def _has_room(self, delivery: Delivery[Event]) -> bool:
-        return self._taken < self._buffer
+        return self._taken < self.buffer
 
     def _take_in(
         self, delivery: Delivery[Event], admission: Admission | None = None
     ) -> Fate | Admission:
         """Let an event in. A publisher that waited for room is told by his admission."""
-        event = identity(delivery)
-        if event is not None and self._repeats.window:
+        if (event := identity(delivery)) is not None and self._repeats.window:
             self._repeats.take_in(event, trio.current_time())
-        self._accepted += 1
-        self._queue.append(delivery)
-        delivery.settle(self._plugin, Fate.QUEUED)
-        self._wake()
+        self.accepted += 1
+        self._queue.ready.append(delivery)
+        if delivery.receipt is not None:
+            delivery.settle(self._plugin, QUEUED)
+        self.wake()
         if admission is not None:
-            admission.decide(Fate.QUEUED)
-        return Fate.QUEUED
+            admission.decide(QUEUED)
+        return QUEUED
 
     def _admit(self) -> None:
         """Let those who wait in, the first one first, as far as there is room."""
@@ -189,10 +240,11 @@ class MemoryInbox(Inbox[Any]):
             admission = self._waiting.popleft()
             if not self._known(admission.delivery, admission):
                 self._take_in(admission.delivery, admission)
+        self._review()
 
     def _pass_by(self, delivery: Delivery[Event], fate: Fate) -> Fate:
         """Accept an event and end it at once."""
-        self._accepted += 1
+        self.accepted += 1
         self._counts[fate] += 1
         delivery.settle(self._plugin, fate)
         return fate
@@ -222,10 +274,22 @@ class MemoryInbox(Inbox[Any]):
     async def _something_new(self) -> None:
         until = self._next_return
         if until == math.inf:
-            await self._readers.park()
+            await self._doze()
         else:
             with trio.move_on_at(until):
-                await self._readers.park()
+                await self._doze()
+
+    async def _doze(self) -> None:
+        """Wait to be woken."""
+        task = trio.lowlevel.current_task()
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            """Wait no more."""
+            self.idle.remove(task)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self.idle.append(task)
+        await trio.lowlevel.wait_task_rescheduled(abort)
 
     @property
     def _next_return(self) -> float:
@@ -234,28 +298,95 @@ class MemoryInbox(Inbox[Any]):
 
     def receive_nowait(self) -> Delivery[Event]:
         """See `Inbox`."""
+        delivery = self.take()
+        if delivery is not None:
+            return delivery
+        if self._closed and self._is_drained:
+            raise trio.EndOfChannel
+        raise trio.WouldBlock
+
+    def take(self) -> Delivery[Event] | None:
+        """See `Inbox`."""
         self.is_read = True
-        now = trio.current_time()
-        while (delivery := self._take(now)) is not None:
-            if delivery.deadline > now:
-                self._hand_out(delivery, now)
+        while (delivery := self._next()) is not None:
+            if delivery.deadline == math.inf or delivery.deadline > trio.current_time():
+                self._hand_out(delivery)
                 if self._waiting:
                     self._admit()
                 return delivery
             self._queue.done(delivery)
             self._end(delivery, Fate.EXPIRED)
         self._refill()
-        if self._closed and self._is_drained:
-            raise trio.EndOfChannel
-        raise trio.WouldBlock
+        return None
 
-    def _take(self, now: float) -> Delivery[Event] | None:
-        """The next one, be it one that has waited for room until now."""
+    def _next(self) -> Delivery[Event] | None:
+        """The next one, be it one whose wait is over, or one that has waited for room until now."""
+        if self.is_plain:
+            return self.ready.popleft() if self.ready else None
+        now = trio.current_time()
         delivery = self._queue.take(now)
         if delivery is None and self._waiting:
             self._admit()
             delivery = self._queue.take(now)
         return delivery
+
+    async def hand_to(self, handle: Callable[[Any], Awaitable[None]]) -> None:
+        """See `Inbox`: as `receive`, the handler and `accept`, all in one."""
+        self.is_read = True
+        ready, hand = self.ready, _Hand()
+        self._hands.append(hand)
+        try:
+            while self.is_plain:
+                if not ready:
+                    current.set(None)
+                    await self._doze()
+                    continue
+                if not ready[0].is_plain:
+                    return
+                await self._turn(handle, hand)
+                if ready:
+                    await trio.lowlevel.checkpoint()
+        finally:
+            self._note(hand)
+            self._hands.remove(hand)
+
+    async def _turn(self, handle: Callable[[Any], Awaitable[None]], hand: _Hand) -> None:
+        """Hand on plain events as long as everyone else can wait."""
+        ready, until, glance = self.ready, perf_counter() + SECONDS, GLANCE
+        for count in range(TURN):
+            if count == glance:
+                glance += GLANCE
+                if perf_counter() >= until:
+                    break
+            delivery = ready.popleft()
+            if not delivery.is_plain:
+                ready.appendleft(delivery)
+                break
+            hand.delivery = delivery
+            current.set(delivery)
+            try:
+                await handle(delivery.event)
+            except Exception as error:
+                self.reject(delivery, error)
+            if hand.delivery is delivery:
+                self._handled += 1
+            elif delivery not in self._kept:  # Somebody has asked meanwhile what is in hand.
+                self.accept(delivery)
+            if not ready or not self.is_plain:
+                break
+        hand.delivery = None
+
+    @property
+    def _in_hand(self) -> dict[Delivery[Event], float]:
+        """What is with the plugin, and since when."""
+        for hand in self._hands:
+            self._note(hand)
+        return self._noted
+
+    def _note(self, hand: _Hand) -> None:
+        if hand.delivery is not None:
+            self._noted[hand.delivery] = 0.0
+            hand.delivery = None
 
     def _refill(self) -> None:
         """Get more to hand out, if there is more somewhere."""
@@ -267,7 +398,7 @@ class MemoryInbox(Inbox[Any]):
 
     def accept(self, delivery: Delivery[Event]) -> None:
         """See `Inbox`."""
-        self._finish(delivery, Fate.HANDLED)
+        self._finish(delivery, HANDLED)
 
     def expire(self, delivery: Delivery[Event]) -> None:
         """See `Inbox`."""
@@ -307,12 +438,13 @@ class MemoryInbox(Inbox[Any]):
         again = self._again(delivery, history.waited(wait or 0.0), wait=wait or 0.0)
         self._queue.back_off(again, until)
         again.settle(self._plugin, Fate.BACKING_OFF)
-        self._readers.unpark_all()  # One that knows when to look may leave before that.
+        self._wake_all()  # One that knows when to look may leave before that.
 
     def keep(self, delivery: Delivery[Event]) -> None:
         """See `Inbox`."""
         if delivery in self._in_hand:
             self._kept.add(delivery)
+            self._review()
 
     def is_kept(self, delivery: Delivery[Event]) -> bool:
         """See `Inbox`."""
@@ -320,35 +452,44 @@ class MemoryInbox(Inbox[Any]):
 
     def statistics(self) -> InboxStatistics:
         """See `Inbox`."""
+        counts = {**self._counts, HANDLED: self._counts[HANDLED] + self._handled}
         return InboxStatistics(
-            accepted=self._accepted,
+            accepted=self.accepted,
             queued=self._queue.waiting,
             in_hand=len(self._in_hand),
             backing_off=self._queue.backing_off,
-            rejected=self._counts[Fate.REJECTED],
+            rejected=counts[Fate.REJECTED],
             retried=self._retried,
             timed_out=self._timed_out,
-            **{fate.value: self._counts[fate] for fate in ENDED},
+            **{fate.value: counts[fate] for fate in ENDED},
         )
 
-    def _hand_out(self, delivery: Delivery[Event], now: float) -> None:
+    def _hand_out(self, delivery: Delivery[Event]) -> None:
         """Give an event to the plugin."""
-        self._in_hand[delivery] = now
-        delivery.settle(self._plugin, Fate.IN_HAND)
+        # How long attempts take is asked for only where there may be several.
+        self._in_hand[delivery] = trio.current_time() if self.policy.retry else 0.0
+        if delivery.receipt is not None:
+            delivery.settle(self._plugin, Fate.IN_HAND)
 
     def _take_back(self, delivery: Delivery[Event]) -> None:
         """The event is no more with the plugin."""
         del self._in_hand[delivery]
-        self._kept.discard(delivery)
+        self._let_slip(delivery)
+
+    def _let_slip(self, delivery: Delivery[Event]) -> None:
+        if self._kept:
+            self._kept.discard(delivery)
+            self._review()
 
     def _finish(self, delivery: Delivery[Event], fate: Fate) -> None:
         """End an event that is in hand."""
-        if delivery in self._in_hand:
-            self._take_back(delivery)
-            self._queue.done(delivery)
-            self._end(delivery, fate)
-            if self._readers:
-                self._let_go()
+        if self._in_hand.pop(delivery, None) is None:
+            return
+        self._let_slip(delivery)
+        self._queue.done(delivery)
+        self._end(delivery, fate)
+        if self.idle:
+            self._let_go()
 
     def _again(
         self, delivery: Delivery[Event], history: History, *, wait: float = 0.0
@@ -356,7 +497,7 @@ class MemoryInbox(Inbox[Any]):
         """The next attempt at an event that is in hand, which is to be made after a wait."""
         self._take_back(delivery)
         self._histories.pop(delivery, None)
-        again = attrs.evolve(delivery, attempt=delivery.attempt + 1)
+        again = delivery.again()
         self._histories[again] = history
         return again
 
@@ -370,26 +511,33 @@ class MemoryInbox(Inbox[Any]):
 
     def _end(self, delivery: Delivery[Event], fate: Fate) -> None:
         self._counts[fate] += 1
-        self._histories.pop(delivery, None)
+        if self._histories:
+            self._histories.pop(delivery, None)
         event = identity(delivery)
         if event is not None and self._repeats.ended(event, fate, self._plugin):
             self._forget(event)
-        delivery.settle(self._plugin, fate)
+        if delivery.receipt is not None:
+            delivery.settle(self._plugin, fate)
 
     def _forget(self, event: Identity) -> None:
         """The event may come again."""
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
         """One reader has something to look at."""
-        if self._readers:
-            self._readers.unpark()
+        if self.idle:
+            trio.lowlevel.reschedule(self.idle.popleft())
+
+    def _wake_all(self) -> None:
+        """Every reader has something to look at."""
+        while self.idle:
+            self.wake()
 
     def _let_go(self) -> None:
         """What waited for an event that has ended may be taken now; or nothing is left at all."""
         if self._closed:
-            self._readers.unpark_all()
+            self._wake_all()
         elif self.policy.ordering_key is not None:
-            self._readers.unpark()
+            self.wake()
 
     # The supervisor's side.
 
@@ -399,7 +547,8 @@ class MemoryInbox(Inbox[Any]):
         What waits to be tried again is not waited for.
         """
         self._closed = True
-        self._readers.unpark_all()
+        self._review()
+        self._wake_all()
         while self._waiting:
             admission = self._waiting.popleft()
             admission.decide(self._refuse(admission.delivery))
@@ -442,6 +591,7 @@ class MemoryInbox(Inbox[Any]):
         abandoned = [*self._in_hand, *self._queue.clear()]
         self._in_hand.clear()
         self._kept.clear()
+        self._review()
         for delivery in abandoned:
             self._end(delivery, Fate.ABANDONED)
         if abandoned:
@@ -450,3 +600,10 @@ class MemoryInbox(Inbox[Any]):
     def reopen(self) -> None:
         """Let events in again, after it was abandoned."""
         self._closed = False
+        self._review()
+
+    def _review(self) -> None:
+        """See whether it is plain, after a change of what that depends on."""
+        self.is_plain = self._may_be_plain and not (
+            self._closed or self._wants or self._waiting or self._kept
+        )

@@ -66,28 +66,28 @@ class Queue:
         self._one_at_a_time = self._is_keyed and one_at_a_time
         self._is_one_lane = not self._is_keyed and policy.concurrency == 1
         self._lane_of = _lane_of(policy)
-        self._ready: deque[Delivery[Event]] = deque()
+        self.ready: deque[Delivery[Event]] = deque()
+        """Events that are to be handed out in this order, as far as their lanes are free."""
         self._lanes: dict[Hashable, _Lane] = {}
         self._due: list[tuple[float, int, Hashable]] = []
         self._pushed = 0
         self._missing: dict[Hashable, list[int]] = {}
-        self.waiting = 0
-        """Events that wait for their turn."""
+        self.held = 0
+        """Events that wait for others of their lane."""
         self.backing_off = 0
         """Events that wait to be tried again."""
 
-    def append(self, delivery: Delivery[Event]) -> None:
-        """Put it behind all the others."""
-        self._ready.append(delivery)
-        self.waiting += 1
+    @property
+    def waiting(self) -> int:
+        """Events that wait for their turn."""
+        return len(self.ready) + self.held
 
     def put_back(self, deliveries: Iterable[Delivery[Event]]) -> None:
         """Put those that were handed out before all the others; the first one first."""
         returned = list(deliveries)
         for delivery in returned:
             self._leave_lane(delivery)
-        self._ready.extendleft(reversed(returned))
-        self.waiting += len(returned)
+        self.ready.extendleft(reversed(returned))
 
     def take(self, now: float) -> Delivery[Event] | None:
         """The next one that may be handed out, or None."""
@@ -95,10 +95,9 @@ class Queue:
             self._come_back(now)
         if self._is_keyed:
             return self._take_of_free_lane()
-        if not self._ready or (self._lanes and self._is_one_lane):
+        if not self.ready or (self._lanes and self._is_one_lane):
             return None
-        self.waiting -= 1
-        return self._ready.popleft()
+        return self.ready.popleft()
 
     def done(self, delivery: Delivery[Event]) -> None:
         """One that was handed out has come to an end."""
@@ -126,9 +125,9 @@ class Queue:
     def is_stuck(self) -> bool:
         """Whether what cannot be taken now, if anything is left, waits for nothing but time."""
         if self._is_one_lane:
-            return bool(self._lanes) or not self._ready
+            return bool(self._lanes) or not self.ready
         waiting = (lane for lane in self._lanes.values() if lane.held and not lane.returning)
-        return not self._ready and next(waiting, None) is None
+        return not self.ready and next(waiting, None) is None
 
     def pop_oldest(self) -> Delivery[Event] | None:
         """Take out the one that has waited longest, as far as is known across the lanes."""
@@ -140,13 +139,12 @@ class Queue:
                 return oldest
             # Where the lane is not blocked, one that is older than those held is ready.
             if lane.is_blocked and lane.held and _is_here(first := lane.held[0]):
-                self.waiting -= 1
+                self.held -= 1
                 lane.held.popleft()
                 return first
-        if not self._ready:
+        if not self.ready:
             return None
-        self.waiting -= 1
-        oldest = self._ready.popleft()
+        oldest = self.ready.popleft()
         if self._is_keyed:
             self._release(self._lane_of(oldest))
         return oldest
@@ -154,12 +152,12 @@ class Queue:
     def clear(self) -> list[Delivery[Event]]:
         """Take out everything."""
         lanes = [item for lane in self._lanes.values() for item in (*lane.returning, *lane.held)]
-        everything = [item for item in (*lanes, *self._ready) if _is_here(item)]
-        self._ready.clear()
+        everything = [item for item in (*lanes, *self.ready) if _is_here(item)]
+        self.ready.clear()
         self._lanes.clear()
         self._due.clear()
         self._missing.clear()
-        self.waiting = self.backing_off = 0
+        self.held = self.backing_off = 0
         return everything
 
     # For events that are on disk.
@@ -170,13 +168,14 @@ class Queue:
         Otherwise those of the page would go before those that have not been looked at yet.
         """
         if self._is_keyed and self._lanes:
-            ready, self._ready = self._ready, deque()
+            ready, self.ready = self.ready, deque()
             for delivery in ready:
                 lane = self._lanes.get(self._lane_of(delivery))
                 if lane is not None and lane.is_blocked:
                     lane.held.append(delivery)
+                    self.held += 1
                 else:
-                    self._ready.append(delivery)
+                    self.ready.append(delivery)
 
     def hold(self, lane: Hashable, number: int) -> bool:
         """Let an event that is on disk wait there, if many of its lane wait already."""
@@ -184,7 +183,7 @@ class Queue:
         if blocked is None or not blocked.is_blocked or len(blocked.held) < LOADED:
             return False
         blocked.held.append(number)
-        self.waiting += 1
+        self.held += 1
         return True
 
     @property
@@ -214,19 +213,19 @@ class Queue:
             first = held.index(numbers[0])  # Others may have come back before them meanwhile.
             held[first : first + len(numbers)] = deliveries
             blocked.held = deque(held)
-            self.waiting -= len(numbers) - len(deliveries)
+            self.held -= len(numbers) - len(deliveries)
             blocked.is_loading = False
             self._release(lane)
 
     def _take_of_free_lane(self) -> Delivery[Event] | None:
-        while self._ready:
-            delivery = self._ready.popleft()
+        while self.ready:
+            delivery = self.ready.popleft()
             name = self._lane_of(delivery)
             lane = self._lanes.get(name)
             if lane is not None and lane.is_blocked:
                 lane.held.append(delivery)
+                self.held += 1
                 continue
-            self.waiting -= 1
             if self._one_at_a_time:
                 self._lanes.setdefault(name, _Lane()).in_hand = True
             else:
@@ -246,7 +245,7 @@ class Queue:
                 continue  # One that it came with has to wait longer, or was not waited for.
             lane.held.extendleft(reversed(lane.returning))
             self.backing_off -= len(lane.returning)
-            self.waiting += len(lane.returning)
+            self.held += len(lane.returning)
             lane.returning.clear()
             self._release(name)
 
@@ -257,13 +256,15 @@ class Queue:
             return
         lane.due = -math.inf
         if not self._is_keyed:
-            self._ready.extendleft(reversed([item for item in lane.held if _is_here(item)]))
+            self.ready.extendleft(reversed([item for item in lane.held if _is_here(item)]))
+            self.held -= len(lane.held)
             del self._lanes[name]
         elif not lane.held:
             del self._lanes[name]
         elif _is_here(first := lane.held[0]):
             lane.held.popleft()
-            self._ready.appendleft(first)
+            self.held -= 1
+            self.ready.appendleft(first)
         else:
             numbers = takewhile(_is_number, islice(lane.held, LOADED))
             self._missing[name] = [item for item in numbers if _is_number(item)]

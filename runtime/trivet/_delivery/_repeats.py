@@ -19,7 +19,8 @@ Identity = tuple[str, str]
 
 def identity(delivery: Delivery[Event]) -> Identity | None:
     """By what a repetition of it would be known; None where there can be none."""
-    return None if made_here(delivery.id) else (delivery.source, delivery.id)
+    given = delivery.given_id
+    return None if given is None or made_here(given) else (delivery.source, given)
 
 
 class Repeats:

@@ -91,8 +91,10 @@ def unpack(
         if run != this_run():
             # A calendar that was set back must not put it off.
             deadline = trio.current_time() + min(expires - time.time(), left)
-    return Delivery(
-        event=types.decode(cls, payload),
+    return Delivery.of(
+        types.decode(cls, payload),
+        attempt=attempt,
+        receipt=receipt,
         id=event_id,
         source=source,
         time=when,
@@ -100,8 +102,6 @@ def unpack(
         deadline=deadline,
         request_id=request_id,
         traceparent=traceparent,
-        attempt=attempt,
-        receipt=receipt,
     )
 
 

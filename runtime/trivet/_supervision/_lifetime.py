@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from .._containment import includes, split_cancelled
-from .._envelope import take_in_hand
+from .._envelope import in_hand
 from .._plugin import Plugin, resources_of
 
 
@@ -107,7 +107,7 @@ class Lifetime:
                         _, crash = split_cancelled(error)
                         raise
                     finally:
-                        take_in_hand(None)  # What was in hand is not what closing is about.
+                        in_hand.set(None)  # What was in hand is not what closing is about.
                         with trio.CancelScope(shield=True):
                             await self._owner.ending()
                         await self._close()  # noqa: ASYNC102 - shielded and bounded in there

@@ -18,7 +18,7 @@ from quart_trio import QuartTrio
 from werkzeug.datastructures import Headers
 from werkzeug.http import unquote_header_value
 
-from .._envelope import Delivery, utc_now
+from .._envelope import Delivery
 from .._events import Event, EventTypes, Timestamp
 from .._runtime import Runtime
 from ._ingest import deadline_at, decode, is_json, read_body, require_type, wait_wanted
@@ -181,11 +181,11 @@ def _data(event: Structured, at: str) -> tuple[bytes, str]:
 def _incoming(
     types: EventTypes, attributes: Attributes, payload: bytes, *, at: str
 ) -> Delivery[Event]:
-    return Delivery(
-        event=decode(types, attributes.type, payload, at=at),
+    return Delivery.of(
+        decode(types, attributes.type, payload, at=at),
         id=attributes.id,
         source=attributes.source,
-        time=attributes.time or utc_now(),
+        time=attributes.time,
         key=attributes.partitionkey or attributes.subject,
         deadline=deadline_at(attributes.expirytime),
         traceparent=attributes.traceparent,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-import attrs
 import trio
+from msgspec.structs import replace
 from quart.typing import ResponseReturnValue
 
 from .._delivery._store import is_full
@@ -44,7 +44,7 @@ async def publish(
         return await runtime.publish_many(deliveries)
     receipts = [Receipt() for _ in deliveries]
     waiting = [
-        attrs.evolve(delivery, receipt=receipt)
+        replace(delivery, receipt=receipt)
         for delivery, receipt in zip(deliveries, receipts, strict=True)
     ]
     outcomes = await runtime.publish_many(waiting)
@@ -52,7 +52,7 @@ async def publish(
         for receipt in receipts:
             await receipt.ended()
     return [
-        attrs.evolve(outcome, fates=dict(receipt.fates))
+        Outcome(outcome.delivery, dict(receipt.fates))
         for outcome, receipt in zip(outcomes, receipts, strict=True)
     ]
 
@@ -65,11 +65,14 @@ def judge(
     What a durable subscriber has refused is an error in any case: that one must arrive. For the
     others each decides alone, and one that has accepted is enough for who does not wait.
 
-    >>> mixed = Outcome("1", "order_placed", {"billing": Fate.QUEUED, "audit": Fate.REJECTED})
+    >>> class OrderPlaced(Event):
+    ...     order_id: str
+    >>> delivery = Delivery.of(OrderPlaced("o-1"))
+    >>> mixed = Outcome(delivery, {"billing": Fate.QUEUED, "audit": Fate.REJECTED})
     >>> judge([mixed], waited=False)
     >>> judge([mixed], waited=False, durable={"audit"})
     <Fate.REJECTED: 'rejected'>
-    >>> failed = Outcome("2", "order_placed", {"billing": Fate.HANDLED, "audit": Fate.FAILED})
+    >>> failed = Outcome(delivery, {"billing": Fate.HANDLED, "audit": Fate.FAILED})
     >>> judge([failed], waited=True)
     <Fate.FAILED: 'failed'>
     """

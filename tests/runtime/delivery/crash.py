@@ -211,7 +211,7 @@ class Load:
 def delivery(number: int) -> Delivery[Numbered]:
     """The event in its envelope."""
     event = Numbered(number=number, key=key_of(number))
-    return Delivery(event=event, id=str(number), source="crash")
+    return Delivery.of(event, id=str(number), source="crash")
 
 
 async def live(orders: Orders, ready: int) -> None:

@@ -29,6 +29,7 @@ import msgspec
 import structlog
 import trio
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trivet import Delivery, Event, Fate, Outcome, PermanentError, RetryAfter, StoreSettings
@@ -628,8 +629,8 @@ class World:
         for kind, wanted, event_id, key, lives in events:
             number = next(self.numbers)
             record = Record(process, number)
-            delivery: Delivery[Event] = Delivery(
-                event=kind(number=number, wanted=wanted),
+            delivery: Delivery[Event] = Delivery.of(
+                kind(number=number, wanted=wanted),
                 key=key,
                 deadline=now + lives,
                 receipt=record,
@@ -918,7 +919,7 @@ async def run(program: Program, directory: Path, clock: MockClock) -> None:
         delivery = real(*args, receipt=receipt, **more)
         if receipt is None:  # Its publisher is of a former process.
             receipt = Record(world.process, number_of(delivery))
-        return attrs.evolve(delivery, receipt=receipt)
+        return replace(delivery, receipt=receipt)
 
     def this_run() -> str:
         return world.process.path.name

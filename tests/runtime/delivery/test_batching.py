@@ -32,7 +32,7 @@ def inbox_with(*texts: str, limit: int = 3) -> MemoryInbox:
 
 def offer(inbox: MemoryInbox, text: str) -> None:
     """One event more."""
-    inbox.offer(Delivery(event=Text(text)))
+    inbox.offer(Delivery.of(Text(text)))
 
 
 def texts(batch: list[Text]) -> str:

@@ -101,7 +101,7 @@ def dead_letters(path: Path) -> list[DeadLetter]:
 
 def orders(*numbers: int) -> list[Delivery[Event]]:
     """Orders with ids of their own."""
-    return [Delivery(event=Order(number), id=f"o-{number}") for number in numbers]
+    return [Delivery.of(Order(number), id=f"o-{number}") for number in numbers]
 
 
 async def test_an_event_is_stored_before_its_publisher_is_told(path: Path) -> None:
@@ -341,7 +341,7 @@ async def test_thousands_come_in_order(path: Path) -> None:
     count = 10 * WINDOW
     async with program(path) as runtime:
         runtime.get(Billing).gate = gate = trio.Event()
-        first = [Delivery[Event](event=Order(number)) for number in range(count)]
+        first = [Delivery.of(Order(number)) for number in range(count)]
         await runtime.publish_many(first)
         outcomes: list[Outcome] = []
 
@@ -372,7 +372,7 @@ async def test_a_slow_customer_holds_up_only_himself(path: Path) -> None:
     async with program(path, ByCustomer) as runtime:
         plugin = runtime.get(ByCustomer)
         plugin.gate = gate = trio.Event()
-        slow = [Delivery[Event](event=Order(number, "slow")) for number in range(count)]
+        slow = [Delivery.of(Order(number, "slow")) for number in range(count)]
         await runtime.publish_many(slow)
         assert (await runtime.publish(Order(-1, "quick"), wait=True)).worst is Fate.HANDLED
         assert plugin.numbers == [-1]

@@ -125,7 +125,7 @@ def trouble(runtime: Runtime) -> str | None:
 
 async def publish(runtime: Runtime, *numbers: int) -> set[Fate]:
     """Publish these in one transaction; returns what became of them."""
-    events = [Delivery[Event](event=Ping(number), id=str(number)) for number in numbers]
+    events = [Delivery.of(Ping(number), id=str(number)) for number in numbers]
     return {outcome.fates["keeper"] for outcome in await runtime.publish_many(events)}
 
 

@@ -88,7 +88,7 @@ def fill(disk: Path) -> Path:
 
 async def publish(runtime: Runtime, first: int) -> Fate:
     """Publish a group of events; returns what became of all of them."""
-    events = [Delivery(event=Ping(number)) for number in range(first, first + GROUP)]
+    events = [Delivery.of(Ping(number)) for number in range(first, first + GROUP)]
     fates = {outcome.fates["keeper"] for outcome in await runtime.publish_many(events)}
     assert len(fates) == 1, "it was one transaction"
     return fates.pop()

@@ -54,7 +54,7 @@ async def test_what_is_read_later_does_not_overtake_what_was_read_before(
             Step(number=number, key=f"quick {number}" if key == "quick" else key)
             for number, key in numbered
         ]
-        await runtime.publish_many([Delivery(event=step) for step in steps])
+        await runtime.publish_many([Delivery.of(step) for step in steps])
         await trio.sleep(10)
         ahead_is_done.set()
     assert [number for key, number in handled if key == "ahead"] == ahead

@@ -12,7 +12,7 @@ from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 from trivet import Delivery, Event, Fate, InboxStatistics, current_delivery
 from trivet._delivery._memory import MemoryInbox
-from trivet._envelope import Receipt, delivery_in_hand, take_in_hand
+from trivet._envelope import Receipt, in_hand
 from trivet._inbox import BURST
 from trivet._policies import DeliveryPolicy
 
@@ -26,7 +26,7 @@ NOTHING = InboxStatistics(**dict.fromkeys(attrs.fields_dict(InboxStatistics), 0)
 
 def ping(number: int, *, deadline: float = math.inf) -> Delivery[Event]:
     """An event whose id is its number, with a receipt to see what becomes of it."""
-    return Delivery(event=Ping(number), id=str(number), deadline=deadline, receipt=Receipt())
+    return Delivery.of(Ping(number), id=str(number), deadline=deadline, receipt=Receipt())
 
 
 def fate(delivery: Delivery[Event]) -> Fate:
@@ -260,7 +260,7 @@ async def test_an_event_ends_once() -> None:
 
 async def test_a_failure_is_logged_with_the_events_identity() -> None:
     """The line has the plugin, the event and the exception."""
-    inbox = inbox_with(attrs.evolve(ping(1), request_id="1,r"))
+    inbox = inbox_with(Delivery.of(Ping(1), id="1", request_id="1,r"))
     error = ValueError("no")
     with capture_logs() as lines:
         inbox.reject(inbox.receive_nowait(), error)
@@ -340,7 +340,7 @@ async def test_a_crash_gives_back_what_was_in_hand() -> None:
     assert (fate(first), fate(third)) == (Fate.QUEUED, Fate.QUEUED)
     again = [inbox.receive_nowait() for _ in range(3)]
     assert [(delivery.id, delivery.attempt) for delivery in again] == [("1", 2), ("3", 2), ("4", 1)]
-    assert attrs.evolve(again[0], attempt=1).time == sent[0].time
+    assert again[0].time == sent[0].time
     assert again[0].receipt is sent[0].receipt
     counts(inbox, accepted=4, in_hand=3, handled=1)
 
@@ -533,10 +533,10 @@ async def test_the_loop_has_the_delivery_in_hand() -> None:
     """`current_delivery` is the envelope of the present one, and of none after the loop."""
     inbox = inbox_with(*(sent := pings(2)))
     inbox.close()
-    take_in_hand(None)
+    in_hand.set(None)
     seen = [current_delivery() async for _ in inbox]
     assert seen == sent
-    assert delivery_in_hand() is None
+    assert in_hand.get() is None
 
 
 async def test_deliveries_come_in_their_envelopes() -> None:

@@ -83,7 +83,7 @@ def is_handed_out_beside_others(
     real: Callable[..., None], queue: Queue, delivery: Delivery[Event], until: float
 ) -> None:
     """It goes to the end, and nobody waits for it."""
-    queue.append(delivery)
+    queue.ready.append(delivery)
 
 
 def loses_what_was_in_hand(real: Callable[..., None], inbox: MemoryInbox, *, crashed: bool) -> None:
@@ -142,7 +142,7 @@ IN_MEMORY = {
     "a repetition is not noted": Mutant(Repeats, "take_in", nothing),
     "a repetition is not told its end": Mutant(Repeats, "ended", nothing),
     "a repetition is not known": Mutant(Repeats, "knows", knows_nothing),
-    "no reader is woken": Mutant(MemoryInbox, "_wake", nothing),
+    "no reader is woken": Mutant(MemoryInbox, "wake", nothing),
     "no publisher is let in": Mutant(MemoryInbox, "_admit", nothing),
     "a crash loses what was in hand": Mutant(MemoryInbox, "lifetime_ended", loses_what_was_in_hand),
 }

@@ -24,7 +24,7 @@ BY_KEY = DeliveryPolicy(concurrency=4, ordering_key="of")
 def steps(*names: str) -> list[Delivery[Event]]:
     """Events such as `"a1"`: the key, and a number."""
     return [
-        Delivery(event=Step(name[0] if name[0] != "-" else None, int(name[1:])), id=name)
+        Delivery.of(Step(name[0] if name[0] != "-" else None, int(name[1:])), id=name)
         for name in names
     ]
 
@@ -33,7 +33,7 @@ def queue_with(policy: DeliveryPolicy, *names: str) -> Queue:
     """A queue with these events."""
     queue = Queue(policy)
     for delivery in steps(*names):
-        queue.append(delivery)
+        queue.ready.append(delivery)
     return queue
 
 
@@ -134,7 +134,7 @@ def test_the_envelope_can_have_the_key() -> None:
     """`partitionkey` is a CloudEvent's."""
     queue = Queue(DeliveryPolicy(concurrency=2, ordering_key=PARTITION_KEY))
     for number, key in enumerate(("x", "x", None, None)):
-        queue.append(Delivery(event=Step("a", number), id=str(number), key=key))
+        queue.ready.append(Delivery.of(Step("a", number), id=str(number), key=key))
     assert take_all(queue) == ["0", "2", "3"]
 
 
@@ -205,7 +205,7 @@ def test_a_long_lane_waits_on_disk() -> None:
     assert queue.missing() == {lane: [1001, 1002]}
     assert queue.missing() == {}
     (late,) = steps("a3")
-    queue.append(late)
+    queue.ready.append(late)
     assert take_all(queue) == []  # It must not overtake those that are being read.
     queue.load(lane, [1001, 1002], steps("a1002"))  # 1001 was purged meanwhile.
     assert queue.waiting == 2
@@ -219,7 +219,7 @@ def test_whoever_handles_batches_takes_neighbours_of_a_key() -> None:
     """In order; what is to be tried again holds up its key alone."""
     queue = Queue(DeliveryPolicy(ordering_key="of"), one_at_a_time=False)
     for delivery in steps("a1", "b1", "a2", "a3"):
-        queue.append(delivery)
+        queue.ready.append(delivery)
     first, other, second = (take(queue) for _ in range(3))
     assert [first.id, other.id, second.id] == ["a1", "b1", "a2"]
     queue.done(other)

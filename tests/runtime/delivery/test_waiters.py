@@ -34,7 +34,7 @@ class Desk:
         self._opened_at = trio.current_time()
 
     async def publish(self, text: str, *, event_id: str | None = None) -> None:
-        delivery = Delivery[Event](event=Note(text), id=event_id or next_id())
+        delivery = Delivery.of(Note(text), id=event_id or next_id())
         (outcome,) = await self._bus.publish([delivery])
         self.told[text] = trio.current_time() - self._opened_at, outcome.fates["p"]
 

@@ -12,7 +12,7 @@ from quart.typing import TestClientProtocol as Client
 from quart.wrappers import Response
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trivet import App, DeliverySettings, Event, EventPlugin, Fate, Outcome, StoreSettings
+from trivet import App, Delivery, DeliverySettings, Event, EventPlugin, Fate, Outcome, StoreSettings
 from trivet._delivery._journal import Journal
 from trivet._delivery._records import JournalError, JournalFullError, JournalUnavailableError
 from trivet._web._publishing import judge
@@ -221,7 +221,7 @@ def test_a_durable_subscriber_weighs_more(
     fates: dict[str, Fate], waited: bool, fate: Fate | None
 ) -> None:
     """A refusal by a durable subscriber is an error in any company."""
-    assert judge([Outcome("1", "paid", fates)], waited=waited, durable={"durable"}) is fate
+    assert judge([Outcome(Delivery.of(Paid(1)), fates)], waited=waited, durable={"durable"}) is fate
 
 
 # What becomes of it

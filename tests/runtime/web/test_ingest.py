@@ -224,7 +224,7 @@ async def test_waiting_ends_after_thirty_seconds(autojump_clock: MockClock) -> N
 def test_the_worst_fate_decides(fates: set[Fate], fate: Fate | None) -> None:
     """Whoever has waited is told the worst, unless it is too early to say."""
     by_plugin = {f"plugin_{number}": each for number, each in enumerate(fates)}
-    assert judge([Outcome("1", "order_placed", by_plugin)], waited=True) is fate
+    assert judge([Outcome(Delivery.of(OrderPlaced("o-1")), by_plugin)], waited=True) is fate
 
 
 async def test_one_refusal_of_two_is_still_accepted(autojump_clock: MockClock) -> None:
