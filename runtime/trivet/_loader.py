@@ -133,14 +133,16 @@ def _spec(cls: type[Plugin], settings: Settings, events: EventTypes) -> PluginSp
     author = {key: table[key] for key in table if key not in ("delivery", "supervision")}
     faults = Faults()
     values: dict[str, Any] = {}
-    delivery, supervision = DeliverySettings(), cls.supervision
+    delivery, supervision = _NO_DELIVERY, cls.supervision
     listens_to: tuple[type[Event], ...] = ()
     with faults.collect():
         delivery = _delivery(cls, table, settings)
         listens_to = _listens_to(cls, delivery, events, settings)
-        _check_delivery(cls, delivery, listens_to, settings)
+        if listens_to:
+            _check_delivery(cls, delivery, listens_to, settings)
     with faults.collect():
-        supervision = _supervision(cls, table.get("supervision", {}), settings)
+        if "supervision" in table:
+            supervision = _supervision(cls, table["supervision"], settings)
     with faults.collect():
         key = f"plugins.{cls.name}"
         values = structure_fields(cls, settings_fields(cls), author, key=key, file=settings.file)
@@ -153,17 +155,20 @@ def _delivery(
 ) -> DeliverySettings:
     key = f"plugins.{cls.name}.delivery"
     if issubclass(cls, EventPlugin):
+        if "delivery" not in table:
+            return cls.delivery
         fields = attrs.fields(DeliverySettings)
-        raw = table.get("delivery", {})
-        values = structure_fields(DeliverySettings, fields, raw, key=key, file=settings.file)
+        raw, file = table["delivery"], settings.file
+        values = structure_fields(DeliverySettings, fields, raw, key=key, file=file)
         return DeliverySettings(**values).over(cls.delivery)
     if "delivery" in table:
         raise ConfigurationError(
             f"{_at(settings, key)}: {cls.name!r} is not an event plugin: nothing is delivered to it"
         )
-    return DeliverySettings()
+    return _NO_DELIVERY
 
 
+_NO_DELIVERY = DeliverySettings()
 _RETRIES = ("retry_initial", "retry_multiplier", "retry_max", "retry_for", "max_attempts")
 _BATCHES = ("batch_size", "batch_age", "batch_bytes")
 

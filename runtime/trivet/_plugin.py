@@ -6,7 +6,6 @@ Never knows who starts, restarts and stops a plugin, nor where its events come f
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping
 from contextlib import (
@@ -15,7 +14,8 @@ from contextlib import (
     AsyncExitStack,
     contextmanager,
 )
-from typing import Any, ClassVar, Generic, TypeVar
+from types import TracebackType
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import attrs
 import structlog
@@ -65,7 +65,7 @@ class Plugin(ABC):
     """The program; set before anything of the author's runs."""
     log: structlog.typing.FilteringBoundLogger
     """A logger that has the plugin's name bound."""
-    __trivet_resources__: AsyncExitStack | None
+    __trivet_resources__: Resources | None
     __trivet_report__: Callable[[str | None], None]
 
     def __init__(self, app: App) -> None:
@@ -116,9 +116,7 @@ class Plugin(ABC):
         """
         if self.__trivet_resources__ is None:
             raise RuntimeError("enter() is for initialize(); elsewhere use `async with`")
-        if isinstance(manager, AbstractAsyncContextManager):
-            return await self.__trivet_resources__.enter_async_context(manager)
-        return self.__trivet_resources__.enter_context(manager)
+        return await self.__trivet_resources__.enter(manager)
 
     def degrade(self, reason: str) -> None:
         """Say that the plugin works, but not as it should: its broker is away, say.
@@ -339,8 +337,39 @@ def wanted_by(plugin: Plugin, policy: DeliveryPolicy) -> Matches | None:
     return lambda event: all(matches(event) for matches in asked)
 
 
+class Resources:
+    """What a plugin has entered in one lifetime: nothing, most of them, and that costs nothing."""
+
+    __slots__ = ("_stack",)
+
+    def __init__(self) -> None:
+        self._stack: AsyncExitStack | None = None
+
+    async def enter(self, manager: AbstractAsyncContextManager[T] | AbstractContextManager[T]) -> T:
+        """Enter one that is left after those that are entered later."""
+        if self._stack is None:
+            self._stack = AsyncExitStack()
+        if isinstance(manager, AbstractAsyncContextManager):
+            return await self._stack.enter_async_context(manager)
+        return self._stack.enter_context(manager)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if self._stack is None:
+            return False
+        # A lifetime bounds what it leaves.
+        return bool(await self._stack.__aexit__(kind, error, traceback))  # noqa: ASYNC102
+
+
 @contextmanager
-def resources_of(plugin: Plugin, resources: AsyncExitStack) -> Generator[None]:
+def resources_of(plugin: Plugin, resources: Resources) -> Generator[None]:
     """Let `plugin.enter` put things into `resources`."""
     plugin.__trivet_resources__ = resources
     try:
@@ -352,15 +381,15 @@ def resources_of(plugin: Plugin, resources: AsyncExitStack) -> Generator[None]:
 def missing_methods(cls: type[Plugin]) -> list[str]:
     """The methods that the author still has to write, in alphabetical order."""
     missing = set(cls.__abstractmethods__)
-    stock = EventPlugin.__dict__
-    unwritten = [
-        name
-        for name in ("run", "handle_event")
-        if inspect.getattr_static(cls, name, None) is stock[name]
-    ]
-    if len(unwritten) == 2:  # Either of them will do.
+    if all(_is_stock(cls, name) for name in ("run", "handle_event")):  # Either of them will do.
         missing.add("handle_event")
     return sorted(missing)
+
+
+def _is_stock(cls: type[Plugin], name: str) -> bool:
+    """Whether this method is as `EventPlugin` has it."""
+    owner = next((base for base in cls.__mro__ if name in vars(base)), None)
+    return owner is EventPlugin
 
 
 def settings_fields(cls: type[Plugin]) -> list[attrs.Attribute[Any]]:

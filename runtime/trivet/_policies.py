@@ -98,12 +98,15 @@ class DeliverySettings:
         ... # doctest: +ELLIPSIS
         DeliverySettings(..., buffer=50, ..., concurrency=4, ...)
         """
-        own = {
+        return attrs.evolve(other, **self.decided())
+
+    def decided(self) -> dict[str, Any]:
+        """What is not left to others."""
+        return {
             field.name: value
             for field in attrs.fields(DeliverySettings)
             if (value := getattr(self, field.name)) is not None
         }
-        return attrs.evolve(other, **own)
 
 
 @attrs.frozen(kw_only=True)
@@ -144,11 +147,12 @@ class DeliveryPolicy:
         >>> durable.retry, durable.time_limit
         (True, 5.0)
         """
-        decided = DeliverySettings()
-        for layer in layers:
-            decided = decided.over(layer)
-        chosen = {name: getattr(decided, name) for name in attrs.fields_dict(cls)}
-        chosen = {name: value for name, value in chosen.items() if value is not None}
+        decided: dict[str, Any] = {}
+        for layer in reversed(layers):
+            decided |= layer.decided()
+        chosen = {
+            field.name: decided[field.name] for field in attrs.fields(cls) if field.name in decided
+        }
         durable = chosen.get("durable", False)
         retry = chosen.setdefault("retry", durable)
         chosen["time_limit"] = chosen.get("time_limit", TRY_FOR if retry else 0) or math.inf

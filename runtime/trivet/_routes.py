@@ -164,6 +164,14 @@ def _verbs(target: object, path: str, methods: Iterable[str] | None) -> tuple[st
 
 def routes_of(plugin: type[Plugin]) -> Iterator[Route]:
     """Every route that the class declares or inherits, an overridden attribute's once."""
-    for attribute, value in inspect.getmembers_static(plugin):
-        for path, methods, is_websocket in getattr(value, "__dict__", {}).get(_MARK, ()):
+    attributes: dict[str, Any] = {}
+    for cls in reversed(plugin.__mro__[:-1]):  # `object` has none.
+        attributes |= vars(cls)
+    marks = {
+        attribute: value.__dict__[_MARK]
+        for attribute, value in attributes.items()
+        if _MARK in getattr(value, "__dict__", ())
+    }
+    for attribute in sorted(marks):
+        for path, methods, is_websocket in marks[attribute]:
             yield Route(path, methods, attribute, is_websocket)

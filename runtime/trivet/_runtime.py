@@ -47,6 +47,7 @@ from ._supervision._host import Host, StatusChange
 from ._supervision._shutdown import StopPlan
 from ._supervision._stall_watch import watching
 from ._supervision._stalls import StallMeter
+from ._supervision._starts import Starts
 from ._supervision._tasks import account
 from ._usage import Usage
 
@@ -274,8 +275,10 @@ class Runtime(App):
 
     def _add(self, spec: PluginSpec) -> Iterator[Subscription]:
         name, types = spec.cls.name, spec.listens_to
-        policy = DeliveryPolicy.decide(spec.delivery, *(event.__delivery__ for event in types))
-        inbox = self._add_inbox(spec.cls, policy) if types else None
+        policy, inbox = DeliveryPolicy(), None
+        if types:
+            policy = DeliveryPolicy.decide(spec.delivery, *(event.__delivery__ for event in types))
+            inbox = self._add_inbox(spec.cls, policy)
         try:
             plugin = create_plugin(spec.cls, self, spec.values, inbox, policy)
         except Exception as error:
@@ -309,6 +312,8 @@ class Runtime(App):
         return inbox
 
     def _tell(self, change: StatusChange) -> None:
+        if not self._bus.listens(PluginStatusEvent):
+            return
         host = change.host
         event = PluginStatusEvent(
             plugin=host.name,
@@ -334,16 +339,12 @@ class Runtime(App):
                     await self._stop(level)
 
     async def _start(self, nursery: trio.Nursery, level: Sequence[Host]) -> None:
-        async def start(host: Host) -> None:
-            await nursery.start(host.supervise)
-            if host.start_failed:
-                waiting.cancel_scope.cancel()
-
+        starts = Starts(len(level))
         async with trio.open_nursery() as watching:
             watching.start_soon(self._warn_of_slow_start, level)
-            async with trio.open_nursery() as waiting:
-                for host in level:
-                    waiting.start_soon(start, host)
+            for host in level:
+                nursery.start_soon(partial(host.supervise, task_status=starts.of(host)))
+            await starts.over.wait()
             watching.cancel_scope.cancel()
         for host in level:
             if host.start_failed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from itertools import pairwise
 from types import new_class
 from typing import Any, ClassVar, Generic, TypeVar, Union, cast
@@ -33,7 +33,13 @@ from trivet import (
 from trivet._app import App
 from trivet._delivery._memory import MemoryInbox
 from trivet._inbox import BURST
-from trivet._plugin import create_plugin, missing_methods, resources_of, settings_fields
+from trivet._plugin import (
+    Resources,
+    create_plugin,
+    missing_methods,
+    resources_of,
+    settings_fields,
+)
 from trivet._policies import DeliveryPolicy
 
 PluginT = TypeVar("PluginT", bound=Plugin)
@@ -433,7 +439,7 @@ async def test_enter_is_for_initialize_and_leaves_in_reverse() -> None:
         notes.append("async left")
 
     plugin = make(BackgroundPlugin)
-    async with AsyncExitStack() as resources:
+    async with Resources() as resources:
         with resources_of(plugin, resources):
             assert await plugin.enter(plain()) == "plain"
             assert await plugin.enter(asynchronous()) == "async"

@@ -99,24 +99,18 @@ class Host:
         self._policy = Restarts(supervision)
         self._inbox = inbox
         self._on_change = on_change
-        self._new_lifetime = partial(
-            Lifetime,
-            plugin,
-            self,
-            start_limit=start_limit,
-            close_limit=close_limit,
-            contains_interrupts=contains_interrupts,
-        )
+        self._start_limit = start_limit
+        self._close_limit = close_limit
+        self._contains_interrupts = contains_interrupts
         self._lifetime: Lifetime | None = None
         self._dependents: list[Host] = []
-        self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger(plugin=self.name)
         self._task: trio.lowlevel.Task | None = None
         self._announce: Callable[[], None] | None = None
         self._has_run = False
         self._stopping = False
         self._restart_at = math.nan
-        self._pause = trio.CancelScope()
-        self._changed = trio.Event()
+        self._pause: trio.CancelScope | None = None
+        self._changed: trio.Event | None = None
         plugin.__trivet_report__ = self._report
 
     # What others ask.
@@ -161,6 +155,8 @@ class Host:
 
     async def changed(self) -> None:
         """Wait for the next change of the status."""
+        if self._changed is None:
+            self._changed = trio.Event()
         await self._changed.wait()
 
     async def reached(self, *statuses: Status) -> None:
@@ -206,7 +202,7 @@ class Host:
             close_until: everything else that it does ends then.
         """
         self._stopping = True
-        self._pause.cancel()
+        self._end_pause()
         if self._inbox is not None:
             self._inbox.close()
         if self._task is None:
@@ -223,6 +219,12 @@ class Host:
         if self._stopping and self._lifetime is not None:
             self._lifetime.hurry(trio.current_time())
 
+    @property
+    def _log(self) -> structlog.typing.FilteringBoundLogger:
+        """Made when there is something to say, of which most plugins give no occasion."""
+        logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(plugin=self.name)
+        return logger
+
     # The host's own task.
 
     async def supervise(self, *, task_status: trio.TaskStatus[None]) -> None:
@@ -237,6 +239,7 @@ class Host:
         """
         self._task = trio.lowlevel.current_task()
         self._announce = task_status.started
+        del task_status  # Which holds the nursery in which the start was waited for.
         plugin_of_task.set(self.name)
         try:
             await self._live_on()
@@ -276,7 +279,13 @@ class Host:
     async def _live(self) -> BaseException | None:
         begun = trio.current_time()
         self.trouble = None
-        self._lifetime = self._new_lifetime()
+        self._lifetime = Lifetime(
+            self.plugin,
+            self,
+            start_limit=self._start_limit,
+            close_limit=self._close_limit,
+            contains_interrupts=self._contains_interrupts,
+        )
         failure: BaseException | None = None
         try:
             failure = await self._lifetime.live(must_not_return=self._must_not_return())
@@ -307,9 +316,11 @@ class Host:
         for host in self._dependents:
             if host.status is not Status.FAILED:  # That one waits for an operator.
                 host._end_lifetime()
-        for host in self._dependents:
-            while host._lifetime is not None:
-                await host.changed()
+        if self._dependents:
+            with trio.CancelScope(shield=True):
+                for host in self._dependents:
+                    while host._lifetime is not None:
+                        await host.changed()
 
     async def _recover(self, failure: BaseException) -> bool:
         """After a failure; says whether to start again."""
@@ -358,7 +369,11 @@ class Host:
     def _end_lifetime(self) -> None:
         if self._lifetime is not None:
             self._lifetime.end()
-        self._pause.cancel()
+        self._end_pause()
+
+    def _end_pause(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
 
     def _missing(self) -> Iterator[Host]:
         for need in self.needs:
@@ -390,6 +405,7 @@ class Host:
         if status not in TRANSITIONS[previous]:
             raise RuntimeError(f"plugin {self.name!r}: {previous} does not become {status}")
         self.status = status
-        self._changed.set()
-        self._changed = trio.Event()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
         self._on_change(StatusChange(self, previous, status, reason))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import traceback
-from contextlib import AsyncExitStack
 from typing import Protocol
 
 import structlog
@@ -16,7 +15,7 @@ import trio
 
 from .._containment import includes, split_cancelled
 from .._envelope import in_hand
-from .._plugin import Plugin, resources_of
+from .._plugin import Plugin, Resources, resources_of
 
 
 class Owner(Protocol):
@@ -26,7 +25,7 @@ class Owner(Protocol):
         """`initialize` has returned."""
 
     async def ending(self) -> None:
-        """`run` has ended, and `close` is next. Shielded."""
+        """`run` has ended, and `close` is next. Shields itself where it waits."""
 
 
 class Lifetime:
@@ -58,14 +57,20 @@ class Lifetime:
         self._start_limit = start_limit
         self._close_limit = close_limit
         self._contains_interrupts = contains_interrupts
-        self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger(plugin=plugin.name)
         self._has_begun = False
         self._is_to_end = False
         self._close_until = math.inf
         self._hung = ""
         self._whole = trio.CancelScope()
         self._work = trio.CancelScope()
-        self._closing = trio.CancelScope(shield=True)
+        self._closing: trio.CancelScope | None = None
+
+    @property
+    def _log(self) -> structlog.typing.FilteringBoundLogger:
+        logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(
+            plugin=self._plugin.name
+        )
+        return logger
 
     def end(self) -> None:
         """Cancel `run`, then close; what has not begun is cancelled altogether."""
@@ -80,12 +85,16 @@ class Lifetime:
             self._whole.cancel()
             return
         self._whole.deadline = min(self._whole.deadline, close_until)
-        self._closing.deadline = min(self._closing.deadline, close_until)
+        if self._closing is not None:
+            self._closing.deadline = min(self._closing.deadline, close_until)
         self.hurry(drain_until)
 
     def hurry(self, drain_until: float) -> None:
         """End `run` then, if not before."""
-        self._work.deadline = min(self._work.deadline, drain_until)
+        if drain_until <= trio.current_time():
+            self._work.cancel()
+        else:
+            self._work.deadline = min(self._work.deadline, drain_until)
 
     async def live(self, *, must_not_return: str | None) -> BaseException | None:
         """Live. Returns the failure that ended it; None where it was ended from outside.
@@ -98,7 +107,7 @@ class Lifetime:
         crash: BaseException | None = None
         try:
             with self._whole:
-                async with AsyncExitStack() as resources:
+                async with Resources() as resources:
                     await self._initialize(resources)
                     try:
                         await self._run(must_not_return)
@@ -108,8 +117,7 @@ class Lifetime:
                         raise
                     finally:
                         in_hand.set(None)  # What was in hand is not what closing is about.
-                        with trio.CancelScope(shield=True):
-                            await self._owner.ending()
+                        await self._owner.ending()  # noqa: ASYNC102 - shielded in there
                         await self._close()  # noqa: ASYNC102 - shielded and bounded in there
         except BaseException as error:  # noqa: ASYNC103 - a cancellation goes on
             return self._contain(error)  # noqa: ASYNC104
@@ -121,7 +129,7 @@ class Lifetime:
             self._log.error("plugin took too long to close its resources")
         return crash
 
-    async def _initialize(self, resources: AsyncExitStack) -> None:
+    async def _initialize(self, resources: Resources) -> None:
         # No scope may be opened around this: what initialize enters outlives it.
         try:
             with resources_of(self._plugin, resources):
@@ -147,8 +155,8 @@ class Lifetime:
 
     async def _close(self) -> None:
         until = min(self._close_until, trio.current_time() + self._close_limit)
-        self._whole.deadline = self._closing.deadline = until
-        with self._closing:
+        self._whole.deadline = until
+        with trio.CancelScope(deadline=until, shield=True) as self._closing:
             try:
                 await self._plugin.close()
             except BaseException as error:  # noqa: ASYNC103 - a cancellation goes on

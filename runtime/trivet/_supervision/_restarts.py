@@ -7,7 +7,6 @@ Never knows plugins and clocks: it is told the time, and answers with a wait.
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Callable
 
 from .._policies import SupervisionSettings
@@ -26,7 +25,7 @@ class Restarts:
     def __init__(self, settings: SupervisionSettings, jitter: Jitter = random.uniform) -> None:
         self._settings = settings
         self._jitter = jitter
-        self._failures: deque[float] = deque()
+        self._failures: list[float] = []
         self._in_a_row = 0
 
     def after_failure(self, now: float, *, counts: bool = True) -> float | None:
@@ -36,8 +35,8 @@ class Restarts:
             now: the time.
             counts: whether it is one of the failures that there may be so many of.
         """
-        while self._failures and self._failures[0] <= now - self._settings.restart_window:
-            self._failures.popleft()
+        since = now - self._settings.restart_window
+        self._failures = [failure for failure in self._failures if failure > since]
         if counts:
             self._failures.append(now)
         if len(self._failures) > self._settings.max_restarts:
