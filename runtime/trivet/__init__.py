@@ -5,6 +5,7 @@ The rooms of the house, from the street to the foundation; each imports only wha
     _cli                        the command line
     _serve, asgi, testing       three ways to run a program, and one to test its plugins
     _parent, _lifeline, _ladder the process that watches over `trivet serve`
+    _http                       HTTP for a program of one's own: the door to the next room
     _web                        what HTTP sees: plugin routes, ingest, probes, measurements
     _runtime                    the running program: the order of start and stop, and the `app`
     _loader                     from settings and files to a checked program
@@ -49,6 +50,8 @@ from ._events import PluginStatusEvent as PluginStatusEvent
 from ._events import SendingEvent as SendingEvent
 from ._events import Timestamp as Timestamp
 from ._fates import Fate as Fate
+from ._http import create_app as create_app
+from ._http import listening as listening
 from ._inbox import Inbox as Inbox
 from ._inbox import InboxStatistics as InboxStatistics
 from ._plugin import BackgroundPlugin as BackgroundPlugin
@@ -77,7 +80,5 @@ from ._streams import EventStream as EventStream
 from ._streams import ServerSentEvent as ServerSentEvent
 from ._usage import SERVICE as SERVICE
 from ._usage import Usage as Usage
-from ._web._app import create_app as create_app
-from ._web._server import listening as listening
 
 __version__ = version("trivet")

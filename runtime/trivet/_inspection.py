@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from werkzeug.routing import Map, Rule
-
 from ._errors import ConfigurationError
 from ._events import Event, EventTypes, MonitoringEvent, PluginStatusEvent, SendingEvent
 from ._finder import PACKAGE, Faults, Found, classes_within, is_within, where
@@ -141,6 +139,8 @@ def check_routes(classes: Iterable[type[Plugin]]) -> None:
 
 
 def _fault_of(path: str) -> str | None:
+    from werkzeug.routing import Map, Rule  # noqa: PLC0415 - a program may have no routes
+
     if _RESERVED.fullmatch(path):
         return "which is Trivet's own"
     try:

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mappi
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from time import time as wall_time
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import attrs
 import structlog
@@ -20,9 +20,7 @@ from msgspec.structs import replace
 from ._app import App
 from ._containment import members
 from ._delivery._bus import BURST, Bus, Subscription
-from ._delivery._durable import DurableInbox
 from ._delivery._memory import MemoryInbox
-from ._delivery._store import Store
 from ._envelope import (
     NOWHERE,
     Delivery,
@@ -50,6 +48,9 @@ from ._supervision._stalls import StallMeter
 from ._supervision._starts import Starts
 from ._supervision._tasks import account
 from ._usage import Usage
+
+if TYPE_CHECKING:
+    from ._delivery._store import Store
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
@@ -301,6 +302,9 @@ class Runtime(App):
     def _add_inbox(self, cls: type[Plugin], policy: DeliveryPolicy) -> MemoryInbox:
         name, in_batches = cls.name, issubclass(cls, BatchPlugin)
         if policy.durable:
+            from ._delivery._durable import DurableInbox  # noqa: PLC0415 - most programs need no
+            from ._delivery._store import Store  # noqa: PLC0415 - store
+
             if self.store is None:
                 self.store = Store(self.program.settings.store)
             inbox: MemoryInbox = DurableInbox(

@@ -18,6 +18,7 @@ import trio
 from hypercorn.config import Config
 
 from ._errors import StartError
+from ._garbage import keep
 from ._ladder import LOOP
 from ._lifeline import Lifeline, adopted, end_copies, get_parent, new_report
 from ._loader import Program, load
@@ -62,6 +63,7 @@ def run(settings: Settings, *, with_parent: bool) -> int:
     )
     try:
         program = load(settings)
+        keep()
         with _telling_who_broke_it(program, watchdog):
             trio.run(serve, program, listener, watchdog, lifeline)
     finally:
@@ -129,6 +131,7 @@ async def serve(
                 async with running(runtime):
                     nursery.start_soon(_begin_when_stopping, runtime, stop)
                     async with listening(runtime, f"fd://{listener}") as urls:
+                        keep()
                         _log.info("serving", urls=urls, plugins=list(runtime.hosts))
                         await trio.sleep_forever()
             nursery.cancel_scope.cancel()

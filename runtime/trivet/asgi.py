@@ -19,7 +19,7 @@ from ._loader import load
 from ._logging import configure_logging
 from ._runtime import Runtime, running
 from ._settings import load_settings
-from ._web._app import create_app
+from ._web._app import build_app
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
@@ -59,7 +59,7 @@ class LifespanApp:
         configure_logging(settings.log)
         settings.find_modules()
         async with running(Runtime(load(settings))) as runtime:
-            self._app = create_app(runtime)
+            self._app = build_app(runtime)
             await send({"type": "lifespan.startup.complete"})
             await receive()
 

@@ -38,6 +38,8 @@ PLUGINS = 1000
 HERE = Path(__file__).parent
 SERVED = HERE / "served"
 BIN = Path(sys.executable).parent
+ENVIRON = {name: os.environ[name] for name in os.environ if name != "PYTHONDONTWRITEBYTECODE"}
+"""Of the processes: what is installed has its bytecode from its installer, a working copy not."""
 REQUEST = b"GET /hello HTTP/1.1\r\nHost: bench\r\n\r\n"
 HARD_LIMIT = 30.0
 """Seconds after which a process that does not answer, or end, is a failure."""
@@ -120,7 +122,7 @@ def per_kib(whose: str) -> float:
 
 def processor_time(code: str) -> float:
     """Seconds that an interpreter needs for this code, and to start and to end."""
-    pid = os.posix_spawn(sys.executable, [sys.executable, "-c", code], os.environ)
+    pid = os.posix_spawn(sys.executable, [sys.executable, "-c", code], ENVIRON)
     _, status, used = os.wait4(pid, 0)
     if status:
         raise RuntimeError(f"{code!r} ended with the wait status {status}")
@@ -139,7 +141,7 @@ def serving(*command: str | Path) -> Generator[tuple[subprocess.Popen[bytes], st
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     parts = [str(part).replace("ADDRESS", address) for part in command]
-    process = subprocess.Popen(parts, cwd=SERVED, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(parts, cwd=SERVED, env=ENVIRON, stderr=subprocess.DEVNULL)
     try:
         yield process, address
     finally:

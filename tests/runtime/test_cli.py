@@ -9,7 +9,7 @@ import pytest
 import structlog
 from click.testing import CliRunner, Result
 
-from trivet import CriticalPluginError, Settings, StartError, TrivetError, _cli
+from trivet import CriticalPluginError, Settings, StartError, TrivetError, _cli, _serve
 from trivet._loader import load
 
 
@@ -30,7 +30,7 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Settings]:
         seen.append(load(settings).settings)
         return 0
 
-    monkeypatch.setattr(_cli, "run", run)
+    monkeypatch.setattr(_serve, "run", run)
     monkeypatch.chdir(tmp_path)
     return seen
 
@@ -126,7 +126,7 @@ def test_an_error_of_the_program_ends_with_its_code(
     def run(settings: Settings, *, with_parent: bool) -> int:
         raise error
 
-    monkeypatch.setattr(_cli, "run", run)
+    monkeypatch.setattr(_serve, "run", run)
     result = trivet("serve")
     assert (result.exit_code, result.stderr) == (code, f"trivet: {error}\n")
 
@@ -139,5 +139,5 @@ def test_a_fault_of_ours_is_not_dressed_up(
     def run(settings: Settings, *, with_parent: bool) -> int:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(_cli, "run", run)
+    monkeypatch.setattr(_serve, "run", run)
     assert isinstance(trivet("serve").exception, ZeroDivisionError)

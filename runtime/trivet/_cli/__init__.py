@@ -12,14 +12,25 @@ from typing import Any
 import click
 
 from .._errors import TrivetError
+from .._garbage import making_what_stays
 from .._logging import configure_logging
-from .._serve import run
 from .._settings import load_settings
-from ._dead_letters import dead_letters
 from ._options import config_option
 
 
 class _Commands(click.Group):
+    """Each command imports what it needs when it is called, and no other waits for that."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), "dead-letters"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "dead-letters":
+            return super().get_command(ctx, cmd_name)
+        from ._dead_letters import dead_letters  # noqa: PLC0415 - see above
+
+        return dead_letters
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -32,9 +43,6 @@ class _Commands(click.Group):
 @click.version_option(package_name="trivet")
 def main() -> None:
     """A plugin runtime with structured concurrency on Trio."""
-
-
-main.add_command(dead_letters)
 
 
 @main.command()
@@ -61,12 +69,15 @@ def serve(
     Exit codes: 0 clean, 2 usage or configuration, 3 a plugin could not be started, 4 a critical
     plugin gave up, 70, 71, 72 and 137 the stop overran its limits.
     """
-    settings = load_settings(
-        config,
-        active_plugins=list(plugins) or None,
-        plugins_directory=directory,
-        bind=bind,
-    )
-    configure_logging(settings.log)
-    settings.find_modules()
-    ctx.exit(run(settings, with_parent=not no_parent))
+    with making_what_stays():
+        from .._serve import run  # noqa: PLC0415 - see above
+
+        settings = load_settings(
+            config,
+            active_plugins=list(plugins) or None,
+            plugins_directory=directory,
+            bind=bind,
+        )
+        configure_logging(settings.log)
+        settings.find_modules()
+        ctx.exit(run(settings, with_parent=not no_parent))

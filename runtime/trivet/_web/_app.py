@@ -32,21 +32,8 @@ from ._views import add_views
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
 
 
-def create_app(runtime: Runtime) -> QuartTrio:
-    """Build the HTTP application of a running program, for any ASGI server on Trio.
-
-    It has the routes of the plugins at the paths that their authors wrote, `POST /events/{name}`
-    for JSON and `POST /events` for CloudEvents, `/livez`, `/readyz` and `/plugins`. It does not
-    start and stop anything: serve it inside `async with open_runtime(…)`.
-
-    Args:
-        runtime: what `open_runtime` yields.
-    """
-    return build_app(runtime)
-
-
 def build_app(runtime: Runtime) -> Application:
-    """As `create_app`, for who serves it here and has to know when it is quiet."""
+    """As `trivet.create_app`, for who serves it here and has to know when it is quiet."""
     app = Application(runtime)
     app.before_request(partial(_admit, runtime))
     app.before_websocket(partial(_admit, runtime))

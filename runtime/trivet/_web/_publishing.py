@@ -12,7 +12,6 @@ import trio
 from msgspec.structs import replace
 from quart.typing import ResponseReturnValue
 
-from .._delivery._store import is_full
 from .._envelope import Delivery, Outcome, Receipt
 from .._events import Event
 from .._fates import GOOD, SEVERITY, Fate
@@ -141,6 +140,8 @@ def _refusal(
     if runtime.stopping.is_set():
         return stopping(facts)
     if trouble is not None and not runtime.durable.isdisjoint(refused_by):
+        from .._delivery._store import is_full  # noqa: PLC0415 - where there is a store, only
+
         return ProblemError(
             "store_full" if is_full(trouble) else "store_unavailable",
             f"it cannot be stored: {trouble.reason}",

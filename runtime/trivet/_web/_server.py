@@ -34,16 +34,7 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http"
 
 @asynccontextmanager
 async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
-    """Serve the runtime over HTTP within this block; yields the URLs that were bound.
-
-    To leave it begins the runtime's stop: the listening socket closes, the requests that are
-    being answered may finish within `[shutdown] requests`, and what has had no answer by then
-    gets 503.
-
-    Args:
-        runtime: what to serve.
-        bind: `HOST:PORT` (port 0 is any free one), `unix:PATH`, or `fd://NUMBER`.
-    """
+    """Serve within this block; see `trivet.listening`."""
     settings = runtime.program.settings
     config = Config()
     config.bind = [bind]

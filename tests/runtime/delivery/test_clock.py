@@ -54,7 +54,7 @@ def calendar(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> Cale
     for module in (_durable, _journal, _store, _stored):  # The test runner has its own time.
         calendar_only = SimpleNamespace(time=calendar, monotonic=time.monotonic)
         monkeypatch.setattr(module, "time", calendar_only)
-    monkeypatch.setattr("trivet._runtime.Store", partial(Store, in_loop=True))
+    monkeypatch.setattr("trivet._delivery._store.Store", partial(Store, in_loop=True))
     monkeypatch.setattr(_store, "TIDY_EVERY", 0.0)
     Keeper.attempts, Keeper.gate = [], trio.Event()
     Keeper.gate.set()

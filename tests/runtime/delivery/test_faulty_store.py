@@ -103,7 +103,7 @@ def _store_that_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
         return _schema.connect(path, Faulty)
 
     monkeypatch.setattr(_journal, "connect", connect)
-    monkeypatch.setattr("trivet._runtime.Store", partial(Store, in_loop=True))
+    monkeypatch.setattr("trivet._delivery._store.Store", partial(Store, in_loop=True))
     Keeper.handled, Keeper.failed, Keeper.gate = [], set(), trio.Event()
     Keeper.gate.set()
     Keeper.stops_at = math.inf

@@ -1,0 +1,86 @@
+"""What is imported when: nobody waits for what he does not use."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TRIVET = str(Path(sys.executable).with_name("trivet"))
+
+WEB = {"hypercorn", "quart", "quart_trio", "werkzeug", "h11"}
+STORE = {"sqlite3", "trivet._delivery._store"}
+COMMAND_LINE = {"click", "trivet._cli", "trivet._serve"}
+EXTRAS = {"httpx", "psutil", "trivet_contrib"}
+
+PROGRAM = """
+import trivet, trio
+
+class Ping(trivet.Event): ...
+
+class Sink(trivet.EventPlugin[Ping]):
+    delivery = trivet.DeliverySettings(durable={durable})
+
+    async def handle_event(self, event): ...
+
+async def main():
+    async with trivet.open_runtime(plugins=[Sink]) as runtime:
+        await runtime.publish(Ping(), wait=True)
+
+trio.run(main)
+"""
+
+PLUGIN = """
+import sys
+from trivet import BackgroundPlugin
+
+class Sorry(BackgroundPlugin):
+    async def run(self):
+        print(*sys.modules, flush=True)
+        sys.exit()
+"""
+
+
+def modules_after(program: str, directory: Path) -> set[str]:
+    """What a process has imported that runs this."""
+    told = subprocess.run(
+        [sys.executable, "-c", f"{program}\nimport sys\nprint(*sys.modules)"],
+        cwd=directory,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return set(told.stdout.splitlines()[-1].split())
+
+
+def test_trivet_alone_brings_no_web_no_store_and_no_extra(tmp_path: Path) -> None:
+    """`import trivet` is for those who write plugins, too: it imports what they name, no more."""
+    imported = modules_after("import trivet", tmp_path)
+    assert {"trivet", "trio"} <= imported
+    assert imported & (WEB | STORE | COMMAND_LINE | EXTRAS) == set()
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_the_store_comes_with_the_first_durable_plugin(durable: bool, tmp_path: Path) -> None:
+    """A program whose plugins have their inboxes in memory does not import a database."""
+    imported = modules_after(PROGRAM.format(durable=durable), tmp_path)
+    assert imported & STORE == (STORE if durable else set())
+
+
+def test_a_service_without_a_durable_plugin_has_no_store(tmp_path: Path) -> None:
+    """`trivet serve` imports HTTP and neither the store nor an extra that no plugin asks for."""
+    (tmp_path / "sorry.py").write_text(PLUGIN)
+    served = subprocess.run(
+        [TRIVET, "serve", "sorry", "--plugins", ".", "--bind", "127.0.0.1:0", "--no-parent"],
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+        env={"TRIVET_PLUGINS__SORRY__SUPERVISION__CRITICAL": "true"}
+        | {"TRIVET_PLUGINS__SORRY__SUPERVISION__RESTART": "temporary"},
+    )
+    assert served.returncode == 4, served.stderr
+    imported = set(served.stdout.split())
+    assert imported & (WEB | STORE | EXTRAS) == WEB
