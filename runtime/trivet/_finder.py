@@ -11,12 +11,12 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Generator
-from contextlib import contextmanager
 from functools import cached_property
 from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import attrs
 import structlog
@@ -40,13 +40,23 @@ class Faults:
     def __init__(self) -> None:
         self._errors: list[ConfigurationError] = []
 
-    @contextmanager
-    def collect(self) -> Generator[None]:
+    def collect(self) -> Self:
         """Keep the fault that is raised inside, and go on."""
-        try:
-            yield
-        except ConfigurationError as error:
+        return self
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if isinstance(error, ConfigurationError):
             self._errors.append(error)
+            return True
+        return False
 
     def check(self) -> None:
         """Raise what was collected, as one error of one line each."""
