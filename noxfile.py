@@ -117,11 +117,15 @@ def crash(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure, each figure beside what it is compared with; `-- --quick` for a rough one.
+    """Measure, each figure beside what it is compared with. Nothing else should run meanwhile.
 
-    Nothing else should run meanwhile.
+    `-- --quick` compares some ratios with those that are committed, and fails where one has lost
+    more than a third; `-- --quick --commit` commits them. See `tests/bench/guard.py`.
     """
     install(session, "bench")
+    if "--quick" in session.posargs:
+        session.run("python", "tests/bench/guard.py", *session.posargs)
+        return
     for script in sorted(Path("tests/bench").glob("bench_*.py")):
         session.run("python", str(script), *session.posargs)
 

@@ -1,22 +1,21 @@
-"""What it costs to know who uses the event loop: microseconds for each step of a task.
+"""What it costs to know who uses the event loop, for each step of a task.
 
-    python tests/bench/bench_stalls.py
+    python tests/bench/bench_stalls.py [--quick]
 
-Two tasks take turns. Each round times the loop without an instrument, with one whose two hooks do
-nothing, and with Trivet's, one after the other; the table has the medians of the rounds.
+Two tasks take turns, with Trivet's instrument in the loop. Beside it, in turns: the loop without
+any, and with an instrument whose two hooks do nothing.
 """
 
 from __future__ import annotations
 
-import sys
-from statistics import quantiles
 from time import perf_counter
 
 import trio
+from pairs import QUICK, Table, in_trio, pairs
 
 from trivet._supervision._stalls import StallMeter
 
-STEPS, ROUNDS = 20_000, 15
+STEPS = 20_000 if QUICK else 100_000
 
 
 class Bare(trio.abc.Instrument):
@@ -35,34 +34,34 @@ async def take_turns() -> None:
         await trio.lowlevel.cancel_shielded_checkpoint()
 
 
-async def microseconds(instrument: trio.abc.Instrument | None) -> float:
-    """For one step."""
-    if instrument is not None:
+async def steps(*instruments: trio.abc.Instrument) -> float:
+    """Steps a second."""
+    for instrument in instruments:
         trio.lowlevel.add_instrument(instrument)
     began = perf_counter()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(take_turns)
         nursery.start_soon(take_turns)
-    took = perf_counter() - began
-    if instrument is not None:
-        trio.lowlevel.remove_instrument(instrument)
-    return took / STEPS * 1e6
+    return STEPS / (perf_counter() - began)
 
 
-async def main() -> None:
+async def watched() -> float:
+    """Steps a second, with Trivet's instrument."""
+    return await steps(StallMeter(threshold=0.05))
+
+
+def main() -> None:
     """Measure, and print the table."""
-    found: dict[str, list[float]] = {"no instrument": [], "two bare hooks": [], "Trivet's": []}
-    for _ in range(ROUNDS):
-        found["no instrument"].append(await microseconds(None))
-        found["two bare hooks"].append(await microseconds(Bare()))
-        found["Trivet's"].append(await microseconds(StallMeter(threshold=0.05)))
-    bare = quantiles(found["no instrument"], n=4)[1]
-    write = sys.stdout.write
-    write("| one step of a task | µs (quartiles) | above no instrument |\n|---|---|---|\n")
-    for name, times in found.items():
-        low, median, high = quantiles(times, n=4)
-        write(f"| {name} | {median:.2f} ({low:.2f} to {high:.2f}) | {median - bare:+.2f} |\n")
+    table = Table("a step of a task", "µs")
+    for beside, bare, aim in (
+        ("no instrument", in_trio(steps), "≤ 2"),
+        ("two bare hooks", in_trio(steps, Bare()), "≤ 1.5"),
+    ):
+        rate, ratio = pairs(in_trio(watched), bare)
+        took, ratio = 1e6 / rate.median, ratio.inverse()
+        table.row("under the stall watch", took, beside, ratio, aim)
+        table.row("of that the watch's", took - took / ratio.median, beside, None)
 
 
 if __name__ == "__main__":
-    trio.run(main)
+    main()

@@ -79,6 +79,11 @@ def pairs(
     return Quartiles.of(rates), Quartiles.of(ratios)
 
 
+def file_of(title: str) -> Path:
+    """Where the JSON of the table with this title is put."""
+    return RESULTS / f"{title.replace(' ', '-')}.json"
+
+
 class Table:
     """Rows of figures, printed as they are found.
 
@@ -88,7 +93,7 @@ class Table:
     """
 
     def __init__(self, title: str, unit: str) -> None:
-        self._path = RESULTS / f"{title.replace(' ', '-')}.json"
+        self._path = file_of(title)
         self._rows: list[dict[str, object]] = []
         self._unit = unit
         _line(title, unit, "beside", "ratio (quartiles)", "aim")
