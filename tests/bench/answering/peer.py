@@ -1,0 +1,65 @@
+"""What most would take for it: FastAPI on uvicorn, with what makes that fast.
+
+python tests/bench/answering/peer.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+
+class Ordered(BaseModel):
+    """What comes by HTTP."""
+
+    order_id: str
+    note: str
+
+
+queue: asyncio.Queue[Ordered] = asyncio.Queue(1000)
+
+
+async def read() -> None:
+    """Do nothing with them."""
+    while True:
+        await queue.get()
+
+
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+    """Read as long as it serves."""
+    async with asyncio.TaskGroup() as tasks:
+        reading = tasks.create_task(read())
+        yield
+        reading.cancel()
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.post("/events/ordered", status_code=202)
+async def take(ordered: Ordered) -> dict[str, object]:
+    """Hand it to who reads."""
+    await queue.put(ordered)
+    return {"fates": {"taker": "queued"}}
+
+
+def main() -> None:
+    """Serve, and say where."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host, port = listener.getsockname()
+        sys.stderr.write(f"http://{host}:{port}\n")
+        sys.stderr.flush()
+        config = uvicorn.Config(app, log_level="warning", access_log=False)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()

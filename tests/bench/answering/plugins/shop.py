@@ -1,0 +1,90 @@
+"""Trivet's side: a route, an event that does nothing, points of each request, and a flood."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import trio
+
+from trivet import (
+    App,
+    BackgroundPlugin,
+    DeliverySettings,
+    Event,
+    EventPlugin,
+    MonitoringPlugin,
+    MonitoringPoint,
+    route,
+)
+
+
+class Ordered(Event):
+    """What comes by HTTP."""
+
+    order_id: str
+    note: str
+
+
+class Taker(EventPlugin[Ordered]):
+    """Does nothing with it; publishers wait for room as long as it takes."""
+
+    delivery: ClassVar[DeliverySettings] = DeliverySettings(block_for=60.0)
+
+    async def handle_event(self, event: Ordered) -> None:
+        """Do nothing."""
+
+
+class Points(MonitoringPlugin):
+    """Does nothing with the points of each request."""
+
+    async def flush_points(self, points: list[MonitoringPoint]) -> None:
+        """Do nothing."""
+
+
+class Drop(Event):
+    """What the flood consists of."""
+
+    number: int
+
+
+class Drowning(EventPlugin[Drop]):
+    """Is flooded."""
+
+    async def handle_event(self, event: Drop) -> None:
+        """Do nothing."""
+
+
+class Shop(BackgroundPlugin):
+    """Says hello, and floods another plugin between `/flood/begin` and `/flood/end`."""
+
+    def __init__(self, app: App) -> None:
+        self._begun = trio.Event()
+        self._is_on = False
+
+    async def run(self) -> None:
+        """Publish as fast as it can, while the flood is on."""
+        while True:
+            await self._begun.wait()
+            number = 0
+            while self._is_on:
+                await self.app.publish(Drop(number))
+                number += 1
+
+    @route("/hello")
+    async def hello(self) -> dict[str, object]:
+        """What the bare application answers, too."""
+        return {"hello": "world"}
+
+    @route("/flood/begin", methods=["POST"])
+    async def begin(self) -> dict[str, object]:
+        """Let it flow."""
+        self._is_on = True
+        self._begun.set()
+        return {}
+
+    @route("/flood/end", methods=["POST"])
+    async def end(self) -> dict[str, object]:
+        """Stop it."""
+        self._is_on = False
+        self._begun = trio.Event()
+        return {}

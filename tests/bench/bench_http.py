@@ -1,0 +1,168 @@
+"""HTTP: a plugin's route, and events that come one by one and together, under wrk.
+
+    python tests/bench/bench_http.py [--quick]
+
+Each server is a process of its own, asked by wrk over 16 connections, in turns with what it is
+compared with; hypercorn and Trivet close a connection after a thousand requests, uvicorn does not.
+`trivet serve` runs with all that it does by default, and a plugin that takes the monitoring points
+of each request. Bare is the same handler on QuartTrio and hypercorn's Trio worker; "by hand" there
+is a route that decodes the JSON with the standard library, makes an attrs object of it, and sends
+that to a reader through a memory channel. FastAPI runs on uvicorn with uvloop and httptools, and
+puts a pydantic model into an asyncio queue. Events have about 250 bytes. "CPU" is what the server's
+process has used of a processor, which a busy neighbour changes less than what took how long.
+Where the program is flooded, one plugin publishes as fast as it can to another.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from functools import partial
+from http.client import HTTPConnection
+
+import attrs
+from pairs import QUICK, Quartiles, Table, pairs
+from servers import ANSWERING, LINE, Load, Server, require_wrk, script, stream, trivet, wrk
+
+Put = Callable[[], Load]
+"""Puts load on a server."""
+BATCH = 100
+ORDERED, NOTED = "/events/ordered", "/events/noted"
+STREAM = 4_000_000 if QUICK else 16_000_000
+"""Bytes."""
+
+
+@attrs.frozen
+class Compared:
+    """One server beside another."""
+
+    ratios: dict[str, Quartiles]
+    """By the name of the figure."""
+    medians: dict[str, float]
+
+
+def compare(measure: Put, beside: Put) -> Compared:
+    """Measure in turns, and take all figures of the same requests."""
+    ours: list[Load] = []
+    theirs: list[Load] = []
+
+    def noted(loads: list[Load], put: Put) -> float:
+        loads.append(put())
+        return loads[-1].rate
+
+    rounds = 2 if QUICK else None
+    pairs(partial(noted, ours, measure), partial(noted, theirs, beside), rounds)
+    del ours[0]  # The first time is never like the others.
+    ratios: dict[str, Quartiles] = {}
+    medians: dict[str, float] = {}
+    for field in attrs.fields(Load):
+        figures = [getattr(load, field.name) for load in ours]
+        around = [getattr(load, field.name) for load in theirs]
+        medians[field.name] = Quartiles.of(figures).median
+        ratios[field.name] = Quartiles.of(
+            [
+                2 * figure / (before + after)
+                for figure, before, after in zip(figures, around, around[1:], strict=False)
+            ]
+        )
+    return Compared(ratios, medians)
+
+
+def route(table: Table, ours: Server, bare: Server) -> None:
+    """A plugin's route, beside the bare one."""
+    found = compare(partial(wrk, ours, "/hello"), partial(wrk, bare, "/hello"))
+    for what, name, scale, aim in (
+        ("requests/s", "rate", 1, "≥ 0.97"),
+        ("p50, ms", "p50", 1e3, ""),
+        ("p99, ms", "p99", 1e3, "≤ 1.03"),
+        ("CPU, µs a request", "cpu", 1e6, ""),
+    ):
+        figure = found.medians[name] * scale
+        table.row(f"a plugin's route, {what}", figure, "bare", found.ratios[name], aim)
+
+
+def one(server: Server, path: str = ORDERED) -> Load:
+    """Single events as JSON."""
+    return wrk(server, path, body=LINE.strip())
+
+
+def batch(server: Server) -> Load:
+    """Batches of CloudEvents; the figures are those of an event."""
+    event = {"specversion": "1.0", "source": "bench", "type": "ordered", "data": json.loads(LINE)}
+    events = [{**event, "id": str(number)} for number in range(BATCH)]
+    body = json.dumps(events).encode()
+    load = wrk(server, "/events", body=body, media_type="application/cloudevents-batch+json")
+    return attrs.evolve(load, rate=load.rate * BATCH, cpu=load.cpu / BATCH)
+
+
+def lines(server: Server, path: str = ORDERED) -> Load:
+    """A stream of lines, over one connection, in which nobody waits for a single one."""
+    before = server.cpu()
+    rate = stream(server, path, STREAM)
+    used = server.cpu() - before
+    return Load(rate, used * len(LINE) / STREAM, math.nan, math.nan)
+
+
+def ingest(table: Table, ours: Server, bare: Server, peer: Server) -> None:
+    """Events, by themselves and together."""
+
+    def row(what: str, measure: Put, beside: str, other: Put, aim: str) -> None:
+        found = compare(measure, other)
+        table.row(f"{what}, events/s", found.medians["rate"], beside, found.ratios["rate"], aim)
+        cpu = found.ratios["cpu"]
+        table.row(f"{what}, CPU, µs an event", found.medians["cpu"] * 1e6, beside, cpu)
+
+    single, alone = partial(one, ours), partial(one, peer)
+    together, streamed = partial(batch, ours), partial(lines, ours)
+    row("single JSON", single, "by hand", partial(one, bare), "≥ 1.3")
+    row("CloudEvents, 100 together", together, "single", single, "≥ 20")
+    row("NDJSON", streamed, "single", single, "≥ 20")
+    if not QUICK:
+        stored = partial(one, ours, NOTED)
+        row("NDJSON, durable", partial(lines, ours, NOTED), "single, durable", stored, "≥ 20")
+        row("single JSON", single, "FastAPI", alone, "")
+        row("CloudEvents, 100 together", together, "FastAPI, single", alone, "≥ 1")
+        row("NDJSON", streamed, "FastAPI, single", alone, "≥ 1")
+
+
+def flood(table: Table, ours: Server) -> None:
+    """The route's answers while another plugin is flooded, and while it is not."""
+
+    def flooded() -> Load:
+        post(ours, "/flood/begin")
+        try:
+            return wrk(ours, "/hello")
+        finally:
+            post(ours, "/flood/end")
+
+    found = compare(flooded, partial(wrk, ours, "/hello"))
+    for name in ("p50", "p99"):
+        what = f"a plugin's route, {name}, ms, while another plugin is flooded"
+        table.row(what, found.medians[name] * 1e3, "no flood", found.ratios[name], "≤ 1")
+
+
+def post(server: Server, path: str) -> None:
+    """One request, without a body."""
+    with closing(HTTPConnection("127.0.0.1", server.port)) as connection:
+        connection.request("POST", path)
+        answer = connection.getresponse()
+        assert answer.status == 200, answer.read()
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    require_wrk()
+    with ExitStack() as stack:
+        ours = stack.enter_context(trivet(ANSWERING / "plugins", "shop", "ledger"))
+        bare = stack.enter_context(script("bare"))
+        peer = stack.enter_context(script("peer"))
+        table = Table("HTTP", "figure")
+        route(table, ours, bare)
+        ingest(table, ours, bare, peer)
+        flood(table, ours)
+
+
+if __name__ == "__main__":
+    main()

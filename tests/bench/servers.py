@@ -1,0 +1,185 @@
+"""Servers in processes of their own, and the load that is put on them.
+
+Owns their start and their end, what they have used of a processor, and the call of wrk.
+Never knows what is compared with what.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Generator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from shutil import which
+from tempfile import NamedTemporaryFile, TemporaryDirectory
+from time import perf_counter, sleep
+
+import attrs
+from pairs import QUICK
+
+ANSWERING = Path(__file__).parent / "answering"
+"""The servers that are no Trivet, and in `plugins` those that it loads."""
+CONNECTIONS = 16
+SECONDS = 0.3 if QUICK else 1.5
+"""How long load is put on a server in one round."""
+LINE = b'{"order_id":"o-123456","note":"' + b"x" * 215 + b'"}\n'
+"""An event."""
+TOGETHER = 256
+"""Events that are handed to the system at once."""
+
+SCRIPT = """
+wrk.method, wrk.body = "{method}", [==[{body}]==]
+wrk.headers["Content-Type"] = "{media_type}"
+done = function(summary, latency)
+  local errors = summary.errors
+  local failed = errors.connect + errors.read + errors.write + errors.status + errors.timeout
+  io.write(string.format("figures %d %d %d %d %d\\n", summary.requests, summary.duration, failed,
+    latency:percentile(50), latency:percentile(99)))
+end
+"""
+
+
+@attrs.frozen
+class Server:
+    """A server that answers."""
+
+    port: int
+    process: int
+    """The one that answers."""
+
+    def cpu(self) -> float:
+        """Seconds of a processor that it has used."""
+        tasks = Path(f"/proc/{self.process}/task").iterdir()
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
+@attrs.frozen
+class Load:
+    """What has become of some requests."""
+
+    rate: float
+    """Requests a second."""
+    cpu: float
+    """Seconds of a processor that the server has used for each."""
+    p50: float
+    """Seconds within which half of them were answered."""
+    p99: float
+    """Seconds within which all but one of a hundred were answered."""
+
+
+@contextmanager
+def trivet(plugins: Path, *names: str) -> Generator[Server]:
+    """`trivet serve`, of these files in a directory."""
+    with TemporaryDirectory() as directory:
+        command = [str(Path(sys.executable).parent / "trivet"), "serve", *names]
+        command += ["--plugins", str(plugins.absolute()), "--bind", "127.0.0.1:0"]
+        with _answering(command, directory) as (port, process):
+            children = Path(f"/proc/{process}/task/{process}/children").read_text()
+            yield Server(port, int(children.split()[0]))
+
+
+@contextmanager
+def script(name: str) -> Generator[Server]:
+    """One of those that are no Trivet."""
+    with _answering([sys.executable, str(ANSWERING / f"{name}.py")]) as (port, process):
+        yield Server(port, process)
+
+
+@contextmanager
+def _answering(command: list[str], cwd: str | None = None) -> Generator[tuple[int, int]]:
+    """A process, when it has said where it listens; its port and its id."""
+    process = subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        port = 0
+        while not port:
+            line = process.stderr.readline()
+            assert line, f"{command} has ended"
+            found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
+            port = int(found[1]) if found else 0
+        yield port, process.pid
+    finally:
+        process.terminate()
+        process.stderr.read()
+        process.wait()
+
+
+def require_wrk() -> None:
+    """End the program where there is no wrk."""
+    if which("wrk") is None:
+        sys.exit("wrk is not on the PATH: install it (`apt-get install wrk`), and begin again")
+
+
+def wrk(
+    server: Server,
+    path: str,
+    *,
+    body: bytes = b"",
+    media_type: str = "application/json",
+    headers: Mapping[str, str] | None = None,
+) -> Load:
+    """Ask over 16 connections, each as soon as it has its answer; with a body it is a POST."""
+    with NamedTemporaryFile("w", suffix=".lua") as lua:
+        method = "POST" if body else "GET"
+        lua.write(SCRIPT.format(method=method, body=body.decode(), media_type=media_type))
+        lua.flush()
+        command = ["wrk", "-t1", f"-c{CONNECTIONS}", "-d60s", "-s", lua.name]
+        for name, value in (headers or {}).items():
+            command += ["-H", f"{name}: {value}"]
+        before = server.cpu()
+        url = f"http://127.0.0.1:{server.port}{path}"
+        process = subprocess.Popen([*command, url], stdout=subprocess.PIPE, text=True)
+        sleep(SECONDS)
+        process.send_signal(signal.SIGINT)  # It knows whole seconds only.
+        printed, _ = process.communicate()
+        used = server.cpu() - before
+    found = re.search(r"figures (\d+) (\d+) (\d+) (\d+) (\d+)", printed)
+    assert found is not None, printed
+    requests, microseconds, failed, p50, p99 = map(int, found.groups())
+    assert requests, printed
+    assert not failed, printed
+    return Load(requests / microseconds * 1e6, used / requests, p50 / 1e6, p99 / 1e6)
+
+
+def stream(server: Server, path: str, size: int) -> float:
+    """Send one stream of about so many bytes; returns events a second."""
+    chunk = LINE * TOGETHER
+    chunks = size // len(chunk)
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
+        f"Content-Length: {chunks * len(chunk)}\r\n\r\n"
+    )
+    with closing(socket.create_connection(("127.0.0.1", server.port))) as connection:
+        began = perf_counter()
+        connection.sendall(head.encode())
+        for _ in range(chunks):
+            connection.sendall(chunk)
+        body = _answer(connection)
+        took = perf_counter() - began
+    lines = chunks * TOGETHER
+    assert b'"lines":%d' % lines in body.replace(b" ", b""), body
+    return lines / took
+
+
+def _answer(connection: socket.socket) -> bytes:
+    """The body of the next answer, which says how long it is."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += _more(connection)
+    head, _, body = received.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head.lower())
+    assert length is not None, head
+    while len(body) < int(length[1]):
+        body += _more(connection)
+    assert b" 202 " in head.split(b"\r\n")[0], head + body
+    return body
+
+
+def _more(connection: socket.socket) -> bytes:
+    received = connection.recv(65536)
+    assert received, "the connection was closed before the answer was whole"
+    return received
