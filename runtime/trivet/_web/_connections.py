@@ -7,18 +7,22 @@ Never knows requests and answers; they are the application's.
 
 from __future__ import annotations
 
+import math
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from time import time
 
 import h11
 import structlog
 import trio
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData
-from hypercorn.protocol.events import EndBody, StreamClosed
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.events import EndBody, Response, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
@@ -41,6 +45,19 @@ CHUNK = 64 * 1024
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
 
 
+class ServerConfig(Config):
+    """Hypercorn's configuration, which would write the date anew for each answer."""
+
+    _written: tuple[int, str, list[tuple[bytes, bytes]]] = (0, "", [])
+
+    def response_headers(self, protocol: str) -> list[tuple[bytes, bytes]]:
+        """The headers that every answer has; the same ones for a second."""
+        second = int(time())
+        if self._written[:2] != (second, protocol):
+            self._written = (second, protocol, super().response_headers(protocol))
+        return list(self._written[2])
+
+
 class _RefusedError(Exception):
     """A request that is answered here, with this status and nothing else."""
 
@@ -50,7 +67,38 @@ class _RefusedError(Exception):
 
 
 class Protocol(H11Protocol):
-    """HTTP/1.1 and websockets, without the upgrade to HTTP/2 and without compressed messages."""
+    """HTTP/1.1 and websockets, without the upgrade to HTTP/2 and without compressed messages.
+
+    The head of an answer whose length is known goes out with the first of its body.
+    """
+
+    def __init__(
+        self,
+        app: AppWrapper,
+        config: Config,
+        context: WorkerContext,
+        applications: TaskGroup,
+        client: tuple[str, int] | None,
+        server: tuple[str, int] | None,
+        send: Callable[[Event], Awaitable[None]],
+    ) -> None:
+        state = ConnectionState({})
+        super().__init__(
+            app, config, context, applications, state, False, client, server, self._send_on
+        )
+        self._pass_on = send
+        self._holds_back = False
+        self._held = b""
+
+    async def _send_on(self, event: Event) -> None:
+        """Send what there is to send, if there is any, unless more follows at once."""
+        if not isinstance(event, RawData):
+            await self._pass_on(event)
+            return
+        self._held += event.data
+        if self._held and not self._holds_back:
+            data, self._held = self._held, b""
+            await self._pass_on(RawData(data))
 
     async def _handle_events(self) -> None:
         try:
@@ -75,6 +123,13 @@ class Protocol(H11Protocol):
 
         Hypercorn would keep the stream, and leave its application without a word.
         """
+        self._holds_back = (
+            isinstance(event, Response)
+            and isinstance(self.stream, HTTPStream)
+            and any(name == b"content-length" for name, _ in event.headers)
+        )
+        if isinstance(event, StreamClosed):  # Of an answer that breaks off, its head may be left.
+            await self._send_on(RawData(b""))
         await super().stream_send(event)
         if isinstance(event, EndBody) and isinstance(self.stream, WSStream):
             await super().stream_send(StreamClosed(STREAM_ID))
@@ -102,14 +157,14 @@ class Protocol(H11Protocol):
         """
         offered = b"sec-websocket-extensions"
         headers = [(name, value) for name, value in request.headers if name != offered]
-        await super()._create_stream(
-            h11.Request(
+        if len(headers) < len(request.headers):
+            request = h11.Request(
                 method=request.method,
                 target=request.target,
                 headers=headers,
                 http_version=request.http_version,
             )
-        )
+        await super()._create_stream(request)
 
 
 class Connection(TCPServer):
@@ -129,6 +184,8 @@ class Connection(TCPServer):
         self._socket = stream.socket
         self._contains_interrupts = contains_interrupts
         self._listening = trio.CancelScope()
+        self._is_idle = True
+        self._is_over = False
 
     async def run(self) -> None:
         """Serve the client until it leaves, or is idle for too long, or the stop ends it."""
@@ -156,25 +213,49 @@ class Connection(TCPServer):
         """End it now, also while it sends, which hypercorn does in a shield."""
         self._socket.close()
 
+    def leave_if_idle(self) -> None:
+        """End it if nothing is going on."""
+        if self._is_idle:
+            self._listening.cancel()
+
     async def protocol_send(self, event: Event) -> None:
         """Send, or end the connection, which is left to who reads from it."""
-        if isinstance(event, Closed):
-            self._listening.cancel()
-        elif isinstance(event, RawData):
-            async with self.send_lock:
-                try:
-                    with trio.CancelScope(shield=True):
-                        await self.stream.send_all(event.data)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    self._listening.cancel()
+        if isinstance(event, RawData):
+            await self._send(event.data)
+        elif isinstance(event, Updated):
+            self._idle(event.idle)
         else:
-            await super().protocol_send(event)
+            self._say_no_more()
+
+    async def _send(self, data: bytes) -> None:
+        try:
+            self.send_lock.acquire_nowait()  # Which has no turn of the loop, as `async with` has.
+        except trio.WouldBlock:
+            await self.send_lock.acquire()
+        try:
+            with trio.CancelScope(shield=True):
+                await self.stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._say_no_more()
+        finally:
+            self.send_lock.release()
+
+    def _say_no_more(self) -> None:
+        self._is_over = True
+        self._listening.cancel()
+
+    def _idle(self, is_idle: bool) -> None:
+        """Wait for the next request, for so long; hypercorn begins a task to do so, each time."""
+        self._is_idle = is_idle
+        seconds = self.config.keep_alive_timeout if is_idle else math.inf
+        self._listening.deadline = trio.current_time() + seconds
 
     async def _read_data(self) -> None:
+        self._idle(True)
         with self._listening:
             await self._listen()
         await self.protocol.handle(Closed())
-        if self._listening.cancelled_caught:
+        if self._is_over:
             await hang_up(self._stream)
 
     async def _listen(self) -> None:
@@ -194,23 +275,16 @@ class Connection(TCPServer):
             server = parse_socket_addr(family, self._socket.getsockname())
             with trio.CancelScope() as applications:
                 async with TaskGroup() as task_group:
-                    self._task_group = task_group
                     self.protocol = Protocol(  # type: ignore[assignment]
                         self.app,
                         self.config,
                         self.context,
                         task_group,
-                        ConnectionState({}),
-                        False,
                         client,
                         server,
                         self.protocol_send,
                     )
-                    await self.idle_task.restart(  # pyright: ignore[reportUnknownMemberType]
-                        task_group, self._idle_timeout
-                    )
                     await self._read_data()
-                    await self.idle_task.stop()  # It would wait for who has left already.
                     # Who has messages waiting, and does not take them, cannot be told.
                     applications.deadline = trio.current_time() + LEAVE_WITHIN
         except OSError:

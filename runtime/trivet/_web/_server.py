@@ -22,7 +22,7 @@ from hypercorn.utils import (
 
 from .._runtime import Runtime
 from ._app import build_app
-from ._connections import Connection, hang_up
+from ._connections import Connection, ServerConfig, hang_up
 from ._problems import MEDIA_TYPE, ProblemError
 
 BUSY_WITHIN = 1.0
@@ -36,7 +36,7 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http"
 async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
     """Serve within this block; see `trivet.listening`."""
     settings = runtime.program.settings
-    config = Config()
+    config = ServerConfig()
     config.bind = [bind]
     config.loglevel = "WARNING"
     config.websocket_max_message_size = settings.max_body
@@ -113,6 +113,8 @@ class Server:
         for connection in self._open:
             connection.give_up_on_silence()
         await self._context.terminated.set()
+        for connection in self._open:
+            connection.leave_if_idle()
 
     def cut(self) -> None:
         """End what is left."""
