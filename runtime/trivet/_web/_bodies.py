@@ -115,6 +115,13 @@ class Request(TrioRequest):
 class HttpConnection(TrioASGIHTTPConnection):
     """Quart's, which takes no more from the client than is read."""
 
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Answer, and listen meanwhile, with one task for it and not two."""
+        request = self._create_request_from_scope(send)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.handle_request, nursery, request, send)
+            await self.handle_messages(nursery, request, receive)
+
     async def handle_messages(  # type: ignore[override]  # As in quart-trio.
         self, nursery: trio.Nursery, request: QuartRequest, receive: ASGIReceiveCallable
     ) -> None:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import cache
 from uuid import uuid4
 
 import attrs
-import structlog
 import trio
 from hypercorn.typing import (
     ASGIReceiveCallable,
@@ -23,6 +23,7 @@ from hypercorn.typing import (
     HTTPScope,
     WebsocketScope,
 )
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from .._envelope import Origin, current_request
 from .._events import MonitoringPoint, Value
@@ -72,7 +73,7 @@ class Exchange:
     def begin(cls, scope: HTTPScope | WebsocketScope) -> Exchange:
         """Take a request's identity from its headers, or make one."""
         now = datetime.now(UTC)
-        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = {name.lower(): value for name, value in scope["headers"]}
         return cls(
             method=WEBSOCKET if scope["type"] == "websocket" else scope["method"],
             request_id=_sane(headers, b"luna-request-id") or f"{int(now.timestamp())},{uuid4()}",
@@ -87,10 +88,11 @@ class Exchange:
         """Let the request be known to what is logged and published on its behalf."""
         known = _exchange.set(self)
         origin = current_request.set(Origin(self.request_id, self.traceparent, self.account_id))
+        logged = bind_contextvars(request_id=self.request_id)
         try:
-            with structlog.contextvars.bound_contextvars(request_id=self.request_id):
-                yield
+            yield
         finally:
+            reset_contextvars(**logged)
             current_request.reset(origin)
             _exchange.reset(known)
 
@@ -115,11 +117,17 @@ class Exchange:
         async def listening() -> ASGIReceiveEvent:
             """Receive, and note it."""
             nonlocal left
-            if left == math.inf:
+            if left == math.inf or self.status is not None:  # Who answers waits for no more of it.
                 message = await receive()
             else:
                 since = trio.current_time()
-                message = await self._receive_within(left, receive)
+                self.scope.deadline = since + left
+                try:
+                    message = await receive()
+                except trio.Cancelled:
+                    self.is_too_slow = trio.current_time() >= self.scope.deadline
+                    raise
+                self.scope.deadline = math.inf
                 left -= trio.current_time() - since
             if message["type"] in ("http.disconnect", "websocket.disconnect"):
                 self.client_left = True
@@ -131,17 +139,10 @@ class Exchange:
 
         return listening
 
-    async def _receive_within(
-        self, seconds: float, receive: ASGIReceiveCallable
-    ) -> ASGIReceiveEvent:
-        with trio.move_on_after(max(seconds, 0)):
-            return await receive()
-        if self.status is not None:  # Whoever answers does not wait for the rest of it.
-            return await receive()
-        self.is_too_slow = True
-        self.scope.cancel()
-        await trio.lowlevel.checkpoint()
-        raise AssertionError("a cancelled scope lets nobody pass")
+    def answers(self, status: int) -> None:
+        """An answer begins: from now on it may last, and so may what is left of the body."""
+        self.status = status
+        self.scope.deadline = math.inf
 
     def points(self, service: str) -> list[MonitoringPoint]:
         """What LUNA's services measure: `requests`, and for a failure `errors` too.
@@ -177,6 +178,11 @@ def current_exchange() -> Exchange:
     return _exchange.get()
 
 
+@cache
+def _template(rule: str) -> str:
+    return re.sub(r"<(?:[^<>]*:)?(\w+)>", r"{\1}", rule)
+
+
 def route_template(method: str, rule: str | None) -> str:
     """A route as a tag: few distinct values, whatever clients ask for.
 
@@ -185,10 +191,13 @@ def route_template(method: str, rule: str | None) -> str:
     >>> route_template("GET", None), route_template("BREW", None)
     ('GET:unmatched', 'other:unmatched')
     """
-    template = "unmatched" if rule is None else re.sub(r"<(?:[^<>]*:)?(\w+)>", r"{\1}", rule)
+    template = "unmatched" if rule is None else _template(rule)
     return f"{method if method in (*METHODS, WEBSOCKET) else 'other'}:{template}"
 
 
-def _sane(headers: Mapping[bytes, str], name: bytes) -> str | None:
-    value = headers.get(name, "")
+def _sane(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
+    given = headers.get(name)
+    if given is None:
+        return None
+    value = given.decode("latin-1")
     return value if _SANE.fullmatch(value) else None

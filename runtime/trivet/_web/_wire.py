@@ -89,7 +89,7 @@ class HttpWire(Wire):
             # What was cut off must not begin: to be cancelled in the midst of it would leave the
             # server in a state in which nothing can be answered any more.
             await trio.lowlevel.checkpoint_if_cancelled()
-            self.exchange.status = message["status"]
+            self.exchange.answers(message["status"])
             await self._send(self._complete(message, last=self._stopping.is_set()))
         elif message["type"] == "http.response.body" and not message.get("more_body", False):
             # To end the response makes hypercorn report a disconnect to the application, upon
