@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from shutil import which
@@ -23,7 +23,6 @@ from pairs import QUICK
 
 ANSWERING = Path(__file__).parent / "answering"
 """The servers that are no Trivet, and in `plugins` those that it loads."""
-CONNECTIONS = 16
 SECONDS = 0.3 if QUICK else 1.5
 """How long load is put on a server in one round."""
 LINE = b'{"order_id":"o-123456","note":"' + b"x" * 215 + b'"}\n'
@@ -34,6 +33,13 @@ TOGETHER = 256
 SCRIPT = """
 wrk.method, wrk.body = "{method}", [==[{body}]==]
 wrk.headers["Content-Type"] = "{media_type}"
+if wrk.body:find("@") then
+  local count = 0
+  request = function()
+    count = count + 1
+    return wrk.format(nil, nil, nil, (wrk.body:gsub("@", count)))
+  end
+end
 done = function(summary, latency)
   local errors = summary.errors
   local failed = errors.connect + errors.read + errors.write + errors.status + errors.timeout
@@ -120,19 +126,20 @@ def wrk(
     *,
     body: bytes = b"",
     media_type: str = "application/json",
-    headers: Mapping[str, str] | None = None,
+    connections: int = 16,
 ) -> Load:
-    """Ask over 16 connections, each as soon as it has its answer; with a body it is a POST."""
+    """Ask over so many connections, each as soon as it has its answer; with a body it is a POST.
+
+    In a body, the number of the request takes the place of each `@`.
+    """
     with NamedTemporaryFile("w", suffix=".lua") as lua:
         method = "POST" if body else "GET"
         lua.write(SCRIPT.format(method=method, body=body.decode(), media_type=media_type))
         lua.flush()
-        command = ["wrk", "-t1", f"-c{CONNECTIONS}", "-d60s", "-s", lua.name]
-        for name, value in (headers or {}).items():
-            command += ["-H", f"{name}: {value}"]
-        before = server.cpu()
         url = f"http://127.0.0.1:{server.port}{path}"
-        process = subprocess.Popen([*command, url], stdout=subprocess.PIPE, text=True)
+        command = ["wrk", "-t1", f"-c{connections}", "-d60s", "-s", lua.name, url]
+        before = server.cpu()
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         sleep(SECONDS)
         process.send_signal(signal.SIGINT)  # It knows whole seconds only.
         printed, _ = process.communicate()

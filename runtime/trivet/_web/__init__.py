@@ -5,10 +5,14 @@
     _app            the application, and its answers to errors
     _views          the plugins' routes and websockets: refused, contained
     _event_streams  server-sent events
-    _ingest         POST /events/{name}, and what a publisher is told
     _cloudevents    POST /events: CloudEvents 1.0 in structured, binary and batched mode
+    _ingest         POST /events/{name}, and what a publisher may ask for
+    _ndjson         a stream of events, a line each, in bounded memory
+    _publishing     what a publisher is told of its events
     _probes         /livez, /readyz and /plugins
+    _front          the requests that are answered without Quart: events and probes
     _admin          what an operator asks for, with a token
+    _bodies         the body of a request, taken as it is read
     _measure        around each request: what is open, cut off, measured
     _wire           what a client is sent, and the last word to it
     _faults         what is the fault of a plugin

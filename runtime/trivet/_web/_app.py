@@ -23,10 +23,11 @@ from ._admin import add_admin
 from ._bodies import HttpConnection, Request
 from ._cloudevents import add_cloudevents
 from ._exchange import current_exchange
+from ._front import Front, admit
 from ._ingest import add_ingest
 from ._measure import Measured
-from ._probes import ANSWER_WHILE_STOPPING, add_probes
-from ._problems import MEDIA_TYPE, ProblemError, document, stopping
+from ._probes import add_account, add_probes
+from ._problems import MEDIA_TYPE, ProblemError, document
 from ._views import add_views
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
@@ -40,9 +41,12 @@ def build_app(runtime: Runtime) -> Application:
     app.register_error_handler(ProblemError, _answer_problem)
     app.register_error_handler(HTTPException, _answer_http_exception)
     app.register_error_handler(Exception, _answer_crash)
-    add_ingest(app, runtime)
-    add_cloudevents(app, runtime)
-    add_probes(app, runtime)
+    add_ingest(app.front, runtime)
+    add_cloudevents(app.front, runtime)
+    add_probes(app.front, runtime)
+    for way in app.front:  # For the other methods that are asked for there.
+        app.add_url_rule(way.rule, f"{way.method} {way.rule}", methods=[way.method])
+    add_account(app, runtime)
     add_admin(app, runtime)
     add_views(app, runtime)
     return app
@@ -57,7 +61,9 @@ class Application(QuartTrio):
     def __init__(self, runtime: Runtime) -> None:
         super().__init__("trivet", static_folder=None)
         self.config["MAX_CONTENT_LENGTH"] = runtime.program.settings.max_body
-        self._measured = Measured(super().asgi_app, runtime)
+        self.front = Front(super().asgi_app, runtime)
+        """Answers before Quart is asked."""
+        self._measured = Measured(self.front, runtime)
 
     async def finish(self, until: float) -> None:
         """Let requests and websockets end, when the stop has begun.
@@ -78,11 +84,8 @@ class Application(QuartTrio):
 async def _admit(runtime: Runtime) -> None:
     """Note the route; refuse what begins after the stop has begun."""
     rule = _client().url_rule
-    if rule is None:
-        return
-    current_exchange().rule = rule.rule
-    if runtime.stopping.is_set() and rule.rule not in ANSWER_WHILE_STOPPING:
-        raise stopping()
+    if rule is not None:
+        admit(runtime, rule.rule)
 
 
 def _client() -> BaseRequestWebsocket:

@@ -13,7 +13,6 @@ from typing import Any, cast
 import trio
 from hypercorn.typing import (
     ASGIReceiveCallable,
-    ASGIReceiveEvent,
     ASGISendCallable,
     ASGISendEvent,
 )
@@ -48,9 +47,10 @@ class Body(TrioBody):
         self._enough = float(ENOUGH)
         self._changed = trio.Event()
 
-    def lift_limit(self) -> None:
-        """Let it have any number of bytes; for who iterates over it, before that."""
-        self._limit = math.inf
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of it has come."""
+        return self._complete.is_set()
 
     def discard(self) -> None:
         """Nobody reads what is left."""
@@ -98,11 +98,24 @@ class Body(TrioBody):
             self._check()
 
     def _check(self) -> None:
-        # Not before somebody reads it: until then its limit may be lifted.
+        # Not before somebody reads it: who ignores it need not answer for its size.
         if max(self._bytes, self._arrived) > self._limit:
             self._must_raise = RequestEntityTooLarge()
             self.discard()
             self.set_complete()
+
+
+async def take_in(body: Body, receive: ASGIReceiveCallable) -> None:
+    """Take what a client sends, as long as it is wanted, until the client has left."""
+    while True:
+        await body.wanted()
+        message = await receive()
+        if message["type"] == "http.request":
+            body.append(message["body"])
+            if not message["more_body"]:
+                body.set_complete()
+        elif message["type"] == "http.disconnect":
+            return
 
 
 class Request(TrioRequest):
@@ -125,15 +138,9 @@ class HttpConnection(TrioASGIHTTPConnection):
     async def handle_messages(  # type: ignore[override]  # As in quart-trio.
         self, nursery: trio.Nursery, request: QuartRequest, receive: ASGIReceiveCallable
     ) -> None:
-        """Hand over what comes, as long as it is wanted."""
-        body = cast("Body", request.body)
-
-        async def receive_wanted() -> ASGIReceiveEvent:
-            """Receive, when there is room for it."""
-            await body.wanted()
-            return await receive()
-
-        await super().handle_messages(nursery, request, receive_wanted)
+        """Hand over what comes; to leave ends the request."""
+        await take_in(cast("Body", request.body), receive)
+        nursery.cancel_scope.cancel()
 
     async def handle_request(  # type: ignore[override]  # As in quart-trio.
         self, nursery: trio.Nursery, request: QuartRequest, send: ASGISendCallable

@@ -7,29 +7,29 @@ Never knows what becomes of them; that is `_ingest`'s.
 from __future__ import annotations
 
 import base64
+from datetime import datetime
 from typing import Annotated, TypeVar
 from urllib.parse import unquote
 
 import attrs
 import msgspec
-from quart import request
-from quart.typing import ResponseReturnValue
-from quart_trio import QuartTrio
-from werkzeug.datastructures import Headers
 from werkzeug.http import unquote_header_value
 
 from .._envelope import Delivery
 from .._events import Event, EventTypes, Timestamp
 from .._runtime import Runtime
-from ._ingest import deadline_at, decode, is_json, read_body, require_type, wait_wanted
+from ._front import Answer, Call, Front
+from ._ingest import Publisher, deadline_at, decode, is_json, require_type, wait_wanted
 from ._problems import ProblemError
-from ._publishing import answer, publish
+from ._publishing import answer
 
 STRUCTURED = "application/cloudevents+json"
 BATCHED = "application/cloudevents-batch+json"
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 T = TypeVar("T")
+Headers = list[tuple[str, str]]
+"""Names in small letters, and values."""
 
 
 @attrs.frozen(kw_only=True)
@@ -62,59 +62,62 @@ _structured = msgspec.json.Decoder(Structured)
 _batch = msgspec.json.Decoder(list[Structured])
 
 
-def add_cloudevents(app: QuartTrio, runtime: Runtime) -> None:
+def add_cloudevents(front: Front, runtime: Runtime) -> None:
     """Serve `POST /events`."""
+    publish = Publisher(runtime)
 
-    @app.post("/events")
-    async def publish_cloudevents() -> ResponseReturnValue:
+    async def publish_cloudevents(call: Call) -> Answer:
         """Publish one CloudEvent, or a batch of them."""
-        wait = wait_wanted()
+        wait = wait_wanted(call)
         types = runtime.events
-        batch = request.mimetype == BATCHED
+        media_type = call.media_type
+        batch = media_type == BATCHED
         if batch:
-            events = read_batch(types, await read_body())
-        elif request.mimetype == STRUCTURED:
-            events = [read_structured(types, await read_body())]
+            events = read_batch(types, await call.read())
+        elif media_type == STRUCTURED:
+            events = [read_structured(types, await call.read())]
         else:
-            _require_binary(request.headers, request.mimetype)
-            events = [read_binary(types, request.headers, await read_body())]
-        outcomes = await publish(runtime, events, wait=wait)
+            _require_binary(call.headers, media_type)
+            events = [read_binary(types, call.headers, await call.read())]
+        outcomes = await publish(call, events, wait=wait)
         return answer(runtime, outcomes, waited=wait, batch=batch)
+
+    front.add("POST", "/events", publish_cloudevents)
 
 
 def read_structured(types: EventTypes, document: bytes) -> Delivery[Event]:
     """One CloudEvent, attributes and data in one document."""
-    return _open(types, _parse(_structured, document), at="$")
+    return _open(types, _parse(_structured, document), "$", utc_now())
 
 
 def read_batch(types: EventTypes, document: bytes) -> list[Delivery[Event]]:
     """Several of them in an array: all, or none if one of them is wrong."""
-    events = _parse(_batch, document)
-    return [_open(types, event, at=f"$[{index}]") for index, event in enumerate(events)]
+    events, now = _parse(_batch, document), utc_now()
+    return [_open(types, event, f"$[{index}]", now) for index, event in enumerate(events)]
 
 
 def read_binary(types: EventTypes, headers: Headers, payload: bytes) -> Delivery[Event]:
     """The attributes in `ce-` headers, the data as the body."""
     given = {
-        name.lower().removeprefix("ce-"): _decode_header(name, value)
-        for name, value in headers.items()
-        if name.lower().startswith("ce-")
+        name.removeprefix("ce-"): _decode_header(name, value)
+        for name, value in headers
+        if name.startswith("ce-")
     }
     try:
         attributes = msgspec.convert(given, Attributes)
     except msgspec.ValidationError as error:
         reason, path = _explain(error)
         raise _invalid(reason, path.replace("$.", "ce-") if path != "$" else "ce-*") from None
-    _require_version(attributes, "ce-specversion")
-    require_type(types, attributes.type, at="ce-type")
+    _require_version(attributes, "ce-", "specversion")
+    require_type(types, attributes.type, "ce-", "type")
     if not payload:
         raise _invalid("the body, which is the event's data, is empty", "$")
-    return _incoming(types, attributes, payload, at="$")
+    return _incoming(types, attributes, payload, "$", utc_now())
 
 
 def _require_binary(headers: Headers, media_type: str) -> None:
     # The standard SDK sends JSON without a Content-Type when the event does not name one.
-    binary = any(name.lower().startswith("ce-") for name, _ in headers)
+    binary = any(name.startswith("ce-") for name, _ in headers)
     if not binary or (media_type and not is_json(media_type)):
         raise ProblemError(
             "unsupported_media_type",
@@ -129,7 +132,7 @@ def _decode_header(name: str, value: str) -> str:
     try:
         return unquote(unquote_header_value(value), errors="strict")
     except UnicodeDecodeError:
-        raise _invalid("percent-encoding that is not UTF-8", name.lower()) from None
+        raise _invalid("percent-encoding that is not UTF-8", name) from None
 
 
 def _parse(decoder: msgspec.json.Decoder[T], document: bytes) -> T:
@@ -147,21 +150,26 @@ def _explain(error: msgspec.DecodeError) -> tuple[str, str]:
     return reason, path.strip("`") or "$"
 
 
-def _open(types: EventTypes, event: Structured, *, at: str) -> Delivery[Event]:
-    _require_version(event, f"{at}.specversion")
-    require_type(types, event.type, at=f"{at}.type")
-    media_type = (event.datacontenttype or "application/json").partition(";")[0].strip().lower()
+def _open(types: EventTypes, event: Structured, at: str, now: datetime) -> Delivery[Event]:
+    _require_version(event, at, ".specversion")
+    require_type(types, event.type, at, ".type")
+    if event.datacontenttype:
+        _require_json(event.datacontenttype, at)
+    payload, place = _data(event, at)
+    return _incoming(types, event, payload, place, now)
+
+
+def _require_json(content_type: str, at: str) -> None:
+    media_type = content_type.partition(";")[0].strip().lower()
     if not is_json(media_type):
         path = f"{at}.datacontenttype"
         detail = f"the data must be JSON, not {media_type}, at {path}"
         raise ProblemError("unsupported_media_type", detail, {"path": path})
-    payload, place = _data(event, at)
-    return _incoming(types, event, payload, at=place)
 
 
-def _require_version(attributes: Attributes, at: str) -> None:
+def _require_version(attributes: Attributes, at: str, member: str) -> None:
     if attributes.specversion != "1.0":
-        raise _invalid(f"specversion is '1.0' here, not {attributes.specversion!r}", at)
+        raise _invalid(f"specversion is '1.0' here, not {attributes.specversion!r}", at + member)
 
 
 def _data(event: Structured, at: str) -> tuple[bytes, str]:
@@ -179,7 +187,7 @@ def _data(event: Structured, at: str) -> tuple[bytes, str]:
 
 
 def _incoming(
-    types: EventTypes, attributes: Attributes, payload: bytes, *, at: str
+    types: EventTypes, attributes: Attributes, payload: bytes, at: str, now: datetime
 ) -> Delivery[Event]:
     return Delivery.of(
         decode(types, attributes.type, payload, at=at),

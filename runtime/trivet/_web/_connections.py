@@ -145,9 +145,12 @@ class Protocol(H11Protocol):
 
     async def _close_stream(self) -> None:
         """Tell the application that it is over, unless its queue of messages stays full."""
-        with trio.move_on_after(LEAVE_WITHIN):
+        if isinstance(self.stream, WSStream):
+            with trio.move_on_after(LEAVE_WITHIN):
+                await super()._close_stream()
+            self.stream = None
+        else:
             await super()._close_stream()
-        self.stream = None
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Look at the head; hypercorn would look for HTTP/2 here, of which we know nothing."""
@@ -196,11 +199,13 @@ class Applications(TaskGroup):
         into, out_of = trio.open_memory_channel[ASGIReceiveEvent](config.max_app_queue_size)
 
         async def put(message: ASGIReceiveEvent) -> None:
-            """Hand over a message, and wait where too many are waiting."""
+            """Hand over a message, and wait where too many are waiting; the last, not for ever."""
             try:
                 into.send_nowait(message)
             except trio.WouldBlock:
-                await into.send(message)
+                is_last = message["type"] == "http.disconnect"
+                with trio.move_on_after(LEAVE_WITHIN if is_last else math.inf):
+                    await into.send(message)
 
         async def take() -> ASGIReceiveEvent:
             """Wait for the next message."""

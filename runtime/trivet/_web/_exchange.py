@@ -142,7 +142,8 @@ class Exchange:
     def answers(self, status: int) -> None:
         """An answer begins: from now on it may last, and so may what is left of the body."""
         self.status = status
-        self.scope.deadline = math.inf
+        if self.scope.deadline != math.inf:  # To set it costs something, each time.
+            self.scope.deadline = math.inf
 
     def points(self, service: str) -> list[MonitoringPoint]:
         """What LUNA's services measure: `requests`, and for a failure `errors` too.

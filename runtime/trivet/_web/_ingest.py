@@ -7,58 +7,96 @@ Never knows CloudEvents; `_cloudevents` uses what is here for those.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 
 import msgspec
 import trio
-from quart import request
-from quart.typing import ResponseReturnValue
-from quart_trio import QuartTrio
-from werkzeug.exceptions import RequestEntityTooLarge
 
-from .._envelope import Delivery, utc_now
+from .._envelope import Delivery, Outcome, utc_now
 from .._errors import EventDecodeError, nearest
 from .._events import Event, EventTypes, PluginStatusEvent, Timestamp
 from .._runtime import Runtime
+from ._front import Answer, Call, Front
 from ._ndjson import LINES, publish_lines
 from ._problems import ProblemError
 from ._publishing import answer, publish
 
 
-def add_ingest(app: QuartTrio, runtime: Runtime) -> None:
+def add_ingest(front: Front, runtime: Runtime) -> None:
     """Serve `POST /events/{name}`."""
+    publish = Publisher(runtime)
 
-    @app.post("/events/<name>")
-    async def publish_by_name(name: str) -> ResponseReturnValue:
+    async def publish_by_name(call: Call) -> Answer:
         """Publish one event, which is the JSON in the body, or one for each line of it."""
-        wait, deadline = wait_wanted(), deadline_wanted()
+        name = call.variable
+        wait, deadline = wait_wanted(call), deadline_wanted(call)
         require_type(runtime.events, name)
-        if request.mimetype in LINES:
-            return await publish_lines(runtime, name, wait=wait, deadline=deadline)
-        if not is_json(request.mimetype) or request.mimetype.startswith("application/cloudevents"):
+        media_type = call.media_type
+        if media_type in LINES:
+            lines = partial(publish_lines, call, runtime, name, wait=wait, deadline=deadline)
+            return await call.attended(lines)
+        if not is_json(media_type) or media_type.startswith("application/cloudevents"):
             raise ProblemError(
                 "unsupported_media_type",
                 f"send {name} as application/json, several of them as {LINES[0]}, or a CloudEvent "
                 "to /events; "
-                f"this is {request.mimetype or 'without Content-Type'}",
+                f"this is {media_type or 'without Content-Type'}",
             )
-        event = decode(runtime.events, name, await read_body(), at="$")
+        event = decode(runtime.events, name, await call.read(), at="$")
         delivery = Delivery(event=event, deadline=deadline)
-        (outcome,) = await publish(runtime, [delivery], wait=wait)
-        return answer(runtime, [outcome], waited=wait, batch=False)
+        outcomes = await publish(call, [delivery], wait=wait)
+        return answer(runtime, outcomes, waited=wait, batch=False)
+
+    front.add("POST", "/events/<name>", publish_by_name)
 
 
-def wait_wanted() -> bool:
+class Publisher:
+    """Publishes what calls have brought."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        durable = runtime.durable
+        self._stored = {
+            event
+            for spec in runtime.program.plugins
+            if spec.cls.name in durable
+            for event in spec.listens_to
+        }
+
+    async def __call__(
+        self, call: Call, deliveries: Sequence[Delivery[Event]], *, wait: bool
+    ) -> list[Outcome]:
+        """Publish in order; then, if asked to, wait for the end of all of them.
+
+        A client may leave meanwhile, where this may take its time: what is not accepted is not
+        published then.
+        """
+        publishing = partial(publish, self._runtime, deliveries, wait=wait)
+        if wait or self._may_wait(deliveries):
+            return await call.attended(publishing)
+        return await publishing()
+
+    def _may_wait(self, deliveries: Sequence[Delivery[Event]]) -> bool:
+        """Whether somebody has to store them, or has no room."""
+        types = {type(delivery.event) for delivery in deliveries}
+        return not self._stored.isdisjoint(types) or any(
+            self._runtime.room(event) < len(deliveries) for event in types
+        )
+
+
+def wait_wanted(call: Call) -> bool:
     """What the query says about `wait`."""
-    wait = request.args.get("wait", "false")
-    if wait not in ("true", "false"):
+    wait = call.query("wait")
+    if wait not in ("true", "false", None):
         raise ProblemError("invalid_query", f"wait is true or false, not {wait!r}")
     return wait == "true"
 
 
-def deadline_wanted() -> float:
+def deadline_wanted(call: Call) -> float:
     """What the query says about `expirytime`, on Trio's clock; infinity where it says nothing."""
-    given = request.args.get("expirytime")
+    given = call.query("expirytime")
     if given is None:
         return math.inf
     try:
@@ -76,16 +114,6 @@ def deadline_at(expires: datetime | None) -> float:
     return trio.current_time() + (expires - utc_now()).total_seconds()
 
 
-async def read_body() -> bytes:
-    """The request's body."""
-    try:
-        return await request.get_data(cache=False, as_text=False, parse_form_data=False)
-    except RequestEntityTooLarge:
-        limit = request.max_content_length
-        detail = f"the body may have {limit} bytes"
-        raise ProblemError("body_too_large", detail, {"limit": limit}) from None
-
-
 def is_json(media_type: str) -> bool:
     """Whether this is JSON, by its name.
 
@@ -95,19 +123,20 @@ def is_json(media_type: str) -> bool:
     return media_type == "application/json" or media_type.endswith("+json")
 
 
-def require_type(types: EventTypes, name: str, *, at: str | None = None) -> None:
+def require_type(types: EventTypes, name: str, *place: str) -> None:
     """Refuse a name that no event type has, or that is not for publishers outside.
 
-    `at` says where in the document it stands.
+    `place` says, in pieces, where in the document it stands.
     """
-    if types.get(name) is PluginStatusEvent:  # From outside it would be a forgery.
-        where = {} if at is None else {"path": at}
+    event = types.get(name)
+    if event is not None and event is not PluginStatusEvent:
+        return
+    where = {"path": "".join(place)} if place else {}
+    if event is not None:  # From outside it would be a forgery.
         raise ProblemError("forbidden", f"{name} comes from the supervision only", where)
-    if types.get(name) is None:
-        known = sorted(types)
-        detail = f"no event type is named {name!r}; {nearest(name, known)}"
-        facts = {"known": known} if at is None else {"known": known, "path": at}
-        raise ProblemError("unknown_event", detail, facts)
+    known = sorted(types)
+    detail = f"no event type is named {name!r}; {nearest(name, known)}"
+    raise ProblemError("unknown_event", detail, {"known": known, **where})
 
 
 def decode(types: EventTypes, name: str, payload: bytes, *, at: str) -> Event:

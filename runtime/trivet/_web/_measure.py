@@ -6,8 +6,7 @@ Never knows what answers: it wraps any ASGI application.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import structlog
 import trio
@@ -68,11 +67,16 @@ class Measured:
         else:
             await self._app(scope, receive, send)
             return
-        with self._noted(exchange):
-            try:
-                await self._answer(wire, scope, receive)
-            finally:
-                await self._publish(exchange)  # noqa: ASYNC102 - shielded and bounded in there
+        self._open.add(exchange)
+        try:
+            with exchange.in_context():
+                try:
+                    await self._answer(wire, scope, receive)
+                finally:
+                    await self._publish(exchange)  # noqa: ASYNC102 - shielded and bounded in there
+        finally:
+            self._open.remove(exchange)
+            self._ended.set()
 
     async def finish(self, until: float) -> None:
         """Let what is open end, and cut off what does not.
@@ -111,16 +115,6 @@ class Measured:
         while any(map(which, self._open)):
             self._ended = trio.Event()
             await self._ended.wait()
-
-    @contextmanager
-    def _noted(self, exchange: Exchange) -> Generator[None]:
-        self._open.add(exchange)
-        try:
-            with exchange.in_context():
-                yield
-        finally:
-            self._open.remove(exchange)
-            self._ended.set()
 
     async def _publish(self, exchange: Exchange) -> None:
         if not self._runtime.listens(MonitoringEvent):

@@ -9,12 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from operator import itemgetter
-from typing import cast
 
 import attrs
 import trio
-from quart import request
-from quart.typing import ResponseReturnValue
 
 from .._envelope import Delivery, Outcome
 from .._errors import EventDecodeError
@@ -23,6 +20,7 @@ from .._fates import ALIVE, GOOD, Fate
 from .._runtime import Runtime
 from ._bodies import Body
 from ._exchange import current_exchange
+from ._front import Answer, Call
 from ._problems import ProblemError, stopping
 from ._publishing import is_done, judge, problem, publish, refusing, worst_end
 
@@ -37,9 +35,9 @@ BAD = frozenset(Fate) - GOOD - ALIVE
 
 
 async def publish_lines(
-    runtime: Runtime, name: str, *, wait: bool, deadline: float
-) -> ResponseReturnValue:
-    """Publish the event in each line of the request at hand, and count what becomes of them.
+    call: Call, runtime: Runtime, name: str, *, wait: bool, deadline: float
+) -> Answer:
+    """Publish the event in each line of an attended call, and count what becomes of them.
 
     What has been read is published before more is read, together as far as there is room with all
     subscribers, and line by line where there is none: so a client can send no faster than the
@@ -62,6 +60,7 @@ async def publish_lines(
     they are counted, and sent again they are other events.
 
     Args:
+        call: the request.
         runtime: the program.
         name: the name of the event type.
         wait: whether to wait for the end of what is published before more is read.
@@ -70,8 +69,7 @@ async def publish_lines(
     Raises:
         ProblemError: for an answer that is an error.
     """
-    body = cast("Body", request.body)
-    body.lift_limit()
+    body = call.body
     lines = Lines(runtime.program.settings.max_body)
     stream = _Stream(runtime, runtime.events[name], wait, deadline)
     current_exchange().account = stream.so_far
@@ -229,7 +227,7 @@ class _Stream:
         """What a client is told whose stream is not taken to its end."""
         return self._document() | {"resume_from": self._resume_from}
 
-    def answer(self) -> ResponseReturnValue:
+    def answer(self) -> Answer:
         """What a client is told at the end of its stream."""
         document = self._document()
         if self._lines and self._invalid == self._lines:

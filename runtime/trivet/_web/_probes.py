@@ -12,26 +12,29 @@ from quart_trio import QuartTrio
 
 from .._runtime import Runtime
 from .._status import Status
+from ._front import Answer, Call, Front
 from ._problems import ProblemError, stopping
 
-ANSWER_WHILE_STOPPING = ("/livez", "/readyz", "/plugins")
-"""The paths at which a request is answered that begins after the stop has begun."""
 
+def add_probes(front: Front, runtime: Runtime) -> None:
+    """Serve `/livez` and `/readyz`."""
 
-def add_probes(app: QuartTrio, runtime: Runtime) -> None:
-    """Serve `/livez`, `/readyz` and `/plugins`."""
-
-    @app.get("/livez")
-    async def alive() -> ResponseReturnValue:
+    async def alive(_: Call) -> Answer:
         """200 as long as anything answers."""
-        return {"status": "alive"}
+        return {"status": "alive"}, 200
 
-    @app.get("/readyz")
-    async def ready() -> ResponseReturnValue:
+    async def ready(_: Call) -> Answer:
         """200 while requests are welcome, 503 otherwise."""
         if runtime.stopping.is_set():
             raise stopping()
-        return readiness(runtime)
+        return readiness(runtime), 200
+
+    front.add("GET", "/livez", alive)
+    front.add("GET", "/readyz", ready)
+
+
+def add_account(app: QuartTrio, runtime: Runtime) -> None:
+    """Serve `/plugins`."""
 
     @app.get("/plugins")
     async def plugins() -> ResponseReturnValue:

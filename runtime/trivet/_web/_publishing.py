@@ -10,12 +10,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import trio
 from msgspec.structs import replace
-from quart.typing import ResponseReturnValue
 
 from .._envelope import Delivery, Outcome, Receipt
 from .._events import Event
 from .._fates import GOOD, SEVERITY, Fate
 from .._runtime import Runtime
+from ._front import Answer
 from ._problems import ProblemError, stopping
 
 WAIT_AT_MOST = 30.0
@@ -94,21 +94,20 @@ def is_done(fates: Collection[Fate], *, waited: bool) -> bool:
     return waited and bool(fates) and GOOD.issuperset(fates)
 
 
-def answer(
-    runtime: Runtime, outcomes: Sequence[Outcome], *, waited: bool, batch: bool
-) -> ResponseReturnValue:
+def answer(runtime: Runtime, outcomes: Sequence[Outcome], *, waited: bool, batch: bool) -> Answer:
     """Tell the publisher what became of its one event, or of its batch.
 
     Raises:
         ProblemError: for an event without a happy end, with all the fates in it.
     """
     documents = [_document(outcome) for outcome in outcomes]
-    fate = judge(outcomes, waited=waited, durable=runtime.durable)
+    refused_by = refusing(outcomes)
+    fate = judge(outcomes, waited=waited, durable=runtime.durable if refused_by else ())
     if fate is None:
         done = is_done(fates_of(outcomes), waited=waited)
         return (documents if batch else documents[0]), 200 if done else 202
     facts: dict[str, object] = {"outcomes": documents} if batch else documents[0]
-    raise problem(runtime, fate, facts, refused_by=refusing(outcomes))
+    raise problem(runtime, fate, facts, refused_by=refused_by)
 
 
 def problem(
@@ -170,6 +169,6 @@ def fates_of(outcomes: Iterable[Outcome]) -> list[Fate]:
 
 
 def _document(outcome: Outcome) -> dict[str, object]:
-    fates = {plugin: fate.value for plugin, fate in outcome.fates.items()}
+    fates = dict(outcome.fates)
     document: dict[str, object] = {"id": outcome.id, "event": outcome.event, "fates": fates}
     return document | {"unrouted": True} if outcome.unrouted else document

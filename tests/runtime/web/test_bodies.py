@@ -170,16 +170,6 @@ async def test_no_more_is_asked_for_than_enough() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_a_limit_that_is_lifted_in_time() -> None:
-    """A body that was announced as too large, and is, may be read by who has lifted its limit."""
-    body = Body(announced=20, limit=10)
-    body.append(b"x" * 20)
-    body.lift_limit()
-    body.set_complete()
-    assert await anext(body) == b"x" * 20
-    assert [data async for data in body] == []
-
-
 async def test_a_reader_learns_of_the_limit() -> None:
     """Who waits for the next piece is told that the body is too large, not that it has ended."""
     body = Body(announced=None, limit=10)
