@@ -73,7 +73,7 @@ class Exchange:
     def begin(cls, scope: HTTPScope | WebsocketScope) -> Exchange:
         """Take a request's identity from its headers, or make one."""
         now = datetime.now(UTC)
-        headers = {name.lower(): value for name, value in scope["headers"]}
+        headers = dict(scope["headers"])  # Their names are in small letters.
         return cls(
             method=WEBSOCKET if scope["type"] == "websocket" else scope["method"],
             request_id=_sane(headers, b"luna-request-id") or f"{int(now.timestamp())},{uuid4()}",
