@@ -6,6 +6,8 @@ Never knows inboxes; only events whose publisher gave them an id of its own can 
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from .._envelope import Delivery, Receipt, made_here
 from .._events import Event
 from .._fates import GOOD, Fate
@@ -32,7 +34,8 @@ class Repeats:
 
     def __init__(self, window: float) -> None:
         self.window = window
-        self._until: dict[Identity, float] = {}
+        # Of a plain dict, the first one is looked for among all that were deleted before it.
+        self._until: OrderedDict[Identity, float] = OrderedDict()
         self._alive: dict[Identity, list[Receipt]] = {}
 
     def knows(self, event: Identity, now: float) -> bool:
@@ -44,12 +47,12 @@ class Repeats:
         self._until.pop(event, None)
         self._until[event] = until
         if len(self._until) > AT_MOST:
-            del self._until[next(iter(self._until))]
+            self._until.popitem(last=False)
 
     def take_in(self, event: Identity, now: float) -> None:
         """The subscriber has it from now on."""
         while self._until and next(iter(self._until.values())) <= now:
-            del self._until[next(iter(self._until))]
+            self._until.popitem(last=False)
         self.note(event, now + self.window)
         self._alive[event] = []
 
