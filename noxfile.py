@@ -119,8 +119,9 @@ def crash(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure, each figure beside what it is compared with. Nothing else should run meanwhile.
 
-    HTTP needs wrk on the PATH. `-- --quick` compares some ratios with those that are committed, and fails where one has lost
-    more than a third; `-- --quick --commit` commits them. See `tests/bench/guard.py`.
+    HTTP needs wrk on the PATH. `-- --quick` compares some ratios with those that are committed,
+    and fails where one has lost more than a third; `-- --quick --commit` commits them. See
+    `tests/bench/guard.py`.
     """
     install(session, "bench")
     if "--quick" in session.posargs:

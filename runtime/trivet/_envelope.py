@@ -101,7 +101,8 @@ class Delivery(msgspec.Struct, Generic[E_co], eq=False):
     origin: Origin = NOWHERE
     """The request that led to it."""
     is_plain: bool = False
-    """Whether its publisher has said nothing else of it, and waits for nothing."""
+    """Whether an inbox in memory has nothing to mind about it: no id by which it might be known, no
+    deadline, nobody who waits for its end, no attempt before this one."""
     key: str | None = None
     """What it is about: a CloudEvent's `partitionkey`, or else its `subject`."""
     deadline: float = math.inf
@@ -136,16 +137,20 @@ class Delivery(msgspec.Struct, Generic[E_co], eq=False):
         request_id, traceparent = envelope.get("request_id"), envelope.get("traceparent")
         if request_id or traceparent:
             origin = Origin(request_id or origin.request_id, traceparent or origin.traceparent)
-        deadline = envelope.get("deadline")
+        given_id, deadline = envelope.get("id"), envelope.get("deadline")
+        if deadline is None:
+            deadline = math.inf
+        nothing_said = given_id is None and deadline == math.inf
         return Delivery(
             event,
             source=envelope.get("source") or "",
             origin=origin,
+            is_plain=nothing_said and receipt is None and attempt == 1,
             key=envelope.get("key"),
-            deadline=math.inf if deadline is None else deadline,
+            deadline=deadline,
             attempt=attempt,
             receipt=receipt,
-            given_id=envelope.get("id"),
+            given_id=given_id,
             given_time=envelope.get("time"),
         )
 
@@ -233,7 +238,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     @property
     def id(self) -> str:
-        """The event's id; a publisher that repeats the event uses it again."""
+        """The event's id. Who may have to repeat an event gives it one before it is published."""
         return self.delivery.id
 
     @property

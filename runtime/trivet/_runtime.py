@@ -182,11 +182,13 @@ class Runtime(App):
             origin = Origin(
                 delivery.request_id or origin.request_id, delivery.traceparent or origin.traceparent
             )
+        receipt = delivery.receipt or (Receipt() if wait else None)
         return replace(
             delivery,
-            source=delivery.source or self.service,
+            source=delivery.source or self._service,
             origin=origin,
-            receipt=delivery.receipt or (Receipt() if wait else None),
+            is_plain=delivery.is_plain and receipt is None,
+            receipt=receipt,
         )
 
     def _unknown(self, event: Event) -> UnknownEventError:

@@ -7,7 +7,6 @@ Never knows what becomes of them; that is `_ingest`'s.
 from __future__ import annotations
 
 import base64
-from datetime import datetime
 from typing import Annotated, TypeVar
 from urllib.parse import unquote
 
@@ -87,13 +86,13 @@ def add_cloudevents(front: Front, runtime: Runtime) -> None:
 
 def read_structured(types: EventTypes, document: bytes) -> Delivery[Event]:
     """One CloudEvent, attributes and data in one document."""
-    return _open(types, _parse(_structured, document), "$", utc_now())
+    return _open(types, _parse(_structured, document), "$")
 
 
 def read_batch(types: EventTypes, document: bytes) -> list[Delivery[Event]]:
     """Several of them in an array: all, or none if one of them is wrong."""
-    events, now = _parse(_batch, document), utc_now()
-    return [_open(types, event, f"$[{index}]", now) for index, event in enumerate(events)]
+    events = _parse(_batch, document)
+    return [_open(types, event, f"$[{index}]") for index, event in enumerate(events)]
 
 
 def read_binary(types: EventTypes, headers: Headers, payload: bytes) -> Delivery[Event]:
@@ -112,7 +111,7 @@ def read_binary(types: EventTypes, headers: Headers, payload: bytes) -> Delivery
     require_type(types, attributes.type, "ce-", "type")
     if not payload:
         raise _invalid("the body, which is the event's data, is empty", "$")
-    return _incoming(types, attributes, payload, "$", utc_now())
+    return _incoming(types, attributes, payload, "$")
 
 
 def _require_binary(headers: Headers, media_type: str) -> None:
@@ -150,13 +149,13 @@ def _explain(error: msgspec.DecodeError) -> tuple[str, str]:
     return reason, path.strip("`") or "$"
 
 
-def _open(types: EventTypes, event: Structured, at: str, now: datetime) -> Delivery[Event]:
+def _open(types: EventTypes, event: Structured, at: str) -> Delivery[Event]:
     _require_version(event, at, ".specversion")
     require_type(types, event.type, at, ".type")
     if event.datacontenttype:
         _require_json(event.datacontenttype, at)
     payload, place = _data(event, at)
-    return _incoming(types, event, payload, place, now)
+    return _incoming(types, event, payload, place)
 
 
 def _require_json(content_type: str, at: str) -> None:
@@ -187,7 +186,7 @@ def _data(event: Structured, at: str) -> tuple[bytes, str]:
 
 
 def _incoming(
-    types: EventTypes, attributes: Attributes, payload: bytes, at: str, now: datetime
+    types: EventTypes, attributes: Attributes, payload: bytes, at: str
 ) -> Delivery[Event]:
     return Delivery.of(
         decode(types, attributes.type, payload, at=at),

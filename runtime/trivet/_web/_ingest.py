@@ -45,7 +45,7 @@ def add_ingest(front: Front, runtime: Runtime) -> None:
                 f"this is {media_type or 'without Content-Type'}",
             )
         event = decode(runtime.events, name, await call.read(), at="$")
-        delivery = Delivery(event=event, deadline=deadline)
+        delivery = Delivery.of(event, deadline=deadline)
         outcomes = await publish(call, [delivery], wait=wait)
         return answer(runtime, outcomes, waited=wait, batch=False)
 

@@ -183,7 +183,7 @@ class _Stream:
                 events[number] = self._decode(line)
             except EventDecodeError as error:
                 errors.append({"line": number, "path": error.path, "detail": error.reason})
-        deliveries = [Delivery(event=event, deadline=self.deadline) for event in events.values()]
+        deliveries = [Delivery.of(event, deadline=self.deadline) for event in events.values()]
         outcomes = await publish(self.runtime, deliveries, wait=self.wait)
         # The readers' turn, so that there is room again; after one checkpoint it may not have come.
         for _ in range(2):
