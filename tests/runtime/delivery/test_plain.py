@@ -155,14 +155,13 @@ steps = st.tuples(
     program=st.lists(steps, min_size=10, max_size=30),
     buffer=st.integers(1, 5),
     concurrency=st.integers(1, 2),
-    retry=st.sampled_from([False, False, False, True]),
     ordering_key=st.sampled_from([None, None, None, "lane"]),
 )
 async def test_the_quick_way_ends_as_the_careful_one(
     autojump_clock: MockClock, program: list[tuple[str, int, str]], **said: Any
 ) -> None:
     """The same is handed out, refused and counted after every step."""
-    policy = DeliveryPolicy(delivery_limit=2, retry_initial=0.1, retry_max=0.1, **said)
+    policy = DeliveryPolicy(delivery_limit=2, **said)
     quick, careful = sides = [Side(policy, is_plain=is_plain) for is_plain in (True, False)]
     for what, number, lane in program:
         for side in sides:
@@ -172,7 +171,6 @@ async def test_the_quick_way_ends_as_the_careful_one(
             else:
                 step(number, lane)
         assert quick.sight() == careful.sight()
-        await trio.sleep(1)  # Which is longer than any wait for another attempt.
 
 
 def test_an_event_with_nothing_to_mind_takes_the_quick_way(
