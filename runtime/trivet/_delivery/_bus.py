@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from operator import itemgetter
 from types import MappingProxyType
 
@@ -227,24 +226,26 @@ async def _wait_for_room(full: list[Undecided]) -> list[tuple[Undecided, Admissi
         else:
             being_stored.append((one, decision))
 
-    with ExitStack() as queues:
+    try:
         for one in full:
             policy, inbox = one.subscription.policy, one.subscription.inbox
             if policy.overflow != "block":
                 take(one, inbox.overflow(one.delivery, policy.overflow))
             else:
-                admission = inbox.queue_up(one.delivery)
-                queues.callback(inbox.withdraw, admission)
-                limited.append((now + policy.block_for, one, admission))
+                limited.append((now + policy.block_for, one, inbox.queue_up(one.delivery)))
         # It stands in all the queues by now: to wait at one after the other, the most impatient
         # first, takes no longer, and lets each policy decide at its own time.
         for until, one, admission in sorted(limited, key=itemgetter(0)):
-            with trio.move_on_at(until):
-                await admission.wait()
-            if admission.fate is None and not admission.has_room:
+            if admission.is_waiting:
+                with trio.move_on_at(until):
+                    await admission.wait()
+            if admission.is_waiting:
                 inbox = one.subscription.inbox
                 inbox.withdraw(admission)
                 take(one, inbox.overflow(one.delivery, one.subscription.policy.on_full))
             else:
                 take(one, admission)
+    finally:
+        for _, one, admission in limited:
+            one.subscription.inbox.withdraw(admission)
     return being_stored

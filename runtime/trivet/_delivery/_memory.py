@@ -47,6 +47,11 @@ class Admission:
     """None while it waits."""
     _decided: trio.Event | None = None
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it stands in the queue before the inbox."""
+        return self.fate is None and not self.has_room
+
     def decide(self, fate: Fate) -> None:
         """Tell the publisher."""
         self.fate = fate
@@ -170,7 +175,7 @@ class MemoryInbox(Inbox[Any]):
 
     def withdraw(self, admission: Admission) -> None:
         """Leave the queue before the inbox, if still in it; nothing is counted."""
-        if admission in self._waiting:
+        if admission.is_waiting and admission in self._waiting:
             self._waiting.remove(admission)
             self._admit()  # There may have been no room for this one only.
 
