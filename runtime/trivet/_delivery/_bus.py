@@ -90,6 +90,7 @@ class Bus:
         """How many events were published since other tasks had their turn; see `BURST`."""
         self._undecided: list[Undecided] = []
         self._roused = -math.inf
+        """When a sleeping reader was woken last, by the calendar, which an event bears anyway."""
         self.is_pending = False
         """Whether a publisher has to wait for something after it has offered its events."""
         self.unrouted: Counter[str] = Counter()
@@ -132,12 +133,13 @@ class Bus:
         is_plain = delivery.is_plain
         for subscription in route.subscriptions:
             inbox = subscription.inbox
+            ready = inbox.ready
             # As `offer`, without its call: most events and most inboxes are like that.
-            if is_plain and inbox.is_plain and len(inbox.ready) < inbox.buffer:
+            if is_plain and inbox.is_plain and len(ready) < inbox.buffer:
                 inbox.accepted += 1
-                inbox.ready.append(delivery)
+                ready.append(delivery)
                 if inbox.idle:
-                    self._rouse(inbox)
+                    self._rouse(inbox, delivery.published)
             elif (fate := inbox.offer(delivery)) is not QUEUED:
                 return self._offer_others(delivery, route, subscription, fate)
         if not route.subscriptions:
@@ -165,10 +167,9 @@ class Bus:
             subscription = following
             fate = subscription.inbox.offer(delivery)
 
-    def _rouse(self, inbox: MemoryInbox) -> None:
+    def _rouse(self, inbox: MemoryInbox, now: float) -> None:
         """Wake a reader that has slept; after a quiet time it has its turn before the publisher."""
         inbox.wake()
-        now = trio.current_time()
         if now - self._roused > QUIET:
             self.is_pending = True
         self._roused = now
@@ -181,6 +182,8 @@ class Bus:
         if undecided:
             await _decide(undecided)
         else:
+            # Twice: of what is due at once Trio draws the order, and this task may be the first.
+            await trio.lowlevel.cancel_shielded_checkpoint()
             await trio.lowlevel.cancel_shielded_checkpoint()
 
     def publish_nowait(self, delivery: Delivery[Event]) -> None:
