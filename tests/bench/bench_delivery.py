@@ -58,6 +58,17 @@ async def through_trivet(subscribers: int) -> float:
         return events / (process_time() - began)
 
 
+async def with_ids(subscribers: int) -> float:
+    """Events a second that have ids of their own, by which a repetition would be known."""
+    events = EVENTS // subscribers // 2
+    async with open_runtime(plugins=sinks(subscribers)) as runtime:
+        began = process_time()
+        for number in range(events - 1):
+            await runtime.publish(Ping(number), id=f"ping-{number}")
+        await runtime.publish(Ping(events), wait=True)
+        return events / (process_time() - began)
+
+
 async def through_channels(subscribers: int) -> float:
     """Events a second, by a `send` for each subscriber."""
     events = EVENTS // subscribers
@@ -179,6 +190,8 @@ def main() -> None:
         table.row(f"to {plugins}", rate.median, "the least", ratio)
     rate, ratio = pairs(in_trio(through_trivet, 1), in_trio(by_calls, 1))
     table.row("to 1 plugin", rate.median, "`await handler(event)`", ratio, "≥ 0.25")
+    rate, ratio = pairs(in_trio(with_ids, 1), in_trio(through_channels, 1))
+    table.row("to 1 plugin, with ids", rate.median, "a channel of 64", ratio)
     rate, ratio = pairs(in_trio(by_the_least, 1), in_trio(through_channels, 1))
     table.row("the least, to 1", rate.median, "a channel of 64", ratio)
     table = Table("delay at low load", "µs")
