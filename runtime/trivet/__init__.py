@@ -23,6 +23,7 @@ the innermost block; `_runtime.running`, read from the inside out, is the order 
 from importlib.metadata import version
 
 from ._app import App as App
+from ._asyncio_plugin import AsyncioPlugin as AsyncioPlugin
 from ._batching import Batch as Batch
 from ._batching import batched as batched
 from ._envelope import Delivery as Delivery

@@ -40,6 +40,8 @@ _SET_BY_TRIVET = frozenset(
         "app",
         "log",
         "inbox",
+        "__trivet_bridge__",
+        "__trivet_fail__",
         "__trivet_policy__",
         "__trivet_report__",
         "__trivet_resources__",

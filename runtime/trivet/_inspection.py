@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from importlib.util import find_spec
 
+from ._asyncio_plugin import AsyncioPlugin
 from ._errors import ConfigurationError
 from ._events import Event, EventTypes, MonitoringEvent, PluginStatusEvent, SendingEvent
 from ._finder import PACKAGE, Faults, Found, classes_within, is_within, where
@@ -81,6 +83,8 @@ def _check_definition(cls: type[Plugin]) -> None:
         fault = f"a plugin's name has letters, digits, '-' and '_' only, not {cls.name!r}"
     elif isinstance(cls.needs, str):
         fault = f"`needs` is a tuple: write `needs = ({cls.needs!r},)`"
+    elif issubclass(cls, AsyncioPlugin) and find_spec("trio_asyncio") is None:
+        fault = "it runs on asyncio, for which an extra is missing: pip install 'trivet[asyncio]'"
     else:
         fault = _unfinished(cls)
     if fault is not None:

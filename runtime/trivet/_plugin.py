@@ -67,6 +67,7 @@ class Plugin(ABC):
     """A logger that has the plugin's name bound."""
     __trivet_resources__: Resources | None
     __trivet_report__: Callable[[str | None], None]
+    __trivet_fail__: Callable[[BaseException], None]
 
     def __init__(self, app: App) -> None:
         """Hand-written ones take the app, as here. The settings are set by then."""
@@ -132,6 +133,14 @@ class Plugin(ABC):
     def recover(self) -> None:
         """Say that nothing is amiss any more; harmless where nothing was."""
         self.__trivet_report__(None)
+
+    async def __trivet_start__(self) -> None:
+        """Do what comes before `initialize`, and that."""
+        await self.initialize()
+
+    def __trivet_view__(self, app: App) -> App:
+        """The program as this plugin's code sees it."""
+        return app
 
     @property
     def stopping(self) -> trio.Event:
@@ -304,7 +313,7 @@ def create_plugin(
 ) -> PluginT:
     """Make the one instance: what Trivet sets, then the settings, then the author's `__init__`."""
     plugin = cls.__new__(cls)
-    plugin.app = app
+    app = plugin.app = plugin.__trivet_view__(app)
     plugin.log = structlog.get_logger(plugin=cls.name)
     plugin.__trivet_resources__ = None
     if inbox is not None:

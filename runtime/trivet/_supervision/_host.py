@@ -20,10 +20,11 @@ from .._containment import includes, summary
 from .._errors import CriticalPluginError, PermanentError, RestartRefusedError
 from .._plugin import Plugin
 from .._policies import SupervisionSettings
+from .._stacks import stack_of
 from .._status import TRANSITIONS, Status
 from ._lifetime import Lifetime
 from ._restarts import Restarts
-from ._tasks import plugin_of_task, stack_of
+from ._tasks import plugin_of_task
 
 
 class SupervisedInbox(Protocol):
@@ -112,6 +113,7 @@ class Host:
         self._pause: trio.CancelScope | None = None
         self._changed: trio.Event | None = None
         plugin.__trivet_report__ = self._report
+        plugin.__trivet_fail__ = self._fail
 
     # What others ask.
 
@@ -392,6 +394,13 @@ class Host:
             self._log.warning("plugin is degraded", reason=trouble)
         if self.is_up:
             self._become(Status.RUNNING if trouble is None else Status.DEGRADED, trouble)
+
+    def _fail(self, fault: BaseException) -> None:
+        """What the plugin does beside its `run` has failed, wherever that may be."""
+        if self._lifetime is None:
+            self._log.error("plugin failed after it had stopped", exc_info=fault)
+        else:
+            self._lifetime.fail(fault)
 
     def _announced(self) -> None:
         if self._announce is not None:

@@ -59,6 +59,7 @@ class Lifetime:
         self._contains_interrupts = contains_interrupts
         self._has_begun = False
         self._is_to_end = False
+        self._fault: BaseException | None = None
         self._close_until = math.inf
         self._hung = ""
         self._whole = trio.CancelScope()
@@ -75,7 +76,28 @@ class Lifetime:
     def end(self) -> None:
         """Cancel `run`, then close; what has not begun is cancelled altogether."""
         self._is_to_end = True
+        self._cancel()
+
+    def fail(self, fault: BaseException) -> None:
+        """End as by a failure of `run`: what the plugin does beside it has failed."""
+        if fault is self._fault:
+            return
+        if self._is_over or self._fault is not None:
+            self._log_late(fault)
+        else:
+            self._fault = fault
+            self._cancel()
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether it ends already, for another reason."""
+        return self._is_to_end or self._closing is not None
+
+    def _cancel(self) -> None:
         (self._work if self._has_begun else self._whole).cancel()
+
+    def _log_late(self, fault: BaseException) -> None:
+        self._log.error("plugin failed while it stopped", exc_info=fault)
 
     def stop(self, *, drain_until: float, close_until: float) -> None:
         """As `end`, at those moments. What is being closed already has the second one, too."""
@@ -120,7 +142,11 @@ class Lifetime:
                         await self._owner.ending()  # noqa: ASYNC102 - shielded in there
                         await self._close()  # noqa: ASYNC102 - shielded and bounded in there
         except BaseException as error:  # noqa: ASYNC103 - a cancellation goes on
-            return self._contain(error)  # noqa: ASYNC104
+            failure = self._contain(error)
+            if self._fault is None:
+                return failure  # noqa: ASYNC104
+        if self._fault is not None:
+            return self._contain(self._fault)
         if not self._has_begun and not self._is_to_end:
             return TimeoutError(
                 f"initialize() took longer than {self._start_limit:g} s; it stood at\n{self._hung}"
@@ -133,7 +159,7 @@ class Lifetime:
         # No scope may be opened around this: what initialize enters outlives it.
         try:
             with resources_of(self._plugin, resources):
-                await self._plugin.initialize()
+                await self._plugin.__trivet_start__()
         except trio.Cancelled as cancelled:
             self._hung = "".join(traceback.format_tb(cancelled.__traceback__))
             raise
@@ -171,8 +197,9 @@ class Lifetime:
     def _contain(self, error: BaseException) -> BaseException | None:
         """Keep a failure here, whatever its class; a cancellation of what is around goes on."""
         cancelled, fault = self._split(error)
-        if fault is not None and (self._is_to_end or cancelled is not None):
-            self._log.error("plugin failed while it stopped", exc_info=fault)
+        is_late = self._is_to_end or cancelled is not None or self._fault not in (None, error)
+        if fault is not None and is_late:
+            self._log_late(fault)
             fault = None
         if cancelled is not None:
             raise cancelled

@@ -16,15 +16,11 @@ from typing import cast
 
 import trio
 
+from .._stacks import stack_of
+
 plugin_of_task: ContextVar[str] = ContextVar("trivet_plugin")
 """Set in a plugin's root task. Its children inherit it, and so do threads and tasks that it starts
 in foreign nurseries; system tasks do not."""
-
-
-def stack_of(task: trio.lowlevel.Task) -> str:
-    """The stack of a task that waits, outermost call first, in a traceback's form."""
-    frames = [(frame, line) for frame, line in task.iter_await_frames()]
-    return "".join(traceback.StackSummary.extract(iter(frames)).format())
 
 
 def account(root: trio.lowlevel.Task, innocent: Collection[str], homes: Mapping[str, str]) -> str:

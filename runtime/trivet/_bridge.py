@@ -1,0 +1,396 @@
+"""asyncio within one lifetime of a plugin: its loop, the way into it, and the way back.
+
+Owns the loop, what a cancellation on one side is on the other, and the tasks of which nobody knows.
+Never knows plugins: it is told where to log, and whom to tell of a failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from importlib import import_module
+from types import TracebackType, coroutine
+from typing import Any, Generic, Protocol, TypeGuard, TypeVar, TypeVarTuple, Unpack, cast
+from weakref import WeakSet, ref
+
+import sniffio
+import structlog
+import trio
+
+from ._stacks import asyncio_stack_of
+
+trio_asyncio = import_module("trio_asyncio")  # It has no types.
+
+UNSEEN_FOR = 1.0
+"""Seconds after which nobody is expected to ask any more why a task has failed."""
+
+MAIN_LOOP_ONE = "_main_loop_one"
+"""The method of trio-asyncio's loop that runs the next callback, or waits for one."""
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+Task = asyncio.Task[Any]
+
+
+class _Loop(Protocol):
+    """What is used here of trio-asyncio's loop."""
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> asyncio.TimerHandle: ...
+
+    def create_future(self) -> asyncio.Future[Any]: ...
+
+    def set_task_factory(self, factory: Callable[..., Task]) -> None: ...
+
+    def set_exception_handler(
+        self, handler: Callable[[_Loop, dict[str, Any]], object] | None
+    ) -> None: ...
+
+    def trio_as_future(
+        self, proc: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts
+    ) -> asyncio.Future[T]: ...
+
+
+def loop_around() -> _Loop | None:
+    """The loop of the code that calls this; None where it is Trio's."""
+    if sniffio.current_async_library() != "asyncio":
+        return None
+    return cast("_Loop", asyncio.get_running_loop())
+
+
+@asynccontextmanager
+async def open_bridge(
+    log: structlog.typing.FilteringBoundLogger, fail: Callable[[BaseException], None]
+) -> AsyncGenerator[Bridge]:
+    """Run a loop for as long as this block. What is left of its tasks then is cancelled.
+
+    Args:
+        log: the plugin's.
+        fail: told of the failure of a task of which nobody else knows; in Trio's thread.
+    """
+    end: BaseException | None = None
+    async with trio_asyncio.open_loop() as loop:
+        bridge = Bridge(loop, log, fail)
+        try:
+            yield bridge
+        except BaseException as error:  # noqa: ASYNC103 - not through nurseries, which group it
+            end = error
+        await bridge.end()
+    if end is not None:
+        raise end
+
+
+class Bridge:
+    """The way from Trio to one loop of asyncio's, and back. Made by `open_bridge`."""
+
+    def __init__(
+        self,
+        loop: _Loop,
+        log: structlog.typing.FilteringBoundLogger,
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self._loop = loop
+        self._log = log
+        self._fail = fail
+        self._unseen: WeakSet[Task] = WeakSet()
+        self._has_ended = False
+        self._thread = threading.get_ident()
+        self._token = trio.lowlevel.current_trio_token()
+        loop.set_task_factory(self._make_task)
+        loop.set_exception_handler(self._hear)
+        self._do_one: Callable[..., Awaitable[None]] = getattr(loop, MAIN_LOOP_ONE)
+        setattr(loop, MAIN_LOOP_ONE, self._contained)
+
+    async def call(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
+        """Await this on asyncio."""
+        around = loop_around()
+        if around is self._loop:
+            return await function(*args)
+        if self._has_ended:
+            raise RuntimeError("the plugin's lifetime ends, and its asyncio loop with it")
+        if around is not None:  # Another plugin's.
+            return await around.trio_as_future(self.call, function, *args)
+        return await _Crossing(function, args).over(self._loop)
+
+    async def call_back(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
+        """Await this on Trio."""
+        around = loop_around()
+        if around is None:
+            return await function(*args)
+        return await around.trio_as_future(function, *args)
+
+    def held(self, manager: AbstractAsyncContextManager[T]) -> AbstractAsyncContextManager[T]:
+        """What can be left on Trio's side, wherever the manager is entered."""
+        if loop_around() is None:
+            return manager
+        if type(manager).__module__.partition(".")[0] == "trio":
+            raise RuntimeError(f"{manager!r} is Trio's: it cannot be entered on asyncio")
+        return _Held(self, self._loop, manager)
+
+    async def end(self) -> None:
+        """Cancel all tasks, those too that others start as they end; wait for them."""
+        self._has_ended = True
+        asked: set[Task] = set()
+        try:
+            while left := self._tasks():
+                for task in left - asked:
+                    task.cancel()
+                asked |= left
+                await _until_done(left.pop())
+        except trio.Cancelled:
+            for task in self._tasks():
+                self._log.error(
+                    "asyncio task does not end although it was cancelled",
+                    task=task.get_name(),
+                    stack=asyncio_stack_of(task),
+                )
+                task.cancel()
+            with trio.CancelScope(shield=True):  # The loop cannot end before them.
+                while left := self._tasks():
+                    await _until_done(left.pop())
+            raise
+        finally:
+            for task in filter(_is_unseen, list(self._unseen)):
+                self.fail_by(task)
+
+    def _tasks(self) -> set[Task]:
+        return asyncio.all_tasks(cast("asyncio.AbstractEventLoop", self._loop))
+
+    async def _contained(self, *args: Any, **keywords: Any) -> None:
+        """Do one thing of the loop; what asyncio lets through would end the loop for ever."""
+        try:
+            await self._do_one(*args, **keywords)
+        except (KeyboardInterrupt, SystemExit) as error:
+            if type(error).__module__.partition(".")[0] == "trio_asyncio":
+                raise  # Its way to stop the loop.
+            self._fail(error)
+
+    def _make_task(self, loop: Any, coro: Coroutine[Any, Any, Any], **keywords: Any) -> Task:
+        task = asyncio.Task(_guarded(coro), loop=loop, **keywords)
+        task.add_done_callback(self._look_at)
+        return task
+
+    def _look_at(self, task: Task) -> None:
+        if _is_unseen(task):
+            # Where nobody has a reference to it, asyncio says so sooner.
+            self._unseen.add(task)
+            self._loop.call_later(UNSEEN_FOR, partial(self._look_again, ref(task)))
+
+    def _look_again(self, reference: ref[Task]) -> None:
+        task = reference()
+        if task is not None and _is_unseen(task):
+            self.fail_by(task)
+
+    def _hear(self, loop: _Loop, context: dict[str, Any]) -> None:
+        """Hear of an error of which asyncio does not know whom to tell; from any thread."""
+        if threading.get_ident() != self._thread:
+            self._token.run_sync_soon(self._hear, loop, context)
+            return
+        error: BaseException | None = context.get("exception")
+        future = context.get("future")
+        if error is not None and self._has_ended:  # There may be another lifetime by now.
+            self._log.error(f"asyncio, after the end: {context['message']}", exc_info=error)
+        elif error is not None and _is_task(future):
+            self.fail_by(future)
+        elif error is not None and "handle" in context:
+            error.add_note(f"in {context['handle']!r}")
+            self._fail(error)
+        else:  # A connection's, of which its protocol is told; or something was not closed.
+            self._log.error(f"asyncio: {context['message']}", exc_info=error)
+
+    def fail_by(self, task: asyncio.Task[Any]) -> None:
+        """Fail the plugin by this task's failure."""
+        error = task.exception()
+        assert error is not None
+        error.add_note(f"in the asyncio task {task.get_name()!r}, for which nobody has waited")
+        self._fail(error)
+
+
+def _is_task(future: object) -> TypeGuard[Task]:
+    return isinstance(future, asyncio.Task)
+
+
+def _is_unseen(task: Task) -> bool:
+    """Whether the task has failed, and nobody has asked why; asyncio itself looks at this."""
+    return bool(getattr(task, "_log_traceback", False))
+
+
+class _Crossing(Generic[T]):
+    """One call on asyncio, for which a task of Trio's waits.
+
+    A task of asyncio's makes it in the very context of Trio's task: the delivery in hand and the
+    request are known there, and what is set there stays.
+    """
+
+    def __init__(self, function: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> None:
+        self._function = function
+        self._args = args
+        self._value: T | None = None
+        self._error: BaseException | None = None
+        self._has_begun = False
+        self._raise_cancel: Callable[[], Any] | None = None
+
+    async def over(self, loop: Any) -> T:
+        """Make it; to be called on Trio."""
+        trio_task = trio.lowlevel.current_task()
+        asyncio_task: Task = asyncio.Task(
+            self._call(trio_task), loop=loop, context=trio_task.context
+        )
+
+        def abort(raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
+            self._raise_cancel = raise_cancel
+            if self._has_begun:
+                asyncio_task.cancel()
+            return trio.lowlevel.Abort.FAILED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        if self._error is None:
+            return cast("T", self._value)
+        try:
+            raise self._translated(self._error)
+        finally:
+            self._error = None  # It refers to this frame.
+
+    async def _call(self, trio_task: trio.lowlevel.Task) -> None:
+        self._has_begun = True
+        try:
+            self._value = await _on_asyncio_only(self._called())
+        except BaseException as error:  # noqa: ASYNC103 - it is raised in Trio's task
+            self._error = error
+        # Sooner than asyncio would call back.
+        trio.lowlevel.reschedule(trio_task)
+
+    async def _called(self) -> T:
+        if self._raise_cancel is not None:  # Before it began.
+            raise asyncio.CancelledError
+        return await self._function(*self._args)
+
+    def _translated(self, error: BaseException) -> BaseException:
+        """What the error is on Trio's side."""
+        if not isinstance(error, asyncio.CancelledError):
+            return error
+        if self._raise_cancel is None:
+            stray = RuntimeError("cancelled on asyncio's side, and not by Trio")
+            stray.__cause__ = error
+            return stray
+        try:
+            self._raise_cancel()
+        except trio.Cancelled as cancelled:  # noqa: ASYNC103 - it is raised by who asks for it
+            return cancelled.with_traceback(error.__traceback__)  # noqa: ASYNC104
+        raise AssertionError("Trio has not cancelled what it wanted to")
+
+
+def _guarded(coro: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+    async def guarded() -> T:
+        return await _on_asyncio_only(coro)
+
+    guarded.__qualname__ = getattr(coro, "__qualname__", repr(coro))  # For asyncio's messages.
+    return guarded()
+
+
+@coroutine
+def _on_asyncio_only(asyncio_coro: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+    """Run a coroutine of asyncio's; where it awaits Trio, raise, and undo what Trio has noted.
+
+    Otherwise Trio would take the loop's task, which goes on, for one that waits: a wrong `await` of
+    one plugin would be the end of the program.
+    """
+    resume: Callable[[Any], Any] = asyncio_coro.send
+    value: Any = None
+    while True:
+        try:
+            awaited = resume(value)
+        except StopIteration as result:
+            return cast("T", result.value)
+        if awaited is None or hasattr(awaited, "_asyncio_future_blocking"):
+            try:
+                value = yield awaited
+                resume = asyncio_coro.send
+            except BaseException as error:  # noqa: ASYNC103 - it is thrown into the coroutine
+                value = error
+                resume = asyncio_coro.throw
+        else:
+            give_up = getattr(awaited, "abort_func", None)
+            if give_up is not None:
+                give_up(_never)
+            value = RuntimeError("Trio's functions cannot be awaited on asyncio: see `run_on_trio`")
+            resume = asyncio_coro.throw
+
+
+def _never() -> None:
+    raise AssertionError("the task was not cancelled")
+
+
+class _Held(AbstractAsyncContextManager[T]):
+    """Entered on asyncio, left on Trio; what is in it has one task of asyncio's for both."""
+
+    def __init__(
+        self, bridge: Bridge, loop: _Loop, manager: AbstractAsyncContextManager[T]
+    ) -> None:
+        self._bridge = bridge
+        self._manager = manager
+        self._value: asyncio.Future[T] = loop.create_future()
+        self._end: asyncio.Future[None] = loop.create_future()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> T:
+        self._task = asyncio.create_task(self._hold(), name=f"holder of {self._manager!r}")
+        try:
+            await asyncio.wait((self._value, self._task), return_when="FIRST_COMPLETED")
+        except asyncio.CancelledError:
+            self._task.cancel()
+            raise
+        if not self._value.done():
+            await self._task  # Which has failed.
+        self._task.add_done_callback(self._ended)
+        return self._value.result()
+
+    async def _hold(self) -> None:
+        async with self._manager as value:
+            self._value.set_result(value)
+            await self._end
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not (self._end.done() or task.cancelled() or task.exception() is None):
+            self._bridge.fail_by(task)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        # A lifetime bounds what it leaves.
+        return await self._bridge.call(self._leave, error)  # noqa: ASYNC102
+
+    async def _leave(self, error: BaseException | None) -> bool:
+        assert self._task is not None
+        if not self._end.done():
+            if isinstance(error, Exception):
+                self._end.set_exception(error)
+            else:
+                self._end.set_result(None)
+        try:
+            await self._task
+        except Exception as raised:
+            if raised is error:
+                return False
+            raise
+        return isinstance(error, Exception)
+
+
+async def _until_done(asyncio_task: Task) -> None:
+    trio_task = trio.lowlevel.current_task()
+    is_waiting = True
+
+    def reschedule(_: Task) -> None:
+        if is_waiting:
+            trio.lowlevel.reschedule(trio_task)
+
+    asyncio_task.add_done_callback(reschedule)
+    try:
+        await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.SUCCEEDED)
+    finally:
+        is_waiting = False

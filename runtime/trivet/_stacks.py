@@ -1,0 +1,63 @@
+"""Where a task stands.
+
+Owns the walk along what a task awaits, through Trio's code and through asyncio's behind it.
+Never knows whose the task is.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    import asyncio
+
+TASK = "asyncio_task"
+"""Who waits on Trio's side for a task of asyncio's has it in a variable of this name."""
+CORO = "asyncio_coro"
+"""Who runs a coroutine step by step has it in a variable of this name."""
+
+
+def stack_of(task: trio.lowlevel.Task) -> str:
+    """The stack of a task that waits, outermost call first, in a traceback's form.
+
+    Where it waits for a task of asyncio's, that one's stack follows.
+    """
+    return _formatted(_frames(task))
+
+
+def asyncio_stack_of(task: asyncio.Task[object]) -> str:
+    """The same of a task of asyncio's."""
+    return _formatted(_await_frames(task.get_coro()))
+
+
+def _formatted(frames: Iterator[tuple[FrameType, int]]) -> str:
+    return "".join(traceback.StackSummary.extract(frames).format())
+
+
+def _frames(task: trio.lowlevel.Task) -> Iterator[tuple[FrameType, int]]:
+    waits_for: asyncio.Task[object] | None = None
+    for frame, line in task.iter_await_frames():
+        yield frame, line
+        waits_for = frame.f_locals.get(TASK, waits_for)
+    if waits_for is not None:
+        yield from _await_frames(waits_for.get_coro())
+
+
+def _await_frames(awaited: object) -> Iterator[tuple[FrameType, int]]:
+    """The frames of a coroutine and of what it awaits; a future has none."""
+    while awaited is not None:
+        frame = _first(awaited, "cr_frame", "gi_frame", "ag_frame")
+        run: object = None
+        if isinstance(frame, FrameType):
+            yield frame, frame.f_lineno
+            run = frame.f_locals.get(CORO)
+        awaited = run or _first(awaited, "cr_await", "gi_yieldfrom", "ag_await")
+
+
+def _first(owner: object, *names: str) -> object:
+    return next((found for name in names if (found := getattr(owner, name, None))), None)
