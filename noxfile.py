@@ -25,14 +25,14 @@ nox.options.sessions = ["lint", "types", "tests", "wheel"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 SOURCES = ("runtime", "contrib", "plugins", "tests", "noxfile.py")
+OTHER_CANCELLATIONS = "tests/runtime/misbehaving/*:ASYNC tests/runtime/asyncio/*:ASYNC"
 FLAKE8_ASYNC = (
     # The rest is ruff's. 114 and 128: a `task_status` may be handed on. 124: a hook or a view is
     # a coroutine whether or not it awaits. 127: httpx is what its users have.
     "--extend-ignore=C,E,F,W,ASYNC114,ASYNC124,ASYNC127,ASYNC128",
     "--extend-select=ASYNC900",  # no async generator but as a context manager
     # As in ruff's settings.
-    "--per-file-ignores=tests/*:ASYNC110 tests/runtime/misbehaving/*:ASYNC"
-    " tests/runtime/asyncio/*:ASYNC",  # whose cancellation is another
+    f"--per-file-ignores=tests/*:ASYNC110 {OTHER_CANCELLATIONS}",
 )
 
 STORE = ("127.0.0.1:5020", ["bucket_store"])

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from functools import partial, wraps
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack, overload
 
 import trio
 
@@ -81,6 +81,12 @@ class AsyncioPlugin(Plugin):
         """
         return await _bridge_of(self).call_back(function, *args)
 
+    @overload
+    async def enter(self, manager: AbstractAsyncContextManager[T]) -> T: ...
+
+    @overload
+    async def enter(self, manager: AbstractContextManager[T]) -> T: ...
+
     async def enter(self, manager: AbstractAsyncContextManager[T] | AbstractContextManager[T]) -> T:
         """See `Plugin.enter`. Called on asyncio, what is entered is entered and left there.
 
@@ -88,8 +94,8 @@ class AsyncioPlugin(Plugin):
         does the plugin.
         """
         bridge = self.__trivet_bridge__
-        if bridge is not None and isinstance(manager, AbstractAsyncContextManager):
-            manager = bridge.held(manager)
+        if isinstance(manager, AbstractAsyncContextManager):
+            return await super().enter(manager if bridge is None else bridge.held(manager))
         return await super().enter(manager)
 
     async def __trivet_start__(self) -> None:

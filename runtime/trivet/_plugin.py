@@ -15,7 +15,7 @@ from contextlib import (
     contextmanager,
 )
 from types import TracebackType
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 
 import attrs
 import structlog
@@ -105,6 +105,12 @@ class Plugin(ABC):
         Cancelled at a stop, unless the plugin reads its inbox: then the inbox closes, and what is
         left in it may be finished within the stop's budget.
         """
+
+    @overload  # Who is both is entered as an async one.
+    async def enter(self, manager: AbstractAsyncContextManager[T]) -> T: ...
+
+    @overload
+    async def enter(self, manager: AbstractContextManager[T]) -> T: ...
 
     async def enter(self, manager: AbstractAsyncContextManager[T] | AbstractContextManager[T]) -> T:
         """Enter a context manager that is left when this lifetime ends, the last one first.

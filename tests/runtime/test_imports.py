@@ -13,7 +13,7 @@ TRIVET = str(Path(sys.executable).with_name("trivet"))
 WEB = {"hypercorn", "quart", "quart_trio", "werkzeug", "h11"}
 STORE = {"sqlite3", "trivet._delivery._store"}
 COMMAND_LINE = {"click", "trivet._cli", "trivet._serve"}
-EXTRAS = {"httpx", "psutil", "trivet_contrib"}
+EXTRAS = {"httpx", "psutil", "trio_asyncio", "trivet_contrib"}
 
 PROGRAM = """
 import trivet, trio
@@ -28,6 +28,22 @@ class Sink(trivet.EventPlugin[Ping]):
 async def main():
     async with trivet.open_runtime(plugins=[Sink]) as runtime:
         await runtime.publish(Ping(), wait=True)
+
+trio.run(main)
+"""
+
+ON_ASYNCIO = """
+import sys, trivet, trio, trio.testing
+
+class Sink(trivet.AsyncioPlugin, trivet.BackgroundPlugin):
+    async def run(self):
+        print("trio_asyncio" in sys.modules)
+
+print("trio_asyncio" in sys.modules)
+
+async def main():
+    async with trivet.open_runtime(plugins=[Sink]):
+        await trio.testing.wait_all_tasks_blocked()
 
 trio.run(main)
 """
@@ -67,6 +83,20 @@ def test_the_store_comes_with_the_first_durable_plugin(durable: bool, tmp_path: 
     """A program whose plugins have their inboxes in memory does not import a database."""
     imported = modules_after(PROGRAM.format(durable=durable), tmp_path)
     assert imported & STORE == (STORE if durable else set())
+
+
+def test_the_bridge_comes_with_the_first_plugin_that_starts_on_asyncio(tmp_path: Path) -> None:
+    """To import it slows every loop of asyncio's in the process, so who has no such plugin, or only
+    its class, does not."""
+    told = subprocess.run(
+        [sys.executable, "-c", ON_ASYNCIO],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    lines = told.stdout.splitlines()
+    assert [line for line in lines if line in ("True", "False")] == ["False", "True"]
 
 
 def test_a_service_without_a_durable_plugin_has_no_store(tmp_path: Path) -> None:
