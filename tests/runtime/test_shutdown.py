@@ -142,6 +142,8 @@ COOPERATIVE = [
     ("no_exit", LOOP),
     ("all_threads", LOOP),
     ("spawns_at_the_end", LOOP),
+    ("asyncio_swallows", LOOP),
+    ("asyncio_stays", LOOP),
     ("close_blocks", THREAD),
     ("blocking_finaliser", THREAD),
     ("blocking_generator", THREAD),
@@ -165,8 +167,21 @@ async def test_what_cannot_be_cancelled_is_ended_and_named(
         assert list(program.processes()) == []
 
 
+@pytest.mark.parametrize("plugin", ["asyncio_swallows", "asyncio_stays"])
+async def test_what_cannot_be_cancelled_on_asyncio_is_named_with_its_line(
+    plugin: str, tmp_path: Path
+) -> None:
+    """The report shows the author's code, not the bridge to it."""
+    async with serving(plugin, directory=tmp_path) as program:
+        await program.logged('"serving"')
+        await program.stop()
+        assert f'{plugin}.py", line' in program.report
+        assert "await asyncio.sleep(3600)" in program.report
+
+
 HOLDING = [
     ("sleep_loop", THREAD),
+    ("asyncio_blocks", THREAD),
     ("busy_loop", THREAD),
     ("pause_in_c", THREAD),
     ("blocking_open", THREAD),
@@ -226,6 +241,7 @@ async def test_what_can_be_contained_leaves_a_clean_end_and_no_process(
 
 CONTAINED = [
     "system_exit",
+    "asyncio_exits",
     "interrupts",
     "stray_cancelled",
     "mixed_group",
