@@ -45,8 +45,8 @@ class App(Protocol):
         """Hand several events to every subscriber; see `Runtime.publish_many`."""
         ...
 
-    def get(self, plugin: type[P]) -> P:
-        """The active plugin of this class.
+    def get(self, plugin: type[P], name: str | None = None) -> P:
+        """The active plugin of this class, and of this name where there are several.
 
         Raises:
             PluginNotActiveError: there is none.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 import traceback
 from functools import cached_property
@@ -79,6 +80,10 @@ class Found:
     """Where it is, for messages."""
     setting: str
     """Which setting names it."""
+    instance: str | None = None
+    """What its one plugin is to be called, where a table says `use`; else each has its own name."""
+    plugin: str | None = None
+    """Which of its plugins that is, by its own name; None where there is but one."""
 
 
 class Finder:
@@ -103,28 +108,55 @@ class Finder:
         sys.modules[PACKAGE] = importlib.util.module_from_spec(spec)
         importlib.invalidate_caches()
 
-    def find(self, name: str) -> Found:
+    def find(self, name: str, setting: str = "active_plugins") -> Found:
         """Find the plugin's module by the name of its file, its folder or its entry point.
+
+        Args:
+            name: that name.
+            setting: which setting gives it, for messages.
 
         Raises:
             ConfigurationError: there is none, or that cannot be a name.
         """
-        _check_file_name(name)
+        _check_file_name(name, setting)
         file = self._file(name)
         behind = self._entry_points.get(name, [])
         if file is None and not behind:
             missing = "" if self._directory.is_dir() else ", which does not exist"
             raise ConfigurationError(
-                f"active_plugins: no plugin {name!r} in {self._directory}{missing}, "
+                f"{setting}: no plugin {name!r} in {self._directory}{missing}, "
                 f"nor among the entry points: {nearest(name, self._available())}"
             )
         if file is None:
-            return _found_behind(name, behind)
+            return _found_behind(name, behind, setting)
         if behind:
             _log.warning(
                 "a file hides an entry point", name=name, file=str(file), hidden=behind[0].value
             )
-        return Found(name, f"{PACKAGE}.{name}", str(file), "active_plugins")
+        return Found(name, f"{PACKAGE}.{name}", str(file), setting)
+
+    def find_instance(self, name: str, use: object, setting: str) -> Found:
+        """Find the plugin of which the operator wants an instance of this name.
+
+        Args:
+            name: what the instance is to be called.
+            use: a name as for `find`; where that module has several plugins, with a point and the
+                plugin's own name behind it.
+            setting: which setting gives it, for messages.
+
+        Raises:
+            ConfigurationError: there is none, or that cannot be a name.
+        """
+        if not isinstance(use, str):
+            raise ConfigurationError(f"{setting}: expected a plugin's name, as a string")
+        if not re.fullmatch(r"[\w-]+", name):
+            raise ConfigurationError(
+                f"{setting}: a plugin's name has letters, digits, '-' and '_' only, not {name!r}"
+            )
+        module, _, plugin = use.partition(".")
+        if plugin == "py":
+            module, plugin = use, ""
+        return attrs.evolve(self.find(module, setting), instance=name, plugin=plugin or None)
 
     def find_event_types(self, name: str) -> Found:
         """Find a module that `event_types` names: in the directory, or importable.
@@ -155,7 +187,7 @@ class Finder:
         }
 
 
-def _check_file_name(name: str) -> None:
+def _check_file_name(name: str, setting: str) -> None:
     if name.isidentifier():
         return
     stem = name.removesuffix(".py")
@@ -165,16 +197,16 @@ def _check_file_name(name: str) -> None:
         hint = "a name has no path in it; `plugins_directory` says where the files are"
     else:
         hint = "a file that can be imported has letters, digits and underscores in its name"
-    raise ConfigurationError(f"active_plugins: {name!r} is no plugin's name: {hint}")
+    raise ConfigurationError(f"{setting}: {name!r} is no plugin's name: {hint}")
 
 
-def _found_behind(name: str, entry_points: list[EntryPoint]) -> Found:
+def _found_behind(name: str, entry_points: list[EntryPoint], setting: str) -> Found:
     modules = sorted({entry_point.module for entry_point in entry_points})
     if len(modules) > 1:
         raise ConfigurationError(
-            f"active_plugins: two entry points are named {name!r}: {' and '.join(modules)}"
+            f"{setting}: two entry points are named {name!r}: {' and '.join(modules)}"
         )
-    return Found(name, modules[0], f"entry point {name} = {modules[0]}", "active_plugins")
+    return Found(name, modules[0], f"entry point {name} = {modules[0]}", setting)
 
 
 def import_found(found: Found) -> Found:

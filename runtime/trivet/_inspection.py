@@ -10,36 +10,74 @@ import re
 from collections.abc import Iterable
 from importlib.util import find_spec
 
+import attrs
+
 from ._asyncio_plugin import AsyncioPlugin
-from ._errors import ConfigurationError
+from ._errors import ConfigurationError, nearest
 from ._events import Event, EventTypes, MonitoringEvent, PluginStatusEvent, SendingEvent
 from ._finder import PACKAGE, Faults, Found, classes_within, is_within, where
 from ._plugin import EventPlugin, Plugin, missing_methods, settings_fields
 from ._routes import routes_of
 
 
-def collect_plugins(found: Iterable[Found], given: Iterable[type[Plugin]]) -> list[type[Plugin]]:
-    """The plugin classes of the modules, then those given, each of them fit to run.
+@attrs.frozen
+class Instance:
+    """A plugin of the program: a class, and what this one of it is called."""
+
+    name: str
+    """The class's own, unless the operator has given another."""
+    cls: type[Plugin]
+    """The author's class."""
+    is_named: bool = False
+    """Whether the operator has given the name, by `use`."""
+
+
+def collect_plugins(found: Iterable[Found], given: Iterable[type[Plugin]]) -> list[Instance]:
+    """The plugins of the modules, then those given, each of them fit to run.
 
     Raises:
-        ConfigurationError: a class is unfinished, or two have one name.
+        ConfigurationError: a class is unfinished, or two plugins have one name.
     """
     faults = Faults()
-    classes: list[type[Plugin]] = []
+    instances: list[Instance] = []
     for one in found:
         with faults.collect():
-            classes += _activated(one)
-    by_name: dict[str, type[Plugin]] = {}
-    for cls in dict.fromkeys([*classes, *given]):
+            instances += _instances(one)
+    instances += [Instance(cls.name, cls) for cls in given]
+    for cls in dict.fromkeys(instance.cls for instance in instances):
         with faults.collect():
             _check_definition(cls)
-            other = by_name.setdefault(cls.name, cls)
-            if other is not cls:
+    by_name: dict[str, Instance] = {}
+    for instance in instances:
+        with faults.collect():
+            other = by_name.setdefault(instance.name, instance)
+            if other != instance:
                 raise ConfigurationError(
-                    f"two plugins are named {cls.name!r}: {where(other)} and {where(cls)}"
+                    f"two plugins are named {instance.name!r}: "
+                    f"{where(other.cls)} and {where(instance.cls)}"
                 )
     faults.check()
     return list(by_name.values())
+
+
+def _instances(found: Found) -> list[Instance]:
+    """The module's plugins by their own names, or the one that was asked for by the name given."""
+    classes = _activated(found)
+    if found.instance is None:
+        return [Instance(cls.name, cls) for cls in classes]
+    by_name = {cls.name: cls for cls in classes}
+    if found.plugin is None and len(classes) > 1:
+        choices = ", ".join(repr(f"{found.name}.{name}") for name in sorted(by_name))
+        raise ConfigurationError(
+            f"{found.setting}: {found.name!r} has several plugins; write one of {choices}"
+        )
+    if found.plugin is not None and found.plugin not in by_name:
+        raise ConfigurationError(
+            f"{found.setting}: {found.name!r} has no plugin {found.plugin!r}: "
+            f"{nearest(found.plugin, by_name)}"
+        )
+    cls = classes[0] if found.plugin is None else by_name[found.plugin]
+    return [Instance(found.instance, cls, is_named=True)]
 
 
 def _activated(found: Found) -> list[type[Plugin]]:
@@ -79,6 +117,8 @@ def _check_definition(cls: type[Plugin]) -> None:
             f"{taken[0]!r} has an annotation, so it would be a setting of the plugin's own; "
             f"write `{taken[0]} = …`"
         )
+    elif "use" in fields:
+        fault = "'use' is the operator's word for a plugin under another name: call it otherwise"
     elif not re.fullmatch(r"[\w-]+", cls.name):
         fault = f"a plugin's name has letters, digits, '-' and '_' only, not {cls.name!r}"
     elif isinstance(cls.needs, str):
@@ -120,17 +160,19 @@ def collect_event_types(
 _RESERVED = re.compile(r"/(livez|readyz|plugins(/[^/]+/restart)?|events(/[^/]+)?)/?")
 
 
-def check_routes(classes: Iterable[type[Plugin]]) -> None:
+def check_routes(instances: Iterable[Instance]) -> None:
     """Refuse a path and method that two declare, and the paths of Trivet itself.
+
+    Two instances of one class that has routes are refused by that: no client could tell them apart.
 
     Raises:
         ConfigurationError: naming both.
     """
     taken: dict[tuple[str, str], str] = {}
     faults: dict[str, None] = {}
-    for cls in classes:
-        for route in routes_of(cls):
-            owner = f"{cls.name!r} ({where(cls)}, {route.attribute})"
+    for instance in instances:
+        for route in routes_of(instance.cls):
+            owner = f"{instance.name!r} ({where(instance.cls)}, {route.attribute})"
             fault = _fault_of(route.path)
             if fault is not None:
                 faults[f"{owner} declares {route.path}, {fault}"] = None

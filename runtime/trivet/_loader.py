@@ -18,7 +18,13 @@ from ._events import Event, EventTypes
 from ._filters import check_filter
 from ._finder import Faults, Finder, Found, import_found, where
 from ._graph import Levels, Node, tier_of, tiers
-from ._inspection import check_routes, collect_event_types, collect_plugins, event_types_within
+from ._inspection import (
+    Instance,
+    check_routes,
+    collect_event_types,
+    collect_plugins,
+    event_types_within,
+)
 from ._plugin import BatchPlugin, EventPlugin, Plugin, settings_fields
 from ._policies import PARTITION_KEY, DeliveryPolicy, DeliverySettings, SupervisionSettings
 from ._settings import VARIABLES, Settings
@@ -31,6 +37,8 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 class PluginSpec:
     """One plugin of the program, before there is an instance."""
 
+    name: str
+    """The plugin's: its class's, or the operator's for one instance of the class."""
     cls: type[Plugin]
     """The author's class."""
     values: dict[str, Any]
@@ -67,7 +75,7 @@ class Program:
     @property
     def homes(self) -> dict[str, str]:
         """By a plugin's name, the module or the package in which its code is."""
-        return {spec.cls.name: spec.home for spec in self.plugins}
+        return {spec.name: spec.home for spec in self.plugins}
 
 
 def load(
@@ -87,22 +95,23 @@ def load(
         ConfigurationError: every fault that was found, a line each.
     """
     found, event_modules = _import_all(settings)
-    classes = collect_plugins(found, plugins)
+    instances = collect_plugins(found, plugins)
+    classes = dict.fromkeys(instance.cls for instance in instances)
     events = collect_event_types(event_types, [*event_modules, *found], classes)
     faults = Faults()
     specs: list[PluginSpec] = []
-    for cls in classes:
+    for instance in instances:
         with faults.collect():
-            specs.append(_spec(cls, settings, events))
+            specs.append(_spec(instance, settings, events))
     with faults.collect():
-        check_routes(classes)
+        check_routes(instances)
     nodes: list[Node] = []
     by_tier: tuple[Levels, ...] = ()
     with faults.collect():
-        nodes = _nodes(classes)
+        nodes = _nodes(instances)
         by_tier = tiers(nodes)
     faults.check()
-    _warn_of_what_nobody_reads(settings, [cls.name for cls in classes])
+    _warn_of_what_nobody_reads(settings, [instance.name for instance in instances])
     needs = {node.name: node.needs for node in nodes}
     return Program(settings, events, tuple(specs), by_tier, needs)
 
@@ -120,7 +129,7 @@ def _import_all(settings: Settings) -> tuple[list[Found], list[Found]]:
             event_modules.append(import_found(finder.find_event_types(name)))
     for name in dict.fromkeys(settings.active_plugins):
         with faults.collect():
-            plugins.append(import_found(finder.find(name)))
+            plugins.append(import_found(_found(name, finder, settings)))
     faults.check()
     for module in event_modules:
         if not event_types_within(module.module):
@@ -128,32 +137,48 @@ def _import_all(settings: Settings) -> tuple[list[Found], list[Found]]:
     return plugins, event_modules
 
 
-def _spec(cls: type[Plugin], settings: Settings, events: EventTypes) -> PluginSpec:
-    table = settings.table(cls.name)
-    author = {key: table[key] for key in table if key not in ("delivery", "supervision")}
+def _found(name: str, finder: Finder, settings: Settings) -> Found:
+    """What an active name stands for: the plugin that its table says, or the file of the name."""
+    table = settings.table(name)
+    if "use" in table:
+        return finder.find_instance(name, table["use"], _at(settings, f"plugins.{name}.use"))
+    return finder.find(name)
+
+
+def _spec(instance: Instance, settings: Settings, events: EventTypes) -> PluginSpec:
+    name, cls = instance.name, instance.cls
+    table = settings.table(name)
+    author = {key: table[key] for key in table if key not in ("use", "delivery", "supervision")}
     faults = Faults()
+    with faults.collect():
+        if "use" in table and not instance.is_named:
+            raise ConfigurationError(
+                f"{_at(settings, f'plugins.{name}.use')}: {name!r} is {where(cls)} already; `use` "
+                "is for further names in `active_plugins`"
+            )
     values: dict[str, Any] = {}
     delivery, supervision = _NO_DELIVERY, cls.supervision
     listens_to: tuple[type[Event], ...] = ()
     with faults.collect():
-        delivery = _delivery(cls, table, settings)
-        listens_to = _listens_to(cls, delivery, events, settings)
+        delivery = _delivery(instance, table, settings)
+        listens_to = _listens_to(instance, delivery, events, settings)
         if listens_to:
-            _check_delivery(cls, delivery, listens_to, settings)
+            _check_delivery(instance, delivery, listens_to, settings)
     with faults.collect():
         if "supervision" in table:
-            supervision = _supervision(cls, table["supervision"], settings)
+            supervision = _supervision(instance, table["supervision"], settings)
     with faults.collect():
-        key = f"plugins.{cls.name}"
-        values = structure_fields(cls, settings_fields(cls), author, key=key, file=settings.file)
+        key, fields = f"plugins.{name}", settings_fields(cls)
+        values = structure_fields(cls, fields, author, key=key, file=settings.file, events=events)
     faults.check()
-    return PluginSpec(cls, values, delivery, supervision, listens_to)
+    return PluginSpec(name, cls, values, delivery, supervision, listens_to)
 
 
 def _delivery(
-    cls: type[Plugin], table: Mapping[str, object], settings: Settings
+    instance: Instance, table: Mapping[str, object], settings: Settings
 ) -> DeliverySettings:
-    key = f"plugins.{cls.name}.delivery"
+    name, cls = instance.name, instance.cls
+    key = f"plugins.{name}.delivery"
     if issubclass(cls, EventPlugin):
         if "delivery" not in table:
             return cls.delivery
@@ -163,7 +188,7 @@ def _delivery(
         return DeliverySettings(**values).over(cls.delivery)
     if "delivery" in table:
         raise ConfigurationError(
-            f"{_at(settings, key)}: {cls.name!r} is not an event plugin: nothing is delivered to it"
+            f"{_at(settings, key)}: {name!r} is not an event plugin: nothing is delivered to it"
         )
     return _NO_DELIVERY
 
@@ -174,18 +199,19 @@ _BATCHES = ("batch_size", "batch_age", "batch_bytes")
 
 
 def _check_delivery(
-    cls: type[Plugin],
+    instance: Instance,
     delivery: DeliverySettings,
     listens_to: tuple[type[Event], ...],
     settings: Settings,
 ) -> None:
     """Refuse what these events do not have, and what this plugin would not heed."""
-    key = _at(settings, f"plugins.{cls.name}.delivery")
+    name, cls = instance.name, instance.cls
+    key = _at(settings, f"plugins.{name}.delivery")
     fields = {field.name for event in listens_to for field in attrs.fields(event)}
     ordering_key = delivery.ordering_key
     if ordering_key not in (None, PARTITION_KEY, *fields):
         raise ConfigurationError(
-            f"{key}.ordering_key: no event that {cls.name!r} listens to has a field "
+            f"{key}.ordering_key: no event that {name!r} listens to has a field "
             f"{ordering_key!r}: {nearest(str(ordering_key), [*fields, PARTITION_KEY])}"
         )
     if delivery.filter is not None:
@@ -194,28 +220,29 @@ def _check_delivery(
         except ConfigurationError as error:
             raise ConfigurationError(f"{key}.filter: {error}") from None
     policy = DeliveryPolicy.decide(delivery, *(event.__delivery__ for event in listens_to))
-    for name in _RETRIES:
-        if getattr(delivery, name) is not None and not policy.retry:
-            raise ConfigurationError(f"{key}.{name}: nothing is tried again without `retry = true`")
-    for name in _BATCHES:
-        if getattr(delivery, name) is not None and not issubclass(cls, BatchPlugin):
-            raise ConfigurationError(f"{key}.{name}: {cls.name!r} is not a BatchPlugin")
+    for word in _RETRIES:
+        if getattr(delivery, word) is not None and not policy.retry:
+            raise ConfigurationError(f"{key}.{word}: nothing is tried again without `retry = true`")
+    for word in _BATCHES:
+        if getattr(delivery, word) is not None and not issubclass(cls, BatchPlugin):
+            raise ConfigurationError(f"{key}.{word}: {name!r} is not a BatchPlugin")
 
 
-def _supervision(cls: type[Plugin], table: object, settings: Settings) -> SupervisionSettings:
+def _supervision(instance: Instance, table: object, settings: Settings) -> SupervisionSettings:
     values = structure_fields(
         SupervisionSettings,
         attrs.fields(SupervisionSettings),
         table,
-        key=f"plugins.{cls.name}.supervision",
+        key=f"plugins.{instance.name}.supervision",
         file=settings.file,
     )
-    return attrs.evolve(cls.supervision, **values)
+    return attrs.evolve(instance.cls.supervision, **values)
 
 
 def _listens_to(
-    cls: type[Plugin], delivery: DeliverySettings, events: EventTypes, settings: Settings
+    instance: Instance, delivery: DeliverySettings, events: EventTypes, settings: Settings
 ) -> tuple[type[Event], ...]:
+    name, cls = instance.name, instance.cls
     if not issubclass(cls, EventPlugin):
         return ()
     types = {
@@ -225,16 +252,19 @@ def _listens_to(
     }
     if delivery.events is None:
         return tuple(types.values())
-    key = _at(settings, f"plugins.{cls.name}.delivery.events")
+    key = _at(settings, f"plugins.{name}.delivery.events")
     if not delivery.events:
         raise ConfigurationError(f"{key}: names no event; leave it out for all of them")
-    for name in delivery.events:
-        if events.get(name) is None:
-            raise ConfigurationError(f"{key}: no event is named {name!r}: {nearest(name, events)}")
-        if name not in types:
+    chosen: list[type[Event]] = []
+    for word in dict.fromkeys(delivery.events):
+        event = events.get(word)
+        if event is None:
+            raise ConfigurationError(f"{key}: no event is named {word!r}: {nearest(word, events)}")
+        if not issubclass(event, cls.listens_to):  # What is not implied is named here.
             listens_to = ", ".join(types)
-            raise ConfigurationError(f"{key}: {cls.name!r} listens to {listens_to}, not to {name}")
-    return tuple(types[name] for name in dict.fromkeys(delivery.events))
+            raise ConfigurationError(f"{key}: {name!r} listens to {listens_to}, not to {word}")
+        chosen.append(event)
+    return tuple(chosen)
 
 
 def _at(settings: Settings, key: str) -> str:
@@ -250,7 +280,11 @@ def _warn_of_what_nobody_reads(settings: Settings, names: Sequence[str]) -> None
     for section, table in settings.plugins.items():
         if any(table is known for known in used):
             continue
-        if get_close_matches(section, names) or section in settings.active_plugins:
+        if (
+            "use" in table  # Nobody else can be meant than what would be started by it.
+            or get_close_matches(section, names)
+            or section in settings.active_plugins
+        ):
             _log.warning(
                 "settings of a plugin that is not active",
                 table=f"[plugins.{section}]",
@@ -258,28 +292,39 @@ def _warn_of_what_nobody_reads(settings: Settings, names: Sequence[str]) -> None
             )
 
 
-def _nodes(classes: Iterable[type[Plugin]]) -> list[Node]:
-    active = {cls.name: cls for cls in classes}
+def _nodes(instances: Iterable[Instance]) -> list[Node]:
+    active = {instance.name: instance.cls for instance in instances}
     faults = Faults()
     nodes: list[Node] = []
-    for cls in active.values():
+    for name, cls in active.items():
         with faults.collect():
-            needs = tuple(_resolve(cls, need, active) for need in cls.needs)
-            nodes.append(Node(cls.name, tier_of(cls), needs))
+            needs = tuple(_resolve(name, need, active) for need in cls.needs)
+            nodes.append(Node(name, tier_of(cls), needs))
     faults.check()
     return nodes
 
 
-def _resolve(
-    cls: type[Plugin], need: type[Plugin] | str, active: Mapping[str, type[Plugin]]
-) -> str:
-    name = need if isinstance(need, str) else need.name
-    if name not in active:
+def _resolve(name: str, need: type[Plugin] | str, active: Mapping[str, type[Plugin]]) -> str:
+    """The name of a plugin that is needed.
+
+    By its class, that is the one that has its class's own name, or the only one of the class.
+    """
+    needed = need if isinstance(need, str) else need.name
+    if not isinstance(need, str) and active.get(needed) is not need:
+        same = [other for other, cls in active.items() if cls is need]
+        if len(same) == 1:
+            return same[0]
+        if same:
+            raise ConfigurationError(
+                f"{name!r} needs {where(need)}, of which there are {' and '.join(map(repr, same))}:"
+                " name one of them in `needs`"
+            )
+    if needed not in active:
         raise ConfigurationError(
-            f"{cls.name!r} needs {name!r}, which is not active: {nearest(name, active)}"
+            f"{name!r} needs {needed!r}, which is not active: {nearest(needed, active)}"
         )
-    if not isinstance(need, str) and active[name] is not need:
+    if not isinstance(need, str) and active[needed] is not need:
         raise ConfigurationError(
-            f"{cls.name!r} needs {where(need)}, but the active {name!r} is {where(active[name])}"
+            f"{name!r} needs {where(need)}, but the active {needed!r} is {where(active[needed])}"
         )
-    return name
+    return needed

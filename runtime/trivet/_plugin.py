@@ -49,13 +49,15 @@ class Plugin(ABC):
     """The common part of all plugins. Derive from one of its subclasses, not from this.
 
     Annotated fields are the plugin's settings, which the operator gives in `[plugins.NAME]`:
-    attrs makes them, so `attrs.field(...)` and its validators work. A field that begins with an
-    underscore is the plugin's own, not a setting. There is one instance for the life of the
+    attrs makes them, so `attrs.field(...)` and its validators work. A field of the type
+    `type[Event]` is an event type that the operator names. A field that begins with an underscore
+    is the plugin's own, not a setting. There is one instance of a name for the life of the
     program; a restart calls `initialize`, `run` and `close` of that instance again.
     """
 
     name: ClassVar[str] = ""
-    """The plugin's name in settings, logs and messages: the class's in snake case by default."""
+    """The plugin's name in settings, logs and messages: the class's in snake case by default. One
+    instance of a class may have another by the operator's `use`: then `self.name` is that."""
     needs: ClassVar[tuple[type[Plugin] | str, ...]] = ()
     """Plugins, or names of plugins, that start before this one and stop after it."""
     supervision: ClassVar[SupervisionSettings] = SupervisionSettings()
@@ -311,16 +313,19 @@ class EventSendingPlugin(EventPlugin[SendingEvent]):
 
 
 def create_plugin(
+    name: str,
     cls: type[PluginT],
     app: App,
     values: Mapping[str, Any],
     inbox: Inbox[Any] | None,
     delivery: DeliveryPolicy,
 ) -> PluginT:
-    """Make the one instance: what Trivet sets, then the settings, then the author's `__init__`."""
+    """Make an instance: what Trivet sets, then the settings, then the author's `__init__`."""
     plugin = cls.__new__(cls)
+    if name != cls.name:
+        vars(plugin)["name"] = name
     app = plugin.app = plugin.__trivet_view__(app)
-    plugin.log = structlog.get_logger(plugin=cls.name)
+    plugin.log = structlog.get_logger(plugin=name)
     plugin.__trivet_resources__ = None
     if inbox is not None:
         _attach(plugin, inbox, delivery)

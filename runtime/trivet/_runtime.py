@@ -210,18 +210,35 @@ class Runtime(App):
         """Whether a plugin listens to events of this type."""
         return self._bus.listens(event)
 
-    def get(self, plugin: type[PluginT]) -> PluginT:
+    def get(self, plugin: type[PluginT], name: str | None = None) -> PluginT:
         """The active plugin of this class.
 
+        Args:
+            plugin: the class.
+            name: which of several; without it the one that has its class's own name, or the only
+                one that there is.
+
         Raises:
-            PluginNotActiveError: there is none.
+            PluginNotActiveError: there is none, or there are several and none has that name.
         """
-        host = self.hosts.get(plugin.name)
-        if host is None or not isinstance(host.plugin, plugin):
+        host = self.hosts.get(name or plugin.name)
+        if host is not None and isinstance(host.plugin, plugin):
+            return host.plugin
+        same = {
+            name: host.plugin
+            for name, host in self.hosts.items()
+            if isinstance(host.plugin, plugin)
+        }
+        if name is None and len(same) == 1:
+            return next(iter(same.values()))
+        if same:
             raise PluginNotActiveError(
-                f"plugin {plugin.name!r} is not active; {nearest(plugin.name, self.hosts)}"
+                f"which {plugin.__name__}? Ask for one by its name: {', '.join(same)}"
+                if name is None
+                else f"{name!r} is no active {plugin.__name__}; {nearest(name, same)}"
             )
-        return host.plugin
+        asked = name or plugin.name
+        raise PluginNotActiveError(f"plugin {asked!r} is not active; {nearest(asked, self.hosts)}")
 
     def restart(self, plugin: str) -> None:
         """Have a plugin begin a new lifetime, also one that was given up.
@@ -277,13 +294,13 @@ class Runtime(App):
         return account(root, innocent, self.program.homes)
 
     def _add(self, spec: PluginSpec) -> Iterator[Subscription]:
-        name, types = spec.cls.name, spec.listens_to
+        name, types = spec.name, spec.listens_to
         policy, inbox = DeliveryPolicy(), None
         if types:
             policy = DeliveryPolicy.decide(spec.delivery, *(event.__delivery__ for event in types))
-            inbox = self._add_inbox(spec.cls, policy)
+            inbox = self._add_inbox(spec, policy)
         try:
-            plugin = create_plugin(spec.cls, self, spec.values, inbox, policy)
+            plugin = create_plugin(name, spec.cls, self, spec.values, inbox, policy)
         except Exception as error:
             raise StartError(f"plugin {name!r}: its __init__ failed: {error!r}") from error
         self.hosts[name] = Host(
@@ -301,8 +318,8 @@ class Runtime(App):
                 policy = DeliveryPolicy.decide(spec.delivery, event.__delivery__)
                 yield Subscription(name, event, inbox, policy)
 
-    def _add_inbox(self, cls: type[Plugin], policy: DeliveryPolicy) -> MemoryInbox:
-        name, in_batches = cls.name, issubclass(cls, BatchPlugin)
+    def _add_inbox(self, spec: PluginSpec, policy: DeliveryPolicy) -> MemoryInbox:
+        name, in_batches = spec.name, issubclass(spec.cls, BatchPlugin)
         if policy.durable:
             from ._delivery._durable import DurableInbox  # noqa: PLC0415 - most programs need no
             from ._delivery._store import Store  # noqa: PLC0415 - store

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, MutableSequence
 from contextlib import suppress
+from contextvars import ContextVar
 from datetime import date, datetime, time
 from enum import Enum
 from functools import partial
@@ -38,7 +39,7 @@ from cattrs.errors import (
 from cattrs.v import format_exception
 
 from ._errors import ConfigurationError, nearest
-from ._events import place_of
+from ._events import Event, EventTypes, place_of
 
 if TYPE_CHECKING:
     Field = attrs.Attribute[Any]
@@ -176,6 +177,27 @@ def _plain(value: object, _: object = None) -> Any:
     return str(value) if isinstance(value, EnvText) else value
 
 
+_events: ContextVar[EventTypes] = ContextVar("events")
+"""The program's event types, of which settings name some, while a table is fitted to fields."""
+
+
+def _is_event_type(target: Any) -> bool:
+    return get_origin(target) is type and all(
+        isinstance(base, type) and issubclass(base, Event) for base in get_args(target)
+    )
+
+
+def _event_type(value: object, target: Any) -> type[Event]:
+    """The event type of this name, that is or derives from what the annotation says."""
+    (base,) = get_args(target)
+    if not isinstance(value, str):
+        raise _unexpected("an event's name, as a string", value)
+    fit = {event.__event_name__: event for event in _events.get().types if issubclass(event, base)}
+    if value not in fit:
+        raise _MisfitError(f"no event is named so, {nearest(value, fit)}", value)
+    return fit[value]
+
+
 def _instance(value: object, cls: type) -> object:
     values = _structured(cls, [field for field in attrs.fields(cls) if field.init], value)
     try:
@@ -197,6 +219,7 @@ _converter.register_structure_hook_func(_is(Union, UnionType), _union)
 _converter.register_structure_hook_func(_is(dict, Mapping), _table)
 _converter.register_structure_hook_func(_is(list, tuple, set, frozenset), _array)
 _converter.register_structure_hook_func(_is(Any, object), _plain)
+_converter.register_structure_hook_func(_is_event_type, _event_type)
 _converter.register_structure_hook_func(lambda t: isinstance(t, type) and attrs.has(t), _instance)
 
 
@@ -204,7 +227,13 @@ _converter.register_structure_hook_func(lambda t: isinstance(t, type) and attrs.
 
 
 def structure_fields(
-    cls: type, fields: Iterable[Field], raw: object, *, key: str = "", file: Path | None = None
+    cls: type,
+    fields: Iterable[Field],
+    raw: object,
+    *,
+    key: str = "",
+    file: Path | None = None,
+    events: EventTypes | None = None,
 ) -> dict[str, Any]:
     """Fit a table to attrs fields: the keywords for the `__init__` that attrs wrote.
 
@@ -217,14 +246,18 @@ def structure_fields(
         raw: the table.
         key: where the table is in the settings, for messages: `plugins.teapot`.
         file: where the settings were read from, for messages.
+        events: those that a field of the type `type[Event]` is given by name.
 
     Raises:
         ConfigurationError: one line for each fault.
     """
+    token = _events.set(EventTypes([]) if events is None else events)
     try:
         return _structured(cls, fields, raw)
     except (_MisfitError, ClassValidationError) as error:
         raise ConfigurationError("\n".join(_lines(error, key, file))) from error
+    finally:
+        _events.reset(token)
 
 
 def _structured(cls: type, fields: Iterable[Field], raw: object) -> dict[str, Any]:

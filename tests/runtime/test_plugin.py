@@ -70,7 +70,9 @@ def make(
     **values: object,
 ) -> PluginT:
     """The plugin's one instance, as the runtime makes it."""
-    return create_plugin(cls, cast(App, app), values, inbox, DeliveryPolicy(concurrency=workers))
+    return create_plugin(
+        cls.name, cls, cast(App, app), values, inbox, DeliveryPolicy(concurrency=workers)
+    )
 
 
 def an_inbox(*events: Event) -> MemoryInbox:

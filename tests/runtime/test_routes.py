@@ -59,7 +59,9 @@ def the_route(path: str, plugin: type[Plugin] = Teapot) -> Route:
 @pytest.fixture
 def teapot() -> Teapot:
     """A plugin at 30 degrees."""
-    return create_plugin(Teapot, cast(App, None), {"temperature": 30}, None, DeliveryPolicy())
+    return create_plugin(
+        "teapot", Teapot, cast(App, None), {"temperature": 30}, None, DeliveryPolicy()
+    )
 
 
 OF_TEAPOT = {
@@ -127,7 +129,9 @@ async def test_a_method_answers_with_the_paths_variables(teapot: Teapot) -> None
 
 async def test_a_subclass_answers_an_inherited_route() -> None:
     """The route of a base calls the subclass's instance."""
-    samovar = create_plugin(Samovar, cast(App, None), {"temperature": 90}, None, DeliveryPolicy())
+    samovar = create_plugin(
+        "samovar", Samovar, cast(App, None), {"temperature": 90}, None, DeliveryPolicy()
+    )
     answer = await the_route("/pot/<size>", Samovar).answer(samovar, "PUT", {"size": "huge"})
     assert answer == "a huge pot at 90"
     assert await the_route("/samovar", Samovar).answer(samovar, "GET", {}) == "hot"
@@ -160,7 +164,7 @@ async def test_a_handlers_own_head_is_used(teapot: Teapot) -> None:
             async def head(self) -> str:
                 return "head"
 
-    plugin = create_plugin(Steaming, cast(App, None), {}, None, DeliveryPolicy())
+    plugin = create_plugin("steaming", Steaming, cast(App, None), {}, None, DeliveryPolicy())
     assert await the_route("/steam", Steaming).answer(plugin, "HEAD", {}) == "head"
 
 

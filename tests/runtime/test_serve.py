@@ -367,3 +367,79 @@ async def test_a_server_whose_start_is_cancelled_does_not_hang() -> None:
             async with listening(runtime, "127.0.0.1:0"):
                 pytest.fail("the block must not be entered")
     assert scope.cancelled_caught
+
+
+SINK = """
+    from trivet import Event, EventPlugin
+
+
+    class Sink(EventPlugin[Event]):
+        to: str
+
+        async def handle_event(self, event: Event) -> None:
+            self.log.info("sent", to=self.to)
+"""
+
+INSTANCES = """
+    active_plugins = ["orders", "audit"]
+    plugins_directory = "."
+    event_types = ["shop"]
+    bind = "127.0.0.1:0"
+    [plugins.orders]
+    use = "sink"
+    to = "o"
+    [plugins.orders.delivery]
+    events = ["order_placed"]
+    [plugins.audit]
+    use = "{use}"
+    to = "a"
+    [plugins.audit.delivery]
+    events = ["order_cancelled"]
+"""
+
+SHOP_EVENTS = """
+    from trivet import Event
+
+
+    class OrderPlaced(Event):
+        number: int
+
+
+    class OrderCancelled(Event):
+        number: int
+"""
+
+
+async def test_a_file_of_settings_makes_instances_of_a_plugin(
+    plugins: Callable[..., Path],
+) -> None:
+    """One class runs under two names, each with its events; the log and /plugins have the names."""
+    directory = plugins(sink=SINK, shop=SHOP_EVENTS)
+    (directory / "trivet.toml").write_text(dedent(INSTANCES.format(use="sink")))
+    async with running(["trivet", "serve"], directory) as server:
+        url = (await server.logged("serving"))["urls"][0]
+        async with httpx.AsyncClient(base_url=url) as client:
+            answer = await client.post("/events/order_placed?wait=true", json={"number": 1})
+            assert answer.json()["fates"] == {"orders": "handled"}
+            described = (await client.get("/plugins")).json()["plugins"]
+        assert await server.stop() == 0
+    assert {name: each["class"] for name, each in described.items()} == {
+        "orders": "Sink",
+        "audit": "Sink",
+    }
+    (sent,) = [line for line in server.lines if line.get("event") == "sent"]
+    assert (sent["plugin"], sent["to"]) == ("orders", "o")
+
+
+async def test_an_instance_of_nothing_ends_with_2(plugins: Callable[..., Path]) -> None:
+    """The message names the file, the key and the nearest plugin; nothing was started."""
+    directory = plugins(sink=SINK, shop=SHOP_EVENTS)
+    (directory / "trivet.toml").write_text(dedent(INSTANCES.format(use="snik")))
+    async with running(["trivet", "serve"], directory) as server:
+        assert await server.process.wait() == 2
+        while not server.silent:
+            async with server.changed:
+                await server.changed.wait()
+    (line,) = server.text
+    assert line.startswith("trivet: trivet.toml: plugins.audit.use: no plugin 'snik' in ")
+    assert line.endswith("did you mean 'sink'?")

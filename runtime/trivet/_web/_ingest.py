@@ -61,7 +61,7 @@ class Publisher:
         self._stored = {
             event
             for spec in runtime.program.plugins
-            if spec.cls.name in durable
+            if spec.name in durable
             for event in spec.listens_to
         }
 

@@ -73,12 +73,13 @@ def readiness(runtime: Runtime) -> dict[str, object]:
 
 def describe(runtime: Runtime) -> dict[str, object]:
     """Every plugin: how it is, what it listens to, and what became of its events."""
-    listens_to = {spec.cls.name: spec.listens_to for spec in runtime.program.plugins}
+    listens_to = {spec.name: spec.listens_to for spec in runtime.program.plugins}
     inboxes = runtime.statistics()
     usage = runtime.usage()
     durable = runtime.durable
     return {
         name: {
+            "class": type(host.plugin).__qualname__,  # Of which there may be several instances.
             "status": host.status,
             "critical": host.critical,
             "trouble": host.trouble,

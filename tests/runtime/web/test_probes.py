@@ -130,6 +130,7 @@ async def test_every_plugin_is_described(autojump_clock: MockClock) -> None:
     assert response.status_code == 200
     document = await response.get_json()
     assert document["plugins"]["frail"] == {
+        "class": "Frail",
         "status": "backing_off",
         "critical": False,
         "trouble": None,
@@ -144,6 +145,7 @@ async def test_every_plugin_is_described(autojump_clock: MockClock) -> None:
     pong = document["plugins"]["pong"]
     inbox = pong.pop("inbox")
     assert pong == {
+        "class": "Pong",
         "status": "running",
         "critical": False,
         "trouble": None,
