@@ -160,5 +160,5 @@ class _AppFromAsyncio(App):
         publish_many = partial(self._app.publish_many, wait=wait)
         return await self._plugin.run_on_trio(publish_many, deliveries)
 
-    def get(self, plugin: type[P]) -> P:
-        return self._app.get(plugin)
+    def get(self, plugin: type[P], name: str | None = None) -> P:
+        return self._app.get(plugin, name)

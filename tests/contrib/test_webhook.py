@@ -3,17 +3,24 @@ from __future__ import annotations
 import json
 import re
 import socket
+import ssl
 import threading
 import tomllib
 import traceback
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
+import standardwebhooks
+import trio
+import trustme
+from hypothesis import given
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 import trivet_contrib.webhook
@@ -28,7 +35,10 @@ from trivet import (
     open_runtime,
 )
 from trivet.testing import open_plugins, serving
-from trivet_contrib.webhook import Webhook, WebhookError
+from trivet_contrib._retry_after import retry_after
+from trivet_contrib.webhook import Webhook, WebhookError, WebhookRefusedError
+from trivet_contrib.webhook._addresses import is_allowed, is_public
+from trivet_contrib.webhook._signature import message_id
 
 README = Path(trivet_contrib.webhook.__file__).with_name("README.md").read_text()
 NOON = datetime(2025, 1, 31, 12, tzinfo=UTC)
@@ -42,8 +52,12 @@ class Greeting(Event):
 class Request:
     path: str
     headers: dict[str, str]
-    document: dict[str, Any]
+    body: bytes
     connection: int
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.body)
 
 
 class Receiver(ThreadingHTTPServer):
@@ -53,6 +67,8 @@ class Receiver(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answering)
         self.url = f"http://127.0.0.1:{self.server_port}/hook"
         self.status = 202
+        self.first: list[int] = []  # Statuses of the first answers, before that one.
+        self.answer: dict[str, str] = {"Location": "/elsewhere"}
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.requests: list[Request] = []
@@ -66,10 +82,11 @@ class Answering(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         headers = {name.lower(): value for name, value in self.headers.items()}
         port: int = self.client_address[1]
-        self.server.requests.append(Request(self.path, headers, json.loads(body), port))
+        self.server.requests.append(Request(self.path, headers, body, port))
         self.server.may_answer.wait()
-        self.send_response(self.server.status)
-        self.send_header("Location", "/elsewhere")
+        self.send_response(self.server.first.pop(0) if self.server.first else self.server.status)
+        for name, value in self.server.answer.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -98,9 +115,49 @@ def closed_port() -> Iterator[int]:
         yield port
 
 
+@pytest.fixture
+async def resolver() -> AsyncGenerator[Resolver]:
+    """What names stand for, for one test."""
+    resolver = Resolver()
+    previous = trio.socket.set_custom_hostname_resolver(resolver)
+    yield resolver
+    trio.socket.set_custom_hostname_resolver(previous)
+
+
+class Resolver(trio.abc.HostnameResolver):
+    """Answers from a list, one after the other, and the last one again and again."""
+
+    def __init__(self) -> None:
+        self.answers: list[list[str]] = []
+        self.asked: list[str] = []
+
+    async def getaddrinfo(
+        self,
+        host: bytes | None,
+        port: bytes | str | int | None,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:
+        assert host is not None
+        await trio.lowlevel.checkpoint()
+        self.asked.append(host.decode())
+        addresses = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if not addresses:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [
+            (socket.AF_INET6 if ":" in each else socket.AF_INET, type, 6, "", (each, port))
+            for each in addresses
+        ]
+
+    async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
+        raise NotImplementedError
+
+
 def settings(url: str, **others: object) -> dict[str, dict[str, object]]:
     """What stands in `[plugins.webhook]`."""
-    return {"webhook": {"url": url, **others}}
+    return {"webhook": {"url": url, "allowed_networks": ["127.0.0.0/8"], **others}}
 
 
 async def test_an_event_is_posted_as_a_structured_cloudevent(receiver: Receiver) -> None:
@@ -199,7 +256,8 @@ async def test_a_receiver_that_is_away_fails_the_event_only(closed_port: int) ->
             event_types=[Greeting],
         ) as runtime:
             outcome = await runtime.publish(Greeting("hello"), wait=True)
-            assert runtime.hosts["webhook"].status == "running"
+            host = runtime.hosts["webhook"]
+            assert (host.status, host.restarts) == ("degraded", 0)
     assert outcome.fates == {"webhook": Fate.FAILED}
     (error,) = failures(logs)
     assert str(error).startswith("no answer: ConnectError")
@@ -235,7 +293,15 @@ async def test_the_environments_proxy_is_not_used(
 
 
 @pytest.mark.parametrize(
-    "url", ["", "example.org/events", "ftp://example.org/", "http://", "http://example.org:port/"]
+    "url",
+    [
+        "",
+        "example.org/events",
+        "ftp://example.org/",
+        "http://",
+        "http://example.org:port/",
+        "http://0177.0.0.1/",
+    ],
 )
 async def test_a_url_that_cannot_be_posted_to_is_refused(url: str) -> None:
     """Anything but an http or https URL is an error of the settings that names the key."""
@@ -279,6 +345,385 @@ async def test_another_trivet_takes_what_the_webhook_posts() -> None:
     assert arrived == [(event, "g-1", "shop", NOON, "k")]
 
 
+# Signatures.
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+OLD_SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+
+
+async def test_a_request_is_signed(receiver: Receiver) -> None:
+    """The library of Standard Webhooks verifies what was posted, and nothing that was changed."""
+    signing = settings(receiver.url, secrets=[SECRET])
+    async with open_plugins(Webhook, settings=signing, event_types=[Greeting]) as runtime:
+        await runtime.publish(Greeting("hellö"), wait=True, id="g-1")
+    (request,) = receiver.requests
+    assert request.headers["webhook-id"] == "g-1"
+    verifier = standardwebhooks.Webhook(SECRET)
+    verified: Any = verifier.verify(request.body, request.headers)
+    assert verified["data"] == {"text": "hellö"}
+    for headers, body in [
+        (request.headers, request.body + b" "),
+        (request.headers | {"webhook-id": "g-2"}, request.body),
+    ]:
+        with pytest.raises(standardwebhooks.WebhookVerificationError):
+            verifier.verify(body, headers)
+
+
+async def test_two_secrets_sign_while_they_are_changed(receiver: Receiver) -> None:
+    """A receiver that knows one of the secrets is satisfied, whichever it is."""
+    signing = settings(receiver.url, secrets=[SECRET, OLD_SECRET])
+    async with open_plugins(Webhook, settings=signing, event_types=[Greeting]) as runtime:
+        await runtime.publish(Greeting("hello"), wait=True)
+    (request,) = receiver.requests
+    for secret in (SECRET, OLD_SECRET):
+        standardwebhooks.Webhook(secret).verify(request.body, request.headers)
+
+
+async def test_without_a_secret_nothing_is_signed(receiver: Receiver) -> None:
+    """There are no headers of Standard Webhooks then."""
+    async with open_plugins(
+        Webhook, settings=settings(receiver.url), event_types=[Greeting]
+    ) as runtime:
+        await runtime.publish(Greeting("hello"), wait=True)
+    assert not [name for name in receiver.requests[0].headers if name.startswith("webhook-")]
+
+
+@pytest.mark.parametrize(
+    "secret", ["", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_c2hvcnQ=", "whsec_ä", "whsec_" * 30]
+)
+async def test_a_secret_that_is_none_is_refused(secret: str) -> None:
+    """The message names the key and the form, and does not show what was given."""
+    with pytest.raises(
+        ConfigurationError, match=r"plugins\.webhook\.secrets: a secret is"
+    ) as caught:
+        async with open_plugins(
+            Webhook, settings=settings("http://example.org/", secrets=[secret])
+        ):
+            pass
+    assert not secret or secret not in str(caught.value)
+
+
+@given(st.lists(st.text(), min_size=1), st.lists(st.text(), min_size=1))
+def test_an_id_can_stand_in_a_header(parts: list[str], others: list[str]) -> None:
+    """Whatever a publisher gives as id: no point, no line's end; the same for the same parts."""
+    made = message_id(*parts)
+    assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", made)
+    assert (message_id(*others) == made) == (parts == others)
+
+
+# Batches.
+
+
+def batches(receiver: Receiver, **delivery: object) -> dict[str, dict[str, object]]:
+    """Settings of a webhook that posts batches."""
+    sizes = {"batch_size": 3, "batch_age": 0.05, **delivery}
+    return settings(receiver.url, batched=True, secrets=[SECRET], delivery=sizes)
+
+
+async def test_a_batch_is_one_request(receiver: Receiver) -> None:
+    """Events are gathered by the runtime's rules, and posted as a batch of CloudEvents, signed."""
+    async with open_plugins(Webhook, settings=batches(receiver), event_types=[Greeting]) as runtime:
+        for number in range(4):
+            await runtime.publish(Greeting(str(number)), id=str(number))
+    assert [
+        [document["data"]["text"] for document in request.document] for request in receiver.requests
+    ] == [["0", "1", "2"], ["3"]]
+    for request in receiver.requests:
+        assert request.headers["content-type"] == "application/cloudevents-batch+json"
+        standardwebhooks.Webhook(SECRET).verify(request.body, request.headers)
+    first, second = (request.headers["webhook-id"] for request in receiver.requests)
+    assert first != second
+
+
+async def test_a_batch_that_comes_again_has_the_same_id(receiver: Receiver) -> None:
+    """So that the receiver knows it."""
+    receiver.status = 500
+    retrying = batches(receiver, retry=True, retry_initial=0, max_attempts=2)
+    async with open_plugins(Webhook, settings=retrying, event_types=[Greeting]) as runtime:
+        outcome = await runtime.publish(Greeting("hello"), wait=True)
+    assert outcome.worst is Fate.FAILED
+    first, second = receiver.requests
+    assert first.headers["webhook-id"] == second.headers["webhook-id"]
+
+
+async def test_another_trivet_takes_a_batch() -> None:
+    """`POST /events` of another program takes the batches."""
+    arrived: list[str] = []
+
+    class Archive(EventPlugin[Greeting]):
+        async def handle_event(self, event: Greeting) -> None:
+            arrived.append(event.text)
+
+    async with (
+        open_plugins(Archive, event_types=[Greeting]) as receiving,
+        serving(receiving) as url,
+    ):
+        sizes = {"batch_size": 2, "batch_age": 0.01}
+        posting = settings(f"{url}/events", batched=True, delivery=sizes)
+        async with open_plugins(Webhook, settings=posting, event_types=[Greeting]) as sending:
+            for text in ("a", "b", "c"):
+                await sending.publish(Greeting(text))
+    assert arrived == ["a", "b", "c"]
+
+
+# Answers.
+
+
+def retrying(receiver: Receiver, **delivery: object) -> dict[str, dict[str, object]]:
+    """Settings of a webhook that tries again at once."""
+    return settings(receiver.url, delivery={"retry": True, "retry_initial": 0, **delivery})
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+async def test_what_may_pass_is_tried_again(receiver: Receiver, status: int) -> None:
+    """By the runtime's policy, until the receiver takes it."""
+    receiver.first = [status, status]
+    async with open_plugins(
+        Webhook, settings=retrying(receiver), event_types=[Greeting]
+    ) as runtime:
+        outcome = await runtime.publish(Greeting("hello"), wait=True)
+    assert outcome.fates == {"webhook": Fate.HANDLED}
+    assert len(receiver.requests) == 3
+
+
+@pytest.mark.parametrize("status", [302, 307, 400, 401, 404, 410])
+async def test_what_cannot_pass_is_posted_once(receiver: Receiver, status: int) -> None:
+    """An answer that will be the same another time ends the event, whatever the policy says."""
+    receiver.status = status
+    with capture_logs() as logs:
+        async with open_plugins(
+            Webhook, settings=retrying(receiver), event_types=[Greeting]
+        ) as runtime:
+            outcome = await runtime.publish(Greeting("hello"), wait=True)
+            trouble = runtime.hosts["webhook"].trouble
+    assert outcome.fates == {"webhook": Fate.FAILED}
+    assert len(receiver.requests) == 1
+    (error,) = failures(logs)
+    assert isinstance(error, WebhookRefusedError)
+    assert str(error) == f"the receiver answered {status}"
+    assert trouble == (None if status == 400 else str(error))
+
+
+async def test_retry_after_is_heeded(receiver: Receiver) -> None:
+    """What the receiver says goes over the policy's wait: more than `retry_for` is given up."""
+    receiver.status, receiver.answer = 503, {"Retry-After": "3600"}
+    with capture_logs() as logs:
+        async with open_plugins(
+            Webhook, settings=retrying(receiver, retry_for=60), event_types=[Greeting]
+        ) as runtime:
+            outcome = await runtime.publish(Greeting("hello"), wait=True)
+            receiver.status, receiver.first, receiver.answer = 202, [429], {"Retry-After": "0"}
+            taken = await runtime.publish(Greeting("hello"), wait=True)
+    assert outcome.fates == {"webhook": Fate.FAILED}
+    assert taken.fates == {"webhook": Fate.HANDLED}
+    (entry,) = [entry for entry in logs if entry["event"] == "event failed"]
+    assert str(entry["exc_info"]) == "the receiver answered 503; try again after 3600 s"
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("0", 0.0),
+        (" 17 ", 17.0),
+        ("Fri, 31 Jan 2025 12:01:00 GMT", 60.0),
+        ("Fri, 31 Jan 2025 11:00:00 GMT", 0.0),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+        ("1.5", None),
+        ("٣", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> None:
+    """A date counts from the server's own; what is neither is as if it were not there."""
+    date = "Fri, 31 Jan 2025 12:00:00 GMT"
+    assert retry_after({"retry-after": value, "date": date}) == seconds
+
+
+@given(st.text())
+def test_nothing_in_retry_after_raises(value: str) -> None:
+    """A header is a stranger's."""
+    seconds = retry_after({"retry-after": value, "date": value})
+    assert seconds is None or seconds >= 0
+
+
+async def test_a_receiver_that_is_back_is_well(receiver: Receiver) -> None:
+    """Trouble is shown while it lasts."""
+    async with open_plugins(
+        Webhook, settings=settings(receiver.url), event_types=[Greeting]
+    ) as runtime:
+        receiver.status = 500
+        await runtime.publish(Greeting("hello"), wait=True)
+        assert runtime.hosts["webhook"].trouble == "the receiver answered 500"
+        receiver.status = 200
+        await runtime.publish(Greeting("hello"), wait=True)
+        assert runtime.hosts["webhook"].trouble is None
+
+
+# Addresses.
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("127.0.0.1", "127.255.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254"),
+        *("0.0.0.0", "100.64.0.1", "192.0.0.8", "198.18.0.1", "224.0.0.1", "240.0.0.1"),
+        *("255.255.255.255", "192.0.2.1", "192.88.99.1"),
+        *("::", "::1", "fe80::1", "fe80::1%2", "fc00::1", "fd12::1", "fec0::1", "ff02::1"),
+        *("::ffff:127.0.0.1", "::ffff:7f00:1", "::127.0.0.1", "2002:7f00:1::", "64:ff9b::7f00:1"),
+        *("64:ff9b::10.0.0.1", "64:ff9b:1::1", "2001:db8::1", "100::1"),
+        "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+    ],
+)
+def test_an_address_that_is_not_public_is_known(address: str) -> None:
+    """Loopback, private, shared, link-local, reserved, in whatever it is embedded."""
+    assert not is_public(ip_address(address))
+    assert is_allowed(ip_address(address), [ip_network("0.0.0.0/0"), ip_network("::/0")])
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["9.9.9.9", "1.1.1.1", "::ffff:9.9.9.9", "64:ff9b::9.9.9.9", "2620:fe::fe", "2002:909:909::"],
+)
+def test_a_public_address_is_known(address: str) -> None:
+    """Also one that is behind a translation."""
+    assert is_public(ip_address(address))
+
+
+SPELLINGS = [
+    *("127.0.0.1", "127.1", "127.0.1", "0x7f.1", "0x7f000001", "2130706433", "0x7f.0.0.1"),
+    *("localhost", "0", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]"),
+]
+
+
+@pytest.mark.parametrize("host", SPELLINGS)
+async def test_no_spelling_of_loopback_is_posted_to(receiver: Receiver, host: str) -> None:
+    """Unless allowed, however it is written: the receiver sees no connection."""
+    url = f"http://{host}:{receiver.server_port}/"
+    with capture_logs() as logs:
+        async with open_plugins(
+            Webhook, settings={"webhook": {"url": url}}, event_types=[Greeting]
+        ) as runtime:
+            outcome = await runtime.publish(Greeting("hello"), wait=True)
+    assert outcome.fates == {"webhook": Fate.FAILED}
+    assert receiver.requests == []
+    (error,) = failures(logs)
+    assert isinstance(error, WebhookRefusedError)
+    assert str(error).endswith("not a public address, and not within `allowed_networks`")
+
+
+async def test_the_address_that_was_checked_is_connected_to(
+    receiver: Receiver, resolver: Resolver
+) -> None:
+    """A name that stands for something else a moment later is not asked again."""
+    resolver.answers = [["127.0.0.1"], ["10.0.0.1"]]
+    url = f"http://shop.example:{receiver.server_port}/"
+    with capture_logs() as logs:
+        async with open_plugins(Webhook, settings=settings(url), event_types=[Greeting]) as runtime:
+            first = await runtime.publish(Greeting("hello"), wait=True)
+            assert resolver.asked == ["shop.example"]
+            receiver.answer = {"Connection": "close"}
+            second = await runtime.publish(Greeting("hello"), wait=True)
+            third = await runtime.publish(Greeting("hello"), wait=True)
+    assert [outcome.worst for outcome in (first, second, third)] == [
+        Fate.HANDLED,
+        Fate.HANDLED,  # Over the same connection.
+        Fate.FAILED,
+    ]
+    assert resolver.asked == ["shop.example"] * 2
+    assert [str(error) for error in failures(logs)] == [
+        "10.0.0.1: not a public address, and not within `allowed_networks`"
+    ]
+    assert [request.headers["host"] for request in receiver.requests] == [
+        f"shop.example:{receiver.server_port}"
+    ] * 2
+
+
+async def test_of_several_addresses_only_those_allowed_are_tried(
+    receiver: Receiver, resolver: Resolver
+) -> None:
+    """And the next where one does not answer."""
+    resolver.answers = [["10.0.0.1", "127.0.0.2", "127.0.0.1"]]  # Of .2 nobody answers.
+    url = f"http://shop.example:{receiver.server_port}/"
+    async with open_plugins(Webhook, settings=settings(url), event_types=[Greeting]) as runtime:
+        outcome = await runtime.publish(Greeting("hello"), wait=True)
+    assert outcome.fates == {"webhook": Fate.HANDLED}
+
+
+async def test_a_name_that_stands_for_nothing_may_do_so_later(
+    receiver: Receiver, resolver: Resolver
+) -> None:
+    """A failed look-up is tried again, as a connection that fails is."""
+    resolver.answers = [[], ["127.0.0.1"]]
+    again = {"retry": True, "retry_initial": 0}
+    url = f"http://shop.example:{receiver.server_port}/"
+    async with open_plugins(
+        Webhook, settings=settings(url, delivery=again), event_types=[Greeting]
+    ) as runtime:
+        outcome = await runtime.publish(Greeting("hello"), wait=True)
+    assert outcome.fates == {"webhook": Fate.HANDLED}
+
+
+async def test_a_redirect_is_not_followed(receiver: Receiver) -> None:
+    """Wherever it leads, to a private address or back to the receiver."""
+    for target in (f"http://127.0.0.2:{receiver.server_port}/", f"{receiver.url}/other"):
+        receiver.status, receiver.answer = 307, {"Location": target}
+        async with open_plugins(
+            Webhook, settings=settings(receiver.url), event_types=[Greeting]
+        ) as runtime:
+            outcome = await runtime.publish(Greeting("hello"), wait=True)
+        assert outcome.fates == {"webhook": Fate.FAILED}
+    assert [request.path for request in receiver.requests] == ["/hook", "/hook"]
+
+
+@pytest.mark.parametrize(
+    ("name", "fate"), [("shop.example", Fate.HANDLED), ("other.example", Fate.FAILED)]
+)
+async def test_the_certificate_is_the_names(
+    receiver: Receiver, resolver: Resolver, tmp_path: Path, name: str, fate: Fate
+) -> None:
+    """TLS goes by the name of the URL, not by the address that was connected to."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    certificate = authority.issue_cert("shop.example")
+    certificate.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "chain.pem"))
+    context.load_cert_chain(tmp_path / "chain.pem")
+    receiver.socket = context.wrap_socket(receiver.socket, server_side=True)
+    resolver.answers = [["127.0.0.1"]]
+    trusting = settings(f"https://{name}:{receiver.server_port}/", ca_file=str(tmp_path / "ca.pem"))
+    async with open_plugins(Webhook, settings=trusting, event_types=[Greeting]) as runtime:
+        outcome = await runtime.publish(Greeting("hello"), wait=True)
+    assert outcome.fates == {"webhook": fate}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("allowed_networks", ["10.0.0.0/33"]),
+        ("allowed_networks", ["10.0.0.1/8"]),
+        ("headers", {"X-Name": "s3cret\n"}),
+        ("headers", {"X Name": "s3cret"}),
+    ],
+)
+async def test_settings_that_cannot_be_meant_are_refused(setting: str, value: object) -> None:
+    """With the setting's name, and without what may be a secret."""
+    refused = settings("http://example.org/", **{setting: value})
+    with pytest.raises(ConfigurationError, match=f"plugins.webhook.{setting}: ") as caught:
+        async with open_plugins(Webhook, settings=refused):
+            pass
+    assert "s3cret" not in str(caught.value)
+
+
+async def test_the_plugins_text_has_no_secrets() -> None:
+    """Neither the URL nor headers nor secrets are in what `repr` says."""
+    masked = settings("http://s3cret.example/", headers={"A": "s3cret"}, secrets=[SECRET])
+    async with open_plugins(Webhook, settings=masked) as runtime:
+        text = repr(runtime.get(Webhook))
+    assert "s3cret" not in text
+    assert SECRET not in text
+
+
 async def test_the_readmes_settings_work(tmp_path: Path) -> None:
     """The README's sample starts the webhook, by its name, with the settings that it shows."""
     sample = code_block("toml")
@@ -286,9 +731,9 @@ async def test_the_readmes_settings_work(tmp_path: Path) -> None:
     async with open_runtime(load_settings(tmp_path / "trivet.toml", environ={})) as runtime:
         plugin = runtime.get(Webhook)
         shown = tomllib.loads(sample)["plugins"]["webhook"]
-        assert {"url": plugin.url, "headers": plugin.headers, "timeout": plugin.timeout} == {
-            name: value for name, value in shown.items() if name != "delivery"
-        }
+        for name in shown.keys() - {"delivery"}:
+            assert getattr(plugin, name) == shown[name]
+        assert plugin.name in runtime.durable
 
 
 async def test_the_readmes_document_is_what_a_receiver_gets(receiver: Receiver) -> None:

@@ -1,0 +1,137 @@
+"""Which addresses may be connected to, and the connecting to the very address that was checked.
+
+Owns the question whether an address is public, and a network backend for httpcore that asks it.
+Never knows what is sent.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+from typing import cast
+
+import httpcore
+import trio
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+SocketOption = (
+    tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
+)
+
+FALL_BACK_AFTER = 2.0
+"""Seconds after which the next address of a name is tried."""
+
+_TRANSLATED = ip_network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address.
+_NOBODYS = [  # What Python's own tables do not refuse, or not in each version.
+    ip_network("64:ff9b:1::/48"),  # RFC 8215: translated, who knows to what.
+    ip_network("100.64.0.0/10"),  # RFC 6598: between a provider and its customers.
+    ip_network("192.0.0.0/24"),  # RFC 6890: protocols' own.
+    ip_network("192.88.99.0/24"),  # RFC 7526: relays that are no more.
+    ip_network("fec0::/10"),  # RFC 3879: sites that are no more.
+]
+
+
+class AddressRefusedError(Exception):
+    """The name of the receiver stands for no address that may be connected to."""
+
+
+def is_public(address: Address) -> bool:
+    """Whether the address, and one that is embedded in it, is of the public Internet.
+
+    >>> is_public(ip_address("9.9.9.9")), is_public(ip_address("::ffff:127.0.0.1"))
+    (True, False)
+    """
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return is_public(address.ipv4_mapped)
+        if address in _TRANSLATED:
+            return is_public(IPv4Address(address.packed[-4:]))
+        embedded = [inner for inner in (address.sixtofour, *(address.teredo or ())) if inner]
+        if not all(map(is_public, embedded)):
+            return False
+    if any(address in network for network in _NOBODYS):
+        return False
+    return address.is_global and not (
+        address.is_multicast
+        or address.is_reserved
+        or address.is_unspecified
+        or address.is_loopback
+        or address.is_link_local
+    )
+
+
+def is_allowed(address: Address, allowed: Iterable[Network]) -> bool:
+    """Whether the address is public, or within a network that is allowed.
+
+    >>> is_allowed(ip_address("::ffff:10.0.0.1"), [ip_network("10.0.0.0/8")])
+    True
+    """
+    spellings: list[Address] = [address]
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        spellings.append(address.ipv4_mapped)
+    named = any(each in network for each in spellings for network in allowed)
+    return named or is_public(address)
+
+
+class CheckedBackend(httpcore.AsyncNetworkBackend):
+    """Resolves a name, checks each address, and connects to one that it has checked.
+
+    There is no second look-up in between that could say something else. TLS goes on with the name,
+    so the certificate has to be the name's.
+
+    Args:
+        allowed: networks to which one may connect although they are not public.
+    """
+
+    def __init__(self, allowed: Iterable[Network] = ()) -> None:
+        self._allowed = tuple(allowed)
+        # Where trio is not installed httpcore has something else of this name.
+        self._backend = cast("httpcore.AsyncNetworkBackend", httpcore.TrioBackend())
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's
+        local_address: str | None = None,
+        socket_options: Iterable[SocketOption] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect to the first address that is allowed and answers.
+
+        Raises:
+            AddressRefusedError: none is allowed.
+            httpcore.ConnectError: none answers, or the name stands for none.
+        """
+        *first, last = await self._checked(host, port)
+        for address in first:
+            try:
+                return await self._backend.connect_tcp(
+                    address, port, FALL_BACK_AFTER, local_address, socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                continue
+        return await self._backend.connect_tcp(last, port, timeout, local_address, socket_options)
+
+    async def _checked(self, host: str, port: int) -> list[str]:
+        try:
+            found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(str(error)) from error
+        addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
+        allowed = [each for each in addresses if is_allowed(ip_address(each), self._allowed)]
+        if not allowed:
+            raise AddressRefusedError(f"{', '.join(addresses)}: not a public address")
+        return allowed
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, as httpcore does between attempts."""
+        await self._backend.sleep(seconds)
