@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextvars import Context
 from functools import partial
 from importlib import import_module
 from types import TracebackType, coroutine
@@ -42,6 +43,10 @@ class _Loop(Protocol):
 
     def create_future(self) -> asyncio.Future[Any]: ...
 
+    def run_trio_task(
+        self, proc: Callable[[Unpack[Ts]], Awaitable[object]], *args: *Ts
+    ) -> asyncio.Handle: ...
+
     def set_task_factory(self, factory: Callable[..., Task]) -> None: ...
 
     def set_exception_handler(
@@ -73,6 +78,7 @@ async def open_bridge(
     end: BaseException | None = None
     async with trio_asyncio.open_loop() as loop:
         bridge = Bridge(loop, log, fail)
+        await bridge.begin()
         try:
             yield bridge
         except BaseException as error:  # noqa: ASYNC103 - not through nurseries, which group it
@@ -92,6 +98,7 @@ class Bridge:
         fail: Callable[[BaseException], None],
     ) -> None:
         self._loop = loop
+        self._nursery: trio.Nursery | None = None
         self._log = log
         self._fail = fail
         self._unseen: WeakSet[Task] = WeakSet()
@@ -102,6 +109,18 @@ class Bridge:
         loop.set_exception_handler(self._hear)
         self._do_one: Callable[..., Awaitable[None]] = getattr(loop, MAIN_LOOP_ONE)
         setattr(loop, MAIN_LOOP_ONE, self._contained)
+
+    async def begin(self) -> None:
+        """Be ready."""
+        is_ready = trio.Event()
+        self._loop.run_trio_task(self._answer, is_ready)
+        await is_ready.wait()
+
+    async def _answer(self, is_ready: trio.Event) -> None:
+        """Have a nursery for what is done on Trio, in that of the loop, which no scope cancels."""
+        async with trio.open_nursery() as self._nursery:
+            is_ready.set()
+            await trio.sleep_forever()
 
     async def call(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
         """Await this on asyncio."""
@@ -119,7 +138,12 @@ class Bridge:
         around = loop_around()
         if around is None:
             return await function(*args)
-        return await around.trio_as_future(function, *args)
+        if around is not self._loop:  # Another plugin's.
+            return await around.trio_as_future(function, *args)
+        assert self._nursery is not None
+        answer: _Answer[T] = _Answer(around)
+        self._nursery.start_soon(answer.find, function, args, name=function)
+        return await answer
 
     def held(self, manager: AbstractAsyncContextManager[T]) -> AbstractAsyncContextManager[T]:
         """What can be left on Trio's side, wherever the manager is entered."""
@@ -230,14 +254,18 @@ class _Crossing(Generic[T]):
         self._value: T | None = None
         self._error: BaseException | None = None
         self._has_begun = False
+        self._is_over = False
+        self._is_waited_for = False
         self._raise_cancel: Callable[[], Any] | None = None
 
     async def over(self, loop: Any) -> T:
         """Make it; to be called on Trio."""
         trio_task = trio.lowlevel.current_task()
-        asyncio_task: Task = asyncio.Task(
-            self._call(trio_task), loop=loop, context=trio_task.context
-        )
+        coro = self._call(trio_task)
+        if trio_task.context.get(trio_asyncio.current_loop) is loop:
+            asyncio_task = _started(coro, loop, trio_task.context)
+        else:  # A request's, where the loop would not know itself.
+            asyncio_task = asyncio.Task(coro, loop=loop, context=trio_task.context)
 
         def abort(raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
             self._raise_cancel = raise_cancel
@@ -245,7 +273,9 @@ class _Crossing(Generic[T]):
                 asyncio_task.cancel()
             return trio.lowlevel.Abort.FAILED
 
-        await trio.lowlevel.wait_task_rescheduled(abort)
+        if not self._is_over:
+            self._is_waited_for = True
+            await trio.lowlevel.wait_task_rescheduled(abort)
         if self._error is None:
             return cast("T", self._value)
         try:
@@ -259,8 +289,9 @@ class _Crossing(Generic[T]):
             self._value = await _on_asyncio_only(self._called())
         except BaseException as error:  # noqa: ASYNC103 - it is raised in Trio's task
             self._error = error
-        # Sooner than asyncio would call back.
-        trio.lowlevel.reschedule(trio_task)
+        self._is_over = True
+        if self._is_waited_for:  # Sooner than asyncio would call back.
+            trio.lowlevel.reschedule(trio_task)
 
     async def _called(self) -> T:
         if self._raise_cancel is not None:  # Before it began.
@@ -280,6 +311,58 @@ class _Crossing(Generic[T]):
         except trio.Cancelled as cancelled:  # noqa: ASYNC103 - it is raised by who asks for it
             return cancelled.with_traceback(error.__traceback__)  # noqa: ASYNC104
         raise AssertionError("Trio has not cancelled what it wanted to")
+
+
+def _started(coro: Coroutine[Any, Any, None], loop: Any, context: Context) -> Task:
+    """A task of asyncio's that has made its first step, or all of them, here and now.
+
+    So a call that need not wait needs no turn of either loop. It is what Python 3.12 calls an eager
+    task, but for the context: this one is the caller's, which is entered already.
+    """
+    steps: list[Callable[[], object]] = []
+
+    def keep(step: Callable[[], object], *, context: Context) -> None:
+        steps.append(step)
+
+    loop.call_soon = keep
+    try:
+        task = asyncio.Task(coro, loop=loop, context=context)
+    finally:
+        del loop.call_soon
+    library, sniffio.thread_local.name = sniffio.thread_local.name, "asyncio"
+    try:
+        steps[0]()
+    finally:
+        sniffio.thread_local.name = library
+    return task
+
+
+class _Answer(asyncio.Future[T]):
+    """What is awaited on Trio, for asyncio. To cancel the one is to cancel the other."""
+
+    def __init__(self, loop: Any) -> None:
+        super().__init__(loop=loop)
+        self._scope = trio.CancelScope()
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """It is cancelled when Trio has ended it."""
+        if self.done():
+            return False
+        self._scope.cancel()
+        return True
+
+    async def find(self, function: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> None:
+        """Await it; to be called on Trio."""
+        try:
+            with self._scope:
+                self.set_result(await function(*args))
+            if self._scope.cancelled_caught:
+                super().cancel()
+        except trio.Cancelled:
+            super().cancel()
+            raise
+        except BaseException as error:  # noqa: ASYNC103 - it is raised on asyncio
+            self.set_exception(error)
 
 
 def _guarded(coro: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:

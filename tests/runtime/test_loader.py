@@ -976,3 +976,21 @@ def test_faults_of_settings_routes_and_needs_are_told_at_once() -> None:
         "one route twice, GET /a",
         "'c' needs 'd', which is not active",
     ]
+
+
+def test_a_plugin_on_asyncio_without_the_extra_is_refused_with_its_name(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything starts; who has only its class, and does not run it, needs no extra."""
+    directory.write(
+        "courier.py",
+        """
+        class Courier(AsyncioPlugin, BackgroundPlugin):
+            pass
+        """,
+    )
+    assert directory.load("courier").plugins[0].cls.name == "courier"
+    monkeypatch.setattr("trivet._inspection.find_spec", lambda name: None)
+    fault = directory.fault("courier")
+    assert "courier.py" in fault
+    assert "pip install 'trivet[asyncio]'" in fault

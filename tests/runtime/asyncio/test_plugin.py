@@ -7,6 +7,7 @@ import gc
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 
 import pytest
 import sniffio
@@ -255,6 +256,54 @@ async def test_run_on_trio_awaits_what_is_trios(autojump_clock: MockClock) -> No
         await trio.sleep(1)
         assert not notes
     assert notes == ["stopping"]
+
+
+async def test_what_asyncio_cancels_is_cancelled_on_trio(autojump_clock: MockClock) -> None:
+    """A time limit of asyncio's own holds for what it awaits on Trio; the errors are the same."""
+    notes: list[str] = []
+
+    class Impatient(AsyncioPlugin, EventPlugin[Ping]):
+        async def handle_event(self, event: Ping) -> None:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self.run_on_trio(self._linger)
+            with pytest.raises(ValueError, match="on Trio"):
+                await self.run_on_trio(self._crash)
+
+        async def _linger(self) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                notes.append(f"cancelled on {library()} at {trio.current_time() - begun:g}")
+
+        async def _crash(self) -> None:
+            await trio.lowlevel.checkpoint()
+            raise ValueError("on Trio")
+
+    async with open_plugins(Impatient) as runtime:
+        begun = trio.current_time()
+        outcome = await runtime.publish(Ping(), wait=True)
+    assert (outcome.worst, notes) == (Fate.HANDLED, ["cancelled on trio at 1"])
+
+
+async def test_what_asyncio_code_sets_in_its_context_stays_in_the_plugins() -> None:
+    """`initialize` and `run` have one context, as on Trio."""
+    place = ContextVar("place", default="nowhere")
+    places: list[str] = []
+
+    class Settled(AsyncioPlugin, BackgroundPlugin):
+        async def initialize(self) -> None:
+            await asyncio.sleep(0)
+            place.set("here")
+
+        async def run(self) -> None:
+            await asyncio.sleep(0)
+            places.append(place.get())
+
+    async with open_plugins(Settled):
+        await trio.testing.wait_all_tasks_blocked()
+    assert places == ["here"]
+    assert place.get() == "nowhere"
 
 
 @pytest.mark.parametrize("in_task", [False, True])
