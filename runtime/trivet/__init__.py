@@ -26,10 +26,13 @@ from ._app import App as App
 from ._asyncio_plugin import AsyncioPlugin as AsyncioPlugin
 from ._batching import Batch as Batch
 from ._batching import batched as batched
+from ._cloudevents import CloudEvent as CloudEvent
+from ._cloudevents import CloudEventError as CloudEventError
 from ._envelope import Delivery as Delivery
 from ._envelope import Envelope as Envelope
 from ._envelope import Origin as Origin
 from ._envelope import Outcome as Outcome
+from ._envelope import Receipt as Receipt
 from ._envelope import current_delivery as current_delivery
 from ._envelope import current_origin as current_origin
 from ._errors import ConfigurationError as ConfigurationError
@@ -45,6 +48,7 @@ from ._errors import StartError as StartError
 from ._errors import TrivetError as TrivetError
 from ._errors import UnknownEventError as UnknownEventError
 from ._events import Event as Event
+from ._events import EventTypes as EventTypes
 from ._events import MonitoringEvent as MonitoringEvent
 from ._events import MonitoringPoint as MonitoringPoint
 from ._events import PluginStatusEvent as PluginStatusEvent

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, Unpack
 import trio
 
 from ._envelope import Delivery, Envelope, Outcome
-from ._events import Event
+from ._events import Event, EventTypes
 
 if TYPE_CHECKING:
     from ._plugin import Plugin
@@ -31,6 +31,27 @@ class App(Protocol):
     @property
     def stopping(self) -> trio.Event:
         """Set when the stop begins."""
+        ...
+
+    @property
+    def events(self) -> EventTypes:
+        """The event types, by name."""
+        ...
+
+    @property
+    def durable(self) -> frozenset[str]:
+        """The plugins whose inboxes are durable: what these have queued is on the disk."""
+        ...
+
+    def listens(self, event: type[Event]) -> bool:
+        """Whether a plugin listens to events of this type."""
+        ...
+
+    def room(self, event: type[Event]) -> float:
+        """How many events of this type can be published together, and none has to wait for room.
+
+        For who fetches events from elsewhere, and leaves there what nobody has room for.
+        """
         ...
 
     async def publish(

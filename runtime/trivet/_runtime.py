@@ -69,8 +69,6 @@ class Runtime(App):
         self.program = program
         self.contains_interrupts = contains_interrupts
         self._service = program.settings.service
-        self.events: EventTypes = program.events
-        """The event types, by name."""
         self.hosts: dict[str, Host] = {}
         """The hosts, by the plugin's name, in the order in which they were named."""
         self.plan: StopPlan | None = None
@@ -99,6 +97,11 @@ class Runtime(App):
     def stopping(self) -> trio.Event:
         """Set when the stop begins."""
         return self._stopping
+
+    @property
+    def events(self) -> EventTypes:
+        """The event types, by name."""
+        return self.program.events
 
     @property
     def unrouted(self) -> Mapping[str, int]:

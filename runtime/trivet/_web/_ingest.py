@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import datetime
 from functools import partial
 
 import msgspec
-import trio
 
-from .._envelope import Delivery, Outcome, utc_now
+from .._cloudevents import deadline_at, is_json
+from .._envelope import Delivery, Outcome
 from .._errors import EventDecodeError, nearest
 from .._events import Event, EventTypes, PluginStatusEvent, Timestamp
 from .._runtime import Runtime
@@ -105,22 +104,6 @@ def deadline_wanted(call: Call) -> float:
         # A bare + in a query is a space.
         detail = f"expirytime is as 2024-05-06T07:08:09Z, or with %2B02:00, not {given!r}: {error}"
         raise ProblemError("invalid_query", detail, {"parameter": "expirytime"}) from None
-
-
-def deadline_at(expires: datetime | None) -> float:
-    """A moment of the calendar on Trio's clock; infinity for none."""
-    if expires is None:
-        return math.inf
-    return trio.current_time() + (expires - utc_now()).total_seconds()
-
-
-def is_json(media_type: str) -> bool:
-    """Whether this is JSON, by its name.
-
-    >>> is_json("application/json"), is_json("application/vnd.api+json"), is_json("text/plain")
-    (True, True, False)
-    """
-    return media_type == "application/json" or media_type.endswith("+json")
 
 
 def require_type(types: EventTypes, name: str, *place: str) -> None:

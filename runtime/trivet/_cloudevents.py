@@ -1,0 +1,244 @@
+"""CloudEvents 1.0, read and written: structured as one JSON document, or binary.
+
+Owns both forms, and what their attributes mean for an event's envelope.
+Never knows what carries them, HTTP or a broker, nor which event types there are.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, TypeVar
+
+import attrs
+import msgspec
+import trio
+
+from ._envelope import Delivery, utc_now
+from ._errors import TrivetError
+from ._events import Event, EventT, Timestamp
+
+STRUCTURED = "application/cloudevents+json"
+
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+T = TypeVar("T")
+
+
+@attrs.define(eq=False)
+class CloudEventError(TrivetError, ValueError):
+    """What came is no CloudEvent whose data is JSON.
+
+    >>> str(CloudEventError("data is missing", "$"))
+    'data is missing, at $'
+    """
+
+    reason: str
+    """What is wrong there."""
+    path: str
+    """Where: `$.time` in a document, `ce-time` among attributes."""
+    is_media_type: bool = False
+    """Whether it is a CloudEvent, but one whose data is not JSON."""
+
+    def __str__(self) -> str:
+        return f"{self.reason}, at {self.path}"
+
+
+@attrs.frozen(kw_only=True)
+class Attributes:
+    """The context attributes that mean something here; others are let through unread."""
+
+    specversion: Text
+    id: Text
+    source: Text
+    type: Text
+    """The event type's name."""
+    time: Timestamp | None = None
+    expirytime: Timestamp | None = None
+    """When nobody needs it any more; of the expiry time extension."""
+    subject: str | None = None
+    partitionkey: str | None = None
+    traceparent: str | None = None
+    datacontenttype: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Structured(Attributes):
+    """A CloudEvent in the JSON format; its data stays as it is until the type is known."""
+
+    data: msgspec.Raw = attrs.field(default=msgspec.Raw())  # msgspec takes no factory here
+    data_base64: str | None = None
+
+
+_structured = msgspec.json.Decoder(Structured)
+_batch = msgspec.json.Decoder(list[Structured])
+
+
+@attrs.frozen
+class CloudEvent:
+    """One that was read; its data is bytes until somebody knows the event's type.
+
+    >>> document = b'{"specversion": "1.0", "id": "1", "source": "s", "type": "paid", "data": {}}'
+    >>> event = CloudEvent.structured(document)
+    >>> event.type, event.data
+    ('paid', b'{}')
+    """
+
+    attributes: Attributes
+    data: bytes
+    """JSON, as far as the CloudEvent says."""
+    at: str = "$"
+    """Where it stood in what was read."""
+    data_at: str = "$"
+    """Where its data stood."""
+
+    @property
+    def type(self) -> str:
+        """The event type's name."""
+        return self.attributes.type
+
+    @staticmethod
+    def structured(document: bytes) -> CloudEvent:
+        """One CloudEvent, attributes and data in one document.
+
+        Raises:
+            CloudEventError: it is none.
+        """
+        return _open(_parse(_structured, document), "$")
+
+    @staticmethod
+    def batch(document: bytes) -> list[CloudEvent]:
+        """Several of them in an array: all, or none if one of them is wrong.
+
+        Raises:
+            CloudEventError: naming the first that is wrong.
+        """
+        events = _parse(_batch, document)
+        return [_open(event, f"$[{index}]") for index, event in enumerate(events)]
+
+    @staticmethod
+    def binary(given: Mapping[str, str], data: bytes) -> CloudEvent:
+        """One whose attributes came apart from its data.
+
+        Args:
+            given: the attributes, by their names without any prefix.
+            data: what came with them.
+
+        Raises:
+            CloudEventError: its path is the attribute's name behind `ce-`.
+        """
+        try:
+            attributes = msgspec.convert(given, Attributes)
+        except msgspec.ValidationError as error:
+            reason, path = _explain(error)
+            at = path.replace("$.", "ce-") if path != "$" else "ce-*"
+            raise CloudEventError(reason, at) from None
+        _require_version(attributes, "ce-specversion")
+        return CloudEvent(attributes, data, "ce-")
+
+    def delivery(self, event: EventT) -> Delivery[EventT]:
+        """The event, which its data was decoded into, in the envelope that came with it."""
+        attributes = self.attributes
+        return Delivery.of(
+            event,
+            id=attributes.id,
+            source=attributes.source,
+            time=attributes.time,
+            key=attributes.partitionkey or attributes.subject,
+            deadline=deadline_at(attributes.expirytime),
+            traceparent=attributes.traceparent,
+        )
+
+    @staticmethod
+    def attributes_of(delivery: Delivery[Event]) -> dict[str, str]:
+        """The attributes of an event that is sent on, by their names without any prefix."""
+        attributes = {
+            "specversion": "1.0",
+            "id": delivery.id,
+            "source": delivery.source,
+            "type": delivery.event.__event_name__,
+            "time": delivery.time.isoformat(),
+            "datacontenttype": "application/json",
+        }
+        if delivery.key is not None:
+            attributes["partitionkey"] = delivery.key
+        if delivery.traceparent is not None:
+            attributes["traceparent"] = delivery.traceparent
+        if delivery.deadline != math.inf:
+            left = timedelta(seconds=delivery.deadline - trio.current_time())
+            attributes["expirytime"] = (utc_now() + left).isoformat()
+        return attributes
+
+    @staticmethod
+    def document_of(delivery: Delivery[Event]) -> bytes:
+        """An event that is sent on, attributes and data in one document."""
+        attributes = CloudEvent.attributes_of(delivery)
+        return msgspec.json.encode({**attributes, "data": delivery.event})
+
+
+def deadline_at(expires: datetime | None) -> float:
+    """A moment of the calendar on Trio's clock; infinity for none."""
+    if expires is None:
+        return math.inf
+    return trio.current_time() + (expires - utc_now()).total_seconds()
+
+
+def _parse(decoder: msgspec.json.Decoder[T], document: bytes) -> T:
+    try:
+        return decoder.decode(document)
+    except msgspec.DecodeError as error:
+        raise CloudEventError(*_explain(error)) from None
+    except UnicodeDecodeError as error:
+        raise CloudEventError(str(error), "$") from None
+    except RecursionError:
+        raise CloudEventError("nested too deeply", "$") from None
+
+
+def _explain(error: msgspec.DecodeError) -> tuple[str, str]:
+    """The reason and the path that msgspec puts into one text."""
+    reason, _, path = str(error).partition(" - at ")
+    return reason, path.strip("`") or "$"
+
+
+def is_json(media_type: str) -> bool:
+    """Whether this is JSON, by its name.
+
+    >>> is_json("application/json"), is_json("application/vnd.api+json"), is_json("text/plain")
+    (True, True, False)
+    """
+    return media_type == "application/json" or media_type.endswith("+json")
+
+
+def _open(event: Structured, at: str) -> CloudEvent:
+    _require_version(event, f"{at}.specversion")
+    if event.datacontenttype:
+        _require_json(event.datacontenttype, f"{at}.datacontenttype")
+    data, place = _data(event, at)
+    return CloudEvent(event, data, at, place)
+
+
+def _require_json(content_type: str, path: str) -> None:
+    media_type = content_type.partition(";")[0].strip().lower()
+    if not is_json(media_type):
+        reason = f"the data must be JSON, not {media_type}"
+        raise CloudEventError(reason, path, is_media_type=True)
+
+
+def _require_version(attributes: Attributes, path: str) -> None:
+    if attributes.specversion != "1.0":
+        raise CloudEventError(f"specversion is '1.0' here, not {attributes.specversion!r}", path)
+
+
+def _data(event: Structured, at: str) -> tuple[bytes, str]:
+    data = bytes(event.data)
+    if event.data_base64 is None:
+        if not data:
+            raise CloudEventError("data is missing", at)
+        return data, f"{at}.data"
+    if data:
+        raise CloudEventError("data and data_base64 exclude each other", at)
+    try:
+        return base64.b64decode(event.data_base64, validate=True), f"{at}.data_base64"
+    except ValueError:
+        raise CloudEventError("not Base64", f"{at}.data_base64") from None
