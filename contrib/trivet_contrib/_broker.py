@@ -1,0 +1,102 @@
+"""What a connector's client offers to its plugin: messages, a consumer, a producer, two errors.
+
+Owns the words between the two, in which one connector is like another.
+Never knows Trivet, nor any broker.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+
+class AwayError(Exception):
+    """The broker cannot be asked now; its text says why, without credentials."""
+
+
+class RefusedError(AwayError):
+    """The broker answers, and what the settings ask for is not to be had of it.
+
+    Args:
+        setting: the setting that is wrong, as far as can be known.
+        reason: what the broker says, or what is missing.
+    """
+
+    def __init__(self, setting: str, reason: str) -> None:
+        super().__init__(f"{setting}: {reason}")
+        self.setting = setting
+        self.reason = reason
+
+
+class Message(msgspec.Struct, frozen=True, eq=False):
+    """What a broker carries."""
+
+    body: bytes
+    headers: Mapping[str, str]
+
+
+class Received(Message, frozen=True, eq=False):
+    """A message that a consumer has in hand."""
+
+    tag: str
+    """By what its broker knows it."""
+    deliveries: int = 1
+    """How often it was handed to a consumer, this time included."""
+    fault: str | None = None
+    """Why there is no body, where there is none."""
+    raw: object = None
+    """The client's own."""
+
+
+class Consumer(ABC):
+    """One connection over which messages come. Every method may raise `AwayError`."""
+
+    not_promised: tuple[str, ...] = ()
+    """What an operator should know: how the broker is set up so that it may lose something."""
+    visibility: float
+    """Seconds after which the broker may hand a message that is in hand here to somebody else."""
+
+    @abstractmethod
+    async def fetch(self, count: int) -> list[Received]:
+        """Wait for messages, at most so many; now and then there is none.
+
+        Those that this consumer had in hand over an earlier connection come first, and after them
+        those that others have let lie.
+        """
+
+    @abstractmethod
+    async def acknowledge(self, messages: Sequence[Received]) -> None:
+        """These are done."""
+
+    @abstractmethod
+    async def retry(self, messages: Sequence[Received]) -> None:
+        """These have failed: hand them to somebody again, not at once, and count it."""
+
+    @abstractmethod
+    async def bury(self, messages: Sequence[tuple[Received, str]]) -> None:
+        """Put these to the dead letters, each with the reason."""
+
+    @abstractmethod
+    async def extend(self, messages: Sequence[Received]) -> None:
+        """These are still in hand."""
+
+    @abstractmethod
+    async def leave(self) -> None:
+        """Give back, unblamed, everything that is in hand; nothing is fetched after this."""
+
+
+class Producer(ABC):
+    """One connection over which messages are sent."""
+
+    not_promised: tuple[str, ...] = ()
+    """As a consumer's."""
+
+    @abstractmethod
+    async def send(self, messages: Sequence[Message]) -> None:
+        """Send messages, in order, and wait until the broker has them.
+
+        Raises:
+            AwayError: some, none or all of them have arrived.
+        """

@@ -1,0 +1,219 @@
+"""What the sources of all brokers share: from a message to what became of its event, and back.
+
+Owns the promise: a message is acknowledged when every subscriber has ended its event, or has it on
+its disk; until then the broker has it, and how many are in hand is bounded.
+Never knows any broker: that is what a `Consumer` is for.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+
+import attrs
+import trio
+from attrs.validators import ge, gt
+
+from trivet import Event, Fate, PluginStatusEvent, SourcePlugin, SupervisionSettings
+
+from ._broker import AwayError, Consumer, Received
+from ._ledger import InHand, Ledger
+from ._link import Backoff, Link, WrongSettingError
+from ._wire import Reader, UnreadableError
+
+LOOK_AGAIN = 0.05
+"""Seconds after which it is looked again whether there is room, where others fill the inboxes."""
+
+
+class BrokerSource(SourcePlugin):
+    """Fetches messages, publishes them as events, and acknowledges those that are done.
+
+    A connector derives from it, and says how to connect.
+    """
+
+    supervision = SupervisionSettings(critical=True)  # While its broker is away it is not ready.
+
+    event: str = ""
+    """The type that messages are published as. Without it they are CloudEvents that say it."""
+    prefetch: int = attrs.field(default=256, validator=ge(1))
+    """Messages in hand, at most."""
+    delivery_limit: int = attrs.field(default=5, validator=ge(1))
+    """How often a message is delivered before it is put to the dead letters."""
+    drain: float = attrs.field(default=3.0, validator=ge(0))
+    """Seconds to wait at a stop for what is in hand; what is not done then goes back."""
+    reconnect_max: float = attrs.field(default=15.0, validator=gt(0))
+    """Seconds between two attempts to connect, at most."""
+
+    _ledger: Ledger
+    _types: set[type[Event]]
+    """Those that have come, or are going to."""
+    _reader: Reader
+    _link: Link[Consumer]
+
+    @abstractmethod
+    def connect(self) -> AbstractAsyncContextManager[Consumer]:
+        """Connect, and check what the settings ask for.
+
+        Raises:
+            AwayError: the broker does not answer.
+            RefusedError: it does, and a setting is wrong.
+        """
+
+    @property
+    @abstractmethod
+    def origin(self) -> str:
+        """The source of events whose message does not say it."""
+
+    async def initialize(self) -> None:
+        """Find wrong settings. A broker that is away may come later than this."""
+        self._ledger = Ledger(self.app.durable, self.delivery_limit, self._mourn)
+        self._types = set()
+        self._reader = Reader(self.app.events, self._event_type())
+        if self._reader.all_are is not None:
+            self._types.add(self._reader.all_are)
+        self._link = Link[Consumer](self, self.connect, at_most=self.reconnect_max)
+        await self._link.check()
+
+    def _event_type(self) -> type[Event] | None:
+        if not self.event:
+            return None
+        cls, setting = self.app.events.get(self.event), f"plugins.{self.name}.event"
+        if cls is None or cls is PluginStatusEvent:
+            known = ", ".join(sorted(self.app.events))
+            raise WrongSettingError(f"{setting}: no event is named {self.event!r}; known: {known}")
+        if not self.app.listens(cls):
+            raise WrongSettingError(f"{setting}: no active plugin listens to {self.event!r}")
+        return cls
+
+    async def run(self) -> None:
+        """Fetch and publish, tell the broker what is done, and what is still in hand."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._link.run)
+            nursery.start_soon(self._tell)
+            nursery.start_soon(self._extend)
+            await self._fetch()
+
+    async def close(self) -> None:
+        """Wait a little for what is in hand, and give the rest back."""
+        ledger = self._ledger
+        with trio.move_on_after(self.drain):
+            while len(ledger.in_hand) > len(ledger.again):
+                await ledger.wait_for_fewer()
+        try:
+            async with self.connect() as consumer:
+                await self._tell_all(consumer)
+                await consumer.leave()
+        except AwayError as error:
+            left = len(ledger.in_hand) + len(ledger.done)
+            self.log.warning("messages could not be given back", count=left, reason=str(error))
+
+    # From the broker to the subscribers.
+
+    async def _fetch(self) -> None:
+        ledger, backoff = self._ledger, Backoff(1.0)
+        while True:
+            count = await self._wait_for_room()
+            if ledger.again:
+                taken = [ledger.again.popleft() for _ in range(min(count, len(ledger.again)))]
+                if not await self._publish(taken):
+                    await backoff.wait()
+                continue
+            backoff.reset()
+            messages = await self._link.call(lambda consumer: consumer.fetch(count))  # noqa: B023
+            if taken := self._take(messages):
+                await self._publish(taken)
+
+    async def _wait_for_room(self) -> int:
+        """How many messages there is room for, here and at every subscriber."""
+        ledger = self._ledger
+        while True:
+            free = len(ledger.again) or self.prefetch - len(ledger.in_hand)
+            room = min([free, *map(self.app.room, self._types)])
+            if room >= 1:
+                return int(room)
+            with trio.move_on_after(LOOK_AGAIN):
+                await ledger.wait_for_fewer()
+
+    def _take(self, messages: Sequence[Received]) -> list[InHand]:
+        """Those that can be read, and are not in hand already."""
+        ledger, now, origin = self._ledger, trio.current_time(), self.origin
+        taken: list[InHand] = []
+        for message in messages:
+            if message.tag in ledger.in_hand:
+                continue
+            if message.deliveries > self.delivery_limit:  # It may be what kills its readers.
+                ledger.bury(message, f"delivered {message.deliveries - 1} times, and never done")
+                continue
+            try:
+                delivery = self._reader.read(message, origin)
+            except UnreadableError as error:
+                ledger.bury(message, str(error))
+                continue
+            self._types.add(type(delivery.event))
+            taken.append(ledger.add(message, delivery, now))
+        return taken
+
+    async def _publish(self, records: Sequence[InHand]) -> bool:
+        """Publish; says whether all of them have come in somewhere, or have ended."""
+        outcomes = await self.app.publish_many([record.delivery for record in records])
+        for record in records:
+            record.published()
+        if not self._ledger.again:
+            self.recover()
+            return True
+        refused: set[str] = set()
+        for outcome in outcomes:
+            if outcome.unrouted:
+                refused.add(f"nobody listens to {outcome.event}")
+            fates = outcome.fates.items()
+            refused |= {f"{name} refuses events" for name, fate in fates if fate is Fate.REJECTED}
+        self.degrade("; ".join(sorted(refused)) or "events were refused")
+        return False
+
+    # From the subscribers to the broker.
+
+    def _mourn(self, message: Received, reason: str) -> None:
+        self.log.error("message put to the dead letters", message_id=message.tag, reason=reason)
+
+    async def _tell(self) -> None:
+        while True:
+            await self._ledger.wait_for_news()
+            await trio.lowlevel.checkpoint()  # What ends with it is told with it.
+            await self._link.call(self._tell_all)
+
+    async def _tell_all(self, consumer: Consumer) -> None:
+        """Tell the broker; what it may not have heard is told again."""
+        ledger = self._ledger
+        if done := list(ledger.done):
+            await consumer.acknowledge(done)
+            ledger.forget(done=done)
+        if failed := list(ledger.failed):
+            await consumer.retry(failed)
+            ledger.forget(failed=failed)
+        if dead := list(ledger.dead):
+            await consumer.bury(dead)
+            ledger.forget(dead=dead)
+
+    async def _extend(self) -> None:
+        """Keep from others what takes long here."""
+        while True:
+            visibility = await self._link.call(_visibility)
+            await trio.sleep(min(visibility / 4, 3600))
+            now = trio.current_time()
+            held = [
+                record
+                for record in self._ledger.in_hand.values()
+                # What was not seen for longer may be in hand elsewhere by now.
+                if visibility / 4 <= now - record.seen + 0.001 and now - record.seen < visibility
+            ]
+            if held:
+                messages = [record.message for record in held]
+                await self._link.call(lambda consumer: consumer.extend(messages))  # noqa: B023
+                for record in held:
+                    record.seen = now
+
+
+async def _visibility(consumer: Consumer) -> float:
+    return consumer.visibility or math.inf

@@ -1,0 +1,120 @@
+"""Events as messages of a broker: CloudEvents, binary and structured, and plain JSON.
+
+Owns which form a message has, and what makes it one that cannot be read.
+Never knows any broker: where its attributes and its body are is for the client to say.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+import msgspec
+
+from trivet import (
+    CloudEvent,
+    CloudEventError,
+    Delivery,
+    Event,
+    EventDecodeError,
+    EventTypes,
+    PluginStatusEvent,
+)
+
+from ._broker import Message, Received
+
+Format = Literal["binary", "structured", "json"]
+"""A CloudEvent's attributes as headers; all of it as one document; or its data alone."""
+
+JSON, STRUCTURED = "application/json", "application/cloudevents+json"
+CONTENT_TYPE, PREFIX = "content-type", "ce-"
+
+
+class UnreadableError(Exception):
+    """The message is no event, and will not become one."""
+
+
+def write(delivery: Delivery[Event], format: Format) -> Message:
+    """An event as a message.
+
+    Raises:
+        UnreadableError: JSON does not have what is in it.
+    """
+    try:
+        if format == "structured":
+            return Message(CloudEvent.document_of(delivery), {CONTENT_TYPE: STRUCTURED})
+        body = msgspec.json.encode(delivery.event)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UnreadableError(f"{delivery.event.__event_name__}: {error}") from None
+    headers = {CONTENT_TYPE: JSON}
+    if format == "binary":
+        attributes = CloudEvent.attributes_of(delivery)
+        del attributes["datacontenttype"]  # Which is the content type.
+        headers.update((PREFIX + name, value) for name, value in attributes.items())
+    return Message(body, headers)
+
+
+@attrs.frozen
+class Reader:
+    """Reads messages into events.
+
+    Args:
+        types: what there is.
+        all_are: what every message is, whatever it says itself; None where it has to say.
+    """
+
+    types: EventTypes
+    all_are: type[Event] | None
+
+    def read(self, message: Received, source: str) -> Delivery[Event]:
+        """The event in its envelope.
+
+        Args:
+            message: as it came.
+            source: who says that it happened, where the message does not; its id is its tag then.
+
+        Raises:
+            UnreadableError: it is none.
+        """
+        if message.fault is not None:
+            raise UnreadableError(message.fault)
+        try:
+            found = _cloud_event(message)
+            if found is None:
+                return self._plain(message, source)
+            cls = self.all_are or self._named(found.type)
+            return found.delivery(self.types.decode(cls, found.data))
+        except (CloudEventError, EventDecodeError) as error:
+            raise UnreadableError(str(error)) from None
+
+    def _plain(self, message: Received, source: str) -> Delivery[Event]:
+        if self.all_are is None:
+            raise UnreadableError("no CloudEvent, and `event` does not say what it is")
+        event = self.types.decode(self.all_are, message.body)
+        return Delivery.of(event, id=message.tag, source=source)
+
+    def _named(self, name: str) -> type[Event]:
+        cls = self.types.get(name)
+        if cls is None or cls is PluginStatusEvent:  # From outside it would be a forgery.
+            raise UnreadableError(f"no event type that may come from outside is named {name!r}")
+        return cls
+
+
+def _cloud_event(message: Received) -> CloudEvent | None:
+    """The CloudEvent that it is; None for plain JSON."""
+    headers = message.headers
+    if not headers:
+        return None
+    content_type = headers.get(CONTENT_TYPE, JSON).partition(";")[0].strip().lower()
+    if content_type == STRUCTURED:
+        return CloudEvent.structured(message.body)
+    if content_type != JSON and not content_type.endswith("+json"):
+        raise UnreadableError(f"{CONTENT_TYPE}: the data must be JSON, not {content_type}")
+    if f"{PREFIX}specversion" not in headers:
+        return None
+    given = {
+        name.removeprefix(PREFIX): value
+        for name, value in headers.items()
+        if name.startswith(PREFIX)
+    }
+    return CloudEvent.binary(given, message.body)

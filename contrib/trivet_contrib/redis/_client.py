@@ -1,0 +1,484 @@
+"""Redis Streams: a consumer of a group, and a producer.
+
+Owns the commands, what each refusal means for a setting, and the checks of the server's own.
+Never knows Trivet, nor what an entry is about.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import ssl
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, cast
+
+import attrs
+import coredis
+import trio
+from coredis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    RedisError,
+    ResponseError,
+    StreamConsumerGroupError,
+    StreamDuplicateConsumerGroupError,
+    WrongTypeError,
+)
+from coredis.exceptions import (
+    ConnectionError as LostError,
+)
+from coredis.response.types import StreamEntry
+from coredis.retry import NoRetryPolicy
+from coredis.tokens import PureToken
+
+from .._broker import (
+    AwayError,
+    Consumer,
+    Message,
+    Producer,
+    Received,
+    RefusedError,
+)
+
+# It tells with a traceback each time what is raised here, and said by the plugin in a line.
+logging.getLogger("coredis").setLevel(logging.CRITICAL)
+
+BODY = "data"
+"""The field that holds the body; the others are headers."""
+WAITING = "(waiting)"
+"""A consumer that there is not: its is what has failed, or was given back, until it is claimed."""
+GONE = 3600.0
+"""Seconds in which a consumer that lives has asked for something."""
+OLDEST = (7, 0)
+"""Redis 7.0: its XAUTOCLAIM tells which entries are there no more."""
+
+FORGET = """
+for _, facts in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+  local consumer = {}
+  for i = 1, #facts, 2 do consumer[facts[i]] = facts[i + 1] end
+  if consumer.pending == 0 and consumer.idle > tonumber(ARGV[2]) then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer.name)
+  end
+end
+"""
+"""In one step: a consumer that is deleted with something in hand loses it."""
+
+Client = coredis.Redis[bytes]
+
+
+@attrs.frozen(kw_only=True)
+class Server:
+    """Where Redis is, and how patient to be with it."""
+
+    url: str = attrs.field(repr=False)
+    """`redis://user:password@host:port/db`, `rediss://` for TLS, `unix://`."""
+    timeout: float = 5.0
+    """Seconds for one answer, and for a connection."""
+
+
+def new_name(service: str) -> str:
+    """A consumer's name, which no other has."""
+    return f"{service}-{secrets.token_hex(6)}"
+
+
+@attrs.frozen(kw_only=True)
+class Group:
+    """What is consumed, and as whom."""
+
+    stream: str
+    group: str
+    consumer: str
+    create: bool
+    """Whether to make a stream that is missing."""
+    start: str
+    """Where a group begins that is missing: `0` for the first entry there is, `$` for the next."""
+    visibility: float
+    """Seconds after which others may have what is in hand."""
+    dead_letters: str
+    """The stream of the dead letters."""
+    max_dead_letters: int
+
+
+@contextmanager
+def translated() -> Generator[None]:
+    """Raise what coredis raises as what it means."""
+    try:
+        yield
+    except (AuthenticationError, AuthorizationError) as error:
+        raise RefusedError("url", f"not with these credentials: {error}") from None
+    except WrongTypeError:
+        raise RefusedError("stream", "a key of this name holds something else") from None
+    except StreamConsumerGroupError as error:
+        raise RefusedError("stream", f"it, or its group, is gone: {error}") from None
+    except (LostError, TimeoutError, OSError) as error:
+        raise AwayError(_words(error)) from None
+    except RedisError as error:
+        raise AwayError(f"Redis refuses: {error}") from None
+
+
+def _words(error: BaseException) -> str:
+    """What has happened; a cause says more than what wraps it."""
+    cause = error.__cause__
+    text = str(error) or type(error).__name__
+    return f"{text} ({_words(cause)})" if cause is not None else text
+
+
+@asynccontextmanager
+async def connected(server: Server) -> AsyncGenerator[Client]:
+    """A client whose connections end with the block; what is raised in it is raised alone.
+
+    Raises:
+        AwayError: it does not answer.
+        RefusedError: it refuses the credentials.
+    """
+    options: dict[str, Any] = {}
+    if server.url.startswith("rediss:"):  # By itself coredis would take any certificate.
+        options["ssl_context"] = ssl.create_default_context()
+    client = cast(
+        "Client",
+        coredis.Redis.from_url(
+            server.url,
+            verify_version=False,
+            retry_policy=NoRetryPolicy(),
+            stream_timeout=server.timeout,
+            connect_timeout=server.timeout,
+            **options,
+        ),
+    )
+    failure: BaseException | None = None
+    try:
+        async with client:
+            try:
+                yield client
+            except Exception as error:  # Out of the client's nursery it would come in a group.
+                failure = error
+    except BaseExceptionGroup as group:
+        raise _only(group) from None
+    if failure is not None:
+        raise failure
+
+
+def _only(error: BaseException) -> BaseException:
+    """What is in a group, where it is one thing; otherwise the group."""
+    inner: tuple[BaseException, ...] = getattr(error, "exceptions", ())
+    return _only(inner[0]) if len(inner) == 1 else error
+
+
+async def _check_stream(client: Client, stream: str, *, create: bool) -> None:
+    """Raise `RefusedError` where it is something else, or missing and not to be made."""
+    kind = _text(await client.type(stream) or b"none")
+    if kind not in ("stream", "none"):
+        raise RefusedError("stream", f"{stream!r} is a {kind} in Redis, not a stream")
+    if kind == "none" and not create:
+        raise RefusedError("stream", f"there is no {stream!r} in Redis; `create = true` makes it")
+
+
+async def _promises(client: Client) -> list[str]:
+    """What Redis, as it is set up, may lose."""
+    wanted = ["appendonly", "appendfsync", "maxmemory", "maxmemory-policy"]
+    try:
+        found = await client.config_get(wanted)
+    except ResponseError as error:
+        return [f"its settings cannot be read ({error}): whether it keeps anything is not known"]
+    said = {_text(name): _text(value) for name, value in found.items()}
+    missing: list[str] = []
+    if said.get("appendonly") != "yes":
+        missing.append("without `appendonly yes` Redis loses what came since its last snapshot")
+    elif said.get("appendfsync") != "always":
+        missing.append(
+            f"with `appendfsync {said.get('appendfsync')}` a power cut costs the last moments"
+        )
+    policy = said.get("maxmemory-policy", "noeviction")
+    if said.get("maxmemory", "0") != "0" and policy != "noeviction":
+        missing.append(f"with `maxmemory-policy {policy}` a full Redis may drop the stream")
+    return missing
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+class RedisConsumer(Consumer):
+    """See `Consumer`. Made by `open_consumer`."""
+
+    def __init__(self, client: Client, group: Group, *, block: float) -> None:
+        self.visibility = group.visibility
+        self._client = client
+        self._group = group
+        self._look_every = group.visibility / 10
+        # An answer that blocks must not look like none.
+        self._block = max(1, int(1000 * min(block, self._look_every)))
+        self._history: str | None = "-"
+        """Where to read on in what this consumer had in hand before; None when that is all read."""
+        self._cursor: bytes | str = "0-0"
+        self._look_at = 0.0
+
+    async def fetch(self, count: int) -> list[Received]:
+        """See `Consumer`."""
+        with translated():
+            if self._history is not None:
+                return await self._fetch_history(count)
+            if trio.current_time() >= self._look_at and (claimed := await self._claim(count)):
+                return claimed
+            return await self._read(count)
+
+    async def _read(self, count: int) -> list[Received]:
+        group = self._group
+        answer = await self._client.xreadgroup(
+            group.group, group.consumer, {group.stream: ">"}, count=count, block=self._block
+        )
+        return [_received(entry) for entries in (answer or {}).values() for entry in entries]
+
+    async def _fetch_history(self, count: int) -> list[Received]:
+        # XREADGROUP would tell it all at once, but coredis fails at entries that are trimmed.
+        group, after = self._group, self._history
+        pending = cast(
+            "Sequence[Any]",
+            await self._client.xpending(
+                group.stream, group.group, after, "+", count, consumer=group.consumer
+            ),
+        )
+        if not pending:
+            self._history = None
+            return []
+        tags = [_text(each.identifier) for each in pending]
+        self._history = f"({tags[-1]}"
+        async with self._client.pipeline(transaction=True) as pipeline:
+            found = [pipeline.xrange(group.stream, tag, tag) for tag in tags]
+            pipeline.xclaim(group.stream, group.group, group.consumer, 0, tags, justid=True)
+        received: list[Received] = []
+        for each, tag, asked in zip(pending, tags, found, strict=True):
+            entries = await asked
+            delivered = int(each.delivered)
+            received.append(_received(entries[0], delivered) if entries else _trimmed(tag))
+        return received
+
+    async def _claim(self, count: int) -> list[Received]:
+        """What others have let lie for too long, and what has failed somewhere."""
+        group = self._group
+        # Looked for now and then, and found within the time that was promised.
+        idle = int(800 * group.visibility)
+        answer = await self._client.xautoclaim(
+            group.stream, group.group, group.consumer, idle, self._cursor, count=count
+        )
+        self._cursor, found = answer[0], cast("tuple[StreamEntry, ...]", answer[1])
+        if self._cursor in (b"0-0", "0-0"):
+            self._look_at = trio.current_time() + self._look_every
+        trimmed = answer[2] if len(answer) > 2 else ()
+        return [*await self._counted(found), *map(_trimmed, trimmed)]
+
+    async def _counted(self, entries: Sequence[StreamEntry]) -> list[Received]:
+        """With how often each was delivered, which only the list of pending entries knows."""
+        if not entries:
+            return []
+        group = self._group
+        async with self._client.pipeline(transaction=False) as pipeline:
+            asked = [
+                pipeline.xpending(
+                    group.stream, group.group, start=entry.identifier, end=entry.identifier, count=1
+                )
+                for entry in entries
+            ]
+        received: list[Received] = []
+        for entry, pending in zip(entries, asked, strict=True):
+            facts = await pending
+            times = cast("Sequence[Any]", facts)[0].delivered if facts else 1
+            received.append(_received(entry, int(times)))
+        return received
+
+    async def acknowledge(self, messages: Sequence[Received]) -> None:
+        """See `Consumer`."""
+        with translated():
+            await self._client.xack(self._group.stream, self._group.group, _tags(messages))
+
+    async def retry(self, messages: Sequence[Received]) -> None:
+        """See `Consumer`: they lie with nobody until the visibility is over."""
+        with translated():
+            await self._client.xclaim(
+                self._group.stream, self._group.group, WAITING, 0, _tags(messages), justid=True
+            )
+
+    async def bury(self, messages: Sequence[tuple[Received, str]]) -> None:
+        """See `Consumer`: there and gone from here in one step."""
+        group = self._group
+        with translated():
+            async with self._client.pipeline(transaction=True) as pipeline:
+                for message, reason in messages:
+                    facts: dict[str | bytes, str | bytes | int] = {
+                        **cast("dict[str | bytes, bytes]", message.raw),
+                        "dead-reason": reason,
+                        "dead-stream": group.stream,
+                        "dead-id": message.tag,
+                        "dead-deliveries": message.deliveries,
+                    }
+                    pipeline.xadd(
+                        group.dead_letters,
+                        facts,
+                        trim_strategy=PureToken.MAXLEN,
+                        trim_operator=PureToken.APPROXIMATELY,
+                        threshold=group.max_dead_letters,
+                    )
+                pipeline.xack(group.stream, group.group, _tags([each for each, _ in messages]))
+
+    async def extend(self, messages: Sequence[Received]) -> None:
+        """See `Consumer`."""
+        group = self._group
+        with translated():
+            await self._client.xclaim(
+                group.stream, group.group, group.consumer, 0, _tags(messages), justid=True
+            )
+
+    async def leave(self) -> None:
+        """See `Consumer`: what was given back can be claimed at once, and the consumer is gone."""
+        group = self._group
+        with translated():
+            while await self._give_back():
+                pass
+            await self._client.xgroup_delconsumer(group.stream, group.group, group.consumer)
+
+    async def _give_back(self) -> int:
+        group = self._group
+        pending = cast(
+            "Sequence[Any]",
+            await self._client.xpending(
+                group.stream, group.group, start="-", end="+", count=1000, consumer=group.consumer
+            ),
+        )
+        if not pending:
+            return 0
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for each in pending:
+                pipeline.xclaim(
+                    group.stream,
+                    group.group,
+                    WAITING,
+                    0,
+                    [each.identifier],
+                    idle=int(1000 * group.visibility),
+                    retrycount=max(0, int(each.delivered) - 1),  # It is not to blame.
+                    justid=True,
+                )
+        return len(pending)
+
+
+def _tags(messages: Sequence[Received]) -> list[str]:
+    return [message.tag for message in messages]
+
+
+_BODY = BODY.encode()
+
+
+def _trimmed(identifier: str | bytes) -> Received:
+    """All that is left of an entry that was trimmed, or deleted, before it was acknowledged."""
+    fault = "it was trimmed or deleted while it was in hand; its content is lost"
+    return Received(b"", {}, _text(identifier), fault=fault, raw={})
+
+
+def _received(entry: StreamEntry, deliveries: int = 1) -> Received:
+    raw = cast("dict[bytes, bytes]", entry.field_values)
+    body = raw.get(_BODY)
+    headers: dict[str, str] = {}
+    if body is None or len(raw) > 1:
+        headers = {
+            name.decode("utf-8", "replace"): value.decode("utf-8", "replace")
+            for name, value in raw.items()
+            if name != _BODY
+        }
+    fault = f"it has no field {BODY!r}" if body is None else None
+    return Received(body or b"", headers, _text(entry.identifier), deliveries, fault, raw)
+
+
+@asynccontextmanager
+async def open_consumer(server: Server, group: Group) -> AsyncGenerator[RedisConsumer]:
+    """Connect as a consumer of a group, which is made where it is missing.
+
+    Raises:
+        AwayError: Redis does not answer.
+        RefusedError: it does, and something is wrong: `url`, `stream`.
+    """
+    async with connected(server) as client:
+        with translated():
+            consumer = RedisConsumer(client, group, block=server.timeout / 2)
+            await _require_version(client)
+            await _check_stream(client, group.stream, create=group.create)
+            await _make_group(client, group)
+            consumer.not_promised = (
+                *await _promises(client),
+                *await _forget_the_dead(client, group),
+            )
+        yield consumer
+
+
+async def _require_version(client: Client) -> None:
+    info = await client.info("server")
+    version = str(info.get("redis_version", "7.0.0"))
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+        raise RefusedError("url", f"this is Redis {version}; 7.0 or newer is needed")
+
+
+async def _make_group(client: Client, group: Group) -> None:
+    with suppress(StreamDuplicateConsumerGroupError):  # It is there.
+        await client.xgroup_create(
+            group.stream, group.group, identifier=group.start, mkstream=group.create or None
+        )
+
+
+async def _forget_the_dead(client: Client, group: Group) -> list[str]:
+    try:
+        await client.eval(FORGET, [group.stream], [group.group, int(1000 * GONE)])
+    except ResponseError as error:
+        return [f"consumers of processes that were killed stay in the group's list: {error}"]
+    return []
+
+
+class RedisProducer(Producer):
+    """See `Producer`. Made by `open_producer`."""
+
+    def __init__(self, client: Client, stream: str, max_length: int) -> None:
+        self._client = client
+        self._stream = stream
+        self._trimming: dict[str, Any] = {}
+        if max_length:
+            self._trimming = {
+                "trim_strategy": PureToken.MAXLEN,
+                "trim_operator": PureToken.APPROXIMATELY,
+                "threshold": max_length,
+            }
+
+    async def send(self, messages: Sequence[Message]) -> None:
+        """See `Producer`: all in one go."""
+        with translated():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for message in messages:
+                    fields: dict[str, str | bytes] = {**message.headers, BODY: message.body}
+                    pipeline.xadd(self._stream, fields, **self._trimming)
+
+
+@asynccontextmanager
+async def open_producer(
+    server: Server, stream: str, *, create: bool, max_length: int
+) -> AsyncGenerator[RedisProducer]:
+    """Connect, to send to a stream.
+
+    Args:
+        server: where.
+        stream: its key.
+        create: whether it may be missing.
+        max_length: entries that it keeps, more or less; 0 for all.
+
+    Raises:
+        AwayError: Redis does not answer.
+        RefusedError: it does, and something is wrong: `url`, `stream`.
+    """
+    async with connected(server) as client:
+        with translated():
+            producer = RedisProducer(client, stream, max_length)
+            await _check_stream(client, stream, create=create)
+            missing = await _promises(client)
+            if max_length:
+                missing.append(
+                    f"the oldest beyond about {max_length} entries are trimmed, read or not"
+                )
+            producer.not_promised = tuple(missing)
+        yield producer

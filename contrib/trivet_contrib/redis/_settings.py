@@ -1,0 +1,26 @@
+"""What the settings of source and sink have in common.
+
+Owns the check of a URL, which never repeats it.
+Never knows what is done with it.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import attrs
+
+FORMS = "redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss:// for TLS, or unix://PATH"
+
+
+def is_redis_url(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:
+    """Refuse what is none."""
+    try:
+        url = urlsplit(value)
+        port = url.port
+    except ValueError:
+        raise ValueError(f"not a URL: expected {FORMS}") from None
+    if url.scheme == "unix" and url.path:
+        return
+    if url.scheme not in ("redis", "rediss") or not url.hostname or port == 0:
+        raise ValueError(f"expected {FORMS}")

@@ -1,0 +1,37 @@
+"""The sink as a plugin: events become entries of a stream.
+
+Owns the settings.
+Never knows bytes and connections; those are the client's.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+
+import attrs
+from attrs.validators import ge, gt, min_len
+
+from .._broker import Producer
+from .._sinks import BrokerSink
+from ._client import Server, open_producer
+from ._settings import is_redis_url
+
+
+class RedisSink(BrokerSink):
+    """Adds events to a stream, batch by batch."""
+
+    url: str = attrs.field(default="redis://127.0.0.1:6379", validator=is_redis_url, repr=False)
+    """Where Redis is; it may hold a password, so it stands in no message."""
+    stream: str = attrs.field(validator=min_len(1))
+    """The stream's key."""
+    create: bool = False
+    """Whether to make a stream that is missing, instead of failing."""
+    max_length: int = attrs.field(default=1_000_000, validator=ge(0))
+    """Entries that the stream keeps, more or less, read or not; 0 for all."""
+    timeout: float = attrs.field(default=5.0, validator=gt(0))
+    """Seconds for one answer of Redis."""
+
+    def connect(self) -> AbstractAsyncContextManager[Producer]:
+        """As a producer."""
+        server = Server(url=self.url, timeout=self.timeout)
+        return open_producer(server, self.stream, create=self.create, max_length=self.max_length)

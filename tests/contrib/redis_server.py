@@ -1,0 +1,164 @@
+"""A redis-server of the tests' own, on a free port, in a directory of its own."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import coredis
+import trio
+from coredis.retry import NoRetryPolicy
+from coredis.tokens import PureToken
+
+from trivet_contrib._broker import Message
+
+from .suite import Server, Table
+
+STREAM, GROUP, USER = "orders", "billing", "clerk"
+
+
+def free_port() -> int:
+    """A port at which nobody listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port: int = bound.getsockname()[1]
+        return port
+
+
+class RedisServer(Server):
+    """With its append-only file, so that a kill costs nothing."""
+
+    def __init__(self, directory: Path, **options: str) -> None:
+        self.port = free_port()
+        self._directory = directory
+        self._options = {"appendonly": "yes", "save": "", **options}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    def settings(self, **others: object) -> Table:
+        """See `Server`."""
+        return {"url": self.url, "stream": STREAM, **others}
+
+    def through(self, port: int) -> Table:
+        """See `Server`."""
+        return self.settings(url=f"redis://127.0.0.1:{port}")
+
+    def with_password(self, password: str) -> Table:
+        """See `Server`."""
+        return self.settings(url=f"redis://{USER}:{password}@127.0.0.1:{self.port}")
+
+    @asynccontextmanager
+    async def client(self) -> AsyncGenerator[coredis.Redis[bytes]]:
+        """A bare client."""
+        made = coredis.Redis.from_url(self.url, retry_policy=NoRetryPolicy(), verify_version=False)
+        async with made as client:
+            yield client
+
+    async def allow(self, password: str | None) -> None:
+        """See `Server`."""
+        rules = ["reset"] if password is None else ["on", "~*", "&*", "+@all", f">{password}"]
+        async with self.client() as client:
+            await client.acl_setuser(USER, *rules)
+            if password is None:
+                await client.client_kill(user=USER)
+
+    async def cut(self) -> None:
+        """Cut off everybody else."""
+        async with self.client() as client:
+            await client.client_kill(type_=PureToken.NORMAL, skipme=True)
+
+    async def start(self) -> None:
+        """See `Server`."""
+        options = [word for name, value in self._options.items() for word in (f"--{name}", value)]
+        place = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory)]
+        with (self._directory / "log").open("ab") as log:
+            command = ["redis-server", *place, *options]
+            self._process = subprocess.Popen(command, stdout=log)  # noqa: ASYNC220 - at once
+        while not await self._answers():
+            assert self._process.poll() is None, (self._directory / "log").read_text()
+            await trio.sleep(0.01)
+
+    async def _answers(self) -> bool:
+        try:
+            stream = await trio.open_tcp_stream("127.0.0.1", self.port)
+        except OSError:
+            return False
+        async with stream:
+            await stream.send_all(b"PING\r\n")
+            return bytes(await stream.receive_some(64)) == b"+PONG\r\n"  # Not -LOADING.
+
+    async def kill(self) -> None:
+        """See `Server`."""
+        self._signal(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+
+    def pause(self) -> None:
+        """See `Server`."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """See `Server`."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+
+    async def send(self, messages: Sequence[Message]) -> None:
+        """See `Server`."""
+        async with self.client() as client, client.pipeline(transaction=False) as pipeline:
+            for message in messages:
+                pipeline.xadd(STREAM, {**message.headers, "data": message.body})
+
+    async def messages(self) -> list[Message]:
+        """See `Server`."""
+        return await self._in(STREAM)
+
+    async def _in(self, stream: str) -> list[Message]:
+        async with self.client() as client:
+            entries = await client.xrange(stream)
+        found: list[Message] = []
+        for entry in entries:
+            fields = cast("dict[bytes, bytes]", entry.field_values)
+            headers = {name.decode(): value.decode() for name, value in fields.items()}
+            headers.pop("data", None)
+            found.append(Message(fields.get(b"data", b""), headers))
+        return found
+
+    async def in_hand(self) -> int:
+        """See `Server`."""
+        async with self.client() as client:
+            groups = await client.xinfo_groups(STREAM)
+        return sum(int(cast("int", group[b"pending"])) for group in groups)
+
+    async def dead(self) -> list[tuple[Message, str]]:
+        """See `Server`."""
+        letters = await self._in(f"{STREAM}:dead")
+        return [(letter, letter.headers["dead-reason"]) for letter in letters]
+
+
+@asynccontextmanager
+async def redis_server(directory: Path, **options: str) -> AsyncGenerator[RedisServer]:
+    """A server that has the stream, for a test."""
+    server = RedisServer(directory, **options)
+    try:
+        await server.start()
+        async with server.client() as client:
+            identifier = await client.xadd(STREAM, {"data": "{}"})
+            assert identifier is not None
+            await client.xdel(STREAM, [identifier])
+        yield server
+    finally:
+        with trio.CancelScope(shield=True):
+            server.resume()
+            await server.kill()

@@ -1,0 +1,621 @@
+"""What every connector to a broker promises, as tests that each of them inherits.
+
+A connector's tests are a `Server`, which starts the real broker and looks into it with a bare
+client, and a class that derives from `Contract`.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+
+from trivet import (
+    Delivery,
+    DeliverySettings,
+    Event,
+    EventPlugin,
+    Plugin,
+    PluginStatusEvent,
+    Runtime,
+    StartError,
+    StoreSettings,
+    current_delivery,
+)
+from trivet.testing import client, open_plugins
+from trivet_contrib._broker import Message
+from trivet_contrib._sinks import BrokerSink
+from trivet_contrib._sources import BrokerSource
+
+PASSWORD = "s3cret"
+QUICK = 0.2
+"""Seconds of visibility, with which what has failed is tried again soon."""
+
+Table = dict[str, object]
+
+
+class Order(Event):
+    """What the messages are about."""
+
+    number: int
+
+
+class Billing(EventPlugin[Order]):
+    """Notes what it is handed, and waits or fails where the test says so."""
+
+    delivery = DeliverySettings(block_for=0.2)
+
+    def __init__(self, app: object) -> None:
+        self.seen: list[int] = []
+        self.deliveries: list[Delivery[Event]] = []
+        self.changed = trio.Event()
+        self.may_go_on = trio.Event()
+        self.may_go_on.set()
+        self.fails: Callable[[int], bool] = lambda _: False
+
+    async def handle_event(self, event: Order) -> None:
+        self.seen.append(event.number)
+        self.deliveries.append(current_delivery())
+        self.changed.set()
+        self.changed = trio.Event()
+        await self.may_go_on.wait()
+        if self.fails(event.number):
+            raise ValueError("no")
+
+    async def until(self, condition: Callable[[list[int]], bool]) -> None:
+        """Wait until this holds of what was seen."""
+        while not condition(self.seen):
+            await self.changed.wait()
+
+
+class Server(ABC):
+    """A real broker, in a process of the tests' own, and a bare client of it."""
+
+    @abstractmethod
+    def settings(self, **others: object) -> Table:
+        """What a connector's table has to say to get here."""
+
+    @abstractmethod
+    def through(self, port: int) -> Table:
+        """The same, by another port of this machine."""
+
+    @abstractmethod
+    def with_password(self, password: str) -> Table:
+        """The same, as a user who has a password."""
+
+    @abstractmethod
+    async def allow(self, password: str | None) -> None:
+        """Let that user in with this password; None turns him out, and cuts him off."""
+
+    port: int
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Start it, or start it again with what it has on its disk; returns when it answers."""
+
+    @abstractmethod
+    async def kill(self) -> None:
+        """Kill it at once."""
+
+    @abstractmethod
+    def pause(self) -> None:
+        """Let it stand still."""
+
+    @abstractmethod
+    def resume(self) -> None:
+        """Let it go on."""
+
+    @abstractmethod
+    async def send(self, messages: Sequence[Message]) -> None:
+        """Put messages in."""
+
+    @abstractmethod
+    async def messages(self) -> list[Message]:
+        """All that is in there."""
+
+    @abstractmethod
+    async def in_hand(self) -> int:
+        """How many messages were delivered, and not acknowledged."""
+
+    @abstractmethod
+    async def dead(self) -> list[tuple[Message, str]]:
+        """The dead letters, each with its reason."""
+
+
+class Proxy:
+    """Carries bytes between a client and a server, until it is cut."""
+
+    def __init__(self, port: int) -> None:
+        self._server = port
+        self._open: set[trio.SocketStream] = set()
+        self.port = 0
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncGenerator[Proxy]:
+        """Listen at `port`."""
+        async with trio.open_nursery() as nursery:
+            (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            self.port = listener.socket.getsockname()[1]
+            await nursery.start(trio.serve_listeners, self._carry, [listener])
+            yield self
+            nursery.cancel_scope.cancel()
+
+    async def _carry(self, stream: trio.SocketStream) -> None:
+        other = await trio.open_tcp_stream("127.0.0.1", self._server)
+        self._open |= {stream, other}
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._copy, stream, other, nursery.cancel_scope)
+                nursery.start_soon(self._copy, other, stream, nursery.cancel_scope)
+        finally:
+            self._open -= {stream, other}
+            stream.socket.close()
+            other.socket.close()
+
+    async def _copy(
+        self, source: trio.SocketStream, target: trio.SocketStream, scope: trio.CancelScope
+    ) -> None:
+        try:
+            while data := await source.receive_some(65536):
+                await target.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # It was cut.
+        scope.cancel()
+
+    def cut(self) -> int:
+        """Cut every connection; says how many there were."""
+        cut = len(self._open) // 2
+        for stream in self._open:
+            stream.socket.close()
+        return cut
+
+
+def plain(number: int) -> Message:
+    """An order as JSON, without any attribute."""
+    return Message(json.dumps({"number": number}).encode(), {})
+
+
+def binary(number: int, **attributes: str) -> Message:
+    """An order as a CloudEvent whose attributes are headers."""
+    given = {"specversion": "1.0", "id": f"o-{number}", "source": "shop", "type": "order"}
+    headers = {f"ce-{name}": value for name, value in {**given, **attributes}.items()}
+    return Message(plain(number).body, {"content-type": "application/json", **headers})
+
+
+def structured(number: int, **attributes: str) -> Message:
+    """An order as a CloudEvent that is one document."""
+    given = {"specversion": "1.0", "id": f"o-{number}", "source": "shop", "type": "order"}
+    document = {**given, **attributes, "data": {"number": number}}
+    headers = {"content-type": "application/cloudevents+json"}
+    return Message(json.dumps(document).encode(), headers)
+
+
+def text_of(logs: Sequence[Mapping[str, Any]]) -> str:
+    """All that was logged."""
+    return "\n".join(map(repr, logs))
+
+
+async def becomes(wanted: object, ask: Callable[[], Awaitable[object]]) -> None:
+    """Wait until the broker says so."""
+    while await ask() != wanted:
+        await trio.sleep(0.02)
+
+
+async def readiness(runtime: Runtime) -> int:
+    """What `/readyz` answers."""
+    return (await client(runtime).get("/readyz")).status_code
+
+
+class Contract:
+    """Derive from it, name it `Test…`, and say which plugins and, by a fixture, which `server`."""
+
+    source: ClassVar[type[BrokerSource]]
+    sink: ClassVar[type[BrokerSink]]
+
+    def reading(
+        self, server: Server, *plugins: type[Plugin], table: Table | None = None, **settings: object
+    ) -> AbstractAsyncContextManager[Runtime]:
+        """A program with the source, and who listens to it."""
+        given = {**(table or server.settings()), "event": "order", "reconnect_max": 0.2, **settings}
+        return open_plugins(
+            self.source, *(plugins or (Billing,)), settings={self.source.name: given}
+        )
+
+    def sending(
+        self, server: Server, *, table: Table | None = None, **settings: object
+    ) -> AbstractAsyncContextManager[Runtime]:
+        """A program with the sink."""
+        given = {**(table or server.settings()), "reconnect_max": 0.2, **settings}
+        given.setdefault("delivery", {"events": ["order"]})
+        return open_plugins(
+            self.sink, event_types=[Order], settings={self.sink.name: given}, service="shop"
+        )
+
+    # On the wire.
+
+    async def test_plain_json_becomes_an_event(self, server: Server) -> None:
+        """A message of JSON is an event of the type that the settings name, and its own id."""
+        await server.send([plain(1), plain(2)])
+        async with self.reading(server) as runtime:
+            billing = runtime.get(Billing)
+            await billing.until(lambda seen: len(seen) == 2)
+            assert billing.seen == [1, 2]
+            assert len({delivery.id for delivery in billing.deliveries}) == 2
+
+    @pytest.mark.parametrize("write", [binary, structured])
+    async def test_a_cloudevent_brings_its_envelope(
+        self, server: Server, write: Callable[..., Message]
+    ) -> None:
+        """In either mode its attributes are the event's id, source, time, key and trace."""
+        trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        attributes = {"time": "2025-01-31T12:00:00Z", "partitionkey": "k", "traceparent": trace}
+        await server.send([write(1, **attributes)])
+        async with self.reading(server) as runtime:
+            billing = runtime.get(Billing)
+            await billing.until(bool)
+        (delivery,) = billing.deliveries
+        assert delivery.event == Order(1)
+        assert (delivery.id, delivery.source) == ("o-1", "shop")
+        assert (delivery.key, delivery.traceparent) == ("k", trace)
+        assert delivery.time.isoformat() == "2025-01-31T12:00:00+00:00"
+
+    async def test_a_cloudevent_says_its_type(self, server: Server) -> None:
+        """Without `event` its `type` decides, and what does not say one cannot be read."""
+        await server.send([binary(1), plain(2), binary(3, type="plugin_status_event")])
+        async with self.reading(server, event="") as runtime:
+            await runtime.get(Billing).until(bool)
+            await becomes(2, lambda: _count(server.dead()))
+            assert runtime.get(Billing).seen == [1]
+
+    @pytest.mark.parametrize("format", ["binary", "structured"])
+    async def test_a_source_reads_what_a_sink_has_sent(self, server: Server, format: str) -> None:
+        """Event and envelope arrive as they were published."""
+        async with self.sending(server, format=format) as runtime:
+            await runtime.publish(Order(1), id="o-1", key="k", wait=True)
+        async with self.reading(server) as runtime:
+            billing = runtime.get(Billing)
+            await billing.until(bool)
+        (delivery,) = billing.deliveries
+        facts = (delivery.event, delivery.id, delivery.source, delivery.key)
+        assert facts == (Order(1), "o-1", "shop", "k")
+
+    async def test_a_sink_sends_plain_json_where_told_to(self, server: Server) -> None:
+        """With the format `json` a message is the event's data."""
+        async with self.sending(server, format="json") as runtime:
+            await runtime.publish(Order(1), wait=True)
+        (message,) = await server.messages()
+        assert json.loads(message.body) == {"number": 1}
+        assert not [name for name in message.headers if name.startswith("ce-")]
+
+    # At least once.
+
+    async def test_a_message_is_acknowledged_when_its_event_is_handled(
+        self, server: Server
+    ) -> None:
+        """Until the last subscriber is done with it the broker has it in hand."""
+
+        class Audit(Billing):
+            pass
+
+        await server.send([plain(1)])
+        async with self.reading(server, Billing, Audit) as runtime:
+            runtime.get(Audit).may_go_on = trio.Event()
+            await runtime.get(Audit).until(bool)
+            await runtime.get(Billing).until(bool)
+            assert await server.in_hand() == 1
+            runtime.get(Audit).may_go_on.set()
+            await becomes(0, server.in_hand)
+
+    async def test_a_message_is_acknowledged_when_its_event_is_on_the_disk(
+        self, server: Server, tmp_path: Path
+    ) -> None:
+        """A durable subscriber has it from then on, however long it takes."""
+        await server.send([plain(1)])
+        given = {**server.settings(), "event": "order"}
+        async with open_plugins(
+            self.source,
+            Billing,
+            settings={self.source.name: given, "billing": {"delivery": {"durable": True}}},
+            store=StoreSettings(path=tmp_path / "store.sqlite3"),
+        ) as runtime:
+            runtime.get(Billing).may_go_on = trio.Event()
+            await runtime.get(Billing).until(bool)
+            await becomes(0, server.in_hand)
+            assert runtime.statistics()["billing"].in_hand == 1
+            runtime.get(Billing).may_go_on.set()
+
+    async def test_back_pressure_reaches_the_broker(self, server: Server) -> None:
+        """What nobody has room for stays there, and what is in hand is bounded by `prefetch`."""
+        await server.send([plain(number) for number in range(1000)])
+        narrow = {"delivery": {"buffer": 8}}
+        given = {**server.settings(), "event": "order", "prefetch": 20}
+        async with open_plugins(
+            self.source, Billing, settings={self.source.name: given, "billing": narrow}
+        ) as runtime:
+            billing = runtime.get(Billing)
+            billing.may_go_on = trio.Event()
+            await billing.until(bool)
+            await becomes(9, server.in_hand)  # One with the handler, eight behind it.
+            assert runtime.statistics()["billing"].rejected == 0
+            billing.may_go_on.set()
+            await billing.until(lambda seen: len(seen) == 1000)
+            assert billing.seen == list(range(1000))
+            await becomes(0, server.in_hand)
+
+    async def test_in_hand_is_at_most_what_the_settings_say(self, server: Server) -> None:
+        """With room for all of them only `prefetch` are fetched."""
+        await server.send([plain(number) for number in range(100)])
+        async with self.reading(server, prefetch=20) as runtime:
+            billing = runtime.get(Billing)
+            billing.may_go_on = trio.Event()
+            await billing.until(bool)
+            await becomes(20, server.in_hand)
+            billing.may_go_on.set()
+            await billing.until(lambda seen: len(seen) == 100)
+
+    async def test_what_cannot_be_read_is_put_to_the_dead_letters(self, server: Server) -> None:
+        """It is there with the reason, it is acknowledged, and what follows is handled."""
+        bad = [Message(b"{", {}), Message(b"{}", {}), Message(b"x", {"content-type": "text/plain"})]
+        await server.send([*bad, plain(1)])
+        async with self.reading(server) as runtime:
+            await runtime.get(Billing).until(bool)
+            await becomes(3, lambda: _count(server.dead()))
+            await becomes(0, server.in_hand)
+        dead = await server.dead()
+        assert [message.body for message, _ in dead] == [message.body for message in bad]
+        assert "missing required field `number`" in dead[1][1]
+        assert "text/plain" in dead[2][1]
+
+    async def test_what_fails_comes_again_until_its_limit(self, server: Server) -> None:
+        """A poison message is delivered so often, then it is a dead letter; it holds up nobody."""
+        await server.send([plain(number) for number in range(10)])
+        async with self.reading(server, delivery_limit=3, visibility=QUICK) as runtime:
+            billing = runtime.get(Billing)
+            billing.fails = lambda number: number == 0
+            await billing.until(lambda seen: set(seen) == set(range(10)))
+            await becomes(1, lambda: _count(server.dead()))
+            await becomes(0, server.in_hand)
+            assert billing.seen.count(0) == 3
+            assert len(billing.seen) == 12
+        ((message, reason),) = await server.dead()
+        assert json.loads(message.body) == {"number": 0}
+        assert "billing" in reason
+
+    async def test_who_has_had_it_does_not_get_it_again(self, server: Server) -> None:
+        """Of two subscribers the one that failed has the event again, the other does not."""
+
+        class Audit(Billing):
+            pass
+
+        await server.send([plain(1)])
+        async with self.reading(server, Billing, Audit, visibility=QUICK) as runtime:
+            audit = runtime.get(Audit)
+            audit.fails = lambda _: len(audit.seen) == 1
+            await audit.until(lambda seen: len(seen) == 2)
+            await becomes(0, server.in_hand)
+            assert runtime.get(Billing).seen == [1]
+
+    # A stop.
+
+    async def test_a_stop_gives_back_what_is_not_done(self, server: Server) -> None:
+        """What was in hand at a stop is with the next program at once, unblamed; none is lost."""
+        await server.send([plain(number) for number in range(50)])
+        async with self.reading(server, prefetch=10, drain=0.1, delivery_limit=1) as runtime:
+            first = runtime.get(Billing)
+            first.may_go_on = trio.Event()
+            await first.until(bool)
+            await becomes(10, server.in_hand)
+            runtime.hurry()
+        async with self.reading(server, delivery_limit=1) as runtime:
+            second = runtime.get(Billing)
+            await second.until(lambda seen: set(seen) == set(range(50)))
+            await becomes(0, server.in_hand)
+        assert await server.dead() == []
+
+    async def test_a_stop_waits_a_little_for_what_is_in_hand(self, server: Server) -> None:
+        """What ends within `drain` is acknowledged, and does not come again."""
+        await server.send([plain(number) for number in range(5)])
+        async with self.reading(server) as runtime:
+            billing = runtime.get(Billing)
+            billing.may_go_on = trio.Event()
+            await billing.until(bool)
+            await becomes(5, server.in_hand)
+            billing.may_go_on.set()
+        assert await server.in_hand() == 0
+        assert billing.seen == list(range(5))
+
+    # The broker's ends.
+
+    async def test_a_source_outlives_its_broker(self, server: Server) -> None:
+        """Killed in the middle, the broker is missed by `/readyz`; once it is there again all that
+        it had is handled."""
+        await server.send([binary(number) for number in range(400)])
+        async with self.reading(server, prefetch=20) as runtime:
+            billing = runtime.get(Billing)
+            await billing.until(lambda seen: len(seen) > 100)
+            billing.may_go_on = trio.Event()
+            await server.kill()
+            billing.may_go_on.set()
+            await becomes(503, lambda: readiness(runtime))
+            await server.start()
+            await becomes(200, lambda: readiness(runtime))
+            await billing.until(lambda seen: set(seen) == set(range(400)))
+            await becomes(0, server.in_hand)
+
+    async def test_a_sinks_events_wait_for_its_broker(self, server: Server) -> None:
+        """While it is away they stay in the inbox, `/readyz` says so, and then all are sent."""
+        async with self.sending(server) as runtime:
+            await runtime.publish(Order(0), wait=True)
+            await server.kill()
+            for number in range(1, 300):
+                await runtime.publish(Order(number))
+            await becomes(503, lambda: readiness(runtime))
+            statistics = runtime.statistics()[self.sink.name]
+            assert statistics.queued + statistics.in_hand == 299
+            await server.start()
+            await becomes(200, lambda: readiness(runtime))
+        assert await _numbers(server) == set(range(300))
+
+    async def test_programs_start_without_their_broker(self, server: Server) -> None:
+        """A broker that is away is waited for."""
+        await server.kill()
+        async with self.reading(server) as runtime, self.sending(server) as other:
+            await becomes(503, lambda: readiness(runtime))
+            await other.publish(Order(1))
+            await server.start()
+            await runtime.get(Billing).until(bool)
+            await becomes(200, lambda: readiness(runtime))
+
+    async def test_a_broker_that_stands_still(self, server: Server) -> None:
+        """One that accepts connections and answers nothing counts as away, until it goes on."""
+        table = {**server.settings(), "timeout": 0.3}
+        async with (
+            self.reading(server, table=table) as runtime,
+            self.sending(server, table=table) as other,
+        ):
+            await other.publish(Order(0), wait=True)
+            await runtime.get(Billing).until(bool)
+            server.pause()
+            await other.publish(Order(1))
+            await becomes(503, lambda: readiness(runtime))
+            await becomes(503, lambda: readiness(other))
+            server.resume()
+            await runtime.get(Billing).until(lambda seen: 1 in seen)
+            await becomes(200, lambda: readiness(runtime))
+            await becomes(200, lambda: readiness(other))
+            await becomes(0, server.in_hand)
+
+    async def test_connections_that_are_cut_lose_nothing(self, server: Server) -> None:
+        """Between sink, broker and source, again and again, in the middle of the stream."""
+        async with Proxy(server.port).serving() as proxy:
+            table = server.through(proxy.port)
+            async with (
+                self.reading(server, table=table, prefetch=50) as runtime,
+                self.sending(server, table=table) as other,
+            ):
+                billing = runtime.get(Billing)
+                cut = 0
+                for number in range(2000):
+                    await other.publish(Order(number))
+                    if number % 400 == 200:
+                        await billing.until(lambda seen: len(set(seen)) > 100)
+                        cut += proxy.cut()
+                assert cut
+                await billing.until(lambda seen: set(seen) == set(range(2000)))
+                await becomes(0, server.in_hand)
+
+    # Wrong settings.
+
+    async def test_wrong_credentials_are_said_with_their_setting(self, server: Server) -> None:
+        """The program does not start; the message names the setting, and no password."""
+        await server.allow(PASSWORD)
+        for opened, name in (
+            (self.reading(server, table=server.with_password("wr0ng")), self.source.name),
+            (self.sending(server, table=server.with_password("wr0ng")), self.sink.name),
+        ):
+            with capture_logs() as logs, pytest.raises(StartError) as caught:
+                async with opened:
+                    pass
+            assert f"plugins.{name}.{self.credentials}" in str(caught.value)
+            assert "wr0ng" not in str(caught.value) + text_of(logs)
+
+    credentials: ClassVar[str]
+    """The setting in which a password stands."""
+
+    async def test_credentials_that_are_revoked(self, server: Server) -> None:
+        """`/readyz` says so while they are, and no password; then it goes on."""
+        await server.allow(PASSWORD)
+        table = server.with_password(PASSWORD)
+        with capture_logs() as logs:
+            async with (
+                self.reading(server, table=table) as runtime,
+                self.sending(server, table=table) as other,
+            ):
+                await other.publish(Order(0), wait=True)
+                await runtime.get(Billing).until(bool)
+                await server.allow(None)
+                await other.publish(Order(1))
+                await becomes(503, lambda: readiness(runtime))
+                await becomes(503, lambda: readiness(other))
+                trouble = f"{runtime.hosts[self.source.name].trouble}"
+                await server.allow(PASSWORD)
+                await runtime.get(Billing).until(lambda seen: 1 in seen)
+                await becomes(200, lambda: readiness(runtime))
+        assert trouble
+        assert PASSWORD not in text_of(logs) + trouble
+
+    async def test_the_password_is_not_shown(self, server: Server) -> None:
+        """Neither the plugins themselves nor what HTTP tells of them hold it."""
+        await server.allow(PASSWORD)
+        table = server.with_password(PASSWORD)
+        async with self.reading(server, table=table) as runtime:
+            shown = await (await client(runtime).get("/plugins")).get_data(as_text=True)
+            assert PASSWORD not in shown + repr(runtime.get(self.source))
+        async with self.sending(server, table=table) as runtime:
+            assert PASSWORD not in repr(runtime.get(self.sink))
+
+    async def test_what_is_missing_is_said_with_its_setting(self, server: Server) -> None:
+        """A stream, queue or subject that is not there is an error, unless it is to be made."""
+        setting, table = self.missing(server)
+        for opened, name in (
+            (self.reading(server, table=table), self.source.name),
+            (self.sending(server, table=table), self.sink.name),
+        ):
+            with pytest.raises(StartError, match=rf"plugins\.{name}\.{setting}: .*missing"):
+                async with opened:
+                    pass
+
+    def missing(self, server: Server) -> tuple[str, Table]:
+        """A setting, and a table in which it names `missing`, which is not there."""
+        raise NotImplementedError
+
+    async def test_an_event_that_nobody_knows_or_wants(self, server: Server) -> None:
+        """A source that would publish for nobody does not start, and says which setting it is."""
+
+        class Other(EventPlugin[PluginStatusEvent]):
+            async def handle_event(self, event: PluginStatusEvent) -> None:
+                pass
+
+        place = rf"plugins\.{self.source.name}\.event"
+        with pytest.raises(StartError, match=f"{place}: no event is named 'odrer'"):
+            async with self.reading(server, event="odrer"):
+                pass
+        with pytest.raises(StartError, match=f"{place}: no active plugin listens to"):
+            async with self.reading(server, Other, event="sending_event"):
+                pass
+
+    # Several.
+
+    async def test_replicas_share_the_work(self, server: Server) -> None:
+        """Two programs on one group have each message once between them."""
+        async with (
+            self.reading(server, prefetch=10) as one,
+            self.reading(server, prefetch=10) as two,
+        ):
+            billings = [one.get(Billing), two.get(Billing)]
+            for billing in billings:
+                billing.may_go_on = trio.Event()
+            await server.send([plain(number) for number in range(200)])
+            for billing in billings:
+                await billing.until(bool)
+            for billing in billings:
+                billing.may_go_on.set()
+            await becomes(0, server.in_hand)
+            seen = [number for billing in billings for number in billing.seen]
+            assert sorted(seen) == list(range(200))
+
+
+async def _count(asked: Awaitable[Sequence[object]]) -> int:
+    return len(await asked)
+
+
+async def _numbers(server: Server) -> set[int]:
+    """Which orders are in there."""
+    return {json.loads(message.body)["number"] for message in await server.messages()}

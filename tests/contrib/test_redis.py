@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import gc
+import re
+import tomllib
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+
+import trivet_contrib.redis
+from trivet import ConfigurationError, StartError, load_settings, open_runtime
+from trivet.testing import open_plugins
+from trivet_contrib.redis import RedisSink, RedisSource
+
+from .redis_server import GROUP, STREAM, RedisServer, redis_server
+from .suite import QUICK, Billing, Contract, Order, Server, Table, becomes, plain
+
+README = Path(trivet_contrib.redis.__file__).with_name("README.md").read_text()
+
+
+# Where it is refused a connection coredis leaves channels, of memory alone, to the garbage.
+pytestmark = pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")
+
+
+@pytest.fixture(autouse=True)
+def own_garbage() -> Iterator[None]:
+    """Collect it here, and not where it is not ignored."""
+    yield
+    gc.collect()
+
+
+class TestRedis(Contract):
+    source = RedisSource
+    sink = RedisSink
+    credentials = "url"
+
+    @pytest.fixture
+    async def server(self, tmp_path: Path) -> AsyncGenerator[Server]:
+        """A redis-server with its append-only file."""
+        async with redis_server(tmp_path) as server:
+            yield server
+
+    def missing(self, server: Server) -> tuple[str, Table]:
+        """See `Contract`."""
+        return "stream", cast("RedisServer", server).settings(stream="missing")
+
+
+@pytest.fixture
+async def redis(tmp_path: Path) -> AsyncGenerator[RedisServer]:
+    """The server, with all that only Redis has."""
+    async with redis_server(tmp_path) as server:
+        yield server
+
+
+def source(server: RedisServer, **others: object) -> dict[str, Table]:
+    """A table for the source."""
+    table = {"event": "order", "group": GROUP, "reconnect_max": 0.2, **others}
+    return {"redis_source": server.settings(**table)}
+
+
+async def test_what_a_dead_program_held_is_taken_over(redis: RedisServer) -> None:
+    """Within its visibility others have it, with its deliveries counted on."""
+    await redis.send([plain(number) for number in range(10)])
+    async with redis.client() as client:
+        await client.xgroup_create(STREAM, GROUP, identifier="0")
+        await client.xreadgroup(GROUP, "dead", {STREAM: ">"}, count=5)
+    began = trio.current_time()
+    async with open_plugins(RedisSource, Billing, settings=source(redis, visibility=1)) as runtime:
+        billing = runtime.get(Billing)
+        await billing.until(lambda seen: len(seen) >= 5)
+        assert set(billing.seen) == set(range(5, 10))
+        await billing.until(lambda seen: set(seen) == set(range(10)))
+        assert trio.current_time() - began > 0.5
+        await becomes(0, redis.in_hand)
+
+
+async def test_what_kills_its_readers_is_put_to_the_dead_letters(redis: RedisServer) -> None:
+    """What was delivered as often as the limit says, and never acknowledged, is not read again."""
+    await redis.send([plain(1), plain(2)])
+    async with redis.client() as client:
+        await client.xgroup_create(STREAM, GROUP, identifier="0")
+        await client.xreadgroup(GROUP, "dead", {STREAM: ">"}, count=1)
+        (entry, *_) = await client.xrange(STREAM)
+        await client.xclaim(
+            STREAM, GROUP, "dead", 0, [entry.identifier], idle=10_000, retrycount=3, justid=True
+        )
+    settings = source(redis, visibility=1, delivery_limit=3)
+    async with open_plugins(RedisSource, Billing, settings=settings) as runtime:
+        await becomes(1, lambda: _dead(redis))
+        await runtime.get(Billing).until(lambda seen: seen == [2])
+    ((_, reason),) = await redis.dead()
+    assert reason == "delivered 3 times, and never done"
+
+
+async def test_a_handler_may_take_longer_than_the_visibility(redis: RedisServer) -> None:
+    """While the program lives nobody else gets what it has in hand."""
+    settings = source(redis, visibility=QUICK)
+    await redis.send([plain(1)])
+    async with (
+        open_plugins(RedisSource, Billing, settings=settings) as one,
+        open_plugins(RedisSource, Billing, settings=settings) as two,
+    ):
+        billings = [one.get(Billing), two.get(Billing)]
+        for billing in billings:
+            billing.may_go_on = trio.Event()
+        await trio.sleep(6 * QUICK)  # It is about nothing happening in that time.
+        for billing in billings:
+            billing.may_go_on.set()
+        await becomes(0, redis.in_hand)
+        assert sum(len(billing.seen) for billing in billings) == 1
+
+
+async def test_what_was_trimmed_in_hand_is_a_dead_letter(redis: RedisServer) -> None:
+    """Of an entry that is there no more its id is kept, and the loss is said."""
+    await redis.send([plain(1), plain(2)])
+    async with redis.client() as client:
+        await client.xgroup_create(STREAM, GROUP, identifier="0")
+        await client.xreadgroup(GROUP, "dead", {STREAM: ">"}, count=1)
+        (entry, *_) = await client.xrange(STREAM)
+        await client.xdel(STREAM, [entry.identifier])
+    settings = source(redis, visibility=QUICK)
+    async with open_plugins(RedisSource, Billing, settings=settings):
+        await becomes(1, lambda: _dead(redis))
+        await becomes(0, redis.in_hand)
+    ((letter, reason),) = await redis.dead()
+    assert letter.headers["dead-id"].encode() == entry.identifier
+    assert "trimmed" in reason
+
+
+async def test_what_was_in_an_answer_that_is_lost_is_read_again(redis: RedisServer) -> None:
+    """What Redis has given to this program over a connection that broke comes over the next one,
+    long before others could have it; what is there no more is a dead letter."""
+    await redis.send([plain(0)])
+    async with open_plugins(RedisSource, Billing, settings=source(redis)) as runtime:
+        await runtime.get(Billing).until(bool)
+        async with redis.client() as client:
+            (consumer,) = [each[b"name"] for each in await client.xinfo_consumers(STREAM, GROUP)]
+            assert isinstance(consumer, bytes)
+            async with client.pipeline(transaction=True) as pipeline:  # Before it can read.
+                pipeline.xadd(STREAM, {"data": '{"number": 1}'}, identifier="99999999999999-1")
+                pipeline.xadd(STREAM, {"data": '{"number": 2}'}, identifier="99999999999999-2")
+                pipeline.xreadgroup(GROUP, consumer, {STREAM: ">"}, count=2)
+                pipeline.xdel(STREAM, ["99999999999999-1"])
+        await redis.cut()
+        await runtime.get(Billing).until(lambda seen: 2 in seen)
+        await becomes(0, redis.in_hand)
+    assert runtime.get(Billing).seen == [0, 2]
+    ((letter, _),) = await redis.dead()
+    assert letter.headers["dead-id"] == "99999999999999-1"
+
+
+async def test_nothing_is_left_of_a_consumer_that_has_stopped(redis: RedisServer) -> None:
+    """Its name is gone from the group, and so are those of programs that died long ago."""
+    await redis.send([plain(1)])
+    async with redis.client() as client:
+        async with open_plugins(RedisSource, Billing, settings=source(redis)) as runtime:
+            await runtime.get(Billing).until(bool)
+            await becomes(0, redis.in_hand)
+            assert len(await client.xinfo_consumers(STREAM, GROUP)) == 1
+        assert await client.xinfo_consumers(STREAM, GROUP) == ()
+
+
+async def test_a_stream_that_is_lost_is_missed(redis: RedisServer) -> None:
+    """Where Redis has forgotten it, the source says so; once it is there again it goes on."""
+    async with open_plugins(RedisSource, Billing, settings=source(redis)) as runtime:
+        async with redis.client() as client:
+            await client.delete([STREAM])
+        host = runtime.hosts["redis_source"]
+        while "there is no 'orders'" not in (host.trouble or ""):
+            await trio.sleep(0.02)
+        await redis.send([plain(1)])
+        await runtime.get(Billing).until(bool)
+
+
+async def test_a_key_of_another_type_is_said_with_its_setting(redis: RedisServer) -> None:
+    """Neither source nor sink starts with a key that is no stream."""
+    async with redis.client() as client:
+        await client.set("text", "x")
+    for plugin, others in ((RedisSource, [Billing]), (RedisSink, [])):
+        table = redis.settings(stream="text")
+        place = rf"plugins\.{plugin.name}\.stream: 'text' is a string in Redis, not a stream"
+        with pytest.raises(StartError, match=place):
+            async with open_plugins(plugin, *others, settings={plugin.name: table}):
+                pass
+
+
+async def test_a_sink_trims_its_stream(redis: RedisServer) -> None:
+    """It has about `max_length` entries, the newest."""
+    table = redis.settings(max_length=100, delivery={"events": ["order"], "block_for": 30})
+    async with open_plugins(
+        RedisSink, event_types=[Order], settings={"redis_sink": table}
+    ) as runtime:
+        for number in range(5000):
+            await runtime.publish(Order(number))
+    left = await redis.messages()
+    assert 100 <= len(left) < 500
+    assert b"4999" in left[-1].body
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [
+        ({"appendonly": "no"}, "without `appendonly yes`"),
+        ({"appendfsync": "everysec"}, "a power cut costs the last moments"),
+        (
+            {"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"},
+            "with `maxmemory-policy allkeys-lru` a full Redis may drop the stream",
+        ),
+    ],
+)
+async def test_what_redis_may_lose_is_said_at_the_start(
+    tmp_path: Path, options: dict[str, str], missing: str
+) -> None:
+    """The log has a line for each of its settings with which it does not keep what it was given."""
+    async with redis_server(tmp_path, **options) as server:
+        with capture_logs() as logs:
+            async with open_plugins(RedisSource, Billing, settings=source(server)):
+                pass
+    assert missing in "\n".join(str(entry.get("missing")) for entry in logs)
+
+
+async def test_a_redis_that_keeps_everything_is_not_complained_of(tmp_path: Path) -> None:
+    """With `appendfsync always` there is nothing to say."""
+    async with redis_server(tmp_path, appendfsync="always") as server:
+        with capture_logs() as logs:
+            async with open_plugins(RedisSource, Billing, settings=source(server)):
+                pass
+    assert not [entry for entry in logs if entry["log_level"] == "warning"]
+
+
+@pytest.mark.parametrize(
+    "url", ["", "127.0.0.1:6379", "http://127.0.0.1/s3cret", "redis://", "redis://s3cret@h:s3cret"]
+)
+async def test_a_url_that_is_none_is_refused(url: str) -> None:
+    """It is an error of the settings that names the key, and does not repeat a password."""
+    table = {"redis_sink": {"url": url, "stream": STREAM}}
+    with pytest.raises(ConfigurationError, match=r"redis_sink\S* ?.*url") as caught:
+        async with open_plugins(RedisSink, event_types=[Order], settings=table):
+            pass
+    assert "s3cret" not in str(caught.value)
+
+
+async def test_the_readmes_settings_work(redis: RedisServer, tmp_path: Path) -> None:
+    """The README's sample starts both plugins, by their names, with the settings that it shows."""
+    (sample,) = re.findall(r"^```toml\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    await redis.allow("s3cret")
+    sample = sample.replace("127.0.0.1:6379", f"127.0.0.1:{redis.port}")
+    sample = sample.replace('"redis_sink"]', '"redis_sink", "listener"]')
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "listener.py").write_text(LISTENER)
+    (tmp_path / "trivet.toml").write_text(sample)
+    async with open_runtime(load_settings(tmp_path / "trivet.toml", environ={})) as runtime:
+        for cls in (RedisSource, RedisSink):
+            plugin, table = runtime.get(cls), tomllib.loads(sample)["plugins"][cls.name]
+            table.pop("delivery", None)
+            assert {name: getattr(plugin, name) for name in table} == table
+
+
+LISTENER = """
+from trivet import EventPlugin, SendingEvent
+
+class Listener(EventPlugin[SendingEvent]):
+    async def handle_event(self, event: SendingEvent) -> None:
+        pass
+"""
+
+
+async def _dead(server: RedisServer) -> int:
+    return len(await server.dead())
