@@ -117,6 +117,13 @@ def crash(session: nox.Session) -> None:
 
 
 @nox.session
+def replicas(session: nox.Session) -> None:
+    """Three programs on one consumer group, killed ten times; arguments go to the script."""
+    install(session, "test")
+    session.run("python", "tests/contrib/replicas.py", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure, each figure beside what it is compared with. Nothing else should run meanwhile.
 
