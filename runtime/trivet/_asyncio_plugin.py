@@ -18,7 +18,7 @@ import trio
 from ._app import App
 from ._definition import AWAITED
 from ._envelope import Delivery, Envelope, Outcome
-from ._events import Event
+from ._events import Event, EventTypes
 from ._plugin import Plugin
 
 if TYPE_CHECKING:
@@ -147,6 +147,20 @@ class _AppFromAsyncio(App):
     @property
     def stopping(self) -> trio.Event:
         return self._app.stopping
+
+    @property
+    def events(self) -> EventTypes:
+        return self._app.events
+
+    @property
+    def durable(self) -> frozenset[str]:
+        return self._app.durable
+
+    def listens(self, event: type[Event]) -> bool:
+        return self._app.listens(event)
+
+    def room(self, event: type[Event]) -> float:
+        return self._app.room(event)
 
     async def publish(
         self, event: Event, *, wait: bool = False, **envelope: Unpack[Envelope]

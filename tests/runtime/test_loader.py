@@ -990,7 +990,11 @@ def test_a_plugin_on_asyncio_without_the_extra_is_refused_with_its_name(
         """,
     )
     assert directory.load("courier").plugins[0].cls.name == "courier"
-    monkeypatch.setattr("trivet._inspection.find_spec", lambda name: None)
+
+    def finds_nothing(name: str) -> None:
+        assert name
+
+    monkeypatch.setattr("trivet._inspection.find_spec", finds_nothing)
     fault = directory.fault("courier")
     assert "courier.py" in fault
     assert "pip install 'trivet[asyncio]'" in fault
