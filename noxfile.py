@@ -35,6 +35,9 @@ FLAKE8_ASYNC = (
     f"--per-file-ignores=tests/*:ASYNC110 {OTHER_CANCELLATIONS}",
 )
 
+NEEDED = {"bench_http": "wrk", "bench_redis": "redis-server"}
+"""The program that a benchmark needs on the PATH."""
+
 STORE = ("127.0.0.1:5020", ["bucket_store"])
 SERVICE = (
     "127.0.0.1:8080",
@@ -127,17 +130,18 @@ def replicas(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure, each figure beside what it is compared with. Nothing else should run meanwhile.
 
-    HTTP is left out where wrk is not on the PATH. `-- --quick` compares some ratios with those
-    that are committed, and fails where one has lost more than a third; `-- --quick --commit`
-    commits them. See `tests/bench/guard.py`.
+    HTTP is left out where wrk is not on the PATH, and Redis where redis-server is not.
+    `-- --quick` compares some ratios with those that are committed, and fails where one has lost
+    more than a third; `-- --quick --commit` commits them. See `tests/bench/guard.py`.
     """
     install(session, "bench")
     if "--quick" in session.posargs:
         session.run("python", "tests/bench/guard.py", *session.posargs)
         return
     for script in sorted(Path("tests/bench").glob("bench_*.py")):
-        if script.stem == "bench_http" and shutil.which("wrk") is None:
-            session.warn("wrk is not on the PATH (apt-get install wrk): HTTP is left out")
+        needed = NEEDED.get(script.stem)
+        if needed is not None and shutil.which(needed) is None:
+            session.warn(f"{needed} is not on the PATH: {script} is left out")
         else:
             session.run("python", str(script), *session.posargs)
 

@@ -23,6 +23,9 @@ from ._ledger import InHand, Ledger
 from ._link import Backoff, Link, WrongSettingError
 from ._wire import Reader, UnreadableError
 
+GIVE_BACK = 2.0
+"""Seconds for telling the broker, at a stop, what is done and what is not. Who cannot be told takes
+it over later."""
 LOOK_AGAIN = 0.05
 """Seconds after which it is looked again whether there is room, where others fill the inboxes."""
 
@@ -101,13 +104,17 @@ class BrokerSource(SourcePlugin):
         with trio.move_on_after(self.drain):
             while len(ledger.in_hand) > len(ledger.again):
                 await ledger.wait_for_fewer()
-        try:
-            async with self.connect() as consumer:
-                await self._tell_all(consumer)
-                await consumer.leave()
-        except AwayError as error:
-            left = len(ledger.in_hand) + len(ledger.done)
-            self.log.warning("messages could not be given back", count=left, reason=str(error))
+        reason = f"no answer within {GIVE_BACK:g} s"
+        with trio.move_on_after(GIVE_BACK):
+            try:
+                async with self.connect() as consumer:
+                    await self._tell_all(consumer)
+                    await consumer.leave()
+                    return
+            except AwayError as error:
+                reason = str(error)
+        left = len(ledger.in_hand) + len(ledger.done)
+        self.log.warning("messages could not be given back", count=left, reason=reason)
 
     # From the broker to the subscribers.
 

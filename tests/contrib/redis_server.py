@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 import coredis
+import pytest
 import trio
 from coredis.retry import NoRetryPolicy
 from coredis.tokens import PureToken
@@ -19,6 +21,9 @@ from trivet_contrib._broker import Message
 
 from .suite import Server, Table
 
+needs_redis = pytest.mark.skipif(
+    shutil.which("redis-server") is None, reason="redis-server is not on the PATH"
+)
 STREAM, GROUP, USER = "orders", "billing", "clerk"
 
 

@@ -463,6 +463,46 @@ class Contract:
             await becomes(200, lambda: readiness(runtime))
         assert await _numbers(server) == set(range(300))
 
+    async def test_what_a_durable_sink_could_not_send_waits_for_the_next_start(
+        self, server: Server, tmp_path: Path
+    ) -> None:
+        """With its broker away all the time, a stop keeps the events, and the next program sends
+        them."""
+        store = StoreSettings(path=tmp_path / "store.sqlite3")
+        delivery = {"events": ["order"], "durable": True}
+        table = {**server.settings(), "reconnect_max": 0.2, "delivery": delivery}
+
+        def program() -> AbstractAsyncContextManager[Runtime]:
+            settings = {self.sink.name: table}
+            return open_plugins(self.sink, event_types=[Order], settings=settings, store=store)
+
+        await server.kill()
+        async with program() as runtime:
+            for number in range(20):
+                await runtime.publish(Order(number))
+            runtime.hurry()
+        await server.start()
+        async with program() as runtime:
+            while runtime.statistics()[self.sink.name].handled < 20:
+                await trio.sleep(0.02)
+        assert await _numbers(server) == set(range(20))
+
+    async def test_a_stop_while_the_broker_is_away(self, server: Server) -> None:
+        """It ends in time, and says what could not be given back; it comes again."""
+        await server.send([plain(number) for number in range(5)])
+        with capture_logs() as logs:
+            async with self.reading(server, drain=0, visibility=QUICK) as runtime:
+                billing = runtime.get(Billing)
+                billing.may_go_on = trio.Event()
+                await billing.until(bool)
+                await becomes(5, server.in_hand)
+                await server.kill()
+                runtime.hurry()
+        assert "messages could not be given back" in [entry["event"] for entry in logs]
+        await server.start()
+        async with self.reading(server, visibility=QUICK) as runtime:
+            await runtime.get(Billing).until(lambda seen: set(seen) == set(range(5)))
+
     async def test_programs_start_without_their_broker(self, server: Server) -> None:
         """A broker that is away is waited for."""
         await server.kill()

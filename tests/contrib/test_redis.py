@@ -16,14 +16,17 @@ from trivet import ConfigurationError, StartError, load_settings, open_runtime
 from trivet.testing import open_plugins
 from trivet_contrib.redis import RedisSink, RedisSource
 
-from .redis_server import GROUP, STREAM, RedisServer, redis_server
+from .redis_server import GROUP, STREAM, RedisServer, needs_redis, redis_server
 from .suite import QUICK, Billing, Contract, Order, Server, Table, becomes, plain
 
 README = Path(trivet_contrib.redis.__file__).with_name("README.md").read_text()
 
 
-# Where it is refused a connection coredis leaves channels, of memory alone, to the garbage.
-pytestmark = pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")
+pytestmark = [
+    needs_redis,
+    # Where it is refused a connection coredis leaves channels, of memory alone, to the garbage.
+    pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning"),
+]
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from .redis_server import needs_redis
+
 REPLICAS = Path(__file__).parent / "replicas.py"
 
 
+@needs_redis
 def test_a_few_kills() -> None:
     """Whichever of three processes is killed, the others take over what it held, and no event is
     lost; only what was in hand is handled again."""

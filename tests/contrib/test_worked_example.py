@@ -1,0 +1,51 @@
+"""The README's example of two services, three replicas and a kill, as it stands there."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from .redis_server import free_port, needs_redis
+
+README = Path(__file__).parents[2] / "README.md"
+ORDERS = 20_000
+FEWER = 3_000
+
+
+@needs_redis
+def test_the_numbers_add_up(tmp_path: Path) -> None:
+    """Copied into a directory, with other ports and fewer orders, every order is in the ledger."""
+    section = README.read_text().partition("## More than one machine\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"^```(python|toml|sh)\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    (_, plugin), (_, shop), (_, ledger), (_, script) = blocks
+    ports = {port: str(free_port()) for port in ("6379", "8080", "8081", "8082", "8083")}
+
+    def elsewhere(text: str) -> str:
+        text = re.sub("|".join(ports), lambda found: ports[found[0]], text)
+        return text.replace(str(ORDERS), str(FEWER))
+
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "ledger.py").write_text(plugin)
+    (tmp_path / "shop.toml").write_text(elsewhere(shop))
+    (tmp_path / "ledger.toml").write_text(elsewhere(ledger))
+    process = subprocess.Popen(
+        ["bash", "-c", elsewhere(script)],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+    try:
+        assert process.stdout is not None
+        last = process.stdout.readline()
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.communicate()
+    orders, _, lines = last.removesuffix(" lines\n").partition(" orders in ")
+    assert int(orders) == FEWER
+    assert FEWER <= int(lines) < FEWER + 300
