@@ -39,6 +39,8 @@ Task = asyncio.Task[Any]
 class _Loop(Protocol):
     """What is used here of trio-asyncio's loop."""
 
+    def call_soon(self, callback: Callable[[], object]) -> asyncio.Handle: ...
+
     def call_later(self, delay: float, callback: Callable[[], object]) -> asyncio.TimerHandle: ...
 
     def create_future(self) -> asyncio.Future[Any]: ...
@@ -192,15 +194,20 @@ class Bridge:
             self._fail(error)
 
     def _make_task(self, loop: Any, coro: Coroutine[Any, Any, Any], **keywords: Any) -> Task:
-        task = asyncio.Task(_guarded(coro), loop=loop, **keywords)
+        task_coro = _guarded(coro) if asyncio.iscoroutine(coro) else coro  # Which is refused.
+        task = asyncio.Task(task_coro, loop=loop, **keywords)
         task.add_done_callback(self._look_at)
         return task
 
     def _look_at(self, task: Task) -> None:
-        if _is_unseen(task):
-            # Where nobody has a reference to it, asyncio says so sooner.
+        if not _is_unseen(task):
+            return
+        look_again = partial(self._look_again, ref(task))
+        if self._has_ended:  # The loop goes on until nothing is to be called back.
+            self._loop.call_soon(look_again)
+        else:  # Where nobody has a reference to it, asyncio says so sooner.
             self._unseen.add(task)
-            self._loop.call_later(UNSEEN_FOR, partial(self._look_again, ref(task)))
+            self._loop.call_later(UNSEEN_FOR, look_again)
 
     def _look_again(self, reference: ref[Task]) -> None:
         task = reference()
@@ -354,10 +361,13 @@ class _Answer(asyncio.Future[T]):
     async def find(self, function: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> None:
         """Await it; to be called on Trio."""
         try:
+            result: T | None = None
             with self._scope:
-                self.set_result(await function(*args))
-            if self._scope.cancelled_caught:
+                result = await function(*args)
+            if self._scope.cancel_called:  # Even if too late: asyncio does not cancel twice.
                 super().cancel()
+            else:
+                self.set_result(cast("T", result))
         except trio.Cancelled:
             super().cancel()
             raise
@@ -450,7 +460,7 @@ class _Held(AbstractAsyncContextManager[T]):
 
     async def _leave(self, error: BaseException | None) -> bool:
         assert self._task is not None
-        if not self._end.done():
+        if not (self._end.done() or self._task.done()):
             if isinstance(error, Exception):
                 self._end.set_exception(error)
             else:
@@ -466,14 +476,14 @@ class _Held(AbstractAsyncContextManager[T]):
 
 async def _until_done(asyncio_task: Task) -> None:
     trio_task = trio.lowlevel.current_task()
-    is_waiting = True
 
     def reschedule(_: Task) -> None:
-        if is_waiting:
-            trio.lowlevel.reschedule(trio_task)
+        trio.lowlevel.reschedule(trio_task)
+
+    def abort(_: object) -> trio.lowlevel.Abort:
+        asyncio_task.remove_done_callback(reschedule)
+        is_called_back = asyncio_task.done()  # Then it is too late to remove it.
+        return trio.lowlevel.Abort.FAILED if is_called_back else trio.lowlevel.Abort.SUCCEEDED
 
     asyncio_task.add_done_callback(reschedule)
-    try:
-        await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.SUCCEEDED)
-    finally:
-        is_waiting = False
+    await trio.lowlevel.wait_task_rescheduled(abort)

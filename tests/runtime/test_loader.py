@@ -991,10 +991,10 @@ def test_a_plugin_on_asyncio_without_the_extra_is_refused_with_its_name(
     )
     assert directory.load("courier").plugins[0].cls.name == "courier"
 
-    def finds_nothing(name: str) -> None:
-        assert name
+    def nothing_installed(name: str) -> None:
+        """As `find_spec` says it."""
 
-    monkeypatch.setattr("trivet._inspection.find_spec", finds_nothing)
+    monkeypatch.setattr("trivet._inspection.find_spec", nothing_installed)
     fault = directory.fault("courier")
     assert "courier.py" in fault
     assert "pip install 'trivet[asyncio]'" in fault

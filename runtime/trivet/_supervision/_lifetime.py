@@ -59,6 +59,7 @@ class Lifetime:
         self._contains_interrupts = contains_interrupts
         self._has_begun = False
         self._is_to_end = False
+        self._is_ending = False
         self._fault: BaseException | None = None
         self._close_until = math.inf
         self._hung = ""
@@ -82,16 +83,11 @@ class Lifetime:
         """End as by a failure of `run`: what the plugin does beside it has failed."""
         if fault is self._fault:
             return
-        if self._is_over or self._fault is not None:
+        if self._is_to_end or self._is_ending or self._fault is not None:
             self._log_late(fault)
         else:
             self._fault = fault
             self._cancel()
-
-    @property
-    def _is_over(self) -> bool:
-        """Whether it ends already, for another reason."""
-        return self._is_to_end or self._closing is not None
 
     def _cancel(self) -> None:
         (self._work if self._has_begun else self._whole).cancel()
@@ -138,6 +134,7 @@ class Lifetime:
                         _, crash = split_cancelled(error)
                         raise
                     finally:
+                        self._is_ending = True
                         in_hand.set(None)  # What was in hand is not what closing is about.
                         await self._owner.ending()  # noqa: ASYNC102 - shielded in there
                         await self._close()  # noqa: ASYNC102 - shielded and bounded in there
@@ -162,6 +159,9 @@ class Lifetime:
                 await self._plugin.__trivet_start__()
         except trio.Cancelled as cancelled:
             self._hung = "".join(traceback.format_tb(cancelled.__traceback__))
+            raise
+        except BaseException:
+            self._is_ending = True
             raise
         # From here to the shield nothing waits: a cancellation comes before it, or finds it.
         await trio.lowlevel.checkpoint_if_cancelled()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from typing import cast
 
 import pytest
 import sniffio
@@ -284,6 +285,25 @@ async def test_what_asyncio_cancels_is_cancelled_on_trio(autojump_clock: MockClo
         begun = trio.current_time()
         outcome = await runtime.publish(Ping(), wait=True)
     assert (outcome.worst, notes) == (Fate.HANDLED, ["cancelled on trio at 1"])
+
+
+async def test_a_cancellation_that_trio_feels_too_late_is_not_lost(
+    autojump_clock: MockClock,
+) -> None:
+    """Asyncio cancels once: what could not be cancelled on Trio ends in it all the same."""
+
+    class Impatient(AsyncioPlugin, EventPlugin[Ping]):
+        async def handle_event(self, event: Ping) -> None:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self.run_on_trio(self._linger)
+
+        async def _linger(self) -> None:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(2)
+
+    async with open_plugins(Impatient) as runtime:
+        assert (await runtime.publish(Ping(), wait=True)).worst is Fate.HANDLED
 
 
 async def test_what_asyncio_code_sets_in_its_context_stays_in_the_plugins() -> None:
@@ -578,6 +598,40 @@ async def test_an_orphan_that_fails_while_the_plugin_starts_fails_the_start(
     assert trio.current_time() - begun < 5
 
 
+async def test_a_failed_start_is_told_by_the_error_that_initialize_raised() -> None:
+    """What its tasks fail with besides is in the log."""
+
+    class Doomed(AsyncioPlugin, BackgroundPlugin):
+        async def initialize(self) -> None:
+            self.task = asyncio.create_task(self._crash())
+            await asyncio.sleep(0)
+            raise OSError("no address")
+
+        async def _crash(self) -> None:
+            raise ValueError("no broker")
+
+    with capture_logs() as logs:
+        with pytest.raises(StartError, match="OSError: no address"):
+            async with open_plugins(Doomed):
+                pass
+    errors = [log for log in logs if log["log_level"] == "error"]
+    assert [log["event"] for log in errors] == ["plugin failed while it stopped"]
+    assert str(errors[0]["exc_info"]) == "no broker"
+
+
+async def test_only_coroutines_become_tasks() -> None:
+    """As on any loop of asyncio's."""
+
+    class Wrong(AsyncioPlugin, EventPlugin[Ping]):
+        async def handle_event(self, event: Ping) -> None:
+            create_task = cast("Callable[[object], object]", asyncio.create_task)
+            with pytest.raises(TypeError, match="coroutine was expected"):
+                create_task(event)
+
+    async with open_plugins(Wrong) as runtime:
+        assert (await runtime.publish(Ping(), wait=True)).worst is Fate.HANDLED
+
+
 async def test_a_failure_that_is_awaited_within_a_second_is_the_waiters(
     autojump_clock: MockClock,
 ) -> None:
@@ -714,9 +768,9 @@ async def test_what_has_failed_just_before_the_end_is_not_unseen(
             gc.collect()
             await trio.sleep(10)
             assert runtime.hosts["late"].restarts == 1
-    (error,) = [log for log in logs if log["log_level"] == "error"]
-    assert error["event"] == "plugin failed while it stopped"
-    assert str(error["exc_info"]) == "at the last moment"
+    errors = [log for log in logs if log["log_level"] == "error"]
+    assert [log["event"] for log in errors] == ["plugin failed while it stopped"], errors
+    assert str(errors[0]["exc_info"]) == "at the last moment"
 
 
 async def test_there_is_no_crossing_to_a_lifetime_that_ends(autojump_clock: MockClock) -> None:
