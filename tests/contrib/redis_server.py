@@ -89,7 +89,11 @@ class RedisServer(Server):
             command = ["redis-server", *place, *options]
             self._process = subprocess.Popen(command, stdout=log)  # noqa: ASYNC220 - at once
         while not await self._answers():
-            assert self._process.poll() is None, (self._directory / "log").read_text()
+            if self._process.poll() is not None:  # Somebody else was quicker to take the port.
+                assert "in use" in (self._directory / "log").read_text()
+                self.port = free_port()
+                await self.start()
+                return
             await trio.sleep(0.01)
 
     async def _answers(self) -> bool:
@@ -99,7 +103,11 @@ class RedisServer(Server):
             return False
         async with stream:
             await stream.send_all(b"PING\r\n")
-            return bytes(await stream.receive_some(64)) == b"+PONG\r\n"  # Not -LOADING.
+            if bytes(await stream.receive_some(64)) != b"+PONG\r\n":  # But -LOADING.
+                return False
+        async with self.client() as client:
+            facts = await client.info("server")
+        return self._process is not None and facts["process_id"] == self._process.pid
 
     async def kill(self) -> None:
         """See `Server`."""
