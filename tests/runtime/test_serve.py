@@ -74,6 +74,12 @@ class Server:
                 assert not self.silent, "\n".join(self.text)
                 await self.changed.wait()
 
+    async def has_said_all(self) -> None:
+        """Wait until it can write nothing more."""
+        async with self.changed:
+            while not self.silent:
+                await self.changed.wait()
+
     async def read(self) -> None:
         """Collect what the program writes to standard error."""
         assert self.process.stderr is not None
@@ -437,9 +443,7 @@ async def test_an_instance_of_nothing_ends_with_2(plugins: Callable[..., Path]) 
     (directory / "trivet.toml").write_text(dedent(INSTANCES.format(use="snik")))
     async with running(["trivet", "serve"], directory) as server:
         assert await server.process.wait() == 2
-        while not server.silent:
-            async with server.changed:
-                await server.changed.wait()
+        await server.has_said_all()
     (line,) = server.text
     assert line.startswith("trivet: trivet.toml: plugins.audit.use: no plugin 'snik' in ")
     assert line.endswith("did you mean 'sink'?")
