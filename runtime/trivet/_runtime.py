@@ -140,8 +140,10 @@ class Runtime(App):
             delivery = Delivery.of(event, origin=current_origin(), receipt=receipt, **envelope)
             delivery.source = delivery.source or self._service
         else:
-            held = in_hand.get()  # As in `current_origin`.
+            held = in_hand.get()  # As in `current_origin`, without its call.
             origin = current_request.get() or (NOWHERE if held is None else held.origin)
+            if origin.account_id is not None:
+                origin = Origin(origin.request_id, origin.traceparent)
             delivery = Delivery(event, self._service, wall_time(), origin, True)
         if bus.streak >= BURST:
             await bus.let_others_on()

@@ -119,6 +119,23 @@ async def test_an_author_filters_by_code(autojump_clock: MockClock) -> None:
     assert isinstance(line["exc_info"], ValueError)
 
 
+async def test_no_filter_gets_out_of_a_publish(autojump_clock: MockClock) -> None:
+    """Not with what ends programs either: the event is delivered."""
+
+    class Ending(EventPlugin[Order]):
+        def wants(self, event: Order) -> bool:
+            raise SystemExit
+
+        async def handle_event(self, event: Order) -> None:
+            assert event == Order("SE")
+
+    with capture_logs() as logs:
+        async with open_plugins(Ending) as runtime:
+            outcome = await runtime.publish(Order("SE"), wait=True)
+    assert outcome.worst is Fate.HANDLED
+    assert [line["plugin"] for line in logs if line["event"] == "filter failed"] == ["ending"]
+
+
 @pytest.mark.parametrize(
     ("delivery", "message"),
     [

@@ -89,8 +89,10 @@ class Bus:
         self.streak = 0
         """How many events were published since other tasks had their turn; see `BURST`."""
         self._undecided: list[Undecided] = []
-        self._roused = -math.inf
-        """When a sleeping reader was woken last, by the calendar, which an event bears anyway."""
+        self._looked = -math.inf
+        """When something had to be looked at last, by the calendar, whose time an event bears."""
+        self._had_turn = False
+        """Whether the others have had their turn since the last event."""
         self.is_pending = False
         """Whether a publisher has to wait for something after it has offered its events."""
         self.unrouted: Counter[str] = Counter()
@@ -114,7 +116,7 @@ class Bus:
         call is stored in one transaction. For the others the publisher waits, at most as long as
         the longest `block_for` among them.
         """
-        if self.streak >= BURST:
+        if self.streak >= BURST or not deliveries:
             await self.let_others_on()
         routes = self.routes
         outcomes = [self.offer(each, routes[type(each.event)]) for each in deliveries]
@@ -123,9 +125,16 @@ class Bus:
         return outcomes
 
     async def let_others_on(self) -> None:
-        """Let every other task have its turn: once in a while, not for each event."""
+        """Let every other task have its turn: once in a while, not for each event.
+
+        It is here that a publisher learns of a cancellation, before it publishes.
+        """
         self.streak = 0
-        await trio.lowlevel.checkpoint()
+        if self._had_turn:
+            self._had_turn = False
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            await trio.lowlevel.checkpoint()
 
     def offer(self, delivery: Delivery[Event], route: Route) -> Outcome:
         """Offer an event to its subscribers; `settle` is to follow where `is_pending` says so."""
@@ -140,9 +149,12 @@ class Bus:
                 ready.append(delivery)
                 if inbox.idle:
                     self._rouse(inbox, delivery.published)
-            elif (fate := inbox.offer(delivery)) is not QUEUED:
-                return self._offer_others(delivery, route, subscription, fate)
+            else:
+                self._was_quiet(delivery.published)
+                if (fate := inbox.offer(delivery)) is not QUEUED:
+                    return self._offer_others(delivery, route, subscription, fate)
         if not route.subscriptions:
+            self._was_quiet(delivery.published)
             self.unrouted[delivery.event.__event_name__] += 1
         return Outcome(delivery, route.all_queued)
 
@@ -170,21 +182,32 @@ class Bus:
     def _rouse(self, inbox: MemoryInbox, now: float) -> None:
         """Wake a reader that has slept; after a quiet time it has its turn before the publisher."""
         inbox.wake()
-        if now - self._roused > QUIET:
+        if self._was_quiet(now):
             self.is_pending = True
-        self._roused = now
+
+    def _was_quiet(self, now: float) -> bool:
+        """Whether nothing was published for a while, that had to be looked at.
+
+        A publisher that takes its time has to look for a cancellation at its next event, and not
+        after many.
+        """
+        was_quiet = now - self._looked > QUIET
+        self._looked = now
+        if was_quiet:
+            self.streak = BURST
+        return was_quiet
 
     async def settle(self) -> None:
         """Wait for what is left of the publishing: decisions, and who has been roused."""
         undecided, self._undecided = self._undecided, []
         self.is_pending = False
-        self.streak = 0
         if undecided:
             await _decide(undecided)
         else:
             # Twice: of what is due at once Trio draws the order, and this task may be the first.
             await trio.lowlevel.cancel_shielded_checkpoint()
             await trio.lowlevel.cancel_shielded_checkpoint()
+            self._had_turn = True
 
     def publish_nowait(self, delivery: Delivery[Event]) -> None:
         """As `publish`, for who cannot wait: `block` has no time, so that `on_full` decides."""

@@ -196,7 +196,9 @@ class MemoryInbox(Inbox[Any]):
         assert self._wants is not None
         try:
             return self._wants(delivery.event)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: ASYNC103 - it awaits nothing
             # A filter that is broken must not lose what it was not asked to lose.
             self._log.error("filter failed", **delivery.identity(), exc_info=error)
             return True

@@ -168,7 +168,8 @@ class Queue:
         Otherwise those of the page would go before those that have not been looked at yet.
         """
         if self._is_keyed and self._lanes:
-            ready, self.ready = self.ready, deque()
+            ready = list(self.ready)
+            self.ready.clear()
             for delivery in ready:
                 lane = self._lanes.get(self._lane_of(delivery))
                 if lane is not None and lane.is_blocked:

@@ -317,6 +317,66 @@ async def test_a_cancelled_publisher_ends_at_the_next_turn_of_the_others() -> No
     assert inbox.statistics().accepted == published
 
 
+@pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest", "reject"])
+async def test_a_full_inbox_that_makes_nobody_wait_lets_a_publisher_be_cancelled(
+    overflow: str,
+) -> None:
+    """Others have their turn, and a cancellation is felt, as where there is room."""
+    bus = bus_of(Subscriber("full", buffer=1, overflow=overflow))
+    published = turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count_turns)
+        for number in range(4 * BURST):
+            await publish(bus, number)
+        assert turns >= 2
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            for number in range(10 * BURST):
+                await publish(bus, number)
+                published += 1
+        assert scope.cancelled_caught
+        assert published <= BURST
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_publisher_that_takes_its_time_is_cancelled_at_its_next_event() -> None:
+    """One that works between its events, for a reader who is idle meanwhile, need not be fast."""
+    subscriber = Subscriber("idle", buffer=10)
+    bus = bus_of(subscriber)
+    published = 0
+
+    async def handle(event: Event) -> None:
+        assert event is not None
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(subscriber.inbox.hand_to, handle)
+        await wait_all_tasks_blocked()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            for number in range(BURST):
+                delivery = Delivery[Event](Ping(number), published=number / 1000, is_plain=True)
+                await bus.publish([delivery])
+                published += 1
+        assert scope.cancelled_caught
+        assert published == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_to_publish_nothing_is_a_checkpoint() -> None:
+    """Who has nothing to publish for now lets others on."""
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await bus_of().publish([])
+    assert scope.cancelled_caught
+
+
 async def test_a_publisher_lets_others_have_their_turn_even_where_nobody_listens() -> None:
     """Publishing is a checkpoint once in so many events, whoever the publisher is."""
     bus = bus_of(Subscriber("inbox"))
