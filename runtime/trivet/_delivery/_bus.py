@@ -143,7 +143,7 @@ class Bus:
         for subscription in route.subscriptions:
             inbox = subscription.inbox
             ready = inbox.ready
-            # As `offer`, without its call: most events and most inboxes are like that.
+            # As the inbox's `offer`, without its call: most events and most inboxes are plain.
             if is_plain and inbox.is_plain and len(ready) < inbox.buffer:
                 inbox.accepted += 1
                 ready.append(delivery)

@@ -66,7 +66,7 @@ class Admission:
 
 
 class _Hand:
-    """A worker's, for an event that nobody has asked about: to note it costs more than its way."""
+    """What a worker has in hand, until somebody asks: then it is noted, and the hand is empty."""
 
     __slots__ = ("delivery",)
 
