@@ -201,7 +201,7 @@ class MemoryInbox(Inbox[Any]):
         except BaseException as error:  # noqa: ASYNC103 - it awaits nothing
             # A filter that is broken must not lose what it was not asked to lose.
             self._log.error("filter failed", **delivery.identity(), exc_info=error)
-            return True
+            return True  # noqa: ASYNC104
 
     def _known(
         self, delivery: Delivery[Event], admission: Admission | None = None
