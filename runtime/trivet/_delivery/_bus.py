@@ -49,6 +49,11 @@ class Undecided:
     fates: dict[str, Fate]
     """Where the decision goes."""
 
+    @property
+    def has_waited(self) -> bool:
+        """Whether its publisher had to wait for it, so that others have had their turn."""
+        return self.admission is not None or self.subscription.policy.overflow == "block"
+
     def decided(self, fate: Fate) -> None:
         """This is what has become of it."""
         self.fates[self.subscription.plugin] = fate
@@ -91,8 +96,9 @@ class Bus:
         self._undecided: list[Undecided] = []
         self._looked = -math.inf
         """When something had to be looked at last, by the calendar, whose time an event bears."""
-        self._had_turn = False
-        """Whether the others have had their turn since the last event."""
+        self._before = 0
+        self._looks_only = False
+        """Whether the next event is only to look for a cancellation, and `streak` goes on then."""
         self.is_pending = False
         """Whether a publisher has to wait for something after it has offered its events."""
         self.unrouted: Counter[str] = Counter()
@@ -129,9 +135,9 @@ class Bus:
 
         It is here that a publisher learns of a cancellation, before it publishes.
         """
-        self.streak = 0
-        if self._had_turn:
-            self._had_turn = False
+        self.streak, self._before = self._before, 0
+        if self._looks_only:
+            self._looks_only = False
             await trio.lowlevel.checkpoint_if_cancelled()
         else:
             await trio.lowlevel.checkpoint()
@@ -193,8 +199,8 @@ class Bus:
         """
         was_quiet = now - self._looked > QUIET
         self._looked = now
-        if was_quiet:
-            self.streak = BURST
+        if was_quiet and self.streak < BURST:
+            self._before, self.streak, self._looks_only = self.streak, BURST, True
         return was_quiet
 
     async def settle(self) -> None:
@@ -203,11 +209,14 @@ class Bus:
         self.is_pending = False
         if undecided:
             await _decide(undecided)
+            if any(one.has_waited for one in undecided):
+                self.streak = self._before = 0
+                self._looks_only = False
         else:
             # Twice: of what is due at once Trio draws the order, and this task may be the first.
             await trio.lowlevel.cancel_shielded_checkpoint()
             await trio.lowlevel.cancel_shielded_checkpoint()
-            self._had_turn = True
+            self._before = 0
 
     def publish_nowait(self, delivery: Delivery[Event]) -> None:
         """As `publish`, for who cannot wait: `block` has no time, so that `on_full` decides."""
