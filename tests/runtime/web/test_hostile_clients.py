@@ -401,8 +401,8 @@ async def test_a_client_that_reads_a_little_is_cut_at_the_limit() -> None:
                     await stream.send_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
                     await stream.receive_some(100)
                     nursery.start_soon(sip, stream)
-            await stream.aclose()
-            nursery.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()  # Before its stream is closed, which it may ask for more.
+        await stream.aclose()
 
 
 async def is_cut_off(stream: trio.SocketStream, sending: bytes, within: float = 5.0) -> bool:
