@@ -24,7 +24,7 @@ NOT_NOW = frozenset({Fate.REJECTED, Fate.ABANDONED})
 class InHand(Receipt):
     """A message from its arrival to the end of its event at the last subscriber."""
 
-    __slots__ = ("_is_published", "_ledger", "delivery", "message", "seen")
+    __slots__ = ("_has_news", "_is_published", "_ledger", "delivery", "message", "seen")
 
     def __init__(
         self, message: Received, delivery: Delivery[Event], ledger: Ledger, now: float
@@ -36,13 +36,15 @@ class InHand(Receipt):
         self.seen = now
         """When the broker was last told, or has said, that it is here."""
         self._ledger = ledger
-        self._is_published = False
+        self._is_published = self._has_news = False
 
     def settle(self, subscriber: str, fate: Fate) -> None:
         """See `Receipt`."""
         self.fates[subscriber] = fate
-        if self._is_published and fate not in ALIVE:
-            self._ledger.look_at(self)
+        if fate not in ALIVE:
+            self._has_news = True
+            if self._is_published:
+                self._ledger.look_at(self)
 
     def keep(self, subscriber: str) -> None:
         """See `Receipt`. What is in a store is done here."""
@@ -50,11 +52,12 @@ class InHand(Receipt):
     def published(self) -> None:
         """All subscribers have decided."""
         self._is_published = True
-        self._ledger.look_at(self)
+        if self._has_news or self._ledger.durable or not self.fates:
+            self._ledger.look_at(self)
 
     def take_back(self) -> None:
         """It is to be published again."""
-        self._is_published = False
+        self._is_published = self._has_news = False
         self.fates.clear()
 
 
@@ -81,7 +84,8 @@ class Ledger:
         self.failed: list[Received] = []
         self.dead: list[tuple[Received, str]] = []
         """What the broker is to be told."""
-        self._durable = durable
+        self.durable = durable
+        """See above."""
         self._limit = delivery_limit
         self._on_dead = on_dead
         self._told = trio.lowlevel.ParkingLot()
@@ -110,7 +114,7 @@ class Ledger:
 
     def look_at(self, record: InHand) -> None:
         """Something has become of an event: is it all?"""
-        fates, durable = record.fates, self._durable
+        fates, durable = record.fates, self.durable
         is_refused, has_failed = not fates, False
         for name, fate in fates.items():
             if fate in ALIVE:
@@ -125,6 +129,7 @@ class Ledger:
             return
         if not is_refused:
             del self.in_hand[tag]
+            record.delivery.receipt = None  # Each of the two would keep the other.
             self._end(record, has_failed=has_failed)
         elif record not in self.again:
             record.take_back()

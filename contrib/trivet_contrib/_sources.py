@@ -26,6 +26,9 @@ from ._wire import Reader, UnreadableError
 GIVE_BACK = 2.0
 """Seconds for telling the broker, at a stop, what is done and what is not. Who cannot be told takes
 it over later."""
+FEW = 32
+"""Messages in hand, up to which more are fetched as soon as there is room for one. With more than
+that nobody waits for the next, and to ask the broker for many at once costs hardly more."""
 LOOK_AGAIN = 0.05
 """Seconds after which it is looked again whether there is room, where others fill the inboxes."""
 
@@ -138,7 +141,8 @@ class BrokerSource(SourcePlugin):
         while True:
             free = len(ledger.again) or self.prefetch - len(ledger.in_hand)
             room = min([free, *map(self.app.room, self._types)])
-            if room >= 1:
+            few = 0 if ledger.again else (len(ledger.in_hand) - FEW) // 2
+            if room >= max(1, few):
                 return int(room)
             with trio.move_on_after(LOOK_AGAIN):
                 await ledger.wait_for_fewer()

@@ -28,6 +28,7 @@ Format = Literal["binary", "structured", "json"]
 
 JSON, STRUCTURED = "application/json", "application/cloudevents+json"
 CONTENT_TYPE, PREFIX = "content-type", "ce-"
+SPECVERSION = PREFIX + "specversion"
 
 
 class UnreadableError(Exception):
@@ -105,16 +106,14 @@ def _cloud_event(message: Received) -> CloudEvent | None:
     headers = message.headers
     if not headers:
         return None
-    content_type = headers.get(CONTENT_TYPE, JSON).partition(";")[0].strip().lower()
-    if content_type == STRUCTURED:
-        return CloudEvent.structured(message.body)
-    if content_type != JSON and not content_type.endswith("+json"):
-        raise UnreadableError(f"{CONTENT_TYPE}: the data must be JSON, not {content_type}")
-    if f"{PREFIX}specversion" not in headers:
+    content_type = headers.get(CONTENT_TYPE, JSON)
+    if content_type != JSON:
+        content_type = content_type.partition(";")[0].strip().lower()
+        if content_type == STRUCTURED:
+            return CloudEvent.structured(message.body)
+        if content_type != JSON and not content_type.endswith("+json"):
+            raise UnreadableError(f"{CONTENT_TYPE}: the data must be JSON, not {content_type}")
+    if SPECVERSION not in headers:
         return None
-    given = {
-        name.removeprefix(PREFIX): value
-        for name, value in headers.items()
-        if name.startswith(PREFIX)
-    }
+    given = {name[3:]: value for name, value in headers.items() if name[:3] == PREFIX}
     return CloudEvent.binary(given, message.body)

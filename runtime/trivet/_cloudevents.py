@@ -45,8 +45,7 @@ class CloudEventError(TrivetError, ValueError):
         return f"{self.reason}, at {self.path}"
 
 
-@attrs.frozen(kw_only=True)
-class Attributes:
+class Attributes(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """The context attributes that mean something here; others are let through unread."""
 
     specversion: Text
@@ -63,11 +62,10 @@ class Attributes:
     datacontenttype: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Structured(Attributes):
+class Structured(Attributes, frozen=True, kw_only=True, eq=False):
     """A CloudEvent in the JSON format; its data stays as it is until the type is known."""
 
-    data: msgspec.Raw = attrs.field(default=msgspec.Raw())  # msgspec takes no factory here
+    data: msgspec.Raw = msgspec.Raw()
     data_base64: str | None = None
 
 
@@ -75,8 +73,7 @@ _structured = msgspec.json.Decoder(Structured)
 _batch = msgspec.json.Decoder(list[Structured])
 
 
-@attrs.frozen
-class CloudEvent:
+class CloudEvent(msgspec.Struct, frozen=True, eq=False):
     """One that was read; its data is bytes until somebody knows the event's type.
 
     >>> document = b'{"specversion": "1.0", "id": "1", "source": "s", "type": "paid", "data": {}}'

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from itertools import count
 from time import time as wall_time
-from typing import Generic, TypedDict, TypeVar, Unpack
+from typing import Generic, TypedDict, TypeVar
 
 import attrs
 import msgspec
@@ -32,15 +32,6 @@ _numbers = count(1)
 def next_id() -> str:
     """An id that no other event has, cheaper than a UUID."""
     return f"{_process}-{next(_numbers)}"
-
-
-def made_here(id: str) -> bool:
-    """Whether `next_id` of this process made it, so that no other event has it.
-
-    >>> made_here(next_id()), made_here("o-1")
-    (True, False)
-    """
-    return id.startswith(_process)
 
 
 def utc_now() -> datetime:
@@ -112,18 +103,26 @@ class Delivery(msgspec.Struct, Generic[E_co], eq=False):
     receipt: Receipt | None = None
     """Told what becomes of the event, where a publisher waits for that."""
     given_id: str | None = None
-    """See `id`; None where the publisher has not said it, and nobody has asked yet."""
+    """See `id`; None where the publisher has not said it, so that nobody can repeat it."""
     given_time: datetime | None = None
     """See `time`; None where the publisher has not said it."""
+    made_id: str | None = None
+    """See `id`; made for who asks, where none was given."""
 
     @staticmethod
-    def of(
+    def of(  # noqa: PLR0913 - to unpack an `Envelope` would take as long as all the rest
         event: EventT,
         *,
         attempt: int = 1,
         receipt: Receipt | None = None,
         origin: Origin = NOWHERE,
-        **envelope: Unpack[Envelope],
+        id: str | None = None,
+        source: str | None = None,
+        time: datetime | None = None,
+        key: str | None = None,
+        deadline: float | None = None,
+        request_id: str | None = None,
+        traceparent: str | None = None,
     ) -> Delivery[EventT]:
         """An event with what is known of its envelope.
 
@@ -131,35 +130,40 @@ class Delivery(msgspec.Struct, Generic[E_co], eq=False):
             event: the payload.
             attempt: see `Delivery`.
             receipt: see `Delivery`.
-            origin: where `request_id` and `traceparent` come from if they are not in `envelope`.
-            envelope: what the publisher says.
+            origin: where `request_id` and `traceparent` come from if they are not given.
+            id: see `Envelope`, as for all that follow.
+            source: who says that it happened.
+            time: when.
+            key: what it is about.
+            deadline: the moment on Trio's clock after which it is not worth handling.
+            request_id: the request that led to it.
+            traceparent: the W3C trace context.
         """
-        request_id, traceparent = envelope.get("request_id"), envelope.get("traceparent")
         if request_id or traceparent:
             origin = Origin(request_id or origin.request_id, traceparent or origin.traceparent)
-        given_id, deadline = envelope.get("id"), envelope.get("deadline")
-        if deadline is None:
-            deadline = math.inf
-        nothing_said = given_id is None and deadline == math.inf
+        nothing_said = id is None and (deadline is None or deadline == math.inf)
         return Delivery(
             event,
-            source=envelope.get("source") or "",
-            origin=origin,
-            is_plain=nothing_said and receipt is None and attempt == 1,
-            key=envelope.get("key"),
-            deadline=deadline,
-            attempt=attempt,
-            receipt=receipt,
-            given_id=given_id,
-            given_time=envelope.get("time"),
+            source or "",
+            wall_time(),
+            origin,
+            nothing_said and receipt is None and attempt == 1,
+            key,
+            math.inf if deadline is None else deadline,
+            attempt,
+            receipt,
+            id,
+            time,
         )
 
     @property
     def id(self) -> str:
         """Unique within `source`; a repetition of the same event has the same id."""
-        if self.given_id is None:
-            self.given_id = next_id()
-        return self.given_id
+        if self.given_id is not None:
+            return self.given_id
+        if self.made_id is None:
+            self.made_id = next_id()
+        return self.made_id
 
     @property
     def time(self) -> datetime:
@@ -178,7 +182,7 @@ class Delivery(msgspec.Struct, Generic[E_co], eq=False):
 
     def again(self) -> Delivery[E_co]:
         """The same event, for one more attempt."""
-        self.given_id = self.id
+        self.made_id = self.id
         return replace(self, attempt=self.attempt + 1, is_plain=False)
 
     def settle(self, subscriber: str, fate: Fate) -> None:

@@ -191,6 +191,22 @@ async def test_a_key_of_another_type_is_said_with_its_setting(redis: RedisServer
                 pass
 
 
+async def test_what_a_slow_subscriber_has_room_for_is_fetched_together(redis: RedisServer) -> None:
+    """Not each message by itself, where many are in hand anyway."""
+
+    class Slow(Billing):
+        async def handle_event(self, event: Order) -> None:
+            await trio.sleep(0.001)
+            await super().handle_event(event)
+
+    await redis.send([plain(number) for number in range(1000)])
+    async with open_plugins(RedisSource, Slow, settings=source(redis, prefetch=100)) as runtime:
+        await runtime.get(Slow).until(lambda seen: len(seen) == 1000)
+        async with redis.client() as client:
+            said = cast("dict[str, dict[str, int]]", await client.info("commandstats"))
+    assert said["cmdstat_xreadgroup"]["calls"] <= 1000 / 10
+
+
 async def test_a_sink_trims_its_stream(redis: RedisServer) -> None:
     """It has about `max_length` entries, the newest."""
     table = redis.settings(max_length=100, delivery={"events": ["order"], "block_for": 30})

@@ -27,7 +27,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trivet import Delivery, Event, Fate, Outcome, PermanentError, RetryAfter
 from trivet._delivery._bus import Bus, Subscription
 from trivet._delivery._memory import MemoryInbox
-from trivet._envelope import Receipt, next_id
+from trivet._envelope import Receipt
 from trivet._policies import PARTITION_KEY, DeliveryPolicy
 
 
@@ -448,7 +448,7 @@ class World:
             record = Record(partial(self.hear, number))
             self.deliveries[number] = delivery = Delivery.of(
                 kind(number=number, wanted=wanted),
-                id=event_id or next_id(),
+                id=event_id,
                 key=key,
                 deadline=trio.current_time() + lives,
                 receipt=record,

@@ -65,7 +65,8 @@ async def test_a_flooded_plugin_does_not_starve_another(autojump_clock: MockCloc
         for _ in range(10):
             begun = Flooded.handled
             await runtime.publish(Letter(), wait=True)
-            assert begun < seen.pop() <= begun + 4 * TURN
+            assert seen.pop() <= begun + 4 * TURN
+        assert Flooded.handled > TURN  # Which went on meanwhile.
         nursery.cancel_scope.cancel()
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import secrets
 import ssl
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from types import MappingProxyType
 from typing import Any, cast
 
 import attrs
@@ -367,6 +368,7 @@ def _tags(messages: Sequence[Received]) -> list[str]:
 
 
 _BODY = BODY.encode()
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 def _trimmed(identifier: str | bytes) -> Received:
@@ -378,15 +380,17 @@ def _trimmed(identifier: str | bytes) -> Received:
 def _received(entry: StreamEntry, deliveries: int = 1) -> Received:
     raw = cast("dict[bytes, bytes]", entry.field_values)
     body = raw.get(_BODY)
-    headers: dict[str, str] = {}
-    if body is None or len(raw) > 1:
-        headers = {
-            name.decode("utf-8", "replace"): value.decode("utf-8", "replace")
-            for name, value in raw.items()
-            if name != _BODY
-        }
+    headers = NO_HEADERS if body is not None and len(raw) == 1 else _headers(raw)
     fault = f"it has no field {BODY!r}" if body is None else None
     return Received(body or b"", headers, _text(entry.identifier), deliveries, fault, raw)
+
+
+def _headers(raw: Mapping[bytes, bytes]) -> dict[str, str]:
+    try:
+        headers = {name.decode(): value.decode() for name, value in raw.items() if name != _BODY}
+    except UnicodeDecodeError:
+        headers = {_text(name): _text(value) for name, value in raw.items() if name != _BODY}
+    return headers
 
 
 @asynccontextmanager

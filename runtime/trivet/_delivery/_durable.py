@@ -198,7 +198,7 @@ class DurableInbox(MemoryInbox):
                 refused.decide(self._refuse(refused.delivery))
             return
         if event is not None and self._repeats.window:
-            self._repeats.take_in(event, trio.current_time())
+            self._repeats.take_in(event)
         self.accepted += 1
         delivery.settle(self._plugin, Fate.QUEUED)
         is_next = not self._on_disk and self._queue.waiting < WINDOW

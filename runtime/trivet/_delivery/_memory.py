@@ -33,7 +33,7 @@ TURN, GLANCE, SECONDS = 192, 16, 0.001
 seconds, by a clock that is looked at once in a while, and that is the machine's in tests too."""
 
 # To look an enum's member up by its name takes longer than to count an event.
-QUEUED, HANDLED = Fate.QUEUED, Fate.HANDLED
+QUEUED, IN_HAND, HANDLED = Fate.QUEUED, Fate.IN_HAND, Fate.HANDLED
 
 
 @attrs.define(eq=False)
@@ -128,12 +128,17 @@ class MemoryInbox(Inbox[Any]):
             What has become of it; or the publisher's place, where it has to be stored first; None
             where there is no room.
         """
-        if self.is_plain and delivery.is_plain:
+        if self.is_plain and len(self.ready) < self.buffer:
             # As below, all in one: what most events come to.
-            if len(self.ready) >= self.buffer:
-                return None
+            if delivery.given_id is not None:
+                event = delivery.source, delivery.given_id
+                if self._repeats.knows(event):
+                    return self._known(delivery)
+                self._repeats.take_in(event)
             self.accepted += 1
             self.ready.append(delivery)
+            if delivery.receipt is not None:
+                delivery.receipt.settle(self._plugin, QUEUED)
             if self.idle:
                 self.wake()
             return QUEUED
@@ -208,7 +213,7 @@ class MemoryInbox(Inbox[Any]):
     ) -> Fate | Admission | None:
         """What becomes of a repetition; None if it is none."""
         event = identity(delivery)
-        if event is None or not self._repeats.knows(event, trio.current_time()):
+        if event is None or not self._repeats.knows(event):
             return None
         self.accepted += 1
         self._counts[Fate.DUPLICATE] += 1
@@ -230,12 +235,12 @@ class MemoryInbox(Inbox[Any]):
         self, delivery: Delivery[Event], admission: Admission | None = None
     ) -> Fate | Admission:
         """Let an event in. A publisher that waited for room is told by his admission."""
-        if (event := identity(delivery)) is not None and self._repeats.window:
-            self._repeats.take_in(event, trio.current_time())
+        if (event := identity(delivery)) is not None:
+            self._repeats.take_in(event)
         self.accepted += 1
         self._queue.ready.append(delivery)
         if delivery.receipt is not None:
-            delivery.settle(self._plugin, QUEUED)
+            delivery.receipt.settle(self._plugin, QUEUED)
         self.wake()
         if admission is not None:
             admission.decide(QUEUED)
@@ -348,7 +353,7 @@ class MemoryInbox(Inbox[Any]):
                     current.set(None)
                     await self._doze()
                     continue
-                if not ready[0].is_plain:
+                if ready[0].deadline < math.inf:
                     return
                 await self._turn(handle, hand)
                 if ready:
@@ -358,7 +363,7 @@ class MemoryInbox(Inbox[Any]):
             self._hands.remove(hand)
 
     async def _turn(self, handle: Callable[[Any], Awaitable[None]], hand: _Hand) -> None:
-        """Hand on plain events as long as everyone else can wait."""
+        """Hand events on as long as everyone else can wait, and no deadline is to be watched."""
         ready, until, glance = self.ready, perf_counter() + SECONDS, GLANCE
         for count in range(TURN):
             if count == glance:
@@ -366,22 +371,33 @@ class MemoryInbox(Inbox[Any]):
                 if perf_counter() >= until:
                     break
             delivery = ready.popleft()
-            if not delivery.is_plain:
-                ready.appendleft(delivery)
-                break
             hand.delivery = delivery
+            if not (delivery.is_plain or self._may_be_handed_on(delivery)):
+                break
             current.set(delivery)
             try:
                 await handle(delivery.event)
             except Exception as error:
                 self.reject(delivery, error)
-            if hand.delivery is delivery:
+            if hand.delivery is not delivery:  # Somebody has asked meanwhile what is in hand.
+                if delivery not in self._kept:
+                    self.accept(delivery)
+            elif delivery.is_plain:
                 self._handled += 1
-            elif delivery not in self._kept:  # Somebody has asked meanwhile what is in hand.
-                self.accept(delivery)
+            else:
+                hand.delivery = None
+                self._end(delivery, HANDLED)
             if not ready or not self.is_plain:
                 break
         hand.delivery = None
+
+    def _may_be_handed_on(self, delivery: Delivery[Event]) -> bool:
+        """Whether an event that was taken out has no deadline; one that has is put back."""
+        if delivery.deadline < math.inf:
+            self.ready.appendleft(delivery)
+            return False
+        delivery.settle(self._plugin, IN_HAND)
+        return True
 
     @property
     def _in_hand(self) -> dict[Delivery[Event], float]:
@@ -475,8 +491,7 @@ class MemoryInbox(Inbox[Any]):
         """Give an event to the plugin."""
         # How long attempts take is asked for only where there may be several.
         self._in_hand[delivery] = trio.current_time() if self.policy.retry else 0.0
-        if delivery.receipt is not None:
-            delivery.settle(self._plugin, Fate.IN_HAND)
+        delivery.settle(self._plugin, IN_HAND)
 
     def _take_back(self, delivery: Delivery[Event]) -> None:
         """The event is no more with the plugin."""
@@ -524,7 +539,7 @@ class MemoryInbox(Inbox[Any]):
         if event is not None and self._repeats.ended(event, fate, self._plugin):
             self._forget(event)
         if delivery.receipt is not None:
-            delivery.settle(self._plugin, fate)
+            delivery.receipt.settle(self._plugin, fate)
 
     def _forget(self, event: Identity) -> None:
         """The event may come again."""

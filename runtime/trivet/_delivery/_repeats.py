@@ -6,9 +6,12 @@ Never knows inboxes; only events whose publisher gave them an id of its own can 
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 
-from .._envelope import Delivery, Receipt, made_here
+import trio
+
+from .._envelope import Delivery, Receipt
 from .._events import Event
 from .._fates import GOOD, Fate
 
@@ -22,7 +25,7 @@ Identity = tuple[str, str]
 def identity(delivery: Delivery[Event]) -> Identity | None:
     """By what a repetition of it would be known; None where there can be none."""
     given = delivery.given_id
-    return None if given is None or made_here(given) else (delivery.source, given)
+    return None if given is None else (delivery.source, given)
 
 
 class Repeats:
@@ -36,34 +39,51 @@ class Repeats:
         self.window = window
         # Of a plain dict, the first one is looked for among all that were deleted before it.
         self._until: OrderedDict[Identity, float] = OrderedDict()
-        self._alive: dict[Identity, list[Receipt]] = {}
+        self._first_until = math.inf
+        """No later than the first of those."""
+        self._alive: set[Identity] = set()
+        self._followers: dict[Identity, list[Receipt]] = {}
+        """Of those that are alive, the ones that were repeated."""
 
-    def knows(self, event: Identity, now: float) -> bool:
+    def knows(self, event: Identity) -> bool:
         """Whether the subscriber has it, or has had it within the window."""
-        return event in self._alive or self._until.get(event, now) > now
+        if event in self._alive:
+            return True
+        until = self._until.get(event)
+        return until is not None and until > trio.current_time()
 
     def note(self, event: Identity, until: float) -> None:
         """The subscriber has had it, and it is remembered until then."""
-        self._until.pop(event, None)
+        if event in self._until:
+            self._until.move_to_end(event)
         self._until[event] = until
+        self._first_until = min(self._first_until, until)
         if len(self._until) > AT_MOST:
             self._until.popitem(last=False)
 
-    def take_in(self, event: Identity, now: float) -> None:
+    def take_in(self, event: Identity) -> None:
         """The subscriber has it from now on."""
+        if not self.window:
+            return
+        now = trio.current_time()
+        if self._first_until <= now:
+            self._forget_before(now)
+        self.note(event, now + self.window)
+        self._alive.add(event)
+
+    def _forget_before(self, now: float) -> None:
+        """Forget those whose time is over, which are the oldest."""
         while self._until and next(iter(self._until.values())) <= now:
             self._until.popitem(last=False)
-        self.note(event, now + self.window)
-        self._alive[event] = []
+        self._first_until = next(iter(self._until.values()), math.inf)
 
     def follow(self, delivery: Delivery[Event], event: Identity, subscriber: str) -> None:
         """Tell whoever repeats an event how that one ends, once it does."""
-        followers = self._alive.get(event)
-        if followers is None or delivery.receipt is None:
+        if event not in self._alive or delivery.receipt is None:
             delivery.settle(subscriber, Fate.DUPLICATE)
         else:
             delivery.settle(subscriber, Fate.QUEUED)
-            followers.append(delivery.receipt)
+            self._followers.setdefault(event, []).append(delivery.receipt)
 
     def ended(self, event: Identity, fate: Fate, subscriber: str) -> bool:
         """The event has come to this end; says whether it is forgotten.
@@ -71,14 +91,16 @@ class Repeats:
         What was handled, or is kept among the dead letters, is not wanted again. Anything else
         would be lost if its repetition were not let in.
         """
-        for receipt in self._alive.pop(event, ()):
-            receipt.settle(subscriber, Fate.DUPLICATE if fate in GOOD else fate)
+        self._alive.discard(event)
+        if self._followers:
+            for receipt in self._followers.pop(event, ()):
+                receipt.settle(subscriber, Fate.DUPLICATE if fate in GOOD else fate)
         if fate in GOOD or fate is Fate.DEAD_LETTERED:
             return False
         return self._until.pop(event, None) is not None
 
     def keep(self, subscriber: str) -> None:
         """Those that are alive stay in the store, and nothing becomes of them now."""
-        for receipts in self._alive.values():
+        for receipts in self._followers.values():
             for receipt in receipts:
                 receipt.keep(subscriber)

@@ -49,7 +49,7 @@ from trivet._delivery._durable import DurableInbox
 from trivet._delivery._records import DeadLetter
 from trivet._delivery._retries import FIRST, History
 from trivet._delivery._store import Store
-from trivet._envelope import Receipt, next_id
+from trivet._envelope import Receipt
 from trivet._events import EventTypes
 from trivet._policies import PARTITION_KEY, DeliveryPolicy
 
@@ -634,7 +634,7 @@ class World:
                 key=key,
                 deadline=now + lives,
                 receipt=record,
-                id=event_id or next_id(),
+                id=event_id,
             )
             published = Published(delivery, record)
             publisher.events.append(published)

@@ -1,12 +1,13 @@
-"""The quick way through an inbox, for events of which nothing is said, ends as the careful one.
+"""The quick way through an inbox, which most events have, ends as the careful one.
 
-Two inboxes get the same: one sees events as plain, the other does not. Whatever is done with them,
-and in whatever order, they hand out the same events and tell the same of them.
+Two inboxes get the same: one may be quick, the other not. Whatever is done with them, and in
+whatever order, they hand out the same events and tell the same of them, to publishers too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from trivet import Delivery, Event, Fate, current_delivery
+from trivet import Delivery, Event, Fate, Receipt, current_delivery
 from trivet._delivery._memory import Admission, MemoryInbox
 from trivet._inbox import Deliveries
 from trivet._policies import DeliveryPolicy
@@ -26,18 +27,41 @@ class Step(Event):
     lane: str = "a"
 
 
+class Told(Receipt):
+    """Notes what it is told."""
+
+    def __init__(self, side: Side, number: int) -> None:
+        super().__init__()
+        self._side = side
+        self._number = number
+
+    def settle(self, subscriber: str, fate: Fate) -> None:
+        super().settle(subscriber, fate)
+        self._side.told.append((self._number, fate))
+
+
 class Side:
     """One of the two inboxes, and what came of it."""
 
-    def __init__(self, policy: DeliveryPolicy, *, is_plain: bool) -> None:
+    def __init__(self, policy: DeliveryPolicy, kinds: list[str], *, is_quick: bool) -> None:
         self.inbox = MemoryInbox("side", policy)
-        self.is_plain = is_plain
+        self.is_quick = is_quick
+        if not is_quick:
+            self.inbox.is_plain = self.inbox._may_be_plain = False  # pyright: ignore[reportPrivateUsage]
         self.in_hand: list[Delivery[Any]] = []
         self.waiting: list[Admission] = []
         self.told: list[object] = []
+        self._kinds = cycle(kinds)
 
     def delivery(self, number: int, lane: str) -> Delivery[Event]:
-        return Delivery[Event](Step(number, lane), is_plain=self.is_plain)
+        """With an id, which comes again; with somebody who is told; with a deadline; or plain."""
+        step, kind = Step(number, lane), next(self._kinds)
+        if kind == "plain":
+            return Delivery.of(step)
+        receipt = Told(self, number) if kind in ("told", "both") else None
+        given_id = f"{number % 3}" if kind in ("id", "both") else None
+        deadline = trio.current_time() + 0.6 if kind == "deadline" else None
+        return Delivery.of(step, id=given_id, receipt=receipt, deadline=deadline)
 
     # What may happen
 
@@ -137,32 +161,35 @@ class Side:
         )
 
 
+KINDS = ["plain", "id", "told", "both", "deadline"]
 STEPS = ["offer", "queue_up", "withdraw", "overflow", "take", "accept", "reject", "keep", "crash"]
 SELDOM = ["filter", "close", "abandon", "hand_to"]
 
 steps = st.tuples(
     # Mostly the ordinary, so that the quick way is taken often.
-    st.sampled_from([*STEPS, *SELDOM, *["offer", "take", "accept", "hand_to"] * 2]),
+    st.sampled_from([*STEPS, *SELDOM, *["offer", "take", "accept", "hand_to", "hand_to"] * 2]),
     st.integers(0, 6),
     st.sampled_from(["a", "b"]),
 )
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     program=st.lists(steps, min_size=10, max_size=30),
     buffer=st.integers(1, 5),
     concurrency=st.integers(1, 2),
+    kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=6),
+    deduplicate_for=st.sampled_from([300.0, 0.0]),
     ordering_key=st.sampled_from([None, None, None, "lane"]),
 )
 async def test_the_quick_way_ends_as_the_careful_one(
-    autojump_clock: MockClock, program: list[tuple[str, int, str]], **said: Any
+    autojump_clock: MockClock, program: list[tuple[str, int, str]], kinds: list[str], **said: Any
 ) -> None:
     """The same is handed out, refused and counted after every step."""
     policy = DeliveryPolicy(delivery_limit=2, **said)
-    quick, careful = sides = [Side(policy, is_plain=is_plain) for is_plain in (True, False)]
+    quick, careful = sides = [Side(policy, kinds, is_quick=is_quick) for is_quick in (True, False)]
     for what, number, lane in program:
         for side in sides:
             step = getattr(side, what)
@@ -173,16 +200,19 @@ async def test_the_quick_way_ends_as_the_careful_one(
         assert quick.sight() == careful.sight()
 
 
-def test_an_event_with_nothing_to_mind_takes_the_quick_way(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("said", [{}, {"id": "1"}, {"receipt": Receipt}])
+def test_an_event_without_a_deadline_takes_the_quick_way(
+    monkeypatch: pytest.MonkeyPatch, said: dict[str, Any]
 ) -> None:
     """It is never looked at with care, or what is compared above would be the same thing twice."""
     inbox = MemoryInbox("plain", DeliveryPolicy())
     monkeypatch.delattr(MemoryInbox, "_screen")
     monkeypatch.delattr(MemoryInbox, "_next")
-    assert inbox.offer(Delivery[Event](Step(1), is_plain=True)) is Fate.QUEUED
+    monkeypatch.delattr(MemoryInbox, "_finish")
 
     async def turn() -> None:
+        given = {name: value if name == "id" else value() for name, value in said.items()}
+        assert inbox.offer(Delivery.of(Step(1), **given)) is Fate.QUEUED
         with trio.CancelScope() as scope:
 
             async def handle(event: Step) -> None:
@@ -193,3 +223,28 @@ def test_an_event_with_nothing_to_mind_takes_the_quick_way(
 
     trio.run(turn)
     assert inbox.statistics().handled == 1
+
+
+@pytest.mark.parametrize("at", [Fate.QUEUED, Fate.IN_HAND, Fate.HANDLED])
+async def test_who_is_told_of_an_event_may_look_at_the_inbox(
+    autojump_clock: MockClock, at: Fate
+) -> None:
+    """What it has accepted is the sum of what has become of it, at each word to the publisher."""
+    inbox = MemoryInbox("looked-at", DeliveryPolicy())
+    told: list[Fate] = []
+
+    class Looking(Receipt):
+        def settle(self, subscriber: str, fate: Fate) -> None:
+            told.append(fate)
+            if fate is at:
+                seen = inbox.statistics()
+                assert (seen.accepted, seen.queued + seen.in_hand + seen.handled) == (1, 1)
+                assert getattr(seen, fate.value) == 1
+
+    async def handle(event: Step) -> None:
+        pass
+
+    inbox.offer(Delivery.of(Step(1), receipt=Looking()))
+    with trio.move_on_after(1):
+        await inbox.hand_to(handle)
+    assert told == [Fate.QUEUED, Fate.IN_HAND, Fate.HANDLED]

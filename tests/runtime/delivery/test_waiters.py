@@ -15,7 +15,6 @@ from trivet._delivery._bus import Bus, Subscription
 from trivet._delivery._durable import DurableInbox
 from trivet._delivery._memory import MemoryInbox
 from trivet._delivery._store import Store
-from trivet._envelope import next_id
 from trivet._events import EventTypes
 from trivet._policies import PARTITION_KEY, DeliveryPolicy
 
@@ -34,7 +33,7 @@ class Desk:
         self._opened_at = trio.current_time()
 
     async def publish(self, text: str, *, event_id: str | None = None) -> None:
-        delivery = Delivery.of(Note(text), id=event_id or next_id())
+        delivery = Delivery.of(Note(text), id=event_id)
         (outcome,) = await self._bus.publish([delivery])
         self.told[text] = trio.current_time() - self._opened_at, outcome.fates["p"]
 
