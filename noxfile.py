@@ -35,7 +35,11 @@ FLAKE8_ASYNC = (
     f"--per-file-ignores=tests/*:ASYNC110 {OTHER_CANCELLATIONS}",
 )
 
-NEEDED = {"bench_http": "wrk", "bench_redis": "redis-server"}
+NEEDED = {
+    "bench_http": "wrk",
+    "bench_redis": "redis-server",
+    "bench_replicas": "redis-server",
+}
 """The program that a benchmark needs on the PATH."""
 
 STORE = ("127.0.0.1:5020", ["bucket_store"])
