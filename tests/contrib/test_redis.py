@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 import trio
+import trustme
 from structlog.testing import capture_logs
 
 import trivet_contrib.redis
@@ -16,7 +17,7 @@ from trivet import ConfigurationError, StartError, load_settings, open_runtime
 from trivet.testing import open_plugins
 from trivet_contrib.redis import RedisSink, RedisSource
 
-from .redis_server import GROUP, STREAM, RedisServer, needs_redis, redis_server
+from .redis_server import GROUP, STREAM, RedisServer, free_port, needs_redis, redis_server
 from .suite import QUICK, Billing, Contract, Order, Server, Table, becomes, plain
 
 README = Path(trivet_contrib.redis.__file__).with_name("README.md").read_text()
@@ -205,6 +206,31 @@ async def test_what_a_slow_subscriber_has_room_for_is_fetched_together(redis: Re
         async with redis.client() as client:
             said = cast("dict[str, dict[str, int]]", await client.info("commandstats"))
     assert said["cmdstat_xreadgroup"]["calls"] <= 1000 / 10
+
+
+async def test_a_certificate_must_be_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With TLS a server of an unknown authority is refused, and one of a known authority is not."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    files = {name: tmp_path / f"{name}.pem" for name in ("key", "cert", "authority")}
+    certificate.private_key_pem.write_to_path(files["key"])
+    certificate.cert_chain_pems[0].write_to_path(files["cert"])
+    authority.cert_pem.write_to_path(files["authority"])
+    tls_port = str(free_port())
+    options = {"tls-port": tls_port, "tls-auth-clients": "no"}
+    options |= {"tls-key-file": str(files["key"]), "tls-cert-file": str(files["cert"])}
+    options |= {"tls-ca-cert-file": str(files["authority"])}
+    async with redis_server(tmp_path, **options) as server:
+        settings = source(server, url=f"rediss://127.0.0.1:{tls_port}")
+        with pytest.raises(StartError, match=r"plugins\.redis_source\.url: .*certificate"):
+            async with open_plugins(RedisSource, Billing, settings=settings):
+                pass
+        monkeypatch.setenv("SSL_CERT_FILE", str(files["authority"]))
+        await server.send([plain(1)])
+        async with open_plugins(RedisSource, Billing, settings=settings) as runtime:
+            await runtime.get(Billing).until(bool)
 
 
 async def test_a_sink_trims_its_stream(redis: RedisServer) -> None:

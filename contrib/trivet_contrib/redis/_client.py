@@ -113,6 +113,8 @@ def translated() -> Generator[None]:
     except StreamConsumerGroupError as error:
         raise RefusedError("stream", f"it, or its group, is gone: {error}") from None
     except (LostError, TimeoutError, OSError) as error:
+        if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+            raise RefusedError("url", _words(error.__cause__)) from None
         raise AwayError(_words(error)) from None
     except RedisError as error:
         raise AwayError(f"Redis refuses: {error}") from None
