@@ -2,14 +2,15 @@
 
 Some processes of `trivet serve` read one Redis stream. Each writes down, in a file that outlives
 it, the number of every event that it has handled. While a producer adds events, one process after
-the other is killed at a random moment, and started again. When Redis has nothing left in hand:
+the other is killed at a random moment, and started again; and once Redis stands still for longer
+than its visibility. When it has nothing left in hand:
 
 * every event was handled at least once;
-* an event was handled more than once only where a process was killed: not more often than the
-  killed have had in hand together;
+* an event was handled more than once only where a process was killed, or Redis stood still: not
+  more often than those that it befell have had in hand together;
 * nothing is among the dead letters.
 
-    python tests/contrib/replicas.py --events 20000 --replicas 3 --kills 10 --seed 1
+    python tests/contrib/replicas.py --events 20000 --replicas 3 --kills 10 --stopped 10 --seed 1
 """
 
 from __future__ import annotations
@@ -86,6 +87,8 @@ class Orders:
     events: int
     replicas: int
     kills: int
+    stopped: float
+    """Seconds for which Redis stands still, once; 0 for not at all."""
     seed: int
 
 
@@ -141,14 +144,15 @@ class Found:
     dead: int
     shares: list[int]
     """How many each replica has handled."""
-    killed: int
+    befallen: int
+    """How often a replica was killed, or could not reach Redis for a while."""
     seconds: float
 
     def faults(self) -> list[str]:
         """What must not be."""
         found = [f"{self.lost} events were lost"] if self.lost else []
-        if self.twice > self.killed * PREFETCH:
-            found.append(f"{self.twice} were handled again after {self.killed} kills")
+        if self.twice > self.befallen * PREFETCH:
+            found.append(f"{self.twice} were handled again, more than were in hand")
         if self.dead:
             found.append(f"{self.dead} are dead letters")
         if not all(self.shares):
@@ -156,15 +160,15 @@ class Found:
         return found
 
 
-def start_redis(directory: Path, stack: ExitStack) -> str:
-    """A server with its append-only file; it ends with the stack. Returns its URL."""
+def start_redis(directory: Path, stack: ExitStack) -> subprocess.Popen[bytes]:
+    """A server with its append-only file; it ends with the stack."""
     path = directory / "redis.sock"
     options = ["--port", "0", "--unixsocket", str(path), "--dir", str(directory)]
     command = ["redis-server", *options, "--appendonly", "yes", "--save", ""]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     stack.callback(server.wait)
     stack.callback(server.kill)
-    return f"unix://{path}"
+    return server
 
 
 async def produce(client: coredis.Redis[bytes], orders: Orders) -> None:
@@ -185,6 +189,15 @@ async def kill(replicas: list[Replica], orders: Orders, dice: random.Random) -> 
         replica.start()
 
 
+async def stand_still(redis: subprocess.Popen[bytes], orders: Orders, dice: random.Random) -> None:
+    """Stop Redis at a random moment, and let it go on after a while."""
+    if orders.stopped:
+        await trio.sleep(dice.uniform(0, orders.events * 0.004 / orders.replicas))
+        redis.send_signal(signal.SIGSTOP)
+        await trio.sleep(orders.stopped)
+        redis.send_signal(signal.SIGCONT)
+
+
 async def all_serving(replicas: list[Replica]) -> None:
     """Wait until all of them are up."""
     while not all(replica.is_serving for replica in replicas):
@@ -200,7 +213,9 @@ async def nothing_left(client: coredis.Redis[bytes], events: int) -> None:
         await trio.sleep(0.05)
 
 
-async def run(url: str, replicas: list[Replica], orders: Orders) -> Found:
+async def run(
+    url: str, redis: subprocess.Popen[bytes], replicas: list[Replica], orders: Orders
+) -> Found:
     """Do as ordered."""
     dice, began = random.Random(orders.seed), monotonic()
     async with coredis.Redis.from_url(url, verify_version=False) as client:
@@ -211,6 +226,7 @@ async def run(url: str, replicas: list[Replica], orders: Orders) -> Found:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(produce, client, orders)
             nursery.start_soon(kill, replicas, orders, dice)
+            nursery.start_soon(stand_still, redis, orders, dice)
         await nothing_left(client, orders.events)
         await all_serving(replicas)  # Who was started just now has not heard of signals yet.
         dead = await client.xlen(f"{STREAM}:dead")
@@ -228,7 +244,7 @@ def account(replicas: list[Replica], orders: Orders, dead: int, seconds: float) 
         twice=sum(times.values()) - len(times),
         dead=dead,
         shares=[len(handled) for handled in lists],
-        killed=orders.kills,
+        befallen=orders.kills + orders.replicas * bool(orders.stopped),
         seconds=seconds,
     )
 
@@ -239,25 +255,27 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=20_000)
     parser.add_argument("--replicas", type=int, default=3)
     parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--stopped", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     arguments = parser.parse_args()
-    orders = Orders(arguments.events, arguments.replicas, arguments.kills, arguments.seed)
+    orders = Orders(**vars(arguments))
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="replicas-")))
-        url = start_redis(directory, stack)
-        while not (directory / "redis.sock").exists():
+        redis, path = start_redis(directory, stack), directory / "redis.sock"
+        while not path.exists():
             trio.run(trio.sleep, 0.02)
         replicas = [Replica(directory / f"{number}") for number in range(orders.replicas)]
         for replica in replicas:
-            replica.prepare(url)
+            replica.prepare(f"unix://{path}")
         try:
-            found = trio.run(run, url, replicas, orders)
+            found = trio.run(run, f"unix://{path}", redis, replicas, orders)
         finally:
             for replica in replicas:
                 if replica.process is not None and replica.process.poll() is None:
                     replica.end(signal.SIGKILL)
     write = sys.stdout.write
     write(f"seed {orders.seed}: {orders.events} events, {orders.kills} kills, ")
+    write(f"{orders.stopped:g} s without Redis, ")
     write(f"{found.seconds:.0f} s: {found.lost} lost, {found.twice} handled again, ")
     write(f"{found.dead} dead letters; shares {found.shares}\n")
     for fault in found.faults():
