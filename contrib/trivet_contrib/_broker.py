@@ -30,14 +30,14 @@ class RefusedError(AwayError):
         self.reason = reason
 
 
-class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
+class Message(msgspec.Struct, frozen=True, eq=False):
     """What a broker carries."""
 
     body: bytes
     headers: Mapping[str, str]
 
 
-class Received(Message, frozen=True, eq=False, gc=False):
+class Received(Message, frozen=True, eq=False):
     """A message that a consumer has in hand."""
 
     tag: str
