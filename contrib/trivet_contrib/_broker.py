@@ -30,7 +30,12 @@ class RefusedError(AwayError):
         self.reason = reason
 
 
-class Message(msgspec.Struct, frozen=True, eq=False):
+class _Known(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    id: str = ""
+    """What one that is sent twice is known by: its event's source and id."""
+
+
+class Message(_Known, frozen=True, eq=False):
     """What a broker carries."""
 
     body: bytes

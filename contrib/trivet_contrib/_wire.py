@@ -41,9 +41,11 @@ def write(delivery: Delivery[Event], format: Format) -> Message:
     Raises:
         UnreadableError: JSON does not have what is in it.
     """
+    known_by = f"{delivery.source} {delivery.id}"
     try:
         if format == "structured":
-            return Message(CloudEvent.document_of(delivery), {CONTENT_TYPE: STRUCTURED})
+            document = CloudEvent.document_of(delivery)
+            return Message(document, {CONTENT_TYPE: STRUCTURED}, id=known_by)
         body = msgspec.json.encode(delivery.event)
     except (TypeError, ValueError, RecursionError) as error:
         raise UnreadableError(f"{delivery.event.__event_name__}: {error}") from None
@@ -52,7 +54,7 @@ def write(delivery: Delivery[Event], format: Format) -> Message:
         attributes = CloudEvent.attributes_of(delivery)
         del attributes["datacontenttype"]  # Which is the content type.
         headers.update((PREFIX + name, value) for name, value in attributes.items())
-    return Message(body, headers)
+    return Message(body, headers, id=known_by)
 
 
 @attrs.frozen
