@@ -1,0 +1,221 @@
+"""What must be there, what is made where it is missing, and what the server does not promise.
+
+Owns the names of the settings that are wrong.
+Never knows messages.
+"""
+
+# pyright: reportUnknownMemberType=false
+# nats-py has keywords without types.
+
+from __future__ import annotations
+
+import attrs
+from nats.js import JetStreamContext
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DeliverPolicy,
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+from nats.js.errors import APIError, NotFoundError
+
+from .._broker import RefusedError
+
+TOGETHER = 16
+"""Programs that a consumer which is made here has room for in `max_ack_pending`."""
+
+
+@attrs.frozen(kw_only=True)
+class Durable:
+    """What is consumed, and as whom."""
+
+    stream: str
+    consumer: str
+    subject: str
+    """What of the stream; all of it where it is empty."""
+    create: bool
+    """Whether to make what is missing."""
+    start: DeliverPolicy
+    """Where a consumer begins that is made."""
+    visibility: float
+    """Seconds after which others may have what is in hand."""
+    delivery_limit: int
+    prefetch: int
+    dead_letters: str
+    """The stream of the dead letters, and its subject."""
+    max_dead_letters: int
+
+
+async def look_at_stream(
+    js: JetStreamContext, stream: str, subject: str, *, create: bool
+) -> StreamConfig:
+    """What a stream is like.
+
+    Args:
+        js: where.
+        stream: its name.
+        subject: what one that is made listens to.
+        create: whether to make it where it is missing.
+
+    Raises:
+        RefusedError: it is missing.
+    """
+    try:
+        return (await js.stream_info(stream)).config
+    except NotFoundError:
+        if not create:
+            reason = f"there is no stream {stream!r}; `create = true` makes it"
+            raise RefusedError("stream", reason) from None
+    return await _make(js, StreamConfig(name=stream, subjects=[subject]), "stream")
+
+
+async def _make(js: JetStreamContext, config: StreamConfig, setting: str) -> StreamConfig:
+    try:
+        return (await js.add_stream(config)).config
+    except APIError as error:
+        raise RefusedError(
+            setting, f"{config.name!r} cannot be made: {error.description}"
+        ) from None
+
+
+async def look_at_dead_letters(js: JetStreamContext, durable: Durable) -> None:
+    """Make their stream where it is missing.
+
+    Raises:
+        RefusedError: it is missing, or listens to something else.
+    """
+    name = durable.dead_letters
+    try:
+        config = (await js.stream_info(name)).config
+    except NotFoundError:
+        if not durable.create:
+            reason = f"there is no stream {name!r}; `create = true` makes it"
+            raise RefusedError("dead_letters", reason) from None
+        limit = durable.max_dead_letters
+        config = await _make(
+            js, StreamConfig(name=name, subjects=[name], max_msgs=limit), "dead_letters"
+        )
+    if not listens(config, name):
+        raise RefusedError("dead_letters", f"the stream {name!r} does not listen to {name!r}")
+
+
+def listens(config: StreamConfig, subject: str) -> bool:
+    """Whether a stream takes what is published there."""
+    return any(_covers(pattern, subject) for pattern in config.subjects or [])
+
+
+def _covers(pattern: str, subject: str) -> bool:
+    wanted, given = pattern.split("."), subject.split(".")
+    if wanted[-1] == ">":
+        given, wanted = given[: len(wanted) - 1], wanted[:-1]
+        if len(subject.split(".")) <= len(wanted):
+            return False
+    return len(wanted) == len(given) and all(
+        want in ("*", each) for want, each in zip(wanted, given, strict=True)
+    )
+
+
+async def look_at_consumer(js: JetStreamContext, durable: Durable) -> list[str]:
+    """Make what is missing, and say what is not promised.
+
+    Raises:
+        RefusedError: something is missing, or is not as the settings say.
+    """
+    stream = await look_at_stream(
+        js, durable.stream, durable.subject or durable.stream, create=durable.create
+    )
+    await look_at_dead_letters(js, durable)
+    try:
+        config = (await js.consumer_info(durable.stream, durable.consumer)).config
+    except NotFoundError:
+        config = await _make_consumer(js, durable)
+    _check(config, durable)
+    return [*may_lose(stream), *_may_lose_of(config, durable)]
+
+
+async def _make_consumer(js: JetStreamContext, durable: Durable) -> ConsumerConfig:
+    if not durable.create:
+        reason = f"there is no consumer {durable.consumer!r}; `create = true` makes it"
+        raise RefusedError("consumer", reason)
+    config = ConsumerConfig(
+        durable_name=durable.consumer,
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=durable.visibility,
+        deliver_policy=durable.start,
+        filter_subject=durable.subject or None,
+        max_deliver=-1,
+        max_ack_pending=max(1000, TOGETHER * durable.prefetch),
+    )
+    try:
+        return (await js.add_consumer(durable.stream, config)).config
+    except APIError as error:
+        setting = "subject" if "filter" in (error.description or "") else "consumer"
+        raise RefusedError(setting, f"it cannot be made: {error.description}") from None
+
+
+def _check(config: ConsumerConfig, durable: Durable) -> None:
+    """Raise `RefusedError` where a consumer is not one that can be used so."""
+    name = f"the consumer {durable.consumer!r}"
+    if config.deliver_subject:
+        raise RefusedError("consumer", f"{name} is a push consumer; a pull consumer is needed")
+    if config.ack_policy != AckPolicy.EXPLICIT:
+        reason = f"{name} has the ack_policy {config.ack_policy!s}; `explicit` is needed"
+        raise RefusedError("consumer", reason)
+    if config.headers_only:
+        raise RefusedError("consumer", f"{name} has headers_only: bodies are needed")
+    if (config.filter_subject or "") != durable.subject or config.filter_subjects:
+        subjects = config.filter_subjects or [config.filter_subject or "none"]
+        raise RefusedError("subject", f"{name} has another filter: {', '.join(subjects)}")
+    if abs((config.ack_wait or 0) - durable.visibility) > 1e-6:
+        raise RefusedError("visibility", f"{name} has an ack_wait of {config.ack_wait:g} s")
+    if 0 < (config.max_deliver or -1) <= durable.delivery_limit:
+        reason = (
+            f"{name} has a max_deliver of {config.max_deliver}: NATS would drop a message in"
+            " silence before it is a dead letter; let it be -1, or greater"
+        )
+        raise RefusedError("delivery_limit", reason)
+
+
+def _may_lose_of(config: ConsumerConfig, durable: Durable) -> list[str]:
+    missing: list[str] = []
+    if (config.max_deliver or -1) > 0:
+        missing.append(
+            f"with `max_deliver {config.max_deliver}` NATS drops in silence what was in hand so"
+            " often, a stop or a lost connection included"
+        )
+    if 0 < (config.max_ack_pending or -1) < durable.prefetch:
+        missing.append(
+            f"with `max_ack_pending {config.max_ack_pending}` all programs together have no more"
+            " in hand than that"
+        )
+    if config.mem_storage:
+        missing.append("with `mem_storage` a restart of NATS forgets what was acknowledged")
+    return missing
+
+
+def may_lose(config: StreamConfig) -> list[str]:
+    """What a stream, as it is set up, may lose."""
+    missing: list[str] = []
+    if config.storage == StorageType.MEMORY:
+        missing.append("with `storage memory` a restart of NATS costs everything")
+    else:
+        missing.append(
+            "whether NATS has `sync_interval: always` cannot be asked: by default a power cut"
+            " costs up to two minutes"
+        )
+    if (config.num_replicas or 1) == 1:
+        missing.append("with `num_replicas 1` the loss of a disk costs everything")
+    if config.discard == DiscardPolicy.OLD:
+        missing += [
+            f"with `{name} {value}` and `discard old` the oldest are dropped, read or not"
+            for name in ("max_msgs", "max_bytes", "max_msgs_per_subject")
+            if (value := getattr(config, name) or -1) > 0
+        ]
+    if config.max_age:
+        missing.append(f"with `max_age {config.max_age:g} s` what is older is dropped, read or not")
+    if config.retention == RetentionPolicy.INTEREST:
+        missing.append("with `retention interest` what comes while no consumer exists is dropped")
+    return missing

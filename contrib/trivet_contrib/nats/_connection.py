@@ -1,0 +1,272 @@
+"""One connection to NATS: connected once, asked many things at once, and lost once.
+
+Owns what each failure of the client means, and the pipelining of what wants an answer.
+Never knows JetStream's messages, nor Trivet.
+"""
+
+# pyright: reportUnknownMemberType=false
+# nats-py has keywords without types.
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import count
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import attrs
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.errors import APIError, ServiceUnavailableError
+
+from .._broker import AwayError, RefusedError
+
+# What it would say with a traceback is raised here, and said by the plugin in a line.
+logging.getLogger("nats").setLevel(logging.CRITICAL)
+
+NO_RESPONDERS = "503"
+NOT_ENABLED = (None, 10039, 10076)
+"""The codes of JetStream's that is not there at all; None where nobody answered."""
+WORDS_OF_REFUSAL = ("authorization", "authentication", "permissions violation", "revoked")
+
+T = TypeVar("T")
+Headers = dict[str, str]
+
+
+@attrs.frozen(kw_only=True)
+class Server:
+    """Where NATS is, and how patient to be with it."""
+
+    url: str = attrs.field(repr=False)
+    """`nats://user:password@host:port`, `tls://`; several, separated by commas."""
+    timeout: float = 5.0
+    """Seconds for one answer, and for a connection."""
+    name: str = ""
+    """By what the server's operator knows the connection."""
+
+
+@contextmanager
+def translated() -> Generator[None]:
+    """Raise what nats-py raises as what it means."""
+    try:
+        yield
+    except ServiceUnavailableError as error:
+        if error.err_code in NOT_ENABLED:
+            raise RefusedError(
+                "url", "JetStream is not enabled there, or not for this account"
+            ) from (None)
+        raise AwayError(f"JetStream refuses: {error.description}") from None
+    except APIError as error:
+        raise AwayError(f"JetStream refuses: {error.description}") from None
+    except (nats.errors.Error, OSError, TimeoutError) as error:
+        raise meant_by(error) from None
+
+
+def meant_by(error: BaseException) -> AwayError:
+    """What a failure of the connection means."""
+    text = str(error) or ("no answer" if isinstance(error, TimeoutError) else type(error).__name__)
+    text = text.removeprefix("nats: ")
+    if any(word in text.lower() for word in WORDS_OF_REFUSAL):
+        return RefusedError("url", f"not with these credentials: {text}")
+    return AwayError(text)
+
+
+class _Client(Client):
+    """nats-py's, which leaves nothing behind, and says no password in clear where it should not."""
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        # It may be called in a task of its own, whose failure would be nobody's.
+        try:
+            with suppress(OSError):
+                await super()._close(status, do_cbs)
+        finally:
+            writer = getattr(self._transport, "_io_writer", None)
+            if writer is not None:  # A server that stands still takes no leave.
+                writer.transport.abort()
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        server = self._current_server
+        is_tls = server is not None and server.uri.scheme == "tls"
+        if initial_connection and is_tls and not info.get("tls_required"):
+            raise nats.errors.SecureConnWantedError
+        await super()._process_info(info, initial_connection)
+
+
+class _Batch:
+    """What was sent together, and the answers that are missing."""
+
+    def __init__(self, left: int, hear: Callable[[int, Msg], None]) -> None:
+        self.left = left
+        self.hear = hear
+        self.done = asyncio.get_running_loop().create_future()
+
+
+class Line:
+    """A connection, and what is waited for on it. Made by `connected`."""
+
+    def __init__(self, client: Client, timeout: float) -> None:
+        self.client = client
+        self.timeout = timeout
+        self.js: JetStreamContext = client.jetstream(timeout=timeout)
+        self._inbox = ""
+        self._numbers = count()
+        self._asked: dict[str, tuple[_Batch, int]] = {}
+        self._open: set[asyncio.Future[Any]] = set()
+        self._end: AwayError | None = None
+
+    async def begin(self) -> None:
+        """Be ready for answers."""
+        self._inbox = self.client.new_inbox()
+        await self.client.subscribe(f"{self._inbox}.*", cb=self._hear)
+
+    def fail(self, error: AwayError) -> None:
+        """Nothing more is to be expected of it."""
+        self._end = self._end or error
+        for future in self._open:
+            if not future.done():
+                future.set_exception(self._end)
+
+    async def until(self, future: asyncio.Future[T], seconds: float) -> T:
+        """Wait for this, for so many seconds.
+
+        Raises:
+            AwayError: the time is over, or the connection.
+        """
+        if self._end is not None:
+            raise self._end
+        self._open.add(future)
+        try:
+            async with asyncio.timeout(seconds):
+                return await future
+        except TimeoutError:
+            raise AwayError(f"no answer within {self.timeout:g} s") from None
+        finally:
+            self._open.discard(future)
+
+    async def ask(
+        self,
+        requests: Sequence[tuple[str, bytes, Headers | None]],
+        hear: Callable[[int, Msg], None],
+    ) -> None:
+        """Send all of them, in order, and wait until each is answered.
+
+        Args:
+            requests: subject, body and headers of each.
+            hear: called with the number of a request, and its answer.
+
+        Raises:
+            AwayError: not all of them were answered.
+        """
+        batch, tokens = _Batch(len(requests), hear), [str(next(self._numbers)) for _ in requests]
+        self._asked.update((token, (batch, index)) for index, token in enumerate(tokens))
+        try:
+            with translated():
+                for token, (subject, body, headers) in zip(tokens, requests, strict=True):
+                    reply = f"{self._inbox}.{token}"
+                    await self.client.publish(subject, body, reply, headers)
+            await self.until(batch.done, self.timeout)
+        finally:
+            for token in tokens:
+                self._asked.pop(token, None)
+
+    async def tell(self, told: Sequence[tuple[str, bytes]]) -> None:
+        """Send all of them, and wait for an answer to the last: before that all were heard.
+
+        What comes over one connection is handled in its order.
+        """
+        *others, (subject, body) = told
+        with translated():
+            for each, text in others:
+                await self.client.publish(each, text)
+        await self.ask([(subject, body, None)], _must_be_heard)
+
+    async def _hear(self, message: Msg) -> None:
+        asked = self._asked.pop(message.subject.rpartition(".")[2], None)
+        if asked is None:
+            return
+        batch, index = asked
+        if batch.done.done():
+            return
+        try:
+            batch.hear(index, message)
+        except AwayError as error:
+            batch.done.set_exception(error)
+            return
+        batch.left -= 1
+        if not batch.left:
+            batch.done.set_result(None)
+
+
+def status_of(message: Msg) -> str:
+    """The status that the server, and no program, has put into a message without a body."""
+    headers: Mapping[str, str] = message.headers or {}
+    return "" if message.data else headers.get("Status", "")
+
+
+def _must_be_heard(_: int, message: Msg) -> None:
+    if status_of(message) == NO_RESPONDERS:
+        raise AwayError("the consumer is gone")
+
+
+@asynccontextmanager
+async def connected(server: Server) -> AsyncGenerator[Line]:
+    """A connection that ends with the block; it is not made again.
+
+    Raises:
+        AwayError: it does not answer.
+        RefusedError: it refuses the credentials.
+    """
+    client = _Client()
+    line = Line(client, server.timeout)
+    reasons: list[Exception] = []
+
+    async def note(error: Exception) -> None:
+        """Hear of what the client has met with, in its own tasks."""
+        reasons.append(error)
+        meant = meant_by(error)
+        if isinstance(meant, RefusedError):  # Who waits for an answer would wait in vain.
+            line.fail(meant)
+
+    async def lost() -> None:
+        """Hear of the end."""
+        last = client.last_error or (reasons[-1] if reasons else None)
+        line.fail(meant_by(last) if last else AwayError("the connection is closed"))
+
+    try:
+        with translated():
+            try:
+                await client.connect(**_options(server), error_cb=note, closed_cb=lost)
+            except nats.errors.NoServersError:
+                raise (reasons[-1] if reasons else AwayError("no server")) from None
+            await line.begin()
+        yield line
+    finally:
+        await client.close()
+
+
+def _options(server: Server) -> dict[str, Any]:
+    urls = [urlsplit(each.strip()) for each in server.url.split(",")]
+    options: dict[str, Any] = {
+        "servers": [f"{url.scheme}://{url.netloc.rpartition('@')[2]}" for url in urls],
+        "name": server.name,
+        "allow_reconnect": False,
+        "max_reconnect_attempts": 1,
+        "reconnect_time_wait": 0,
+        "connect_timeout": server.timeout,
+        "ping_interval": server.timeout,
+        "max_outstanding_pings": 1,
+    }
+    for url in urls:
+        if url.username and url.password is not None:
+            options |= {"user": unquote(url.username), "password": unquote(url.password)}
+        elif url.username:
+            options["token"] = unquote(url.username)
+    if any(url.scheme == "tls" for url in urls):
+        options["tls"] = ssl.create_default_context()
+    return options

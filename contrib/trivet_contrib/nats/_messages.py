@@ -1,0 +1,84 @@
+"""Messages of NATS and those of a connector.
+
+Owns which headers are whose, and CloudEvents' attributes in them, percent-encoded.
+Never knows how they travel.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import quote, unquote
+
+from nats.aio.msg import Msg
+
+from .._broker import Message, Received
+
+PREFIX = "ce-"
+CONTENT_TYPE, DATA_CONTENT_TYPE = "content-type", "ce-datacontenttype"
+MESSAGE_ID, EXPECTED_STREAM = "Nats-Msg-Id", "Nats-Expected-Stream"
+_SAFE = "".join(chr(each) for each in range(0x21, 0x7F) if chr(each) not in '"%')
+_IS_SAFE = re.compile(f"[{re.escape(_SAFE)}]*").fullmatch
+_OF_THE_SERVER = "nats-"
+
+Headers = dict[str, str]
+
+
+def encoded(headers: Mapping[str, str]) -> Headers:
+    """As they are sent: an attribute's value in printable ASCII."""
+    sent: Headers = {}
+    for name, value in headers.items():
+        sent[name] = in_ascii(value) if name.startswith(PREFIX) else value
+    if f"{PREFIX}specversion" in sent:
+        sent[DATA_CONTENT_TYPE] = sent[CONTENT_TYPE]
+    return sent
+
+
+def in_ascii(value: str) -> str:
+    """Without what a header cannot hold, nor a space: percent-encoded."""
+    return value if _IS_SAFE(value) else quote(value, safe=_SAFE)
+
+
+def decoded(headers: Mapping[str, str]) -> Headers:
+    """As they are meant, with names in small letters."""
+    meant: Headers = {}
+    for given, value in headers.items():
+        name = given.lower()
+        meant[name] = unquote(value) if "%" in value and name.startswith(PREFIX) else value
+    data_content_type = meant.pop(DATA_CONTENT_TYPE, None)
+    if data_content_type is not None:
+        meant.setdefault(CONTENT_TYPE, data_content_type)
+    return meant
+
+
+def received(message: Msg) -> Received:
+    """A message of a consumer's.
+
+    Its tag is its sequence in the stream, and its time, for a stream that was made anew.
+    """
+    tokens = message.reply.split(".")  # $JS.ACK, domain and account since 2.9 or none of them, …
+    at = 2 if len(tokens) < 11 else 4
+    deliveries, sequence, time = tokens[at + 2], tokens[at + 3], tokens[at + 5]
+    headers = decoded(message.headers) if message.headers else {}
+    return Received(
+        message.data, headers, f"{sequence}-{time}", deliveries=int(deliveries), raw=message
+    )
+
+
+def dead_letter(message: Received, reason: str, stream: str) -> Message:
+    """A message as it came, and why it is dead."""
+    assert isinstance(message.raw, Msg)
+    original = {
+        name: value
+        for name, value in (message.raw.headers or {}).items()
+        if not name.lower().startswith(_OF_THE_SERVER)
+    }
+    facts = {
+        "dead-reason": reason,
+        "dead-stream": stream,
+        "dead-subject": message.raw.subject,
+        "dead-id": message.tag,
+        "dead-deliveries": str(message.deliveries),
+        MESSAGE_ID: f"{stream}/{message.tag}",
+    }
+    return Message(message.body, {**original, **facts})

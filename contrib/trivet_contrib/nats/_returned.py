@@ -1,0 +1,90 @@
+"""Which messages a stop has given back, and how often: NATS counts these deliveries, too.
+
+Owns one entry of a key-value bucket for each consumer.
+Never knows what the counts decide.
+"""
+
+# pyright: reportUnknownMemberType=false
+# nats-py has keywords without types.
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+
+import attrs
+from nats.js import JetStreamContext
+from nats.js.errors import (
+    APIError,
+    BucketNotFoundError,
+    KeyNotFoundError,
+    KeyWrongLastSequenceError,
+)
+from nats.js.kv import KeyValue
+
+from .._broker import Received
+from ._checks import Durable
+from ._connection import translated
+
+AT_MOST = 10_000
+"""Messages that are remembered, the newest of them."""
+
+
+@attrs.define
+class Returned:
+    """What was given back to one consumer. Made by `open`."""
+
+    _bucket: KeyValue | None
+    _key: str
+    _js: JetStreamContext
+    _stream: str
+
+    @classmethod
+    async def open(cls, js: JetStreamContext, durable: Durable) -> tuple[Returned, list[str]]:
+        """Find the bucket, or make it; where there is none, say so."""
+        name = f"{durable.stream}_returned"
+        bucket, missing = None, list[str]()
+        try:
+            bucket = await js.key_value(name)
+        except BucketNotFoundError:
+            with suppress(APIError):
+                if durable.create:
+                    bucket = await js.create_key_value(bucket=name, direct=True)
+        if bucket is None:
+            missing.append(
+                f"without a key-value bucket {name!r} what a stop gives back counts as delivered"
+            )
+        return cls(bucket, durable.consumer, js, durable.stream), missing
+
+    async def counts(self) -> dict[str, int]:
+        """How often each was given back, by their tags."""
+        with translated():
+            return (await self._read())[0]
+
+    async def _read(self) -> tuple[dict[str, int], int]:
+        if self._bucket is None:
+            return {}, 0
+        try:
+            entry = await self._bucket.get(self._key)
+        except KeyNotFoundError:
+            return {}, 0
+        counts: dict[str, int] = json.loads(entry.value or b"{}")
+        return counts, entry.revision or 0
+
+    async def add(self, messages: Sequence[Received]) -> None:
+        """These are given back now; those that are done by now are forgotten."""
+        if self._bucket is None:
+            return
+        with translated():
+            info = await self._js.consumer_info(self._stream, self._key)
+            floor = info.ack_floor.stream_seq if info.ack_floor else 0
+            while True:
+                counts, revision = await self._read()
+                counts = {tag: n for tag, n in counts.items() if int(tag.partition("-")[0]) > floor}
+                for message in messages:
+                    counts[message.tag] = counts.pop(message.tag, 0) + 1
+                value = json.dumps(dict(list(counts.items())[-AT_MOST:])).encode()
+                with suppress(KeyWrongLastSequenceError):  # Another program stops, too.
+                    await self._bucket.update(self._key, value, revision)
+                    return

@@ -1,0 +1,59 @@
+"""What the settings of source and sink have in common.
+
+Owns the checks of URLs, which never repeat them, of names and of subjects.
+Never knows what is done with them.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+import attrs
+
+FORM = "nats://[USER:PASSWORD@ or TOKEN@]HOST[:PORT], or tls://; several, separated by commas"
+_NAME = re.compile(r"[-\w]+", re.ASCII)
+
+
+def is_nats_url(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:
+    """Refuse what is none."""
+    for each in value.split(","):
+        try:
+            url = urlsplit(each.strip())
+            port = url.port
+        except ValueError:
+            raise ValueError(f"not a URL: expected {FORM}") from None
+        if url.scheme not in ("nats", "tls") or not url.hostname or port == 0:
+            raise ValueError(f"expected {FORM}")
+
+
+def is_name(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:
+    """Refuse what cannot be the name of a stream or a consumer."""
+    if not _NAME.fullmatch(value):
+        raise ValueError("a name is made of letters of ASCII, digits, `_` and `-`")
+
+
+def is_name_or_empty(plugin: object, field: attrs.Attribute[str], value: str) -> None:
+    """The same, for what has another default."""
+    if value:
+        is_name(plugin, field, value)
+
+
+def is_subject(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:
+    """Refuse what cannot be published to."""
+    if value and not all(_NAME.fullmatch(each) for each in value.split(".")):
+        raise ValueError("a subject is made of names with dots between them")
+
+
+def is_filter(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:
+    """Refuse what is no subject, with `*` and `>` or without."""
+    *names, last = value.split(".")
+    if not value or ((last == ">" or _is_token(last)) and all(map(_is_token, names))):
+        return
+    raise ValueError(
+        "a subject is made of names with dots between them, `*` for any, `>` at the end"
+    )
+
+
+def _is_token(text: str) -> bool:
+    return text == "*" or _NAME.fullmatch(text) is not None

@@ -1,0 +1,218 @@
+"""A nats-server of the tests' own, with JetStream, on a free port, in a directory of its own."""
+
+# pyright: reportUnknownMemberType=false
+# nats-py has keywords without types.
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar, cast
+
+import nats
+import pytest
+import trio
+from nats.js import JetStreamContext
+from nats.js.api import StreamConfig
+from nats.js.errors import NotFoundError
+
+from trivet_contrib._broker import Message
+
+from .suite import Server, Table
+
+needs_nats = pytest.mark.skipif(
+    shutil.which("nats-server") is None, reason="nats-server is not on the PATH"
+)
+STREAM, CONSUMER, USER = "orders", "billing", "clerk"
+OWN_PASSWORD = "0wn"
+
+T = TypeVar("T")
+
+
+def free_port() -> int:
+    """A port at which nobody listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port: int = bound.getsockname()[1]
+        return port
+
+
+class NatsServer(Server):
+    """With its store on the disk, so that a kill costs nothing."""
+
+    def __init__(self, directory: Path, *, jetstream: bool = True) -> None:
+        self.port = free_port()
+        self.config = directory / "nats.conf"
+        self._directory = directory
+        self._jetstream = jetstream
+        self._users: dict[str, tuple[str, str]] = {"tests": (OWN_PASSWORD, "")}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"nats://tests:{OWN_PASSWORD}@127.0.0.1:{self.port}"
+
+    def settings(self, **others: object) -> Table:
+        """See `Server`."""
+        return {"url": self.url, "stream": STREAM, "create": True, **others}
+
+    def through(self, port: int) -> Table:
+        """See `Server`."""
+        return self.settings(url=f"nats://tests:{OWN_PASSWORD}@127.0.0.1:{port}")
+
+    def with_password(self, password: str) -> Table:
+        """See `Server`."""
+        return self.settings(url=f"nats://{USER}:{password}@127.0.0.1:{self.port}")
+
+    async def client(self, ask: Callable[[JetStreamContext], Awaitable[T]]) -> T:
+        """Ask by a bare client."""
+
+        async def asked() -> T:
+            async with await nats.connect(self.url, allow_reconnect=False) as client:
+                return await ask(client.jetstream())
+
+        return await trio.to_thread.run_sync(lambda: asyncio.run(asked()))
+
+    async def allow(self, password: str | None) -> None:
+        """See `Server`."""
+        self.permit(USER, password)
+        self._signal(signal.SIGHUP)
+        wanted = "none" if password is None else password
+        while await self._lets_in(wanted) != (password is not None):
+            await trio.sleep(0.01)
+
+    def permit(self, user: str, password: str | None, permissions: str = "") -> None:
+        """Write a user into the configuration; it is read at the start, and at SIGHUP."""
+        if password is None:
+            self._users.pop(user, None)
+        else:
+            self._users[user] = (password, permissions)
+        self._write()
+
+    async def _lets_in(self, password: str) -> bool:
+        """Whether that user may come in."""
+        async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
+            options = {"user": USER, "pass": password, "verbose": False}
+            await stream.send_all(f"CONNECT {json.dumps(options)}\r\nPING\r\n".encode())
+            answer = b""
+            while b"PONG" not in answer and b"-ERR" not in answer:
+                answer += await stream.receive_some(4096)
+        return b"PONG" in answer
+
+    def _write(self) -> None:
+        users = "".join(
+            f"    {{ user: {user}, password: {json.dumps(password)} {permissions} }}\n"
+            for user, (password, permissions) in self._users.items()
+        )
+        jetstream = f"jetstream {{ store_dir: {json.dumps(str(self._directory))} }}\n"
+        self.config.write_text(
+            f'listen: "127.0.0.1:{self.port}"\n{jetstream if self._jetstream else ""}'
+            f"authorization {{\n  users = [\n{users}  ]\n}}\n"
+        )
+
+    async def start(self) -> None:
+        """See `Server`."""
+        self._write()
+        with (self._directory / "log").open("ab") as log:
+            command = ["nats-server", "-c", str(self.config)]
+            self._process = subprocess.Popen(command, stderr=log)  # noqa: ASYNC220 - at once
+        while not await self._answers():
+            if self._process.poll() is not None:  # Somebody else was quicker to take the port.
+                assert "in use" in (self._directory / "log").read_text()
+                self.port = free_port()
+                await self.start()
+                return
+            await trio.sleep(0.01)
+
+    async def _answers(self) -> bool:
+        try:
+            async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
+                return (await stream.receive_some(4096)).startswith(b"INFO")
+        except OSError:
+            return False
+
+    async def kill(self) -> None:
+        """See `Server`."""
+        self._signal(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+
+    def pause(self) -> None:
+        """See `Server`."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """See `Server`."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+
+    async def send(self, messages: Sequence[Message]) -> None:
+        """See `Server`."""
+
+        async def send(js: JetStreamContext) -> None:
+            asked = [
+                await js.publish_async(STREAM, each.body, headers=dict(each.headers) or None)
+                for each in messages
+            ]
+            await asyncio.gather(*asked)
+
+        await self.client(send)
+
+    async def messages(self) -> list[Message]:
+        """See `Server`."""
+        return await self._in(STREAM)
+
+    async def _in(self, stream: str) -> list[Message]:
+        async def read(js: JetStreamContext) -> list[Message]:
+            try:
+                state = (await js.stream_info(stream)).state
+            except NotFoundError:
+                return []
+            numbers = range(state.first_seq, state.last_seq + 1) if state.messages else ()
+            found = await asyncio.gather(*(js.get_msg(stream, number) for number in numbers))
+            return [
+                Message(each.data or b"", cast("dict[str, str]", each.headers or {}))
+                for each in found
+            ]
+
+        return await self.client(read)
+
+    async def in_hand(self) -> int:
+        """See `Server`."""
+
+        async def ask(js: JetStreamContext) -> int:
+            found = await js.consumers_info(STREAM)
+            return sum(each.num_ack_pending or 0 for each in found)
+
+        return await self.client(ask)
+
+    async def dead(self) -> list[tuple[Message, str]]:
+        """See `Server`."""
+        letters = await self._in(f"{STREAM}_dead")
+        return [(letter, letter.headers["dead-reason"]) for letter in letters]
+
+
+@asynccontextmanager
+async def nats_server(directory: Path, **stream: object) -> AsyncGenerator[NatsServer]:
+    """A server that has the stream, for a test."""
+    server = NatsServer(directory)
+    try:
+        await server.start()
+        config = StreamConfig(name=STREAM, subjects=[STREAM]).evolve(**stream)
+        await server.client(lambda js: js.add_stream(config))
+        yield server
+    finally:
+        with trio.CancelScope(shield=True):
+            server.resume()
+            await server.kill()
