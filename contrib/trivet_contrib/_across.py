@@ -6,6 +6,7 @@ Never knows any broker, nor which library speaks to it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol, TypeVar, TypeVarTuple, Unpack
@@ -16,6 +17,9 @@ from ._broker import Consumer, Message, Producer, Received
 
 CLOSING = 1.0
 """Seconds for taking leave of a broker; then the connection is dropped."""
+
+INSIST = 0.05
+"""Seconds after which what does not end is cancelled again."""
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -52,12 +56,28 @@ async def _entered_across(
     cross: Cross, manager: AbstractAsyncContextManager[T]
 ) -> AsyncGenerator[T]:
     """What is entered and left in two tasks of asyncio's; it is not told how the block ended."""
-    value = await cross(manager.__aenter__)
+    value = await cross(_insisting, manager.__aenter__)
     try:
         yield value
     finally:
         with trio.move_on_after(CLOSING, shield=True):
             await cross(manager.__aexit__, None, None, None)
+
+
+async def _insisting(function: Callable[[], Awaitable[T]]) -> T:
+    """Await it, and cancel it as often as it takes.
+
+    Before Python 3.12 `asyncio.wait_for`, by which libraries connect, loses a cancellation that
+    comes together with its result; a stop would wait for an answer of a broker that stands still.
+    """
+    task = asyncio.ensure_future(function())
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:  # noqa: ASYNC103 - or what has opened would not be closed
+        while not task.done():
+            task.cancel()
+            await asyncio.wait((task,), timeout=INSIST)  # noqa: ASYNC102 - it is cancelled once
+        return task.result()  # noqa: ASYNC104 - it raises, where the task has ended by it
 
 
 class _Consumer(Consumer):
