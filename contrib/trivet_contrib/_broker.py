@@ -30,6 +30,18 @@ class RefusedError(AwayError):
         self.reason = reason
 
 
+class UnsendableError(Exception):
+    """Some of the messages can never be sent; none of all was.
+
+    Args:
+        reasons: why, by the places of those messages among all.
+    """
+
+    def __init__(self, reasons: Mapping[int, str]) -> None:
+        super().__init__("; ".join(reasons.values()))
+        self.reasons = reasons
+
+
 class _Known(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     id: str = ""
     """What one that is sent twice is known by: its event's source and id."""
@@ -104,4 +116,5 @@ class Producer(ABC):
 
         Raises:
             AwayError: some, none or all of them have arrived.
+            UnsendableError: none has.
         """

@@ -13,9 +13,17 @@ import attrs
 import trio
 from attrs.validators import gt
 
-from trivet import Batch, BatchPlugin, DeliverySettings, Event, PermanentError, SupervisionSettings
+from trivet import (
+    Batch,
+    BatchPlugin,
+    Delivery,
+    DeliverySettings,
+    Event,
+    PermanentError,
+    SupervisionSettings,
+)
 
-from ._broker import Message, Producer
+from ._broker import Message, Producer, UnsendableError
 from ._link import Link
 from ._wire import Format, UnreadableError, write
 
@@ -67,11 +75,18 @@ class BrokerSink(BatchPlugin[Event]):
 
     async def handle_batch(self, events: Batch[Event]) -> None:
         """Send a batch, again and again until the broker has it."""
-        messages: list[Message] = []
+        left: list[tuple[Delivery[Event], Message]] = []
         for delivery in events.deliveries:
             try:
-                messages.append(write(delivery, self.format))
+                left.append((delivery, write(delivery, self.format)))
             except UnreadableError as error:
                 self.inbox.reject(delivery, UnsentError(str(error)))
-        if messages:
-            await self._link.call(lambda producer: producer.send(messages))
+        while left:
+            messages = [message for _, message in left]
+            try:
+                await self._link.call(lambda producer: producer.send(messages))  # noqa: B023
+                left = []
+            except UnsendableError as error:
+                for place, reason in error.reasons.items():
+                    self.inbox.reject(left[place][0], UnsentError(reason))
+                left = [each for place, each in enumerate(left) if place not in error.reasons]
