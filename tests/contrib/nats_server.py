@@ -32,6 +32,8 @@ needs_nats = pytest.mark.skipif(
 )
 STREAM, CONSUMER, USER = "orders", "billing", "clerk"
 OWN_PASSWORD = "0wn"
+MAX_PAYLOAD = 100_000
+"""Bytes of a message."""
 
 T = TypeVar("T")
 
@@ -83,24 +85,28 @@ class NatsServer(Server):
 
     async def allow(self, password: str | None) -> None:
         """See `Server`."""
-        self.permit(USER, password)
-        self._signal(signal.SIGHUP)
-        wanted = "none" if password is None else password
-        while await self._lets_in(wanted) != (password is not None):
+        if password is not None:
+            await self.admit(USER, password)
+            return
+        known = self._users.pop(USER)[0]
+        self._reload()
+        while await self._lets_in(USER, known):
             await trio.sleep(0.01)
 
-    def permit(self, user: str, password: str | None, permissions: str = "") -> None:
-        """Write a user into the configuration; it is read at the start, and at SIGHUP."""
-        if password is None:
-            self._users.pop(user, None)
-        else:
-            self._users[user] = (password, permissions)
-        self._write()
+    async def admit(self, user: str, password: str, permissions: str = "") -> None:
+        """Let a user in, with permissions as the configuration has them."""
+        self._users[user] = (password, permissions)
+        self._reload()
+        while not await self._lets_in(user, password):
+            await trio.sleep(0.01)
 
-    async def _lets_in(self, password: str) -> bool:
-        """Whether that user may come in."""
+    def _reload(self) -> None:
+        self._write()
+        self._signal(signal.SIGHUP)
+
+    async def _lets_in(self, user: str, password: str) -> bool:
         async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
-            options = {"user": USER, "pass": password, "verbose": False}
+            options = {"user": user, "pass": password, "verbose": False}
             await stream.send_all(f"CONNECT {json.dumps(options)}\r\nPING\r\n".encode())
             answer = b""
             while b"PONG" not in answer and b"-ERR" not in answer:
@@ -109,13 +115,13 @@ class NatsServer(Server):
 
     def _write(self) -> None:
         users = "".join(
-            f"    {{ user: {user}, password: {json.dumps(password)} {permissions} }}\n"
+            f"    {{ user: {user}, password: {json.dumps(password)}, {permissions} }}\n"
             for user, (password, permissions) in self._users.items()
         )
         jetstream = f"jetstream {{ store_dir: {json.dumps(str(self._directory))} }}\n"
         self.config.write_text(
             f'listen: "127.0.0.1:{self.port}"\n{jetstream if self._jetstream else ""}'
-            f"authorization {{\n  users = [\n{users}  ]\n}}\n"
+            f"max_payload: {MAX_PAYLOAD}\nauthorization {{\n  users = [\n{users}  ]\n}}\n"
         )
 
     async def start(self) -> None:
@@ -138,6 +144,16 @@ class NatsServer(Server):
                 return (await stream.receive_some(4096)).startswith(b"INFO")
         except OSError:
             return False
+
+    async def make_stream(self, name: str = STREAM, **others: object) -> None:
+        """Have a stream, which listens to its name."""
+        config = StreamConfig(name=name, subjects=[name]).evolve(**others)
+        await self.client(lambda js: js.add_stream(config))
+
+    async def change_stream(self, **others: object) -> None:
+        """Have it otherwise."""
+        config = StreamConfig(name=STREAM, subjects=[STREAM]).evolve(**others)
+        await self.client(lambda js: js.update_stream(config))
 
     async def kill(self) -> None:
         """See `Server`."""
@@ -204,15 +220,20 @@ class NatsServer(Server):
 
 
 @asynccontextmanager
-async def nats_server(directory: Path, **stream: object) -> AsyncGenerator[NatsServer]:
-    """A server that has the stream, for a test."""
-    server = NatsServer(directory)
+async def running(server: NatsServer) -> AsyncGenerator[NatsServer]:
+    """It runs in this block."""
     try:
         await server.start()
-        config = StreamConfig(name=STREAM, subjects=[STREAM]).evolve(**stream)
-        await server.client(lambda js: js.add_stream(config))
         yield server
     finally:
         with trio.CancelScope(shield=True):
             server.resume()
             await server.kill()
+
+
+@asynccontextmanager
+async def nats_server(directory: Path, **stream: object) -> AsyncGenerator[NatsServer]:
+    """A server that has the stream, for a test."""
+    async with running(NatsServer(directory)) as server:
+        await server.make_stream(STREAM, **stream)
+        yield server

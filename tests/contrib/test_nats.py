@@ -1,17 +1,60 @@
+# pyright: reportUnknownMemberType=false
+# nats-py has keywords without types.
+
 from __future__ import annotations
 
+import json
+import logging
+import re
+import tomllib
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import pytest
+import trio
+from nats.js import JetStreamContext
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+)
+from structlog.testing import capture_logs
 
-from trivet import Plugin, Runtime
+import trivet_contrib.nats
+from trivet import (
+    ConfigurationError,
+    Event,
+    Plugin,
+    Runtime,
+    StartError,
+    load_settings,
+    open_runtime,
+)
+from trivet.testing import open_plugins
+from trivet_contrib._broker import Message
 from trivet_contrib.nats import NatsSink, NatsSource
 
-from .nats_server import NatsServer, nats_server, needs_nats
-from .suite import Contract, Server, Table
+from .nats_server import CONSUMER, MAX_PAYLOAD, STREAM, NatsServer, nats_server, needs_nats, running
+from .suite import (
+    QUICK,
+    Billing,
+    Contract,
+    Order,
+    Proxy,
+    Server,
+    Table,
+    becomes,
+    binary,
+    plain,
+    text_of,
+)
+
+README = Path(trivet_contrib.nats.__file__).with_name("README.md").read_text()
 
 pytestmark = needs_nats
 
@@ -36,3 +79,554 @@ class TestNats(Contract):
     def missing(self, server: Server) -> tuple[str, Table]:
         """See `Contract`."""
         return "stream", cast("NatsServer", server).settings(stream="missing", create=False)
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncGenerator[NatsServer]:
+    """The server, with all that only NATS has."""
+    async with nats_server(tmp_path) as server:
+        yield server
+
+
+def source(server: NatsServer, **others: object) -> dict[str, Table]:
+    """A table for the source."""
+    table = {"event": "order", "consumer": CONSUMER, "reconnect_max": 0.2, **others}
+    return {"nats_source": server.settings(**table)}
+
+
+def sink(server: NatsServer, **others: object) -> dict[str, Table]:
+    """A table for the sink."""
+    table = {"delivery": {"events": ["order"]}, "reconnect_max": 0.2, **others}
+    return {"nats_sink": server.settings(**table)}
+
+
+def sending(
+    server: NatsServer, service: str = "shop", **others: object
+) -> AbstractAsyncContextManager[Runtime]:
+    """A program with the sink."""
+    settings = sink(server, **others)
+    return open_plugins(NatsSink, event_types=[Order], settings=settings, service=service)
+
+
+def reading(server: NatsServer, **others: object) -> AbstractAsyncContextManager[Runtime]:
+    """A program with the source."""
+    return open_plugins(NatsSource, Billing, settings=source(server, **others))
+
+
+async def make_consumer(server: NatsServer, **others: object) -> None:
+    """Have a durable consumer, by a bare client."""
+    config = ConsumerConfig(durable_name=CONSUMER).evolve(**others)
+    await server.client(lambda js: js.add_consumer(STREAM, config))
+
+
+async def take(server: NatsServer, count: int) -> None:
+    """Take messages in hand, as a program that is killed with them, by a bare client."""
+
+    async def fetch(js: JetStreamContext) -> None:
+        subscription = await js.pull_subscribe_bind(durable=CONSUMER, stream=STREAM)
+        assert len(await subscription.fetch(count)) == count
+
+    await server.client(fetch)
+
+
+def contains(number: int, seen: list[int]) -> bool:
+    """Whether it was seen."""
+    return number in seen
+
+
+async def number_of_dead(server: NatsServer) -> int:
+    """How many dead letters there are."""
+    return len(await server.dead())
+
+
+async def until_trouble(runtime: Runtime, plugin: str, *words: str) -> None:
+    """Wait until a plugin is degraded because of this."""
+    while not all(word in (runtime.hosts[plugin].trouble or "") for word in words):
+        await trio.sleep(0.02)
+
+
+# On the wire.
+
+
+async def test_attributes_are_percent_encoded(server: NatsServer) -> None:
+    """A header holds printable ASCII, whatever the attribute; it is read as it was."""
+    async with sending(server, service="Kaffee & Tee 50 %") as runtime:
+        await runtime.publish(Order(1), id="ä\n1", key='"k"', wait=True)
+    (message,) = await server.messages()
+    assert message.headers["ce-source"] == "Kaffee%20&%20Tee%2050%20%25"
+    assert message.headers["ce-id"] == "%C3%A4%0A1"
+    assert message.headers["ce-partitionkey"] == "%22k%22"
+    assert message.headers["ce-datacontenttype"] == "application/json"
+    async with reading(server) as runtime:
+        await runtime.get(Billing).until(bool)
+    (delivery,) = runtime.get(Billing).deliveries
+    facts = (delivery.id, delivery.source, delivery.key)
+    assert facts == ("ä\n1", "Kaffee & Tee 50 %", '"k"')
+
+
+async def test_headers_as_others_write_them(server: NatsServer) -> None:
+    """Names are read in small and large letters, and the data's type as an attribute."""
+    headers = {
+        name.title() if name != "content-type" else "ce-datacontenttype": value
+        for name, value in binary(1).headers.items()
+    }
+    text = Message(b"x", {**headers, "ce-datacontenttype": "text/plain"})
+    await server.send([Message(plain(1).body, headers), text])
+    async with reading(server) as runtime:
+        await runtime.get(Billing).until(bool)
+        await becomes(1, lambda: number_of_dead(server))
+    (delivery,) = runtime.get(Billing).deliveries
+    assert (delivery.id, delivery.source) == ("o-1", "shop")
+    assert "text/plain" in (await server.dead())[0][1]
+
+
+async def test_a_plain_message_has_one_id(server: NatsServer) -> None:
+    """It is the same when the message comes again, and another in a stream that was made anew."""
+    await server.send([plain(1)])
+    async with reading(server, visibility=QUICK) as runtime:
+        first = runtime.get(Billing)
+        first.fails = lambda _: len(first.seen) == 1
+        await first.until(lambda seen: len(seen) == 2)
+        await becomes(0, server.in_hand)
+    assert first.deliveries[0].id == first.deliveries[1].id
+    assert first.deliveries[0].source == "nats:orders"
+    await server.client(lambda js: js.delete_stream(STREAM))
+    await server.make_stream()
+    await server.send([plain(1)])
+    async with reading(server) as runtime:
+        await runtime.get(Billing).until(bool)
+    assert runtime.get(Billing).deliveries[0].id != first.deliveries[0].id
+
+
+async def test_a_dead_letter_is_what_came(server: NatsServer) -> None:
+    """It has the message's body and headers, and says why and whence; not the ids of NATS' own."""
+    headers = {"content-type": "text/plain", "X-Own": "1", "Nats-Msg-Id": "m-1"}
+    await server.send([Message(b"x", headers)])
+    async with reading(server):
+        await becomes(1, lambda: number_of_dead(server))
+    ((letter, reason),) = await server.dead()
+    assert letter.body == b"x"
+    assert letter.headers["X-Own"] == "1"
+    assert letter.headers["Nats-Msg-Id"] != "m-1"
+    assert letter.headers["dead-stream"] == letter.headers["dead-subject"] == STREAM
+    assert letter.headers["dead-deliveries"] == "1"
+    assert "text/plain" in reason
+
+
+async def test_a_source_may_take_a_part_of_the_stream(tmp_path: Path) -> None:
+    """With `subject` it has what matches, and no more."""
+    async with nats_server(tmp_path, subjects=["orders", "orders.>"]) as server:
+
+        async def send(js: JetStreamContext) -> None:
+            for number, subject in enumerate(
+                ["orders", "orders.a.new", "orders.a", "orders.b.new"]
+            ):
+                await js.publish(subject, plain(number).body)
+
+        await server.client(send)
+        async with reading(server, subject="orders.*.new") as runtime:
+            await runtime.get(Billing).until(lambda seen: len(seen) == 2)
+            assert runtime.get(Billing).seen == [1, 3]
+
+
+# At least once.
+
+
+async def test_what_is_sent_twice_is_there_once(server: NatsServer) -> None:
+    """NATS knows an event by its source and id, in every form, and leaves out what comes again."""
+    for form in ("binary", "structured", "json", "binary"):
+        async with sending(server, format=form) as runtime:
+            await runtime.publish(Order(1), id="o-1", wait=True)
+    async with sending(server, service="another") as runtime:
+        await runtime.publish(Order(2), id="o-1", wait=True)
+    assert [json.loads(each.body)["number"] for each in await server.messages()] == [1, 2]
+
+
+async def test_what_a_dead_program_held_is_taken_over(server: NatsServer) -> None:
+    """Within its visibility others have it, with its deliveries counted on."""
+    await server.send([plain(number) for number in range(10)])
+    await make_consumer(server, ack_wait=1)
+    await take(server, 5)
+    async with reading(server, visibility=1) as runtime:
+        billing = runtime.get(Billing)
+        await billing.until(lambda seen: len(seen) >= 5)
+        assert set(billing.seen) == set(range(5, 10))
+        await billing.until(lambda seen: set(seen) == set(range(10)))
+        await becomes(0, server.in_hand)
+
+
+async def test_what_kills_its_readers_is_put_to_the_dead_letters(server: NatsServer) -> None:
+    """What was delivered as often as the limit says, and never acknowledged, is not read again."""
+    await server.send([plain(1)])
+    await make_consumer(server, ack_wait=QUICK)
+    for _ in range(3):
+        await take(server, 1)
+    await server.send([plain(2)])
+    async with reading(server, visibility=QUICK, delivery_limit=3) as runtime:
+        await becomes(1, lambda: number_of_dead(server))
+        await runtime.get(Billing).until(lambda seen: seen == [2])
+        await becomes(0, server.in_hand)
+    ((_, reason),) = await server.dead()
+    assert reason == "delivered 3 times, and never done"
+
+
+async def test_a_handler_may_take_longer_than_the_visibility(server: NatsServer) -> None:
+    """While the program lives nobody else gets what it has in hand."""
+    await server.send([plain(1)])
+    async with reading(server, visibility=QUICK) as one, reading(server, visibility=QUICK) as two:
+        billings = [one.get(Billing), two.get(Billing)]
+        for billing in billings:
+            billing.may_go_on = trio.Event()
+        await trio.sleep(6 * QUICK)  # It is about nothing happening in that time.
+        for billing in billings:
+            billing.may_go_on.set()
+        await becomes(0, server.in_hand)
+        assert sum(len(billing.seen) for billing in billings) == 1
+
+
+async def test_what_many_stops_give_back_is_never_blamed(server: NatsServer) -> None:
+    """NATS counts each as a delivery; it is counted off, so that the limit is for failures."""
+    await server.send([plain(number) for number in range(20)])
+    for _ in range(4):
+        async with reading(server, drain=0, delivery_limit=2) as runtime:
+            billing = runtime.get(Billing)
+            billing.may_go_on = trio.Event()
+            await billing.until(bool)
+            await becomes(20, server.in_hand)
+            runtime.hurry()
+    async with reading(server, visibility=30.0, delivery_limit=2) as runtime:
+        await runtime.get(Billing).until(lambda seen: set(seen) == set(range(20)))
+        await becomes(0, server.in_hand)
+    assert await server.dead() == []
+
+
+async def test_without_a_bucket_a_stop_is_blamed(server: NatsServer) -> None:
+    """It is said at the start, and what was given back so often is a dead letter."""
+    await server.send([plain(1)])
+    await make_consumer(server, ack_wait=30)
+    await server.make_stream(f"{STREAM}_dead")
+    with capture_logs() as logs:
+        async with reading(server, drain=0, create=False) as runtime:
+            billing = runtime.get(Billing)
+            billing.may_go_on = trio.Event()
+            await billing.until(bool)
+            runtime.hurry()
+    assert "without a key-value bucket 'orders_returned'" in text_of(logs)
+    async with reading(server, create=False, delivery_limit=1):
+        await becomes(1, lambda: number_of_dead(server))
+
+
+async def test_programs_that_stop_together_count_all(server: NatsServer) -> None:
+    """What two of them give back at one time is counted off for both."""
+    await server.send([plain(number) for number in range(20)])
+
+    async def program() -> None:
+        async with reading(server, drain=0, delivery_limit=1, prefetch=10) as runtime:
+            runtime.get(Billing).may_go_on = trio.Event()
+            await becomes(20, server.in_hand)
+            runtime.hurry()
+
+    for _ in range(3):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(program)
+            nursery.start_soon(program)
+    async with reading(server, delivery_limit=1) as runtime:
+        await runtime.get(Billing).until(lambda seen: set(seen) == set(range(20)))
+        await becomes(0, server.in_hand)
+    assert await server.dead() == []
+
+
+async def test_what_is_too_large_fails(server: NatsServer) -> None:
+    """An event that NATS would not take holds up nobody: the sink has failed at it."""
+
+    class Note(Event):
+        text: str
+
+    await server.change_stream(max_msg_size=5000)
+    settings = sink(server, delivery={"events": ["note"], "batch_age": 0.2})
+    async with open_plugins(NatsSink, event_types=[Note], settings=settings) as runtime:
+        for size in (10, MAX_PAYLOAD - 100, 5000, 20):
+            await runtime.publish(Note("x" * size))
+        while runtime.statistics()["nats_sink"].handled < 2:
+            await trio.sleep(0.02)
+        assert runtime.statistics()["nats_sink"].failed == 2
+        assert not runtime.hosts["nats_sink"].trouble
+    assert [len(json.loads(each.body)["text"]) for each in await server.messages()] == [10, 20]
+
+
+async def test_a_dead_letter_may_be_too_large(server: NatsServer) -> None:
+    """Where there is no room for the reason beside the message, that is kept, and its size."""
+    size = MAX_PAYLOAD - 50
+    await server.send([Message(b"x" * size, {}), plain(1)])
+    async with reading(server) as runtime:
+        await becomes(1, lambda: number_of_dead(server))
+        await runtime.get(Billing).until(bool)
+        await becomes(0, server.in_hand)
+    ((letter, reason),) = await server.dead()
+    assert (letter.body, letter.headers["dead-size"]) == (b"", str(size))
+    assert "JSON" in reason
+
+
+# The server's ends.
+
+
+async def test_a_stop_while_the_server_stands_still(server: NatsServer) -> None:
+    """It ends all the same, and says what could not be given back."""
+    await server.send([plain(1)])
+    with capture_logs() as logs:
+        async with reading(server, drain=0, timeout=1.0) as runtime, sending(server) as other:
+            runtime.get(Billing).may_go_on = trio.Event()
+            await runtime.get(Billing).until(bool)
+            server.pause()
+            await other.publish(Order(2))
+            runtime.hurry()
+            other.hurry()
+    assert "messages could not be given back" in [entry["event"] for entry in logs]
+
+
+async def test_a_lost_connection_is_no_crash(
+    server: NatsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often it is cut, no task of nats-py's fails unheard, and it logs nothing itself."""
+    async with Proxy(server.port).serving() as proxy:
+        table = server.through(proxy.port)
+        with capture_logs() as logs, caplog.at_level(logging.DEBUG):
+            async with (
+                reading(server, url=table["url"], visibility=1) as runtime,
+                sending(server, url=table["url"]) as other,
+            ):
+                for number in range(10):
+                    await other.publish(Order(number))
+                    await runtime.get(Billing).until(partial(contains, number))
+                    proxy.cut()
+                for program, plugin in ((runtime, "nats_source"), (other, "nats_sink")):
+                    assert program.hosts[plugin].restarts == 0
+    assert not [entry for entry in logs if entry["log_level"] == "error"]
+    assert not [record for record in caplog.records if record.name.startswith("nats")]
+
+
+async def test_a_stream_that_is_lost_is_missed(server: NatsServer) -> None:
+    """Where it was deleted, the plugins say so; once it is there again they go on."""
+    await make_consumer(server, ack_wait=30)
+    await server.make_stream(f"{STREAM}_dead")
+    async with (
+        reading(server, create=False, timeout=1.0) as runtime,
+        sending(server, create=False, timeout=1.0) as other,
+    ):
+        await server.client(lambda js: js.delete_stream(STREAM))
+        await other.publish(Order(1))
+        await until_trouble(runtime, "nats_source", "stream: there is no stream 'orders'")
+        await until_trouble(other, "nats_sink", "stream: there is no stream 'orders'")
+        await server.make_stream()
+        await until_trouble(runtime, "nats_source", "consumer: there is no consumer 'billing'")
+        await make_consumer(server, ack_wait=30)
+        await runtime.get(Billing).until(bool)
+        await becomes(0, server.in_hand)
+
+
+async def test_a_subject_that_nobody_listens_to_any_more(server: NatsServer) -> None:
+    """What is sent there waits, the sink says why, and then it is sent."""
+    async with sending(server) as runtime:
+        await server.change_stream(subjects=["others"])
+        await runtime.publish(Order(1))
+        await until_trouble(runtime, "nats_sink", "subject: ", "does not listen to 'orders'")
+        await server.change_stream(subjects=["orders"])
+        while runtime.statistics()["nats_sink"].handled < 1:
+            await trio.sleep(0.02)
+    assert len(await server.messages()) == 1
+
+
+async def test_a_full_stream_is_waited_for(tmp_path: Path) -> None:
+    """One that refuses what is new, rather than drop what is old, has each event once."""
+    async with nats_server(tmp_path, max_msgs=5, discard=DiscardPolicy.NEW) as server:
+        async with sending(server) as runtime:
+            for number in range(20):
+                await runtime.publish(Order(number))
+            await until_trouble(runtime, "nats_sink", "maximum messages exceeded")
+            assert len(await server.messages()) == 5
+            await server.change_stream(max_msgs=100, discard=DiscardPolicy.NEW)
+            while runtime.statistics()["nats_sink"].handled < 20:
+                await trio.sleep(0.02)
+        numbers = [json.loads(each.body)["number"] for each in await server.messages()]
+        assert sorted(numbers) == list(range(20))
+
+
+# Wrong settings.
+
+
+@pytest.mark.parametrize(
+    ("consumer", "said"),
+    [
+        ({"deliver_subject": "x"}, r"consumer: the consumer 'billing' is a push consumer"),
+        ({"ack_policy": AckPolicy.ALL}, r"consumer: .* has the ack_policy all"),
+        ({"filter_subject": "orders"}, r"subject: .* has another filter: orders"),
+        ({"ack_wait": 60}, r"visibility: .* has an ack_wait of 60 s"),
+        ({"max_deliver": 5}, r"delivery_limit: .* has a max_deliver of 5"),
+        ({"headers_only": True}, r"consumer: .* has headers_only"),
+    ],
+)
+async def test_a_consumer_of_another_kind_is_refused(
+    server: NatsServer, consumer: Table, said: str
+) -> None:
+    """The program does not start; the message names the setting that is at odds with it."""
+    await make_consumer(server, **{"ack_wait": 30, **consumer})
+    with pytest.raises(StartError, match=rf"plugins\.nats_source\.{said}"):
+        async with reading(server, delivery_limit=5):
+            pass
+
+
+async def test_what_is_missing_is_said_one_after_the_other(server: NatsServer) -> None:
+    """Without `create` the stream of the dead letters, and the consumer, have to be there."""
+    with pytest.raises(
+        StartError, match=r"nats_source\.dead_letters: there is no stream 'orders_d"
+    ):
+        async with reading(server, create=False):
+            pass
+    await server.make_stream(f"{STREAM}_dead")
+    with pytest.raises(StartError, match=r"nats_source\.consumer: there is no consumer 'billing'"):
+        async with reading(server, create=False):
+            pass
+
+
+async def test_a_subject_of_another_stream_is_refused(server: NatsServer) -> None:
+    """A sink does not start that would publish to where its stream does not listen."""
+    with pytest.raises(StartError, match=r"nats_sink\.subject: .*does not listen to 'shipments'"):
+        async with sending(server, subject="shipments"):
+            pass
+
+
+async def test_a_server_without_jetstream_is_refused(tmp_path: Path) -> None:
+    """It is said as what it is, with the setting that leads there."""
+    async with running(NatsServer(tmp_path, jetstream=False)) as server:
+        with pytest.raises(StartError, match=r"nats_source\.url: JetStream is not enabled"):
+            async with reading(server):
+                pass
+
+
+async def test_what_is_not_permitted_is_said(server: NatsServer) -> None:
+    """A user who may not publish somewhere is told so, with the subject."""
+    permissions = 'permissions: { publish: { deny: "$JS.API.STREAM.INFO.>" } }'
+    await server.admit("guest", "pw", permissions)
+    url = f"nats://guest:pw@127.0.0.1:{server.port}"
+    said = r"nats_sink\.url: not with these credentials: permissions violation .*stream\.info"
+    with pytest.raises(StartError, match=said):
+        async with sending(server, url=url, timeout=1.0):
+            pass
+
+
+async def test_tls_is_not_done_without(server: NatsServer) -> None:
+    """A server that takes no TLS is not told the password that `tls://` was to protect."""
+    await server.allow("s3cret")
+    with pytest.raises(StartError, match=r"nats_sink\.url: the server takes no TLS"):
+        async with sending(server, url=f"tls://clerk:s3cret@127.0.0.1:{server.port}"):
+            pass
+
+
+@pytest.mark.parametrize(
+    "url", ["", "127.0.0.1:4222", "http://127.0.0.1/s3cret", "nats://", "nats://s3cret@h:s3cret"]
+)
+async def test_a_url_that_is_none_is_refused(url: str) -> None:
+    """It is an error of the settings that names the key, and does not repeat a password."""
+    table = {"nats_sink": {"url": url, "stream": STREAM}}
+    with pytest.raises(ConfigurationError, match=r"nats_sink\S* ?.*url") as caught:
+        async with open_plugins(NatsSink, event_types=[Order], settings=table):
+            pass
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("stream", ""),
+        ("stream", "a.b"),
+        ("consumer", "a b"),
+        ("subject", "a..b"),
+        ("subject", ">.a"),
+    ],
+)
+async def test_a_name_that_is_none_is_refused(key: str, value: str) -> None:
+    """It is an error of the settings, before anybody is asked."""
+    table = {"nats_source": {"stream": STREAM, "event": "order", key: value}}
+    with pytest.raises(ConfigurationError, match=rf"nats_source\S* ?.*{key}"):
+        async with open_plugins(NatsSource, Billing, settings=table):
+            pass
+
+
+# What is promised.
+
+
+@pytest.mark.parametrize(
+    ("stream", "missing"),
+    [
+        ({}, "`sync_interval: always` cannot be asked"),
+        ({}, "with `num_replicas 1` the loss of a disk costs everything"),
+        ({"storage": StorageType.MEMORY}, "with `storage memory`"),
+        ({"max_msgs": 9}, "with `max_msgs 9` and `discard old`"),
+        ({"max_bytes": 99999}, "with `max_bytes 99999` and `discard old`"),
+        ({"max_age": 60}, "with `max_age 60 s`"),
+        ({"retention": RetentionPolicy.INTEREST}, "with `retention interest`"),
+    ],
+)
+async def test_what_a_stream_may_lose_is_said_at_the_start(
+    tmp_path: Path, stream: Table, missing: str
+) -> None:
+    """The log has a line for each of its settings with which it does not keep what it was given."""
+    async with nats_server(tmp_path, **stream) as server:
+        for opened in (reading(server), sending(server)):
+            with capture_logs() as logs:
+                async with opened:
+                    pass
+            assert missing in "\n".join(str(entry.get("missing")) for entry in logs)
+
+
+@pytest.mark.parametrize(
+    ("consumer", "missing"),
+    [
+        ({"max_deliver": 6}, "with `max_deliver 6`"),
+        ({"max_ack_pending": 10}, "with `max_ack_pending 10`"),
+        ({"mem_storage": True}, "with `mem_storage`"),
+    ],
+)
+async def test_what_a_consumer_may_lose_is_said_at_the_start(
+    server: NatsServer, consumer: Table, missing: str
+) -> None:
+    """The same for the consumer's settings."""
+    await make_consumer(server, ack_wait=30, **consumer)
+    with capture_logs() as logs:
+        async with reading(server):
+            pass
+    assert missing in "\n".join(str(entry.get("missing")) for entry in logs)
+
+
+async def test_several_programs_have_room_in_the_consumer_that_is_made(server: NatsServer) -> None:
+    """It has no limit of deliveries, and one of messages in hand that is for sixteen programs."""
+    async with reading(server, prefetch=100, visibility=7):
+        info = await server.client(lambda js: js.consumer_info(STREAM, CONSUMER))
+    config = info.config
+    found = (config.max_deliver, config.max_ack_pending, config.ack_wait, config.ack_policy)
+    assert found == (-1, 1600, 7, "explicit")
+
+
+async def test_the_readmes_settings_work(server: NatsServer, tmp_path: Path) -> None:
+    """The README's sample starts both plugins, by their names, with the settings that it shows."""
+    (sample,) = re.findall(r"^```toml\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    await server.allow("s3cret")
+    sample = sample.replace("127.0.0.1:4222", f"127.0.0.1:{server.port}")
+    sample = sample.replace('"nats_sink"]', '"nats_sink", "listener"]')
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "listener.py").write_text(LISTENER)
+    (tmp_path / "trivet.toml").write_text(sample)
+    async with open_runtime(load_settings(tmp_path / "trivet.toml", environ={})) as runtime:
+        for cls in (NatsSource, NatsSink):
+            plugin, table = runtime.get(cls), tomllib.loads(sample)["plugins"][cls.name]
+            table.pop("delivery", None)
+            assert {name: getattr(plugin, name) for name in table} == table
+
+
+LISTENER = """
+from trivet import EventPlugin, SendingEvent
+
+class Listener(EventPlugin[SendingEvent]):
+    async def handle_event(self, event: SendingEvent) -> None:
+        pass
+"""

@@ -23,7 +23,7 @@ from nats.aio.subscription import Subscription
 
 from .._broker import AwayError, Consumer, Received
 from ._checks import Durable, look_at_consumer
-from ._connection import Line, Server, connected, status_of, translated
+from ._connection import Line, Server, connected, status_of
 from ._messages import dead_letter, received
 from ._publishing import publish
 from ._returned import Returned
@@ -90,7 +90,7 @@ class NatsConsumer(Consumer):
         """Ask for messages, and wait until some have come or there are none."""
         line, loop = self._line, asyncio.get_running_loop()
         if not self._asked:
-            with translated():
+            with line.translated():
                 if self._subscription is None:
                     self._subscription = await line.client.subscribe(self._inbox, cb=self._hear)
                 # It ends with the first messages there are; without any, in half the time.
@@ -128,7 +128,10 @@ class NatsConsumer(Consumer):
     async def bury(self, messages: Sequence[tuple[Received, str]]) -> None:
         """See `Consumer`: there first, then gone from here; repeated, it is there once."""
         durable = self._durable
-        letters = [dead_letter(message, reason, durable.stream) for message, reason in messages]
+        largest = self._line.client.max_payload
+        letters = [
+            dead_letter(message, reason, durable.stream, largest) for message, reason in messages
+        ]
         await publish(self._line, durable.dead_letters, letters)
         await self._line.tell([(_reply(message), TERM) for message, _ in messages])
         self._hand.drop([message for message, _ in messages])
@@ -176,9 +179,9 @@ async def open_consumer(
         RefusedError: it does, and something is wrong: `url`, `stream`, `consumer`, and so on.
     """
     async with connected(server) as line:
-        with translated():
+        with line.translated():
             missing = await look_at_consumer(line.js, durable)
-            returned, also = await Returned.open(line.js, durable)
+            returned, also = await Returned.open(line, durable)
         consumer = NatsConsumer(line, durable, hand, returned)
         consumer.not_promised = (*missing, *also)
         try:

@@ -33,7 +33,12 @@ logging.getLogger("nats").setLevel(logging.CRITICAL)
 NO_RESPONDERS = "503"
 NOT_ENABLED = (None, 10039, 10076)
 """The codes of JetStream's that is not there at all; None where nobody answered."""
-WORDS_OF_REFUSAL = ("authorization", "authentication", "permissions violation", "revoked")
+WORDS_OF_REFUSAL = (
+    "authorization",
+    "authentication",
+    "permissions violation",
+    "revoked",
+)
 
 T = TypeVar("T")
 Headers = dict[str, str]
@@ -72,6 +77,8 @@ def meant_by(error: BaseException) -> AwayError:
     """What a failure of the connection means."""
     text = str(error) or ("no answer" if isinstance(error, TimeoutError) else type(error).__name__)
     text = text.removeprefix("nats: ")
+    if isinstance(error, nats.errors.SecureConnWantedError):
+        return RefusedError("url", "the server takes no TLS")
     if any(word in text.lower() for word in WORDS_OF_REFUSAL):
         return RefusedError("url", f"not with these credentials: {text}")
     return AwayError(text)
@@ -132,6 +139,17 @@ class Line:
             if not future.done():
                 future.set_exception(self._end)
 
+    @contextmanager
+    def translated(self) -> Generator[None]:
+        """As the function of this name; what waits in vain for what is not permitted says so."""
+        try:
+            with translated():
+                yield
+        except AwayError:
+            if self._end is not None:
+                raise self._end from None
+            raise
+
     async def until(self, future: asyncio.Future[T], seconds: float) -> T:
         """Wait for this, for so many seconds.
 
@@ -166,7 +184,7 @@ class Line:
         batch, tokens = _Batch(len(requests), hear), [str(next(self._numbers)) for _ in requests]
         self._asked.update((token, (batch, index)) for index, token in enumerate(tokens))
         try:
-            with translated():
+            with self.translated():
                 for token, (subject, body, headers) in zip(tokens, requests, strict=True):
                     reply = f"{self._inbox}.{token}"
                     await self.client.publish(subject, body, reply, headers)
@@ -181,7 +199,7 @@ class Line:
         What comes over one connection is handled in its order.
         """
         *others, (subject, body) = told
-        with translated():
+        with self.translated():
             for each, text in others:
                 await self.client.publish(each, text)
         await self.ask([(subject, body, None)], _must_be_heard)

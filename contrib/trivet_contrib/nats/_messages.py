@@ -17,6 +17,7 @@ from .._broker import Message, Received
 PREFIX = "ce-"
 CONTENT_TYPE, DATA_CONTENT_TYPE = "content-type", "ce-datacontenttype"
 MESSAGE_ID, EXPECTED_STREAM = "Nats-Msg-Id", "Nats-Expected-Stream"
+FRAME = len("NATS/1.0\r\n\r\n")
 _SAFE = "".join(chr(each) for each in range(0x21, 0x7F) if chr(each) not in '"%')
 _IS_SAFE = re.compile(f"[{re.escape(_SAFE)}]*").fullmatch
 _OF_THE_SERVER = "nats-"
@@ -65,8 +66,21 @@ def received(message: Msg) -> Received:
     )
 
 
-def dead_letter(message: Received, reason: str, stream: str) -> Message:
-    """A message as it came, and why it is dead."""
+def size_of(message: Message) -> int:
+    """Bytes, as NATS counts them: with the headers."""
+    lines = sum(len(name) + len(value.encode()) + 4 for name, value in message.headers.items())
+    return len(message.body) + lines + FRAME
+
+
+def dead_letter(message: Received, reason: str, stream: str, largest: int) -> Message:
+    """A message as it came, and why it is dead; the reason alone, where there is no room for both.
+
+    Args:
+        message: the message.
+        reason: why it is dead.
+        stream: where it was.
+        largest: bytes that the server takes.
+    """
     assert isinstance(message.raw, Msg)
     original = {
         name: value
@@ -81,4 +95,7 @@ def dead_letter(message: Received, reason: str, stream: str) -> Message:
         "dead-deliveries": str(message.deliveries),
         MESSAGE_ID: f"{stream}/{message.tag}",
     }
-    return Message(message.body, {**original, **facts})
+    letter = Message(message.body, {**original, **facts})
+    if size_of(letter) <= largest:
+        return letter
+    return Message(b"", {**facts, "dead-size": str(len(message.body))})

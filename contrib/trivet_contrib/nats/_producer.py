@@ -10,11 +10,12 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
+from nats.js.api import StreamConfig
 
-from .._broker import Message, Producer, RefusedError
+from .._broker import Message, Producer, RefusedError, UnsendableError
 from ._checks import listens, look_at_stream, may_lose
-from ._connection import Line, Server, connected, translated
-from ._messages import EXPECTED_STREAM, MESSAGE_ID, encoded, in_ascii
+from ._connection import Line, Server, connected
+from ._messages import EXPECTED_STREAM, MESSAGE_ID, encoded, in_ascii, size_of
 from ._publishing import publish
 
 
@@ -31,26 +32,43 @@ class Target:
 class NatsProducer(Producer):
     """See `Producer`. Made by `open_producer`."""
 
-    def __init__(self, line: Line, target: Target, confirmed: set[str]) -> None:
+    def __init__(
+        self, line: Line, target: Target, confirmed: set[str], config: StreamConfig
+    ) -> None:
+        self.not_promised = tuple(may_lose(config))
         self._line = line
         self._target = target
         self._confirmed = confirmed
+        self._largest = line.client.max_payload
+        if (limit := config.max_msg_size or -1) > 0:
+            self._largest = min(self._largest, limit)
 
     async def send(self, messages: Sequence[Message]) -> None:
         """See `Producer`. What of a batch the stream has is not sent again with the rest."""
         target, confirmed = self._target, self._confirmed
-        left = [message for message in messages if message.id not in confirmed]
-        sent = [self._with_id(message) for message in left]
+        whole = [self._as_sent(message) for message in messages]
+        self._check_sizes(whole)
+        left = [place for place, each in enumerate(messages) if each.id not in confirmed]
 
         def confirm(index: int) -> None:
             """The stream has it."""
-            confirmed.add(left[index].id)
+            confirmed.add(messages[left[index]].id)
 
-        if sent:
+        if left:
+            sent = [whole[place] for place in left]
             await publish(self._line, target.subject, sent, confirm, setting="subject")
         confirmed.difference_update([message.id for message in messages])
 
-    def _with_id(self, message: Message) -> Message:
+    def _check_sizes(self, messages: Sequence[Message]) -> None:
+        too_large = {
+            place: f"it is larger than NATS takes: {size} bytes, of {self._largest}"
+            for place, message in enumerate(messages)
+            if (size := size_of(message)) > self._largest
+        }
+        if too_large:
+            raise UnsendableError(too_large)
+
+    def _as_sent(self, message: Message) -> Message:
         own = {MESSAGE_ID: in_ascii(message.id), EXPECTED_STREAM: self._target.stream}
         return Message(message.body, {**encoded(message.headers), **own})
 
@@ -72,8 +90,7 @@ async def open_producer(
         RefusedError: it does, and something is wrong: `url`, `stream`, `subject`.
     """
     async with connected(server) as line:
-        producer = NatsProducer(line, target, confirmed)
-        with translated():
+        with line.translated():
             config = await look_at_stream(
                 line.js, target.stream, target.subject, create=target.create
             )
@@ -82,5 +99,4 @@ async def open_producer(
             raise RefusedError("subject", reason)
         if config.no_ack:
             raise RefusedError("stream", f"{target.stream!r} has `no_ack`: it acknowledges nothing")
-        producer.not_promised = tuple(may_lose(config))
-        yield producer
+        yield NatsProducer(line, target, confirmed, config)

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import attrs
-from nats.js import JetStreamContext
 from nats.js.errors import (
     APIError,
     BucketNotFoundError,
@@ -25,7 +24,7 @@ from nats.js.kv import KeyValue
 
 from .._broker import Received
 from ._checks import Durable
-from ._connection import translated
+from ._connection import Line
 
 AT_MOST = 10_000
 """Messages that are remembered, the newest of them."""
@@ -37,29 +36,29 @@ class Returned:
 
     _bucket: KeyValue | None
     _key: str
-    _js: JetStreamContext
+    _line: Line
     _stream: str
 
     @classmethod
-    async def open(cls, js: JetStreamContext, durable: Durable) -> tuple[Returned, list[str]]:
+    async def open(cls, line: Line, durable: Durable) -> tuple[Returned, list[str]]:
         """Find the bucket, or make it; where there is none, say so."""
         name = f"{durable.stream}_returned"
         bucket, missing = None, list[str]()
         try:
-            bucket = await js.key_value(name)
+            bucket = await line.js.key_value(name)
         except BucketNotFoundError:
             with suppress(APIError):
                 if durable.create:
-                    bucket = await js.create_key_value(bucket=name, direct=True)
+                    bucket = await line.js.create_key_value(bucket=name, direct=True)
         if bucket is None:
             missing.append(
                 f"without a key-value bucket {name!r} what a stop gives back counts as delivered"
             )
-        return cls(bucket, durable.consumer, js, durable.stream), missing
+        return cls(bucket, durable.consumer, line, durable.stream), missing
 
     async def counts(self) -> dict[str, int]:
         """How often each was given back, by their tags."""
-        with translated():
+        with self._line.translated():
             return (await self._read())[0]
 
     async def _read(self) -> tuple[dict[str, int], int]:
@@ -76,8 +75,8 @@ class Returned:
         """These are given back now; those that are done by now are forgotten."""
         if self._bucket is None:
             return
-        with translated():
-            info = await self._js.consumer_info(self._stream, self._key)
+        with self._line.translated():
+            info = await self._line.js.consumer_info(self._stream, self._key)
             floor = info.ack_floor.stream_seq if info.ack_floor else 0
             while True:
                 counts, revision = await self._read()
