@@ -37,6 +37,7 @@ FLAKE8_ASYNC = (
 
 NEEDED = {
     "bench_http": "wrk",
+    "bench_nats": "nats-server",
     "bench_redis": "redis-server",
     "bench_replicas": "redis-server",
 }
@@ -134,7 +135,7 @@ def replicas(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure, each figure beside what it is compared with. Nothing else should run meanwhile.
 
-    HTTP is left out where wrk is not on the PATH, and Redis where redis-server is not.
+    HTTP is left out where wrk is not on the PATH, and a broker where its server is not.
     `-- --quick` compares some ratios with those that are committed, and fails where one has lost
     more than a third; `-- --quick --commit` commits them. See `tests/bench/guard.py`.
     """
