@@ -42,19 +42,16 @@ class UnsendableError(Exception):
         self.reasons = reasons
 
 
-class _Known(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    id: str = ""
-    """What one that is sent twice is known by: its event's source and id."""
-
-
-class Message(_Known, frozen=True, eq=False):
+class Message(msgspec.Struct, frozen=True, eq=False):
     """What a broker carries."""
 
     body: bytes
     headers: Mapping[str, str]
+    id: str = ""
+    """What one that is sent twice is known by: its event's source and id."""
 
 
-class Received(Message, frozen=True, eq=False):
+class Received(Message, frozen=True, eq=False, kw_only=True):
     """A message that a consumer has in hand."""
 
     tag: str

@@ -62,7 +62,7 @@ def received(message: Msg) -> Received:
     deliveries, sequence, time = tokens[at + 2], tokens[at + 3], tokens[at + 5]
     headers = decoded(message.headers) if message.headers else {}
     return Received(
-        message.data, headers, f"{sequence}-{time}", deliveries=int(deliveries), raw=message
+        message.data, headers, tag=f"{sequence}-{time}", deliveries=int(deliveries), raw=message
     )
 
 

@@ -376,7 +376,7 @@ NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 def _trimmed(identifier: str | bytes) -> Received:
     """All that is left of an entry that was trimmed, or deleted, before it was acknowledged."""
     fault = "it was trimmed or deleted while it was in hand; its content is lost"
-    return Received(b"", {}, _text(identifier), fault=fault, raw={})
+    return Received(b"", {}, tag=_text(identifier), fault=fault, raw={})
 
 
 def _received(entry: StreamEntry, deliveries: int = 1) -> Received:
@@ -384,7 +384,8 @@ def _received(entry: StreamEntry, deliveries: int = 1) -> Received:
     body = raw.get(_BODY)
     headers = NO_HEADERS if body is not None and len(raw) == 1 else _headers(raw)
     fault = f"it has no field {BODY!r}" if body is None else None
-    return Received(body or b"", headers, _text(entry.identifier), deliveries, fault, raw)
+    tag = _text(entry.identifier)
+    return Received(body or b"", headers, tag=tag, deliveries=deliveries, fault=fault, raw=raw)
 
 
 def _headers(raw: Mapping[bytes, bytes]) -> dict[str, str]:
