@@ -374,14 +374,33 @@ async def test_a_stop_while_the_server_stands_still(server: NatsServer) -> None:
     """It ends all the same, and says what could not be given back."""
     await server.send([plain(1)])
     with capture_logs() as logs:
-        async with reading(server, drain=0, timeout=1.0) as runtime, sending(server) as other:
+        async with reading(server, drain=0, timeout=1.0) as runtime:
             runtime.get(Billing).may_go_on = trio.Event()
             await runtime.get(Billing).until(bool)
-            server.pause()
-            await other.publish(Order(2))
+            async with sending(server) as other:
+                server.pause()
+                await other.publish(Order(2))
+                other.hurry()
             runtime.hurry()
-            other.hurry()
     assert "messages could not be given back" in [entry["event"] for entry in logs]
+
+
+async def test_a_stop_while_much_is_on_its_way(server: NatsServer) -> None:
+    """More than the connection takes in does not hold up the stop of a sink either."""
+
+    class Note(Event):
+        text: str
+
+    settings = sink(server, timeout=1.0, delivery={"events": ["note"], "batch_age": 1.0})
+    with capture_logs() as logs:
+        async with open_plugins(NatsSink, event_types=[Note], settings=settings) as runtime:
+            await runtime.publish(Note("x"), wait=True)
+            server.pause()
+            for _ in range(256):
+                await runtime.publish(Note("x" * 90_000))
+            await until_trouble(runtime, "nats_sink", "no answer")
+            runtime.hurry()
+    assert not [entry for entry in logs if "too long" in entry["event"]]
 
 
 async def test_a_lost_connection_is_no_crash(

@@ -33,6 +33,8 @@ logging.getLogger("nats").setLevel(logging.CRITICAL)
 NO_RESPONDERS = "503"
 NOT_ENABLED = (None, 10039, 10076)
 """The codes of JetStream's that is not there at all; None where nobody answered."""
+LEAVING = 0.5
+"""Seconds for what is still to be sent when a connection is closed."""
 WORDS_OF_REFUSAL = (
     "authorization",
     "authentication",
@@ -88,14 +90,18 @@ class _Client(Client):
     """nats-py's, which leaves nothing behind, and says no password in clear where it should not."""
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
-        # It may be called in a task of its own, whose failure would be nobody's.
+        # It may be called in a task of its own, whose failure would be nobody's; and a server that
+        # stands still takes no leave, nor what is on its way.
         try:
             with suppress(OSError):
-                await super()._close(status, do_cbs)
+                async with asyncio.timeout(LEAVING):
+                    await super()._close(status, do_cbs)
         finally:
             writer = getattr(self._transport, "_io_writer", None)
-            if writer is not None:  # A server that stands still takes no leave.
+            if writer is not None:
                 writer.transport.abort()
+            if do_cbs and self._closed_cb is not None:  # Which may not have been got to.
+                await self._closed_cb()
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         server = self._current_server
@@ -111,7 +117,7 @@ class _Batch:
     def __init__(self, left: int, hear: Callable[[int, Msg], None]) -> None:
         self.left = left
         self.hear = hear
-        self.done = asyncio.get_running_loop().create_future()
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
 class Line:
@@ -163,7 +169,7 @@ class Line:
             async with asyncio.timeout(seconds):
                 return await future
         except TimeoutError:
-            raise AwayError(f"no answer within {self.timeout:g} s") from None
+            raise self._silent() from None
         finally:
             self._open.discard(future)
 
@@ -181,17 +187,34 @@ class Line:
         Raises:
             AwayError: not all of them were answered.
         """
+        if self._end is not None:
+            raise self._end
         batch, tokens = _Batch(len(requests), hear), [str(next(self._numbers)) for _ in requests]
         self._asked.update((token, (batch, index)) for index, token in enumerate(tokens))
         try:
+            self._open.add(batch.done)
             with self.translated():
                 for token, (subject, body, headers) in zip(tokens, requests, strict=True):
                     reply = f"{self._inbox}.{token}"
                     await self.client.publish(subject, body, reply, headers)
-            await self.until(batch.done, self.timeout)
+            await self._all_answers(batch)
         finally:
+            self._open.discard(batch.done)
             for token in tokens:
                 self._asked.pop(token, None)
+
+    async def _all_answers(self, batch: _Batch) -> None:
+        """Wait for them, for as long as now and then one comes."""
+        left = batch.left + 1
+        while not batch.done.done():
+            if batch.left == left:
+                raise self._silent()
+            left = batch.left
+            await asyncio.wait((batch.done,), timeout=self.timeout)
+        batch.done.result()
+
+    def _silent(self) -> AwayError:
+        return AwayError(f"no answer within {self.timeout:g} s")
 
     async def tell(self, told: Sequence[tuple[str, bytes]]) -> None:
         """Send all of them, and wait for an answer to the last: before that all were heard.
@@ -279,6 +302,7 @@ def _options(server: Server) -> dict[str, Any]:
         "connect_timeout": server.timeout,
         "ping_interval": server.timeout,
         "max_outstanding_pings": 1,
+        "flush_timeout": server.timeout,
     }
     for url in urls:
         if url.username and url.password is not None:
