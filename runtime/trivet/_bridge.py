@@ -194,10 +194,11 @@ class Bridge:
             guarded_from_trio(coro) if asyncio.iscoroutine(coro) else coro
         )  # Which is refused.
         task = asyncio.Task(task_coro, loop=loop, **keywords)
-        task.add_done_callback(self._look_at)
+        task.add_done_callback(partial(self._look_at, coro))
         return task
 
-    def _look_at(self, task: Task) -> None:
+    def _look_at(self, coro: Coroutine[Any, Any, Any], task: Task) -> None:
+        coro.close()  # It has not begun, where the task was cancelled at once.
         if not _is_unseen(task):
             return
         look_again = partial(self._look_again, ref(task))

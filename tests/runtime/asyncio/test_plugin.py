@@ -1003,3 +1003,19 @@ async def test_the_loop_is_charged_to_its_plugin() -> None:
     async with open_plugins(Busy) as runtime:
         await runtime.publish(Ping(), wait=True)
     assert owners == {"busy"}
+
+
+async def test_a_task_may_be_cancelled_before_it_has_begun() -> None:
+    """As on asyncio itself, it has ended, and nothing is said of a coroutine never awaited."""
+
+    class Hasty(AsyncioPlugin, BackgroundPlugin):
+        async def initialize(self) -> None:
+            task = asyncio.create_task(asyncio.sleep(3600))
+            task.cancel()
+            await asyncio.wait([task])
+            ended.append(task.cancelled())
+
+    ended: list[bool] = []
+    async with open_plugins(Hasty):
+        gc.collect()  # Where it would be said.
+    assert ended == [True]
