@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import subprocess
 from collections.abc import AsyncGenerator
@@ -12,16 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 import trio
 
-from .redis_server import free_port
+from .programs import free_port, needs
 
-needs_influx = pytest.mark.skipif(
-    shutil.which("influxd") is None and os.environ.get("CI") != "true",
-    reason="influxd is not on the PATH",
-)
-"""In CI it has to be there: the tests fail without it."""
+needs_influx = needs("influxd")
 ADMIN = ("root", "r00t")
 DATABASE, USER, PASSWORD = "monitoring", "clerk", "s3cret"
 

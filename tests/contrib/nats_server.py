@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -17,7 +15,6 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 import nats
-import pytest
 import trio
 from nats.js import JetStreamContext
 from nats.js.api import StreamConfig
@@ -25,25 +22,16 @@ from nats.js.errors import NotFoundError
 
 from trivet_contrib._broker import Message
 
+from .programs import free_port, needs
 from .suite import Server, Table
 
-needs_nats = pytest.mark.skipif(
-    shutil.which("nats-server") is None, reason="nats-server is not on the PATH"
-)
+needs_nats = needs("nats-server")
 STREAM, CONSUMER, USER = "orders", "billing", "clerk"
 OWN_PASSWORD = "0wn"
 MAX_PAYLOAD = 100_000
 """Bytes of a message."""
 
 T = TypeVar("T")
-
-
-def free_port() -> int:
-    """A port at which nobody listens."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        port: int = bound.getsockname()[1]
-        return port
 
 
 class NatsServer(Server):

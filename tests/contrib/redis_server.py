@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -12,27 +10,17 @@ from pathlib import Path
 from typing import cast
 
 import coredis
-import pytest
 import trio
 from coredis.retry import NoRetryPolicy
 from coredis.tokens import PureToken
 
 from trivet_contrib._broker import Message
 
+from .programs import free_port, needs
 from .suite import Server, Table
 
-needs_redis = pytest.mark.skipif(
-    shutil.which("redis-server") is None, reason="redis-server is not on the PATH"
-)
+needs_redis = needs("redis-server")
 STREAM, GROUP, USER = "orders", "billing", "clerk"
-
-
-def free_port() -> int:
-    """A port at which nobody listens."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        port: int = bound.getsockname()[1]
-        return port
 
 
 class RedisServer(Server):

@@ -17,7 +17,8 @@ from trivet import ConfigurationError, StartError, load_settings, open_runtime
 from trivet.testing import open_plugins
 from trivet_contrib.redis import RedisSink, RedisSource
 
-from .redis_server import GROUP, STREAM, RedisServer, free_port, needs_redis, redis_server
+from .programs import free_port
+from .redis_server import GROUP, STREAM, RedisServer, needs_redis, redis_server
 from .suite import QUICK, Billing, Contract, Order, Server, Table, becomes, plain
 
 README = Path(trivet_contrib.redis.__file__).with_name("README.md").read_text()

@@ -9,7 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .redis_server import free_port, needs_redis
+from .programs import free_port
+from .redis_server import needs_redis
 
 README = Path(__file__).parents[2] / "README.md"
 ORDERS = 20_000
