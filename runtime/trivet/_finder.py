@@ -179,6 +179,10 @@ class Finder:
                 return file
         return None
 
+    def has(self, name: str) -> bool:
+        """Whether there is a file, a folder or an entry point of this name."""
+        return name in self._available()
+
     def _available(self) -> set[str]:
         files = {file.stem for file in self._directory.glob("*.py")}
         folders = {file.parent.name for file in self._directory.glob("*/__init__.py")}

@@ -111,7 +111,7 @@ def load(
         nodes = _nodes(instances)
         by_tier = tiers(nodes)
     faults.check()
-    _warn_of_what_nobody_reads(settings, [instance.name for instance in instances])
+    _check_what_nobody_reads(settings, [instance.name for instance in instances])
     needs = {node.name: node.needs for node in nodes}
     return Program(settings, events, tuple(specs), by_tier, needs)
 
@@ -271,25 +271,32 @@ def _at(settings: Settings, key: str) -> str:
     return key if settings.file is None else f"{settings.file}: {key}"
 
 
-def _warn_of_what_nobody_reads(settings: Settings, names: Sequence[str]) -> None:
+def _check_what_nobody_reads(settings: Settings, names: Sequence[str]) -> None:
+    """Tell of what the operator has set in vain: that of a plugin that is switched off is not."""
     for variable in settings.unknown_variables:
         _log.warning(
             "unknown environment variable", variable=variable, hint=nearest(variable, VARIABLES)
         )
     used = [settings.table(name) for name in names]
+    finder, faults = Finder(settings.plugins_directory), Faults()
     for section, table in settings.plugins.items():
         if any(table is known for known in used):
             continue
-        if (
-            "use" in table  # Nobody else can be meant than what would be started by it.
-            or get_close_matches(section, names)
-            or section in settings.active_plugins
-        ):
+        if "use" in table:  # Nobody else can be meant than what would be started by it.
             _log.warning(
                 "settings of a plugin that is not active",
                 table=f"[plugins.{section}]",
                 hint=nearest(section, names),
             )
+            continue
+        with faults.collect():
+            key = _at(settings, f"plugins.{section}")
+            if section in settings.active_plugins:
+                reason = "this is a file's name, and its plugins have others"
+                raise ConfigurationError(f"{key}: {reason}: {nearest(section, names)}")
+            if get_close_matches(section, names) and not finder.has(section):
+                raise ConfigurationError(f"{key}: no such plugin: {nearest(section, names)}")
+    faults.check()
 
 
 def _nodes(instances: Iterable[Instance]) -> list[Node]:

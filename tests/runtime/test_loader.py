@@ -59,8 +59,11 @@ class Directory:
         path.write_text(HEADER + textwrap.dedent(text), encoding="utf-8")
         return path
 
+    def settings(self, *names: str, **others: Any) -> Settings:
+        return Settings(active_plugins=list(names), plugins_directory=self.path, **others)
+
     def load(self, *names: str, **settings: Any) -> Program:
-        return load(Settings(active_plugins=list(names), plugins_directory=self.path, **settings))
+        return load(self.settings(*names, **settings))
 
     def fault(self, *names: str, **settings: Any) -> str:
         with pytest.raises(ConfigurationError) as caught:
@@ -764,22 +767,24 @@ def test_a_table_of_a_plugin_that_is_not_active_is_allowed() -> None:
     assert logs == []
 
 
-def test_a_table_that_is_nearly_an_active_plugins_is_warned_of() -> None:
-    """A misspelt table is allowed, but not in silence."""
-    with capture_logs() as logs:
-        load(Settings(plugins={"ketle": {"step": 2}}), plugins=[Kettle])
-    (entry,) = logs
-    assert (entry["log_level"], entry["table"]) == ("warning", "[plugins.ketle]")
-    assert entry["hint"] == "did you mean 'kettle'?"
+def test_a_table_that_is_nearly_an_active_plugins_is_refused(directory: Directory) -> None:
+    """A misspelt table would be settings that nobody reads."""
+    with pytest.raises(ConfigurationError, match=r"plugins\.ketle: no such plugin: .*'kettle'"):
+        load(directory.settings(plugins={"ketle": {"step": 2}}), plugins=[Kettle])
 
 
-def test_a_table_with_the_files_name_is_warned_of(directory: Directory) -> None:
+def test_a_table_of_a_plugin_that_is_switched_off_may_be_like_another(directory: Directory) -> None:
+    """What could be activated by its name is not misspelt."""
+    directory.write("kettles.py", TEAPOT)
+    load(directory.settings(plugins={"kettles": {"step": 2}}), plugins=[Kettle])
+
+
+def test_a_table_with_the_files_name_is_refused(directory: Directory) -> None:
     """Tables go by the plugin's name; who writes the file's is told."""
     directory.write("kitchen.py", TEAPOT)
-    with capture_logs() as logs:
+    said = r"plugins\.kitchen: this is a file's name, and its plugins have others: known: teapot"
+    with pytest.raises(ConfigurationError, match=said):
         directory.load("kitchen", plugins={"kitchen": {"step": 2}})
-    (entry,) = logs
-    assert (entry["table"], entry["hint"]) == ("[plugins.kitchen]", "known: teapot")
 
 
 # Routes.
