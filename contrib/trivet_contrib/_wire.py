@@ -74,7 +74,8 @@ class Reader:
 
         Args:
             message: as it came.
-            source: who says that it happened, where the message does not; its id is its tag then.
+            source: who says that it happened, where the message does not. Its id is then by what
+                the message is known, or its tag.
 
         Raises:
             UnreadableError: it is none.
@@ -94,7 +95,7 @@ class Reader:
         if self.all_are is None:
             raise UnreadableError("no CloudEvent, and `event` does not say what it is")
         event = self.types.decode(self.all_are, message.body)
-        return Delivery.of(event, id=message.tag, source=source)
+        return Delivery.of(event, id=message.id or message.tag, source=source)
 
     def _named(self, name: str) -> type[Event]:
         cls = self.types.get(name)

@@ -1,0 +1,233 @@
+"""One connection to RabbitMQ: connected once, and lost once.
+
+Owns what each failure of the client means, and how long an answer may take.
+Never knows queues and messages, nor Trivet.
+"""
+
+# pyright: reportUnknownMemberType=false
+# aiormq has futures without types.
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
+
+import aio_pika
+import attrs
+from aiormq.channel import Channel
+from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
+from aiormq.exceptions import (
+    AMQPError,
+    AuthenticationError,
+    ChannelAccessRefused,
+    ConnectionNotAllowed,
+    ProbableAuthenticationError,
+)
+from yarl import URL
+
+from .._broker import AwayError, RefusedError
+
+# What they would say, with a traceback, is raised here, and said by the plugin in a line.
+logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+logging.getLogger("aio_pika").setLevel(logging.CRITICAL)
+
+HEARTBEAT = 10
+"""Seconds. After two of them RabbitMQ gives to others what a machine held that is gone."""
+
+
+@attrs.frozen(kw_only=True)
+class Server:
+    """Where RabbitMQ is, and how patient to be with it."""
+
+    url: str = attrs.field(repr=False)
+    """`amqp://user:password@host:port/vhost`, or `amqps://`."""
+    timeout: float = 5.0
+    """Seconds for one answer, and for a connection."""
+    name: str = ""
+    """By what the server's operator knows the connection."""
+
+
+@contextmanager
+def translated(seconds: float) -> Generator[None]:
+    """Raise what aio-pika raises as what it means."""
+    try:
+        yield
+    except TimeoutError:
+        raise AwayError(f"no answer within {seconds:g} s") from None
+    except asyncio.CancelledError as error:
+        # Of a connection that is lost the client cancels all that waits for it.
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise meant_by(error) from None  # noqa: ASYNC104 - nobody has cancelled this task
+    except (AMQPError, OSError, RuntimeError) as error:
+        raise meant_by(error) from None
+
+
+def meant_by(error: BaseException | None) -> AwayError:
+    """What a failure of the connection means."""
+    text = ", ".join(map(str, error.args)) if error is not None else ""
+    if isinstance(error, (ProbableAuthenticationError, AuthenticationError)):
+        return RefusedError("url", f"not with these credentials: {text}")
+    if isinstance(error, (ConnectionNotAllowed, ChannelAccessRefused)):
+        return RefusedError("url", text)
+    if "NOT_ALLOWED" in text:
+        return RefusedError("url", text)
+    if "NOT_FOUND" in text or "Server connection" in text:
+        text = text.partition(". Read")[0]
+    return AwayError(text or "the connection is lost")
+
+
+@attrs.define
+class _Transport(TransportFactory):
+    """Remembers what is open: of a server that stands still no leave can be taken."""
+
+    made: TransportFactory
+    writer: asyncio.StreamWriter | None = None
+
+    async def create(
+        self, url: URL, **kwargs: Any
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """See `TransportFactory`."""
+        reader, self.writer = await self.made.create(url, **kwargs)
+        return reader, self.writer
+
+    def abort(self) -> None:
+        """Close it at once."""
+        if self.writer is not None:
+            self.writer.transport.abort()
+
+
+class Line:
+    """A connection. Made by `open_line`."""
+
+    def __init__(self, server: Server) -> None:
+        self.timeout = server.timeout
+        url, is_tls = URL(server.url), server.url.startswith("amqps")
+        self._transport = _Transport(TLSTransportFactory() if is_tls else TCPTransportFactory())
+        self._connection = aio_pika.Connection(
+            url.with_query({"heartbeat": str(HEARTBEAT), "name": server.name}),
+            ssl_context=ssl.create_default_context() if is_tls else None,
+        )
+        self._connection.kwargs["transport_factory"] = self._transport
+        self.end: AwayError | None = None
+        """Why nothing more is to be expected of it."""
+        self._waiting: asyncio.Future[None] | None = None
+        self._channels: list[object] = []
+
+    async def begin(self) -> None:
+        """Connect.
+
+        Raises:
+            AwayError: it does not answer.
+            RefusedError: it refuses the credentials.
+        """
+        with self.translated():
+            async with asyncio.timeout(self.timeout):
+                await self._connection.connect()
+        transport = self._connection.transport
+        assert transport is not None
+        transport.connection.closing.add_done_callback(self._lost)
+
+    @contextmanager
+    def translated(self) -> Generator[None]:
+        """As the function of this name; after it the connection is of no use."""
+        try:
+            with translated(self.timeout):
+                yield
+        except AwayError as error:
+            self.fail(error)
+            raise self.end or error from None
+
+    @contextmanager
+    def translated_but(self, *expected: type[AMQPError]) -> Generator[None]:
+        """The same, but for what an answer may be. It is one of the channel alone."""
+        try:
+            yield
+        except expected:
+            raise
+        except BaseException as error:
+            with self.translated():
+                raise error from None
+
+    def _lost(self, closing: asyncio.Future[Any]) -> None:
+        error = None if closing.cancelled() else closing.exception()
+        self.fail(meant_by(error))
+
+    def fail(self, error: AwayError) -> None:
+        """Nothing more is to be expected of it."""
+        self.end = self.end or error
+        self.wake()
+
+    def wake(self) -> None:
+        """There is something to look at."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until there is something to look at, for so long.
+
+        Raises:
+            AwayError: the connection is lost.
+        """
+        if self.end is None:
+            self._waiting = asyncio.get_running_loop().create_future()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._waiting
+        if self.end is not None:
+            raise self.end
+
+    async def channel(self, *, confirms: bool = False) -> Channel:
+        """Open one. What ends it, but for what was asked of it, ends the connection."""
+        with self.translated():
+            async with asyncio.timeout(self.timeout):
+                opened = self._connection.channel(publisher_confirms=confirms)
+                self._channels.append(opened)  # Or it would be closed with the garbage.
+                await opened.initialize()
+                channel = await opened.get_underlay_channel()
+        assert isinstance(channel, Channel)
+        channel.on_return_raises = True
+        return channel
+
+    async def lasting_channel(self, *, confirms: bool = False) -> Channel:
+        """Open one whose end is the connection's."""
+        channel = await self.channel(confirms=confirms)
+        channel.closing.add_done_callback(self._lost)
+        return channel
+
+    async def leave(self, channel: Channel) -> None:
+        """Close a channel that has answered."""
+        with self.translated():
+            await channel.close(timeout=self.timeout)
+
+    async def close(self) -> None:
+        """Take leave, if there is somebody to take it of."""
+        if self.end is not None:
+            self._transport.abort()
+        try:
+            with suppress(AMQPError, OSError, TimeoutError, RuntimeError):
+                async with asyncio.timeout(self.timeout):
+                    await self._connection.close()
+        finally:
+            self._transport.abort()
+
+
+@asynccontextmanager
+async def open_line(server: Server) -> AsyncGenerator[Line]:
+    """A connection that ends with the block; it is not made again.
+
+    Raises:
+        AwayError: it does not answer.
+        RefusedError: it refuses the credentials.
+    """
+    line = Line(server)
+    try:
+        await line.begin()
+        yield line
+    finally:
+        await line.close()

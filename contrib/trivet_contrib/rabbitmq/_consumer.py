@@ -1,0 +1,303 @@
+"""A consumer of a quorum queue.
+
+Owns how much RabbitMQ may send, and how it is told what has become of it.
+Never knows Trivet, nor what a message is about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import attrs
+from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
+from pamqp.commands import Basic
+
+from .._broker import AwayError, Consumer, Received, RefusedError
+from ._connection import Line, Server
+from ._hand import Hand, Held
+from ._messages import anew
+from ._publishing import publish
+from ._queues import Queue, look_at_queue
+
+MOST = 65535
+"""What `prefetch_count` can be."""
+CONSUMERS = 4
+"""With so many of them, all are replaced by one."""
+SPARE = 32
+"""Messages that RabbitMQ may send, besides twice those that there is room for."""
+
+
+class RabbitmqConsumer(Consumer):
+    """See `Consumer`. Made by `open_consumer`.
+
+    A quorum queue has credit for each of its consumers: how much more it may send. It comes back
+    with every acknowledgement, so one consumer lasts as long as there is as much room as before.
+    For more room there is one more, and for much less all are replaced.
+    """
+
+    visibility = 0.0  # While the connection lasts nobody else gets what is in hand.
+
+    def __init__(self, line: Line, queue: Queue, hand: Hand) -> None:
+        self._line = line
+        self._queue = queue
+        self._hand = hand
+        self._channel: Channel
+        self._publishing: Channel
+        self._tags: set[str] = set()
+        self._credit = 0
+        self._open: dict[int, str] = {}
+        """Which consumer has brought what is not acknowledged, the oldest first."""
+        self._failed: deque[tuple[float, int]] = deque()
+        """When to give back what has failed."""
+        self._giving_back: asyncio.Task[None] | None = None
+        self.has_left = False
+
+    async def begin(self) -> None:
+        """Look at the queue, and be ready."""
+        self.not_promised = tuple(await look_at_queue(self._line, self._queue))
+        self._channel = await self._line.lasting_channel()
+        self._channel.on_consumer_cancel_callbacks.add(self._cancelled)
+        self._publishing = await self._line.lasting_channel(confirms=True)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it may be taken again, by who has left it for a moment."""
+        return self._line.end is None and not self.has_left
+
+    # What RabbitMQ may send.
+
+    async def fetch(self, count: int) -> list[Received]:
+        """See `Consumer`."""
+        arrived = self._hand.arrived
+        if not arrived:
+            await self._make_room(count)
+            await self._line.wait(self._line.timeout / 2)
+            if not arrived:
+                await self._limit(1)  # Whether it answers at all.
+        return [arrived.popleft().message for _ in range(min(count, len(arrived)))]
+
+    async def _make_room(self, count: int) -> None:
+        count = min(count, MOST)
+        if self._credit > 2 * count + SPARE or len(self._tags) == CONSUMERS:
+            await self._stop_consuming()
+        if self._credit < (count + 1) // 2:
+            more = count - self._credit
+            await self._limit(more)
+            with self._line.translated():
+                tag = f"{id(self):x}-{len(self._open)}-{asyncio.get_running_loop().time()}"
+                self._tags.add(tag)
+                self._credit += more
+                await self._channel.basic_consume(
+                    self._queue.name, self._hear, consumer_tag=tag, timeout=self._line.timeout
+                )
+
+    async def _limit(self, count: int) -> None:
+        with self._line.translated():
+            await self._channel.basic_qos(prefetch_count=count, timeout=self._line.timeout)
+
+    async def _hear(self, delivered: DeliveredMessage) -> None:
+        delivery = delivered.delivery
+        assert isinstance(delivery, Basic.Deliver)
+        number, tag = delivery.delivery_tag or 0, delivery.consumer_tag or ""
+        self._open[number] = tag
+        if tag in self._tags:
+            self._credit -= 1
+        self._hand.add(delivered, number, is_again=bool(delivery.redelivered))
+        self._line.wake()
+
+    async def _stop_consuming(self) -> None:
+        """Have nothing more sent; what has come stays in hand."""
+        with self._line.translated():
+            for tag in list(self._tags):
+                await self._channel.basic_cancel(tag, timeout=self._line.timeout)
+        self._tags.clear()
+        self._credit = 0
+
+    def _cancelled(self, frame: Basic.Cancel) -> None:
+        reason = (
+            f"the queue {self._queue.name!r} is missing: RabbitMQ has ended {frame.consumer_tag}"
+        )
+        self._line.fail(RefusedError("queue", reason))
+
+    # What RabbitMQ is told.
+
+    async def acknowledge(self, messages: Sequence[Received]) -> None:
+        """See `Consumer`."""
+        await self._acknowledge(self._hand.known(messages))
+        self._hand.drop(messages)
+
+    async def _acknowledge(self, done: Iterable[Held]) -> None:
+        """Those with nothing before them that is not done need one frame together."""
+        numbers, together = {held.delivery for held in done if held.delivery is not None}, 0
+        for number in self._open:
+            if number not in numbers:
+                break
+            together = number
+        with self._line.translated():
+            if together:
+                await self._channel.basic_ack(together, multiple=True, wait=False)
+            for number in numbers:
+                if number > together:
+                    await self._channel.basic_ack(number, wait=False)
+                self._close(number)
+
+    def _close(self, number: int) -> None:
+        if self._open.pop(number, None) in self._tags:
+            self._credit += 1
+
+    async def retry(self, messages: Sequence[Received]) -> None:
+        """See `Consumer`: they are given back when the visibility is over.
+
+        Of those that wait for it there are no more than half of what may be in hand, so that they
+        hold up nobody.
+        """
+        due = asyncio.get_running_loop().time() + self._queue.visibility
+        for held in self._hand.known(messages):
+            assert held.delivery is not None
+            self._failed.append((due, held.delivery))
+        self._hand.drop(messages)
+        while len(self._failed) > self._queue.prefetch // 2:
+            await self._give_back(self._failed.popleft()[1])
+        if self._failed and (self._giving_back is None or self._giving_back.done()):
+            self._giving_back = asyncio.create_task(self._give_back_later())
+
+    async def _give_back_later(self) -> None:
+        with suppress(AwayError):  # Then it comes again anyway.
+            while self._failed:
+                due, number = self._failed[0]
+                await asyncio.sleep(due - asyncio.get_running_loop().time())
+                if self._failed and self._failed[0][1] == number:
+                    self._failed.popleft()
+                    await self._give_back(number)
+
+    async def _give_back(self, number: int) -> None:
+        with self._line.translated():
+            await self._channel.basic_nack(number, requeue=True, wait=False)
+        self._close(number)
+
+    async def bury(self, messages: Sequence[tuple[Received, str]]) -> None:
+        """See `Consumer`: there first, then gone from here."""
+        reasons = {message.tag: reason for message, reason in messages}
+        # What was lost with a connection comes again, and is judged then.
+        known = self._hand.known(message for message, _ in messages)
+        letters = [
+            anew(
+                held.message,
+                dead_reason=reasons[held.message.tag],
+                dead_queue=self._queue.name,
+                dead_deliveries=held.message.deliveries,
+            )
+            for held in known
+        ]
+        await publish(
+            self._line,
+            self._publishing,
+            letters,
+            routing_key=self._queue.dead_letters,
+            setting="dead_letters",
+        )
+        await self._acknowledge(known)
+        self._hand.drop([message for message, _ in messages])
+
+    async def extend(self, messages: Sequence[Received]) -> None:
+        """See `Consumer`: the connection does it."""
+
+    async def leave(self) -> None:
+        """See `Consumer`.
+
+        RabbitMQ counts as a delivery what is given back to its place. What would be dead by that
+        is published anew instead, at the end of the queue and uncounted.
+        """
+        await self._stop_consuming()
+        numbers = [number for _, number in self._failed]
+        at_the_limit: list[Held] = []
+        for held in self._hand.known([each.message for each in self._hand.held.values()]):
+            if held.message.deliveries < self._queue.delivery_limit:
+                assert held.delivery is not None
+                numbers.append(held.delivery)
+            else:
+                at_the_limit.append(held)
+        self._failed.clear()
+        for number in sorted(numbers):
+            await self._give_back(number)
+        await self._publish_anew(at_the_limit)
+        await self._limit(1)  # Answered after all that was told before.
+        self._hand.held.clear()
+        self._hand.arrived.clear()
+        self.has_left = True
+
+    async def _publish_anew(self, those: Sequence[Held]) -> None:
+        again = [
+            anew(held.message, trivet_deliveries=held.message.deliveries - 1) for held in those
+        ]
+        await publish(
+            self._line, self._publishing, again, routing_key=self._queue.name, setting="queue"
+        )
+        await self._acknowledge(those)
+
+    async def pause(self) -> None:
+        """Have nothing more sent, for now."""
+        await self._stop_consuming()
+
+    async def close(self) -> None:
+        """End the connection."""
+        if self._giving_back is not None:
+            self._giving_back.cancel()
+        await self._line.close()
+
+
+@attrs.define
+class Kept:
+    """The connection between two who use it: what is in hand is of that connection alone."""
+
+    hand: Hand = attrs.field(factory=Hand)
+    consumer: RabbitmqConsumer | None = None
+
+    def take(self) -> RabbitmqConsumer | None:
+        """It, where there is one."""
+        taken, self.consumer = self.consumer, None
+        return taken
+
+
+@asynccontextmanager
+async def open_consumer(server: Server, queue: Queue, kept: Kept) -> AsyncGenerator[Consumer]:
+    """Connect to a queue, or go on with the connection that is kept.
+
+    One that is lost, or has been taken leave of, ends with the block; any other is kept.
+
+    Raises:
+        AwayError: RabbitMQ does not answer.
+        RefusedError: it does, and something is wrong: `url`, `queue`, `exchange`, and so on.
+    """
+    consumer = kept.take()
+    if consumer is None or not consumer.is_usable:
+        if consumer is not None:
+            await consumer.close()
+        kept.hand.lose()
+        consumer = await _connected(server, queue, kept.hand)
+    try:
+        yield consumer
+    finally:
+        with suppress(AwayError):
+            if consumer.is_usable:
+                await consumer.pause()
+        if consumer.is_usable:
+            kept.consumer = consumer
+        else:
+            await consumer.close()
+
+
+async def _connected(server: Server, queue: Queue, hand: Hand) -> RabbitmqConsumer:
+    line = Line(server)
+    try:
+        await line.begin()
+        consumer = RabbitmqConsumer(line, queue, hand)
+        await consumer.begin()
+    except BaseException:
+        await line.close()
+        raise
+    return consumer

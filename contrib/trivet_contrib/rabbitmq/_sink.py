@@ -1,0 +1,62 @@
+"""The sink as a plugin: events become messages of an exchange, or of a queue.
+
+Owns the settings.
+Never knows bytes and connections; those are the client's.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+
+import attrs
+from attrs.validators import gt
+
+from trivet import AsyncioPlugin, PermanentError
+
+from .._across import producer_across
+from .._broker import Producer
+from .._sinks import BrokerSink
+from ._connection import Server
+from ._producer import Batch, Target, open_producer
+from ._queues import Queue
+from ._settings import is_amqp_url, is_short
+
+
+class NowhereError(PermanentError):
+    """The settings do not say where to."""
+
+
+class RabbitmqSink(AsyncioPlugin, BrokerSink):
+    """Publishes events to an exchange, or to a queue, batch by batch."""
+
+    url: str = attrs.field(default="amqp://127.0.0.1:5672", validator=is_amqp_url, repr=False)
+    """Where RabbitMQ is; it may hold a password, so it stands in no message."""
+    queue: str = attrs.field(default="", validator=is_short)
+    """The queue to send to, where no exchange is between."""
+    create: bool = False
+    """Whether to make a queue that is missing, instead of failing."""
+    exchange: str = attrs.field(default="", validator=is_short)
+    """The exchange to publish to; it has to be there."""
+    routing_key: str = attrs.field(default="", validator=is_short)
+    """With which to publish to an exchange."""
+    timeout: float = attrs.field(default=5.0, validator=gt(0))
+    """Seconds for one answer of RabbitMQ."""
+
+    _sending: Batch
+
+    async def initialize(self) -> None:
+        """Find wrong settings."""
+        if bool(self.queue) is bool(self.exchange):
+            raise NowhereError(f"plugins.{self.name}: name a `queue`, or an `exchange`")
+        self._sending = Batch()
+        await self.run_on_trio(super().initialize)
+
+    def connect(self) -> AbstractAsyncContextManager[Producer]:
+        """As a producer."""
+        queue = Queue(name=self.queue, create=self.create) if self.queue else None
+        target = Target(
+            exchange=self.exchange, routing_key=self.queue or self.routing_key, queue=queue
+        )
+        server = Server(url=self.url, timeout=self.timeout, name=self.app.service)
+        made = open_producer(server, target, self._sending)
+        return producer_across(self.run_on_asyncio, made)

@@ -1,0 +1,334 @@
+"""A rabbitmq-server of the tests' own, on free ports, in a directory of its own.
+
+It starts in seconds, so that tests share one, and have a virtual host each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import monotonic, sleep
+from typing import TypeVar
+
+import aiormq
+import pytest
+import trio
+from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
+from aiormq.exceptions import ChannelNotFoundEntity
+from pamqp.commands import Basic
+from pamqp.common import FieldTable
+
+from trivet_contrib._broker import Message
+
+from .suite import Server, Table
+
+NEEDED = ("rabbitmq-server", "erl_call")
+needs_rabbitmq = pytest.mark.skipif(
+    not all(map(shutil.which, NEEDED)), reason=f"one of {NEEDED} is not on the PATH"
+)
+QUEUE, USER, OWN_USER, OWN_PASSWORD = "orders", "clerk", "guest", "guest"
+STARTING = 60.0
+"""Seconds for a start."""
+PREFIXES = ("cloudEvents:", "cloudEvents_")
+
+T = TypeVar("T")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports at which nobody listens."""
+    bound = [socket.socket() for _ in range(count)]
+    try:
+        for each in bound:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in bound]
+    finally:
+        for each in bound:
+            each.close()
+
+
+class Node:
+    """One process of RabbitMQ's, with what it has on its disk."""
+
+    def __init__(self, directory: Path) -> None:
+        self.port, self._distribution, self._mapper = free_ports(3)
+        self._directory = directory
+        self._cookie = secrets.token_hex(16)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def _environment(self) -> dict[str, str]:
+        """Nothing of it is the system's server's."""
+        own = self._directory
+        return {
+            **{name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ},
+            "HOME": str(own),
+            "ERL_EPMD_PORT": str(self._mapper),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": f"trivet-{self.port}@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(self._distribution),
+            "RABBITMQ_CONF_ENV_FILE": str(own / "none.env"),
+            "RABBITMQ_CONFIG_FILE": str(own / "none"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(own / "plugins"),
+            "RABBITMQ_MNESIA_BASE": str(own / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(own / "log"),
+            "RABBITMQ_PID_FILE": str(own / "pid"),
+        }
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        (self._directory / "plugins").write_text("[].\n")
+        (self._directory / ".erlang.cookie").write_text(self._cookie)
+        (self._directory / ".erlang.cookie").chmod(0o400)
+        with (self._directory / "out").open("wb") as out:
+            self._process = subprocess.Popen(
+                [_program()],
+                env=self._environment(),
+                cwd=self._directory,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        until = monotonic() + STARTING
+        while b"completed with" not in (said := (self._directory / "out").read_bytes()):
+            assert self._process.poll() is None, said.decode()
+            assert monotonic() < until, said.decode()
+            sleep(0.05)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process."""
+        return self._process is not None and self._process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to it, and to its helpers."""
+        if self._process is not None and self.is_running:
+            os.killpg(self._process.pid, number)
+
+    def kill(self) -> None:
+        """Kill it at once."""
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+
+    def end(self) -> None:
+        """Kill it, and the mapper of ports, which it has left behind."""
+        self.kill()
+        command = ["epmd", "-port", str(self._mapper), "-kill"]
+        subprocess.run(command, check=False, capture_output=True)
+
+    def ask(self, expression: str) -> str:
+        """Evaluate Erlang there."""
+        command = ["erl_call", "-address", f"127.0.0.1:{self._distribution}", "-c", self._cookie]
+        done = subprocess.run(
+            [*command, "-e"], input=f"{expression}.\n".encode(), capture_output=True, check=True
+        )
+        said = done.stdout.decode().strip()
+        assert said.startswith("{ok, "), said
+        return said.removeprefix("{ok, ").removesuffix("}")
+
+
+def _program() -> str:
+    """The script itself: what is on the PATH may become another user, who has nothing here."""
+    found = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+    return str(found) if found.exists() else "rabbitmq-server"
+
+
+class RabbitmqServer(Server):
+    """A virtual host of a node."""
+
+    def __init__(self, node: Node, vhost: str) -> None:
+        self.port = node.port
+        self.node = node
+        self.vhost = vhost
+
+    def url(self, user: str = OWN_USER, password: str = OWN_PASSWORD, port: int = 0) -> str:
+        """Where it is."""
+        return f"amqp://{user}:{password}@127.0.0.1:{port or self.port}/{self.vhost}"
+
+    def settings(self, **others: object) -> Table:
+        """See `Server`."""
+        return {"url": self.url(), "queue": QUEUE, "create": True, **others}
+
+    def through(self, port: int) -> Table:
+        """See `Server`."""
+        return self.settings(url=self.url(port=port))
+
+    def with_password(self, password: str) -> Table:
+        """See `Server`."""
+        return self.settings(url=self.url(USER, password))
+
+    async def ask(self, expression: str) -> str:
+        """Evaluate Erlang there."""
+        return await trio.to_thread.run_sync(self.node.ask, expression)
+
+    async def make(self) -> None:
+        """Have the virtual host."""
+        await self.ask(f"rabbit_vhost:add({_binary(self.vhost)}, {_binary('tests')})")
+        await self.permit(OWN_USER)
+
+    async def permit(self, user: str, configure: str = ".*", write: str = ".*") -> None:
+        """Let a user do things here."""
+        given = ", ".join(map(_binary, (user, self.vhost, configure, write, ".*", "tests")))
+        await self.ask(f"rabbit_auth_backend_internal:set_permissions({given})")
+
+    async def remove(self) -> None:
+        """Forget it, and the user."""
+        await self.ask(f"rabbit_vhost:delete({_binary(self.vhost)}, {_binary('tests')})")
+        await self._turn_out()
+
+    async def _turn_out(self) -> None:
+        user = _binary(USER)
+        await self.ask(
+            f"catch rabbit_auth_backend_internal:delete_user({user}, {_binary('tests')}),"
+            " [rabbit_networking:close_connection(P, <<>>) ||"
+            f" [{{pid, P}}, {{user, U}}] <- rabbit_networking:connection_info_all([pid, user]),"
+            f" U =:= {user}]"
+        )
+
+    async def allow(self, password: str | None) -> None:
+        """See `Server`."""
+        await self._turn_out()
+        if password is not None:
+            given = ", ".join(map(_binary, (USER, password, "tests")))
+            await self.ask(f"rabbit_auth_backend_internal:add_user({given})")
+            await self.permit(USER)
+
+    async def client(self, ask: Callable[[Channel], Awaitable[T]]) -> T:
+        """Ask by a bare client; what it has taken and not acknowledged goes back."""
+
+        async def asked() -> T:
+            connection = await aiormq.connect(self.url())
+            try:
+                channel = await connection.channel()
+                assert isinstance(channel, Channel)
+                return await ask(channel)
+            finally:
+                await connection.close()
+
+        return await trio.to_thread.run_sync(lambda: asyncio.run(asked()))
+
+    async def declare(self, name: str = QUEUE, **arguments: str | int) -> None:
+        """Have a queue; a quorum queue, unless it is said otherwise."""
+        given: FieldTable = {"x-queue-type": "quorum"}
+        given.update({f"x-{key.replace('_', '-')}": each for key, each in arguments.items()})
+
+        async def declare(channel: Channel) -> None:
+            await channel.queue_declare(name, durable=True, arguments=given)
+
+        await self.client(declare)
+
+    async def start(self) -> None:
+        """See `Server`."""
+        await trio.to_thread.run_sync(self.node.start)
+
+    async def kill(self) -> None:
+        """See `Server`."""
+        await trio.to_thread.run_sync(self.node.kill)
+
+    def pause(self) -> None:
+        """See `Server`."""
+        self.node.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """See `Server`."""
+        self.node.signal(signal.SIGCONT)
+
+    async def send(self, messages: Sequence[Message]) -> None:
+        """See `Server`."""
+
+        async def send(channel: Channel) -> None:
+            await asyncio.gather(
+                *(
+                    channel.basic_publish(
+                        each.body, routing_key=QUEUE, properties=_properties(each), mandatory=True
+                    )
+                    for each in messages
+                )
+            )
+
+        await self.client(send)
+
+    async def messages(self) -> list[Message]:
+        """See `Server`."""
+        return [_message(each) for each in await self.raw()]
+
+    async def raw(self, queue: str = QUEUE) -> list[DeliveredMessage]:
+        """The messages of a queue, as the client has them."""
+
+        async def read(channel: Channel) -> list[DeliveredMessage]:
+            found: list[DeliveredMessage] = []
+            try:
+                while isinstance((got := await channel.basic_get(queue)).delivery, Basic.GetOk):
+                    found.append(got)
+            except ChannelNotFoundEntity:
+                return []
+            return found
+
+        return await self.client(read)
+
+    async def in_hand(self) -> int:
+        """See `Server`."""
+        queue = f"{{resource, {_binary(self.vhost)}, queue, {_binary(QUEUE)}}}"
+        said = await self.ask(
+            f"{{ok, Q}} = rabbit_amqqueue:lookup({queue}), {{ok, N, _}} = ra:consistent_query("
+            "amqqueue:get_pid(Q), fun rabbit_fifo:query_messages_checked_out/1), N"
+        )
+        return int(said)
+
+    async def dead(self) -> list[tuple[Message, str]]:
+        """See `Server`."""
+        letters = [_message(each) for each in await self.raw(f"{QUEUE}_dead")]
+        return [(letter, letter.headers.get("dead-reason", "")) for letter in letters]
+
+
+def _binary(text: str) -> str:
+    return f'<<"{text}">>'
+
+
+def _properties(message: Message) -> Basic.Properties:
+    headers: FieldTable = {
+        name.replace("ce-", PREFIXES[0]): value
+        for name, value in message.headers.items()
+        if name != "content-type"
+    }
+    return Basic.Properties(
+        content_type=message.headers.get("content-type"), headers=headers, delivery_mode=2
+    )
+
+
+def _message(delivered: DeliveredMessage) -> Message:
+    given = delivered.header.properties
+    headers = {name: str(value) for name, value in (given.headers or {}).items()}
+    for prefix in PREFIXES:
+        headers = {name.replace(prefix, "ce-"): value for name, value in headers.items()}
+    if given.content_type:
+        headers["content-type"] = given.content_type
+    return Message(delivered.body, headers)
+
+
+@asynccontextmanager
+async def rabbitmq_server(node: Node) -> AsyncGenerator[RabbitmqServer]:
+    """A virtual host of a node, for a test; it has the queue."""
+    if not node.is_running:
+        await trio.to_thread.run_sync(node.start)
+    server = RabbitmqServer(node, f"v{secrets.token_hex(4)}")
+    await server.make()
+    await server.declare()
+    try:
+        yield server
+    finally:
+        with trio.CancelScope(shield=True):
+            server.resume()
+            if node.is_running:
+                await server.remove()
