@@ -227,6 +227,8 @@ class RabbitmqServer(Server):
             await channel.queue_declare(name, durable=True, arguments=given)
 
         await self.client(declare)
+        # Or a kill within half a second would cost the queue, of which RabbitMQ says nothing.
+        await self.ask("[dets:sync(Table) || Table <- dets:all()]")
 
     async def start(self) -> None:
         """See `Server`."""

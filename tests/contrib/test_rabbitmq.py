@@ -41,4 +41,4 @@ class TestRabbitmq(Contract):
     def missing(self, server: Server) -> tuple[str, Table]:
         """See `Contract`."""
         settings = cast("RabbitmqServer", server).settings
-        return "queue", settings(queue="missing", dead_letters="orders", create=False)
+        return "queue", settings(queue="missing", create=False)

@@ -75,7 +75,8 @@ class RabbitmqConsumer(Consumer):
         arrived = self._hand.arrived
         if not arrived:
             await self._make_room(count)
-            await self._line.wait(self._line.timeout / 2)
+            if not arrived:
+                await self._line.wait(self._line.timeout / 2)
             if not arrived:
                 await self._limit(1)  # Whether it answers at all.
         return [arrived.popleft().message for _ in range(min(count, len(arrived)))]

@@ -69,10 +69,15 @@ async def look_at_queue(line: Line, queue: Queue) -> list[str]:
     Raises:
         RefusedError: something is missing, or is not as the settings say.
     """
+    is_there = await _is_there(line, queue.name, "queue")
+    if not is_there and not queue.create:
+        raise RefusedError("queue", _missing(queue.name))
     if not await _is_there(line, queue.dead_letters, "dead_letters"):
-        await _make(line, queue, queue.dead_letters, "dead_letters", QUORUM)
-    if not await _is_there(line, queue.name, "queue"):
-        await _make(line, queue, queue.name, "queue", queue.arguments)
+        if not queue.create:
+            raise RefusedError("dead_letters", _missing(queue.dead_letters))
+        await _make(line, queue.dead_letters, "dead_letters", QUORUM)
+    if not is_there:
+        await _make(line, queue.name, "queue", queue.arguments)
     if queue.exchange:
         await look_at_exchange(line, queue.exchange)
         await _bind(line, queue)
@@ -95,10 +100,11 @@ async def _is_there(line: Line, name: str, setting: str) -> bool:
     return True
 
 
-async def _make(line: Line, queue: Queue, name: str, setting: str, arguments: FieldTable) -> None:
-    if not queue.create:
-        reason = f"the queue {name!r} is missing; `create = true` makes it"
-        raise RefusedError(setting, reason)
+def _missing(name: str) -> str:
+    return f"the queue {name!r} is missing; `create = true` makes it"
+
+
+async def _make(line: Line, name: str, setting: str, arguments: FieldTable) -> None:
     channel = await line.channel()
     try:
         with line.translated_but(ChannelAccessRefused, ChannelPreconditionFailed):
