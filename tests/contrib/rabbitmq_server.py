@@ -21,11 +21,13 @@ from typing import TypeVar
 import aiormq
 import pytest
 import trio
-from aiormq.abc import DeliveredMessage
+from aiormq.abc import ChannelFrame, DeliveredMessage
 from aiormq.channel import Channel
 from aiormq.exceptions import ChannelNotFoundEntity
+from pamqp.body import ContentBody
 from pamqp.commands import Basic
 from pamqp.common import FieldTable
+from pamqp.header import ContentHeader
 
 from trivet_contrib._broker import Message
 
@@ -208,13 +210,10 @@ class RabbitmqServer(Server):
         """Ask by a bare client; what it has taken and not acknowledged goes back."""
 
         async def asked() -> T:
-            connection = await aiormq.connect(self.url())
-            try:
+            async with aiormq.connect(self.url()) as connection:
                 channel = await connection.channel()
                 assert isinstance(channel, Channel)
                 return await ask(channel)
-            finally:
-                await connection.close()
 
         return await trio.to_thread.run_sync(lambda: asyncio.run(asked()))
 
@@ -234,6 +233,16 @@ class RabbitmqServer(Server):
         """See `Server`."""
         await trio.to_thread.run_sync(self.node.start)
 
+    async def limit_memory(self, share: str) -> None:
+        """Let it take nothing from publishers while it needs more than this share of all."""
+        await self.ask(f"vm_memory_monitor:set_vm_memory_high_watermark({share})")
+
+    async def arguments(self, name: str = QUEUE) -> str:
+        """With which a queue was made, as Erlang has them."""
+        queue = f"{{resource, {_binary(self.vhost)}, queue, {_binary(name)}}}"
+        said = 'lists:flatten(io_lib:format("~p", [amqqueue:get_arguments(Q)]))'
+        return await self.ask(f"{{ok, Q}} = rabbit_amqqueue:lookup({queue}), {said}")
+
     async def kill(self) -> None:
         """See `Server`."""
         await trio.to_thread.run_sync(self.node.kill)
@@ -250,14 +259,17 @@ class RabbitmqServer(Server):
         """See `Server`."""
 
         async def send(channel: Channel) -> None:
-            await asyncio.gather(
-                *(
-                    channel.basic_publish(
-                        each.body, routing_key=QUEUE, properties=_properties(each), mandatory=True
-                    )
-                    for each in messages
-                )
-            )
+            # Frame by frame: the client gives an id to what has none.
+            confirmed: list[asyncio.Future[object]] = []
+            for each in messages:
+                channel.delivery_tag += 1
+                confirmed.append(asyncio.get_running_loop().create_future())
+                channel.confirmations[channel.delivery_tag] = confirmed[-1]
+                header = ContentHeader(body_size=len(each.body), properties=_properties(each))
+                frames: list[Basic.Publish | ContentHeader | ContentBody]
+                frames = [Basic.Publish(routing_key=QUEUE), header, ContentBody(each.body)]
+                await channel.write_queue.put(ChannelFrame.marshall(channel.number, frames))
+            await asyncio.gather(*confirmed)
 
         await self.client(send)
 
@@ -305,7 +317,10 @@ def _properties(message: Message) -> Basic.Properties:
         if name != "content-type"
     }
     return Basic.Properties(
-        content_type=message.headers.get("content-type"), headers=headers, delivery_mode=2
+        content_type=message.headers.get("content-type"),
+        headers=headers,
+        delivery_mode=2,
+        message_id=message.id or None,
     )
 
 

@@ -1,16 +1,44 @@
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import re
+import tomllib
 from collections.abc import AsyncGenerator, Generator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import cast
 
 import pytest
+import trio
+from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
+from aiormq.exceptions import DeliveryError
+from structlog.testing import capture_logs
 
 import trivet_contrib.rabbitmq
+from trivet import ConfigurationError, Runtime, StartError, load_settings, open_runtime
+from trivet.testing import open_plugins
+from trivet_contrib._broker import Message
 from trivet_contrib.rabbitmq import RabbitmqSink, RabbitmqSource
+from trivet_contrib.rabbitmq._queues import ALWAYS
 
-from .rabbitmq_server import Node, RabbitmqServer, needs_rabbitmq, rabbitmq_server
-from .suite import Contract, Server, Table
+from .rabbitmq_server import QUEUE, USER, Node, RabbitmqServer, needs_rabbitmq, rabbitmq_server
+from .suite import (
+    PASSWORD,
+    QUICK,
+    Billing,
+    Contract,
+    Order,
+    Proxy,
+    Server,
+    Table,
+    becomes,
+    binary,
+    plain,
+    readiness,
+    text_of,
+)
 
 README = Path(trivet_contrib.rabbitmq.__file__).with_name("README.md")
 
@@ -42,3 +70,385 @@ class TestRabbitmq(Contract):
         """See `Contract`."""
         settings = cast("RabbitmqServer", server).settings
         return "queue", settings(queue="missing", create=False)
+
+
+@pytest.fixture
+async def server(node: Node) -> AsyncGenerator[RabbitmqServer]:
+    """The same, with all that only RabbitMQ has."""
+    async with rabbitmq_server(node) as server:
+        yield server
+
+
+def reading(server: RabbitmqServer, **others: object) -> AbstractAsyncContextManager[Runtime]:
+    """A program with the source."""
+    table = server.settings(event="order", reconnect_max=0.2, **others)
+    return open_plugins(RabbitmqSource, Billing, settings={"rabbitmq_source": table})
+
+
+def sending(server: RabbitmqServer, **others: object) -> AbstractAsyncContextManager[Runtime]:
+    """A program with the sink."""
+    table = server.settings(delivery={"events": ["order"]}, reconnect_max=0.2, **others)
+    return open_plugins(
+        RabbitmqSink, event_types=[Order], settings={"rabbitmq_sink": table}, service="shop"
+    )
+
+
+async def number_of_dead(server: RabbitmqServer) -> int:
+    """How many dead letters there are."""
+    return len(await server.dead())
+
+
+async def until_trouble(runtime: Runtime, plugin: str, *words: str) -> None:
+    """Wait until a plugin is degraded because of this."""
+    while not all(word in (runtime.hosts[plugin].trouble or "") for word in words):
+        await trio.sleep(0.02)
+
+
+async def take(server: RabbitmqServer, count: int) -> list[dict[str, object]]:
+    """Have so many messages in hand, by a bare client that is killed; returns their headers."""
+
+    async def take(channel: Channel) -> list[dict[str, object]]:
+        arrived = asyncio.Queue[DeliveredMessage]()
+        await channel.basic_qos(prefetch_count=count)
+        await channel.basic_consume(QUEUE, arrived.put)
+        taken = [await arrived.get() for _ in range(count)]
+        return [dict(each.header.properties.headers or {}) for each in taken]
+
+    return await server.client(take)
+
+
+# On the wire.
+
+
+async def test_an_event_as_a_message(server: RabbitmqServer) -> None:
+    """It is persistent, known by the event's id, and its attributes have AMQP's prefix."""
+    async with sending(server) as runtime:
+        await runtime.publish(Order(1), id="o-1", key="k", wait=True)
+    (message,) = await server.raw()
+    given = message.header.properties
+    assert (given.delivery_mode, given.message_id) == (2, "o-1")
+    assert given.content_type == "application/json"
+    headers = given.headers or {}
+    assert headers["cloudEvents:id"] == "o-1"
+    assert headers["cloudEvents:partitionkey"] == "k"
+    assert "content-type" not in headers
+
+
+async def test_attributes_with_the_other_prefix(server: RabbitmqServer) -> None:
+    """`cloudEvents_` is for those who cannot have a colon in a header."""
+    message = binary(1)
+    headers = {name.replace("ce-", "cloudEvents_"): each for name, each in message.headers.items()}
+    await server.send([Message(message.body, headers)])
+    async with reading(server) as runtime:
+        await runtime.get(Billing).until(bool)
+    (delivery,) = runtime.get(Billing).deliveries
+    assert (delivery.id, delivery.source) == ("o-1", "shop")
+
+
+async def test_the_id_of_a_plain_message(server: RabbitmqServer) -> None:
+    """It is its `message_id`, and the same when the message comes again; what has the same is the
+    same event."""
+    await server.send([Message(plain(1).body, {}, id="m-1"), Message(plain(2).body, {}, id="m-1")])
+    async with reading(server, visibility=QUICK) as runtime:
+        billing = runtime.get(Billing)
+        billing.fails = lambda _: len(billing.seen) == 1
+        await billing.until(lambda seen: len(seen) == 2)
+        await becomes(0, server.in_hand)
+    assert [delivery.id for delivery in billing.deliveries] == ["m-1", "m-1"]
+    assert {delivery.source for delivery in billing.deliveries} == {"rabbitmq:orders"}
+
+
+async def test_messages_without_any_id(server: RabbitmqServer) -> None:
+    """Each has one of its own, which it keeps when it fails here and comes again here."""
+    await server.send([plain(1), plain(1)])
+    async with reading(server, visibility=QUICK) as runtime:
+        billing = runtime.get(Billing)
+        billing.fails = lambda _: len(billing.seen) == 1
+        await billing.until(lambda seen: len(seen) == 3)
+        await becomes(0, server.in_hand)
+    first, second, again = [delivery.id for delivery in billing.deliveries]
+    assert first == again != second
+
+
+# What is in hand.
+
+
+async def test_what_is_in_hand_when_a_connection_breaks(server: RabbitmqServer) -> None:
+    """It comes again, is known for what it is, and is not handled twice by the same program."""
+    await server.send([plain(number) for number in (0, 1, 1)])
+    async with Proxy(server.port).serving() as proxy:
+        async with reading(server, url=server.url(port=proxy.port)) as runtime:
+            billing = runtime.get(Billing)
+            billing.may_go_on = trio.Event()
+            await billing.until(bool)
+            await becomes(3, server.in_hand)
+            assert proxy.cut()
+            await becomes(503, lambda: readiness(runtime))
+            await becomes(200, lambda: readiness(runtime))
+            await becomes(3, server.in_hand)
+            billing.may_go_on.set()
+            await becomes(0, server.in_hand)
+            assert billing.seen == [0, 1, 1]
+
+
+async def test_what_a_stop_gives_back(server: RabbitmqServer) -> None:
+    """It is at the end of the queue, as it was, and its deliveries are what they were before."""
+    await server.send([plain(1), binary(2), plain(3)])
+    await take(server, 2)
+    async with reading(server, drain=0, prefetch=2) as runtime:
+        runtime.get(Billing).may_go_on = trio.Event()
+        await becomes(2, server.in_hand)
+        runtime.hurry()
+    messages = await server.raw()
+    assert [each.body for each in messages] == [plain(each).body for each in (3, 1, 2)]
+    headers = [each.header.properties.headers or {} for each in messages]
+    assert [each.get("trivet-deliveries") for each in headers] == [None, 1, 1]
+    assert headers[2]["cloudEvents:id"] == "o-2"
+    assert messages[2].header.properties.content_type == "application/json"
+
+
+async def test_a_stop_with_a_queue_that_is_full(server: RabbitmqServer) -> None:
+    """What it does not take is given back, and counted; none is lost, or there twice."""
+    await server.client(lambda channel: channel.queue_delete(QUEUE))
+    await server.declare(max_length=3, overflow="reject-publish")
+    await server.send([plain(number) for number in range(3)])
+    async with reading(server, drain=0) as runtime:
+        runtime.get(Billing).may_go_on = trio.Event()
+        await becomes(3, server.in_hand)
+        with contextlib.suppress(DeliveryError):
+            while True:  # A quorum queue has its limit a little late.
+                await server.send([plain(9)])
+        runtime.hurry()
+    left = [each.body for each in await server.messages() if each.body != plain(9).body]
+    assert sorted(left) == [plain(number).body for number in range(3)]
+
+
+async def test_more_fail_than_may_be_in_hand(server: RabbitmqServer) -> None:
+    """They hold up nobody: what has failed first is tried again before its time."""
+    await server.send([plain(number) for number in range(30)])
+    async with reading(server, prefetch=4, visibility=3600, delivery_limit=2) as runtime:
+        billing = runtime.get(Billing)
+        billing.fails = lambda number: number < 20
+        await billing.until(lambda seen: set(seen) == set(range(30)))
+    assert len(await server.messages()) + await number_of_dead(server) == 20
+
+
+async def test_what_kills_its_readers_is_put_to_the_dead_letters(server: RabbitmqServer) -> None:
+    """What was delivered as often as the limit says, and never acknowledged, is not read again."""
+    await server.send([plain(1), plain(2)])
+    for _ in range(3):
+        await take(server, 1)
+    async with reading(server, delivery_limit=3) as runtime:
+        await becomes(1, lambda: number_of_dead(server))
+        await runtime.get(Billing).until(lambda seen: seen == [2])
+    ((letter, reason),) = await server.dead()
+    assert reason == "delivered 3 times, and never done"
+    assert letter.headers["dead-queue"] == QUEUE
+
+
+# Queues.
+
+
+async def test_a_queue_that_is_made(server: RabbitmqServer) -> None:
+    """It is a quorum queue; what RabbitMQ itself gives up there reaches the dead letters."""
+    await server.client(lambda channel: channel.queue_delete(QUEUE))
+    with capture_logs() as logs:
+        async with reading(server, delivery_limit=3):
+            pass
+    assert [entry["missing"] for entry in logs if "missing" in entry] == list(ALWAYS)
+    made = await server.arguments()
+    for wanted in ("quorum", "at-least-once", "reject-publish", "x-delivery-limit"):
+        assert wanted in made
+    await server.send([plain(1)])
+    for _ in range(4):
+        await take(server, 1)
+    await becomes(1, lambda: number_of_dead(server))
+    ((letter, _),) = await server.dead()
+    assert letter.headers["x-first-death-reason"] == "delivery_limit"
+
+
+async def test_a_queue_that_is_bound(server: RabbitmqServer) -> None:
+    """What is published to the exchange with the routing key is in the queue."""
+    binding = {"exchange": "amq.topic", "routing_key": "order.*"}
+    sink: Table = {"queue": "", "exchange": "amq.topic", "routing_key": "order.new"}
+    async with reading(server, **binding) as runtime:
+        async with sending(server, **sink) as other:
+            await other.publish(Order(1), wait=True)
+        await runtime.get(Billing).until(lambda seen: seen == [1])
+
+
+async def test_a_queue_of_another_type(server: RabbitmqServer) -> None:
+    """Neither source nor sink starts with a queue that is no quorum queue."""
+    await server.declare("text", queue_type="classic")
+    for opened, name in ((reading, "rabbitmq_source"), (sending, "rabbitmq_sink")):
+        place = rf"plugins\.{name}\.queue: 'text' is a classic queue; a quorum queue is needed"
+        with pytest.raises(StartError, match=place):
+            async with opened(server, queue="text"):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        ({}, "without `x-dead-letter-exchange`"),
+        ({"dead_letter_exchange": ""}, "without `x-dead-letter-strategy at-least-once`"),
+        ({"max_length": 10}, "with `x-max-length 10` the oldest messages are dropped"),
+        ({"delivery_limit": 2}, "with `x-delivery-limit 2` RabbitMQ gives up before"),
+        ({"message_ttl": 60_000}, "with `x-message-ttl 60000` what is older is gone"),
+    ],
+)
+async def test_what_a_queue_may_lose_is_said_at_the_start(
+    server: RabbitmqServer, arguments: dict[str, str | int], missing: str
+) -> None:
+    """The log has a line for each of its arguments with which it does not keep everything."""
+    await server.declare("other", **arguments)
+    with capture_logs() as logs:
+        async with reading(server, queue="other"):
+            pass
+    assert missing in "\n".join(str(entry.get("missing")) for entry in logs)
+
+
+async def test_who_may_not_configure(server: RabbitmqServer) -> None:
+    """A source works with a queue that it may only read; how it was made is not known then."""
+    await server.allow(PASSWORD)
+    await server.permit(USER, configure="", write="orders_dead|amq.default")
+    await server.declare("orders_dead")
+    await server.send([plain(1)])
+    table = {"url": server.url(USER, PASSWORD), "create": False}
+    with capture_logs() as logs:
+        async with reading(server, **table) as runtime:
+            await runtime.get(Billing).until(bool)
+            await becomes(0, server.in_hand)
+    assert "how the queue was made may not be asked" in text_of(logs)
+    place = r"plugins\.rabbitmq_source\.dead_letters: .*'new_dead' cannot be made: ACCESS_REFUSED"
+    with pytest.raises(StartError, match=place):
+        async with reading(server, **table | {"create": True, "queue": "new"}):
+            pass
+
+
+async def test_a_queue_that_is_deleted(server: RabbitmqServer) -> None:
+    """The source says so at once; once it is there again it goes on."""
+    await server.declare("orders_dead")
+    async with reading(server, create=False) as runtime:
+        await server.send([plain(0)])
+        await runtime.get(Billing).until(bool)
+        await server.client(lambda channel: channel.queue_delete(QUEUE))
+        await until_trouble(runtime, "rabbitmq_source", "queue", QUEUE, "missing")
+        await server.declare()
+        await server.send([plain(1)])
+        await runtime.get(Billing).until(lambda seen: 1 in seen)
+
+
+# A sink's ends.
+
+
+async def test_what_nobody_would_get_is_not_sent(server: RabbitmqServer) -> None:
+    """A message that an exchange has no queue for waits, and the sink says so, until it has one."""
+    table: Table = {"queue": "", "exchange": "amq.direct", "routing_key": "new"}
+    async with sending(server, **table) as runtime:
+        await runtime.publish(Order(1))
+        await until_trouble(runtime, "rabbitmq_sink", "routing_key: unroutable", "'new'")
+        await becomes(503, lambda: readiness(runtime))
+        await server.client(lambda channel: channel.queue_bind(QUEUE, "amq.direct", "new"))
+        await becomes(1, lambda: _count(server))
+        await becomes(200, lambda: readiness(runtime))
+
+
+async def test_a_queue_that_is_full(server: RabbitmqServer) -> None:
+    """What it rejects is sent again until there is room; what it has confirmed is not."""
+    await server.declare("full", max_length=5, overflow="reject-publish")
+    async with sending(server, queue="full") as runtime:
+        for number in range(100):
+            await runtime.publish(Order(number))
+        await until_trouble(runtime, "rabbitmq_sink", "refuses")
+        assert runtime.statistics()["rabbitmq_sink"].handled < 100
+        async with reading(server, queue="full") as other:
+            await other.get(Billing).until(lambda seen: set(seen) == set(range(100)))
+            while runtime.statistics()["rabbitmq_sink"].handled < 100:
+                await trio.sleep(0.02)
+    assert len(other.get(Billing).seen) == 100
+
+
+async def test_a_server_without_memory(server: RabbitmqServer) -> None:
+    """While it takes nothing from publishers the sink says so, and its events wait."""
+    async with sending(server, timeout=0.3) as runtime:
+        await runtime.publish(Order(0), wait=True)
+        await server.limit_memory("0.000001")
+        try:
+            await runtime.publish(Order(1))
+            await until_trouble(runtime, "rabbitmq_sink", "no answer")
+            await becomes(503, lambda: readiness(runtime))
+        finally:
+            await server.limit_memory("0.4")
+        while runtime.statistics()["rabbitmq_sink"].handled < 2:
+            await trio.sleep(0.02)
+    assert {each.body for each in await server.messages()} == {b'{"number":0}', b'{"number":1}'}
+
+
+# Wrong settings.
+
+
+async def test_what_else_is_missing(server: RabbitmqServer) -> None:
+    """An exchange, a virtual host: the message names the setting."""
+    missing = "the exchange 'none' is missing"
+    with pytest.raises(StartError, match=rf"plugins\.rabbitmq_source\.exchange: {missing}"):
+        async with reading(server, exchange="none"):
+            pass
+    with pytest.raises(StartError, match=rf"plugins\.rabbitmq_sink\.exchange: {missing}"):
+        async with sending(server, queue="", exchange="none"):
+            pass
+    url = server.url().replace(server.vhost, "none")
+    with pytest.raises(StartError, match=r"plugins\.rabbitmq_source\.url: .*virtual host"):
+        async with reading(server, url=url):
+            pass
+
+
+async def test_a_sink_is_for_one_place(server: RabbitmqServer) -> None:
+    """It does not start with a queue and an exchange, nor without either."""
+    for exchange, queue in (("", ""), ("amq.direct", QUEUE)):
+        with pytest.raises(StartError, match="name a `queue`, or an `exchange`"):
+            async with sending(server, exchange=exchange, queue=queue):
+                pass
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "127.0.0.1:5672", "http://h/s3cret", "amqp://", "amqp://s3cret@h:s3cret", "amqp://h?s=3"],
+)
+async def test_a_url_that_is_none_is_refused(url: str) -> None:
+    """It is an error of the settings that names the key, and does not repeat a password."""
+    table = {"rabbitmq_sink": {"url": url, "queue": QUEUE}}
+    with pytest.raises(ConfigurationError, match=r"rabbitmq_sink\S* ?.*url") as caught:
+        async with open_plugins(RabbitmqSink, event_types=[Order], settings=table):
+            pass
+    assert "s3cret" not in str(caught.value)
+
+
+async def test_the_readmes_settings_work(server: RabbitmqServer, tmp_path: Path) -> None:
+    """The README's sample starts both plugins, by their names, with the settings that it shows."""
+    (sample,) = re.findall(r"^```toml\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+    await server.allow("s3cret")
+    sample = sample.replace("127.0.0.1:5672/shop", f"127.0.0.1:{server.port}/{server.vhost}")
+    sample = sample.replace('"rabbitmq_sink"]', '"rabbitmq_sink", "listener"]')
+    await server.client(lambda channel: channel.exchange_declare("events", durable=True))
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "listener.py").write_text(LISTENER)
+    (tmp_path / "trivet.toml").write_text(sample)
+    async with open_runtime(load_settings(tmp_path / "trivet.toml", environ={})) as runtime:
+        for cls in (RabbitmqSource, RabbitmqSink):
+            plugin, table = runtime.get(cls), tomllib.loads(sample)["plugins"][cls.name]
+            table.pop("delivery", None)
+            assert {name: getattr(plugin, name) for name in table} == table
+
+
+LISTENER = """
+from trivet import EventPlugin, SendingEvent
+
+class Listener(EventPlugin[SendingEvent]):
+    async def handle_event(self, event: SendingEvent) -> None:
+        pass
+"""
+
+
+async def _count(server: RabbitmqServer) -> int:
+    return len(await server.messages())

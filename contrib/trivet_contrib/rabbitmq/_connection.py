@@ -25,6 +25,7 @@ from aiormq.exceptions import (
     AuthenticationError,
     ChannelAccessRefused,
     ConnectionNotAllowed,
+    InvalidFrameError,
     ProbableAuthenticationError,
 )
 from yarl import URL
@@ -75,11 +76,9 @@ def meant_by(error: BaseException | None) -> AwayError:
         return RefusedError("url", f"not with these credentials: {text}")
     if isinstance(error, (ConnectionNotAllowed, ChannelAccessRefused)):
         return RefusedError("url", text)
-    if "NOT_ALLOWED" in text:
-        return RefusedError("url", text)
-    if "NOT_FOUND" in text or "Server connection" in text:
-        text = text.partition(". Read")[0]
-    return AwayError(text or "the connection is lost")
+    if isinstance(error, InvalidFrameError) and "Connection.OpenOk" in text:
+        return RefusedError("url", "there is no such virtual host, or not for this user")
+    return AwayError(text.partition(". Read")[0] or "the connection is lost")
 
 
 @attrs.define

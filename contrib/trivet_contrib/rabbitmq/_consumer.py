@@ -160,6 +160,7 @@ class RabbitmqConsumer(Consumer):
         for held in self._hand.known(messages):
             assert held.delivery is not None
             self._failed.append((due, held.delivery))
+            self._hand.remember(held)
         self._hand.drop(messages)
         while len(self._failed) > self._queue.prefetch // 2:
             await self._give_back(self._failed.popleft()[1])
@@ -210,35 +211,42 @@ class RabbitmqConsumer(Consumer):
     async def leave(self) -> None:
         """See `Consumer`.
 
-        RabbitMQ counts as a delivery what is given back to its place. What would be dead by that
-        is published anew instead, at the end of the queue and uncounted.
+        RabbitMQ counts as a delivery what is given back, and has it at the end of the queue. So it
+        is published anew there, uncounted; only what the queue does not take is given back.
         """
         await self._stop_consuming()
-        numbers = [number for _, number in self._failed]
-        at_the_limit: list[Held] = []
-        for held in self._hand.known([each.message for each in self._hand.held.values()]):
-            if held.message.deliveries < self._queue.delivery_limit:
-                assert held.delivery is not None
-                numbers.append(held.delivery)
-            else:
-                at_the_limit.append(held)
-        self._failed.clear()
-        for number in sorted(numbers):
-            await self._give_back(number)
-        await self._publish_anew(at_the_limit)
+        while self._failed:
+            await self._give_back(self._failed.popleft()[1])
+        hand = self._hand
+        held = hand.known([each.message for each in hand.held.values()])
+        published = await self._publish_anew(held)
+        await self._acknowledge(each for each in held if each in published)
+        for each in held:
+            if each not in published and each.delivery is not None:
+                await self._give_back(each.delivery)
         await self._limit(1)  # Answered after all that was told before.
-        self._hand.held.clear()
-        self._hand.arrived.clear()
+        hand.held.clear()
+        hand.arrived.clear()
         self.has_left = True
 
-    async def _publish_anew(self, those: Sequence[Held]) -> None:
-        again = [
-            anew(held.message, trivet_deliveries=held.message.deliveries - 1) for held in those
-        ]
-        await publish(
-            self._line, self._publishing, again, routing_key=self._queue.name, setting="queue"
-        )
-        await self._acknowledge(those)
+    async def _publish_anew(self, held: Sequence[Held]) -> set[Held]:
+        """Those that the queue has taken."""
+        messages = [each.message for each in held]
+        again = [anew(each, trivet_deliveries=each.deliveries - 1) for each in messages]
+        taken: set[Held] = set()
+        try:
+            await publish(
+                self._line,
+                self._publishing,
+                again,
+                routing_key=self._queue.name,
+                setting="queue",
+                confirm=lambda number: taken.add(held[number]),
+            )
+        except AwayError:
+            if self._line.end is not None:
+                raise
+        return taken
 
     async def pause(self) -> None:
         """Have nothing more sent, for now."""

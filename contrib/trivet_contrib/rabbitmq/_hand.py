@@ -16,6 +16,9 @@ from aiormq.abc import DeliveredMessage
 from .._broker import Received
 from ._messages import known_by, received
 
+AT_MOST = 10_000
+"""Messages whose names are remembered."""
+
 
 @attrs.define(eq=False)
 class Held:
@@ -38,6 +41,10 @@ class Hand:
         factory=dict[tuple[object, ...], deque[Held]]
     )
     """What came over a connection that is lost, and will come again."""
+    _names: dict[tuple[object, ...], deque[str]] = attrs.field(
+        factory=dict[tuple[object, ...], deque[str]]
+    )
+    """The tags of what has failed here, and has no id."""
     _prefix: str = attrs.field(factory=lambda: secrets.token_hex(8))
     _number: int = 0
 
@@ -49,14 +56,35 @@ class Hand:
                 held = same.popleft()
                 held.delivery = delivery
                 return held
-        self._number += 1
         tag = delivered.header.properties.message_id or ""
+        if is_again and not tag:
+            tag = self._take_name(delivered)
         if not tag or tag in self.held:
+            self._number += 1
             tag = f"{self._prefix}-{self._number}"
         held = Held(received(delivered, tag), delivery)
         self.held[tag] = held
         self.arrived.append(held)
         return held
+
+    def remember(self, held: Held) -> None:
+        """This one is given back; if it comes again it has its name again."""
+        delivered = held.message.raw
+        assert isinstance(delivered, DeliveredMessage)
+        if not held.message.id:
+            self._names.setdefault(known_by(delivered), deque()).append(held.message.tag)
+            if len(self._names) > AT_MOST:
+                del self._names[next(iter(self._names))]
+
+    def _take_name(self, delivered: DeliveredMessage) -> str:
+        key = known_by(delivered)
+        names = self._names.get(key)
+        if names is None:
+            return ""
+        name = names.popleft()
+        if not names:
+            del self._names[key]
+        return name
 
     def lose(self) -> None:
         """The connection is lost, and RabbitMQ hands all of it to somebody again."""

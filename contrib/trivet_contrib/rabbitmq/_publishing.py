@@ -70,9 +70,7 @@ async def publish(
         else:
             confirm(number)
     if fault is not None:
-        error = _meant(fault, exchange, routing_key, setting)
-        line.fail(error)
-        raise line.end or error
+        raise line.end or _meant(fault, exchange, routing_key, setting)
 
 
 def _meant(fault: BaseException, exchange: str, routing_key: str, setting: str) -> AwayError:

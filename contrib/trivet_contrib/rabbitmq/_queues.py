@@ -26,6 +26,7 @@ DIFFERENT = re.compile(
     r"(?:'(?P<text>[^']*)'(?: of type '(?P<type>\w+)')?|(?P<number>-?\d+)|none)"
 )
 """How RabbitMQ says of a queue that it is otherwise than declared."""
+TEXT = ("longstr", "shortstr", "binary")
 ASKED = 20
 """Arguments, at most, that are found out one by one."""
 
@@ -185,7 +186,8 @@ def _learn(arguments: FieldTable, said: str, name: str) -> None:
         reason = f"{name!r} is a {kind} queue; a quorum queue is needed"
         raise RefusedError("queue", reason)
     if text is not None:
-        is_number = found["type"] not in (None, "longstr", "shortstr", "binary")
+        kind = found["type"] or ""
+        is_number = kind not in TEXT if kind else isinstance(arguments.get(argument), int)
         arguments[argument] = int(text) if is_number else text
     elif number is not None:
         arguments[argument] = int(number)
