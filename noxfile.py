@@ -40,6 +40,7 @@ NEEDED = {
     "bench_nats": "nats-server",
     "bench_redis": "redis-server",
     "bench_replicas": "redis-server",
+    "bench_rabbitmq": "rabbitmq-server",
 }
 """The program that a benchmark needs on the PATH."""
 

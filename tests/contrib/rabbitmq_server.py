@@ -3,6 +3,9 @@
 It starts in seconds, so that tests share one, and have a virtual host each.
 """
 
+# pyright: reportUnknownMemberType=false
+# aiormq has futures without types.
+
 from __future__ import annotations
 
 import asyncio

@@ -379,7 +379,8 @@ async def test_a_server_without_memory(server: RabbitmqServer) -> None:
             await until_trouble(runtime, "rabbitmq_sink", "no answer")
             await becomes(503, lambda: readiness(runtime))
         finally:
-            await server.limit_memory("0.4")
+            with trio.move_on_after(5, shield=True):
+                await server.limit_memory("0.4")
         while runtime.statistics()["rabbitmq_sink"].handled < 2:
             await trio.sleep(0.02)
     assert {each.body for each in await server.messages()} == {b'{"number":0}', b'{"number":1}'}
