@@ -16,10 +16,9 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
-import aio_pika
 import attrs
 from aiormq.channel import Channel
-from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
+from aiormq.connection import Connection, TCPTransportFactory, TLSTransportFactory, TransportFactory
 from aiormq.exceptions import (
     AMQPError,
     AuthenticationError,
@@ -32,10 +31,11 @@ from yarl import URL
 
 from .._broker import AwayError, RefusedError
 
-# What they would say, with a traceback, is raised here, and said by the plugin in a line.
+# What it would say, with a traceback, is raised here, and said by the plugin in a line.
 logging.getLogger("aiormq").setLevel(logging.CRITICAL)
-logging.getLogger("aio_pika").setLevel(logging.CRITICAL)
 
+FRAMES = 4096
+"""Of AMQP, that wait to be sent or understood."""
 HEARTBEAT = 10
 """Seconds. After two of them RabbitMQ gives to others what a machine held that is gone."""
 
@@ -54,7 +54,7 @@ class Server:
 
 @contextmanager
 def translated(seconds: float) -> Generator[None]:
-    """Raise what aio-pika raises as what it means."""
+    """Raise what aiormq raises as what it means."""
     try:
         yield
     except TimeoutError:
@@ -101,6 +101,12 @@ class _Transport(TransportFactory):
             self.writer.transport.abort()
 
 
+class _Connection(Connection):
+    """With room for what is sent together: otherwise tasks take turns at every few frames."""
+
+    FRAME_BUFFER_SIZE = FRAMES
+
+
 class Line:
     """A connection. Made by `open_line`."""
 
@@ -108,15 +114,14 @@ class Line:
         self.timeout = server.timeout
         url, is_tls = URL(server.url), server.url.startswith("amqps")
         self._transport = _Transport(TLSTransportFactory() if is_tls else TCPTransportFactory())
-        self._connection = aio_pika.Connection(
+        self._connection = _Connection(
             url.with_query({"heartbeat": str(HEARTBEAT), "name": server.name}),
-            ssl_context=ssl.create_default_context() if is_tls else None,
+            context=ssl.create_default_context() if is_tls else None,
+            transport_factory=self._transport,
         )
-        self._connection.kwargs["transport_factory"] = self._transport
         self.end: AwayError | None = None
         """Why nothing more is to be expected of it."""
         self._waiting: asyncio.Future[None] | None = None
-        self._channels: list[object] = []
 
     async def begin(self) -> None:
         """Connect.
@@ -128,9 +133,7 @@ class Line:
         with self.translated():
             async with asyncio.timeout(self.timeout):
                 await self._connection.connect()
-        transport = self._connection.transport
-        assert transport is not None
-        transport.connection.closing.add_done_callback(self._lost)
+        self._connection.closing.add_done_callback(self._lost)
 
     @contextmanager
     def translated(self) -> Generator[None]:
@@ -182,15 +185,12 @@ class Line:
             raise self.end
 
     async def channel(self, *, confirms: bool = False) -> Channel:
-        """Open one. What ends it, but for what was asked of it, ends the connection."""
+        """Open one. It may end by what is asked of it."""
         with self.translated():
-            async with asyncio.timeout(self.timeout):
-                opened = self._connection.channel(publisher_confirms=confirms)
-                self._channels.append(opened)  # Or it would be closed with the garbage.
-                await opened.initialize()
-                channel = await opened.get_underlay_channel()
+            channel = await self._connection.channel(
+                publisher_confirms=confirms, frame_buffer_size=FRAMES, timeout=self.timeout
+            )
         assert isinstance(channel, Channel)
-        channel.on_return_raises = True
         return channel
 
     async def lasting_channel(self, *, confirms: bool = False) -> Channel:
