@@ -12,13 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import attrs
-from aiormq.channel import Channel
-from aiormq.connection import Connection, TCPTransportFactory, TLSTransportFactory, TransportFactory
+from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
 from aiormq.exceptions import (
     AMQPError,
     AuthenticationError,
@@ -30,12 +29,11 @@ from aiormq.exceptions import (
 from yarl import URL
 
 from .._broker import AwayError, RefusedError
+from ._channel import BatchChannel, RoomyConnection, open_channel
 
 # What it would say, with a traceback, is raised here, and said by the plugin in a line.
 logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 
-FRAMES = 4096
-"""Of AMQP, that wait to be sent or understood."""
 HEARTBEAT = 10
 """Seconds. After two of them RabbitMQ gives to others what a machine held that is gone."""
 
@@ -101,12 +99,6 @@ class _Transport(TransportFactory):
             self.writer.transport.abort()
 
 
-class _Connection(Connection):
-    """With room for what is sent together: otherwise tasks take turns at every few frames."""
-
-    FRAME_BUFFER_SIZE = FRAMES
-
-
 class Line:
     """A connection. Made by `open_line`."""
 
@@ -114,7 +106,7 @@ class Line:
         self.timeout = server.timeout
         url, is_tls = URL(server.url), server.url.startswith("amqps")
         self._transport = _Transport(TLSTransportFactory() if is_tls else TCPTransportFactory())
-        self._connection = _Connection(
+        self._connection = RoomyConnection(
             url.with_query({"heartbeat": str(HEARTBEAT), "name": server.name}),
             context=ssl.create_default_context() if is_tls else None,
             transport_factory=self._transport,
@@ -122,6 +114,7 @@ class Line:
         self.end: AwayError | None = None
         """Why nothing more is to be expected of it."""
         self._waiting: asyncio.Future[None] | None = None
+        self._confirms: Sequence[asyncio.Future[object]] = ()
 
     async def begin(self) -> None:
         """Connect.
@@ -164,6 +157,10 @@ class Line:
         """Nothing more is to be expected of it."""
         self.end = self.end or error
         self.wake()
+        for confirm in self._confirms:
+            if not confirm.done():
+                confirm.set_exception(self.end)
+                confirm.exception()  # Perhaps nobody asks.
 
     def wake(self) -> None:
         """There is something to look at."""
@@ -184,22 +181,40 @@ class Line:
         if self.end is not None:
             raise self.end
 
-    async def channel(self, *, confirms: bool = False) -> Channel:
+    async def confirmed(
+        self, confirms: Sequence[asyncio.Future[object]]
+    ) -> list[BaseException | None]:
+        """Wait for confirms; says of each what was wrong with it.
+
+        Raises:
+            AwayError: some of them have not come.
+        """
+        self._confirms = confirms
+        if self.end is not None:
+            raise self.end
+        with self.translated():
+            async with asyncio.timeout(self.timeout):
+                for confirm in confirms:
+                    if not confirm.done():
+                        await asyncio.wait((confirm,))
+        self._confirms = ()
+        if self.end is not None:
+            raise self.end
+        return [confirm.exception() for confirm in confirms]
+
+    async def channel(self, *, confirms: bool = False) -> BatchChannel:
         """Open one. It may end by what is asked of it."""
         with self.translated():
-            channel = await self._connection.channel(
-                publisher_confirms=confirms, frame_buffer_size=FRAMES, timeout=self.timeout
-            )
-        assert isinstance(channel, Channel)
-        return channel
+            async with asyncio.timeout(self.timeout):
+                return await open_channel(self._connection, confirms=confirms)
 
-    async def lasting_channel(self, *, confirms: bool = False) -> Channel:
+    async def lasting_channel(self, *, confirms: bool = False) -> BatchChannel:
         """Open one whose end is the connection's."""
         channel = await self.channel(confirms=confirms)
         channel.closing.add_done_callback(self._lost)
         return channel
 
-    async def leave(self, channel: Channel) -> None:
+    async def leave(self, channel: BatchChannel) -> None:
         """Close a channel that has answered."""
         with self.translated():
             await channel.close(timeout=self.timeout)

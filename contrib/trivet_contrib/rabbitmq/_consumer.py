@@ -13,10 +13,10 @@ from contextlib import asynccontextmanager, suppress
 
 import attrs
 from aiormq.abc import DeliveredMessage
-from aiormq.channel import Channel
 from pamqp.commands import Basic
 
 from .._broker import AwayError, Consumer, Received, RefusedError
+from ._channel import BatchChannel
 from ._connection import Line, Server
 from ._hand import Hand, Held
 from ._messages import anew
@@ -29,6 +29,10 @@ CONSUMERS = 4
 """With so many of them, all are replaced by one."""
 SPARE = 32
 """Messages that RabbitMQ may send, besides twice those that there is room for."""
+
+
+async def _nobody(_: DeliveredMessage) -> None:
+    """It is the channel that is heard."""
 
 
 class RabbitmqConsumer(Consumer):
@@ -45,8 +49,8 @@ class RabbitmqConsumer(Consumer):
         self._line = line
         self._queue = queue
         self._hand = hand
-        self._channel: Channel
-        self._publishing: Channel
+        self._channel: BatchChannel
+        self._publishing: BatchChannel
         self._tags: set[str] = set()
         self._credit = 0
         self._open: dict[int, str] = {}
@@ -60,6 +64,7 @@ class RabbitmqConsumer(Consumer):
         """Look at the queue, and be ready."""
         self.not_promised = tuple(await look_at_queue(self._line, self._queue))
         self._channel = await self._line.lasting_channel()
+        self._channel.hear = self._hear
         self._channel.on_consumer_cancel_callbacks.add(self._cancelled)
         self._publishing = await self._line.lasting_channel(confirms=True)
 
@@ -93,14 +98,14 @@ class RabbitmqConsumer(Consumer):
                 self._tags.add(tag)
                 self._credit += more
                 await self._channel.basic_consume(
-                    self._queue.name, self._hear, consumer_tag=tag, timeout=self._line.timeout
+                    self._queue.name, _nobody, consumer_tag=tag, timeout=self._line.timeout
                 )
 
     async def _limit(self, count: int) -> None:
         with self._line.translated():
             await self._channel.basic_qos(prefetch_count=count, timeout=self._line.timeout)
 
-    async def _hear(self, delivered: DeliveredMessage) -> None:
+    def _hear(self, delivered: DeliveredMessage) -> None:
         delivery = delivered.delivery
         assert isinstance(delivery, Basic.Deliver)
         number, tag = delivery.delivery_tag or 0, delivery.consumer_tag or ""

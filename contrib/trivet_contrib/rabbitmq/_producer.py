@@ -10,9 +10,9 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
-from aiormq.channel import Channel
 
 from .._broker import Message, Producer
+from ._channel import BatchChannel
 from ._connection import Line, Server, open_line
 from ._messages import properties
 from ._publishing import publish
@@ -46,7 +46,7 @@ class Batch:
 class RabbitmqProducer(Producer):
     """See `Producer`. Made by `open_producer`."""
 
-    def __init__(self, line: Line, channel: Channel, target: Target, batch: Batch) -> None:
+    def __init__(self, line: Line, channel: BatchChannel, target: Target, batch: Batch) -> None:
         self._line = line
         self._channel = channel
         self._target = target

@@ -9,14 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from aiormq.channel import Channel
 from aiormq.exceptions import DeliveryError, PublishError
-from pamqp.commands import Basic
 
 from .._broker import AwayError, RefusedError
+from ._channel import BatchChannel, Sent
 from ._connection import Line, meant_by
-
-Sent = tuple[bytes, Basic.Properties]
 
 
 def _nothing(_: int) -> None:
@@ -25,7 +22,7 @@ def _nothing(_: int) -> None:
 
 async def publish(
     line: Line,
-    channel: Channel,
+    channel: BatchChannel,
     messages: Sequence[Sent],
     *,
     exchange: str = "",
@@ -49,26 +46,14 @@ async def publish(
     """
     with line.translated():
         async with asyncio.timeout(line.timeout):
-            ends = await asyncio.gather(
-                *(
-                    channel.basic_publish(
-                        body,
-                        exchange=exchange,
-                        routing_key=routing_key,
-                        properties=properties,
-                        mandatory=True,
-                        wait=False,
-                    )
-                    for body, properties in messages
-                ),
-                return_exceptions=True,
-            )
+            confirms = await channel.publish_all(messages, exchange, routing_key)
     fault: BaseException | None = None
-    for number, end in enumerate(ends):
-        if isinstance(end, BaseException):
-            fault = fault or end
-        else:
+    for number, wrong in enumerate(await line.confirmed(confirms)):
+        if wrong is None:
             confirm(number)
+        else:
+            fault = fault or wrong
+    channel.forget_all()
     if fault is not None:
         raise line.end or _meant(fault, exchange, routing_key, setting)
 
