@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 
 import attrs
 from aiormq.abc import DeliveredMessage
@@ -25,8 +26,8 @@ from ._queues import Queue, look_at_queue
 
 MOST = 65535
 """What `prefetch_count` can be."""
-CONSUMERS = 4
-"""With so many of them, all are replaced by one."""
+PATIENCE = 0.02
+"""Seconds in which acknowledgements may bring more, before the consumer is replaced for little."""
 SPARE = 32
 """Messages that RabbitMQ may send, besides twice those that there is room for."""
 
@@ -38,9 +39,9 @@ async def _nobody(_: DeliveredMessage) -> None:
 class RabbitmqConsumer(Consumer):
     """See `Consumer`. Made by `open_consumer`.
 
-    A quorum queue has credit for each of its consumers: how much more it may send. It comes back
-    with every acknowledgement, so one consumer lasts as long as there is as much room as before.
-    For more room there is one more, and for much less all are replaced.
+    A quorum queue has credit for a consumer: how much more it may send. It comes back with every
+    acknowledgement, so one consumer lasts as long as there is as much room as before. For more
+    room, and for much less, it is replaced. A second one beside it would cost the order.
     """
 
     visibility = 0.0  # While the connection lasts nobody else gets what is in hand.
@@ -51,8 +52,13 @@ class RabbitmqConsumer(Consumer):
         self._hand = hand
         self._channel: BatchChannel
         self._publishing: BatchChannel
-        self._tags: set[str] = set()
+        self._replacing = asyncio.Lock()
+        """What gives credit waits meanwhile."""
+        self._consuming = ""
+        self._consumers = count(1)
         self._credit = 0
+        self._sent = 0
+        """What is not acknowledged of what the present consumer has brought."""
         self._open: dict[int, str] = {}
         """Which consumer has brought what is not acknowledged, the oldest first."""
         self._failed: deque[tuple[float, int]] = deque()
@@ -78,8 +84,11 @@ class RabbitmqConsumer(Consumer):
     async def fetch(self, count: int) -> list[Received]:
         """See `Consumer`."""
         arrived = self._hand.arrived
+        if not arrived and not self._credit and count <= self._sent // 2:
+            await self._line.wait(PATIENCE)
         if not arrived:
-            await self._make_room(count)
+            async with self._replacing:
+                await self._make_room(count)
             if not arrived:
                 await self._line.wait(self._line.timeout / 2)
             if not arrived:
@@ -88,18 +97,22 @@ class RabbitmqConsumer(Consumer):
 
     async def _make_room(self, count: int) -> None:
         count = min(count, MOST)
-        if self._credit > 2 * count + SPARE or len(self._tags) == CONSUMERS:
-            await self._stop_consuming()
-        if self._credit < (count + 1) // 2:
-            more = count - self._credit
-            await self._limit(more)
-            with self._line.translated():
-                tag = f"{id(self):x}-{len(self._open)}-{asyncio.get_running_loop().time()}"
-                self._tags.add(tag)
-                self._credit += more
-                await self._channel.basic_consume(
-                    self._queue.name, _nobody, consumer_tag=tag, timeout=self._line.timeout
-                )
+        # What is on its way to a consumer that is replaced comes again, at the end and counted:
+        # for more room there is none while there is no credit.
+        if 0 < self._credit <= 2 * count + SPARE:
+            return
+        await self._stop_consuming()
+        if (more := count - len(self._hand.arrived)) <= 0:
+            return
+        await self._limit(more)
+        self._consuming, self._credit, self._sent = f"{next(self._consumers)}", more, 0
+        with self._line.translated():
+            await self._channel.basic_consume(
+                self._queue.name,
+                _nobody,
+                consumer_tag=self._consuming,
+                timeout=self._line.timeout,
+            )
 
     async def _limit(self, count: int) -> None:
         with self._line.translated():
@@ -110,18 +123,19 @@ class RabbitmqConsumer(Consumer):
         assert isinstance(delivery, Basic.Deliver)
         number, tag = delivery.delivery_tag or 0, delivery.consumer_tag or ""
         self._open[number] = tag
-        if tag in self._tags:
+        if tag == self._consuming:
             self._credit -= 1
+            self._sent += 1
         self._hand.add(delivered, number, is_again=bool(delivery.redelivered))
         self._line.wake()
 
     async def _stop_consuming(self) -> None:
         """Have nothing more sent; what has come stays in hand."""
-        with self._line.translated():
-            for tag in list(self._tags):
-                await self._channel.basic_cancel(tag, timeout=self._line.timeout)
-        self._tags.clear()
-        self._credit = 0
+        if self._consuming:
+            with self._line.translated():
+                await self._channel.basic_cancel(self._consuming, timeout=self._line.timeout)
+            self._consuming = ""
+            self._credit = self._sent = 0
 
     def _cancelled(self, frame: Basic.Cancel) -> None:
         reason = (
@@ -138,6 +152,10 @@ class RabbitmqConsumer(Consumer):
 
     async def _acknowledge(self, done: Iterable[Held]) -> None:
         """Those with nothing before them that is not done need one frame together."""
+        async with self._replacing:
+            await self._acknowledge_all(done)
+
+    async def _acknowledge_all(self, done: Iterable[Held]) -> None:
         numbers, together = {held.delivery for held in done if held.delivery is not None}, 0
         for number in self._open:
             if number not in numbers:
@@ -152,8 +170,9 @@ class RabbitmqConsumer(Consumer):
                 self._close(number)
 
     def _close(self, number: int) -> None:
-        if self._open.pop(number, None) in self._tags:
+        if self._open.pop(number, None) == self._consuming:
             self._credit += 1
+            self._sent -= 1
 
     async def retry(self, messages: Sequence[Received]) -> None:
         """See `Consumer`: they are given back when the visibility is over.
@@ -182,9 +201,10 @@ class RabbitmqConsumer(Consumer):
                     await self._give_back(number)
 
     async def _give_back(self, number: int) -> None:
-        with self._line.translated():
-            await self._channel.basic_nack(number, requeue=True, wait=False)
-        self._close(number)
+        async with self._replacing:
+            with self._line.translated():
+                await self._channel.basic_nack(number, requeue=True, wait=False)
+            self._close(number)
 
     async def bury(self, messages: Sequence[tuple[Received, str]]) -> None:
         """See `Consumer`: there first, then gone from here."""
