@@ -135,8 +135,11 @@ class Node:
     def ask(self, expression: str) -> str:
         """Evaluate Erlang there."""
         command = ["erl_call", "-address", f"127.0.0.1:{self._distribution}", "-c", self._cookie]
-        done = subprocess.run(
-            [*command, "-e"], input=f"{expression}.\n".encode(), capture_output=True, check=True
+        done = subprocess.run(  # Each by a name of its own: the last may not be gone yet.
+            [*command, "-r", "-e"],
+            input=f"{expression}.\n".encode(),
+            capture_output=True,
+            check=True,
         )
         said = done.stdout.decode().strip()
         assert said.startswith("{ok, "), said
