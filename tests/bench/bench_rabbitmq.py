@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -146,17 +147,21 @@ def rabbitmq_server() -> Generator[str]:
             "RABBITMQ_LOG_BASE": str(own / "log"),
             "RABBITMQ_PID_FILE": str(own / "pid"),
         }
+        ports = subprocess.Popen(["epmd", "-address", "127.0.0.1", "-port", mapper])
         command = [str(SCRIPT) if SCRIPT.exists() else "rabbitmq-server"]
         with (own / "out").open("wb") as out:
-            server = subprocess.Popen(command, env=environment, cwd=own, stdout=out, stderr=out)
+            server = subprocess.Popen(
+                command, env=environment, cwd=own, stdout=out, stderr=out, start_new_session=True
+            )
         try:
             while b"completed with" not in (own / "out").read_bytes():
                 sleep(0.05)
             yield f"amqp://127.0.0.1:{port}"
         finally:
-            server.kill()
+            os.killpg(server.pid, signal.SIGKILL)
             server.wait()
-            subprocess.run(["epmd", "-port", mapper, "-kill"], check=False, capture_output=True)
+            ports.kill()
+            ports.wait()
 
 
 @asynccontextmanager

@@ -68,6 +68,9 @@ class Node:
         self._directory = directory
         self._cookie = secrets.token_hex(16)
         self._process: subprocess.Popen[bytes] | None = None
+        # It would start one that outlives it.
+        command = ["epmd", "-address", "127.0.0.1", "-port", str(self._mapper)]
+        self._ports = subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
     def _environment(self) -> dict[str, str]:
         """Nothing of it is the system's server's."""
@@ -127,10 +130,10 @@ class Node:
             self._process.wait()
 
     def end(self) -> None:
-        """Kill it, and the mapper of ports, which it has left behind."""
+        """Kill it, and its mapper of ports."""
         self.kill()
-        command = ["epmd", "-port", str(self._mapper), "-kill"]
-        subprocess.run(command, check=False, capture_output=True)
+        self._ports.kill()
+        self._ports.wait()
 
     def ask(self, expression: str) -> str:
         """Evaluate Erlang there."""
