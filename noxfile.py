@@ -38,9 +38,9 @@ FLAKE8_ASYNC = (
 NEEDED = {
     "bench_http": "wrk",
     "bench_nats": "nats-server",
+    "bench_rabbitmq": "rabbitmq-server",
     "bench_redis": "redis-server",
     "bench_replicas": "redis-server",
-    "bench_rabbitmq": "rabbitmq-server",
 }
 """The program that a benchmark needs on the PATH."""
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,7 +21,6 @@ from time import monotonic, sleep
 from typing import TypeVar
 
 import aiormq
-import pytest
 import trio
 from aiormq.abc import ChannelFrame, DeliveredMessage
 from aiormq.channel import Channel
@@ -34,12 +32,11 @@ from pamqp.header import ContentHeader
 
 from trivet_contrib._broker import Message
 
+from .programs import needs
 from .suite import Server, Table
 
 NEEDED = ("rabbitmq-server", "erl_call")
-needs_rabbitmq = pytest.mark.skipif(
-    not all(map(shutil.which, NEEDED)), reason=f"one of {NEEDED} is not on the PATH"
-)
+needs_rabbitmq = needs("rabbitmq-server")
 QUEUE, USER, OWN_USER, OWN_PASSWORD = "orders", "clerk", "guest", "guest"
 STARTING = 60.0
 """Seconds for a start."""

@@ -66,8 +66,8 @@ def received(delivered: DeliveredMessage, tag: str) -> Received:
     return Received(
         delivered.body,
         headers,
-        tag,
-        id=given.message_id or "",
+        given.message_id or "",
+        tag=tag,
         deliveries=deliveries_of(given.headers or {}),
         raw=delivered,
     )
