@@ -6,6 +6,7 @@ Never knows which broker, nor what is asked of it.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -55,6 +56,11 @@ class Backoff:
         """It has worked."""
         self._next = self._first
 
+    def has_worked_for(self, seconds: float) -> None:
+        """It has, but not for good: after less than the limit the next wait is no shorter."""
+        if seconds >= self._at_most:
+            self.reset()
+
 
 class Link(Generic[C]):
     """Connects for a plugin, and again whenever the connection is lost.
@@ -97,8 +103,10 @@ class Link(Generic[C]):
     async def run(self) -> None:
         """Connect, and connect again, until cancelled."""
         while True:
+            since = math.inf
             try:
                 async with self._connect() as connection:
+                    since = trio.current_time()
                     self._tell(connection)
                     self._plugin.recover()
                     self._set(connection)
@@ -108,6 +116,7 @@ class Link(Generic[C]):
                 self._plugin.degrade(str(error))
             finally:
                 self._set(None)
+            self._backoff.has_worked_for(trio.current_time() - since)
             await self._backoff.wait()
 
     async def call(self, ask: Callable[[C], Awaitable[T]]) -> T:
@@ -116,14 +125,11 @@ class Link(Generic[C]):
             while (connection := self._connection) is None:
                 await self._changed.wait()
             try:
-                answer = await ask(connection)
+                return await ask(connection)
             except AwayError as error:
                 if self._connection is connection:
                     self._plugin.degrade(str(error))
                     self._set(None)
-                continue
-            self._backoff.reset()
-            return answer
 
     def _set(self, connection: C | None) -> None:
         self._connection = connection

@@ -111,13 +111,21 @@ class BrokerSource(SourcePlugin):
         with trio.move_on_after(GIVE_BACK):
             try:
                 async with self.connect() as consumer:
-                    await self._tell_all(consumer)
-                    await consumer.leave()
+                    await self._take_leave(consumer)
                     return
             except AwayError as error:
                 reason = str(error)
-        left = len(ledger.in_hand) + len(ledger.done)
+        left = len(ledger.in_hand) + len(ledger.done) + len(ledger.failed) + len(ledger.dead)
         self.log.warning("messages could not be given back", count=left, reason=reason)
+
+    async def _take_leave(self, consumer: Consumer) -> None:
+        try:
+            await self._tell_all(consumer)
+        except AwayError as error:  # Where it is the dead letters, the rest goes back all the same.
+            await consumer.leave()
+            self.log.warning("not all was told, and comes again", reason=str(error))
+        else:
+            await consumer.leave()
 
     # From the broker to the subscribers.
 
@@ -139,7 +147,7 @@ class BrokerSource(SourcePlugin):
         """How many messages there is room for, here and at every subscriber."""
         ledger = self._ledger
         while True:
-            free = len(ledger.again) or self.prefetch - len(ledger.in_hand)
+            free = len(ledger.again) or self.prefetch - len(ledger.in_hand) - len(ledger.dead)
             room = min([free, *map(self.app.room, self._types)])
             few = 0 if ledger.again else (len(ledger.in_hand) - FEW) // 2
             if room >= max(1, few):

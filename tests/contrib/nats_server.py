@@ -138,9 +138,9 @@ class NatsServer(Server):
         config = StreamConfig(name=name, subjects=[name]).evolve(**others)
         await self.client(lambda js: js.add_stream(config))
 
-    async def change_stream(self, **others: object) -> None:
+    async def change_stream(self, name: str = STREAM, /, **others: object) -> None:
         """Have it otherwise."""
-        config = StreamConfig(name=STREAM, subjects=[STREAM]).evolve(**others)
+        config = StreamConfig(name=name, subjects=[name]).evolve(**others)
         await self.client(lambda js: js.update_stream(config))
 
     async def kill(self) -> None:

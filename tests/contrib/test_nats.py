@@ -213,6 +213,26 @@ async def test_a_dead_letter_is_what_came(server: NatsServer) -> None:
     assert "text/plain" in reason
 
 
+async def test_what_a_full_stream_of_dead_letters_does_not_take_goes_back(
+    server: NatsServer,
+) -> None:
+    """The rest is handled meanwhile, and at a stop all that is in hand is given back at once."""
+    await server.make_stream(f"{STREAM}_dead", max_msgs=1, discard=DiscardPolicy.NEW)
+    bad = [Message(b"{", {}), Message(b"[", {}), Message(b"!", {})]
+    await server.send([*bad, plain(1), plain(2)])
+    async with reading(server, drain=0) as runtime:
+        billing = runtime.get(Billing)
+        billing.may_go_on = trio.Event()
+        await billing.until(bool)
+        await until_trouble(runtime, "nats_source", "maximum messages exceeded")
+        runtime.hurry()
+    async with reading(server, visibility=30.0) as runtime:
+        await runtime.get(Billing).until(lambda seen: {1, 2} <= set(seen))
+        await server.change_stream(f"{STREAM}_dead", max_msgs=10, discard=DiscardPolicy.NEW)
+        await becomes(3, lambda: number_of_dead(server))
+        await becomes(0, server.in_hand)
+
+
 async def test_a_source_may_take_a_part_of_the_stream(tmp_path: Path) -> None:
     """With `subject` it has what matches, and no more."""
     async with nats_server(tmp_path, subjects=["orders", "orders.>"]) as server:
@@ -545,7 +565,15 @@ async def test_tls_is_not_done_without(server: NatsServer) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "127.0.0.1:4222", "http://127.0.0.1/s3cret", "nats://", "nats://s3cret@h:s3cret"]
+    "url",
+    [
+        "",
+        "127.0.0.1:4222",
+        "http://127.0.0.1/s3cret",
+        "nats://",
+        "nats://s3cret@h:s3cret",
+        "nats://clerk:12/s3cret@h",  # Of which only an `%2F` would be a password's.
+    ],
 )
 async def test_a_url_that_is_none_is_refused(url: str) -> None:
     """It is an error of the settings that names the key, and does not repeat a password."""

@@ -88,7 +88,7 @@ def dead_letter(message: Received, reason: str, stream: str, largest: int) -> Me
         if not name.lower().startswith(_OF_THE_SERVER)
     }
     facts = {
-        "dead-reason": reason,
+        "dead-reason": " ".join(reason.encode("ascii", "backslashreplace").decode().split()),
         "dead-stream": stream,
         "dead-subject": message.raw.subject,
         "dead-id": message.tag,

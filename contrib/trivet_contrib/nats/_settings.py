@@ -23,7 +23,8 @@ def is_nats_url(_plugin: object, _field: attrs.Attribute[str], value: str) -> No
             port = url.port
         except ValueError:
             raise ValueError(f"not a URL: expected {FORM}") from None
-        if url.scheme not in ("nats", "tls") or not url.hostname or port == 0:
+        is_more = url.path not in ("", "/") or url.query or url.fragment  # A `/` of a password.
+        if url.scheme not in ("nats", "tls") or not url.hostname or port == 0 or is_more:
             raise ValueError(f"expected {FORM}")
 
 
