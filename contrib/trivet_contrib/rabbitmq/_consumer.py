@@ -68,7 +68,7 @@ class RabbitmqConsumer(Consumer):
 
     async def begin(self) -> None:
         """Look at the queue, and be ready."""
-        self.not_promised = tuple(await look_at_queue(self._line, self._queue))
+        self.not_promised = tuple(await look_at_queue(self._line, self._queue, consumes=True))
         self._channel = await self._line.lasting_channel()
         self._channel.hear = self._hear
         self._channel.on_consumer_cancel_callbacks.add(self._cancelled)

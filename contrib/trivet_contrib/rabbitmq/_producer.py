@@ -86,7 +86,7 @@ async def open_producer(server: Server, target: Target, batch: Batch) -> AsyncGe
         if target.exchange:
             await look_at_exchange(line, target.exchange)
         if target.queue is not None:
-            missing = await look_at_queue(line, target.queue)
+            missing = await look_at_queue(line, target.queue, consumes=False)
         producer = RabbitmqProducer(line, await line.lasting_channel(confirms=True), target, batch)
         producer.not_promised = tuple(missing)
         yield producer

@@ -64,8 +64,14 @@ class Queue:
         }
 
 
-async def look_at_queue(line: Line, queue: Queue) -> list[str]:
+async def look_at_queue(line: Line, queue: Queue, *, consumes: bool) -> list[str]:
     """Make what is missing, and say what is not promised.
+
+    Args:
+        line: where.
+        queue: what is to be there.
+        consumes: whether dead letters are put beside it; who only sends to a queue that is there
+            has no need of them.
 
     Raises:
         RefusedError: something is missing, or is not as the settings say.
@@ -73,10 +79,8 @@ async def look_at_queue(line: Line, queue: Queue) -> list[str]:
     is_there = await _is_there(line, queue.name, "queue")
     if not is_there and not queue.create:
         raise RefusedError("queue", _missing(queue.name))
-    if not await _is_there(line, queue.dead_letters, "dead_letters"):
-        if not queue.create:
-            raise RefusedError("dead_letters", _missing(queue.dead_letters))
-        await _make(line, queue.dead_letters, "dead_letters", QUORUM)
+    if consumes or not is_there:
+        await _look_at_dead_letters(line, queue, "dead_letters" if consumes else "queue")
     if not is_there:
         await _make(line, queue.name, "queue", queue.arguments)
     if queue.exchange:
@@ -84,6 +88,13 @@ async def look_at_queue(line: Line, queue: Queue) -> list[str]:
         await _bind(line, queue)
     arguments = await _arguments_of(line, queue)
     return [*ALWAYS, *_may_lose(arguments, queue)]
+
+
+async def _look_at_dead_letters(line: Line, queue: Queue, setting: str) -> None:
+    if not await _is_there(line, queue.dead_letters, setting):
+        if not queue.create:
+            raise RefusedError(setting, _missing(queue.dead_letters))
+        await _make(line, queue.dead_letters, setting, QUORUM)
 
 
 async def _is_there(line: Line, name: str, setting: str) -> bool:
