@@ -534,11 +534,12 @@ class Contract:
 
     async def test_connections_that_are_cut_lose_nothing(self, server: Server) -> None:
         """Between sink, broker and source, again and again, in the middle of the stream."""
+        patient = {"events": ["order"], "block_for": 30}  # A connection may take its time.
         async with Proxy(server.port).serving() as proxy:
             table = server.through(proxy.port)
             async with (
                 self.reading(server, table=table, prefetch=50) as runtime,
-                self.sending(server, table=table) as other,
+                self.sending(server, table=table, delivery=patient) as other,
             ):
                 billing = runtime.get(Billing)
                 cut = 0

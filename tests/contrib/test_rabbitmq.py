@@ -60,10 +60,6 @@ class TestRabbitmq(Contract):
     sink = RabbitmqSink
     credentials = "url"
 
-    @pytest.mark.skip(reason="known fault: after several cuts in a row it may stand still")
-    async def test_connections_that_are_cut_lose_nothing(self, server: Server) -> None:
-        """See `Contract`, and what the README says of it."""
-
     @pytest.fixture
     async def server(self, node: Node) -> AsyncGenerator[Server]:
         """A virtual host, with the queue."""
