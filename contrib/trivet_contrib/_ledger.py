@@ -85,7 +85,6 @@ class Ledger:
         self.dead: list[tuple[Received, str]] = []
         """What the broker is to be told."""
         self.durable = durable
-        """See above."""
         self._limit = delivery_limit
         self._on_dead = on_dead
         self._told = trio.lowlevel.ParkingLot()

@@ -111,7 +111,7 @@ def load(
         nodes = _nodes(instances)
         by_tier = tiers(nodes)
     faults.check()
-    _check_what_nobody_reads(settings, [instance.name for instance in instances])
+    _check_what_nobody_reads(settings, instances)
     needs = {node.name: node.needs for node in nodes}
     return Program(settings, events, tuple(specs), by_tier, needs)
 
@@ -271,12 +271,13 @@ def _at(settings: Settings, key: str) -> str:
     return key if settings.file is None else f"{settings.file}: {key}"
 
 
-def _check_what_nobody_reads(settings: Settings, names: Sequence[str]) -> None:
+def _check_what_nobody_reads(settings: Settings, instances: Sequence[Instance]) -> None:
     """Tell of what the operator has set in vain: that of a plugin that is switched off is not."""
     for variable in settings.unknown_variables:
         _log.warning(
             "unknown environment variable", variable=variable, hint=nearest(variable, VARIABLES)
         )
+    names = [instance.name for instance in instances]
     used = [settings.table(name) for name in names]
     finder, faults = Finder(settings.plugins_directory), Faults()
     for section, table in settings.plugins.items():
@@ -292,8 +293,9 @@ def _check_what_nobody_reads(settings: Settings, names: Sequence[str]) -> None:
         with faults.collect():
             key = _at(settings, f"plugins.{section}")
             if section in settings.active_plugins:
+                own = [each.name for each in instances if section in each.cls.__module__.split(".")]
                 reason = "this is a file's name, and its plugins have others"
-                raise ConfigurationError(f"{key}: {reason}: {nearest(section, names)}")
+                raise ConfigurationError(f"{key}: {reason}: {nearest(section, own or names)}")
             if get_close_matches(section, names) and not finder.has(section):
                 raise ConfigurationError(f"{key}: no such plugin: {nearest(section, names)}")
     faults.check()

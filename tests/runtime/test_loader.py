@@ -782,9 +782,10 @@ def test_a_table_of_a_plugin_that_is_switched_off_may_be_like_another(directory:
 def test_a_table_with_the_files_name_is_refused(directory: Directory) -> None:
     """Tables go by the plugin's name; who writes the file's is told."""
     directory.write("kitchen.py", TEAPOT)
-    said = r"plugins\.kitchen: this is a file's name, and its plugins have others: known: teapot"
+    settings = directory.settings("kitchen", plugins={"kitchen": {"step": 2}})
+    said = r"plugins\.kitchen: this is a file's name, and its plugins have others: known: teapot$"
     with pytest.raises(ConfigurationError, match=said):
-        directory.load("kitchen", plugins={"kitchen": {"step": 2}})
+        load(settings, plugins=[Kettle])
 
 
 # Routes.
