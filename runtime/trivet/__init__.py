@@ -66,6 +66,7 @@ from ._plugin import EventSendingPlugin as EventSendingPlugin
 from ._plugin import MonitoringPlugin as MonitoringPlugin
 from ._plugin import Plugin as Plugin
 from ._plugin import SourcePlugin as SourcePlugin
+from ._policies import DeliveryPolicy as DeliveryPolicy
 from ._policies import DeliverySettings as DeliverySettings
 from ._policies import SupervisionSettings as SupervisionSettings
 from ._routes import Handler as Handler

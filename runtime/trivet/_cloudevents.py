@@ -150,28 +150,35 @@ class CloudEvent(msgspec.Struct, frozen=True, eq=False):
     @staticmethod
     def attributes_of(delivery: Delivery[Event]) -> dict[str, str]:
         """The attributes of an event that is sent on, by their names without any prefix."""
-        attributes = {
-            "specversion": "1.0",
-            "id": delivery.id,
-            "source": delivery.source,
-            "type": delivery.event.__event_name__,
-            "time": delivery.time.isoformat(),
-            "datacontenttype": "application/json",
+        attributes = _attributes_of(delivery)
+        return {
+            name: value if isinstance(value, str) else value.isoformat()
+            for name, value in attributes.items()
         }
-        if delivery.key is not None:
-            attributes["partitionkey"] = delivery.key
-        if delivery.traceparent is not None:
-            attributes["traceparent"] = delivery.traceparent
-        if delivery.deadline != math.inf:
-            left = timedelta(seconds=delivery.deadline - trio.current_time())
-            attributes["expirytime"] = (utc_now() + left).isoformat()
-        return attributes
 
     @staticmethod
     def document_of(delivery: Delivery[Event]) -> bytes:
         """An event that is sent on, attributes and data in one document."""
-        attributes = CloudEvent.attributes_of(delivery)
-        return msgspec.json.encode({**attributes, "data": delivery.event})
+        return msgspec.json.encode({**_attributes_of(delivery), "data": delivery.event})
+
+
+def _attributes_of(delivery: Delivery[Event]) -> dict[str, str | datetime]:
+    attributes: dict[str, str | datetime] = {
+        "specversion": "1.0",
+        "id": delivery.id,
+        "source": delivery.source,
+        "type": delivery.event.__event_name__,
+        "time": delivery.time,
+        "datacontenttype": "application/json",
+    }
+    if delivery.key is not None:
+        attributes["partitionkey"] = delivery.key
+    if delivery.traceparent is not None:
+        attributes["traceparent"] = delivery.traceparent
+    if delivery.deadline != math.inf:
+        left = timedelta(seconds=delivery.deadline - trio.current_time())
+        attributes["expirytime"] = utc_now() + left
+    return attributes
 
 
 def deadline_at(expires: datetime | None) -> float:

@@ -138,9 +138,10 @@ async def trivet(
     settings: dict[str, object],
     make: Callable[[int], Event],
     events: int,
+    together: int = TOGETHER,
 ) -> float:
     """Events a second, from the first that is published to the last that was answered for."""
-    delivery = {"overflow": "block", "block_for": 60, "batch_size": TOGETHER}
+    delivery = {"overflow": "block", "block_for": 60, "batch_size": together}
     table = {plugin.name: {**settings, "delivery": delivery}}
     async with open_plugins(plugin, event_types=[Order], settings=table) as runtime:
         began = perf_counter()
@@ -161,11 +162,11 @@ def main() -> None:
         table.row(what, rate.median, "bare httpx", ratio, AIM)
 
     with receiver() as url:
-        for batched, events in ((False, ONE_BY_ONE), (True, IN_BATCHES)):
-            settings = {"url": url, "batched": batched, "allowed_networks": ["127.0.0.0/8"]}
-            bare = in_trio(partial(bare_webhook, batched=batched), url, events)
-            what = f"webhook, {f'{TOGETHER} at once' if batched else 'one by one'}"
-            row(what, in_trio(trivet, Webhook, settings, order, events), bare)
+        for together, events in ((1, ONE_BY_ONE), (TOGETHER, IN_BATCHES)):
+            settings = {"url": url, "allowed_networks": ["127.0.0.0/8"]}
+            bare = in_trio(partial(bare_webhook, batched=together > 1), url, events)
+            what = f"webhook, {f'{TOGETHER} at once' if together > 1 else 'one by one'}"
+            row(what, in_trio(trivet, Webhook, settings, order, events, together), bare)
         to_influx = {"url": url, "database": "shop"}
         ours = in_trio(trivet, Influx, to_influx, monitoring, IN_BATCHES)
         row(f"influx, {TOGETHER} at once", ours, in_trio(bare_influx, url, IN_BATCHES))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,11 +10,15 @@ from typing import Any
 import httpx
 import trio
 
-from .programs import free_port, needs
+from .http_suite import Receiver
+from .programs import Program, free_port, needs
+from .suite import Table
 
 needs_influx = needs("influxd")
 ADMIN = ("root", "r00t")
 DATABASE, USER, PASSWORD = "monitoring", "clerk", "s3cret"
+READER = "reader"
+"""Who may not write."""
 
 _CONFIGURATION = """
 reporting-disabled = true
@@ -34,45 +36,30 @@ store-enabled = false
 """
 
 
-class InfluxServer:
+class InfluxServer(Program, Receiver):
     """Of version 1, which asks who writes. What it has answered 204 to survives a kill."""
 
-    def __init__(self, directory: Path) -> None:
-        self.port = free_port()
-        self._directory = directory
-        self._process: subprocess.Popen[bytes] | None = None
+    secret = PASSWORD
 
-    @property
-    def url(self) -> str:
-        """Where it is."""
-        return f"http://127.0.0.1:{self.port}"
-
-    def settings(self, **others: object) -> dict[str, dict[str, Any]]:
-        """What stands in `[plugins.influx]`, with others instead or besides."""
-        login = {"username": USER, "password": PASSWORD}
-        return {"influx": {"url": self.url, "database": DATABASE, **login, **others}}
+    def settings(self, **others: object) -> Table:
+        """See `Receiver`."""
+        url, login = f"http://127.0.0.1:{self.port}", {"username": USER, "password": PASSWORD}
+        return {"url": url, "database": DATABASE, **login, **others}
 
     async def start(self) -> None:
-        """Start it, and wait until it answers."""
-        file = self._directory / "influxdb.conf"
-        file.write_text(
-            _CONFIGURATION.format(
-                directory=self._directory, port=self.port, backup_port=free_port()
-            )
-        )
-        with (self._directory / "log").open("ab") as log:
-            command = ["influxd", "-config", str(file)]
-            self._process = subprocess.Popen(  # noqa: ASYNC220 - at once
-                command, stdout=log, stderr=log
-            )
+        """See `Receiver`."""
+        file = self.directory / "influxdb.conf"
+        ports = {"port": self.port, "backup_port": free_port()}
+        file.write_text(_CONFIGURATION.format(directory=self.directory, **ports))
+        self.run("influxd", "-config", str(file))
         while not await self._answers():
-            assert self._process.poll() is None, (self._directory / "log").read_text()
+            assert self.pid is not None, self.said
             await trio.sleep(0.02)
 
     async def _answers(self) -> bool:
         try:
             async with httpx.AsyncClient(trust_env=False) as http:
-                return (await http.get(f"{self.url}/ping")).status_code == 204
+                return (await http.get(f"http://127.0.0.1:{self.port}/ping")).status_code == 204
         except httpx.TransportError:
             return False
 
@@ -80,7 +67,8 @@ class InfluxServer:
         """The rows that a statement of the administrator's gives, times in nanoseconds."""
         async with httpx.AsyncClient(auth=ADMIN, trust_env=False) as http:
             parameters = {"q": statement, "db": DATABASE, "epoch": "ns"}
-            answer = await http.post(f"{self.url}/query", params=parameters)
+            url = f"http://127.0.0.1:{self.port}/query"
+            answer = await http.post(url, params=parameters)
         assert answer.status_code == 200, answer.text
         (result,) = answer.json()["results"]
         assert "error" not in result, result
@@ -90,23 +78,14 @@ class InfluxServer:
             for row in series["values"]
         ]
 
-    async def kill(self) -> None:
-        """End it as a fault of its machine would."""
-        self._signal(signal.SIGKILL)
-        if self._process is not None:
-            self._process.wait()
+    async def allow(self, *, allowed: bool) -> None:
+        """See `Receiver`."""
+        password = PASSWORD if allowed else "0ther"
+        await self.query(f"SET PASSWORD FOR {USER} = '{password}'")
 
-    def pause(self) -> None:
-        """Have it stand still."""
-        self._signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Have it go on."""
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(number)
+    async def taken(self) -> list[int]:
+        """See `Receiver`."""
+        return sorted(row["value"] for row in await self.query("SELECT * FROM orders"))
 
 
 @asynccontextmanager
@@ -119,6 +98,7 @@ async def influx_server(directory: Path) -> AsyncGenerator[InfluxServer]:
         await server.query(f"CREATE USER {name} WITH PASSWORD '{password}' WITH ALL PRIVILEGES")
         await server.query(f"CREATE DATABASE {DATABASE}")
         await server.query(f"CREATE USER {USER} WITH PASSWORD '{PASSWORD}'")
+        await server.query(f"CREATE USER {READER} WITH PASSWORD '{PASSWORD}'")
         await server.query(f"GRANT WRITE ON {DATABASE} TO {USER}")
         yield server
     finally:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import subprocess
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,7 +21,7 @@ from nats.js.errors import NotFoundError
 
 from trivet_contrib._broker import Message
 
-from .programs import free_port, needs
+from .programs import Program, free_port, needs
 from .suite import Server, Table
 
 needs_nats = needs("nats-server")
@@ -34,16 +33,14 @@ MAX_PAYLOAD = 100_000
 T = TypeVar("T")
 
 
-class NatsServer(Server):
+class NatsServer(Program, Server):
     """With its store on the disk, so that a kill costs nothing."""
 
     def __init__(self, directory: Path, *, jetstream: bool = True) -> None:
-        self.port = free_port()
+        super().__init__(directory)
         self.config = directory / "nats.conf"
-        self._directory = directory
         self._jetstream = jetstream
         self._users: dict[str, tuple[str, str]] = {"tests": (OWN_PASSWORD, "")}
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -106,7 +103,7 @@ class NatsServer(Server):
             f"    {{ user: {user}, password: {json.dumps(password)}, {permissions} }}\n"
             for user, (password, permissions) in self._users.items()
         )
-        jetstream = f"jetstream {{ store_dir: {json.dumps(str(self._directory))} }}\n"
+        jetstream = f"jetstream {{ store_dir: {json.dumps(str(self.directory))} }}\n"
         self.config.write_text(
             f'listen: "127.0.0.1:{self.port}"\n{jetstream if self._jetstream else ""}'
             f"max_payload: {MAX_PAYLOAD}\nauthorization {{\n  users = [\n{users}  ]\n}}\n"
@@ -115,12 +112,10 @@ class NatsServer(Server):
     async def start(self) -> None:
         """See `Server`."""
         self._write()
-        with (self._directory / "log").open("ab") as log:
-            command = ["nats-server", "-c", str(self.config)]
-            self._process = subprocess.Popen(command, stderr=log)  # noqa: ASYNC220 - at once
+        self.run("nats-server", "-c", str(self.config))
         while not await self._answers():
-            if self._process.poll() is not None:  # Somebody else was quicker to take the port.
-                assert "in use" in (self._directory / "log").read_text()
+            if self.pid is None:  # Somebody else was quicker to take the port.
+                assert "in use" in self.said
                 self.port = free_port()
                 await self.start()
                 return
@@ -142,24 +137,6 @@ class NatsServer(Server):
         """Have it otherwise."""
         config = StreamConfig(name=name, subjects=[name]).evolve(**others)
         await self.client(lambda js: js.update_stream(config))
-
-    async def kill(self) -> None:
-        """See `Server`."""
-        self._signal(signal.SIGKILL)
-        if self._process is not None:
-            self._process.wait()
-
-    def pause(self) -> None:
-        """See `Server`."""
-        self._signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """See `Server`."""
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(number)
 
     async def send(self, messages: Sequence[Message]) -> None:
         """See `Server`."""

@@ -1,6 +1,6 @@
-"""Programs that tests start: whether they are there, and where they may listen.
+"""Programs that tests start: whether they are there, where they may listen, how they end.
 
-Owns what a test does without one.
+Owns what a test does without one, and the process.
 Never knows what they are.
 """
 
@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -25,3 +28,47 @@ def free_port() -> int:
         bound.bind(("127.0.0.1", 0))
         port: int = bound.getsockname()[1]
         return port
+
+
+class Program:
+    """A server's process, which can be ended and started again."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        """Its own; what it prints is in there, in `log`."""
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def said(self) -> str:
+        """What it has printed."""
+        return (self.directory / "log").read_text()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, while it runs."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    def run(self, *command: str) -> None:
+        """Start it."""
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    async def kill(self) -> None:
+        """End it at once, as a fault of its machine would."""
+        self._signal(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+
+    def pause(self) -> None:
+        """Have it stand still."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Have it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)

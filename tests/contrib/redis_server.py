@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,21 +14,19 @@ from coredis.tokens import PureToken
 
 from trivet_contrib._broker import Message
 
-from .programs import free_port, needs
+from .programs import Program, free_port, needs
 from .suite import Server, Table
 
 needs_redis = needs("redis-server")
 STREAM, GROUP, USER = "orders", "billing", "clerk"
 
 
-class RedisServer(Server):
+class RedisServer(Program, Server):
     """With its append-only file, so that a kill costs nothing."""
 
     def __init__(self, directory: Path, **options: str) -> None:
-        self.port = free_port()
-        self._directory = directory
+        super().__init__(directory)
         self._options = {"appendonly": "yes", "save": "", **options}
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -72,13 +68,11 @@ class RedisServer(Server):
     async def start(self) -> None:
         """See `Server`."""
         options = [word for name, value in self._options.items() for word in (f"--{name}", value)]
-        place = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory)]
-        with (self._directory / "log").open("ab") as log:
-            command = ["redis-server", *place, *options]
-            self._process = subprocess.Popen(command, stdout=log)  # noqa: ASYNC220 - at once
+        place = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)]
+        self.run("redis-server", *place, *options)
         while not await self._answers():
-            if self._process.poll() is not None:  # Somebody else was quicker to take the port.
-                assert "in use" in (self._directory / "log").read_text()
+            if self.pid is None:  # Somebody else was quicker to take the port.
+                assert "in use" in self.said
                 self.port = free_port()
                 await self.start()
                 return
@@ -95,25 +89,7 @@ class RedisServer(Server):
                 return False
         async with self.client() as client:
             facts = await client.info("server")
-        return self._process is not None and facts["process_id"] == self._process.pid
-
-    async def kill(self) -> None:
-        """See `Server`."""
-        self._signal(signal.SIGKILL)
-        if self._process is not None:
-            self._process.wait()
-
-    def pause(self) -> None:
-        """See `Server`."""
-        self._signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """See `Server`."""
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(number)
+        return facts["process_id"] == self.pid
 
     async def send(self, messages: Sequence[Message]) -> None:
         """See `Server`."""

@@ -6,7 +6,10 @@ client, and a class that derives from `Contract`.
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
+import tomllib
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -28,6 +31,8 @@ from trivet import (
     StartError,
     StoreSettings,
     current_delivery,
+    load_settings,
+    open_runtime,
 )
 from trivet.testing import client, open_plugins
 from trivet_contrib._broker import Message
@@ -632,6 +637,30 @@ class Contract:
             async with self.reading(server, Other, event="sending_event"):
                 pass
 
+    # What an operator copies.
+
+    async def test_the_readmes_settings_work(self, server: Server, tmp_path: Path) -> None:
+        """The README's sample starts both plugins, by their names, with the settings that it
+        shows."""
+        package = inspect.getfile(self.source)
+        readme = Path(package).with_name("README.md").read_text()
+        (block,) = re.findall(r"^```toml\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+        await server.allow(PASSWORD)
+        sample = await self.sample_for(server, block)
+        sample = sample.replace('_sink"]', '_sink", "listener"]')
+        (tmp_path / "plugins").mkdir()
+        (tmp_path / "plugins" / "listener.py").write_text(LISTENER)
+        (tmp_path / "trivet.toml").write_text(sample)
+        async with open_runtime(load_settings(tmp_path / "trivet.toml", environ={})) as runtime:
+            for cls in (self.source, self.sink):
+                plugin, table = runtime.get(cls), tomllib.loads(sample)["plugins"][cls.name]
+                table.pop("delivery", None)
+                assert {name: getattr(plugin, name) for name in table} == table
+
+    async def sample_for(self, server: Server, sample: str) -> str:
+        """The README's sample with this server in the standard one's place."""
+        raise NotImplementedError
+
     # Several.
 
     async def test_replicas_share_the_work(self, server: Server) -> None:
@@ -651,6 +680,15 @@ class Contract:
             await becomes(0, server.in_hand)
             seen = [number for billing in billings for number in billing.seen]
             assert sorted(seen) == list(range(200))
+
+
+LISTENER = """
+from trivet import EventPlugin, SendingEvent
+
+class Listener(EventPlugin[SendingEvent]):
+    async def handle_event(self, event: SendingEvent) -> None:
+        pass
+"""
 
 
 async def _count(asked: Awaitable[Sequence[object]]) -> int:

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import attrs
 import pytest
+import trio
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from influxdb_client.client.write.point import (  # pyright: ignore[reportMissingTypeStubs]
@@ -37,12 +38,14 @@ from trivet import (
     MonitoringEvent,
     MonitoringPoint,
     Runtime,
+    StartError,
     load_settings,
     open_runtime,
 )
 from trivet.testing import open_plugins
-from trivet_contrib.influx import Influx, InfluxError, InfluxRefusedError
-from trivet_contrib.influx._client import _reason  # pyright: ignore[reportPrivateUsage]
+from trivet_contrib._answers import reason_in
+from trivet_contrib._http_sinks import SinkError, SinkRefusedError
+from trivet_contrib.influx import Influx
 from trivet_contrib.influx._lines import MOST, PointError, Value, to_line
 
 README = Path(trivet_contrib.influx.__file__).with_name("README.md").read_text()
@@ -110,12 +113,14 @@ class Answering(BaseHTTPRequestHandler):
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         request = Request(url.path, query, headers, body.decode())
         server.may_answer.wait()
-        status, said = (server.first.pop(0) if server.first else server.status), server.said
+        status = server.first.pop(0) if server.first and body else server.status
+        said = server.said
         if status == 204 and len(request.points) > server.most:
             status = 413
         if status == 204 and server.bad in request.text:
             status, said = 422, b'{"code": "invalid", "message": "field type conflict"}'
-        server.requests.append(request if status == 204 else attrs.evolve(request, text=""))
+        if body:  # Without any points somebody only asks whether he may write.
+            server.requests.append(request if status == 204 else attrs.evolve(request, text=""))
         self.send_response(status)
         for name, value in server.answer.items():
             self.send_header(name, value)
@@ -423,25 +428,42 @@ async def test_retry_after_is_heeded(store: Store) -> None:
         (302, 1, "`url`"),
     ],
 )
-async def test_what_cannot_pass_is_written_once(
+async def test_settings_that_are_wrong_are_named(
     store: Store, status: int, version: int, named: str
 ) -> None:
-    """Credentials and names that are wrong end the events, and the message names the setting."""
-    store.status = status
+    """At the start they are an error; later the points wait, and the trouble says what to look
+    at."""
     writing = settings(store, delivery=batches(2, **RETRY))
     if version == 1:
-        writing["influx"] |= {"bucket": None, "org": None, "token": None}
-        table = {key: value for key, value in writing["influx"].items() if value is not None}
-        writing = {"influx": table | {"database": "d"}}
-    with capture_logs() as logs:
-        async with open_plugins(Influx, settings=writing) as runtime:
-            assert await publish(runtime, 1, 2) == [Fate.FAILED] * 2
-            assert runtime.hosts["influx"].trouble == f"InfluxDB answered {status}"
-            store.status = 204
-            assert await publish(runtime, 3, 4) == [Fate.HANDLED] * 2
-            assert runtime.hosts["influx"].trouble is None
-    assert len(store.requests) == 2
-    assert messages(logs) == [f"InfluxDB answered {status} (see {named} of 'influx')"] * 2
+        url, delivery = store.url, batches(2, **RETRY)
+        writing = {"influx": {"url": url, "database": "d", "delivery": delivery}}
+    store.status = status
+    with pytest.raises(StartError, match=rf"plugins\.influx: .* {status} \(see {named}\)"):
+        async with open_plugins(Influx, settings=writing):
+            pass
+    store.status = 204
+    async with open_plugins(Influx, settings=writing) as runtime:
+        store.status = status
+        for value in (1, 2):
+            await runtime.publish(measured(value))
+        host = runtime.hosts["influx"]
+        while host.trouble is None:
+            await trio.sleep(0.01)
+        assert host.trouble == f"InfluxDB answered {status} (see {named} of 'influx')"
+        store.status = 204
+        while runtime.statistics()["influx"].handled < 2:
+            await trio.sleep(0.01)
+        assert host.trouble is None
+    assert store.taken == [1, 2]
+
+
+@pytest.mark.parametrize("status", [400, 500])
+async def test_a_start_asks_only_whether_one_may_write(store: Store, status: int) -> None:
+    """Whatever else InfluxDB says of no points at all is no reason not to start."""
+    store.status = status
+    async with open_plugins(Influx, settings=settings(store)) as runtime:
+        store.status = 204
+        assert await publish(runtime, 1) == [Fate.HANDLED]
 
 
 async def test_a_point_that_is_refused_costs_nobody_else(store: Store) -> None:
@@ -478,7 +500,7 @@ async def test_a_point_that_cannot_be_said_costs_nobody_else(store: Store) -> No
             ]
     assert store.taken == [1, 3]
     (error,) = failures(logs)
-    assert isinstance(error, InfluxRefusedError)
+    assert isinstance(error, SinkRefusedError)
 
 
 async def test_what_was_written_is_not_tried_again(store: Store) -> None:
@@ -492,9 +514,9 @@ async def test_what_was_written_is_not_tried_again(store: Store) -> None:
 
 async def test_no_answer_in_time_is_a_failure(store: Store) -> None:
     """A server that keeps silent for longer than `timeout` costs an attempt."""
-    store.may_answer.clear()
     with capture_logs() as logs:
         async with open_plugins(Influx, settings=settings(store, timeout=0.05)) as runtime:
+            store.may_answer.clear()
             assert await publish(runtime, 1) == [Fate.FAILED]
             assert runtime.hosts["influx"].trouble == "no answer within 0.05 s"
     assert messages(logs) == ["no answer within 0.05 s"]
@@ -517,9 +539,10 @@ async def test_a_server_that_is_away_fails_the_event_only() -> None:
 )
 async def test_no_message_has_the_credentials(store: Store, said: bytes) -> None:
     """Not even where the server says them itself."""
-    store.status, store.said = 401, said
+    store.said = said
     with capture_logs() as logs:
         async with open_plugins(Influx, settings=settings(store)) as runtime:
+            store.status = 401
             await publish(runtime, 1)
             text = repr(runtime.get(Influx))
     (error,) = failures(logs)
@@ -531,7 +554,7 @@ async def test_no_message_has_the_credentials(store: Store, said: bytes) -> None
 @given(st.binary())
 def test_any_answer_is_a_line(body: bytes) -> None:
     """What a server says is put into one line of bounded length."""
-    assert re.fullmatch(r"[^\x00-\x1f\x7f-\x9f]{0,300}", _reason(body))
+    assert re.fullmatch(r"[^\x00-\x1f\x7f-\x9f]{0,300}", reason_in(body))
 
 
 @pytest.mark.parametrize(
@@ -546,7 +569,7 @@ def test_any_answer_is_a_line(body: bytes) -> None:
 )
 def test_the_reason_is_found(body: object, reason: str) -> None:
     """As version 2 says it, and as version 1 does."""
-    assert _reason(json.dumps(body).encode()) == reason
+    assert reason_in(json.dumps(body).encode()) == reason
 
 
 # Settings.
@@ -601,7 +624,7 @@ def test_the_readmes_line_is_one() -> None:
     assert to_line(point, {"host": "web-1"}) == block
 
 
-def failures(logs: list[Any]) -> list[InfluxError]:
+def failures(logs: list[Any]) -> list[SinkError]:
     """The errors with which events have failed, as logged."""
     return [entry["exc_info"] for entry in logs if entry["event"] == "event failed"]
 

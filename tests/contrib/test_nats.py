@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
-import tomllib
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -25,15 +23,12 @@ from nats.js.api import (
 )
 from structlog.testing import capture_logs
 
-import trivet_contrib.nats
 from trivet import (
     ConfigurationError,
     Event,
     Plugin,
     Runtime,
     StartError,
-    load_settings,
-    open_runtime,
 )
 from trivet.testing import open_plugins
 from trivet_contrib._broker import Message
@@ -53,8 +48,6 @@ from .suite import (
     plain,
     text_of,
 )
-
-README = Path(trivet_contrib.nats.__file__).with_name("README.md").read_text()
 
 pytestmark = needs_nats
 
@@ -79,6 +72,10 @@ class TestNats(Contract):
     def missing(self, server: Server) -> tuple[str, Table]:
         """See `Contract`."""
         return "stream", cast("NatsServer", server).settings(stream="missing", create=False)
+
+    async def sample_for(self, server: Server, sample: str) -> str:
+        """See `Contract`."""
+        return sample.replace("127.0.0.1:4222", f"127.0.0.1:{server.port}")
 
 
 @pytest.fixture
@@ -658,28 +655,3 @@ async def test_several_programs_have_room_in_the_consumer_that_is_made(server: N
     config = info.config
     found = (config.max_deliver, config.max_ack_pending, config.ack_wait, config.ack_policy)
     assert found == (-1, 1600, 7, "explicit")
-
-
-async def test_the_readmes_settings_work(server: NatsServer, tmp_path: Path) -> None:
-    """The README's sample starts both plugins, by their names, with the settings that it shows."""
-    (sample,) = re.findall(r"^```toml\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    await server.allow("s3cret")
-    sample = sample.replace("127.0.0.1:4222", f"127.0.0.1:{server.port}")
-    sample = sample.replace('"nats_sink"]', '"nats_sink", "listener"]')
-    (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "listener.py").write_text(LISTENER)
-    (tmp_path / "trivet.toml").write_text(sample)
-    async with open_runtime(load_settings(tmp_path / "trivet.toml", environ={})) as runtime:
-        for cls in (NatsSource, NatsSink):
-            plugin, table = runtime.get(cls), tomllib.loads(sample)["plugins"][cls.name]
-            table.pop("delivery", None)
-            assert {name: getattr(plugin, name) for name in table} == table
-
-
-LISTENER = """
-from trivet import EventPlugin, SendingEvent
-
-class Listener(EventPlugin[SendingEvent]):
-    async def handle_event(self, event: SendingEvent) -> None:
-        pass
-"""

@@ -2,11 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
-import tomllib
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from typing import cast
 
 import pytest
@@ -16,8 +13,7 @@ from aiormq.channel import Channel
 from aiormq.exceptions import DeliveryError
 from structlog.testing import capture_logs
 
-import trivet_contrib.rabbitmq
-from trivet import ConfigurationError, Runtime, StartError, load_settings, open_runtime
+from trivet import ConfigurationError, Runtime, StartError
 from trivet.testing import open_plugins
 from trivet_contrib._broker import Message
 from trivet_contrib.rabbitmq import RabbitmqSink, RabbitmqSource
@@ -39,8 +35,6 @@ from .suite import (
     readiness,
     text_of,
 )
-
-README = Path(trivet_contrib.rabbitmq.__file__).with_name("README.md")
 
 pytestmark = needs_rabbitmq
 
@@ -70,6 +64,12 @@ class TestRabbitmq(Contract):
         """See `Contract`."""
         settings = cast("RabbitmqServer", server).settings
         return "queue", settings(queue="missing", create=False)
+
+    async def sample_for(self, server: Server, sample: str) -> str:
+        """See `Contract`."""
+        here = cast("RabbitmqServer", server)
+        await here.client(lambda channel: channel.exchange_declare("events", durable=True))
+        return sample.replace("127.0.0.1:5672/shop", f"127.0.0.1:{here.port}/{here.vhost}")
 
 
 @pytest.fixture
@@ -432,32 +432,6 @@ async def test_a_url_that_is_none_is_refused(url: str) -> None:
         async with open_plugins(RabbitmqSink, event_types=[Order], settings=table):
             pass
     assert "s3cret" not in str(caught.value)
-
-
-async def test_the_readmes_settings_work(server: RabbitmqServer, tmp_path: Path) -> None:
-    """The README's sample starts both plugins, by their names, with the settings that it shows."""
-    (sample,) = re.findall(r"^```toml\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
-    await server.allow("s3cret")
-    sample = sample.replace("127.0.0.1:5672/shop", f"127.0.0.1:{server.port}/{server.vhost}")
-    sample = sample.replace('"rabbitmq_sink"]', '"rabbitmq_sink", "listener"]')
-    await server.client(lambda channel: channel.exchange_declare("events", durable=True))
-    (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "listener.py").write_text(LISTENER)
-    (tmp_path / "trivet.toml").write_text(sample)
-    async with open_runtime(load_settings(tmp_path / "trivet.toml", environ={})) as runtime:
-        for cls in (RabbitmqSource, RabbitmqSink):
-            plugin, table = runtime.get(cls), tomllib.loads(sample)["plugins"][cls.name]
-            table.pop("delivery", None)
-            assert {name: getattr(plugin, name) for name in table} == table
-
-
-LISTENER = """
-from trivet import EventPlugin, SendingEvent
-
-class Listener(EventPlugin[SendingEvent]):
-    async def handle_event(self, event: SendingEvent) -> None:
-        pass
-"""
 
 
 async def _count(server: RabbitmqServer) -> int:

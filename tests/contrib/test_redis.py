@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import gc
-import re
-import tomllib
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import cast
@@ -12,17 +10,13 @@ import trio
 import trustme
 from structlog.testing import capture_logs
 
-import trivet_contrib.redis
-from trivet import ConfigurationError, StartError, load_settings, open_runtime
+from trivet import ConfigurationError, StartError
 from trivet.testing import open_plugins
 from trivet_contrib.redis import RedisSink, RedisSource
 
 from .programs import free_port
 from .redis_server import GROUP, STREAM, RedisServer, needs_redis, redis_server
 from .suite import QUICK, Billing, Contract, Order, Server, Table, becomes, plain
-
-README = Path(trivet_contrib.redis.__file__).with_name("README.md").read_text()
-
 
 pytestmark = [
     needs_redis,
@@ -52,6 +46,10 @@ class TestRedis(Contract):
     def missing(self, server: Server) -> tuple[str, Table]:
         """See `Contract`."""
         return "stream", cast("RedisServer", server).settings(stream="missing")
+
+    async def sample_for(self, server: Server, sample: str) -> str:
+        """See `Contract`."""
+        return sample.replace("127.0.0.1:6379", f"127.0.0.1:{server.port}")
 
 
 @pytest.fixture
@@ -288,31 +286,6 @@ async def test_a_url_that_is_none_is_refused(url: str) -> None:
         async with open_plugins(RedisSink, event_types=[Order], settings=table):
             pass
     assert "s3cret" not in str(caught.value)
-
-
-async def test_the_readmes_settings_work(redis: RedisServer, tmp_path: Path) -> None:
-    """The README's sample starts both plugins, by their names, with the settings that it shows."""
-    (sample,) = re.findall(r"^```toml\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    await redis.allow("s3cret")
-    sample = sample.replace("127.0.0.1:6379", f"127.0.0.1:{redis.port}")
-    sample = sample.replace('"redis_sink"]', '"redis_sink", "listener"]')
-    (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "listener.py").write_text(LISTENER)
-    (tmp_path / "trivet.toml").write_text(sample)
-    async with open_runtime(load_settings(tmp_path / "trivet.toml", environ={})) as runtime:
-        for cls in (RedisSource, RedisSink):
-            plugin, table = runtime.get(cls), tomllib.loads(sample)["plugins"][cls.name]
-            table.pop("delivery", None)
-            assert {name: getattr(plugin, name) for name in table} == table
-
-
-LISTENER = """
-from trivet import EventPlugin, SendingEvent
-
-class Listener(EventPlugin[SendingEvent]):
-    async def handle_event(self, event: SendingEvent) -> None:
-        pass
-"""
 
 
 async def _dead(server: RedisServer) -> int:

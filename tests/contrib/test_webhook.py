@@ -26,6 +26,7 @@ from structlog.testing import capture_logs
 import trivet_contrib.webhook
 from trivet import (
     ConfigurationError,
+    Delivery,
     Event,
     EventPlugin,
     Fate,
@@ -35,8 +36,9 @@ from trivet import (
     open_runtime,
 )
 from trivet.testing import open_plugins, serving
-from trivet_contrib._retry_after import retry_after
-from trivet_contrib.webhook import Webhook, WebhookError, WebhookRefusedError
+from trivet_contrib._answers import retry_after
+from trivet_contrib._http_sinks import SinkError, SinkRefusedError
+from trivet_contrib.webhook import Webhook
 from trivet_contrib.webhook._addresses import is_allowed, is_public
 from trivet_contrib.webhook._signature import message_id
 
@@ -46,6 +48,10 @@ NOON = datetime(2025, 1, 31, 12, tzinfo=UTC)
 
 class Greeting(Event):
     text: str
+
+
+class Measured(Event):
+    value: Any
 
 
 @attrs.frozen
@@ -69,6 +75,7 @@ class Receiver(ThreadingHTTPServer):
         self.status = 202
         self.first: list[int] = []  # Statuses of the first answers, before that one.
         self.answer: dict[str, str] = {"Location": "/elsewhere"}
+        self.said = b""
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.requests: list[Request] = []
@@ -87,8 +94,9 @@ class Answering(BaseHTTPRequestHandler):
         self.send_response(self.server.first.pop(0) if self.server.first else self.server.status)
         for name, value in self.server.answer.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", "0")
+        self.send_header("Content-Length", str(len(self.server.said)))
         self.end_headers()
+        self.wfile.write(self.server.said)
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -417,7 +425,7 @@ def test_an_id_can_stand_in_a_header(parts: list[str], others: list[str]) -> Non
 def batches(receiver: Receiver, **delivery: object) -> dict[str, dict[str, object]]:
     """Settings of a webhook that posts batches."""
     sizes = {"batch_size": 3, "batch_age": 0.05, **delivery}
-    return settings(receiver.url, batched=True, secrets=[SECRET], delivery=sizes)
+    return settings(receiver.url, secrets=[SECRET], delivery=sizes)
 
 
 async def test_a_batch_is_one_request(receiver: Receiver) -> None:
@@ -446,6 +454,23 @@ async def test_a_batch_that_comes_again_has_the_same_id(receiver: Receiver) -> N
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
 
 
+async def test_an_event_that_json_does_not_have_costs_no_other(receiver: Receiver) -> None:
+    """It is refused before anything is posted, with its reason; those beside it are posted."""
+    with capture_logs() as logs:
+        async with open_plugins(
+            Webhook, settings=batches(receiver), event_types=[Measured]
+        ) as runtime:
+            deliveries = [Delivery.of(Measured(value)) for value in (1, {1: 2j}, 3)]
+            outcomes = await runtime.publish_many(deliveries, wait=True)
+    assert [outcome.worst for outcome in outcomes] == [Fate.HANDLED, Fate.FAILED, Fate.HANDLED]
+    assert [document["data"] for request in receiver.requests for document in request.document] == [
+        {"value": 1},
+        {"value": 3},
+    ]
+    (error,) = failures(logs)
+    assert str(error).startswith("measured: ")
+
+
 async def test_another_trivet_takes_a_batch() -> None:
     """`POST /events` of another program takes the batches."""
     arrived: list[str] = []
@@ -459,7 +484,7 @@ async def test_another_trivet_takes_a_batch() -> None:
         serving(receiving) as url,
     ):
         sizes = {"batch_size": 2, "batch_age": 0.01}
-        posting = settings(f"{url}/events", batched=True, delivery=sizes)
+        posting = settings(f"{url}/events", delivery=sizes)
         async with open_plugins(Webhook, settings=posting, event_types=[Greeting]) as sending:
             for text in ("a", "b", "c"):
                 await sending.publish(Greeting(text))
@@ -474,7 +499,7 @@ def retrying(receiver: Receiver, **delivery: object) -> dict[str, dict[str, obje
     return settings(receiver.url, delivery={"retry": True, "retry_initial": 0, **delivery})
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 503])
+@pytest.mark.parametrize("status", [302, 401, 403, 404, 408, 409, 429, 500, 503])
 async def test_what_may_pass_is_tried_again(receiver: Receiver, status: int) -> None:
     """By the runtime's policy, until the receiver takes it."""
     receiver.first = [status, status]
@@ -486,7 +511,7 @@ async def test_what_may_pass_is_tried_again(receiver: Receiver, status: int) -> 
     assert len(receiver.requests) == 3
 
 
-@pytest.mark.parametrize("status", [302, 307, 400, 401, 404, 410])
+@pytest.mark.parametrize("status", [400, 413, 415, 422, 410])
 async def test_what_cannot_pass_is_posted_once(receiver: Receiver, status: int) -> None:
     """An answer that will be the same another time ends the event, whatever the policy says."""
     receiver.status = status
@@ -499,9 +524,25 @@ async def test_what_cannot_pass_is_posted_once(receiver: Receiver, status: int) 
     assert outcome.fates == {"webhook": Fate.FAILED}
     assert len(receiver.requests) == 1
     (error,) = failures(logs)
-    assert isinstance(error, WebhookRefusedError)
-    assert str(error) == f"the receiver answered {status}"
-    assert trouble == (None if status == 400 else str(error))
+    assert isinstance(error, SinkRefusedError)
+    gone = "the receiver answered 410 (see `url` of 'webhook')"
+    assert str(error) == (gone if status == 410 else f"the receiver answered {status}")
+    assert trouble == (gone if status == 410 else None)
+
+
+async def test_what_the_receiver_says_is_kept(receiver: Receiver) -> None:
+    """The reason of a refusal is in the log, in one line, without what only the settings know."""
+    receiver.status = 422
+    receiver.said = b'{"message": "no \\u001b[1m text: Bearer s3cret of /hook/t0ken\\n"}'
+    headers = {"Authorization": "Bearer s3cret"}
+    url = f"{receiver.url}/t0ken"
+    with capture_logs() as logs:
+        async with open_plugins(
+            Webhook, settings=settings(url, headers=headers), event_types=[Greeting]
+        ) as runtime:
+            await runtime.publish(Greeting("hello"), wait=True)
+    (error,) = failures(logs)
+    assert str(error) == "the receiver answered 422: no  [1m text: … of /…/…"
 
 
 async def test_retry_after_is_heeded(receiver: Receiver) -> None:
@@ -547,15 +588,16 @@ def test_nothing_in_retry_after_raises(value: str) -> None:
     assert seconds is None or seconds >= 0
 
 
-async def test_a_receiver_that_is_back_is_well(receiver: Receiver) -> None:
-    """Trouble is shown while it lasts."""
+@pytest.mark.parametrize("status", [200, 422])
+async def test_a_receiver_that_is_back_is_well(receiver: Receiver, status: int) -> None:
+    """Trouble is shown while it lasts; who refuses an event is there."""
     async with open_plugins(
         Webhook, settings=settings(receiver.url), event_types=[Greeting]
     ) as runtime:
         receiver.status = 500
         await runtime.publish(Greeting("hello"), wait=True)
         assert runtime.hosts["webhook"].trouble == "the receiver answered 500"
-        receiver.status = 200
+        receiver.status = status
         await runtime.publish(Greeting("hello"), wait=True)
         assert runtime.hosts["webhook"].trouble is None
 
@@ -608,8 +650,20 @@ async def test_no_spelling_of_loopback_is_posted_to(receiver: Receiver, host: st
     assert outcome.fates == {"webhook": Fate.FAILED}
     assert receiver.requests == []
     (error,) = failures(logs)
-    assert isinstance(error, WebhookRefusedError)
+    assert isinstance(error, SinkRefusedError)
     assert str(error).endswith("not a public address, and not within `allowed_networks`")
+
+
+async def test_no_name_of_loopback_is_posted_to(receiver: Receiver, resolver: Resolver) -> None:
+    """It is what a name stands for that counts, and not the name."""
+    resolver.answers = [["127.0.0.1"], ["::1"]]
+    for name in ("localhost.", "shop.example"):
+        there = {"webhook": {"url": f"http://{name}:{receiver.server_port}/"}}
+        async with open_plugins(Webhook, settings=there, event_types=[Greeting]) as runtime:
+            outcome = await runtime.publish(Greeting("hello"), wait=True)
+        assert outcome.fates == {"webhook": Fate.FAILED}
+    assert resolver.asked == ["localhost.", "shop.example"]
+    assert receiver.requests == []
 
 
 async def test_the_address_that_was_checked_is_connected_to(
@@ -752,8 +806,8 @@ def code_block(language: str) -> str:
     return block
 
 
-def failures(logs: list[Any]) -> list[WebhookError]:
+def failures(logs: list[Any]) -> list[SinkError]:
     """The errors with which events have failed, as logged."""
     errors = [entry["exc_info"] for entry in logs if entry["event"] == "event failed"]
-    assert all(isinstance(error, WebhookError) for error in errors)
+    assert all(isinstance(error, SinkError) for error in errors)
     return errors

@@ -7,23 +7,15 @@ Never knows Trivet, nor which answers are good ones.
 from __future__ import annotations
 
 import gzip
-import re
-import ssl
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import attrs
 import httpx
-import msgspec
 
-from .._retry_after import retry_after
+from .._answers import Answer, ask, new_client, trust_in
 from ._lines import Point, to_lines
-
-LONGEST_REASON = 300
-"""Characters of what the server says, at most."""
-_LONGEST_ANSWER = 64 * 1024
-"""Bytes of an answer that are kept, to look for the reason."""
 
 
 @attrs.frozen(kw_only=True)
@@ -59,28 +51,19 @@ def version_1(
 
 
 @attrs.frozen
-class Answer:
-    """What InfluxDB said."""
-
-    status: int
-    """The HTTP status."""
-    reason: str
-    """In its own words, in one line; it may be empty."""
-    retry_after: float | None
-    """Seconds after which it wants to be asked again, if it said so."""
-
-
-@attrs.frozen
 class InfluxClient:
     """Writes points, over connections that are kept alive between requests."""
 
     http: httpx.AsyncClient
-    target: Target
+    url: httpx.URL
     tags: Mapping[str, str]
     compressed: bool
 
     async def write(self, points: Iterable[Point]) -> Answer:
         """Write some points in one request. There is no time limit in here.
+
+        Args:
+            points: those to write. Without any InfluxDB says no more than whether one may.
 
         Raises:
             PointError: one of them cannot be written.
@@ -88,41 +71,11 @@ class InfluxClient:
         """
         body = to_lines(points, self.tags)
         headers = {"Content-Type": "text/plain; charset=utf-8"}
-        if self.target.authorization is not None:
-            headers["Authorization"] = self.target.authorization
-        if self.compressed:
+        if self.compressed and body:
             headers["Content-Encoding"] = "gzip"
             body = gzip.compress(body, 1, mtime=0)  # Lines repeat themselves: more costs only time.
-        request = self.http.build_request(
-            "POST",
-            self.target.path,
-            params=dict(self.target.parameters),
-            content=body,
-            headers=headers,
-        )
-        login = httpx.USE_CLIENT_DEFAULT if self.target.login is None else self.target.login
-        answer = await self.http.send(request, auth=login, stream=True)
-        try:
-            said = b""
-            async for chunk in answer.aiter_raw():
-                said += chunk[: _LONGEST_ANSWER - len(said)]
-        finally:
-            await answer.aclose()
-        return Answer(answer.status_code, _reason(said), retry_after(answer.headers))
-
-
-def _reason(body: bytes) -> str:
-    """What version 2 calls the message, and version 1 the error; otherwise all of it."""
-    try:
-        document: object = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        document = body.decode("utf-8", "replace")
-    match document:
-        case {"message": str(text)} | {"error": str(text)} | str(text):
-            pass
-        case _:
-            text = ""
-    return re.sub(r"[^\x20-\x7e\xa0-\U0010ffff]+", " ", text).strip()[:LONGEST_REASON]
+        request = self.http.build_request("POST", self.url, content=body, headers=headers)
+        return await ask(self.http, request)
 
 
 @asynccontextmanager
@@ -136,8 +89,6 @@ async def open_client(
 ) -> AsyncGenerator[InfluxClient]:
     """Make a client, whose connections are closed in the end.
 
-    It follows no redirect, and heeds no proxy or password of the environment.
-
     Args:
         url: of the server.
         target: what to write into.
@@ -145,15 +96,10 @@ async def open_client(
         compressed: whether requests are compressed.
         ca_file: authorities to trust instead of the usual, as PEM.
     """
-    if ca_file is None:
-        trust = httpx.create_ssl_context(trust_env=False)
-    else:
-        trust = ssl.create_default_context(cafile=ca_file)
-    async with httpx.AsyncClient(
-        base_url=url,
-        timeout=httpx.Timeout(None),  # The caller's bound is on the whole, not on each step.
-        verify=trust,
-        trust_env=False,
-        follow_redirects=False,
-    ) as http:
-        yield InfluxClient(http, target, tags, compressed)
+    place = httpx.URL(f"{url.rstrip('/')}{target.path}", params=dict(target.parameters))
+    async with new_client(httpx.AsyncHTTPTransport(verify=trust_in(ca_file))) as http:
+        if target.authorization is not None:
+            http.headers["Authorization"] = target.authorization
+        if target.login is not None:
+            http.auth = target.login
+        yield InfluxClient(http, place, tags, compressed)

@@ -1,54 +1,29 @@
 """The webhook as a plugin: every event that it gets becomes a CloudEvent.
 
-Owns the settings, and what an answer means for an event.
-Never knows bytes and connections; those are the client's.
+Owns the settings.
+Never knows bytes and connections, which are the client's, nor what an answer means.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_network
-from pathlib import Path
 
 import attrs
-import httpx
-import trio
-from attrs.validators import deep_iterable, gt
-from msgspec import UNSET
+from attrs.validators import deep_iterable
 
-from trivet import (
-    Batch,
-    BatchPlugin,
-    Delivery,
-    DeliverySettings,
-    Event,
-    PermanentError,
-    RetryAfter,
-    TrivetError,
-    current_delivery,
-)
+from trivet import Delivery, DeliverySettings, Event
 
+from .._answers import Answer
+from .._http_sinks import EventsRefusedError, HttpSink, SinkRefusedError, is_http_url
+from .._wire import UnreadableError, write
 from ._addresses import AddressRefusedError
-from ._client import Answer, CloudEvent, WebhookClient, open_client
+from ._client import Document, WebhookClient, open_client
 from ._signature import secret_key
 
-
-class WebhookError(TrivetError):
-    """The receiver did not take an event, and may take it another time."""
-
-
-class WebhookRefusedError(WebhookError, PermanentError):
-    """The receiver will not take an event, however often it is posted."""
-
-
-def _is_http_url(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:
-    try:
-        url = httpx.URL(value)
-    except httpx.InvalidURL as error:
-        raise ValueError(f"not a URL: {error}") from error
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError("an http or https URL is needed, such as 'https://example.org/events'")
+SHORTEST_SECRET = 4
+"""Characters of what is masked; less than that is in every sentence."""
 
 
 def _are_headers(
@@ -70,35 +45,30 @@ def _is_network(_plugin: object, _field: attrs.Attribute[str], value: str) -> No
     ip_network(value)
 
 
-class Webhook(BatchPlugin[Event]):
+class Webhook(HttpSink[Event]):
     """Posts each event to a URL, or batches of them.
 
     It listens to every type of event: `events` in `[plugins.webhook.delivery]` chooses among them.
+    A `batch_size` above 1 makes each request an array of events; without it a request is one.
     """
 
-    delivery = DeliverySettings(time_limit=0)  # `timeout` is the limit.
+    delivery = DeliverySettings(batch_size=1).over(HttpSink.delivery)
 
-    url: str = attrs.field(validator=_is_http_url, repr=False)
+    url: str = attrs.field(validator=is_http_url, repr=False)
     """Where to post. It may hold a secret, so it stands in no message."""
     headers: dict[str, str] = attrs.field(
         factory=dict[str, str], validator=_are_headers, repr=False
     )
     """Headers to send with each request, such as `Authorization`."""
-    timeout: float = attrs.field(default=5.0, validator=gt(0))
-    """Seconds for one request, from the connection to the end of the answer."""
     secrets: list[str] = attrs.field(
         factory=list[str], validator=deep_iterable(_is_secret), repr=False
     )
     """With which requests are signed, after Standard Webhooks; while they are changed, the new one
     and the old one."""
-    batched: bool = False
-    """Whether a request holds a batch of events, always as an array; else it holds one event."""
     allowed_networks: list[str] = attrs.field(
         factory=list[str], validator=deep_iterable(_is_network)
     )
     """Networks, as `"10.1.0.0/16"`, that may be posted to although they are not public."""
-    ca_file: Path | None = None
-    """Certificates of the authorities to trust instead of the usual ones, as PEM."""
 
     _client: WebhookClient
 
@@ -113,80 +83,33 @@ class Webhook(BatchPlugin[Event]):
         )
         self._client = await self.enter(opened)
 
-    async def run(self) -> None:
-        """Post what comes, one by one or in batches."""
-        if self.batched:
-            await super().run()  # As a BatchPlugin does.
-        else:
-            await super(BatchPlugin, self).run()  # As an EventPlugin does.
-
-    async def handle_event(self, event: Event) -> None:
-        """Post one event.
-
-        Raises:
-            WebhookError: the receiver did not take it.
-            RetryAfter: the same, and it said when it may.
-        """
-        document = _document(current_delivery())
-        await self._post(lambda: self._client.post(document))
-
-    async def handle_batch(self, events: Batch[Event]) -> None:
-        """Post several events as one request: all of them are taken, or none.
-
-        Raises:
-            WebhookError: the receiver did not take them.
-            RetryAfter: the same, and it said when it may.
-        """
-        documents = [_document(delivery) for delivery in events.deliveries]
-        await self._post(lambda: self._client.post_batch(documents))
-
-    async def _post(self, post: Callable[[], Awaitable[Answer]]) -> None:
+    async def send(self, deliveries: Sequence[Delivery[Event]]) -> Answer:
+        """See `HttpSink`."""
         try:
-            with trio.fail_after(self.timeout):
-                answer = await post()
-        except trio.TooSlowError:
-            error: WebhookError = WebhookError(f"no answer within {self.timeout:g} s")
-            self.degrade(str(error))
-            raise error from None
-        except httpx.HTTPError as cause:
-            error = WebhookError(f"no answer: {type(cause).__name__}: {cause}")
-            self.degrade(str(error))
-            raise error from cause
-        except AddressRefusedError as cause:
-            error = WebhookRefusedError(f"{cause}, and not within `allowed_networks`")
-            self.degrade(str(error))
-            raise error from None
-        if 200 <= answer.status <= 299:
-            self.recover()
-            return
-        if answer.status not in _ABOUT_THE_EVENT:
-            self.degrade(f"the receiver answered {answer.status}")
-        raise _fault_of(answer)
+            documents = [
+                Document(write(delivery, "structured").body, delivery.source, delivery.id)
+                for delivery in deliveries
+            ]
+        except UnreadableError as error:
+            raise EventsRefusedError(str(error)) from None
+        try:
+            if self.policy.batch_size == 1:
+                return await self._client.post(documents[0])
+            return await self._client.post_batch(documents)
+        except AddressRefusedError as error:
+            reason = f"{error}, and not within `allowed_networks`"
+            self.degrade(reason)
+            raise SinkRefusedError(reason) from None
 
+    def to_blame(self, status: int) -> str:
+        """See `HttpSink`."""
+        if status in (401, 403):
+            return "`headers` and `secrets`"
+        return "`url`" if status in (404, 405, 410) or 300 <= status <= 399 else ""
 
-_ABOUT_THE_EVENT = (400, 406, 409, 413, 415, 422)
-"""Answers that say something about one event, and nothing about how the receiver is."""
-_WORTH_ANOTHER_TRY = (408, 409, 423, 425, 429)
-"""Answers below 500 that may be others another time."""
-
-
-def _fault_of(answer: Answer) -> Exception:
-    """What to raise for an answer that does not say that the event was taken."""
-    said = f"the receiver answered {answer.status}"
-    if answer.status < 500 and answer.status not in _WORTH_ANOTHER_TRY:
-        return WebhookRefusedError(said)
-    if answer.retry_after is not None:
-        return RetryAfter(answer.retry_after, said)
-    return WebhookError(said)
-
-
-def _document(delivery: Delivery[Event]) -> CloudEvent:
-    return CloudEvent(
-        id=delivery.id,
-        source=delivery.source,
-        type=delivery.event.__event_name__,
-        time=delivery.time,
-        data=delivery.event,
-        partitionkey=UNSET if delivery.key is None else delivery.key,
-        traceparent=UNSET if delivery.traceparent is None else delivery.traceparent,
-    )
+    def secrets_of_settings(self) -> Iterable[str]:
+        """See `HttpSink`: what is in the headers, and in the URL but for the host."""
+        words = [word for value in self.headers.values() for word in (value, *value.split())]
+        url = self._client.url
+        words += re.split(r"[/?&=:]", f"{url.userinfo.decode()}:{url.raw_path.decode()}")
+        return [word for word in words if len(word) >= SHORTEST_SECRET]

@@ -1,0 +1,126 @@
+"""What a server that speaks HTTP has answered: its status, its reason, and when to ask again.
+
+Owns the reading of an answer, and how a client asks, for the connectors that speak HTTP.
+Never knows Trivet, nor which answers are good ones.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+import attrs
+import httpx
+import msgspec
+
+LONGEST_REASON = 300
+"""Characters of what the server says, at most."""
+_LONGEST_ANSWER = 64 * 1024
+"""Bytes of an answer that are kept, to look for the reason."""
+
+
+@attrs.frozen
+class Answer:
+    """What a server said."""
+
+    status: int
+    """The HTTP status."""
+    reason: str
+    """In its own words, in one line; it may be empty."""
+    retry_after: float | None
+    """Seconds after which it wants to be asked again, if it said so."""
+
+
+async def ask(http: httpx.AsyncClient, request: httpx.Request) -> Answer:
+    """Send a request, and read the answer to its end, so that the connection is free again.
+
+    There is no time limit in here: an answer may drip for ever.
+
+    Raises:
+        httpx.HTTPError: there was no answer.
+    """
+    response = await http.send(request, stream=True)
+    try:
+        said = b""
+        async for chunk in response.aiter_raw():
+            said += chunk[: _LONGEST_ANSWER - len(said)]
+    finally:
+        await response.aclose()
+    reason = "" if response.is_success else reason_in(said)
+    return Answer(response.status_code, reason, retry_after(response.headers))
+
+
+def new_client(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
+    """A client that follows no redirect, and heeds no proxy or password of the environment.
+
+    What it sends goes where the settings say, or nowhere. It has no time limit: the caller's is on
+    the whole of a request, not on each step.
+    """
+    return httpx.AsyncClient(
+        headers={"Accept-Encoding": "identity"},  # Reasons are short, and to be read.
+        timeout=httpx.Timeout(None),
+        transport=transport,
+        trust_env=False,
+        follow_redirects=False,
+    )
+
+
+def trust_in(ca_file: Path | None) -> ssl.SSLContext:
+    """Whose certificates are believed: the usual authorities', or those of a file."""
+    if ca_file is None:
+        return httpx.create_ssl_context(trust_env=False)
+    return ssl.create_default_context(cafile=ca_file)
+
+
+def reason_in(body: bytes) -> str:
+    """What a document of JSON calls its message, error or detail; otherwise all of the text.
+
+    >>> reason_in(b'{"code": "invalid", "message": "no field"}'), reason_in(b"no such page")
+    ('no field', 'no such page')
+    """
+    try:
+        document: object = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        document = body.decode("utf-8", "replace")
+    match document:
+        case {"message": str(text)} | {"error": str(text)} | {"detail": str(text)} | str(text):
+            pass
+        case _:
+            text = ""
+    return re.sub(r"[^\x20-\x7e\xa0-\U0010ffff]+", " ", text).strip()[:LONGEST_REASON]
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds from now on, by `Retry-After`; None where it is missing, or says nothing sensible.
+
+    A date is understood by the server's own clock, where the answer has its `Date`.
+
+    >>> retry_after({"retry-after": "120"})
+    120.0
+    >>> noon, later = "Fri, 31 Jan 2025 12:00:00 GMT", "Fri, 31 Jan 2025 12:00:30 GMT"
+    >>> retry_after({"date": noon, "retry-after": later})
+    30.0
+
+    Args:
+        headers: of the answer; looked up by names in small letters.
+    """
+    value = headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:18])
+    until = _date(value)
+    if until is None:
+        return None
+    now = _date(headers.get("date", "")) or datetime.now(UTC)
+    return max(0.0, (until - now).total_seconds())
+
+
+def _date(value: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -1,0 +1,248 @@
+"""What every sink that speaks HTTP promises, as tests that each of them inherits.
+
+A connector's tests are a `Receiver`, a real server in a process of its own, and a class that
+derives from `HttpContract`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+
+from trivet import Event, Fate, Runtime, StoreSettings
+from trivet._delivery._dead_letters import DeadLetters
+from trivet._delivery._stored import unpack_history
+from trivet.testing import client, open_plugins
+from trivet_contrib._http_sinks import HttpSink
+
+from .suite import Proxy, Table, becomes, readiness, text_of
+
+SOON = {"retry_initial": 0.02, "retry_max": 0.1, "block_for": 30}
+BATCHES = pytest.mark.parametrize("size", [1, 10], ids=["one by one", "in batches"])
+
+
+class Receiver(ABC):
+    """Who gets the events."""
+
+    port: int
+    secret: ClassVar[str]
+    """In the settings, what nobody may see."""
+
+    @abstractmethod
+    def settings(self, **others: object) -> Table:
+        """What a connector's table has to say to get here."""
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Start it, or start it again with what it has on its disk; returns when it answers."""
+
+    @abstractmethod
+    async def kill(self) -> None:
+        """Kill it at once."""
+
+    @abstractmethod
+    def pause(self) -> None:
+        """Have it stand still."""
+
+    @abstractmethod
+    def resume(self) -> None:
+        """Have it go on."""
+
+    @abstractmethod
+    async def allow(self, *, allowed: bool) -> None:
+        """Whether it takes events of those who have that secret."""
+
+    @abstractmethod
+    async def taken(self) -> list[int]:
+        """The numbers of the events that it has, in order."""
+
+
+class HttpContract:
+    """Derive from it, name it `Test…`, and say which plugin and, by a fixture, which `receiver`."""
+
+    sink: ClassVar[type[HttpSink[Any]]]
+    credentials: ClassVar[str]
+    """The settings in which the secret stands, as a message names them."""
+    chosen: ClassVar[Table]
+    """What the delivery section says, so that requests to the program are no events of it."""
+
+    def event(self, number: int) -> Event:
+        """One that the receiver takes."""
+        raise NotImplementedError
+
+    def poison(self, number: int) -> Event:
+        """One that it does not want, when it has had another."""
+        raise NotImplementedError
+
+    def sending(
+        self,
+        receiver: Receiver,
+        *,
+        path: Path | None = None,
+        size: int = 10,
+        table: Table | None = None,
+    ) -> AbstractAsyncContextManager[Runtime]:
+        """A program with the sink; durable, where there is a path."""
+        sizes = {"batch_size": size, "batch_age": 0.02, "overflow": "block"}
+        again = {"retry": True} if path is None else {"durable": True}
+        sections = {
+            "delivery": {**SOON, **sizes, **again, **self.chosen},
+            "supervision": {"critical": True},  # Or `/readyz` would not care.
+        }
+        return open_plugins(
+            self.sink,
+            event_types=[type(self.event(0))],
+            settings={self.sink.name: {**(table or receiver.settings()), **sections}},
+            store=StoreSettings(path=path or Path(":memory:")),
+        )
+
+    async def publish(self, runtime: Runtime, numbers: Iterable[int]) -> None:
+        """Publish events of these numbers."""
+        for number in numbers:
+            outcome = await runtime.publish(self.event(number))
+            assert outcome.fates == {self.sink.name: Fate.QUEUED}
+
+    async def handled(self, runtime: Runtime, count: int) -> None:
+        """Wait until so many events are done."""
+        while runtime.statistics()[self.sink.name].handled < count:
+            await trio.sleep(0.01)
+
+    @BATCHES
+    async def test_events_arrive(self, receiver: Receiver, size: int) -> None:
+        """Each once, and the program's end waits for the last."""
+        async with self.sending(receiver, size=size) as runtime:
+            await self.publish(runtime, range(25))
+        assert await receiver.taken() == list(range(25))
+
+    async def test_events_wait_for_their_receiver(self, receiver: Receiver) -> None:
+        """While it is away they stay in the inbox, `/readyz` says so, and then all are sent."""
+        async with self.sending(receiver) as runtime:
+            await self.publish(runtime, [0])
+            await self.handled(runtime, 1)
+            await receiver.kill()
+            await self.publish(runtime, range(1, 60))
+            await becomes(503, lambda: readiness(runtime))
+            statistics = runtime.statistics()[self.sink.name]
+            assert statistics.queued + statistics.in_hand + statistics.backing_off == 59
+            await receiver.start()
+            await becomes(200, lambda: readiness(runtime))
+            await self.handled(runtime, 60)
+        assert await receiver.taken() == list(range(60))
+
+    async def test_a_receiver_may_come_later(self, receiver: Receiver, tmp_path: Path) -> None:
+        """The program starts without it, and a stop keeps what could not be sent: the next program
+        sends it."""
+        path = tmp_path / "store.sqlite3"
+        await receiver.kill()
+        async with self.sending(receiver, path=path) as runtime:
+            await self.publish(runtime, range(20))
+            await becomes(503, lambda: readiness(runtime))
+            runtime.hurry()
+        await receiver.start()
+        async with self.sending(receiver, path=path) as runtime:
+            await self.handled(runtime, 20)
+        assert await receiver.taken() == list(range(20))
+
+    @BATCHES
+    async def test_a_poison_event_costs_no_other(
+        self, receiver: Receiver, tmp_path: Path, size: int
+    ) -> None:
+        """It is tried once, and is a dead letter with what the receiver said; who is well stays
+        ready."""
+        path = tmp_path / "store.sqlite3"
+        async with self.sending(receiver, path=path, size=size) as runtime:
+            await self.publish(runtime, [0])
+            await self.handled(runtime, 1)
+            await self.publish(runtime, range(1, 8))
+            await runtime.publish(self.poison(8))
+            await self.publish(runtime, range(9, 20))
+            await self.handled(runtime, 19)
+            assert await readiness(runtime) == 200
+        assert await receiver.taken() == [number for number in range(20) if number != 8]
+        with DeadLetters(path) as letters:
+            (letter,) = letters.list()
+        history = unpack_history(letter.history)
+        assert history.attempts == 1
+        assert "answered 400: " in history.failures[-1].error
+
+    @BATCHES
+    async def test_a_receiver_that_is_killed(
+        self, receiver: Receiver, tmp_path: Path, size: int
+    ) -> None:
+        """In the middle of a stream, again and again: all of it is there in the end."""
+        async with self.sending(receiver, path=tmp_path / "store.sqlite3", size=size) as runtime:
+            for first in range(0, 300, 100):
+                await self.publish(runtime, range(first, first + 100))
+                await self.handled(runtime, first + 10)
+                await receiver.kill()
+                await becomes(503, lambda: readiness(runtime))
+                await receiver.start()
+            await self.handled(runtime, 300)
+        assert sorted(set(await receiver.taken())) == list(range(300))
+
+    async def test_a_receiver_that_stands_still(self, receiver: Receiver) -> None:
+        """One that takes connections and answers nothing is asked again, until it goes on."""
+        async with self.sending(receiver, table=receiver.settings(timeout=0.3)) as runtime:
+            await self.publish(runtime, range(10))
+            await self.handled(runtime, 10)
+            receiver.pause()
+            await self.publish(runtime, range(10, 50))
+            await becomes(503, lambda: readiness(runtime))
+            receiver.resume()
+            await self.handled(runtime, 50)
+        assert sorted(set(await receiver.taken())) == list(range(50))
+
+    async def test_connections_that_are_cut(self, receiver: Receiver) -> None:
+        """In the middle of requests: nothing is lost."""
+        async with Proxy(receiver.port).serving() as proxy:
+            table = receiver.settings(url=f"http://127.0.0.1:{proxy.port}")
+            async with self.sending(receiver, table=table, size=3) as runtime:
+                cut = 0
+                for first in range(0, 500, 50):
+                    await self.publish(runtime, range(first, first + 50))
+                    await self.handled(runtime, first + 5)
+                    cut += proxy.cut()
+                assert cut
+                await self.handled(runtime, 500)
+        assert sorted(set(await receiver.taken())) == list(range(500))
+
+    async def test_credentials_that_are_revoked(self, receiver: Receiver) -> None:
+        """The events wait until they are given back; the trouble names the setting, and neither it
+        nor a log has the secret."""
+        with capture_logs() as logs:
+            async with self.sending(receiver) as runtime:
+                await self.publish(runtime, [0])
+                await self.handled(runtime, 1)
+                await receiver.allow(allowed=False)
+                await self.publish(runtime, range(1, 20))
+                await becomes(503, lambda: readiness(runtime))
+                trouble = runtime.hosts[self.sink.name].trouble
+                shown = await (await client(runtime).get("/plugins")).get_data(as_text=True)
+                shown += repr(runtime.get(self.sink))
+                await receiver.allow(allowed=True)
+                await self.handled(runtime, 20)
+                await becomes(200, lambda: readiness(runtime))
+        assert trouble is not None
+        assert f"(see {self.credentials} of {self.sink.name!r})" in trouble
+        assert receiver.secret not in text_of(logs) + trouble + shown
+        assert await receiver.taken() == list(range(20))
+
+    async def test_a_stop_loses_nothing(self, receiver: Receiver, tmp_path: Path) -> None:
+        """What a stop in the middle of the stream leaves, the next program sends."""
+        path = tmp_path / "store.sqlite3"
+        async with self.sending(receiver, path=path, size=2) as runtime:
+            await self.publish(runtime, range(300))
+            await self.handled(runtime, 10)
+            runtime.hurry()
+        done = runtime.statistics()[self.sink.name].handled
+        assert done < 300
+        async with self.sending(receiver, path=path) as runtime:
+            await self.handled(runtime, 300 - done)
+        assert sorted(set(await receiver.taken())) == list(range(300))

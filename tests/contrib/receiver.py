@@ -1,0 +1,52 @@
+"""A receiver of webhooks: a process that answers for what it has written to its disk.
+
+    python receiver.py PORT DIRECTORY
+
+Every event that it takes is a line of `taken` in the directory; who sends has to know the token
+that is in `token` there. An event whose number is negative it does not want.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+DIRECTORY = Path()
+
+
+class Answering(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # An answer is one packet, or the second would wait for the first.
+
+    def do_GET(self) -> None:
+        self.answer(200, "ready")
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        events = body if isinstance(body, list) else [body]
+        numbers = [event["data"]["number"] for event in events]
+        if self.headers["Authorization"] != f"Bearer {(DIRECTORY / 'token').read_text()}":
+            self.answer(401, "I do not know " + str(self.headers["Authorization"]))
+        elif min(numbers) < 0:
+            self.answer(400, f"{min(numbers)} is less than nothing")
+        else:
+            with (DIRECTORY / "taken").open("a") as taken:
+                taken.writelines(f"{number}\n" for number in numbers)
+            self.answer(200, "")
+
+    def answer(self, status: int, message: str) -> None:
+        body = json.dumps({"message": message}).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+if __name__ == "__main__":
+    PORT, DIRECTORY = int(sys.argv[1]), Path(sys.argv[2])
+    ThreadingHTTPServer(("127.0.0.1", PORT), Answering).serve_forever()
