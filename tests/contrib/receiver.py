@@ -12,8 +12,7 @@ import json
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-
-DIRECTORY = Path()
+from typing import Any
 
 
 class Answering(BaseHTTPRequestHandler):
@@ -25,14 +24,15 @@ class Answering(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        events = body if isinstance(body, list) else [body]
-        numbers = [event["data"]["number"] for event in events]
-        if self.headers["Authorization"] != f"Bearer {(DIRECTORY / 'token').read_text()}":
+        events: list[Any] = body if isinstance(body, list) else [body]
+        numbers: list[int] = [event["data"]["number"] for event in events]
+        directory = Path(sys.argv[2])
+        if self.headers["Authorization"] != f"Bearer {(directory / 'token').read_text()}":
             self.answer(401, "I do not know " + str(self.headers["Authorization"]))
         elif min(numbers) < 0:
             self.answer(400, f"{min(numbers)} is less than nothing")
         else:
-            with (DIRECTORY / "taken").open("a") as taken:
+            with (directory / "taken").open("a") as taken:
                 taken.writelines(f"{number}\n" for number in numbers)
             self.answer(200, "")
 
@@ -48,5 +48,4 @@ class Answering(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    PORT, DIRECTORY = int(sys.argv[1]), Path(sys.argv[2])
-    ThreadingHTTPServer(("127.0.0.1", PORT), Answering).serve_forever()
+    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Answering).serve_forever()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
@@ -20,20 +19,9 @@ from .http_suite import HttpContract, Receiver
 from .influx_server import ADMIN, PASSWORD, READER, InfluxServer, influx_server, needs_influx
 from .suite import Table, text_of
 
-pytestmark = [
-    needs_influx,
-    # Where a connection breaks, httpx leaves the iterator of the body to the garbage.
-    pytest.mark.filterwarnings("ignore:Async generator 'httpx:ResourceWarning"),
-]
+pytestmark = needs_influx
 AT = datetime(2025, 1, 31, 12, 0, 0, 123456, tzinfo=UTC)
 NANOSECONDS = 1738324800_123_456_000
-
-
-@pytest.fixture(autouse=True)
-def own_garbage() -> Iterator[None]:
-    """Collect it here, and not where it is not ignored."""
-    yield
-    gc.collect()
 
 
 class TestInflux(HttpContract):

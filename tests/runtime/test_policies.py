@@ -8,8 +8,8 @@ from typing import Any
 import attrs
 import pytest
 
-from trivet import DeliverySettings, SupervisionSettings
-from trivet._policies import DeliveryPolicy
+from trivet import DeliveryPolicy, DeliverySettings, Event, EventPlugin, SupervisionSettings
+from trivet.testing import open_plugins
 
 EVERYTHING = DeliverySettings(
     durable=True,
@@ -176,3 +176,21 @@ def test_impossible_supervision_is_refused(key: str, wrong: Any) -> None:
     """A value that means nothing is an error that names its key."""
     with pytest.raises(ValueError, match=f"'{key}'"):
         SupervisionSettings(**{key: wrong})
+
+
+async def test_a_plugin_sees_its_policy() -> None:
+    """What the operator, the author and the event type have said, in this order."""
+
+    class Placed(Event, delivery=DeliverySettings(buffer=3, block_for=3)):
+        pass
+
+    class Billing(EventPlugin[Placed]):
+        delivery = DeliverySettings(buffer=2, concurrency=2)
+
+        async def handle_event(self, event: Placed) -> None:
+            pass
+
+    settings = {"billing": {"delivery": {"concurrency": 1}}}
+    async with open_plugins(Billing, settings=settings) as runtime:
+        policy = runtime.get(Billing).policy
+    assert (policy.concurrency, policy.buffer, policy.block_for) == (1, 2, 3)
