@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+MANY = "application/cloudevents-batch+json"
+
 
 class Answering(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -23,8 +25,8 @@ class Answering(BaseHTTPRequestHandler):
         self.answer(200, "ready")
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        events: list[Any] = body if isinstance(body, list) else [body]
+        body: Any = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        events: list[Any] = body if self.headers["Content-Type"] == MANY else [body]
         numbers: list[int] = [event["data"]["number"] for event in events]
         directory = Path(sys.argv[2])
         if self.headers["Authorization"] != f"Bearer {(directory / 'token').read_text()}":

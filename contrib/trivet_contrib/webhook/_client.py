@@ -47,7 +47,7 @@ class WebhookClient:
 
     async def post(self, document: Document) -> Answer:
         """Post one document; see `post_batch`."""
-        return await self._post(document.body, ONE, message_id(document.id))
+        return await self._post(document.body, ONE, [document.id])
 
     async def post_batch(self, documents: Sequence[Document]) -> Answer:
         """Post several in an array, were it of one. There is no time limit in here.
@@ -58,12 +58,12 @@ class WebhookClient:
         """
         body = b"[%b]" % b",".join([document.body for document in documents])
         parts = [part for document in documents for part in (document.source, document.id)]
-        return await self._post(body, MANY, message_id(*parts))
+        return await self._post(body, MANY, parts)
 
-    async def _post(self, body: bytes, content_type: str, id: str) -> Answer:
+    async def _post(self, body: bytes, content_type: str, parts: Sequence[str]) -> Answer:
         headers = {"Content-Type": content_type}
         if self.keys:
-            headers |= signed_headers(self.keys, id, int(wall_time()), body)
+            headers |= signed_headers(self.keys, message_id(*parts), int(wall_time()), body)
         request = self.http.build_request("POST", self.url, content=body, headers=headers)
         return await ask(self.http, request)
 

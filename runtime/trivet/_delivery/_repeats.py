@@ -54,12 +54,14 @@ class Repeats:
 
     def note(self, event: Identity, until: float) -> None:
         """The subscriber has had it, and it is remembered until then."""
-        if event in self._until:
-            self._until.move_to_end(event)
-        self._until[event] = until
+        remembered = self._until
+        before = len(remembered)
+        remembered[event] = until
+        if len(remembered) == before:
+            remembered.move_to_end(event)
+        elif before >= AT_MOST:
+            remembered.popitem(last=False)
         self._first_until = min(self._first_until, until)
-        if len(self._until) > AT_MOST:
-            self._until.popitem(last=False)
 
     def take_in(self, event: Identity) -> None:
         """The subscriber has it from now on."""
