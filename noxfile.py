@@ -127,9 +127,18 @@ def crash(session: nox.Session) -> None:
 
 @nox.session
 def replicas(session: nox.Session) -> None:
-    """Three programs on one consumer group, killed ten times; arguments go to the script."""
+    """Three programs that share a broker, killed ten times; arguments go to the script.
+
+    `-- nats` for one broker, otherwise each of those whose server is on the PATH.
+    """
     install(session, "test")
-    session.run("python", "tests/contrib/replicas.py", *session.posargs)
+    script = ["python", "-m", "tests.contrib.replicas"]
+    if session.posargs:
+        session.run(*script, *session.posargs)
+        return
+    for broker in ("redis", "nats", "rabbitmq"):
+        if shutil.which(NEEDED[f"bench_{broker}"]):
+            session.run(*script, broker)
 
 
 @nox.session

@@ -130,26 +130,24 @@ class HttpSink(BatchPlugin[E]):
         if 200 <= answer.status <= 299:
             self.recover()
             return
-        said = self.said(answer)
         if answer.status in ABOUT_THE_EVENTS:
             self.recover()  # It is there, and takes others.
-            raise EventsRefusedError(said)
-        if settings := self.to_blame(answer.status):
-            said = f"{said} (see {settings} of {self.name!r})"
-        self.degrade(said)
+            raise EventsRefusedError(self.said(answer))
+        self.degrade(self.said(attrs.evolve(answer, reason="")))  # One trouble, whatever it adds.
         if answer.status == GONE:
-            raise SinkRefusedError(said)
+            raise SinkRefusedError(self.said(answer))
         if answer.retry_after is not None:
-            raise RetryAfter(answer.retry_after, said)
-        raise SinkError(said)
+            raise RetryAfter(answer.retry_after, self.said(answer))
+        raise SinkError(self.said(answer))
 
     def said(self, answer: Answer) -> str:
         """An answer that was no good one, for logs."""
-        reason = answer.reason
+        settings, reason = self.to_blame(answer.status), answer.reason
         for secret in self.secrets_of_settings():
             if secret:
                 reason = reason.replace(secret, "…")
-        return f"{self.receiver} answered {answer.status}{': ' if reason else ''}{reason}"
+        see = f" (see {settings} of {self.name!r})" if settings else ""
+        return f"{self.receiver} answered {answer.status}{see}{': ' if reason else ''}{reason}"
 
     def _trouble(self, error: SinkError) -> SinkError:
         self.degrade(str(error))

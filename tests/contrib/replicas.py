@@ -1,43 +1,50 @@
-"""Programs that share one consumer group, killed with SIGKILL at random, and held to account.
+"""Programs that share the messages of a broker, killed at random, and held to account.
 
-Some processes of `trivet serve` read one Redis stream. Each writes down, in a file that outlives
-it, the number of every event that it has handled. While a producer adds events, one process after
-the other is killed at a random moment, and started again; and once Redis stands still for longer
-than its visibility. When it has nothing left in hand:
+Some processes of `trivet serve` read one stream, or one queue, of Redis, NATS or RabbitMQ. Each
+writes down, in a file that outlives it, the number of every event that it has handled. One process
+after the other is killed with SIGKILL at a random moment, and started again; and once the broker
+stands still for longer than its visibility. When nobody has anything left in hand:
 
 * every event was handled at least once;
-* an event was handled more than once only where a process was killed, or Redis stood still: not
-  more often than those that it befell have had in hand together;
+* an event was handled more than once only where a process was killed, or the broker stood still:
+  not more often than those that it befell have had in hand together;
 * nothing is among the dead letters.
 
-    python tests/contrib/replicas.py --events 20000 --replicas 3 --kills 10 --stopped 10 --seed 1
+    python -m tests.contrib.replicas redis --events 20000 --replicas 3 --kills 10 --stopped 10
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import signal
 import subprocess
 import sys
 import tempfile
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from textwrap import dedent
 from time import monotonic
 
 import attrs
-import coredis
 import trio
 
+from .nats_server import nats_server
+from .rabbitmq_server import Node, rabbitmq_server
+from .redis_server import redis_server
+from .suite import Server, becomes, plain
+
 SERVE = [str(Path(sys.executable).parent / "trivet"), "serve"]
-STREAM, GROUP = "orders", "billing"
 PREFETCH = 64
 VISIBILITY = 2.0
 """Seconds."""
-BATCH = 50
-"""Events that are added at once."""
+BATCH = 500
+"""Events that are sent at once."""
+QUIET = 10.0
+"""Seconds without anything new, after which what is missing is lost."""
 
 PLUGIN = '''
     import os
@@ -64,19 +71,14 @@ PLUGIN = '''
 
 SETTINGS = """
     service = "replica"
-    active_plugins = ["billing", "redis_source"]
+    active_plugins = ["billing", "{source}"]
     bind = "127.0.0.1:0"
 
     [stalls]
     enabled = false
 
-    [plugins.redis_source]
-    url = "{url}"
-    stream = "{stream}"
-    group = "{group}"
-    event = "order"
-    prefetch = {prefetch}
-    visibility = {visibility}
+    [plugins.{source}]
+    {settings}
 """
 
 
@@ -84,11 +86,12 @@ SETTINGS = """
 class Orders:
     """What is to be done."""
 
+    broker: str
     events: int
     replicas: int
     kills: int
     stopped: float
-    """Seconds for which Redis stands still, once; 0 for not at all."""
+    """Seconds for which the broker stands still, once; 0 for not at all."""
     seed: int
 
 
@@ -101,14 +104,13 @@ class Replica:
     begins: int = 0
     """Where in the log this life begins."""
 
-    def prepare(self, url: str) -> None:
+    def prepare(self, source: str, table: Mapping[str, object]) -> None:
         """Write its plugin and its settings."""
         (self.directory / "plugins").mkdir(parents=True)
         (self.directory / "plugins" / "billing.py").write_text(dedent(PLUGIN))
-        settings = SETTINGS.format(
-            url=url, stream=STREAM, group=GROUP, prefetch=PREFETCH, visibility=VISIBILITY
-        )
-        (self.directory / "trivet.toml").write_text(dedent(settings))
+        lines = "\n".join(f"{name} = {json.dumps(value)}" for name, value in table.items())
+        settings = dedent(SETTINGS).format(source=source, settings=lines)
+        (self.directory / "trivet.toml").write_text(settings)
 
     def start(self) -> None:
         """Start it, without the parent that would start it again by itself."""
@@ -145,7 +147,7 @@ class Found:
     shares: list[int]
     """How many each replica has handled."""
     befallen: int
-    """How often a replica was killed, or could not reach Redis for a while."""
+    """How often a replica was killed, or could not reach the broker for a while."""
     seconds: float
 
     def faults(self) -> list[str]:
@@ -160,23 +162,25 @@ class Found:
         return found
 
 
-def start_redis(directory: Path, stack: ExitStack) -> subprocess.Popen[bytes]:
-    """A server with its append-only file; it ends with the stack."""
-    path = directory / "redis.sock"
-    options = ["--port", "0", "--unixsocket", str(path), "--dir", str(directory)]
-    command = ["redis-server", *options, "--appendonly", "yes", "--save", ""]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    stack.callback(server.wait)
-    stack.callback(server.kill)
-    return server
+@asynccontextmanager
+async def serving(broker: str, directory: Path) -> AsyncGenerator[Server]:
+    """The broker, in a directory of its own."""
+    directory.mkdir()
+    async with AsyncExitStack() as stack:
+        if broker == "redis":
+            yield await stack.enter_async_context(redis_server(directory))
+        elif broker == "nats":
+            yield await stack.enter_async_context(nats_server(directory))
+        else:
+            node = Node(directory)
+            stack.callback(node.end)
+            yield await stack.enter_async_context(rabbitmq_server(node))
 
 
-async def produce(client: coredis.Redis[bytes], orders: Orders) -> None:
-    """Add all events, faster than they are handled."""
-    for first in range(0, orders.events, BATCH):
-        async with client.pipeline(transaction=False) as pipeline:
-            for number in range(first, min(first + BATCH, orders.events)):
-                pipeline.xadd(STREAM, {"data": b'{"number": %d}' % number})
+async def produce(server: Server, events: int) -> None:
+    """Send all events, faster than they are handled."""
+    for first in range(0, events, BATCH):
+        await server.send([plain(number) for number in range(first, min(first + BATCH, events))])
 
 
 async def kill(replicas: list[Replica], orders: Orders, dice: random.Random) -> None:
@@ -189,13 +193,13 @@ async def kill(replicas: list[Replica], orders: Orders, dice: random.Random) -> 
         replica.start()
 
 
-async def stand_still(redis: subprocess.Popen[bytes], orders: Orders, dice: random.Random) -> None:
-    """Stop Redis at a random moment, and let it go on after a while."""
+async def stand_still(server: Server, orders: Orders, dice: random.Random) -> None:
+    """Stop the broker at a random moment, and let it go on after a while."""
     if orders.stopped:
         await trio.sleep(dice.uniform(0, orders.events * 0.004 / orders.replicas))
-        redis.send_signal(signal.SIGSTOP)
+        server.pause()
         await trio.sleep(orders.stopped)
-        redis.send_signal(signal.SIGCONT)
+        server.resume()
 
 
 async def all_serving(replicas: list[Replica]) -> None:
@@ -204,35 +208,39 @@ async def all_serving(replicas: list[Replica]) -> None:
         await trio.sleep(0.05)
 
 
-async def nothing_left(client: coredis.Redis[bytes], events: int) -> None:
-    """Wait until everything was read, and acknowledged."""
-    while True:
-        (group,) = await client.xinfo_groups(STREAM)
-        if group[b"pending"] == 0 and group[b"entries-read"] == events:
-            return
-        await trio.sleep(0.05)
+async def nothing_left(server: Server, replicas: list[Replica], events: int) -> None:
+    """Wait until everything was handled, or nothing is any more, and all of it acknowledged."""
+    seen, since = 0, monotonic()
+    while seen < events and monotonic() < since + QUIET:
+        await trio.sleep(0.2)
+        handled = len({number for replica in replicas for number in replica.handled()})
+        if handled != seen:
+            seen, since = handled, monotonic()
+    with trio.move_on_after(QUIET):
+        await becomes(0, server.in_hand)
 
 
-async def run(
-    url: str, redis: subprocess.Popen[bytes], replicas: list[Replica], orders: Orders
-) -> Found:
+async def run(replicas: list[Replica], orders: Orders, directory: Path) -> Found:
     """Do as ordered."""
-    dice, began = random.Random(orders.seed), monotonic()
-    async with coredis.Redis.from_url(url, verify_version=False) as client:
-        await client.xgroup_create(STREAM, GROUP, identifier="0", mkstream=True)
+    dice = random.Random(orders.seed)
+    async with serving(orders.broker, directory) as server:
+        facts = {"event": "order", "prefetch": PREFETCH, "visibility": VISIBILITY}
         for replica in replicas:
+            replica.prepare(f"{orders.broker}_source", server.settings(**facts))
             replica.start()
         await all_serving(replicas)
+        began = monotonic()
+        await produce(server, orders.events)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(produce, client, orders)
             nursery.start_soon(kill, replicas, orders, dice)
-            nursery.start_soon(stand_still, redis, orders, dice)
-        await nothing_left(client, orders.events)
+            nursery.start_soon(stand_still, server, orders, dice)
+        await nothing_left(server, replicas, orders.events)
+        took = monotonic() - began
         await all_serving(replicas)  # Who was started just now has not heard of signals yet.
-        dead = await client.xlen(f"{STREAM}:dead")
+        dead = len(await server.dead())
         codes = [replica.end(signal.SIGTERM) for replica in replicas]
         assert codes == [0] * len(replicas), codes
-    return account(replicas, orders, dead, monotonic() - began)
+    return account(replicas, orders, dead, took)
 
 
 def account(replicas: list[Replica], orders: Orders, dead: int, seconds: float) -> Found:
@@ -252,6 +260,7 @@ def account(replicas: list[Replica], orders: Orders, dead: int, seconds: float) 
 def main() -> int:
     """Do as the arguments say; the exit code is 1 where something must not be."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("broker", choices=["redis", "nats", "rabbitmq"])
     parser.add_argument("--events", type=int, default=20_000)
     parser.add_argument("--replicas", type=int, default=3)
     parser.add_argument("--kills", type=int, default=10)
@@ -259,23 +268,18 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     arguments = parser.parse_args()
     orders = Orders(**vars(arguments))
-    with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="replicas-")))
-        redis, path = start_redis(directory, stack), directory / "redis.sock"
-        while not path.exists():
-            trio.run(trio.sleep, 0.02)
+    with tempfile.TemporaryDirectory(prefix="replicas-") as name:
+        directory = Path(name)
         replicas = [Replica(directory / f"{number}") for number in range(orders.replicas)]
-        for replica in replicas:
-            replica.prepare(f"unix://{path}")
         try:
-            found = trio.run(run, f"unix://{path}", redis, replicas, orders)
+            found = trio.run(run, replicas, orders, directory / orders.broker)
         finally:
             for replica in replicas:
                 if replica.process is not None and replica.process.poll() is None:
                     replica.end(signal.SIGKILL)
     write = sys.stdout.write
-    write(f"seed {orders.seed}: {orders.events} events, {orders.kills} kills, ")
-    write(f"{orders.stopped:g} s without Redis, ")
+    write(f"{orders.broker}, seed {orders.seed}: {orders.events} events, {orders.kills} kills, ")
+    write(f"{orders.stopped:g} s of standstill, ")
     write(f"{found.seconds:.0f} s: {found.lost} lost, {found.twice} handled again, ")
     write(f"{found.dead} dead letters; shares {found.shares}\n")
     for fault in found.faults():

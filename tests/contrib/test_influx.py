@@ -438,7 +438,7 @@ async def test_settings_that_are_wrong_are_named(
         url, delivery = store.url, batches(2, **RETRY)
         writing = {"influx": {"url": url, "database": "d", "delivery": delivery}}
     store.status = status
-    with pytest.raises(StartError, match=rf"plugins\.influx: .* {status} \(see {named}\)"):
+    with pytest.raises(StartError, match=rf"plugins\.influx: .* {status} \(see {named} of"):
         async with open_plugins(Influx, settings=writing):
             pass
     store.status = 204

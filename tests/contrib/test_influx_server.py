@@ -116,5 +116,5 @@ async def test_wrong_settings_are_found_at_the_start(
             pass
     told = str(caught.value) + text_of(logs)
     assert "plugins.influx: InfluxDB answered 40" in told
-    assert f"(see {named})" in told
+    assert f"(see {named} of 'influx')" in told
     assert not any(secret in told for secret in (PASSWORD, "wr0ng", ADMIN[1]))

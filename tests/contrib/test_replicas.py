@@ -1,4 +1,4 @@
-"""Processes that share a stream, and are killed; `nox -s replicas` has more events, and kills."""
+"""Processes that share a broker, and are killed; `nox -s replicas` has more events, and kills."""
 
 from __future__ import annotations
 
@@ -6,15 +6,27 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from .nats_server import needs_nats
+from .rabbitmq_server import needs_rabbitmq
 from .redis_server import needs_redis
 
-REPLICAS = Path(__file__).parent / "replicas.py"
+ROOT = Path(__file__).parents[2]
 
 
-@needs_redis
-def test_a_few_kills() -> None:
+@pytest.mark.parametrize(
+    "broker",
+    [
+        pytest.param("redis", marks=needs_redis),
+        pytest.param("nats", marks=needs_nats),
+        pytest.param("rabbitmq", marks=needs_rabbitmq),
+    ],
+)
+def test_a_few_kills(broker: str) -> None:
     """Whichever of three processes is killed, the others take over what it held, and no event is
-    lost, though Redis stands still for a while; only what was in hand is handled again."""
-    command = [sys.executable, str(REPLICAS), "--events", "900", "--kills", "2", "--stopped", "3"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lost, though the broker stands still for a while; only what was in hand is handled again."""
+    script = [sys.executable, "-m", "tests.contrib.replicas", broker]
+    orders = ["--events", "900", "--kills", "2", "--stopped", "3"]
+    done = subprocess.run([*script, *orders], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -88,6 +88,7 @@ def test_arguments_go_over_the_settings(served: list[Settings], tmp_path: Path) 
         (["teapto"], "did you mean 'teapot'?"),
         (["--config", "gone.toml"], "gone.toml: cannot be read"),
         (["--bind", "8080"], "bind: expected HOST:PORT"),
+        (["--config", "misspelt.toml"], "misspelt.toml: plugins.teapto: "),
     ],
 )
 def test_a_fault_of_configuration_ends_with_code_2(
@@ -95,6 +96,8 @@ def test_a_fault_of_configuration_ends_with_code_2(
 ) -> None:
     """The message goes to standard error, without a traceback, and nothing is served."""
     write_plugin(tmp_path / "plugins", "teapot")
+    table = 'active_plugins = ["teapot"]\n[plugins.teapto]\ndrinks = "tea"\n'
+    (tmp_path / "misspelt.toml").write_text(table)
     result = trivet("serve", *arguments)
     assert (result.exit_code, result.stdout, served) == (2, "", [])
     assert result.stderr.startswith("trivet: ")

@@ -93,8 +93,8 @@ class Influx(HttpSink[MonitoringEvent]):
         except (httpx.HTTPError, trio.TooSlowError) as error:
             self.log.warning("InfluxDB is away", reason=f"{type(error).__name__}: {error}")
             return
-        if settings := self.to_blame(answer.status):
-            raise WrongSettingError(f"plugins.{self.name}: {self.said(answer)} (see {settings})")
+        if self.to_blame(answer.status):
+            raise WrongSettingError(f"plugins.{self.name}: {self.said(answer)}")
 
     def _target(self) -> Target:
         if self.bucket is not None:
