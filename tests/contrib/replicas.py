@@ -165,7 +165,6 @@ class Found:
 @asynccontextmanager
 async def serving(broker: str, directory: Path) -> AsyncGenerator[Server]:
     """The broker, in a directory of its own."""
-    directory.mkdir()
     async with AsyncExitStack() as stack:
         if broker == "redis":
             yield await stack.enter_async_context(redis_server(directory))
@@ -270,6 +269,7 @@ def main() -> int:
     orders = Orders(**vars(arguments))
     with tempfile.TemporaryDirectory(prefix="replicas-") as name:
         directory = Path(name)
+        (directory / orders.broker).mkdir()
         replicas = [Replica(directory / f"{number}") for number in range(orders.replicas)]
         try:
             found = trio.run(run, replicas, orders, directory / orders.broker)

@@ -379,20 +379,22 @@ async def test_a_queue_that_is_full(server: RabbitmqServer) -> None:
 
 
 async def test_a_server_without_memory(server: RabbitmqServer) -> None:
-    """While it takes nothing from publishers the sink says so, and its events wait."""
+    """While it takes nothing from publishers the sink says why, and its events wait."""
     async with sending(server, timeout=0.3) as runtime:
         await runtime.publish(Order(0), wait=True)
         await server.limit_memory("0.000001")
         try:
-            await runtime.publish(Order(1))
-            await until_trouble(runtime, "rabbitmq_sink", "no answer")
+            for number in range(1, 100):
+                await runtime.publish(Order(number))
+            await until_trouble(runtime, "rabbitmq_sink", "want of memory or disk")
             await becomes(503, lambda: readiness(runtime))
         finally:
             with trio.move_on_after(5, shield=True):
                 await server.limit_memory("0.4")
-        while runtime.statistics()["rabbitmq_sink"].handled < 2:
+        while runtime.statistics()["rabbitmq_sink"].handled < 100:
             await trio.sleep(0.02)
-    assert {each.body for each in await server.messages()} == {b'{"number":0}', b'{"number":1}'}
+    bodies = {each.body for each in await server.messages()}
+    assert bodies == {b'{"number":%d}' % number for number in range(100)}
 
 
 # Wrong settings.

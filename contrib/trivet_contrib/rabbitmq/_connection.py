@@ -193,14 +193,28 @@ class Line:
         if self.end is not None:
             raise self.end
         with self.translated():
-            async with asyncio.timeout(self.timeout):
-                for confirm in confirms:
-                    if not confirm.done():
-                        await asyncio.wait((confirm,))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.timeout):
+                    for confirm in confirms:
+                        if not confirm.done():
+                            await asyncio.wait((confirm,))
+            if not all(confirm.done() for confirm in confirms):
+                if await self._is_blocked():
+                    raise AwayError("it takes no messages, for want of memory or disk")
+                raise TimeoutError
         self._confirms = ()
         if self.end is not None:
             raise self.end
         return [confirm.exception() for confirm in confirms]
+
+    async def _is_blocked(self) -> bool:
+        """Whether RabbitMQ has said that it reads nothing more for now."""
+        try:
+            async with asyncio.timeout(0):
+                await self._connection.ready()
+        except TimeoutError:
+            return True
+        return False
 
     async def channel(self, *, confirms: bool = False) -> BatchChannel:
         """Open one. It may end by what is asked of it."""
