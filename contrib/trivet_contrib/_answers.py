@@ -6,9 +6,10 @@ Never knows Trivet, nor which answers are good ones.
 
 from __future__ import annotations
 
+import base64
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -19,6 +20,8 @@ import msgspec
 
 LONGEST_REASON = 300
 """Characters of what the server says, at most."""
+SHORTEST_SECRET = 4
+"""Characters of what is masked; less than that is in every sentence."""
 _LONGEST_ANSWER = 64 * 1024
 """Bytes of an answer that are kept, to look for the reason."""
 
@@ -30,7 +33,7 @@ class Answer:
     status: int
     """The HTTP status."""
     reason: str
-    """In its own words, in one line; it may be empty."""
+    """In its own words, as they came; they may be none, and they may repeat what was sent."""
     retry_after: float | None
     """Seconds after which it wants to be asked again, if it said so."""
 
@@ -88,10 +91,34 @@ def reason_in(body: bytes) -> str:
         document = body.decode("utf-8", "replace")
     match document:
         case {"message": str(text)} | {"error": str(text)} | {"detail": str(text)} | str(text):
-            pass
+            return text
         case _:
-            text = ""
+            return ""
+
+
+def shown(text: str, secrets: Iterable[str]) -> str:
+    """What others have said, for a log: without the secrets, in one line, and not too long.
+
+    >>> shown("I do not know Bearer t0ken", ["t0ken"])
+    'I do not know Bearer …'
+    """
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= SHORTEST_SECRET:
+            text = text.replace(secret, "…")
     return re.sub(r"[^\x20-\x7e\xa0-\U0010ffff]+", " ", text).strip()[:LONGEST_REASON]
+
+
+def words(error: BaseException) -> str:
+    """What has happened; where a library says nothing of it, what its cause says."""
+    told: BaseException | None = error
+    while told is not None and not str(told):
+        told = told.__cause__ or told.__context__
+    return f"{type(error).__name__}: {told}" if told is not None else type(error).__name__
+
+
+def basic(username: str, password: str) -> str:
+    """As which a password stands in a header, of whom one reads it as easily."""
+    return base64.b64encode(f"{username}:{password}".encode()).decode()
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -7,6 +7,8 @@ Never knows what is sent, nor where to.
 
 from __future__ import annotations
 
+import math
+import ssl
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -24,19 +26,26 @@ from trivet import (
     DeliverySettings,
     Event,
     PermanentError,
-    RetryAfter,
     TrivetError,
 )
 
-from ._answers import Answer
+from ._answers import Answer, shown, trust_in, words
 
 E = TypeVar("E", bound=Event)
 
-ABOUT_THE_EVENTS = frozenset({400, 406, 411, 413, 415, 422})
+ABOUT_THE_EVENTS = frozenset({400, 406, 409, 411, 413, 415, 422})
 """Answers that say something about the events, and nothing about who answers. Every other that is
 not a good one is about who answers, or about the settings, and may be another in a while."""
 GONE = 410
 """Who answers this will never want anything again."""
+FAILED = 500
+"""Who answers this has failed itself, perhaps at one of the events."""
+MANY = 10
+"""Events refused one after the other, with which it is no more about the events."""
+ENOUGH = 3
+"""Events that fail one after the other, with which it is no more about one of them."""
+LONGEST_PAUSE = 3600.0
+"""Seconds for which a receiver can ask not to be asked."""
 
 
 class SinkError(TrivetError):
@@ -51,6 +60,10 @@ class EventsRefusedError(SinkRefusedError):
     """It is one of the events, or how many they are, and not who sends them, or where to."""
 
 
+class ReceiverFailedError(SinkError):
+    """Who was sent the events has failed, perhaps at one of them."""
+
+
 def is_http_url(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:
     """Refuse what is no URL of HTTP; the message does not show it."""
     try:
@@ -61,6 +74,18 @@ def is_http_url(_plugin: object, _field: attrs.Attribute[str], value: str) -> No
         raise ValueError("an http or https URL is needed, such as 'https://example.org/events'")
 
 
+def is_readable(_plugin: object, _field: attrs.Attribute[Path | None], value: Path | None) -> None:
+    """Refuse a file of certificates that is none."""
+    if value is None:
+        return
+    try:
+        trust_in(value)
+    except ssl.SSLError:
+        raise ValueError(f"there are no certificates in PEM form in {value}") from None
+    except OSError as error:
+        raise ValueError(f"{value} cannot be read: {error.strerror}") from None
+
+
 class HttpSink(BatchPlugin[E]):
     """Sends events, a request for each batch of them."""
 
@@ -68,11 +93,18 @@ class HttpSink(BatchPlugin[E]):
 
     timeout: float = attrs.field(default=10.0, validator=gt(0))
     """Seconds for one request, from the connection to the end of the answer."""
-    ca_file: Path | None = None
+    ca_file: Path | None = attrs.field(default=None, validator=is_readable)
     """Certificates of the authorities to trust instead of the usual ones, as PEM."""
 
     receiver: ClassVar[str] = "the receiver"
     """What logs call who answers."""
+
+    _not_before: float = -math.inf
+    """When the receiver wants to be asked again."""
+    _answered: int = 0
+    """What it answers since it is in trouble, where it does."""
+    _refused: int = 0
+    """Events that it did not want, since it has taken one."""
 
     @abstractmethod
     async def send(self, deliveries: Sequence[Delivery[E]]) -> Answer | None:
@@ -80,6 +112,7 @@ class HttpSink(BatchPlugin[E]):
 
         Raises:
             EventsRefusedError: one of them cannot be said.
+            SinkError: they cannot be sent now.
             httpx.HTTPError: there was no answer.
         """
 
@@ -94,61 +127,107 @@ class HttpSink(BatchPlugin[E]):
     async def handle_batch(self, events: Batch[E]) -> None:
         """Send some events. Those that are refused are found by halves, and given up alone.
 
+        Events at which the receiver itself fails a second time are sent one by one: it may be at
+        one of them only that it does. One that fails alone is then behind the others.
+
         Raises:
             SinkError: they were not taken, or not all of them.
-            RetryAfter: the same, and it was said when they may be.
         """
-        parts = [events.deliveries]
+        deliveries = events.deliveries
+        try:
+            await self._send_in_parts(deliveries)
+        except ReceiverFailedError:
+            if len(deliveries) == 1 or all(each.attempt == 1 for each in deliveries):
+                raise
+            await self._send_one_by_one(deliveries)
+
+    async def _send_in_parts(self, deliveries: Sequence[Delivery[E]]) -> None:
+        parts = [deliveries]
         while parts:
             part = parts.pop()
             try:
                 await self._send(part)
             except EventsRefusedError as error:
                 if len(part) == 1:
-                    self.inbox.reject(part[0], error)
+                    self._refuse(part[0], error)
                 else:
                     middle = len(part) // 2
                     parts += [part[middle:], part[:middle]]
             else:
-                for delivery in part:  # What comes after these may fail.
-                    self.inbox.accept(delivery)
+                self._accept(part)
+
+    async def _send_one_by_one(self, deliveries: Sequence[Delivery[E]]) -> None:
+        failures = 0
+        for delivery in deliveries:
+            try:
+                await self._send([delivery])
+            except EventsRefusedError as error:
+                self._refuse(delivery, error)
+            except ReceiverFailedError as error:
+                failures += 1
+                if failures == ENOUGH:
+                    raise
+                self.inbox.reject(delivery, error)
+            else:
+                failures = 0
+                self._accept([delivery])
+
+    def _accept(self, deliveries: Sequence[Delivery[E]]) -> None:
+        self._refused = 0
+        for delivery in deliveries:  # What comes after these may fail.
+            self.inbox.accept(delivery)
+
+    def _refuse(self, delivery: Delivery[E], error: EventsRefusedError) -> None:
+        self.inbox.reject(delivery, error)
+        self._refused += 1
+        if self._refused == MANY:
+            self.degrade(f"{MANY} events on end were refused: {error}")
 
     async def _send(self, deliveries: Sequence[Delivery[E]]) -> None:
+        if self._not_before > trio.current_time():
+            await trio.sleep_until(self._not_before)
         try:
             with trio.fail_after(self.timeout):
                 answer = await self.send(deliveries)
         except trio.TooSlowError:
-            raise self._trouble(SinkError(f"no answer within {self.timeout:g} s")) from None
+            raise self._trouble(f"no answer within {self.timeout:g} s") from None
         except httpx.HTTPError as cause:
-            error = SinkError(f"no answer: {type(cause).__name__}: {cause}")
-            raise self._trouble(error) from cause
+            told = shown(words(cause), self.secrets_of_settings())
+            raise self._trouble(f"no answer: {told}") from None  # Its text may have secrets.
         if answer is not None:
             self._heed(answer)
 
     def _heed(self, answer: Answer) -> None:
         """Raise where events were not taken, and say how the receiver is."""
         if 200 <= answer.status <= 299:
+            self._answered = 0
             self.recover()
             return
+        said = self.said(answer)
         if answer.status in ABOUT_THE_EVENTS:
-            self.recover()  # It is there, and takes others.
-            raise EventsRefusedError(self.said(answer))
-        self.degrade(self.said(attrs.evolve(answer, reason="")))  # One trouble, whatever it adds.
-        if answer.status == GONE:
-            raise SinkRefusedError(self.said(answer))
+            self._answered = 0
+            if self._refused < MANY:
+                self.recover()  # It is there, and takes others.
+            raise EventsRefusedError(said)
+        if answer.status != self._answered:  # What it adds may be another each time.
+            self.degrade(said)
+            self._answered = answer.status
         if answer.retry_after is not None:
-            raise RetryAfter(answer.retry_after, self.said(answer))
-        raise SinkError(self.said(answer))
+            self._not_before = trio.current_time() + min(answer.retry_after, LONGEST_PAUSE)
+        if answer.status == GONE:
+            raise SinkRefusedError(said)
+        if answer.status == FAILED:
+            raise ReceiverFailedError(said)
+        raise SinkError(said)
 
     def said(self, answer: Answer) -> str:
         """An answer that was no good one, for logs."""
         settings, reason = self.to_blame(answer.status), answer.reason
-        for secret in self.secrets_of_settings():
-            if secret:
-                reason = reason.replace(secret, "…")
+        reason = shown(reason, self.secrets_of_settings())
         see = f" (see {settings} of {self.name!r})" if settings else ""
         return f"{self.receiver} answered {answer.status}{see}{': ' if reason else ''}{reason}"
 
-    def _trouble(self, error: SinkError) -> SinkError:
-        self.degrade(str(error))
-        return error
+    def _trouble(self, reason: str) -> SinkError:
+        self._answered = 0
+        self.degrade(reason)
+        return SinkError(reason)

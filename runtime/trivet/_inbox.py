@@ -15,6 +15,7 @@ import trio
 
 from ._envelope import Delivery, E_co, in_hand
 from ._events import Event
+from ._policies import DeliveryPolicy
 
 BURST = 64
 """Events that a reader takes, at most, before it lets every other task have its turn."""
@@ -70,6 +71,10 @@ class Inbox(ABC, Generic[E_co]):
     Iteration is sugar for `receive` and `accept`, which are there for who needs to decide himself
     when an event is done. Within a loop `reject` decides otherwise, and `keep` later.
     """
+
+    policy: DeliveryPolicy
+    """How its plugin is delivered to, when the operator, the author and the event types have had
+    their say. A `run()` of the author's own heeds it."""
 
     @abstractmethod
     async def receive(self) -> Delivery[E_co]:

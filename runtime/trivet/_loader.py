@@ -110,8 +110,9 @@ def load(
     with faults.collect():
         nodes = _nodes(instances)
         by_tier = tiers(nodes)
+    with faults.collect():
+        _check_what_nobody_reads(settings, instances)
     faults.check()
-    _check_what_nobody_reads(settings, instances)
     needs = {node.name: node.needs for node in nodes}
     return Program(settings, events, tuple(specs), by_tier, needs)
 

@@ -233,14 +233,6 @@ class EventPlugin(Plugin, Generic[E]):
             cls.listens_to = named
         refuse_other_than_events(cls, cls.listens_to)
 
-    @property
-    def policy(self) -> DeliveryPolicy:
-        """How it is delivered to, when operator, author and event types have had their say.
-
-        A `run()` of the author's own heeds it.
-        """
-        return self.__trivet_policy__
-
     def wants(self, event: E) -> bool:
         """Whether the event is to be delivered to this plugin at all; all are by default.
 

@@ -23,7 +23,7 @@ from trivet._delivery._stored import unpack_history
 from trivet.testing import client, open_plugins
 from trivet_contrib._http_sinks import HttpSink
 
-from .suite import Proxy, Table, becomes, readiness, text_of
+from .suite import PATIENCE, Proxy, Table, becomes, readiness, text_of
 
 SOON = {"retry_initial": 0.02, "retry_max": 0.1, "block_for": 30}
 BATCHES = pytest.mark.parametrize("size", [1, 10], ids=["one by one", "in batches"])
@@ -121,8 +121,9 @@ class HttpContract:
 
     async def handled(self, runtime: Runtime, count: int) -> None:
         """Wait until so many events are done."""
-        while runtime.statistics()[self.sink.name].handled < count:
-            await trio.sleep(0.01)
+        with trio.fail_after(PATIENCE):
+            while runtime.statistics()[self.sink.name].handled < count:
+                await trio.sleep(0.01)
 
     @BATCHES
     async def test_events_arrive(self, receiver: Receiver, size: int) -> None:

@@ -144,6 +144,7 @@ class Found:
     lost: int
     twice: int
     dead: int
+    unacknowledged: int
     shares: list[int]
     """How many each replica has handled."""
     befallen: int
@@ -157,6 +158,8 @@ class Found:
             found.append(f"{self.twice} were handled again, more than were in hand")
         if self.dead:
             found.append(f"{self.dead} are dead letters")
+        if self.unacknowledged:
+            found.append(f"{self.unacknowledged} were handled, and never acknowledged")
         if not all(self.shares):
             found.append("a replica has had nothing to do")
         return found
@@ -207,8 +210,9 @@ async def all_serving(replicas: list[Replica]) -> None:
         await trio.sleep(0.05)
 
 
-async def nothing_left(server: Server, replicas: list[Replica], events: int) -> None:
-    """Wait until everything was handled, or nothing is any more, and all of it acknowledged."""
+async def nothing_left(server: Server, replicas: list[Replica], events: int) -> int:
+    """Wait until everything was handled, or nothing is any more, and acknowledged; returns how much
+    is not."""
     seen, since = 0, monotonic()
     while seen < events and monotonic() < since + QUIET:
         await trio.sleep(0.2)
@@ -217,6 +221,7 @@ async def nothing_left(server: Server, replicas: list[Replica], events: int) -> 
             seen, since = handled, monotonic()
     with trio.move_on_after(QUIET):
         await becomes(0, server.in_hand)
+    return await server.in_hand()
 
 
 async def run(replicas: list[Replica], orders: Orders, directory: Path) -> Found:
@@ -229,20 +234,22 @@ async def run(replicas: list[Replica], orders: Orders, directory: Path) -> Found
             replica.start()
         await all_serving(replicas)
         began = monotonic()
-        await produce(server, orders.events)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(kill, replicas, orders, dice)
+            await produce(server, orders.events)  # Which a broker that stands still would not take.
             nursery.start_soon(stand_still, server, orders, dice)
-        await nothing_left(server, replicas, orders.events)
+        unacknowledged = await nothing_left(server, replicas, orders.events)
         took = monotonic() - began
         await all_serving(replicas)  # Who was started just now has not heard of signals yet.
         dead = len(await server.dead())
         codes = [replica.end(signal.SIGTERM) for replica in replicas]
         assert codes == [0] * len(replicas), codes
-    return account(replicas, orders, dead, took)
+    return account(replicas, orders, dead, unacknowledged, took)
 
 
-def account(replicas: list[Replica], orders: Orders, dead: int, seconds: float) -> Found:
+def account(
+    replicas: list[Replica], orders: Orders, dead: int, unacknowledged: int, seconds: float
+) -> Found:
     """Add up what the replicas have written down."""
     lists = [replica.handled() for replica in replicas]
     times = Counter(number for handled in lists for number in handled)
@@ -250,6 +257,7 @@ def account(replicas: list[Replica], orders: Orders, dead: int, seconds: float) 
         lost=sum(number not in times for number in range(orders.events)),
         twice=sum(times.values()) - len(times),
         dead=dead,
+        unacknowledged=unacknowledged,
         shares=[len(handled) for handled in lists],
         befallen=orders.kills + orders.replicas * bool(orders.stopped),
         seconds=seconds,

@@ -42,6 +42,8 @@ from trivet_contrib._sources import BrokerSource
 PASSWORD = "s3cret"
 QUICK = 0.2
 """Seconds of visibility, with which what has failed is tried again soon."""
+PATIENCE = 60
+"""Seconds after which what is waited for is not going to be."""
 
 Table = dict[str, object]
 
@@ -76,8 +78,9 @@ class Billing(EventPlugin[Order]):
 
     async def until(self, condition: Callable[[list[int]], bool]) -> None:
         """Wait until this holds of what was seen."""
-        while not condition(self.seen):
-            await self.changed.wait()
+        with trio.fail_after(PATIENCE):
+            while not condition(self.seen):
+                await self.changed.wait()
 
 
 class Server(ABC):
@@ -209,8 +212,9 @@ def text_of(logs: Sequence[Mapping[str, Any]]) -> str:
 
 async def becomes(wanted: object, ask: Callable[[], Awaitable[object]]) -> None:
     """Wait until the broker says so."""
-    while await ask() != wanted:
-        await trio.sleep(0.02)
+    with trio.fail_after(PATIENCE):
+        while await ask() != wanted:
+            await trio.sleep(0.02)
 
 
 async def readiness(runtime: Runtime) -> int:

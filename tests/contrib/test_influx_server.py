@@ -100,7 +100,10 @@ async def test_a_field_of_another_type_costs_nobody_else(influx: InfluxServer) -
 @pytest.mark.parametrize(
     ("others", "named"),
     [
-        ({"database": "missing", "username": ADMIN[0], "password": ADMIN[1]}, "`database`"),
+        (
+            {"database": "missing", "username": ADMIN[0], "password": ADMIN[1]},
+            "`url` and `database`",
+        ),
         ({"password": "wr0ng"}, "`username` and `password`"),
         ({"username": None, "password": None}, "`username` and `password`"),
         ({"username": READER}, "`username` and `password`"),

@@ -192,5 +192,5 @@ async def test_a_plugin_sees_its_policy() -> None:
 
     settings = {"billing": {"delivery": {"concurrency": 1}}}
     async with open_plugins(Billing, settings=settings) as runtime:
-        policy = runtime.get(Billing).policy
+        policy = runtime.get(Billing).inbox.policy
     assert (policy.concurrency, policy.buffer, policy.block_for) == (1, 2, 3)

@@ -7,7 +7,7 @@ Never knows bytes and connections, which are the client's, nor what an answer me
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -17,7 +17,7 @@ from attrs.validators import min_len, optional
 
 from trivet import Delivery, MonitoringEvent
 
-from .._answers import Answer
+from .._answers import Answer, basic, shown, words
 from .._http_sinks import ABOUT_THE_EVENTS, EventsRefusedError, HttpSink, is_http_url
 from .._link import WrongSettingError
 from ._client import InfluxClient, Target, open_client, version_1, version_2
@@ -35,7 +35,19 @@ def _is_one_of_two(plugin: Any, _field: attrs.Attribute[str | None], value: str 
     if value == "":
         raise ValueError("a bucket has a name")
     if (value is None) == (plugin.database is None):
-        raise ValueError("either this is needed, for the API of version 2, or `database`")
+        raise ValueError(
+            "this is needed, for the API of version 2, or `database`, and not both of them"
+        )
+
+
+def _goes_with(other: str) -> Callable[[Any, attrs.Attribute[str | None], str | None], None]:
+    """Refuse a setting that says nothing without another."""
+
+    def check(plugin: Any, _field: attrs.Attribute[str | None], value: str | None) -> None:
+        if value is not None and getattr(plugin, other) is None:
+            raise ValueError(f"it means nothing without `{other}`")
+
+    return check
 
 
 def _can_stand_in_a_header(
@@ -62,17 +74,21 @@ class Influx(HttpSink[MonitoringEvent]):
     """The server's, such as `http://127.0.0.1:8086`."""
     bucket: str | None = attrs.field(default=None, validator=_is_one_of_two)
     """What to write into, by the API of version 2."""
-    org: str | None = None
+    org: str | None = attrs.field(default=None, validator=_goes_with("bucket"))
     """The organization that has the bucket."""
-    token: str | None = attrs.field(default=None, validator=_can_stand_in_a_header, repr=False)
+    token: str | None = attrs.field(
+        default=None, validator=[_goes_with("bucket"), _can_stand_in_a_header], repr=False
+    )
     """Who writes."""
     database: str | None = attrs.field(default=None, validator=optional(min_len(1)))
     """What to write into, by the API of version 1."""
-    retention_policy: str | None = None
+    retention_policy: str | None = attrs.field(default=None, validator=_goes_with("database"))
     """Of the database; its default one otherwise."""
-    username: str | None = attrs.field(default=None, validator=_has_no_colon)
+    username: str | None = attrs.field(
+        default=None, validator=[_goes_with("database"), _has_no_colon]
+    )
     """Who writes into the database."""
-    password: str | None = attrs.field(default=None, repr=False)
+    password: str | None = attrs.field(default=None, validator=_goes_with("username"), repr=False)
     """The user's."""
     tags: dict[str, str] = attrs.field(factory=dict[str, str])
     """Tags of each point that does not have its own of that name, such as the host's name."""
@@ -91,7 +107,8 @@ class Influx(HttpSink[MonitoringEvent]):
             with trio.fail_after(self.timeout):
                 answer = await self._client.write(())
         except (httpx.HTTPError, trio.TooSlowError) as error:
-            self.log.warning("InfluxDB is away", reason=f"{type(error).__name__}: {error}")
+            reason = shown(words(error), self.secrets_of_settings())
+            self.log.warning("InfluxDB is away", reason=reason)
             return
         if self.to_blame(answer.status):
             raise WrongSettingError(f"plugins.{self.name}: {self.said(answer)}")
@@ -122,12 +139,13 @@ class Influx(HttpSink[MonitoringEvent]):
         if status in (401, 403):
             return "`username` and `password`" if self.bucket is None else "`token`"
         if status == 404:
-            return "`database`" if self.bucket is None else "`bucket` and `org`"
+            return "`url` and `database`" if self.bucket is None else "`url`, `bucket` and `org`"
         return "`url`" if 300 <= status <= 499 and status not in _MEANT else ""
 
     def secrets_of_settings(self) -> Iterable[str]:
         """See `HttpSink`."""
-        return (self.token or "", self.password or "")
+        password = self.password or ""
+        return (self.token or "", password, basic(self.username or "", password))
 
 
 _MEANT = ABOUT_THE_EVENTS | {408, 425, 429}

@@ -117,6 +117,8 @@ def translated() -> Generator[None]:
             raise RefusedError("url", _words(error.__cause__)) from None
         raise AwayError(_words(error)) from None
     except RedisError as error:
+        if "DB index" in str(error):
+            raise RefusedError("url", f"there is no such database: {error}") from None
         raise AwayError(f"Redis refuses: {error}") from None
 
 

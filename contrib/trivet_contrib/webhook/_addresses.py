@@ -111,7 +111,7 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
             AddressRefusedError: none is allowed.
             httpcore.ConnectError: none answers, or the name stands for none.
         """
-        *first, last = await self._checked(host, port)
+        *first, last = await self.check(host, port)
         for address in first:
             try:
                 return await self._backend.connect_tcp(
@@ -121,7 +121,13 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
                 continue
         return await self._backend.connect_tcp(last, port, timeout, local_address, socket_options)
 
-    async def _checked(self, host: str, port: int) -> list[str]:
+    async def check(self, host: str, port: int) -> list[str]:
+        """The addresses of a host that may be connected to.
+
+        Raises:
+            AddressRefusedError: there are others only.
+            httpcore.ConnectError: there is none.
+        """
         try:
             found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:

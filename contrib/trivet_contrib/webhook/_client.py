@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from time import time as wall_time
 
@@ -42,12 +42,22 @@ class WebhookClient:
 
     http: httpx.AsyncClient
     url: httpx.URL = attrs.field(converter=httpx.URL, repr=False)
+    backend: CheckedBackend
     keys: Sequence[bytes] = attrs.field(default=(), repr=False)
     """With which to sign."""
 
+    async def check(self) -> None:
+        """Look up the URL's host. One whose name is not known may be so later.
+
+        Raises:
+            AddressRefusedError: it is at no address that may be connected to.
+        """
+        with suppress(httpcore.ConnectError):
+            await self.backend.check(self.url.host, self.url.port or 0)
+
     async def post(self, document: Document) -> Answer:
         """Post one document; see `post_batch`."""
-        return await self._post(document.body, ONE, [document.id])
+        return await self._post(document.body, ONE, [document.source, document.id])
 
     async def post_batch(self, documents: Sequence[Document]) -> Answer:
         """Post several in an array, were it of one. There is no time limit in here.
@@ -71,11 +81,11 @@ class WebhookClient:
 class _CheckedTransport(httpx.AsyncHTTPTransport):
     """httpx's own, over connections to addresses that were checked."""
 
-    def __init__(self, trust: ssl.SSLContext, allowed: Iterable[Network]) -> None:
+    def __init__(self, trust: ssl.SSLContext, backend: CheckedBackend) -> None:
         super().__init__(verify=trust)
         # httpx hands no network backend on; the tests would see it if this were not heeded.
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=trust, keepalive_expiry=5.0, network_backend=CheckedBackend(allowed)
+            ssl_context=trust, keepalive_expiry=5.0, network_backend=backend
         )
 
 
@@ -97,6 +107,7 @@ async def open_client(
         allowed: networks that may be connected to although they are not public.
         ca_file: authorities to trust instead of the usual, as PEM.
     """
-    async with new_client(_CheckedTransport(trust_in(ca_file), allowed)) as http:
+    backend = CheckedBackend(allowed)
+    async with new_client(_CheckedTransport(trust_in(ca_file), backend)) as http:
         http.headers.update(headers)
-        yield WebhookClient(http, url, keys)
+        yield WebhookClient(http, url, backend, keys)

@@ -11,19 +11,22 @@ from collections.abc import Iterable, Sequence
 from ipaddress import ip_network
 
 import attrs
+import trio
 from attrs.validators import deep_iterable
 
 from trivet import Delivery, DeliverySettings, Event
 
-from .._answers import Answer
-from .._http_sinks import EventsRefusedError, HttpSink, SinkRefusedError, is_http_url
+from .._answers import Answer, basic
+from .._http_sinks import EventsRefusedError, HttpSink, SinkError, is_http_url
+from .._link import WrongSettingError
 from .._wire import UnreadableError, write
 from ._addresses import AddressRefusedError
 from ._client import Document, WebhookClient, open_client
 from ._signature import secret_key
 
-SHORTEST_SECRET = 4
-"""Characters of what is masked; less than that is in every sentence."""
+NOT_ALLOWED = "and not within `allowed_networks`"
+OURS = ("content-", "transfer-encoding", "connection", "host", "webhook-")
+"""With which the names of headers begin that are not for the operator to say."""
 
 
 def _are_headers(
@@ -33,8 +36,13 @@ def _are_headers(
         # What the server would refuse, and what would say the value in the refusal.
         if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
             raise ValueError("a header's name has letters, digits and '-' only")
-        if not re.fullmatch(r"[\t\x20-\x7e\x80-\xff]*", text):
-            raise ValueError(f"the value of {name!r} cannot stand in a header")
+        if name.lower().startswith(OURS):
+            raise ValueError(f"{name!r} is said by the webhook itself")
+        if not re.fullmatch(r"([\x21-\x7e]([\t\x20-\x7e]*[\x21-\x7e])?)?", text):
+            raise ValueError(
+                f"the value of {name!r} cannot stand in a header: it has what is not ASCII, or a "
+                "blank at an end"
+            )
 
 
 def _is_secret(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:
@@ -73,7 +81,11 @@ class Webhook(HttpSink[Event]):
     _client: WebhookClient
 
     async def initialize(self) -> None:
-        """Make the client. Nothing is posted, so a receiver may start later than this."""
+        """Make the client. Nothing is posted, so a receiver may start later than this.
+
+        Raises:
+            WrongSettingError: the URL's host is at no address that may be posted to.
+        """
         opened = open_client(
             self.url,
             headers=self.headers,
@@ -82,6 +94,12 @@ class Webhook(HttpSink[Event]):
             ca_file=self.ca_file,
         )
         self._client = await self.enter(opened)
+        with trio.move_on_after(self.timeout):
+            try:
+                await self._client.check()
+            except AddressRefusedError as error:
+                place = f"plugins.{self.name}.url"
+                raise WrongSettingError(f"{place}: {error}, {NOT_ALLOWED}") from None
 
     async def send(self, deliveries: Sequence[Delivery[Event]]) -> Answer:
         """See `HttpSink`."""
@@ -93,13 +111,13 @@ class Webhook(HttpSink[Event]):
         except UnreadableError as error:
             raise EventsRefusedError(str(error)) from None
         try:
-            if self.policy.batch_size == 1:
+            if self.inbox.policy.batch_size == 1:
                 return await self._client.post(documents[0])
             return await self._client.post_batch(documents)
         except AddressRefusedError as error:
-            reason = f"{error}, and not within `allowed_networks`"
+            reason = f"{error}, {NOT_ALLOWED}"
             self.degrade(reason)
-            raise SinkRefusedError(reason) from None
+            raise SinkError(reason) from None
 
     def to_blame(self, status: int) -> str:
         """See `HttpSink`."""
@@ -109,7 +127,8 @@ class Webhook(HttpSink[Event]):
 
     def secrets_of_settings(self) -> Iterable[str]:
         """See `HttpSink`: what is in the headers, and in the URL but for the host."""
-        words = [word for value in self.headers.values() for word in (value, *value.split())]
+        for value in self.headers.values():
+            yield from (value, *value.split())
         url = self._client.url
-        words += re.split(r"[/?&=:]", f"{url.userinfo.decode()}:{url.raw_path.decode()}")
-        return [word for word in words if len(word) >= SHORTEST_SECRET]
+        yield from (url.username, url.password, basic(url.username, url.password))
+        yield from re.split(r"[/?&=]", f"{url.raw_path.decode()}/{url.path}")
