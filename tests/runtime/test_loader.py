@@ -773,6 +773,18 @@ def test_a_table_that_is_nearly_an_active_plugins_is_refused(directory: Director
         load(directory.settings(plugins={"ketle": {"step": 2}}), plugins=[Kettle])
 
 
+def test_what_is_missing_for_a_misspelt_table_is_told_with_it(directory: Directory) -> None:
+    """Or one would look for what stands there, under another name."""
+
+    class Samovar(BackgroundPlugin):
+        water: float
+
+    with pytest.raises(ConfigurationError) as caught:
+        load(directory.settings(plugins={"samowar": {"water": 1.5}}), plugins=[Samovar])
+    assert "plugins.samovar.water: required" in str(caught.value)
+    assert "plugins.samowar: no such plugin: did you mean 'samovar'?" in str(caught.value)
+
+
 def test_a_table_of_a_plugin_that_is_switched_off_may_be_like_another(directory: Directory) -> None:
     """What could be activated by its name is not misspelt."""
     directory.write("kettles.py", TEAPOT)
