@@ -68,8 +68,8 @@ def is_http_url(_plugin: object, _field: attrs.Attribute[str], value: str) -> No
     """Refuse what is no URL of HTTP; the message does not show it."""
     try:
         url = httpx.URL(value)
-    except httpx.InvalidURL as error:
-        raise ValueError("not a URL") from error
+    except httpx.InvalidURL:
+        raise ValueError("not a URL") from None
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError("an http or https URL is needed, such as 'https://example.org/events'")
 

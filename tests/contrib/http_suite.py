@@ -97,10 +97,12 @@ class HttpContract:
         *,
         path: Path | None = None,
         size: int = 10,
+        concurrency: int = 1,
         table: Table | None = None,
     ) -> AbstractAsyncContextManager[Runtime]:
         """A program with the sink; durable, where there is a path."""
-        sizes = {"batch_size": size, "batch_age": 0.02, "overflow": "block"}
+        sizes: Table = {"batch_size": size, "batch_age": 0.02, "overflow": "block"}
+        sizes["concurrency"] = concurrency
         again = {"retry": True} if path is None else {"durable": True}
         sections = {
             "delivery": {**SOON, **sizes, **again, **self.chosen},
@@ -131,6 +133,17 @@ class HttpContract:
         async with self.sending(receiver, size=size) as runtime:
             await self.publish(runtime, range(25))
         assert await receiver.taken() == list(range(25))
+
+    async def test_several_requests_at_once(self, receiver: Receiver) -> None:
+        """Side by side, each event still arrives once, in whatever order, though the receiver is
+        away for a while."""
+        async with self.sending(receiver, size=3, concurrency=4) as runtime:
+            await receiver.kill()
+            await self.publish(runtime, range(100))
+            await becomes(503, lambda: readiness(runtime))
+            await receiver.start()
+            await self.handled(runtime, 100)
+        assert sorted(await receiver.taken()) == list(range(100))
 
     async def test_events_wait_for_their_receiver(self, receiver: Receiver) -> None:
         """While it is away they stay in the inbox, `/readyz` says so, and then all are sent."""

@@ -25,8 +25,8 @@ from ._client import Document, WebhookClient, open_client
 from ._signature import secret_key
 
 NOT_ALLOWED = "and not within `allowed_networks`"
-OURS = ("content-", "transfer-encoding", "connection", "host", "webhook-")
-"""With which the names of headers begin that are not for the operator to say."""
+OURS = r"(content|webhook)-.*|host|connection|transfer-encoding"
+"""Headers that are not for the operator to say."""
 
 
 def _are_headers(
@@ -36,7 +36,7 @@ def _are_headers(
         # What the server would refuse, and what would say the value in the refusal.
         if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
             raise ValueError("a header's name has letters, digits and '-' only")
-        if name.lower().startswith(OURS):
+        if re.fullmatch(OURS, name, re.IGNORECASE):
             raise ValueError(f"{name!r} is said by the webhook itself")
         if not re.fullmatch(r"([\x21-\x7e]([\t\x20-\x7e]*[\x21-\x7e])?)?", text):
             raise ValueError(
