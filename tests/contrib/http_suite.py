@@ -7,7 +7,7 @@ derives from `HttpContract`.
 from __future__ import annotations
 
 import gc
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -23,38 +23,17 @@ from trivet._delivery._stored import unpack_history
 from trivet.testing import client, open_plugins
 from trivet_contrib._http_sinks import HttpSink
 
-from .suite import PATIENCE, Proxy, Table, becomes, readiness, text_of
+from .suite import PATIENCE, Peer, Proxy, Table, becomes, readiness, text_of
 
 SOON = {"retry_initial": 0.02, "retry_max": 0.1, "block_for": 30}
 BATCHES = pytest.mark.parametrize("size", [1, 10], ids=["one by one", "in batches"])
 
 
-class Receiver(ABC):
+class Receiver(Peer):
     """Who gets the events."""
 
-    port: int
     secret: ClassVar[str]
     """In the settings, what nobody may see."""
-
-    @abstractmethod
-    def settings(self, **others: object) -> Table:
-        """What a connector's table has to say to get here."""
-
-    @abstractmethod
-    async def start(self) -> None:
-        """Start it, or start it again with what it has on its disk; returns when it answers."""
-
-    @abstractmethod
-    async def kill(self) -> None:
-        """Kill it at once."""
-
-    @abstractmethod
-    def pause(self) -> None:
-        """Have it stand still."""
-
-    @abstractmethod
-    def resume(self) -> None:
-        """Have it go on."""
 
     @abstractmethod
     async def allow(self, *, allowed: bool) -> None:

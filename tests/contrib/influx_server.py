@@ -11,7 +11,7 @@ import httpx
 import trio
 
 from .http_suite import Receiver
-from .programs import Program, free_port, needs
+from .programs import Program, free_port, needs, until_it_answers
 from .suite import Table
 
 needs_influx = needs("influxd")
@@ -52,16 +52,7 @@ class InfluxServer(Program, Receiver):
         ports = {"port": self.port, "backup_port": free_port()}
         file.write_text(_CONFIGURATION.format(directory=self.directory, **ports))
         self.run("influxd", "-config", str(file))
-        while not await self._answers():
-            assert self.pid is not None, self.said
-            await trio.sleep(0.02)
-
-    async def _answers(self) -> bool:
-        try:
-            async with httpx.AsyncClient(trust_env=False) as http:
-                return (await http.get(f"http://127.0.0.1:{self.port}/ping")).status_code == 204
-        except httpx.TransportError:
-            return False
+        await until_it_answers(self, "/ping")
 
     async def query(self, statement: str) -> list[dict[str, Any]]:
         """The rows that a statement of the administrator's gives, times in nanoseconds."""

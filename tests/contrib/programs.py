@@ -13,7 +13,9 @@ import socket
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
+import trio
 
 
 def needs(program: str) -> pytest.MarkDecorator:
@@ -72,3 +74,18 @@ class Program:
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
+
+
+async def until_it_answers(program: Program, path: str) -> None:
+    """Wait for a good answer of a program that speaks HTTP."""
+    while not await _answers(f"http://127.0.0.1:{program.port}{path}"):
+        assert program.pid is not None, program.said
+        await trio.sleep(0.02)
+
+
+async def _answers(url: str) -> bool:
+    try:
+        async with httpx.AsyncClient(trust_env=False) as http:
+            return (await http.get(url)).is_success
+    except httpx.TransportError:
+        return False

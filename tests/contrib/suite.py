@@ -83,12 +83,34 @@ class Billing(EventPlugin[Order]):
                 await self.changed.wait()
 
 
-class Server(ABC):
-    """A real broker, in a process of the tests' own, and a bare client of it."""
+class Peer(ABC):
+    """What a connector speaks to, in a process of the tests' own."""
+
+    port: int
 
     @abstractmethod
     def settings(self, **others: object) -> Table:
         """What a connector's table has to say to get here."""
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Start it, or start it again with what it has on its disk; returns when it answers."""
+
+    @abstractmethod
+    async def kill(self) -> None:
+        """Kill it at once."""
+
+    @abstractmethod
+    def pause(self) -> None:
+        """Have it stand still."""
+
+    @abstractmethod
+    def resume(self) -> None:
+        """Have it go on."""
+
+
+class Server(Peer):
+    """A real broker, in a process of the tests' own, and a bare client of it."""
 
     @abstractmethod
     def through(self, port: int) -> Table:
@@ -101,24 +123,6 @@ class Server(ABC):
     @abstractmethod
     async def allow(self, password: str | None) -> None:
         """Let that user in with this password; None turns him out, and cuts him off."""
-
-    port: int
-
-    @abstractmethod
-    async def start(self) -> None:
-        """Start it, or start it again with what it has on its disk; returns when it answers."""
-
-    @abstractmethod
-    async def kill(self) -> None:
-        """Kill it at once."""
-
-    @abstractmethod
-    def pause(self) -> None:
-        """Let it stand still."""
-
-    @abstractmethod
-    def resume(self) -> None:
-        """Let it go on."""
 
     @abstractmethod
     async def send(self, messages: Sequence[Message]) -> None:

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import ClassVar
 
-import httpx
 import pytest
 import trio
 
@@ -16,7 +15,7 @@ from trivet_contrib.webhook import Webhook
 
 from . import receiver as receiver_program
 from .http_suite import HttpContract, Receiver
-from .programs import Program
+from .programs import Program, until_it_answers
 from .suite import Order, Table
 
 
@@ -35,16 +34,7 @@ class WebhookReceiver(Program, Receiver):
     async def start(self) -> None:
         """See `Receiver`."""
         self.run(sys.executable, receiver_program.__file__, str(self.port), str(self.directory))
-        while not await self._answers():
-            assert self.pid is not None, self.said
-            await trio.sleep(0.02)
-
-    async def _answers(self) -> bool:
-        try:
-            async with httpx.AsyncClient(trust_env=False) as http:
-                return (await http.get(f"http://127.0.0.1:{self.port}/")).status_code == 200
-        except httpx.TransportError:
-            return False
+        await until_it_answers(self, "/")
 
     async def allow(self, *, allowed: bool) -> None:
         """See `Receiver`."""
