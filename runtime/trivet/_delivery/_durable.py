@@ -286,10 +286,7 @@ class DurableInbox(MemoryInbox):
             return
         # A wall clock that was set back must not make it wait longer than was decided.
         wait = min(row.retry_at - time.time(), history.last_wait)
-        if wait <= 0:
-            self._queue.ready.append(delivery)
-        else:
-            self._queue.back_off(delivery, now + wait)
+        self._queue.wait_again(delivery, now, now + wait)
 
     def _remember(self, delivery: Delivery[Event], place: _Place, row: Row | None) -> History:
         history = FIRST if row is None else unpack_history(row.history)

@@ -162,6 +162,33 @@ class Queue:
 
     # For events that are on disk.
 
+    def wait_again(self, delivery: Delivery[Event], now: float, until: float) -> None:
+        """As `back_off`, of one that is loaded, behind the others, and has waited already.
+
+        Those of its lane that are before it stay so, whichever of them has to wait longer.
+        """
+        lane = self._lanes.get(self._lane_of(delivery))
+        if until > now:
+            self._have_wait_with(delivery)
+            self.back_off(delivery, until)
+        elif lane is not None and lane.returning:
+            self.back_off(delivery, now)
+        else:
+            self.ready.append(delivery)
+
+    def _have_wait_with(self, delivery: Delivery[Event]) -> None:
+        """Those of its lane that could be taken now wait with it."""
+        if not (self._is_keyed or self._is_one_lane):
+            return
+        name = self._lane_of(delivery)
+        before = [each for each in self.ready if self._lane_of(each) == name]
+        if before:
+            others = [each for each in self.ready if self._lane_of(each) != name]
+            self.ready.clear()
+            self.ready.extend(others)
+            self._lanes.setdefault(name, _Lane()).returning.extend(before)
+            self.backing_off += len(before)
+
     def sort_out(self) -> None:
         """Let everyone who waits for others of his lane wait in it: before a page for `hold`.
 

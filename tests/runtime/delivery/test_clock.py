@@ -15,6 +15,8 @@ import trio
 from trio.testing import MockClock
 
 from trivet import (
+    Batch,
+    BatchPlugin,
     Delivery,
     DeliverySettings,
     Event,
@@ -232,3 +234,36 @@ async def test_young_dead_letters_are_kept(
         await trio.sleep(600)
         with DeadLetters(tmp_path / "store.sqlite3") as letters:
             assert letters.count() == 0
+
+
+class Batches(BatchPlugin[Ping]):
+    """Fails with its first batch, and notes the others."""
+
+    delivery = DeliverySettings(durable=True, batch_size=20, batch_age=0.1, retry_initial=20)
+    fails: ClassVar[bool]
+    handled: ClassVar[list[int]]
+
+    async def handle_batch(self, events: Batch[Ping]) -> None:
+        if self.fails:
+            raise ValueError("not now")
+        self.handled.extend(event.number for event in events)
+
+
+async def test_a_batch_that_comes_again_after_a_start_is_in_order(
+    autojump_clock: MockClock, calendar: Calendar, tmp_path: Path
+) -> None:
+    """Also where the waits of some of its events were over when the program started again."""
+    store = StoreSettings(path=tmp_path / "store.sqlite3")
+    Batches.fails, Batches.handled = True, []
+    async with open_plugins(Batches, store=store) as runtime:
+        for number in range(25):
+            await runtime.publish(Ping(number))
+        while runtime.statistics()["batches"].backing_off < 20:
+            await trio.sleep(0.01)
+        runtime.hurry()
+    calendar.ahead = 10.0
+    Batches.fails = False
+    async with open_plugins(Batches, store=store) as runtime:
+        while runtime.statistics()["batches"].handled < 25:
+            await trio.sleep(0.1)
+    assert Batches.handled == list(range(25))
