@@ -135,12 +135,19 @@ class Node:
     def ask(self, expression: str) -> str:
         """Evaluate Erlang there."""
         command = ["erl_call", "-address", f"127.0.0.1:{self._distribution}", "-c", self._cookie]
-        done = subprocess.run(  # Each by a name of its own: the last may not be gone yet.
-            [*command, "-r", "-e"],
-            input=f"{expression}.\n".encode(),
-            capture_output=True,
-            check=True,
-        )
+        until = monotonic() + STARTING
+        while True:
+            done = subprocess.run(  # Each by a name of its own: the last may not be gone yet.
+                [*command, "-r", "-e"],
+                input=f"{expression}.\n".encode(),
+                capture_output=True,
+                check=False,
+            )
+            # Of a node that is busy the connection may fail; then nothing was evaluated.
+            if b"connect" not in done.stderr or monotonic() > until:
+                break
+            sleep(0.1)
+        assert done.returncode == 0, done.stderr.decode()
         said = done.stdout.decode().strip()
         assert said.startswith("{ok, "), said
         return said.removeprefix("{ok, ").removesuffix("}")
