@@ -7,23 +7,27 @@ Never knows Trivet, nor which answers are good ones.
 from __future__ import annotations
 
 import base64
+import html
 import re
 import ssl
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from urllib.parse import unquote
 
 import attrs
 import httpx
 import msgspec
+import trio
 
 LONGEST_REASON = 300
 """Characters of what the server says, at most."""
 SHORTEST_SECRET = 4
-"""Characters of what is masked; less than that is in every sentence."""
+"""Characters of what is looked for; less than that is in every sentence."""
 _LONGEST_ANSWER = 64 * 1024
-"""Bytes of an answer that are kept, to look for the reason."""
+"""Bytes of an answer in which a reason is looked for; what is longer is none."""
 
 
 @attrs.frozen
@@ -38,29 +42,39 @@ class Answer:
     """Seconds after which it wants to be asked again, if it said so."""
 
 
-async def ask(http: httpx.AsyncClient, request: httpx.Request) -> Answer:
+async def ask(http: httpx.AsyncClient, request: httpx.Request, timeout: float) -> Answer:  # noqa: ASYNC109 - two scopes
     """Send a request, and read the answer to its end, so that the connection is free again.
 
-    There is no time limit in here: an answer may drip for ever.
+    What is answered is known once the status is; its reason may be cut off.
+
+    Args:
+        http: the client.
+        request: to send.
+        timeout: seconds for all of it.
 
     Raises:
         httpx.HTTPError: there was no answer.
+        trio.TooSlowError: nor any within that time.
     """
-    response = await http.send(request, stream=True)
+    until = trio.current_time() + timeout
+    with trio.fail_at(until):
+        response = await http.send(request, stream=True)
+    said = b""
     try:
-        said = b""
-        async for chunk in response.aiter_raw():
-            said += chunk[: _LONGEST_ANSWER - len(said)]
+        with trio.move_on_at(until), suppress(httpx.HTTPError):
+            async for chunk in response.aiter_raw():
+                said = (said + chunk)[: _LONGEST_ANSWER + 1]
     finally:
         await response.aclose()
-    reason = "" if response.is_success else reason_in(said)
+    is_reason = not response.is_success and len(said) <= _LONGEST_ANSWER
+    reason = reason_in(said) if is_reason else ""
     return Answer(response.status_code, reason, retry_after(response.headers))
 
 
 def new_client(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
     """A client that follows no redirect, and heeds no proxy or password of the environment.
 
-    What it sends goes where the settings say, or nowhere. It has no time limit: the caller's is on
+    What it sends goes where the settings say, or nowhere. It has no time limit: that of `ask` is on
     the whole of a request, not on each step.
     """
     return httpx.AsyncClient(
@@ -97,15 +111,22 @@ def reason_in(body: bytes) -> str:
 
 
 def shown(text: str, secrets: Iterable[str]) -> str:
-    """What others have said, for a log: without the secrets, in one line, and not too long.
+    """What others have said, for a log: in one line, not too long, and not if a secret is in it.
 
-    >>> shown("I do not know Bearer t0ken", ["t0ken"])
-    'I do not know Bearer …'
+    It is looked for as it was sent, and as it is written in a URL and in HTML.
+
+    >>> shown("no such event", ["t0ken"]), shown("I do not know Bearer T0KEN", ["t0ken"])
+    ('no such event', '(withheld: it repeats what was sent)')
     """
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= SHORTEST_SECRET:
-            text = text.replace(secret, "…")
+    told = _bare(text)
+    if any(_bare(each) in told for each in secrets if len(each) >= SHORTEST_SECRET):
+        return "(withheld: it repeats what was sent)"
     return re.sub(r"[^\x20-\x7e\xa0-\U0010ffff]+", " ", text).strip()[:LONGEST_REASON]
+
+
+def _bare(text: str) -> str:
+    """However it was written."""
+    return re.sub(r"\s+", "", unquote(html.unescape(text))).casefold()
 
 
 def words(error: BaseException) -> str:

@@ -42,8 +42,8 @@ FAILED = 500
 """Who answers this has failed itself, perhaps at one of the events."""
 MANY = 10
 """Events refused one after the other, with which it is no more about the events."""
-ENOUGH = 3
-"""Events that fail one after the other, with which it is no more about one of them."""
+SUSPECTS = 1000
+"""Events that are remembered to have failed alone."""
 LONGEST_PAUSE = 3600.0
 """Seconds for which a receiver can ask not to be asked."""
 
@@ -70,7 +70,7 @@ def is_http_url(_plugin: object, _field: attrs.Attribute[str], value: str) -> No
         url = httpx.URL(value)
     except httpx.InvalidURL:
         raise ValueError("not a URL") from None
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not url.host or (url.port or 1) > 65535:
         raise ValueError("an http or https URL is needed, such as 'https://example.org/events'")
 
 
@@ -105,6 +105,8 @@ class HttpSink(BatchPlugin[E]):
     """What it answers since it is in trouble, where it does."""
     _refused: int = 0
     """Events that it did not want, since it has taken one."""
+    _suspects: set[tuple[str, str]] = attrs.field(factory=set[tuple[str, str]])
+    """Events at which it failed although they were alone."""
 
     @abstractmethod
     async def send(self, deliveries: Sequence[Delivery[E]]) -> Answer | None:
@@ -114,6 +116,7 @@ class HttpSink(BatchPlugin[E]):
             EventsRefusedError: one of them cannot be said.
             SinkError: they cannot be sent now.
             httpx.HTTPError: there was no answer.
+            trio.TooSlowError: nor any within `timeout`.
         """
 
     @abstractmethod
@@ -127,19 +130,27 @@ class HttpSink(BatchPlugin[E]):
     async def handle_batch(self, events: Batch[E]) -> None:
         """Send some events. Those that are refused are found by halves, and given up alone.
 
-        Events at which the receiver itself fails a second time are sent one by one: it may be at
-        one of them only that it does. One that fails alone is then behind the others.
+        Events at which the receiver itself fails a second time are sent one by one, as it may be at
+        one of them only that it does; and one at which it failed alone goes alone from then on.
 
         Raises:
             SinkError: they were not taken, or not all of them.
         """
-        deliveries = events.deliveries
+        together: list[Delivery[E]] = []
+        for delivery in events.deliveries:
+            if _identity(delivery) in self._suspects:
+                await self._send_alone(delivery)
+            else:
+                together.append(delivery)
+        if not together:
+            return
         try:
-            await self._send_in_parts(deliveries)
+            await self._send_in_parts(together)
         except ReceiverFailedError:
-            if len(deliveries) == 1 or all(each.attempt == 1 for each in deliveries):
+            if len(together) == 1 or all(each.attempt == 1 for each in together):
                 raise
-            await self._send_one_by_one(deliveries)
+            for delivery in together:
+                await self._send_alone(delivery)
 
     async def _send_in_parts(self, deliveries: Sequence[Delivery[E]]) -> None:
         parts = [deliveries]
@@ -156,21 +167,19 @@ class HttpSink(BatchPlugin[E]):
             else:
                 self._accept(part)
 
-    async def _send_one_by_one(self, deliveries: Sequence[Delivery[E]]) -> None:
-        failures = 0
-        for delivery in deliveries:
-            try:
-                await self._send([delivery])
-            except EventsRefusedError as error:
-                self._refuse(delivery, error)
-            except ReceiverFailedError as error:
-                failures += 1
-                if failures == ENOUGH:
-                    raise
-                self.inbox.reject(delivery, error)
-            else:
-                failures = 0
-                self._accept([delivery])
+    async def _send_alone(self, delivery: Delivery[E]) -> None:
+        try:
+            await self._send([delivery])
+        except EventsRefusedError as error:
+            self._refuse(delivery, error)
+        except ReceiverFailedError as error:
+            if len(self._suspects) == SUSPECTS:  # Of what was given up one is not told.
+                self._suspects.clear()
+            self._suspects.add(_identity(delivery))
+            self.inbox.reject(delivery, error)
+        else:
+            self._suspects.discard(_identity(delivery))
+            self._accept([delivery])
 
     def _accept(self, deliveries: Sequence[Delivery[E]]) -> None:
         self._refused = 0
@@ -180,20 +189,19 @@ class HttpSink(BatchPlugin[E]):
     def _refuse(self, delivery: Delivery[E], error: EventsRefusedError) -> None:
         self.inbox.reject(delivery, error)
         self._refused += 1
-        if self._refused == MANY:
-            self.degrade(f"{MANY} events on end were refused: {error}")
+        if self._refused >= MANY:
+            self.degrade(f"{MANY} events on end, or more, were refused")
 
     async def _send(self, deliveries: Sequence[Delivery[E]]) -> None:
-        if self._not_before > trio.current_time():
+        while self._not_before > trio.current_time():  # noqa: ASYNC110 - others may move it
             await trio.sleep_until(self._not_before)
         try:
-            with trio.fail_after(self.timeout):
-                answer = await self.send(deliveries)
+            answer = await self.send(deliveries)
         except trio.TooSlowError:
-            raise self._trouble(f"no answer within {self.timeout:g} s") from None
+            raise self.trouble(f"no answer within {self.timeout:g} s") from None
         except httpx.HTTPError as cause:
             told = shown(words(cause), self.secrets_of_settings())
-            raise self._trouble(f"no answer: {told}") from None  # Its text may have secrets.
+            raise self.trouble(f"no answer: {told}") from None  # Its text may have secrets.
         if answer is not None:
             self._heed(answer)
 
@@ -204,7 +212,8 @@ class HttpSink(BatchPlugin[E]):
             self.recover()
             return
         said = self.said(answer)
-        if answer.status in ABOUT_THE_EVENTS:
+        # With a time after which to try again it is not about the events.
+        if answer.status in ABOUT_THE_EVENTS and answer.retry_after is None:
             self._answered = 0
             if self._refused < MANY:
                 self.recover()  # It is there, and takes others.
@@ -213,12 +222,19 @@ class HttpSink(BatchPlugin[E]):
             self.degrade(said)
             self._answered = answer.status
         if answer.retry_after is not None:
-            self._not_before = trio.current_time() + min(answer.retry_after, LONGEST_PAUSE)
+            until = trio.current_time() + min(answer.retry_after, LONGEST_PAUSE)
+            self._not_before = max(self._not_before, until)
         if answer.status == GONE:
             raise SinkRefusedError(said)
         if answer.status == FAILED:
             raise ReceiverFailedError(said)
         raise SinkError(said)
+
+    def trouble(self, reason: str) -> SinkError:
+        """Be in trouble; returns what to raise for the events that it befell."""
+        self._answered = 0
+        self.degrade(reason)
+        return SinkError(reason)
 
     def said(self, answer: Answer) -> str:
         """An answer that was no good one, for logs."""
@@ -227,7 +243,7 @@ class HttpSink(BatchPlugin[E]):
         see = f" (see {settings} of {self.name!r})" if settings else ""
         return f"{self.receiver} answered {answer.status}{see}{': ' if reason else ''}{reason}"
 
-    def _trouble(self, reason: str) -> SinkError:
-        self._answered = 0
-        self.degrade(reason)
-        return SinkError(reason)
+
+def _identity(delivery: Delivery[Event]) -> tuple[str, str]:
+    """By what an event is known when it comes again."""
+    return delivery.source, delivery.id

@@ -511,13 +511,16 @@ async def test_no_answer_in_time_is_a_failure(store: Store) -> None:
 
 
 async def test_a_server_that_is_away_fails_the_event_only() -> None:
-    """The plugin starts without InfluxDB."""
+    """The plugin starts without InfluxDB, and says so, before there is anything to write."""
     with socket.socket() as bound, capture_logs() as logs:
         bound.bind(("127.0.0.1", 0))  # Nobody listens there.
         table = {"url": f"http://127.0.0.1:{bound.getsockname()[1]}", "database": "d"}
         async with open_plugins(Influx, settings={"influx": table}) as runtime:
+            host = runtime.hosts["influx"]
+            assert host.trouble is not None
+            assert host.trouble.startswith("InfluxDB is away: ConnectError")
             assert await publish(runtime, 1) == [Fate.FAILED]
-            assert runtime.hosts["influx"].restarts == 0
+            assert host.restarts == 0
     assert messages(logs)[0].startswith("no answer: ConnectError")
 
 

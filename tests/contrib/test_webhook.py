@@ -83,6 +83,11 @@ class Receiver(ThreadingHTTPServer):
         self.said = b""
         self.bad = b"nothing is bad"
         """What it answers with 500."""
+        self.waits: list[str] = []  # `Retry-After` of the first answers.
+        self.promised: int | None = None
+        """How long it says that a body is."""
+        self.hangs = False
+        """Whether it keeps the rest of a body back, and does not break off."""
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.requests: list[Request] = []
@@ -102,9 +107,17 @@ class Answering(BaseHTTPRequestHandler):
         self.send_response(500 if self.server.bad in body else status)
         for name, value in self.server.answer.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(self.server.said)))
+        if self.server.waits:
+            self.send_header("Retry-After", self.server.waits.pop(0))
+        said, promised = self.server.said, self.server.promised
+        self.send_header("Content-Length", str(len(said) if promised is None else promised))
         self.end_headers()
-        self.wfile.write(self.server.said)
+        self.wfile.write(said)
+        if promised is not None:
+            self.close_connection = True
+            if self.server.hangs:
+                self.server.may_answer.clear()
+                self.server.may_answer.wait()
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -317,6 +330,7 @@ async def test_the_environments_proxy_is_not_used(
         "http://",
         "http://example.org:port/",
         "http://0177.0.0.1/",
+        "http://example.org:99999/",
     ],
 )
 async def test_a_url_that_cannot_be_posted_to_is_refused(url: str) -> None:
@@ -479,30 +493,39 @@ async def test_an_event_that_json_does_not_have_costs_no_other(receiver: Receive
     assert str(error).startswith("measured: ")
 
 
-async def test_an_event_at_which_the_receiver_fails_costs_no_other(receiver: Receiver) -> None:
-    """When a batch has failed again, its events are posted one by one: it is tried to its end, and
-    the others are handled."""
+@pytest.mark.parametrize("bad", [{2}, {0, 1, 2, 3}, {1, 3, 5, 7, 9}])
+async def test_an_event_at_which_the_receiver_fails_costs_no_other(
+    receiver: Receiver, bad: set[int]
+) -> None:
+    """When a batch has failed again, its events are posted one by one, however many of them the
+    receiver fails at: these are tried to their end, and the others are handled."""
     receiver.bad = b"poison"
-    retrying = batches(receiver, batch_size=5, retry=True, retry_initial=0, max_attempts=4)
-    async with open_plugins(Webhook, settings=retrying, event_types=[Greeting]) as runtime:
-        texts = ["a", "b", "poison", "c", "d"]
+    again = batches(receiver, batch_size=10, retry=True, retry_initial=0, max_attempts=3)
+    texts = [f"{'poison' if number in bad else 'good'} {number}" for number in range(10)]
+    async with open_plugins(Webhook, settings=again, event_types=[Greeting]) as runtime:
         outcomes = await runtime.publish_many(
             [Delivery.of(Greeting(text)) for text in texts], wait=True
         )
-    assert [outcome.worst for outcome in outcomes] == [
-        Fate.FAILED if text == "poison" else Fate.HANDLED for text in texts
-    ]
+    fates = [Fate.FAILED if number in bad else Fate.HANDLED for number in range(10)]
+    assert [outcome.worst for outcome in outcomes] == fates
 
 
-async def test_a_receiver_that_is_down_is_not_asked_for_each_event(receiver: Receiver) -> None:
-    """When three have failed alone, one after the other, it is not them."""
-    receiver.status = 500
-    retrying = batches(receiver, batch_size=50, retry=True, retry_initial=0, max_attempts=2)
-    async with open_plugins(Webhook, settings=retrying, event_types=[Greeting]) as runtime:
-        deliveries = [Delivery.of(Greeting(str(number))) for number in range(50)]
-        outcomes = await runtime.publish_many(deliveries, wait=True)
-    assert {outcome.worst for outcome in outcomes} == {Fate.FAILED}
-    assert len(receiver.requests) == 2 + 3
+async def test_who_has_failed_alone_goes_alone(receiver: Receiver) -> None:
+    """Those that come later are not posted with it, and so not twice."""
+    receiver.bad = b"poison"
+    again = batches(receiver, batch_size=3, retry=True, retry_initial=0.2, max_attempts=3)
+    async with open_plugins(Webhook, settings=again, event_types=[Greeting]) as runtime:
+        for text in ("a", "poison", "b"):
+            await runtime.publish(Greeting(text))
+        while runtime.statistics()["webhook"].handled < 2:
+            await trio.sleep(0.01)
+        for text in ("c", "d", "e"):
+            await runtime.publish(Greeting(text))
+        while runtime.statistics()["webhook"].handled < 5:
+            await trio.sleep(0.01)
+    posted = [[each["data"]["text"] for each in request.document] for request in receiver.requests]
+    assert not [texts for texts in posted if "poison" in texts and {"c", "d", "e"} & {*texts}]
+    assert sorted(text for texts in posted for text in texts if text in "cde") == ["c", "d", "e"]
 
 
 async def test_a_receiver_that_refuses_everything_is_in_trouble(receiver: Receiver) -> None:
@@ -515,7 +538,11 @@ async def test_a_receiver_that_refuses_everything_is_in_trouble(receiver: Receiv
             await runtime.publish(Greeting(str(number)), wait=True)
             assert (runtime.hosts["webhook"].trouble is None) == (number < 9)
         trouble = runtime.hosts["webhook"].trouble
-        assert trouble == "10 events on end were refused: the receiver answered 415"
+        assert trouble == "10 events on end, or more, were refused"
+        receiver.first = [503]
+        for number in range(2):
+            await runtime.publish(Greeting(str(number)), wait=True)
+        assert runtime.hosts["webhook"].trouble == trouble  # And not what it was between.
         receiver.status = 200
         await runtime.publish(Greeting("hello"), wait=True)
         assert runtime.hosts["webhook"].trouble is None
@@ -581,29 +608,89 @@ async def test_what_cannot_pass_is_posted_once(receiver: Receiver, status: int) 
 
 
 async def test_what_the_receiver_says_is_kept(receiver: Receiver) -> None:
-    """The reason of a refusal is in the log, in one line, without what only the settings know."""
+    """The reason of a refusal is in the log, in one line of bounded length."""
     receiver.status = 422
-    long = "x" * 290  # So that the end is in the middle of a secret.
-    basic = base64.b64encode(b"clerk:p@ss").decode()
-    receiver.said = json.dumps(
-        {"message": f"\x1b[1m Bearer s3cret {basic} /hook/t0ken\n{long} Bearer s3cret"}
-    ).encode()
-    headers = {"Authorization": "Bearer s3cret"}
-    url = receiver.url.replace("//", "//clerk:p%40ss@") + "/t0ken"
+    receiver.said = json.dumps({"message": "\x1b[1mno\n'text' in Greeting" + 300 * "!"}).encode()
+    with capture_logs() as logs:
+        async with open_plugins(
+            Webhook, settings=settings(receiver.url), event_types=[Greeting]
+        ) as runtime:
+            await runtime.publish(Greeting("hello"), wait=True)
+    (error,) = failures(logs)
+    reason = "[1mno 'text' in Greeting".ljust(300, "!")
+    assert str(error) == f"the receiver answered 422: {reason}"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "I do not know Bearer s3cret",
+        "I do not know S3CRET",
+        "x" * 290 + " Bearer s3cret",
+        "session=c00kie&amp;more",
+        "session c00kie&more",
+        base64.b64encode(b"clerk:p@ss").decode(),
+        "clerk has another word than p@ss",
+        "nothing at /hook/t0ken",
+        "key is qu+ery/part",
+        "key is qu%2bery%2Fpart",
+    ],
+)
+async def test_a_secret_that_the_receiver_repeats_is_withheld(
+    receiver: Receiver, said: str
+) -> None:
+    """However it writes it: of what is in headers and URL nothing is in the log or in the
+    trouble."""
+    receiver.status, receiver.said = 503, json.dumps({"error": said}).encode()
+    headers = {"Authorization": "Bearer s3cret", "Cookie": "session=c00kie&more; a=b"}
+    url = receiver.url.replace("//", "//clerk:p%40ss@") + "/t0ken?key=qu%2Bery%2Fpart"
     with capture_logs() as logs:
         async with open_plugins(
             Webhook, settings=settings(url, headers=headers), event_types=[Greeting]
         ) as runtime:
             await runtime.publish(Greeting("hello"), wait=True)
+            trouble = runtime.hosts["webhook"].trouble
     (error,) = failures(logs)
-    said = "the receiver answered 422: [1m … … /…/… "
-    assert str(error) == (said + long).ljust(len("the receiver answered 422: ") + 300)[:327]
+    assert str(error) == trouble == f"the receiver answered 503: {WITHHELD}"
 
 
-async def test_retry_after_is_heeded(receiver: Receiver) -> None:
+WITHHELD = "(withheld: it repeats what was sent)"
+
+
+@pytest.mark.parametrize("status", [200, 422])
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_an_answer_counts_although_its_body_is_cut_off(
+    receiver: Receiver, status: int, hangs: bool
+) -> None:
+    """Its status is known: an event that was taken, or refused, is not posted again."""
+    receiver.status, receiver.promised, receiver.hangs = status, 1000, hangs
+    again = {"retry": True, "retry_initial": 0, "max_attempts": 3}
+    there = settings(receiver.url, timeout=0.2, delivery=again)
+    async with open_plugins(Webhook, settings=there, event_types=[Greeting]) as runtime:
+        outcome = await runtime.publish(Greeting("hello"), wait=True)
+        receiver.may_answer.set()
+    assert outcome.worst is (Fate.HANDLED if status == 200 else Fate.FAILED)
+    assert len(receiver.requests) == 1
+
+
+async def test_as_many_requests_as_handlers(receiver: Receiver) -> None:
+    """Side by side, were they twenty."""
+    receiver.may_answer.clear()
+    there = settings(receiver.url, delivery={"concurrency": 20})
+    async with open_plugins(Webhook, settings=there, event_types=[Greeting]) as runtime:
+        for number in range(20):
+            await runtime.publish(Greeting(str(number)))
+        while len(receiver.requests) < 20:
+            await trio.sleep(0.01)
+        receiver.may_answer.set()
+    assert runtime.statistics()["webhook"].handled == 20
+
+
+@pytest.mark.parametrize("status", [503, 413])
+async def test_retry_after_is_heeded(receiver: Receiver, status: int) -> None:
     """Until its time is over the receiver is not asked, neither for the event that it did not take
     nor for the next; that costs none of them."""
-    receiver.first, receiver.answer = [503], {"Retry-After": "1"}
+    receiver.first, receiver.answer = [status], {"Retry-After": "1"}
     async with open_plugins(
         Webhook, settings=retrying(receiver, retry_for=0.5), event_types=[Greeting]
     ) as runtime:
@@ -613,6 +700,26 @@ async def test_retry_after_is_heeded(receiver: Receiver) -> None:
     first, second, third = receiver.requests
     assert [each.document["data"]["text"] for each in (first, second, third)] == ["a", "a", "b"]
     assert second.at - first.at >= 1
+
+
+@pytest.mark.parametrize("order", [("1", "2"), ("2", "1")])
+async def test_the_longest_of_several_retry_after_counts(
+    receiver: Receiver, order: tuple[str, str]
+) -> None:
+    """Of requests that were on their way together, whichever is answered first."""
+    receiver.first, receiver.waits = [503, 503], list(order)
+    receiver.may_answer.clear()
+    there = retrying(receiver, concurrency=2)
+    async with open_plugins(Webhook, settings=there, event_types=[Greeting]) as runtime:
+        for text in ("a", "b"):
+            await runtime.publish(Greeting(text))
+        while len(receiver.requests) < 2:
+            await trio.sleep(0.01)
+        answered = monotonic()
+        receiver.may_answer.set()
+        while len(receiver.requests) < 4:
+            await trio.sleep(0.01)
+    assert all(each.at - answered >= 1.9 for each in receiver.requests[2:])
 
 
 @pytest.mark.parametrize(

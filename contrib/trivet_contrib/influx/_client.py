@@ -56,11 +56,13 @@ class InfluxClient:
 
     http: httpx.AsyncClient
     url: httpx.URL
+    timeout: float
+    """Seconds for one request."""
     tags: Mapping[str, str]
     compressed: bool
 
     async def write(self, points: Iterable[Point]) -> Answer:
-        """Write some points in one request. There is no time limit in here.
+        """Write some points in one request.
 
         Args:
             points: those to write. Without any InfluxDB says no more than whether one may.
@@ -68,6 +70,7 @@ class InfluxClient:
         Raises:
             PointError: one of them cannot be written.
             httpx.HTTPError: there was no answer.
+            trio.TooSlowError: nor any within `timeout`.
         """
         body = to_lines(points, self.tags)
         headers = {"Content-Type": "text/plain; charset=utf-8"}
@@ -75,7 +78,7 @@ class InfluxClient:
             headers["Content-Encoding"] = "gzip"
             body = gzip.compress(body, 1, mtime=0)  # Lines repeat themselves: more costs only time.
         request = self.http.build_request("POST", self.url, content=body, headers=headers)
-        return await ask(self.http, request)
+        return await ask(self.http, request, self.timeout)
 
 
 @asynccontextmanager
@@ -83,6 +86,7 @@ async def open_client(
     url: str,
     target: Target,
     *,
+    timeout: float,  # noqa: ASYNC109 - of each request
     tags: Mapping[str, str],
     compressed: bool,
     ca_file: Path | None = None,
@@ -92,14 +96,16 @@ async def open_client(
     Args:
         url: of the server.
         target: what to write into.
+        timeout: seconds for one request.
         tags: of each point.
         compressed: whether requests are compressed.
         ca_file: authorities to trust instead of the usual, as PEM.
     """
     place = httpx.URL(f"{url.rstrip('/')}{target.path}", params=dict(target.parameters))
-    async with new_client(httpx.AsyncHTTPTransport(verify=trust_in(ca_file))) as http:
+    transport = httpx.AsyncHTTPTransport(verify=trust_in(ca_file), limits=httpx.Limits())
+    async with new_client(transport) as http:
         if target.authorization is not None:
             http.headers["Authorization"] = target.authorization
         if target.login is not None:
             http.auth = target.login
-        yield InfluxClient(http, place, tags, compressed)
+        yield InfluxClient(http, place, timeout, tags, compressed)

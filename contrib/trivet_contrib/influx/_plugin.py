@@ -100,15 +100,19 @@ class Influx(HttpSink[MonitoringEvent]):
     async def initialize(self) -> None:
         """Find wrong settings. A server that is away may come later than this."""
         opened = open_client(
-            self.url, self._target(), tags=self.tags, compressed=self.gzip, ca_file=self.ca_file
+            self.url,
+            self._target(),
+            timeout=self.timeout,
+            tags=self.tags,
+            compressed=self.gzip,
+            ca_file=self.ca_file,
         )
         self._client = await self.enter(opened)
         try:
-            with trio.fail_after(self.timeout):
-                answer = await self._client.write(())
+            answer = await self._client.write(())
         except (httpx.HTTPError, trio.TooSlowError) as error:
-            reason = shown(words(error), self.secrets_of_settings())
-            self.log.warning("InfluxDB is away", reason=reason)
+            told = shown(words(error), self.secrets_of_settings())
+            self.degrade(f"InfluxDB is away: {told}")
             return
         if self.to_blame(answer.status):
             raise WrongSettingError(f"plugins.{self.name}: {self.said(answer)}")

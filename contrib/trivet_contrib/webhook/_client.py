@@ -43,6 +43,8 @@ class WebhookClient:
     http: httpx.AsyncClient
     url: httpx.URL = attrs.field(converter=httpx.URL, repr=False)
     backend: CheckedBackend
+    timeout: float
+    """Seconds for one request."""
     keys: Sequence[bytes] = attrs.field(default=(), repr=False)
     """With which to sign."""
 
@@ -60,10 +62,11 @@ class WebhookClient:
         return await self._post(document.body, ONE, [document.source, document.id])
 
     async def post_batch(self, documents: Sequence[Document]) -> Answer:
-        """Post several in an array, were it of one. There is no time limit in here.
+        """Post several in an array, were it of one.
 
         Raises:
             httpx.HTTPError: there was no answer.
+            trio.TooSlowError: nor any within `timeout`.
             AddressRefusedError: the URL's host is at no address that may be connected to.
         """
         body = b"[%b]" % b",".join([document.body for document in documents])
@@ -75,7 +78,7 @@ class WebhookClient:
         if self.keys:
             headers |= signed_headers(self.keys, message_id(*parts), int(wall_time()), body)
         request = self.http.build_request("POST", self.url, content=body, headers=headers)
-        return await ask(self.http, request)
+        return await ask(self.http, request, self.timeout)
 
 
 class _CheckedTransport(httpx.AsyncHTTPTransport):
@@ -85,7 +88,10 @@ class _CheckedTransport(httpx.AsyncHTTPTransport):
         super().__init__(verify=trust)
         # httpx hands no network backend on; the tests would see it if this were not heeded.
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=trust, keepalive_expiry=5.0, network_backend=backend
+            ssl_context=trust,
+            max_connections=None,  # As many as there are handlers.
+            keepalive_expiry=5.0,
+            network_backend=backend,
         )
 
 
@@ -93,6 +99,7 @@ class _CheckedTransport(httpx.AsyncHTTPTransport):
 async def open_client(
     url: str,
     *,
+    timeout: float,  # noqa: ASYNC109 - of each request
     headers: Mapping[str, str],
     keys: Sequence[bytes] = (),
     allowed: Iterable[Network] = (),
@@ -102,6 +109,7 @@ async def open_client(
 
     Args:
         url: where to post.
+        timeout: seconds for one request.
         headers: to send with each document.
         keys: with which to sign each document.
         allowed: networks that may be connected to although they are not public.
@@ -110,4 +118,4 @@ async def open_client(
     backend = CheckedBackend(allowed)
     async with new_client(_CheckedTransport(trust_in(ca_file), backend)) as http:
         http.headers.update(headers)
-        yield WebhookClient(http, url, backend, keys)
+        yield WebhookClient(http, url, backend, timeout, keys)

@@ -17,7 +17,7 @@ from attrs.validators import deep_iterable
 from trivet import Delivery, DeliverySettings, Event
 
 from .._answers import Answer, basic
-from .._http_sinks import EventsRefusedError, HttpSink, SinkError, is_http_url
+from .._http_sinks import EventsRefusedError, HttpSink, is_http_url
 from .._link import WrongSettingError
 from .._wire import UnreadableError, write
 from ._addresses import AddressRefusedError
@@ -35,7 +35,7 @@ def _are_headers(
     for name, text in value.items():
         # What the server would refuse, and what would say the value in the refusal.
         if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
-            raise ValueError("a header's name has letters, digits and '-' only")
+            raise ValueError(f"{name!r} is not the name of a header")
         if re.fullmatch(OURS, name, re.IGNORECASE):
             raise ValueError(f"{name!r} is said by the webhook itself")
         if not re.fullmatch(r"([\x21-\x7e]([\t\x20-\x7e]*[\x21-\x7e])?)?", text):
@@ -88,6 +88,7 @@ class Webhook(HttpSink[Event]):
         """
         opened = open_client(
             self.url,
+            timeout=self.timeout,
             headers=self.headers,
             keys=[secret_key(secret) for secret in self.secrets],
             allowed=[ip_network(network) for network in self.allowed_networks],
@@ -115,9 +116,7 @@ class Webhook(HttpSink[Event]):
                 return await self._client.post(documents[0])
             return await self._client.post_batch(documents)
         except AddressRefusedError as error:
-            reason = f"{error}, {NOT_ALLOWED}"
-            self.degrade(reason)
-            raise SinkError(reason) from None
+            raise self.trouble(f"{error}, {NOT_ALLOWED}") from None
 
     def to_blame(self, status: int) -> str:
         """See `HttpSink`."""
@@ -126,9 +125,16 @@ class Webhook(HttpSink[Event]):
         return "`url`" if status in (404, 405, 410) or 300 <= status <= 399 else ""
 
     def secrets_of_settings(self) -> Iterable[str]:
-        """See `HttpSink`: what is in the headers, and in the URL but for the host."""
+        """See `HttpSink`: what is in the headers, and in the URL; but no host, and no mere words."""
         for value in self.headers.values():
-            yield from (value, *value.split())
+            yield from (value, *value.split()[-1:], *_no_words(re.split(r"[\s=;,:\"]+", value)))
         url = self._client.url
         yield from (url.username, url.password, basic(url.username, url.password))
-        yield from re.split(r"[/?&=]", f"{url.raw_path.decode()}/{url.path}")
+        path, _, query = url.raw_path.decode().partition("?")
+        yield from _no_words(path.split("/"))
+        yield from re.split(r"[&=]", query)
+
+
+def _no_words(parts: Iterable[str]) -> Iterable[str]:
+    """Without what stands in every sentence: `events`, `Bearer`."""
+    return (part for part in parts if not re.fullmatch(r"[A-Za-z_.-]{0,15}", part))
