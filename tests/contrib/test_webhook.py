@@ -74,6 +74,8 @@ class Request:
 class Receiver(ThreadingHTTPServer):
     """A real HTTP server that notes every POST, and answers as it is told."""
 
+    request_queue_size = 64
+
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answering)
         self.url = f"http://127.0.0.1:{self.server_port}/hook"

@@ -125,7 +125,7 @@ class Webhook(HttpSink[Event]):
         return "`url`" if status in (404, 405, 410) or 300 <= status <= 399 else ""
 
     def secrets_of_settings(self) -> Iterable[str]:
-        """See `HttpSink`: what is in the headers, and in the URL; but no host, and no mere words."""
+        """See `HttpSink`: what is in headers and URL, but for the host and what is a mere word."""
         for value in self.headers.values():
             yield from (value, *value.split()[-1:], *_no_words(re.split(r"[\s=;,:\"]+", value)))
         url = self._client.url
