@@ -551,8 +551,7 @@ class Contract:
         async with Proxy(server.port).serving() as proxy:
             table = server.through(proxy.port)
             async with (
-                # What was in hand at a cut counts as delivered.
-                self.reading(server, table=table, prefetch=50, delivery_limit=100) as runtime,
+                self.reading(server, table=table, prefetch=50) as runtime,
                 self.sending(server, table=table, delivery=patient) as other,
             ):
                 billing = runtime.get(Billing)

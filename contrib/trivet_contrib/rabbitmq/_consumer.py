@@ -146,8 +146,10 @@ class RabbitmqConsumer(Consumer):
     # What RabbitMQ is told.
 
     async def acknowledge(self, messages: Sequence[Received]) -> None:
-        """See `Consumer`."""
-        await self._acknowledge(self._hand.known(messages))
+        """See `Consumer`. What of it comes again meanwhile is told, too."""
+        while known := self._hand.known(messages):
+            await self._acknowledge(known)
+            self._hand.drop([held.message for held in known])
         self._hand.drop(messages)
 
     async def _acknowledge(self, done: Iterable[Held]) -> None:
@@ -209,26 +211,27 @@ class RabbitmqConsumer(Consumer):
     async def bury(self, messages: Sequence[tuple[Received, str]]) -> None:
         """See `Consumer`: there first, then gone from here."""
         reasons = {message.tag: reason for message, reason in messages}
-        # What was lost with a connection comes again, and is judged then.
-        known = self._hand.known(message for message, _ in messages)
-        letters = [
-            anew(
-                held.message,
-                dead_reason=reasons[held.message.tag],
-                dead_queue=self._queue.name,
-                dead_deliveries=held.message.deliveries,
+        dead = [message for message, _ in messages]
+        while known := self._hand.known(dead):
+            letters = [
+                anew(
+                    held.message,
+                    dead_reason=reasons[held.message.tag],
+                    dead_queue=self._queue.name,
+                    dead_deliveries=held.message.deliveries,
+                )
+                for held in known
+            ]
+            await publish(
+                self._line,
+                self._publishing,
+                letters,
+                routing_key=self._queue.dead_letters,
+                setting="dead_letters",
             )
-            for held in known
-        ]
-        await publish(
-            self._line,
-            self._publishing,
-            letters,
-            routing_key=self._queue.dead_letters,
-            setting="dead_letters",
-        )
-        await self._acknowledge(known)
-        self._hand.drop([message for message, _ in messages])
+            await self._acknowledge(known)
+            self._hand.drop([held.message for held in known])
+        self._hand.drop(dead)  # What was lost with a connection comes again, and is judged then.
 
     async def extend(self, messages: Sequence[Received]) -> None:
         """See `Consumer`: the connection does it."""
