@@ -191,6 +191,14 @@ async def test_a_key_of_another_type_is_said_with_its_setting(redis: RedisServer
                 pass
 
 
+async def test_a_database_that_there_is_not_is_said_with_its_setting(redis: RedisServer) -> None:
+    """Its number is in the URL; the server has sixteen of them."""
+    table = source(redis, url=f"{redis.url}/99")
+    with pytest.raises(StartError, match=r"plugins\.redis_source\.url: there is no such database"):
+        async with open_plugins(RedisSource, Billing, settings=table):
+            pass
+
+
 async def test_what_a_slow_subscriber_has_room_for_is_fetched_together(redis: RedisServer) -> None:
     """Not each message by itself, where many are in hand anyway."""
 
