@@ -157,6 +157,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         headers: of the answer; looked up by names in small letters.
     """
     value = headers.get("retry-after", "").strip()
+    if not value:
+        return None
     if value.isascii() and value.isdigit():
         return float(value[:18])
     until = _date(value)

@@ -11,6 +11,7 @@ import math
 import ssl
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -136,21 +137,14 @@ class HttpSink(BatchPlugin[E]):
         Raises:
             SinkError: they were not taken, or not all of them.
         """
-        together: list[Delivery[E]] = []
-        for delivery in events.deliveries:
-            if _identity(delivery) in self._suspects:
+        together: Sequence[Delivery[E]] = events.deliveries
+        if self._suspects:
+            alone = [each for each in together if _identity(each) in self._suspects]
+            together = [each for each in together if _identity(each) not in self._suspects]
+            for delivery in alone:
                 await self._send_alone(delivery)
-            else:
-                together.append(delivery)
-        if not together:
-            return
-        try:
+        if together:
             await self._send_in_parts(together)
-        except ReceiverFailedError:
-            if len(together) == 1 or all(each.attempt == 1 for each in together):
-                raise
-            for delivery in together:
-                await self._send_alone(delivery)
 
     async def _send_in_parts(self, deliveries: Sequence[Delivery[E]]) -> None:
         parts = [deliveries]
@@ -164,8 +158,17 @@ class HttpSink(BatchPlugin[E]):
                 else:
                     middle = len(part) // 2
                     parts += [part[middle:], part[:middle]]
+            except ReceiverFailedError:
+                left = [*part, *chain.from_iterable(reversed(parts))]
+                if len(left) == 1 or all(each.attempt == 1 for each in left):
+                    raise
+                for delivery in left:
+                    await self._send_alone(delivery)
+                return
             else:
-                self._accept(part)
+                self._refused = 0
+                if parts:  # Which may fail; what is sent last is done when the batch is.
+                    self._accept(part)
 
     async def _send_alone(self, delivery: Delivery[E]) -> None:
         try:
@@ -179,11 +182,11 @@ class HttpSink(BatchPlugin[E]):
             self.inbox.reject(delivery, error)
         else:
             self._suspects.discard(_identity(delivery))
+            self._refused = 0
             self._accept([delivery])
 
     def _accept(self, deliveries: Sequence[Delivery[E]]) -> None:
-        self._refused = 0
-        for delivery in deliveries:  # What comes after these may fail.
+        for delivery in deliveries:
             self.inbox.accept(delivery)
 
     def _refuse(self, delivery: Delivery[E], error: EventsRefusedError) -> None:

@@ -15,7 +15,7 @@ from trivet import Delivery, Event, Fate, Receipt
 
 from ._broker import Received
 
-FAILED = Fate.FAILED
+FAILED, IN_HAND = Fate.FAILED, Fate.IN_HAND
 ALIVE = frozenset(fate for fate in Fate if fate.alive)
 NOT_NOW = frozenset({Fate.REJECTED, Fate.ABANDONED})
 """Whoever says so has not had the event, and may have it later."""
@@ -40,6 +40,8 @@ class InHand(Receipt):
 
     def settle(self, subscriber: str, fate: Fate) -> None:
         """See `Receipt`."""
+        if fate is IN_HAND:
+            return  # It is as alive as before.
         self.fates[subscriber] = fate
         if fate not in ALIVE:
             self._has_news = True

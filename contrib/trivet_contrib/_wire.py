@@ -29,10 +29,23 @@ Format = Literal["binary", "structured", "json"]
 JSON, STRUCTURED = "application/json", "application/cloudevents+json"
 CONTENT_TYPE, PREFIX = "content-type", "ce-"
 SPECVERSION = PREFIX + "specversion"
+NOT_IN_JSON = (TypeError, ValueError, RecursionError)
 
 
 class UnreadableError(Exception):
     """The message is no event, and will not become one."""
+
+
+def document(delivery: Delivery[Event]) -> bytes:
+    """An event as a CloudEvent in one document.
+
+    Raises:
+        UnreadableError: JSON does not have what is in it.
+    """
+    try:
+        return CloudEvent.document_of(delivery)
+    except NOT_IN_JSON as error:
+        raise UnreadableError(f"{delivery.event.__event_name__}: {error}") from None
 
 
 def write(delivery: Delivery[Event], format: Format) -> Message:
@@ -42,12 +55,11 @@ def write(delivery: Delivery[Event], format: Format) -> Message:
         UnreadableError: JSON does not have what is in it.
     """
     known_by = f"{delivery.source} {delivery.id}"
+    if format == "structured":
+        return Message(document(delivery), {CONTENT_TYPE: STRUCTURED}, id=known_by)
     try:
-        if format == "structured":
-            document = CloudEvent.document_of(delivery)
-            return Message(document, {CONTENT_TYPE: STRUCTURED}, id=known_by)
         body = msgspec.json.encode(delivery.event)
-    except (TypeError, ValueError, RecursionError) as error:
+    except NOT_IN_JSON as error:
         raise UnreadableError(f"{delivery.event.__event_name__}: {error}") from None
     headers = {CONTENT_TYPE: JSON}
     if format == "binary":
@@ -118,5 +130,4 @@ def _cloud_event(message: Received) -> CloudEvent | None:
             raise UnreadableError(f"{CONTENT_TYPE}: the data must be JSON, not {content_type}")
     if SPECVERSION not in headers:
         return None
-    given = {name[3:]: value for name, value in headers.items() if name[:3] == PREFIX}
-    return CloudEvent.binary(given, message.body)
+    return CloudEvent.binary(headers, message.body)

@@ -30,7 +30,7 @@ class Batch(list[E]):
     """
 
     def __init__(self, deliveries: Sequence[Delivery[E]], closed_by: ClosedBy) -> None:
-        super().__init__(delivery.event for delivery in deliveries)
+        super().__init__([delivery.event for delivery in deliveries])
         self.deliveries: tuple[Delivery[E], ...] = tuple(deliveries)
         """The same events in their envelopes."""
         self.closed_by: ClosedBy = closed_by
@@ -73,9 +73,7 @@ class _Batches(AsyncIterator[Batch[E]], Generic[E]):
         self._held: Delivery[E] | None = None  # The one that would have been too much.
 
     async def __anext__(self) -> Batch[E]:
-        for delivery in self._given:
-            if not self._inbox.is_kept(delivery):
-                self._inbox.accept(delivery)
+        self._inbox.accept_all(self._given)
         self._given = ()
         try:
             closed_by = await self._fill()
@@ -101,10 +99,12 @@ class _Batches(AsyncIterator[Batch[E]], Generic[E]):
         if not self._batch:
             delivery = await self._first()
             self._until, self._room = trio.current_time() + self._within, self._max_bytes
-            self._add(delivery)
+            self._add([delivery])
         while self._held is None and self._room > 0 and len(self._batch) < self._size:
-            following = await self._receive_until(self._until)
-            if following is None:
+            # How many bytes there is room for is to be seen after each.
+            at_most = self._size - len(self._batch) if self._room == math.inf else 1
+            following = self._inbox.take_some(at_most) or await self._receive_until(self._until)
+            if not following:
                 return "age"
             self._add(following)
         return "size" if len(self._batch) == self._size else "bytes"
@@ -116,22 +116,19 @@ class _Batches(AsyncIterator[Batch[E]], Generic[E]):
         delivery, self._held = self._held, None
         return delivery
 
-    def _add(self, delivery: Delivery[E]) -> None:
-        weight = self._weight(delivery)
-        if self._batch and weight > self._room:
-            self._held = delivery
-        else:
-            self._batch.append(delivery)
-            self._room -= weight
+    def _add(self, deliveries: list[Delivery[E]]) -> None:
+        if self._room == math.inf:
+            self._batch += deliveries
+            return
+        for delivery in deliveries:
+            weight = len(msgspec.json.encode(delivery.event))
+            if self._batch and weight > self._room:
+                self._held = delivery
+            else:
+                self._batch.append(delivery)
+                self._room -= weight
 
-    async def _receive_until(self, until: float) -> Delivery[E] | None:
-        try:
-            return self._inbox.receive_nowait()
-        except trio.WouldBlock:
-            pass
+    async def _receive_until(self, until: float) -> list[Delivery[E]]:
         with trio.move_on_at(until):
-            return await self._inbox.receive()
-        return None
-
-    def _weight(self, delivery: Delivery[E]) -> int:
-        return 0 if self._max_bytes == math.inf else len(msgspec.json.encode(delivery.event))
+            return [await self._inbox.receive()]
+        return []

@@ -10,7 +10,7 @@ import base64
 import math
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, cast
 
 import attrs
 import msgspec
@@ -60,6 +60,26 @@ class Attributes(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     partitionkey: str | None = None
     traceparent: str | None = None
     datacontenttype: str | None = None
+
+
+PREFIX = "ce-"
+"""Before the names of attributes that come apart from the data."""
+
+_Prefixed = cast(
+    "type[Attributes]",
+    msgspec.defstruct(
+        "_Prefixed",
+        [
+            (field.name, field.type) if field.required else (field.name, field.type, field.default)
+            for field in msgspec.structs.fields(Attributes)
+        ],
+        bases=(Attributes,),
+        rename=lambda name: PREFIX + name,
+        frozen=True,
+        kw_only=True,
+        eq=False,
+    ),
+)
 
 
 class Structured(Attributes, frozen=True, kw_only=True, eq=False):
@@ -119,20 +139,20 @@ class CloudEvent(msgspec.Struct, frozen=True, eq=False):
         """One whose attributes came apart from its data.
 
         Args:
-            given: the attributes, by their names without any prefix.
+            given: the attributes, by their names behind `ce-`; what else is among them is let be.
             data: what came with them.
 
         Raises:
             CloudEventError: its path is the attribute's name behind `ce-`.
         """
         try:
-            attributes = msgspec.convert(given, Attributes)
+            attributes = msgspec.convert(given, _Prefixed)
         except msgspec.ValidationError as error:
             reason, path = _explain(error)
-            at = path.replace("$.", "ce-") if path != "$" else "ce-*"
+            at = f"{PREFIX}*" if path == "$" else path.removeprefix("$.")
             raise CloudEventError(reason, at) from None
         _require_version(attributes, "ce-specversion")
-        return CloudEvent(attributes, data, "ce-")
+        return CloudEvent(attributes, data, PREFIX)
 
     def delivery(self, event: EventT) -> Delivery[EventT]:
         """The event, which its data was decoded into, in the envelope that came with it."""
@@ -143,7 +163,7 @@ class CloudEvent(msgspec.Struct, frozen=True, eq=False):
             source=attributes.source,
             time=attributes.time,
             key=attributes.partitionkey or attributes.subject,
-            deadline=deadline_at(attributes.expirytime),
+            deadline=None if attributes.expirytime is None else deadline_at(attributes.expirytime),
             traceparent=attributes.traceparent,
         )
 

@@ -7,7 +7,7 @@ Never knows how an inbox keeps its events: that is `_delivery._memory`, and `_de
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Generic
 
 import attrs
@@ -105,9 +105,22 @@ class Inbox(ABC, Generic[E_co]):
     def take(self) -> Delivery[E_co] | None:
         """As `receive_nowait`; None where that raises."""
 
+    def take_some(self, at_most: int) -> list[Delivery[E_co]]:
+        """As `take`, so many times, or until it returns None."""
+        taken: list[Delivery[E_co]] = []
+        while len(taken) < at_most and (delivery := self.take()) is not None:
+            taken.append(delivery)
+        return taken
+
     @abstractmethod
     def accept(self, delivery: Delivery[Event]) -> None:
         """End an event that is in hand as handled. One that has ended already stays as it is."""
+
+    def accept_all(self, deliveries: Iterable[Delivery[Event]]) -> None:
+        """As `accept` with each of them that is not kept."""
+        for delivery in deliveries:
+            if not self.is_kept(delivery):
+                self.accept(delivery)
 
     @abstractmethod
     def reject(self, delivery: Delivery[Event], error: Exception) -> None:

@@ -514,6 +514,17 @@ async def test_an_event_at_which_the_receiver_fails_costs_no_other(
     assert [outcome.worst for outcome in outcomes] == fates
 
 
+async def test_what_was_taken_is_not_posted_again(receiver: Receiver) -> None:
+    """Where a receiver takes one half of a batch, and fails at the other, only that one's events
+    are posted one by one."""
+    receiver.first = [503, 400, 202, 500]
+    again = batches(receiver, batch_size=4, retry=True, retry_initial=0)
+    async with open_plugins(Webhook, settings=again, event_types=[Greeting]) as runtime:
+        await runtime.publish_many([Delivery.of(Greeting(each)) for each in "abcd"], wait=True)
+    posted = ["".join(each["data"]["text"] for each in one.document) for one in receiver.requests]
+    assert posted == ["abcd", "abcd", "ab", "cd", "c", "d"]
+
+
 async def test_who_has_failed_alone_goes_alone(receiver: Receiver) -> None:
     """Those that come later are not posted with it, and so not twice."""
     receiver.bad = b"poison"

@@ -17,6 +17,7 @@ from typing import Any, cast
 import attrs
 import coredis
 import trio
+from coredis.commands import CommandRequest
 from coredis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -230,10 +231,19 @@ class RedisConsumer(Consumer):
 
     async def _read(self, count: int) -> list[Received]:
         group = self._group
-        answer = await self._client.xreadgroup(
-            group.group, group.consumer, {group.stream: ">"}, count=count, block=self._block
+        request = cast(
+            "CommandRequest[_Sent]",
+            self._client.xreadgroup(
+                group.group, group.consumer, {group.stream: ">"}, count=count, block=self._block
+            ),
         )
-        return [_received(entry) for entries in (answer or {}).values() for entry in entries]
+        # As Redis sends them: to put each into coredis' own form first takes a microsecond or two.
+        request.callback = _as_sent
+        return [
+            _received(identifier.decode(), fields)
+            for entries in (await request).values()
+            for identifier, fields in entries
+        ]
 
     async def _fetch_history(self, count: int) -> list[Received]:
         # XREADGROUP would tell it all at once, but coredis fails at entries that are trimmed.
@@ -256,7 +266,7 @@ class RedisConsumer(Consumer):
         for each, tag, asked in zip(pending, tags, found, strict=True):
             entries = await asked
             delivered = int(each.delivered)
-            received.append(_received(entries[0], delivered) if entries else _trimmed(tag))
+            received.append(_taken_over(entries[0], delivered) if entries else _trimmed(tag))
         return received
 
     async def _claim(self, count: int) -> list[Received]:
@@ -289,7 +299,7 @@ class RedisConsumer(Consumer):
         for entry, pending in zip(entries, asked, strict=True):
             facts = await pending
             times = cast("Sequence[Any]", facts)[0].delivered if facts else 1
-            received.append(_received(entry, int(times)))
+            received.append(_taken_over(entry, int(times)))
         return received
 
     async def acknowledge(self, messages: Sequence[Received]) -> None:
@@ -311,7 +321,7 @@ class RedisConsumer(Consumer):
             async with self._client.pipeline(transaction=True) as pipeline:
                 for message, reason in messages:
                     facts: dict[str | bytes, str | bytes | int] = {
-                        **cast("dict[str | bytes, bytes]", message.raw),
+                        **cast("dict[str | bytes, bytes]", _pairs(message.raw)),
                         "dead-reason": reason,
                         "dead-stream": group.stream,
                         "dead-id": message.tag,
@@ -372,30 +382,51 @@ def _tags(messages: Sequence[Received]) -> list[str]:
 
 
 _BODY = BODY.encode()
+_Sent = Mapping[bytes, Sequence[tuple[bytes, Sequence[bytes]]]]
+"""Streams with their entries, each an identifier with its fields."""
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 def _trimmed(identifier: str | bytes) -> Received:
     """All that is left of an entry that was trimmed, or deleted, before it was acknowledged."""
     fault = "it was trimmed or deleted while it was in hand; its content is lost"
-    return Received(b"", {}, tag=_text(identifier), fault=fault, raw={})
+    return Received(b"", NO_HEADERS, tag=_text(identifier), fault=fault, raw=())
 
 
-def _received(entry: StreamEntry, deliveries: int = 1) -> Received:
-    raw = cast("dict[bytes, bytes]", entry.field_values)
-    body = raw.get(_BODY)
-    headers = NO_HEADERS if body is not None and len(raw) == 1 else _headers(raw)
+def _taken_over(entry: StreamEntry, deliveries: int) -> Received:
+    fields = cast("dict[bytes, bytes]", entry.field_values)
+    raw = [each for field in fields.items() for each in field]
+    return _received(_text(entry.identifier), raw, deliveries)
+
+
+def _received(tag: str, raw: Sequence[bytes], deliveries: int = 1) -> Received:
+    """An entry with its fields, name and value in turn."""
+    if raw[-2] == _BODY:  # As the sink writes it.
+        headers = _headers(raw[:-2]) if len(raw) > 2 else NO_HEADERS
+        return Received(raw[-1], headers, tag=tag, deliveries=deliveries, raw=raw)
+    fields = _pairs(raw)
+    body = fields.pop(_BODY, None)
+    headers = _headers([each for field in fields.items() for each in field])
     fault = f"it has no field {BODY!r}" if body is None else None
-    tag = _text(entry.identifier)
     return Received(body or b"", headers, tag=tag, deliveries=deliveries, fault=fault, raw=raw)
 
 
-def _headers(raw: Mapping[bytes, bytes]) -> dict[str, str]:
+def _pairs(raw: object) -> dict[bytes, bytes]:
+    each = iter(cast("Sequence[bytes]", raw))
+    return {name: next(each) for name in each}
+
+
+def _headers(raw: Sequence[bytes]) -> dict[str, str]:
     try:
-        headers = {name.decode(): value.decode() for name, value in raw.items() if name != _BODY}
+        texts = map(bytes.decode, raw)
+        return {name: next(texts) for name in texts}
     except UnicodeDecodeError:
-        headers = {_text(name): _text(value) for name, value in raw.items() if name != _BODY}
-    return headers
+        return {_text(name): _text(value) for name, value in _pairs(raw).items()}
+
+
+def _as_sent(answer: _Sent | None) -> _Sent:
+    """The streams of an answer; none where it is empty."""
+    return answer or {}
 
 
 @asynccontextmanager

@@ -25,18 +25,6 @@ MANY = "application/cloudevents-batch+json"
 
 
 @attrs.frozen
-class Document:
-    """One event."""
-
-    body: bytes
-    """The CloudEvent as JSON."""
-    source: str
-    """Of the event."""
-    id: str
-    """Unique within the source."""
-
-
-@attrs.frozen
 class WebhookClient:
     """Posts documents to one URL, over connections that are kept alive between them."""
 
@@ -57,26 +45,29 @@ class WebhookClient:
         with suppress(httpcore.ConnectError):
             await self.backend.check(self.url.host, self.url.port or 0)
 
-    async def post(self, document: Document) -> Answer:
-        """Post one document; see `post_batch`."""
-        return await self._post(document.body, ONE, [document.source, document.id])
+    async def post(self, document: bytes, known_by: Iterable[str]) -> Answer:
+        """Post one document.
 
-    async def post_batch(self, documents: Sequence[Document]) -> Answer:
-        """Post several in an array, were it of one.
+        Args:
+            document: a CloudEvent as JSON.
+            known_by: what nothing else has in common with what is posted, for its signature.
 
         Raises:
             httpx.HTTPError: there was no answer.
             trio.TooSlowError: nor any within `timeout`.
             AddressRefusedError: the URL's host is at no address that may be connected to.
         """
-        body = b"[%b]" % b",".join([document.body for document in documents])
-        parts = [part for document in documents for part in (document.source, document.id)]
-        return await self._post(body, MANY, parts)
+        return await self._post(document, ONE, known_by)
 
-    async def _post(self, body: bytes, content_type: str, parts: Sequence[str]) -> Answer:
+    async def post_batch(self, documents: Sequence[bytes], known_by: Iterable[str]) -> Answer:
+        """Post several in an array, were it of one; see `post`."""
+        return await self._post(b"[%b]" % b",".join(documents), MANY, known_by)
+
+    async def _post(self, body: bytes, content_type: str, known_by: Iterable[str]) -> Answer:
         headers = {"Content-Type": content_type}
         if self.keys:
-            headers |= signed_headers(self.keys, message_id(*parts), int(wall_time()), body)
+            known_as = message_id(*known_by)
+            headers |= signed_headers(self.keys, known_as, int(wall_time()), body)
         request = self.http.build_request("POST", self.url, content=body, headers=headers)
         return await ask(self.http, request, self.timeout)
 

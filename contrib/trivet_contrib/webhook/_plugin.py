@@ -19,9 +19,9 @@ from trivet import Delivery, DeliverySettings, Event
 from .._answers import Answer, basic
 from .._http_sinks import EventsRefusedError, HttpSink, is_http_url
 from .._link import WrongSettingError
-from .._wire import UnreadableError, write
+from .._wire import UnreadableError, document
 from ._addresses import AddressRefusedError
-from ._client import Document, WebhookClient, open_client
+from ._client import WebhookClient, open_client
 from ._signature import secret_key
 
 NOT_ALLOWED = "and not within `allowed_networks`"
@@ -105,16 +105,14 @@ class Webhook(HttpSink[Event]):
     async def send(self, deliveries: Sequence[Delivery[Event]]) -> Answer:
         """See `HttpSink`."""
         try:
-            documents = [
-                Document(write(delivery, "structured").body, delivery.source, delivery.id)
-                for delivery in deliveries
-            ]
+            documents = [document(delivery) for delivery in deliveries]
         except UnreadableError as error:
             raise EventsRefusedError(str(error)) from None
+        known_by = (part for each in deliveries for part in (each.source, each.id))
         try:
             if self.inbox.policy.batch_size == 1:
-                return await self._client.post(documents[0])
-            return await self._client.post_batch(documents)
+                return await self._client.post(documents[0], known_by)
+            return await self._client.post_batch(documents, known_by)
         except AddressRefusedError as error:
             raise self.trouble(f"{error}, {NOT_ALLOWED}") from None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from time import perf_counter
 from typing import Any
 
@@ -130,11 +130,9 @@ class MemoryInbox(Inbox[Any]):
         """
         if self.is_plain and len(self.ready) < self.buffer:
             # As below, all in one: what most events come to.
-            if delivery.given_id is not None:
-                event = delivery.source, delivery.given_id
-                if self._repeats.knows(event):
-                    return self._known(delivery)
-                self._repeats.take_in(event)
+            given = delivery.given_id
+            if given is not None and not self._repeats.admits((delivery.source, given)):
+                return self._known(delivery)
             self.accepted += 1
             self.ready.append(delivery)
             if delivery.receipt is not None:
@@ -331,6 +329,22 @@ class MemoryInbox(Inbox[Any]):
         self._refill()
         return None
 
+    def take_some(self, at_most: int) -> list[Delivery[Event]]:
+        """See `Inbox`."""
+        self.is_read = True
+        taken: list[Delivery[Event]] = []
+        ready = self.ready
+        while len(taken) < at_most:
+            if self.is_plain and ready and ready[0].is_plain:
+                # As `take`, all in one: what most events come to.
+                taken.append(ready.popleft())
+                self._noted[taken[-1]] = 0.0
+            elif (delivery := self.take()) is not None:
+                taken.append(delivery)
+            else:
+                break
+        return taken
+
     def _next(self) -> Delivery[Event] | None:
         """The next one, be it one whose wait is over, or one that has waited for room until now."""
         if self.is_plain:
@@ -396,7 +410,8 @@ class MemoryInbox(Inbox[Any]):
         if delivery.deadline < math.inf:
             self.ready.appendleft(delivery)
             return False
-        delivery.settle(self._plugin, IN_HAND)
+        if delivery.receipt is not None:
+            delivery.receipt.settle(self._plugin, IN_HAND)
         return True
 
     @property
@@ -422,6 +437,17 @@ class MemoryInbox(Inbox[Any]):
     def accept(self, delivery: Delivery[Event]) -> None:
         """See `Inbox`."""
         self._finish(delivery, HANDLED)
+
+    def accept_all(self, deliveries: Iterable[Delivery[Event]]) -> None:
+        """See `Inbox`."""
+        noted = self._in_hand
+        for delivery in deliveries:
+            if delivery.is_plain and self.is_plain:
+                # As below, all in one.
+                if noted.pop(delivery, None) is not None:
+                    self._handled += 1
+            elif delivery not in self._kept:
+                self.accept(delivery)
 
     def expire(self, delivery: Delivery[Event]) -> None:
         """See `Inbox`."""
@@ -491,23 +517,25 @@ class MemoryInbox(Inbox[Any]):
         """Give an event to the plugin."""
         # How long attempts take is asked for only where there may be several.
         self._in_hand[delivery] = trio.current_time() if self.policy.retry else 0.0
-        delivery.settle(self._plugin, IN_HAND)
+        if delivery.receipt is not None:
+            delivery.receipt.settle(self._plugin, IN_HAND)
 
     def _take_back(self, delivery: Delivery[Event]) -> None:
         """The event is no more with the plugin."""
         del self._in_hand[delivery]
-        self._let_slip(delivery)
+        if self._kept:
+            self._let_slip(delivery)
 
     def _let_slip(self, delivery: Delivery[Event]) -> None:
-        if self._kept:
-            self._kept.discard(delivery)
-            self._review()
+        self._kept.discard(delivery)
+        self._review()
 
     def _finish(self, delivery: Delivery[Event], fate: Fate) -> None:
         """End an event that is in hand."""
         if self._in_hand.pop(delivery, None) is None:
             return
-        self._let_slip(delivery)
+        if self._kept:
+            self._let_slip(delivery)
         self._queue.done(delivery)
         self._end(delivery, fate)
         if self.idle:
@@ -535,9 +563,10 @@ class MemoryInbox(Inbox[Any]):
         self._counts[fate] += 1
         if self._histories:
             self._histories.pop(delivery, None)
-        event = identity(delivery)
-        if event is not None and self._repeats.ended(event, fate, self._plugin):
-            self._forget(event)
+        if delivery.given_id is not None:
+            event = delivery.source, delivery.given_id
+            if self._repeats.ended(event, fate, self._plugin):
+                self._forget(event)
         if delivery.receipt is not None:
             delivery.receipt.settle(self._plugin, fate)
 

@@ -7,7 +7,7 @@ Never knows inboxes; only events whose publisher gave them an id of its own can 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from collections import deque
 
 import trio
 
@@ -17,6 +17,8 @@ from .._fates import GOOD, Fate
 
 AT_MOST = 100_000
 """Events that one subscriber remembers; beyond it the oldest are forgotten before their time."""
+ALIVE = math.inf
+REMEMBERED = GOOD | {Fate.DEAD_LETTERED}
 
 Identity = tuple[str, str]
 """An event's source and id."""
@@ -32,56 +34,49 @@ class Repeats:
     """The events that one subscriber has had.
 
     Args:
-        window: seconds for which an event is remembered.
+        window: seconds for which an event is remembered after its end.
     """
 
     def __init__(self, window: float) -> None:
         self.window = window
+        self._until: dict[Identity, float] = {}
+        """When each is forgotten; never, as long as it is alive."""
         # Of a plain dict, the first one is looked for among all that were deleted before it.
-        self._until: OrderedDict[Identity, float] = OrderedDict()
-        self._first_until = math.inf
-        """No later than the first of those."""
-        self._alive: set[Identity] = set()
+        self._order: deque[Identity] = deque()
+        """Those, in the order in which they came, and some that are forgotten."""
         self._followers: dict[Identity, list[Receipt]] = {}
         """Of those that are alive, the ones that were repeated."""
 
     def knows(self, event: Identity) -> bool:
         """Whether the subscriber has it, or has had it within the window."""
-        if event in self._alive:
-            return True
         until = self._until.get(event)
         return until is not None and until > trio.current_time()
 
     def note(self, event: Identity, until: float) -> None:
         """The subscriber has had it, and it is remembered until then."""
-        remembered = self._until
-        before = len(remembered)
-        remembered[event] = until
-        if len(remembered) == before:
-            remembered.move_to_end(event)
-        elif before >= AT_MOST:
-            remembered.popitem(last=False)
-        self._first_until = min(self._first_until, until)
+        self._until[event] = until
+        self._order.append(event)
+        if len(self._order) > AT_MOST:
+            self._forget_first()
 
     def take_in(self, event: Identity) -> None:
         """The subscriber has it from now on."""
-        if not self.window:
-            return
-        now = trio.current_time()
-        if self._first_until <= now:
-            self._forget_before(now)
-        self.note(event, now + self.window)
-        self._alive.add(event)
+        if self.window:
+            self.note(event, ALIVE)
 
-    def _forget_before(self, now: float) -> None:
-        """Forget those whose time is over, which are the oldest."""
-        while self._until and next(iter(self._until.values())) <= now:
-            self._until.popitem(last=False)
-        self._first_until = next(iter(self._until.values()), math.inf)
+    def admits(self, event: Identity) -> bool:
+        """Take in what is not known; says whether it was not."""
+        if event in self._until and self.knows(event):
+            return False
+        self.take_in(event)
+        return True
+
+    def _forget_first(self) -> None:
+        self._until.pop(self._order.popleft(), None)
 
     def follow(self, delivery: Delivery[Event], event: Identity, subscriber: str) -> None:
         """Tell whoever repeats an event how that one ends, once it does."""
-        if event not in self._alive or delivery.receipt is None:
+        if self._until.get(event) != ALIVE or delivery.receipt is None:
             delivery.settle(subscriber, Fate.DUPLICATE)
         else:
             delivery.settle(subscriber, Fate.QUEUED)
@@ -93,13 +88,17 @@ class Repeats:
         What was handled, or is kept among the dead letters, is not wanted again. Anything else
         would be lost if its repetition were not let in.
         """
-        self._alive.discard(event)
         if self._followers:
             for receipt in self._followers.pop(event, ()):
                 receipt.settle(subscriber, Fate.DUPLICATE if fate in GOOD else fate)
-        if fate in GOOD or fate is Fate.DEAD_LETTERED:
-            return False
-        return self._until.pop(event, None) is not None
+        if fate not in REMEMBERED:
+            return self._until.pop(event, None) is not None
+        if event in self._until:
+            now = trio.current_time()
+            self._until[event] = now + self.window
+            while self._order and self._until.get(self._order[0], now) <= now:
+                self._forget_first()
+        return False
 
     def keep(self, subscriber: str) -> None:
         """Those that are alive stay in the store, and nothing becomes of them now."""

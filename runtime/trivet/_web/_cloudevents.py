@@ -68,11 +68,7 @@ def _open(types: EventTypes, event: CloudEvent) -> Delivery[Event]:
 
 def _read_binary(headers: Headers, payload: bytes) -> CloudEvent:
     """The attributes in `ce-` headers, the data as the body."""
-    given = {
-        name.removeprefix("ce-"): _decode_header(name, value)
-        for name, value in headers
-        if name.startswith("ce-")
-    }
+    given = {name: _decode_header(name, value) for name, value in headers if name.startswith("ce-")}
     return CloudEvent.binary(given, payload)
 
 

@@ -219,6 +219,34 @@ async def test_the_oldest_repetitions_are_forgotten_first(
         assert [each.worst for each in again] == [Fate.DUPLICATE, Fate.DUPLICATE, Fate.HANDLED]
 
 
+async def test_those_that_wait_are_forgotten_like_others(
+    autojump_clock: MockClock, calendar: Calendar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many wait in the store, no more of them are remembered in memory."""
+    monkeypatch.setattr(_repeats, "AT_MOST", 2)
+    async with program(tmp_path) as runtime:
+        Keeper.gate = trio.Event()
+        for event_id in ("a", "b", "c"):
+            await runtime.publish(Ping(), id=event_id)
+        again = [await runtime.publish(Ping(), id=each) for each in ("c", "b", "a")]
+        assert [each.worst for each in again] == [Fate.DUPLICATE, Fate.DUPLICATE, Fate.QUEUED]
+        Keeper.gate.set()
+
+
+async def test_an_event_is_remembered_from_its_end_on(
+    autojump_clock: MockClock, calendar: Calendar, tmp_path: Path
+) -> None:
+    """However long its handler takes, a repetition within the window after that is one."""
+    async with program(tmp_path) as runtime:
+        Keeper.gate = trio.Event()
+        await runtime.publish(Ping(), id="a")
+        await trio.sleep(1000)
+        Keeper.gate.set()
+        for seconds, fate in ((299, Fate.DUPLICATE), (2, Fate.HANDLED)):
+            await trio.sleep(seconds)
+            assert (await runtime.publish(Ping(), id="a", wait=True)).worst is fate
+
+
 @JUMPS
 async def test_young_dead_letters_are_kept(
     autojump_clock: MockClock, calendar: Calendar, tmp_path: Path, jump: float

@@ -245,7 +245,7 @@ async def test_data_in_base64(autojump_clock: MockClock) -> None:
         ({"ce-specversion": "2.0"}, "ce-specversion", "'1.0'"),
         ({"ce-time": "2024-05-06T07:08:09"}, "ce-time", "timezone"),
         ({"ce-id": "%ff"}, "ce-id", "UTF-8"),
-        ({"ce-source": None}, "ce-*", "missing required field `source`"),
+        ({"ce-source": None}, "ce-*", "missing required field `ce-source`"),
     ],
 )
 async def test_wrong_headers_in_binary_mode(
