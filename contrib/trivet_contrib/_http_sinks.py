@@ -65,6 +65,10 @@ class ReceiverFailedError(SinkError):
     """Who was sent the events has failed, perhaps at one of them."""
 
 
+class NoAnswerError(ReceiverFailedError):
+    """Who was sent the events has not answered."""
+
+
 def is_http_url(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:
     """Refuse what is no URL of HTTP; the message does not show it."""
     try:
@@ -131,8 +135,9 @@ class HttpSink(BatchPlugin[E]):
     async def handle_batch(self, events: Batch[E]) -> None:
         """Send some events. Those that are refused are found by halves, and given up alone.
 
-        Events at which the receiver itself fails a second time are sent one by one, as it may be at
-        one of them only that it does; and one at which it failed alone goes alone from then on.
+        Events at which the receiver itself fails a second time, or does not answer, are sent one by
+        one, as it may be at one of them only that it does; and one at which it failed alone goes
+        alone from then on. Who does not answer for two on end is not asked about the others.
 
         Raises:
             SinkError: they were not taken, or not all of them.
@@ -162,15 +167,24 @@ class HttpSink(BatchPlugin[E]):
                 left = [*part, *chain.from_iterable(reversed(parts))]
                 if len(left) == 1 or all(each.attempt == 1 for each in left):
                     raise
-                for delivery in left:
-                    await self._send_alone(delivery)
+                await self._send_one_by_one(left)
                 return
             else:
                 self._refused = 0
                 if parts:  # Which may fail; what is sent last is done when the batch is.
                     self._accept(part)
 
-    async def _send_alone(self, delivery: Delivery[E]) -> None:
+    async def _send_one_by_one(self, deliveries: Sequence[Delivery[E]]) -> None:
+        was_silent = False
+        for delivery in deliveries:
+            error = await self._send_alone(delivery)
+            is_silent = isinstance(error, NoAnswerError)
+            if is_silent and was_silent:
+                raise SinkError(str(error))
+            was_silent = is_silent
+
+    async def _send_alone(self, delivery: Delivery[E]) -> ReceiverFailedError | None:
+        """Says how the receiver has failed, if it has."""
         try:
             await self._send([delivery])
         except EventsRefusedError as error:
@@ -180,10 +194,12 @@ class HttpSink(BatchPlugin[E]):
                 self._suspects.clear()
             self._suspects.add(_identity(delivery))
             self.inbox.reject(delivery, error)
+            return error
         else:
             self._suspects.discard(_identity(delivery))
             self._refused = 0
             self._accept([delivery])
+        return None
 
     def _accept(self, deliveries: Sequence[Delivery[E]]) -> None:
         for delivery in deliveries:
@@ -201,10 +217,11 @@ class HttpSink(BatchPlugin[E]):
         try:
             answer = await self.send(deliveries)
         except trio.TooSlowError:
-            raise self.trouble(f"no answer within {self.timeout:g} s") from None
+            raise self.trouble(f"no answer within {self.timeout:g} s", NoAnswerError) from None
         except httpx.HTTPError as cause:
             told = shown(words(cause), self.secrets_of_settings())
-            raise self.trouble(f"no answer: {told}") from None  # Its text may have secrets.
+            kind = SinkError if isinstance(cause, httpx.ConnectError) else NoAnswerError
+            raise self.trouble(f"no answer: {told}", kind) from None  # Its text may have secrets.
         if answer is not None:
             self._heed(answer)
 
@@ -233,11 +250,11 @@ class HttpSink(BatchPlugin[E]):
             raise ReceiverFailedError(said)
         raise SinkError(said)
 
-    def trouble(self, reason: str) -> SinkError:
+    def trouble(self, reason: str, kind: type[SinkError] = SinkError) -> SinkError:
         """Be in trouble; returns what to raise for the events that it befell."""
         self._answered = 0
         self.degrade(reason)
-        return SinkError(reason)
+        return kind(reason)
 
     def said(self, answer: Answer) -> str:
         """An answer that was no good one, for logs."""

@@ -130,6 +130,11 @@ class Inbox(ABC, Generic[E_co]):
         `PermanentError` or a `RetryAfter`. One that has ended already stays as it is.
         """
 
+    def reject_all(self, deliveries: Iterable[Delivery[Event]], error: Exception) -> None:
+        """As `reject` with each of them, where one error befell all."""
+        for delivery in deliveries:
+            self.reject(delivery, error)
+
     @abstractmethod
     def expire(self, delivery: Delivery[Event]) -> None:
         """End an event that is in hand because its deadline is over."""

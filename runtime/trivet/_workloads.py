@@ -83,8 +83,7 @@ class ByBatch(Workload[Batch[E]]):
 
     def fail(self, piece: Batch[E], error: Exception) -> None:
         """See `Workload`."""
-        for delivery in piece.deliveries:
-            self._inbox.reject(delivery, error)
+        self._inbox.reject_all(piece.deliveries, error)
 
     def expire(self, piece: Batch[E]) -> None:
         """See `Workload`."""

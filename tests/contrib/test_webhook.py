@@ -85,12 +85,15 @@ class Receiver(ThreadingHTTPServer):
         self.said = b""
         self.bad = b"nothing is bad"
         """What it answers with 500."""
+        self.unheard = b"nothing is unheard"
+        """What it does not answer."""
+        self.has_ended = threading.Event()
         self.waits: list[str] = []  # `Retry-After` of the first answers.
         self.delays: list[float] = []  # Seconds before the first answers.
         self.promised: int | None = None
         """How long it says that a body is."""
         self.hangs = False
-        """Whether it keeps the rest of a body back, and does not break off."""
+        """Whether it keeps back what it does not say, and does not break off."""
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.requests: list[Request] = []
@@ -106,6 +109,11 @@ class Answering(BaseHTTPRequestHandler):
         port: int = self.client_address[1]
         self.server.requests.append(Request(self.path, headers, body, port, monotonic()))
         self.server.may_answer.wait()
+        if self.server.unheard in body:
+            self.close_connection = True
+            if self.server.hangs:
+                self.server.has_ended.wait()
+            return
         sleep(self.server.delays.pop(0) if self.server.delays else 0)
         status = self.server.first.pop(0) if self.server.first else self.server.status
         self.send_response(500 if self.server.bad in body else status)
@@ -135,6 +143,7 @@ def receiver() -> Iterator[Receiver]:
         thread.start()
         yield server
         server.may_answer.set()
+        server.has_ended.set()
         server.shutdown()
         thread.join()
 
@@ -512,6 +521,40 @@ async def test_an_event_at_which_the_receiver_fails_costs_no_other(
         )
     fates = [Fate.FAILED if number in bad else Fate.HANDLED for number in range(10)]
     assert [outcome.worst for outcome in outcomes] == fates
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+@pytest.mark.parametrize("bad", [{2}, {0, 9}, {3, 4}])
+async def test_an_event_that_the_receiver_does_not_answer_costs_no_other(
+    receiver: Receiver, bad: set[int], hangs: bool
+) -> None:
+    """When a batch is not answered a second time, its events are posted one by one."""
+    receiver.unheard, receiver.hangs = b"poison", hangs
+    retrying = {"retry": True, "retry_initial": 0, "max_attempts": 5}
+    sizes = {"batch_size": 10, "batch_age": 0.05, **retrying}
+    again = settings(receiver.url, timeout=0.2, delivery=sizes)
+    texts = [f"{'poison' if number in bad else 'good'} {number}" for number in range(10)]
+    async with open_plugins(Webhook, settings=again, event_types=[Greeting]) as runtime:
+        outcomes = await runtime.publish_many(
+            [Delivery.of(Greeting(text)) for text in texts], wait=True
+        )
+    fates = [Fate.FAILED if number in bad else Fate.HANDLED for number in range(10)]
+    assert [outcome.worst for outcome in outcomes] == fates
+
+
+async def test_a_receiver_that_answers_nothing_is_not_asked_about_everything(
+    receiver: Receiver,
+) -> None:
+    """Events that it does not answer one by one either are left for the next attempt."""
+    receiver.unheard = b"data"
+    again = batches(receiver, batch_size=10, retry=True, retry_initial=0, max_attempts=3)
+    async with open_plugins(Webhook, settings=again, event_types=[Greeting]) as runtime:
+        outcomes = await runtime.publish_many(
+            [Delivery.of(Greeting(str(number))) for number in range(10)], wait=True
+        )
+    assert {outcome.worst for outcome in outcomes} == {Fate.FAILED}
+    sizes = [len(request.document) for request in receiver.requests]
+    assert sizes == [10, 10, 1, 1, 1, 1, 8, 1, 1]
 
 
 async def test_what_was_taken_is_not_posted_again(receiver: Receiver) -> None:

@@ -292,12 +292,20 @@ async def test_the_operator_says_how_large_a_batch_is(autojump_clock: MockClock)
 
 
 async def test_a_batch_that_fails_is_tried_again_as_a_whole(autojump_clock: MockClock) -> None:
-    """And given up as a whole."""
-    async with open_plugins(Shipping) as runtime:
-        events = [Delivery.of(Work(number)) for number in (1, -1, 3)]
-        outcomes = await runtime.publish_many(events, wait=True)
-        assert [seconds for seconds, _ in runtime.get(Shipping).batches] == [[1, -1, 3]] * 2
+    """And given up as a whole. That it is tried again is said once, and not of each event."""
+    with structlog.testing.capture_logs() as logs:
+        async with open_plugins(Shipping) as runtime:
+            events = [Delivery.of(Work(number), id=str(number)) for number in (1, -1, 3)]
+            outcomes = await runtime.publish_many(events, wait=True)
+            assert [seconds for seconds, _ in runtime.get(Shipping).batches] == [[1, -1, 3]] * 2
     assert {outcome.worst for outcome in outcomes} == {Fate.FAILED}
+    (line,) = [log for log in logs if log["log_level"] == "warning"]
+    assert line["event"] == "events failed, and are tried again"
+    assert (line["count"], line["first"], line["attempt"]) == (3, "1", 1)
+    assert line["error"] == "ValueError: minus one"
+    assert sorted(log["event_id"] for log in logs if log["event"] == "event failed") == [
+        *("-1", "1", "3")
+    ]
 
 
 async def test_an_item_of_a_batch_can_be_rejected_or_kept(autojump_clock: MockClock) -> None:

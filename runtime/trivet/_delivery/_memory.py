@@ -455,9 +455,35 @@ class MemoryInbox(Inbox[Any]):
 
     def reject(self, delivery: Delivery[Event], error: Exception) -> None:
         """See `Inbox`."""
+        self.reject_all([delivery], error)
+
+    def reject_all(self, deliveries: Iterable[Delivery[Event]], error: Exception) -> None:
+        """See `Inbox`."""
+        again = [
+            (delivery, wait)
+            for delivery in deliveries
+            if (wait := self._reject(delivery, error)) is not None
+        ]
+        if not again:
+            return
+        (first, _), longest = again[0], max(wait for _, wait in again)
+        what, facts = "event failed, and is tried again", first.identity()
+        if len(again) > 1:
+            what = "events failed, and are tried again"
+            facts = {"count": len(again), "first": first.id}
+        self._log.warning(
+            what,
+            **facts,
+            error=describe(error),
+            attempt=first.attempt,
+            retry_in=None if longest == math.inf else round(longest, 3),
+        )
+
+    def _reject(self, delivery: Delivery[Event], error: Exception) -> float | None:
+        """Says how long it waits to be tried again; infinity is until the next start."""
         since = self._in_hand.get(delivery)
         if since is None:
-            return
+            return None
         now = trio.current_time()
         self._timed_out += isinstance(error, HandlerTimeoutError)
         history = self._histories.get(delivery, FIRST).failed(
@@ -471,14 +497,9 @@ class MemoryInbox(Inbox[Any]):
             self._log.error("event failed", **delivery.identity(), exc_info=error)
             self._finish(delivery, self._give_up(delivery, history))
         else:
-            self._log.warning(
-                "event failed, and is tried again",
-                **delivery.identity(),
-                error=describe(error),
-                attempt=delivery.attempt,
-                retry_in=None if wait is None else round(wait, 3),
-            )
             self._back_off(delivery, history, wait)
+            return math.inf if wait is None else wait
+        return None
 
     def _back_off(self, delivery: Delivery[Event], history: History, wait: float | None) -> None:
         """Try it again after a wait; None is after the next start."""
