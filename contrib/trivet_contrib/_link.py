@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeVar
 
 import trio
 
-from trivet import PermanentError, Plugin
+from trivet import Plugin, WrongSettingError
 
 from ._broker import AwayError, RefusedError
 
@@ -33,10 +33,6 @@ class Connection(Protocol):
 
 C = TypeVar("C", bound=Connection)
 T = TypeVar("T")
-
-
-class WrongSettingError(PermanentError):
-    """The broker answers, and refuses what the settings say."""
 
 
 class Backoff:
@@ -95,8 +91,7 @@ class Link(Generic[C]):
             async with self._connect() as connection:
                 self._tell(connection)
         except RefusedError as error:
-            setting = f"plugins.{self._plugin.name}.{error.setting}"
-            raise WrongSettingError(f"{setting}: {error.reason}") from None
+            raise WrongSettingError(error.setting, error.reason) from None
         except AwayError as error:
             self._plugin.log.warning("the broker is away", reason=str(error))
 

@@ -16,11 +16,18 @@ import attrs
 import trio
 from attrs.validators import ge, gt
 
-from trivet import Event, Fate, PluginStatusEvent, SourcePlugin, SupervisionSettings
+from trivet import (
+    Event,
+    Fate,
+    PluginStatusEvent,
+    SourcePlugin,
+    SupervisionSettings,
+    WrongSettingError,
+)
 
 from ._broker import AwayError, Consumer, Received
 from ._ledger import InHand, Ledger
-from ._link import Backoff, Link, WrongSettingError
+from ._link import Backoff, Link
 from ._wire import Reader, UnreadableError
 
 GIVE_BACK = 2.0
@@ -85,12 +92,12 @@ class BrokerSource(SourcePlugin):
     def _event_type(self) -> type[Event] | None:
         if not self.event:
             return None
-        cls, setting = self.app.events.get(self.event), f"plugins.{self.name}.event"
+        cls = self.app.events.get(self.event)
         if cls is None or cls is PluginStatusEvent:
             known = ", ".join(sorted(self.app.events))
-            raise WrongSettingError(f"{setting}: no event is named {self.event!r}; known: {known}")
+            raise WrongSettingError("event", f"no event is named {self.event!r}; known: {known}")
         if not self.app.listens(cls):
-            raise WrongSettingError(f"{setting}: no active plugin listens to {self.event!r}")
+            raise WrongSettingError("event", f"no active plugin listens to {self.event!r}")
         return cls
 
     async def run(self) -> None:

@@ -47,6 +47,7 @@ from ._errors import RetryAfter as RetryAfter
 from ._errors import StartError as StartError
 from ._errors import TrivetError as TrivetError
 from ._errors import UnknownEventError as UnknownEventError
+from ._errors import WrongSettingError as WrongSettingError
 from ._events import Event as Event
 from ._events import EventTypes as EventTypes
 from ._events import MonitoringEvent as MonitoringEvent

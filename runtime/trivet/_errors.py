@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import ClassVar
 
 import attrs
@@ -68,6 +69,34 @@ class PermanentError(Exception):
     Out of `initialize` or `run`, also in a group, it makes the plugin be given up at once; out of
     a handler, that event. Derive from it, or raise it `from` what has happened.
     """
+
+
+class WrongSettingError(PermanentError):
+    """For `initialize` to raise where a setting is wrong in a way that only its use shows.
+
+    The operator is told its key, and the file.
+
+    >>> str(WrongSettingError("url", "there is no such database"))
+    'url: there is no such database'
+
+    Args:
+        setting: its name; None where it is not known which one it is.
+        reason: what is wrong.
+    """
+
+    def __init__(self, setting: str | None, reason: str) -> None:
+        super().__init__(reason if setting is None else f"{setting}: {reason}")
+        self.setting = setting
+        self.reason = reason
+
+    def at(self, plugin: str, file: Path | None) -> str:
+        """With where it is.
+
+        >>> WrongSettingError("url", "no").at("orders", Path("trivet.toml"))
+        'trivet.toml: plugins.orders.url: no'
+        """
+        key = f"plugins.{plugin}" if self.setting is None else f"plugins.{plugin}.{self.setting}"
+        return f"{key}: {self.reason}" if file is None else f"{file}: {key}: {self.reason}"
 
 
 class RetryAfter(Exception):  # noqa: N818 - the name of HTTP's header

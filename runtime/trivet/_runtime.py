@@ -32,7 +32,14 @@ from ._envelope import (
     current_request,
     in_hand,
 )
-from ._errors import PluginNotActiveError, StartError, TrivetError, UnknownEventError, nearest
+from ._errors import (
+    PluginNotActiveError,
+    StartError,
+    TrivetError,
+    UnknownEventError,
+    WrongSettingError,
+    nearest,
+)
 from ._events import Event, EventTypes, PluginStatusEvent
 from ._graph import Levels
 from ._inbox import InboxStatistics
@@ -376,7 +383,10 @@ class Runtime(App):
             watching.cancel_scope.cancel()
         for host in level:
             if host.start_failed:
-                message = f"plugin {host.name!r} did not start: {host.error}"
+                reason = host.error
+                if isinstance(host.failure, WrongSettingError):
+                    reason = host.failure.at(host.name, self.program.settings.file)
+                message = f"plugin {host.name!r} did not start: {reason}"
                 raise StartError(message) from host.failure
 
     async def _warn_of_slow_start(self, level: Sequence[Host]) -> None:

@@ -298,6 +298,27 @@ async def test_a_plugin_that_does_not_start_exits_with_3(plugins: Callable[..., 
     assert "'broken' did not start: ConnectionError: no broker" in "".join(server.text)
 
 
+async def test_a_setting_that_only_its_use_shows_to_be_wrong(plugins: Callable[..., Path]) -> None:
+    """The message names the file and the key, whatever the plugin is called."""
+    source = """
+        from trivet import BackgroundPlugin, WrongSettingError
+
+        class Reader(BackgroundPlugin):
+            url: str
+
+            async def initialize(self) -> None:
+                raise WrongSettingError("url", f"there is no database {self.url!r}")
+    """
+    directory = plugins(reader=source)
+    settings = '[plugins.orders]\nuse = "reader"\nurl = "shop"\n'
+    (directory / "trivet.toml").write_text(f'plugins_directory = "."\n{settings}')
+    command = ["trivet", "serve", "orders", "--bind", "127.0.0.1:0"]
+    async with running(command, directory) as server:
+        assert await server.process.wait() == 3
+    told = "plugin 'orders' did not start: trivet.toml: plugins.orders.url: there is no database"
+    assert told in "".join(server.text)
+
+
 async def test_an_address_that_is_taken_exits_with_3(plugins: Callable[..., Path]) -> None:
     """The address is tried before any plugin is started."""
     directory = plugins(recorder=RECORDER)

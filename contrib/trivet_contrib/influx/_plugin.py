@@ -15,11 +15,10 @@ import httpx
 import trio
 from attrs.validators import min_len, optional
 
-from trivet import Delivery, MonitoringEvent
+from trivet import Delivery, MonitoringEvent, WrongSettingError
 
 from .._answers import Answer, basic, shown, words
 from .._http_sinks import ABOUT_THE_EVENTS, EventsRefusedError, HttpSink, is_http_url
-from .._link import WrongSettingError
 from ._client import InfluxClient, Target, open_client, version_1, version_2
 from ._lines import PointError
 
@@ -115,7 +114,7 @@ class Influx(HttpSink[MonitoringEvent]):
             self.degrade(f"InfluxDB is away: {told}")
             return
         if self.to_blame(answer.status):
-            raise WrongSettingError(f"plugins.{self.name}: {self.said(answer)}")
+            raise WrongSettingError(None, self.said(answer))
 
     def _target(self) -> Target:
         if self.bucket is not None:

@@ -14,11 +14,10 @@ import attrs
 import trio
 from attrs.validators import deep_iterable
 
-from trivet import Delivery, DeliverySettings, Event
+from trivet import Delivery, DeliverySettings, Event, WrongSettingError
 
 from .._answers import Answer, basic
 from .._http_sinks import EventsRefusedError, HttpSink, is_http_url
-from .._link import WrongSettingError
 from .._wire import UnreadableError, document
 from ._addresses import AddressRefusedError
 from ._client import WebhookClient, open_client
@@ -99,8 +98,7 @@ class Webhook(HttpSink[Event]):
             try:
                 await self._client.check()
             except AddressRefusedError as error:
-                place = f"plugins.{self.name}.url"
-                raise WrongSettingError(f"{place}: {error}, {NOT_ALLOWED}") from None
+                raise WrongSettingError("url", f"{error}, {NOT_ALLOWED}") from None
 
     async def send(self, deliveries: Sequence[Delivery[Event]]) -> Answer:
         """See `HttpSink`."""
