@@ -40,6 +40,8 @@ class NatsServer(Program, Server):
         super().__init__(directory)
         self.config = directory / "nats.conf"
         self._jetstream = jetstream
+        self.nkeys: list[str] = []
+        """Users who prove that they have the key to these."""
         self._users: dict[str, tuple[str, str]] = {"tests": (OWN_PASSWORD, "")}
 
     @property
@@ -103,6 +105,7 @@ class NatsServer(Program, Server):
             f"    {{ user: {user}, password: {json.dumps(password)}, {permissions} }}\n"
             for user, (password, permissions) in self._users.items()
         )
+        users += "".join(f"    {{ nkey: {each} }}\n" for each in self.nkeys)
         jetstream = f"jetstream {{ store_dir: {json.dumps(str(self.directory))} }}\n"
         self.config.write_text(
             f'listen: "127.0.0.1:{self.port}"\n{jetstream if self._jetstream else ""}'

@@ -34,6 +34,7 @@ from trivet.testing import open_plugins
 from trivet_contrib._broker import Message
 from trivet_contrib.nats import NatsSink, NatsSource
 
+from .nats_keys import Key, WithOperator
 from .nats_server import CONSUMER, MAX_PAYLOAD, STREAM, NatsServer, nats_server, needs_nats, running
 from .suite import (
     QUICK,
@@ -655,3 +656,44 @@ async def test_several_programs_have_room_in_the_consumer_that_is_made(server: N
     config = info.config
     found = (config.max_deliver, config.max_ack_pending, config.ack_wait, config.ack_policy)
     assert found == (-1, 1600, 7, "explicit")
+
+
+# Credentials that are files.
+
+
+@pytest.mark.parametrize("operator", [False, True], ids=["an nkey", "a JWT"])
+async def test_credentials_in_a_file(tmp_path: Path, operator: bool) -> None:
+    """A user proves to have its key, by itself or with what its account has signed."""
+    server: NatsServer
+    file = tmp_path / "clerk.creds"
+    if operator:
+        server = WithOperator(tmp_path)
+        server.credentials(file)
+    else:
+        server, clerk = NatsServer(tmp_path), Key.of("user")
+        server.nkeys.append(clerk.public)
+        file.write_text(f"{clerk.seed}\n")
+    async with running(server):
+        there = {"url": f"nats://127.0.0.1:{server.port}", "credentials": file, "create": True}
+        table = {"nats_source": {**there, "stream": STREAM, "event": "order"}}
+        sink = {**there, "stream": STREAM, "delivery": {"events": ["order"]}}
+        async with open_plugins(NatsSink, event_types=[Order], settings={"nats_sink": sink}) as out:
+            await out.publish(Order(1), wait=True)
+        async with open_plugins(NatsSource, Billing, settings=table) as runtime:
+            await runtime.get(Billing).until(lambda seen: seen == [1])
+
+
+async def test_wrong_credentials_in_a_file(tmp_path: Path) -> None:
+    """Those of another account are refused with the setting's name; so is what is none."""
+    async with running(WithOperator(tmp_path)) as server:
+        assert isinstance(server, WithOperator)
+        file = server.credentials(tmp_path / "forged.creds", of=Key.of("account"))
+        url = f"nats://127.0.0.1:{server.port}"
+        with pytest.raises(StartError, match=r"nats_sink\.credentials: not with these credentials"):
+            async with sending(server, url=url, credentials=file):
+                pass
+    file.write_text("SU not")
+    for wrong, said in ((file, "holds neither"), (tmp_path / "none", "cannot be read")):
+        with pytest.raises(ConfigurationError, match=rf"nats_sink\.credentials: .*{said}"):
+            async with sending(server, url=url, credentials=wrong):
+                pass

@@ -15,6 +15,7 @@ import ssl
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import count
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -26,6 +27,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import APIError, ServiceUnavailableError
 
 from .._broker import AwayError, RefusedError
+from ._settings import is_seed
 
 # What it would say with a traceback is raised here, and said by the plugin in a line.
 logging.getLogger("nats").setLevel(logging.CRITICAL)
@@ -52,10 +54,16 @@ class Server:
 
     url: str = attrs.field(repr=False)
     """`nats://user:password@host:port`, `tls://`; several, separated by commas."""
+    credentials: Path | None = None
+    """A file with a user's JWT and seed, or the seed alone."""
     timeout: float = 5.0
     """Seconds for one answer, and for a connection."""
     name: str = ""
     """By what the server's operator knows the connection."""
+
+
+class NotTheseError(RefusedError):
+    """It is the credentials that are refused."""
 
 
 @contextmanager
@@ -82,7 +90,7 @@ def meant_by(error: BaseException) -> AwayError:
     if isinstance(error, nats.errors.SecureConnWantedError):
         return RefusedError("url", "the server takes no TLS")
     if any(word in text.lower() for word in WORDS_OF_REFUSAL):
-        return RefusedError("url", f"not with these credentials: {text}")
+        return NotTheseError("url", f"not with these credentials: {text}")
     return AwayError(text)
 
 
@@ -287,6 +295,10 @@ async def connected(server: Server) -> AsyncGenerator[Line]:
                 raise (reasons[-1] if reasons else AwayError("no server")) from None
             await line.begin()
         yield line
+    except NotTheseError as error:
+        if server.credentials is None:
+            raise
+        raise RefusedError("credentials", error.reason) from None
     finally:
         await client.close()
 
@@ -309,6 +321,11 @@ def _options(server: Server) -> dict[str, Any]:
             options |= {"user": unquote(url.username), "password": unquote(url.password)}
         elif url.username:
             options["token"] = unquote(url.username)
+    if (file := server.credentials) is not None:
+        try:
+            options["nkeys_seed" if is_seed(file) else "user_credentials"] = str(file)
+        except ValueError as error:  # It has been written anew.
+            raise RefusedError("credentials", str(error)) from None
     if any(url.scheme == "tls" for url in urls):
         options["tls"] = ssl.create_default_context()
     return options

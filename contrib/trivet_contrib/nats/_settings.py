@@ -7,11 +7,15 @@ Never knows what is done with them.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import attrs
+import nkeys  # type: ignore[import-untyped] # pyright: ignore[reportMissingTypeStubs]
 
 FORM = "nats://[USER:PASSWORD@ or TOKEN@]HOST[:PORT], or tls://; several, separated by commas"
+_JWT = "BEGIN NATS USER JWT"
+_SEED = re.compile(r"^\s*(SU[A-Z2-7]{56})\s*$", re.MULTILINE)
 _NAME = re.compile(r"[-\w]+", re.ASCII)
 
 
@@ -26,6 +30,35 @@ def is_nats_url(_plugin: object, _field: attrs.Attribute[str], value: str) -> No
         is_more = url.path not in ("", "/") or url.query or url.fragment  # A `/` of a password.
         if url.scheme not in ("nats", "tls") or not url.hostname or port == 0 or is_more:
             raise ValueError(f"expected {FORM}")
+
+
+def are_credentials(
+    _plugin: object, _field: attrs.Attribute[Path | None], value: Path | None
+) -> None:
+    """Refuse a file that holds none."""
+    if value is None:
+        return
+    try:
+        is_seed(value)
+    except OSError as error:
+        raise ValueError(f"{value} cannot be read: {error.strerror}") from None
+
+
+def is_seed(file: Path) -> bool:
+    """Whether a file holds the seed of a user's nkey, and not credentials with a JWT.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it holds neither.
+    """
+    text = file.read_text("ascii", "replace")
+    seed = _SEED.search(text)
+    try:
+        nkeys.from_seed((seed[1] if seed else "").encode())  # pyright: ignore[reportUnknownMemberType]
+    except nkeys.NkeysError:
+        said = "holds neither a user's credentials (`.creds`) nor the seed of its nkey"
+        raise ValueError(f"{file} {said}") from None
+    return _JWT not in text
 
 
 def is_name(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:

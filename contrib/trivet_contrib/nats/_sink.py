@@ -7,6 +7,7 @@ Never knows bytes and connections; those are the client's.
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
 import attrs
 from attrs.validators import gt
@@ -18,7 +19,7 @@ from .._broker import Producer
 from .._sinks import BrokerSink
 from ._connection import Server
 from ._producer import Target, open_producer
-from ._settings import is_name, is_nats_url, is_subject
+from ._settings import are_credentials, is_name, is_nats_url, is_subject
 
 
 class NatsSink(AsyncioPlugin, BrokerSink):
@@ -26,6 +27,8 @@ class NatsSink(AsyncioPlugin, BrokerSink):
 
     url: str = attrs.field(default="nats://127.0.0.1:4222", validator=is_nats_url, repr=False)
     """Where NATS is; it may hold a password, so it stands in no message."""
+    credentials: Path | None = attrs.field(default=None, validator=are_credentials)
+    """A file that says who this is: a user's credentials (`.creds`), or the seed of its nkey."""
     stream: str = attrs.field(validator=is_name)
     """The stream's name."""
     subject: str = attrs.field(default="", validator=is_subject)
@@ -44,7 +47,12 @@ class NatsSink(AsyncioPlugin, BrokerSink):
 
     def connect(self) -> AbstractAsyncContextManager[Producer]:
         """As a producer."""
-        server = Server(url=self.url, timeout=self.timeout, name=self.app.service)
+        server = Server(
+            url=self.url,
+            credentials=self.credentials,
+            timeout=self.timeout,
+            name=self.app.service,
+        )
         target = Target(stream=self.stream, subject=self.subject or self.stream, create=self.create)
         made = open_producer(server, target, self._confirmed)
         return producer_across(self.run_on_asyncio, made)

@@ -7,6 +7,7 @@ Never knows bytes and connections; those are the client's.
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Literal
 
 import attrs
@@ -21,7 +22,7 @@ from .._sources import BrokerSource
 from ._checks import Durable
 from ._client import Hand, open_consumer
 from ._connection import Server
-from ._settings import is_filter, is_name, is_name_or_empty, is_nats_url
+from ._settings import are_credentials, is_filter, is_name, is_name_or_empty, is_nats_url
 
 
 class NatsSource(AsyncioPlugin, BrokerSource):
@@ -29,6 +30,8 @@ class NatsSource(AsyncioPlugin, BrokerSource):
 
     url: str = attrs.field(default="nats://127.0.0.1:4222", validator=is_nats_url, repr=False)
     """Where NATS is; it may hold a password, so it stands in no message."""
+    credentials: Path | None = attrs.field(default=None, validator=are_credentials)
+    """A file that says who this is: a user's credentials (`.creds`), or the seed of its nkey."""
     stream: str = attrs.field(validator=is_name)
     """The stream's name."""
     consumer: str = attrs.field(default="trivet", validator=is_name)
@@ -64,7 +67,12 @@ class NatsSource(AsyncioPlugin, BrokerSource):
 
     def connect(self) -> AbstractAsyncContextManager[Consumer]:
         """As one of the consumer's."""
-        server = Server(url=self.url, timeout=self.timeout, name=self.app.service)
+        server = Server(
+            url=self.url,
+            credentials=self.credentials,
+            timeout=self.timeout,
+            name=self.app.service,
+        )
         durable = Durable(
             stream=self.stream,
             consumer=self.consumer,
