@@ -40,6 +40,8 @@ class NatsServer(Program, Server):
         super().__init__(directory)
         self.config = directory / "nats.conf"
         self._jetstream = jetstream
+        self.more = ""
+        """What the configuration has besides."""
         self.nkeys: list[str] = []
         """Users who prove that they have the key to these."""
         self._users: dict[str, tuple[str, str]] = {"tests": (OWN_PASSWORD, "")}
@@ -110,6 +112,7 @@ class NatsServer(Program, Server):
         self.config.write_text(
             f'listen: "127.0.0.1:{self.port}"\n{jetstream if self._jetstream else ""}'
             f"max_payload: {MAX_PAYLOAD}\nauthorization {{\n  users = [\n{users}  ]\n}}\n"
+            f"{self.more}"
         )
 
     async def start(self) -> None:

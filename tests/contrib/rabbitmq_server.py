@@ -33,7 +33,7 @@ from pamqp.header import ContentHeader
 from trivet_contrib._broker import Message
 
 from .programs import needs
-from .suite import Server, Table
+from .suite import Certificate, Server, Table
 
 NEEDED = ("rabbitmq-server", "erl_call")
 needs_rabbitmq = needs("rabbitmq-server")
@@ -186,6 +186,15 @@ class RabbitmqServer(Server):
     async def ask(self, expression: str) -> str:
         """Evaluate Erlang there."""
         return await trio.to_thread.run_sync(self.node.ask, expression)
+
+    async def listen_with_tls(self, certificate: Certificate) -> int:
+        """Answer at one more port, which it returns."""
+        (port,) = free_ports(1)
+        files = f'{{certfile, "{certificate.certificate}"}}, {{keyfile, "{certificate.key}"}}'
+        await self.ask(
+            f'rabbit_networking:start_ssl_listener({{"127.0.0.1", {port}}}, [{files}], 1)'
+        )
+        return port
 
     async def make(self) -> None:
         """Have the virtual host."""

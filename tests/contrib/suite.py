@@ -16,8 +16,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+import attrs
 import pytest
 import trio
+import trustme
 from structlog.testing import capture_logs
 
 from trivet import (
@@ -212,6 +214,26 @@ def structured(number: int, **attributes: str) -> Message:
 def text_of(logs: Sequence[Mapping[str, Any]]) -> str:
     """All that was logged."""
     return "\n".join(map(repr, logs))
+
+
+@attrs.frozen
+class Certificate:
+    """One for 127.0.0.1, of an authority that nobody knows."""
+
+    key: Path
+    certificate: Path
+    authority: Path
+
+    @classmethod
+    def made_in(cls, directory: Path) -> Certificate:
+        """Make it, in files of these names."""
+        authority = trustme.CA()
+        issued = authority.issue_cert("127.0.0.1")
+        made = cls(*(directory / f"{name}.pem" for name in ("key", "certificate", "authority")))
+        issued.private_key_pem.write_to_path(made.key)
+        issued.cert_chain_pems[0].write_to_path(made.certificate)
+        authority.cert_pem.write_to_path(made.authority)
+        return made
 
 
 async def becomes(wanted: object, ask: Callable[[], Awaitable[object]]) -> None:

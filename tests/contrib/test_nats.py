@@ -26,6 +26,7 @@ from structlog.testing import capture_logs
 from trivet import (
     ConfigurationError,
     Event,
+    Fate,
     Plugin,
     Runtime,
     StartError,
@@ -39,6 +40,7 @@ from .nats_server import CONSUMER, MAX_PAYLOAD, STREAM, NatsServer, nats_server,
 from .suite import (
     QUICK,
     Billing,
+    Certificate,
     Contract,
     Order,
     Proxy,
@@ -656,6 +658,23 @@ async def test_several_programs_have_room_in_the_consumer_that_is_made(server: N
     config = info.config
     found = (config.max_deliver, config.max_ack_pending, config.ack_wait, config.ack_policy)
     assert found == (-1, 1600, 7, "explicit")
+
+
+async def test_a_certificate_must_be_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With TLS a server of an unknown authority is refused, and one of a known authority is not."""
+    made = Certificate.made_in(tmp_path)
+    server = NatsServer(tmp_path)
+    server.more = f'tls {{ cert_file: "{made.certificate}", key_file: "{made.key}" }}\n'
+    async with running(server):
+        url = server.url.replace("nats://", "tls://")
+        with pytest.raises(StartError, match=r"plugins\.nats_sink\.url: .*certificate"):
+            async with sending(server, url=url):
+                pass
+        monkeypatch.setenv("SSL_CERT_FILE", str(made.authority))
+        async with sending(server, url=url) as runtime:
+            assert (await runtime.publish(Order(1), wait=True)).worst is Fate.HANDLED
 
 
 # Credentials that are files.

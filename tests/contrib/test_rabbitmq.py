@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -13,7 +14,7 @@ from aiormq.channel import Channel
 from aiormq.exceptions import DeliveryError
 from structlog.testing import capture_logs
 
-from trivet import ConfigurationError, Runtime, StartError
+from trivet import ConfigurationError, Fate, Runtime, StartError
 from trivet.testing import open_plugins
 from trivet_contrib._broker import Message
 from trivet_contrib.rabbitmq import RabbitmqSink, RabbitmqSource
@@ -24,6 +25,7 @@ from .suite import (
     PASSWORD,
     QUICK,
     Billing,
+    Certificate,
     Contract,
     Order,
     Proxy,
@@ -125,6 +127,20 @@ async def take(server: RabbitmqServer, count: int) -> list[dict[str, object]]:
 
 
 # On the wire.
+
+
+async def test_a_certificate_must_be_trusted(
+    server: RabbitmqServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With TLS a server of an unknown authority is refused, and one of a known authority is not."""
+    port = await server.listen_with_tls(Certificate.made_in(tmp_path))
+    url = server.url(port=port).replace("amqp://", "amqps://")
+    with pytest.raises(StartError, match=r"plugins\.rabbitmq_sink\.url: .*certificate"):
+        async with sending(server, url=url):
+            pass
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    async with sending(server, url=url) as runtime:
+        assert (await runtime.publish(Order(1), wait=True)).worst is Fate.HANDLED
 
 
 async def test_an_event_as_a_message(server: RabbitmqServer) -> None:

@@ -7,7 +7,6 @@ from typing import cast
 
 import pytest
 import trio
-import trustme
 from structlog.testing import capture_logs
 
 from trivet import ConfigurationError, StartError
@@ -16,7 +15,7 @@ from trivet_contrib.redis import RedisSink, RedisSource
 
 from .programs import free_port
 from .redis_server import GROUP, STREAM, RedisServer, needs_redis, redis_server
-from .suite import QUICK, Billing, Contract, Order, Server, Table, becomes, plain
+from .suite import QUICK, Billing, Certificate, Contract, Order, Server, Table, becomes, plain
 
 pytestmark = [
     needs_redis,
@@ -219,22 +218,16 @@ async def test_a_certificate_must_be_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With TLS a server of an unknown authority is refused, and one of a known authority is not."""
-    authority = trustme.CA()
-    certificate = authority.issue_cert("127.0.0.1")
-    files = {name: tmp_path / f"{name}.pem" for name in ("key", "cert", "authority")}
-    certificate.private_key_pem.write_to_path(files["key"])
-    certificate.cert_chain_pems[0].write_to_path(files["cert"])
-    authority.cert_pem.write_to_path(files["authority"])
-    tls_port = str(free_port())
+    made, tls_port = Certificate.made_in(tmp_path), str(free_port())
     options = {"tls-port": tls_port, "tls-auth-clients": "no"}
-    options |= {"tls-key-file": str(files["key"]), "tls-cert-file": str(files["cert"])}
-    options |= {"tls-ca-cert-file": str(files["authority"])}
+    options |= {"tls-key-file": str(made.key), "tls-cert-file": str(made.certificate)}
+    options |= {"tls-ca-cert-file": str(made.authority)}
     async with redis_server(tmp_path, **options) as server:
         settings = source(server, url=f"rediss://127.0.0.1:{tls_port}")
         with pytest.raises(StartError, match=r"plugins\.redis_source\.url: .*certificate"):
             async with open_plugins(RedisSource, Billing, settings=settings):
                 pass
-        monkeypatch.setenv("SSL_CERT_FILE", str(files["authority"]))
+        monkeypatch.setenv("SSL_CERT_FILE", str(made.authority))
         await server.send([plain(1)])
         async with open_plugins(RedisSource, Billing, settings=settings) as runtime:
             await runtime.get(Billing).until(bool)

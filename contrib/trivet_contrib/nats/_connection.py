@@ -87,6 +87,8 @@ def meant_by(error: BaseException) -> AwayError:
     """What a failure of the connection means."""
     text = str(error) or ("no answer" if isinstance(error, TimeoutError) else type(error).__name__)
     text = text.removeprefix("nats: ")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return RefusedError("url", text)
     if isinstance(error, nats.errors.SecureConnWantedError):
         return RefusedError("url", "the server takes no TLS")
     if any(word in text.lower() for word in WORDS_OF_REFUSAL):

@@ -70,6 +70,9 @@ def translated(seconds: float) -> Generator[None]:
 def meant_by(error: BaseException | None) -> AwayError:
     """What a failure of the connection means."""
     text = ", ".join(map(str, error.args)) if error is not None else ""
+    cause = None if error is None else error.__cause__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return RefusedError("url", cause.strerror)
     if isinstance(error, (ProbableAuthenticationError, AuthenticationError)):
         return RefusedError("url", f"not with these credentials: {text}")
     if isinstance(error, (ConnectionNotAllowed, ChannelAccessRefused)):
