@@ -171,7 +171,7 @@ class HttpSink(BatchPlugin[E]):
                 return
             else:
                 self._refused = 0
-                if parts:  # Which may fail; what is sent last is done when the batch is.
+                if parts:  # Which may fail. What is sent last is done when the batch is, at once.
                     self._accept(part)
 
     async def _send_one_by_one(self, deliveries: Sequence[Delivery[E]]) -> None:

@@ -48,7 +48,7 @@ class BrokerSource(SourcePlugin):
 
     supervision = SupervisionSettings(critical=True)  # While its broker is away it is not ready.
 
-    event: str = ""
+    event: type[Event] | None = None
     """The type that messages are published as. Without it they are CloudEvents that say it."""
     prefetch: int = attrs.field(default=256, validator=ge(1))
     """Messages in hand, at most."""
@@ -83,22 +83,16 @@ class BrokerSource(SourcePlugin):
         """Find wrong settings. A broker that is away may come later than this."""
         self._ledger = Ledger(self.app.durable, self.delivery_limit, self._mourn)
         self._types = set()
-        self._reader = Reader(self.app.events, self._event_type())
-        if self._reader.all_are is not None:
-            self._types.add(self._reader.all_are)
+        self._reader = Reader(self.app.events, self.event)
+        if self.event is not None:
+            self._types.add(self.event)
+            name = self.event.__event_name__
+            if self.event is PluginStatusEvent:
+                raise WrongSettingError("event", f"{name!r} does not come from outside")
+            if not self.app.listens(self.event):
+                raise WrongSettingError("event", f"no active plugin listens to {name!r}")
         self._link = Link[Consumer](self, self.connect, at_most=self.reconnect_max)
         await self._link.check()
-
-    def _event_type(self) -> type[Event] | None:
-        if not self.event:
-            return None
-        cls = self.app.events.get(self.event)
-        if cls is None or cls is PluginStatusEvent:
-            known = ", ".join(sorted(self.app.events))
-            raise WrongSettingError("event", f"no event is named {self.event!r}; known: {known}")
-        if not self.app.listens(cls):
-            raise WrongSettingError("event", f"no active plugin listens to {self.event!r}")
-        return cls
 
     async def run(self) -> None:
         """Fetch and publish, tell the broker what is done, and what is still in hand."""
@@ -123,6 +117,8 @@ class BrokerSource(SourcePlugin):
             except AwayError as error:
                 reason = str(error)
         left = len(ledger.in_hand) + len(ledger.done) + len(ledger.failed) + len(ledger.dead)
+        if not left:
+            return
         self.log.warning("messages could not be given back", count=left, reason=reason)
 
     async def _take_leave(self, consumer: Consumer) -> None:

@@ -27,8 +27,7 @@ Format = Literal["binary", "structured", "json"]
 """A CloudEvent's attributes as headers; all of it as one document; or its data alone."""
 
 JSON, STRUCTURED = "application/json", "application/cloudevents+json"
-CONTENT_TYPE, PREFIX = "content-type", "ce-"
-SPECVERSION = PREFIX + "specversion"
+CONTENT_TYPE, SPECVERSION = "content-type", "ce-specversion"
 NOT_IN_JSON = (TypeError, ValueError, RecursionError)
 
 
@@ -63,9 +62,8 @@ def write(delivery: Delivery[Event], format: Format) -> Message:
         raise UnreadableError(f"{delivery.event.__event_name__}: {error}") from None
     headers = {CONTENT_TYPE: JSON}
     if format == "binary":
-        attributes = CloudEvent.attributes_of(delivery)
-        del attributes["datacontenttype"]  # Which is the content type.
-        headers.update((PREFIX + name, value) for name, value in attributes.items())
+        headers |= CloudEvent.attributes_of(delivery)
+        del headers["ce-datacontenttype"]  # Which is the content type.
     return Message(body, headers, id=known_by)
 
 

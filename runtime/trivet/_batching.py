@@ -129,6 +129,10 @@ class _Batches(AsyncIterator[Batch[E]], Generic[E]):
                 self._room -= weight
 
     async def _receive_until(self, until: float) -> list[Delivery[E]]:
+        try:
+            return [self._inbox.receive_nowait()]
+        except trio.WouldBlock:
+            pass
         with trio.move_on_at(until):
             return [await self._inbox.receive()]
         return []

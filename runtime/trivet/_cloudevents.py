@@ -169,10 +169,10 @@ class CloudEvent(msgspec.Struct, frozen=True, eq=False):
 
     @staticmethod
     def attributes_of(delivery: Delivery[Event]) -> dict[str, str]:
-        """The attributes of an event that is sent on, by their names without any prefix."""
+        """The attributes of an event that is sent on, by their names behind `ce-`."""
         attributes = _attributes_of(delivery)
         return {
-            name: value if isinstance(value, str) else value.isoformat()
+            PREFIX + name: value if isinstance(value, str) else value.isoformat()
             for name, value in attributes.items()
         }
 

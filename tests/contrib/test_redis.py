@@ -278,7 +278,11 @@ async def test_a_redis_that_keeps_everything_is_not_complained_of(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "url", ["", "127.0.0.1:6379", "http://127.0.0.1/s3cret", "redis://", "redis://s3cret@h:s3cret"]
+    "url",
+    [
+        *("", "127.0.0.1:6379", "http://127.0.0.1/s3cret", "redis://", "redis://s3cret@h:s3cret"),
+        *("redis://h?decode_responses=true", "unix:///s?decode_responses=true"),
+    ],
 )
 async def test_a_url_that_is_none_is_refused(url: str) -> None:
     """It is an error of the settings that names the key, and does not repeat a password."""
@@ -287,6 +291,33 @@ async def test_a_url_that_is_none_is_refused(url: str) -> None:
         async with open_plugins(RedisSink, event_types=[Order], settings=table):
             pass
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+async def test_a_body_may_stand_anywhere(redis: RedisServer, place: int) -> None:
+    """Among the other fields of an entry; whose value may be the name of its field."""
+    fields = [("ce-subject", "data"), ("ce-specversion", "1.0")]
+    fields.insert(place, ("data", '{"number": 7}'))
+    fields += [("ce-id", "1"), ("ce-source", "data"), ("ce-type", "order")]
+    async with redis.client() as client:
+        await client.xadd(STREAM, dict(fields))
+    async with open_plugins(RedisSource, Billing, settings=source(redis)) as runtime:
+        await runtime.get(Billing).until(lambda seen: seen == [7])
+
+
+async def test_a_dead_letter_that_is_put_back_dies_anew(redis: RedisServer) -> None:
+    """With the reason, the place and the count of this time alone."""
+    async with redis.client() as client:
+        await client.xadd(STREAM, {"data": "{", "dead-reason": "long ago", "dead-id": "0-0"})
+    async with open_plugins(RedisSource, Billing, settings=source(redis)):
+        await becomes(1, lambda: _dead(redis))
+    first = "return redis.call('XRANGE', KEYS[1], '-', '+')[1][2]"
+    async with redis.client() as client:
+        raw = cast("list[bytes]", await client.eval(first, [f"{STREAM}:dead"], []))
+    assert sorted(raw[::2]) == [
+        *(b"data", b"dead-deliveries", b"dead-id", b"dead-reason", b"dead-stream")
+    ]
+    assert raw[raw.index(b"dead-id") + 1] != b"0-0"
 
 
 async def _dead(server: RedisServer) -> int:

@@ -35,7 +35,7 @@ def _is_one_of_two(plugin: Any, _field: attrs.Attribute[str | None], value: str 
         raise ValueError("a bucket has a name")
     if (value is None) == (plugin.database is None):
         raise ValueError(
-            "this is needed, for the API of version 2, or `database`, and not both of them"
+            "either this is needed, for the API of version 2, or `database`, for that of version 1"
         )
 
 

@@ -320,16 +320,15 @@ class RedisConsumer(Consumer):
         with translated():
             async with self._client.pipeline(transaction=True) as pipeline:
                 for message, reason in messages:
-                    facts: dict[str | bytes, str | bytes | int] = {
-                        **cast("dict[str | bytes, bytes]", _pairs(message.raw)),
-                        "dead-reason": reason,
-                        "dead-stream": group.stream,
-                        "dead-id": message.tag,
-                        "dead-deliveries": message.deliveries,
+                    facts = {
+                        b"dead-reason": reason.encode(),
+                        b"dead-stream": group.stream.encode(),
+                        b"dead-id": message.tag.encode(),
+                        b"dead-deliveries": b"%d" % message.deliveries,
                     }
                     pipeline.xadd(
                         group.dead_letters,
-                        facts,
+                        {**_pairs(message.raw), **facts},
                         trim_strategy=PureToken.MAXLEN,
                         trim_operator=PureToken.APPROXIMATELY,
                         threshold=group.max_dead_letters,

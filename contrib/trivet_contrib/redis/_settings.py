@@ -6,11 +6,12 @@ Never knows what is done with it.
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 import attrs
 
-FORMS = "redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss:// for TLS, or unix://PATH"
+FORMS = "redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss:// for TLS, or unix://PATH[?db=DB]"
 
 
 def is_redis_url(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:
@@ -20,7 +21,9 @@ def is_redis_url(_plugin: object, _field: attrs.Attribute[str], value: str) -> N
         port = url.port
     except ValueError:
         raise ValueError(f"not a URL: expected {FORMS}") from None
-    if url.scheme == "unix" and url.path:
+    if url.scheme == "unix" and url.path and re.fullmatch(r"(db=\d+)?", url.query):
         return
+    if url.query:
+        raise ValueError(f"it has options behind a `?`, which are not heeded; expected {FORMS}")
     if url.scheme not in ("redis", "rediss") or not url.hostname or port == 0:
         raise ValueError(f"expected {FORMS}")

@@ -293,6 +293,8 @@ class DurableInbox(MemoryInbox):
         if row is not None and row.crashes:
             history = attrs.evolve(history, crashes=history.crashes + row.crashes)
         self._places[delivery] = place
+        if row is not None and (event := identity(delivery)) is not None:
+            self._repeats.revive(event)
         if history is not FIRST:
             self._histories[delivery] = history
         return history
@@ -321,6 +323,7 @@ class DurableInbox(MemoryInbox):
         facts = DeadLetterFacts(name, event_id, source, time.time(), reason, packed)
         self._counts[Fate.DEAD_LETTERED] += 1
         self._store.settle(Bury(self._plugin, row.number, facts), size=row.size)
+        self._repeats.ended((source, event_id), Fate.DEAD_LETTERED, self._plugin)
         if receipt is not None:
             receipt.settle(self._plugin, Fate.DEAD_LETTERED)
         return None

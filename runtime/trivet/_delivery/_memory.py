@@ -132,7 +132,7 @@ class MemoryInbox(Inbox[Any]):
             # As below, all in one: what most events come to.
             given = delivery.given_id
             if given is not None and not self._repeats.admits((delivery.source, given)):
-                return self._known(delivery)
+                return self._repeated(delivery, (delivery.source, given))
             self.accepted += 1
             self.ready.append(delivery)
             if delivery.receipt is not None:
@@ -213,11 +213,14 @@ class MemoryInbox(Inbox[Any]):
         event = identity(delivery)
         if event is None or not self._repeats.knows(event):
             return None
+        if admission is not None:
+            admission.decide(Fate.DUPLICATE)
+        return self._repeated(delivery, event)
+
+    def _repeated(self, delivery: Delivery[Event], event: Identity) -> Fate:
         self.accepted += 1
         self._counts[Fate.DUPLICATE] += 1
         self._repeats.follow(delivery, event, self._plugin)
-        if admission is not None:
-            admission.decide(Fate.DUPLICATE)
         return Fate.DUPLICATE
 
     @property

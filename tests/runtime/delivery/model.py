@@ -170,7 +170,9 @@ class Subscriber:
     in_hand: list[Delivery[Event]] = attrs.field(factory=list[Delivery[Event]])
     pending: dict[int, Published] = attrs.field(factory=dict[int, "Published"])
     """Offered, and not decided about."""
-    followers: dict[int, tuple[Entry, Fate]] = attrs.field(factory=dict[int, tuple[Entry, Fate]])
+    followers: dict[int, tuple[Entry, Fate, Process]] = attrs.field(
+        factory=dict[int, "tuple[Entry, Fate, Process]"]
+    )
     """Repetitions of what was alive, and what was said of them last."""
     told: Counter[Fate] = attrs.field(factory=Counter[Fate])
     """Ends that were said in this process."""
@@ -300,10 +302,10 @@ class Process:
         """A subscriber says what has become of an event: possible, and as it had to be?"""
         one = self.world.subscribers[name]
         if number in one.followers:
-            original, said = one.followers[number]
+            original, said, _ = one.followers[number]
             assert said is Fate.QUEUED
             assert not fate.alive
-            one.followers[number] = original, fate
+            one.followers[number] = original, fate, self
         elif number in one.entries:
             entry = one.entries[number]
             assert fate in FOLLOWS[entry.fate]
@@ -319,13 +321,13 @@ class Process:
         delivery, policy = one.pending.pop(number).delivery, one.policy
         said = policy.overflow, policy.on_full
         latest = one.latest.get(delivery.id) if policy.deduplicate_for else None
-        follows = latest is not None and latest.fate in ALIVE and latest.home is self
+        follows = latest is not None and latest.fate in ALIVE
         assert isinstance(delivery.event, Numbered)
         unwanted = one.like.filters and not delivery.event.wanted
         assert (fate is Fate.FILTERED) == (unwanted and not one.stopped)
         if fate is Fate.QUEUED and follows:
             assert latest is not None
-            one.followers[number] = latest, fate
+            one.followers[number] = latest, fate, self
             one.told[Fate.DUPLICATE] += 1
         elif fate is Fate.QUEUED:
             assert latest is None or latest.fate in (Fate.EXPIRED, Fate.DROPPED)
@@ -434,8 +436,8 @@ class Process:
             buried = statistics.dead_lettered - one.told[Fate.DEAD_LETTERED]
             assert 0 <= buried <= doomed
             assert statistics.failed == statistics.abandoned == 0
-            for original, said in one.followers.values():
-                if original.home is self:
+            for original, said, where in one.followers.values():
+                if where is self:
                     good = original.fate is Fate.HANDLED
                     end = Fate.DUPLICATE if good else original.fate
                     assert said is (Fate.QUEUED if original.fate in ALIVE else end)

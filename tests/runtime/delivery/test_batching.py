@@ -112,6 +112,18 @@ async def test_the_close_flushes_the_rest(autojump_clock: MockClock) -> None:
     assert inbox.statistics().handled == 2
 
 
+async def test_a_batch_that_was_interrupted_is_ended_by_the_stop(autojump_clock: MockClock) -> None:
+    """Although its age is over by then."""
+    inbox = inbox_with("a")
+    batches = batched(inbox, size=10, within=5)
+    with trio.move_on_after(2):
+        await anext(batches)
+    await trio.sleep(10)
+    inbox.close()
+    batch = await anext(batches)
+    assert (texts(batch), batch.closed_by) == ("a", "stop")
+
+
 async def test_an_empty_inbox_that_closes_makes_no_batch() -> None:
     """There are no empty batches."""
     inbox = inbox_with()

@@ -22,6 +22,7 @@ from trivet import (
     Event,
     EventPlugin,
     Fate,
+    Outcome,
     PermanentError,
     RetryAfter,
     Runtime,
@@ -233,18 +234,50 @@ async def test_those_that_wait_are_forgotten_like_others(
         Keeper.gate.set()
 
 
-async def test_an_event_is_remembered_from_its_end_on(
+async def test_what_waits_since_before_a_start_is_known(
     autojump_clock: MockClock, calendar: Calendar, tmp_path: Path
 ) -> None:
-    """However long its handler takes, a repetition within the window after that is one."""
+    """Although its window is over; whoever repeats it, and waits, hears of its end."""
     async with program(tmp_path) as runtime:
         Keeper.gate = trio.Event()
         await runtime.publish(Ping(), id="a")
-        await trio.sleep(1000)
-        Keeper.gate.set()
-        for seconds, fate in ((299, Fate.DUPLICATE), (2, Fate.HANDLED)):
-            await trio.sleep(seconds)
-            assert (await runtime.publish(Ping(), id="a", wait=True)).worst is fate
+        await trio.sleep(200)
+    async with program(tmp_path) as runtime:
+        await trio.sleep(200)
+        outcomes: list[Outcome] = []
+
+        async def repeat() -> None:
+            outcomes.append(await runtime.publish(Ping(), id="a", wait=True))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(repeat)
+            await trio.sleep(100)
+            assert outcomes == []
+            Keeper.gate.set()
+        assert outcomes[0].worst is Fate.DUPLICATE
+        assert len(Keeper.attempts) == 1
+
+
+async def test_what_expires_is_forgotten_on_the_disk_too(
+    autojump_clock: MockClock, calendar: Calendar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although so many have come after it that it is no more remembered in memory: nobody has
+    handled it, so its repetition is let in, at the next start too."""
+    with monkeypatch.context() as few:
+        few.setattr(_repeats, "AT_MOST", 3)
+        async with program(tmp_path) as runtime:
+            Keeper.gate = trio.Event()
+            await runtime.publish(Ping(), id="first")
+            await runtime.publish(Ping(), id="late", deadline=trio.current_time() + 1)
+            for number in range(4):
+                await runtime.publish(Ping(), id=str(number))
+            await trio.sleep(2)
+            Keeper.gate.set()
+            while counts(runtime, Fate.HANDLED) != (5,):
+                await trio.sleep(1)
+            assert counts(runtime, Fate.EXPIRED) == (1,)
+    async with program(tmp_path) as runtime:
+        assert (await runtime.publish(Ping(), id="late", wait=True)).worst is Fate.HANDLED
 
 
 @JUMPS

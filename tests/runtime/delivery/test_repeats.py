@@ -1,0 +1,140 @@
+"""Which events are known when they come again, and how many are remembered."""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from trivet import DeliverySettings, Event, EventPlugin, Fate
+from trivet._delivery import _repeats
+from trivet._delivery._repeats import Repeats
+from trivet.testing import open_plugins
+
+WINDOW = 300.0
+
+
+class Ping(Event):
+    pass
+
+
+class Handler(EventPlugin[Ping]):
+    delivery = DeliverySettings(deduplicate_for=WINDOW)
+
+    async def handle_event(self, event: Ping) -> None:
+        pass
+
+
+@pytest.fixture
+def three(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more than three are remembered."""
+    monkeypatch.setattr(_repeats, "AT_MOST", 3)
+
+
+def come(repeats: Repeats, *names: str) -> None:
+    """Events come, and are handled."""
+    for name in names:
+        repeats.take_in(("s", name))
+        repeats.ended(("s", name), Fate.HANDLED, "plugin")
+
+
+def known(repeats: Repeats, names: str) -> str:
+    """Those that are."""
+    return "".join(name for name in names if repeats.knows(("s", name)))
+
+
+async def test_the_last_ones_are_known(three: None) -> None:
+    """Beyond as many as are remembered the first are forgotten."""
+    repeats = Repeats(WINDOW)
+    come(repeats, *"abcde")
+    assert known(repeats, "abcde") == "cde"
+
+
+async def test_one_that_comes_again_has_its_new_place(three: None) -> None:
+    """What has failed, or is let in anew, is remembered as long as others that came then."""
+    repeats = Repeats(WINDOW)
+    repeats.take_in(("s", "a"))
+    repeats.ended(("s", "a"), Fate.FAILED, "plugin")
+    come(repeats, *"bcad")
+    assert known(repeats, "abcd") == "acd"
+
+
+async def test_one_that_is_alive_is_known_although_its_time_is_over(
+    autojump_clock: MockClock,
+) -> None:
+    """And then no more, after another window at the latest."""
+    repeats = Repeats(WINDOW)
+    repeats.take_in(("s", "a"))
+    await trio.sleep(2 * WINDOW)
+    come(repeats, "b")
+    assert known(repeats, "ab") == "ab"
+    repeats.ended(("s", "a"), Fate.HANDLED, "plugin")
+    await trio.sleep(WINDOW)
+    assert known(repeats, "ab") == ""
+
+
+async def test_what_is_forgotten_takes_no_room(autojump_clock: MockClock, three: None) -> None:
+    """However many fail, and however long one is alive."""
+    repeats = Repeats(WINDOW)
+    repeats.take_in(("s", "alive"))
+    for number in range(1000):
+        repeats.take_in(("s", str(number)))
+        repeats.ended(("s", str(number)), Fate.FAILED, "plugin")
+        await trio.sleep(1)
+    assert len(repeats._places) <= 2 * 3
+    assert repeats.knows(("s", "alive"))
+
+
+FATES = st.sampled_from([Fate.HANDLED, Fate.FAILED, None])
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), FATES, st.booleans()), max_size=40))
+def test_it_knows_what_a_list_of_all_would(steps: list[tuple[str, Fate | None, bool]]) -> None:
+    """The last three that came, but for those that have ended badly, or whose time was over when
+    another came; what was alive then is as if it had come then."""
+
+    async def run() -> None:
+        repeats, came, alive = Repeats(WINDOW), dict[str, float](), set[str]()
+        for name, fate, is_late in steps:
+            await trio.sleep(WINDOW if is_late else 1)
+            now = trio.current_time()
+            is_known = name in alive or came.get(name, -math.inf) + WINDOW > now
+            assert repeats.knows(("s", name)) == is_known
+            assert repeats.admits(("s", name)) == (not is_known)
+            if not is_known:
+                for old in [each for each, at in came.items() if at + WINDOW <= now]:
+                    del came[old]
+                    if old in alive:
+                        came[old] = now
+                came[name] = now
+                alive.add(name)
+            if len(came) > 3:
+                first = next(iter(came))
+                del came[first]
+                alive.discard(first)
+            if fate is not None:
+                repeats.ended(("s", name), fate, "plugin")
+                alive.discard(name)
+            if fate is Fate.FAILED:
+                came.pop(name, None)
+
+    with pytest.MonkeyPatch.context() as few:
+        few.setattr(_repeats, "AT_MOST", 3)
+        trio.run(run, clock=MockClock(autojump_threshold=0))
+
+
+async def test_a_window_that_ends_at_this_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event that was known a moment ago is a repetition, and waits for no room."""
+    async with open_plugins(Handler) as runtime:
+        await runtime.publish(Ping(), id="a", wait=True)
+        now = trio.current_time()
+        looks = iter([now, math.inf])
+        monkeypatch.setattr("trivet._delivery._repeats.trio.current_time", lambda: next(looks))
+        assert (await runtime.publish(Ping(), id="a")).worst is Fate.DUPLICATE
+        monkeypatch.undo()
