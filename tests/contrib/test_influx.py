@@ -569,8 +569,8 @@ def test_the_reason_is_found(body: object, reason: str) -> None:
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ({}, "bucket: this is needed"),
-        ({"bucket": "b", "database": "d"}, "bucket: this is needed"),
+        ({}, "bucket: either this is needed"),
+        ({"bucket": "b", "database": "d"}, "bucket: either this is needed"),
         ({"database": "d", "password": "s3cret"}, "password: it means nothing without `username`"),
         ({"database": "d", "token": "s3cret"}, "token: it means nothing without `bucket`"),
         ({"bucket": "b", "username": "u"}, "username: it means nothing without `database`"),

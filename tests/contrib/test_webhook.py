@@ -506,6 +506,17 @@ async def test_an_event_that_json_does_not_have_costs_no_other(receiver: Receive
     assert str(error).startswith("measured: ")
 
 
+async def only_poison_fails(table: dict[str, dict[str, object]], bad: set[int]) -> None:
+    """Of ten events those of these numbers are poison; all the others are handled."""
+    texts = [f"{'poison' if number in bad else 'good'} {number}" for number in range(10)]
+    async with open_plugins(Webhook, settings=table, event_types=[Greeting]) as runtime:
+        outcomes = await runtime.publish_many(
+            [Delivery.of(Greeting(text)) for text in texts], wait=True
+        )
+    fates = [Fate.FAILED if number in bad else Fate.HANDLED for number in range(10)]
+    assert [outcome.worst for outcome in outcomes] == fates
+
+
 @pytest.mark.parametrize("bad", [{2}, {0, 1, 2, 3}, {1, 3, 5, 7, 9}])
 async def test_an_event_at_which_the_receiver_fails_costs_no_other(
     receiver: Receiver, bad: set[int]
@@ -514,13 +525,7 @@ async def test_an_event_at_which_the_receiver_fails_costs_no_other(
     receiver fails at: these are tried to their end, and the others are handled."""
     receiver.bad = b"poison"
     again = batches(receiver, batch_size=10, retry=True, retry_initial=0, max_attempts=3)
-    texts = [f"{'poison' if number in bad else 'good'} {number}" for number in range(10)]
-    async with open_plugins(Webhook, settings=again, event_types=[Greeting]) as runtime:
-        outcomes = await runtime.publish_many(
-            [Delivery.of(Greeting(text)) for text in texts], wait=True
-        )
-    fates = [Fate.FAILED if number in bad else Fate.HANDLED for number in range(10)]
-    assert [outcome.worst for outcome in outcomes] == fates
+    await only_poison_fails(again, bad)
 
 
 @pytest.mark.parametrize("hangs", [True, False])
@@ -532,14 +537,7 @@ async def test_an_event_that_the_receiver_does_not_answer_costs_no_other(
     receiver.unheard, receiver.hangs = b"poison", hangs
     retrying = {"retry": True, "retry_initial": 0, "max_attempts": 5}
     sizes = {"batch_size": 10, "batch_age": 0.05, **retrying}
-    again = settings(receiver.url, timeout=0.2, delivery=sizes)
-    texts = [f"{'poison' if number in bad else 'good'} {number}" for number in range(10)]
-    async with open_plugins(Webhook, settings=again, event_types=[Greeting]) as runtime:
-        outcomes = await runtime.publish_many(
-            [Delivery.of(Greeting(text)) for text in texts], wait=True
-        )
-    fates = [Fate.FAILED if number in bad else Fate.HANDLED for number in range(10)]
-    assert [outcome.worst for outcome in outcomes] == fates
+    await only_poison_fails(settings(receiver.url, timeout=0.2, delivery=sizes), bad)
 
 
 async def test_a_receiver_that_answers_nothing_is_not_asked_about_everything(
