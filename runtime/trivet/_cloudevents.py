@@ -156,14 +156,14 @@ class CloudEvent(msgspec.Struct, frozen=True, eq=False):
 
     def delivery(self, event: EventT) -> Delivery[EventT]:
         """The event, which its data was decoded into, in the envelope that came with it."""
-        attributes = self.attributes
+        attributes, expires = self.attributes, self.attributes.expirytime
         return Delivery.of(
             event,
             id=attributes.id,
             source=attributes.source,
             time=attributes.time,
             key=attributes.partitionkey or attributes.subject,
-            deadline=None if attributes.expirytime is None else deadline_at(attributes.expirytime),
+            deadline=None if expires is None else deadline_at(expires),
             traceparent=attributes.traceparent,
         )
 
@@ -201,10 +201,8 @@ def _attributes_of(delivery: Delivery[Event]) -> dict[str, str | datetime]:
     return attributes
 
 
-def deadline_at(expires: datetime | None) -> float:
-    """A moment of the calendar on Trio's clock; infinity for none."""
-    if expires is None:
-        return math.inf
+def deadline_at(expires: datetime) -> float:
+    """A moment of the calendar on Trio's clock."""
     return trio.current_time() + (expires - utc_now()).total_seconds()
 
 

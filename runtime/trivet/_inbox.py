@@ -105,22 +105,17 @@ class Inbox(ABC, Generic[E_co]):
     def take(self) -> Delivery[E_co] | None:
         """As `receive_nowait`; None where that raises."""
 
+    @abstractmethod
     def take_some(self, at_most: int) -> list[Delivery[E_co]]:
         """As `take`, so many times, or until it returns None."""
-        taken: list[Delivery[E_co]] = []
-        while len(taken) < at_most and (delivery := self.take()) is not None:
-            taken.append(delivery)
-        return taken
 
     @abstractmethod
     def accept(self, delivery: Delivery[Event]) -> None:
         """End an event that is in hand as handled. One that has ended already stays as it is."""
 
+    @abstractmethod
     def accept_all(self, deliveries: Iterable[Delivery[Event]]) -> None:
         """As `accept` with each of them that is not kept."""
-        for delivery in deliveries:
-            if not self.is_kept(delivery):
-                self.accept(delivery)
 
     @abstractmethod
     def reject(self, delivery: Delivery[Event], error: Exception) -> None:
@@ -130,10 +125,12 @@ class Inbox(ABC, Generic[E_co]):
         `PermanentError` or a `RetryAfter`. One that has ended already stays as it is.
         """
 
+    @abstractmethod
     def reject_all(self, deliveries: Iterable[Delivery[Event]], error: Exception) -> None:
-        """As `reject` with each of them, where one error befell all."""
-        for delivery in deliveries:
-            self.reject(delivery, error)
+        """As `reject` with each of them, where one error befell all.
+
+        That they are tried again is logged once.
+        """
 
     @abstractmethod
     def expire(self, delivery: Delivery[Event]) -> None:

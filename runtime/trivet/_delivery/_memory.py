@@ -587,10 +587,9 @@ class MemoryInbox(Inbox[Any]):
         self._counts[fate] += 1
         if self._histories:
             self._histories.pop(delivery, None)
-        if delivery.given_id is not None:
-            event = delivery.source, delivery.given_id
-            if self._repeats.ended(event, fate, self._plugin):
-                self._forget(event)
+        event = identity(delivery)
+        if event is not None and self._repeats.ended(event, fate, self._plugin):
+            self._forget(event)
         if delivery.receipt is not None:
             delivery.receipt.settle(self._plugin, fate)
 
