@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
+import attrs
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -10,6 +13,13 @@ from trivet import EventPlugin, Runtime, SendingEvent
 from trivet.testing import client, open_plugins
 
 BODY = {"events": [{"face": 1}, {"face": 2}]}
+
+
+@attrs.frozen
+class Generated:
+    """The body that is asked for, to be told by msgspec itself what is wrong with another."""
+
+    events: list[dict[str, Any]]
 
 
 class Seen(EventPlugin[SendingEvent]):
@@ -64,28 +74,26 @@ async def test_who_says_nothing_of_himself(autojump_clock: MockClock) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "complaint"),
+    "body",
     [
-        (b'{"events": 3}', "$.events`"),
-        (b'{"events": [{}, 3]}', "$.events[1]`"),
-        (b"{}", "missing required field `events`"),
-        (b"[]", "Expected `object`, got `array`"),
-        (b'{"events"', "truncated"),
-        (b'{"events": [{"a": "\xff"}]}', "utf-8"),
-        (b'{"events": [{"a": ' + b"[" * 100_000, "recursion"),
+        b'{"events": 3}',
+        b'{"events": [{}, 3]}',
+        b"{}",
+        b"[]",
+        b'{"events"',
+        b'{"events": [{"a": "\xff"}]}',
+        b'{"events": [{"a": ' + b"[" * 100_000,
     ],
 )
-async def test_a_wrong_body_is_explained(
-    body: bytes,
-    complaint: str,
-    autojump_clock: MockClock,
-) -> None:
-    """What does not fit is answered 400 with its path, and nothing is published."""
+async def test_a_wrong_body_is_explained(body: bytes, autojump_clock: MockClock) -> None:
+    """What does not fit is answered 400 with what the decoder says, and nothing is published."""
+    with pytest.raises((ValueError, RecursionError)) as refusal:
+        msgspec.json.decode(body, type=Generated)
     async with open_plugins("handlers", Seen) as runtime:
         answer = await client(runtime).post("/handlers/h1/events", data=body)
         await wait_all_tasks_blocked()
         assert (answer.status_code, runtime.get(Seen).events) == (400, [])
-    assert complaint in (await answer.get_json(force=True))["detail"]
+    assert (await answer.get_json(force=True))["detail"] == str(refusal.value)
 
 
 async def test_when_everyone_refuses_the_client_comes_again(autojump_clock: MockClock) -> None:

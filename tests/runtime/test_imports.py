@@ -33,17 +33,22 @@ trio.run(main)
 """
 
 ON_ASYNCIO = """
-import sys, trivet, trio, trio.testing
+import sys, trivet, trio
 
 class Sink(trivet.AsyncioPlugin, trivet.BackgroundPlugin):
     async def run(self):
         print("trio_asyncio" in sys.modules)
+        await self.run_on_trio(self.told)
 
+    async def told(self):
+        has_run.set()
+
+has_run = trio.Event()
 print("trio_asyncio" in sys.modules)
 
 async def main():
     async with trivet.open_runtime(plugins=[Sink]):
-        await trio.testing.wait_all_tasks_blocked()
+        await has_run.wait()
 
 trio.run(main)
 """

@@ -13,6 +13,7 @@
     _front          the requests that are answered without Quart: events and probes
     _admin          what an operator asks for, with a token
     _bodies         the body of a request, taken as it is read
+    _websockets     the messages of a websocket, taken as they are received
     _measure        around each request: what is open, cut off, measured
     _wire           what a client is sent, and the last word to it
     _faults         what is the fault of a plugin

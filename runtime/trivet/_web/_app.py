@@ -29,6 +29,7 @@ from ._measure import Measured
 from ._probes import add_account, add_probes
 from ._problems import MEDIA_TYPE, ProblemError, document
 from ._views import add_views
+from ._websockets import Websocket, WebsocketConnection
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
 
@@ -57,6 +58,8 @@ class Application(QuartTrio):
 
     request_class = Request
     asgi_http_class = HttpConnection
+    asgi_websocket_class = WebsocketConnection
+    websocket_class = Websocket
 
     def __init__(self, runtime: Runtime) -> None:
         super().__init__("trivet", static_folder=None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import trio
 from hypercorn.typing import (
@@ -19,18 +19,18 @@ from hypercorn.typing import (
 from quart.wrappers import Request as QuartRequest
 from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers import TrioRequest
-from quart_trio.wrappers.request import TrioBody
 from werkzeug.exceptions import RequestEntityTooLarge
 
 ENOUGH = 128 * 1024
 """Bytes that wait to be read, at which nothing more is taken from the client."""
 
 
-class Body(TrioBody):
+class Body:
     """As Quart's, which takes everything that comes, whether or not anybody reads it.
 
     Awaited, it is all in memory at the end, within its limit; iterated over, the client can send
-    no faster than it is read.
+    no faster than it is read. It has what Quart asks of a body and nothing of Quart's own class,
+    which differs from version to version.
 
     Args:
         announced: the bytes that the client has announced; None where it has not.
@@ -38,71 +38,103 @@ class Body(TrioBody):
     """
 
     def __init__(self, announced: int | None, limit: int | None) -> None:
-        super().__init__(announced, None)
         self._bytes = announced or 0
         self._arrived = 0
         self._limit = math.inf if limit is None else limit
+        self._waiting = bytearray()
+        self._is_complete = False
         self._is_read = False
         self._is_discarded = False
+        self._is_too_large = False
         self._enough = float(ENOUGH)
-        self._changed = trio.Event()
+        self._news = trio.Event()
+        self._room = trio.Event()
 
     @property
     def is_complete(self) -> bool:
         """Whether all of it has come."""
-        return self._complete.is_set()
+        return self._is_complete
 
     def discard(self) -> None:
         """Nobody reads what is left."""
         self._is_discarded = True
-        self._data.clear()
-        self._changed.set()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what has come."""
+        self._waiting.clear()
+        self._room.set()
 
     async def wanted(self) -> None:
         """Wait until more is to be taken from the client."""
-        while len(self._data) >= self._enough:
-            self._changed = trio.Event()
-            await self._changed.wait()
+        while len(self._waiting) >= self._enough:
+            self._room = trio.Event()
+            await self._room.wait()
 
     def append(self, data: bytes) -> None:
         """Take what has come."""
-        if self._is_discarded:
+        if self._is_discarded or not data:
             return
         self._arrived += len(data)
-        super().append(data)
+        self._waiting += data
         if self._is_read:
             self._check()
+        self._news.set()
 
-    def __await__(self) -> Generator[Any, None, Any]:
+    def set_complete(self) -> None:
+        """Nothing more comes."""
+        self._is_complete = True
+        self._news.set()
+
+    def set_result(self, data: bytes) -> None:
+        """Take all of it at once, as Quart's `test_request_context` has it."""
+        self.append(data)
+        self.set_complete()
+
+    def __await__(self) -> Generator[Any, None, bytes]:
         """Wait for all of it."""
         self._enough = math.inf
         self._begin()
-        return (yield from super().__await__())
+        while not self._is_complete:
+            yield from self._more().__await__()
+        self._refuse_if_too_large()
+        return bytes(self._waiting)
+
+    def __aiter__(self) -> Self:
+        return self
 
     async def __anext__(self) -> bytes:
         """Wait for something, and have all that has come."""
         self._begin()
-        try:
-            return await super().__anext__()
-        except StopAsyncIteration:
-            if self._must_raise is not None:
-                raise self._must_raise from None
-            raise
-        finally:
-            self._changed.set()
+        while not self._waiting and not self._is_complete:
+            await self._more()
+        self._refuse_if_too_large()
+        if not self._waiting:
+            raise StopAsyncIteration
+        data = bytes(self._waiting)
+        self.clear()
+        return data
+
+    async def _more(self) -> None:
+        self._news = trio.Event()
+        await self._news.wait()
 
     def _begin(self) -> None:
         if not self._is_read:
             self._is_read = True
-            self._changed.set()
+            self._room.set()
             self._check()
 
     def _check(self) -> None:
         # Not before somebody reads it: who ignores it need not answer for its size.
         if max(self._bytes, self._arrived) > self._limit:
-            self._must_raise = RequestEntityTooLarge()
+            self._is_too_large = True
             self.discard()
             self.set_complete()
+
+    def _refuse_if_too_large(self) -> None:
+        if self._is_too_large:
+            raise RequestEntityTooLarge
 
 
 async def take_in(body: Body, receive: ASGIReceiveCallable) -> None:
@@ -121,8 +153,8 @@ async def take_in(body: Body, receive: ASGIReceiveCallable) -> None:
 class Request(TrioRequest):
     """Quart's, with that body."""
 
-    body_class: type[TrioBody] = Body
-    body: Body
+    body_class = Body  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    body: Body  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 class HttpConnection(TrioASGIHTTPConnection):

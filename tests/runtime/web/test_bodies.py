@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import structlog
 import trio
 from quart import request
 from quart.typing import TestHTTPConnectionProtocol as Connection
@@ -47,6 +48,12 @@ class Reader(BackgroundPlugin):
         """Not before ten minutes are over."""
         await trio.sleep(600)
         return str(len(await request.get_data()))
+
+
+def scope(path: str) -> Any:
+    """A POST, as a server tells an application of it."""
+    head: dict[str, Any] = {"method": "POST", "path": path, "query_string": b"", "headers": []}
+    return {"type": "http", "http_version": "1.1", "scheme": "http", **head}
 
 
 @asynccontextmanager
@@ -109,6 +116,28 @@ async def test_a_client_that_drips(path: str, autojump_clock: MockClock) -> None
     assert response.status_code == 408
 
 
+@pytest.mark.parametrize("path", ["/whole", "/slowly", "/not-at-all"])
+async def test_a_client_that_leaves_before_it_is_answered(
+    path: str, autojump_clock: MockClock
+) -> None:
+    """A method ends with its client, be it while it waits for the body or for something else."""
+    answer: list[Any] = []
+
+    async def receive() -> Any:
+        await trio.sleep(1)
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        answer.append(message)
+
+    async with open_plugins(Reader) as runtime:
+        begun = trio.current_time()
+        with structlog.testing.capture_logs() as logs:
+            await create_app(runtime)(scope(path), receive, send)
+        assert trio.current_time() == begun + 1
+    assert (answer, logs) == ([], [])
+
+
 async def test_what_nobody_reads_goes_by_at_the_end(autojump_clock: MockClock) -> None:
     """A server that hands over the rest of a body before it ends the answer is not kept waiting."""
     to_app, from_server = trio.open_memory_channel[Any](1)
@@ -123,12 +152,10 @@ async def test_what_nobody_reads_goes_by_at_the_end(autojump_clock: MockClock) -
         if message["type"] == "http.response.body" and not message.get("more_body"):
             await to_app.send({"type": "http.disconnect"})
 
-    head: dict[str, Any] = {"method": "POST", "path": "/not-at-all", "query_string": b""}
-    scope: Any = {"type": "http", "http_version": "1.1", "scheme": "http", "headers": [], **head}
     async with open_plugins(Reader) as runtime, trio.open_nursery() as nursery:
         nursery.start_soon(upload)
         begun = trio.current_time()
-        await create_app(runtime)(scope, from_server.receive, send)
+        await create_app(runtime)(scope("/not-at-all"), from_server.receive, send)
         assert trio.current_time() == begun + 600
         nursery.cancel_scope.cancel()
     assert answer[0]["status"] == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, cast
 
 import pytest
@@ -41,6 +42,9 @@ class Phone(BackgroundPlugin):
 
     _hung_up: int = 0
 
+    def __init__(self, app: App) -> None:
+        self.ends: list[type[BaseException]] = []
+
     @websocket_route("/echo/<int:times>")
     async def echo(self, times: int) -> None:
         try:
@@ -48,6 +52,20 @@ class Phone(BackgroundPlugin):
                 await websocket.send(await websocket.receive())
         finally:
             self._hung_up += 1
+
+    @websocket_route("/deaf")
+    async def deaf(self) -> None:
+        await websocket.accept()  # pyright: ignore[reportUnknownMemberType]
+        await trio.sleep_forever()
+
+    @websocket_route("/careful")
+    async def careful(self) -> None:
+        """Tells how its wait for a message ended."""
+        try:
+            await websocket.receive()
+        except BaseException as error:
+            self.ends.append(type(error))
+            raise
 
     @websocket_route("/members")
     async def members(self) -> None:
@@ -100,10 +118,18 @@ class Phone(BackgroundPlugin):
 class Caller:
     """The other end of a websocket, in memory; what it was sent is in `sent`."""
 
-    def __init__(self, path: str, *, query: bytes = b"", explains: bool = True) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        query: bytes = b"",
+        explains: bool = True,
+        says: Iterable[dict[str, Any]] = (),
+    ) -> None:
         self.sent: list[dict[str, Any]] = []
         self.leaving = trio.Event()
-        self._connecting: list[ASGIReceiveEvent] = [{"type": "websocket.connect"}]
+        messages = [{"type": "websocket.receive", **message} for message in says]
+        self._to_say: list[Any] = [*reversed(messages), {"type": "websocket.connect"}]
         self._scope: dict[str, object] = {
             "type": "websocket",
             "http_version": "1.1",
@@ -121,10 +147,16 @@ class Caller:
         return self.sent
 
     async def _receive(self) -> ASGIReceiveEvent:
-        if self._connecting:
-            return self._connecting.pop()
+        if self._to_say:
+            event: ASGIReceiveEvent = self._to_say.pop()
+            return event
         await self.leaving.wait()
         return {"type": "websocket.disconnect", "code": 1001}
+
+    @property
+    def unsaid(self) -> int:
+        """How many messages nobody has asked for."""
+        return len(self._to_say)
 
     async def _send(self, message: ASGISendEvent) -> None:
         self.sent.append(cast("dict[str, Any]", message))
@@ -176,6 +208,43 @@ async def test_a_method_ends_when_its_client_has_left(autojump_clock: MockClock)
             await runtime.get(Phone).hung_up(1)
     assert [message["type"] for message in caller.sent] == ["websocket.accept"]
     assert logs == []
+
+
+async def test_a_method_that_waits_for_a_client_that_leaves(autojump_clock: MockClock) -> None:
+    """It meets its cancellation there, and no exception that it might take for another's."""
+    async with open_plugins(Phone) as runtime:
+        caller = Caller("/careful")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(caller.call, runtime)
+            await trio.testing.wait_all_tasks_blocked()
+            caller.leaving.set()
+        assert runtime.get(Phone).ends == [trio.Cancelled]
+
+
+@pytest.mark.parametrize(
+    ("event", "echoed"),
+    [
+        ({"text": "", "bytes": None}, {"text": "", "bytes": None}),
+        ({"text": None, "bytes": b""}, {"text": None, "bytes": b""}),
+    ],
+)
+async def test_an_empty_message(
+    event: dict[str, Any], echoed: dict[str, Any], autojump_clock: MockClock
+) -> None:
+    """It is a message of its kind."""
+    async with open_plugins(Phone) as runtime:
+        caller = Caller("/echo/1", says=[event])
+        await caller.call(runtime)
+    assert caller.sent[1] == {"type": "websocket.send", **echoed}
+
+
+async def test_messages_that_nobody_receives(autojump_clock: MockClock) -> None:
+    """Few of them wait in memory; the others wait with the client."""
+    async with open_plugins(Phone) as runtime:
+        caller = Caller("/deaf", says=[{"text": "hello"}] * 100)
+        with trio.move_on_after(60):
+            await caller.call(runtime)
+    assert 100 - caller.unsaid <= 20
 
 
 @pytest.mark.parametrize(
