@@ -1,0 +1,113 @@
+"""What is imported is declared, and what is declared is imported."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT: dict[str, Any] = PYPROJECT["project"]
+CONTRIB = "contrib/trivet_contrib"
+PROVIDERS = packages_distributions()
+OURS = {"trivet", "trivet_contrib", "trivet_plugins", "tests"}
+
+EXTRAS = {
+    "runtime/trivet": {"asyncio"},
+    f"{CONTRIB}/influx": {"influx"},
+    f"{CONTRIB}/nats": {"nats"},
+    f"{CONTRIB}/rabbitmq": {"rabbitmq"},
+    f"{CONTRIB}/redis": {"redis"},
+    f"{CONTRIB}/webhook": {"webhook"},
+    f"{CONTRIB}/": {"influx", "nats", "rabbitmq", "redis", "webhook"},
+    "plugins": {"examples"},
+}
+"""The extras that bring what the files of a folder import; one that ends with a slash is its own
+files, without its folders."""
+
+
+def named(requirement: str) -> str:
+    """The distribution that a requirement names, as indexes write it."""
+    (name,) = re.findall(r"^[\w.-]+", requirement)
+    return re.sub(r"[-_.]+", "-", str(name)).lower()
+
+
+def listed(extra: str) -> set[str]:
+    """The distributions that an extra lists itself; those of all, by the name of none."""
+    requirements = (
+        PROJECT["dependencies"] if extra == "" else PROJECT["optional-dependencies"][extra]
+    )
+    return {named(requirement) for requirement in requirements} - {"trivet"}
+
+
+def grouped(group: str) -> set[str]:
+    """The distributions that a dependency group lists, and those that it includes."""
+    names: set[str] = set()
+    for entry in PYPROJECT["dependency-groups"][group]:
+        match entry:
+            case {"include-group": included}:
+                names |= grouped(included)
+            case _:
+                names.add(named(entry))
+    return names
+
+
+def imports(folder: str, *, but: str | None = None) -> set[str]:
+    """The distributions that the files of a folder import from."""
+    pattern = "*.py" if folder.endswith("/") else "**/*.py"
+    files = [file for file in (ROOT / folder).glob(pattern) if but not in file.parts]
+    assert files
+    modules = {module.partition(".")[0] for file in files for module in imported(file)}
+    foreign = modules - OURS - sys.stdlib_module_names - {file.stem for file in files}
+    # What is not installed for the tests has, in the benchmarks, its distribution's name.
+    return {named(PROVIDERS.get(module, [module])[0]) for module in foreign}
+
+
+def imported(file: Path) -> Iterator[str]:
+    """The modules that a file imports by their full name, anywhere in it."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        match node:
+            case ast.Import():
+                yield from (alias.name for alias in node.names)
+            case ast.ImportFrom(level=0, module=str(module)):
+                yield module
+            case ast.Call(func=ast.Name("import_module"), args=[ast.Constant(str(module))]):
+                yield module
+            case _:
+                pass
+
+
+@pytest.mark.parametrize("folder", EXTRAS)
+def test_what_is_imported_is_declared(folder: str) -> None:
+    """No file counts on what a dependency brings for itself, and may bring no more tomorrow."""
+    assert imports(folder) - listed("").union(*map(listed, EXTRAS[folder])) == set()
+
+
+@pytest.mark.parametrize(
+    ("group", "folder", "but"), [("test", "tests", "bench"), ("bench", "tests/bench", None)]
+)
+def test_what_the_tests_import_is_declared(group: str, folder: str, but: str | None) -> None:
+    """They count on Trivet's own dependencies and extras, and on their group."""
+    ours = set[str]().union(*map(listed, ("", *PROJECT["optional-dependencies"])))
+    assert imports(folder, but=but) - ours - grouped(group) == set()
+
+
+def test_every_folder_has_its_extras() -> None:
+    """A connector that is added is looked at, too."""
+    folders = {f"{CONTRIB}/{path.parent.name}" for path in (ROOT / CONTRIB).glob("*/__init__.py")}
+    assert folders | {f"{CONTRIB}/"} == {name for name in EXTRAS if name.startswith(CONTRIB)}
+
+
+@pytest.mark.parametrize("extra", ["", *PROJECT["optional-dependencies"]])
+def test_what_is_declared_is_imported(extra: str) -> None:
+    """Nobody installs what nothing uses."""
+    users = [folder for folder, extras in EXTRAS.items() if extra in {"", *extras}]
+    assert listed(extra) - set[str]().union(*map(imports, users)) == set()
