@@ -6,7 +6,6 @@ Never knows instances.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable
 from types import FunctionType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
@@ -66,14 +65,6 @@ def refuse_lunas_spelling(cls: type) -> None:
     for theirs, ours in LUNA_SPELLING.items():
         if theirs in used:
             raise DefinitionError(f"{place_of(cls)}: LUNA's {theirs!r} is here {ours}")
-
-
-def refuse_what_cannot_be_awaited(cls: type) -> None:
-    """Raise for a method that Trivet awaits and that is not `async`."""
-    for name in AWAITED:
-        method = inspect.unwrap(cls.__dict__[name]) if name in cls.__dict__ else None
-        if isinstance(method, FunctionType) and not inspect.iscoroutinefunction(method):
-            raise DefinitionError(f"{place_of(cls)}.{name}: write `async def {name}`")
 
 
 def refuse_other_policies(cls: type, **kinds: type) -> None:

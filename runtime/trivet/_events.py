@@ -6,6 +6,7 @@ Never knows who listens, nor how an event travels (that is the envelope, in `_en
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Collection, Iterator
 from datetime import datetime
@@ -37,6 +38,14 @@ def snake_case(name: str) -> str:
     'http_request_monitoring'
     """
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+class FrozenEventError(attrs.exceptions.FrozenInstanceError):
+    """A field of an event was to be changed."""
+
+    def __init__(self, message: str) -> None:
+        AttributeError.__init__(self, message)
+        self.args = (message,)  # Which attrs has on the class, one for all.
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(attrs.field,))
@@ -75,6 +84,7 @@ class Event:
                 f"{place_of(cls)}: an event is a frozen attrs class by itself; "
                 "take its decorator away"
             )
+        _refuse_taken_names(cls)
         cls.__event_name__ = snake_case(cls.__name__) if name is None else name
         if not re.fullmatch(r"[A-Za-z0-9._-]+", cls.__event_name__):
             raise DefinitionError(
@@ -96,12 +106,46 @@ class Event:
         del cls.__setattr__, cls.__delattr__
 
 
+def _refuse_taken_names(cls: type[Event]) -> None:
+    """Raise for a field, or a value, in place of what Trivet keeps under such a name."""
+    annotations = inspect.get_annotations(cls)
+    for name in dict.fromkeys([*annotations, *vars(cls)]):
+        taken = name in annotations and name.startswith("__") and name.endswith("__")
+        if taken or name in ("__event_name__", "__delivery__"):
+            raise DefinitionError(
+                f"{place_of(cls)}.{name}: names with two underscores are not for fields; an "
+                f"event's own name is `class {cls.__name__}(Event, name=…)`"
+            )
+
+
+def _refuse_change(event: Event, name: str, value: object = None) -> None:
+    """Raise, since all that listen have this very event."""
+    kind = type(event).__name__
+    raise FrozenEventError(
+        f"{kind}.{name}: an event cannot be changed, since others have it too; "
+        f"make another with `attrs.evolve(event, {name}=…)`"
+    )
+
+
+# Those of attrs say neither the event nor the field.
+Event.__setattr__ = _refuse_change  # type: ignore[method-assign,assignment]
+Event.__delattr__ = _refuse_change  # type: ignore[method-assign,assignment]
+
 EventT = TypeVar("EventT", bound=Event)
 
 
 def place_of(cls: type) -> str:
     """Where a class is, for messages: `module.QualifiedName`."""
     return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def where(cls: type) -> str:
+    """File, line and name of a class, for messages; its name alone where there is no source."""
+    try:
+        line = inspect.getsourcelines(cls)[1]
+        return f"{inspect.getsourcefile(cls)}:{line} ({cls.__qualname__})"
+    except (OSError, TypeError):
+        return place_of(cls)
 
 
 @attrs.frozen
@@ -185,7 +229,8 @@ class EventTypes:
             if other is not cls:
                 raise ConfigurationError(
                     f"two event types are named {cls.__event_name__!r}: "
-                    f"{place_of(other)} and {place_of(cls)}"
+                    f"{where(other)} and {where(cls)}; give one another by "
+                    f"`class {cls.__name__}(Event, name=…)`"
                 )
             self._decoders[cls] = _decoder(cls)
 
@@ -238,7 +283,11 @@ class EventTypes:
 
 
 def _decoder(cls: type[Event]) -> msgspec.json.Decoder[Any]:
+    if "__dataclass_fields__" in vars(cls):
+        raise ConfigurationError(
+            f"{where(cls)}: an event's fields are fields by themselves; take its decorator away"
+        )
     try:
         return msgspec.json.Decoder(cls)
     except (TypeError, NameError) as error:
-        raise ConfigurationError(f"{place_of(cls)} cannot be decoded from JSON: {error}") from error
+        raise ConfigurationError(f"{where(cls)} cannot be decoded from JSON: {error}") from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import inspect
 import re
 import sys
 import traceback
@@ -23,7 +22,6 @@ import attrs
 import structlog
 
 from ._errors import ConfigurationError, nearest
-from ._events import place_of
 
 PACKAGE = "trivet_plugins"
 """The name under which the plugins' directory is imported."""
@@ -118,7 +116,7 @@ class Finder:
         Raises:
             ConfigurationError: there is none, or that cannot be a name.
         """
-        _check_file_name(name, setting)
+        self._check_file_name(name, setting)
         file = self._file(name)
         behind = self._entry_points.get(name, [])
         if file is None and not behind:
@@ -179,6 +177,23 @@ class Finder:
                 return file
         return None
 
+    def _check_file_name(self, name: str, setting: str) -> None:
+        if name.isidentifier():
+            return
+        stem, (file, _, plugin) = name.removesuffix(".py"), name.partition(".")
+        if stem.isidentifier():
+            hint = f"write it without .py: {stem!r}"
+        elif plugin.isidentifier() and self.has(file):
+            hint = (
+                f"one plugin of a file is activated by its own name, {plugin!r}, and "
+                f'`use = "{name}"` in the table [plugins.{plugin}]'
+            )
+        elif "/" in name or "\\" in name or ".." in name:
+            hint = "a name has no path in it; `plugins_directory` says where the files are"
+        else:
+            hint = "a file that can be imported has letters, digits and underscores in its name"
+        raise ConfigurationError(f"{setting}: {name!r} is no plugin's name: {hint}")
+
     def has(self, name: str) -> bool:
         """Whether there is a file, a folder or an entry point of this name."""
         return name in self._available()
@@ -189,19 +204,6 @@ class Finder:
         return {
             name for name in files | folders | set(self._entry_points) if not name.startswith("_")
         }
-
-
-def _check_file_name(name: str, setting: str) -> None:
-    if name.isidentifier():
-        return
-    stem = name.removesuffix(".py")
-    if stem.isidentifier():
-        hint = f"write it without .py: {stem!r}"
-    elif "/" in name or "\\" in name or ".." in name:
-        hint = "a name has no path in it; `plugins_directory` says where the files are"
-    else:
-        hint = "a file that can be imported has letters, digits and underscores in its name"
-    raise ConfigurationError(f"{setting}: {name!r} is no plugin's name: {hint}")
 
 
 def _found_behind(name: str, entry_points: list[EntryPoint], setting: str) -> Found:
@@ -223,9 +225,20 @@ def import_found(found: Found) -> Found:
         importlib.import_module(found.module)
     except (Exception, SystemExit) as error:
         place = _place_in(error, found) or found.place
-        text = f"{place}: {_what(error)} (while importing {found.name!r} of `{found.setting}`)"
+        said = f"{_what(error)}{_neighbour(error, place)}"
+        text = f"{place}: {said} (while importing {found.name!r} of `{found.setting}`)"
         raise ConfigurationError(text) from error
     return found
+
+
+def _neighbour(error: BaseException, place: str) -> str:
+    """A clause that helps who imports a file beside his own as if it were a library."""
+    if not isinstance(error, ModuleNotFoundError) or error.name is None:
+        return ""
+    name, folder = error.name.partition(".")[0], Path(place.rpartition(":")[0]).parent
+    if not any(file.is_file() for file in (folder / f"{name}.py", folder / name / "__init__.py")):
+        return ""
+    return f"; it is a file beside this one: write `from .{name} import …`"
 
 
 def _what(error: BaseException) -> str:
@@ -263,12 +276,3 @@ def classes_within(root: str) -> list[type]:
         if isinstance(value, type) and value.__module__ == name
     ]
     return list(dict.fromkeys(classes))
-
-
-def where(cls: type) -> str:
-    """File, line and name of a class, for messages; its name alone where there is no source."""
-    try:
-        line = inspect.getsourcelines(cls)[1]
-        return f"{inspect.getsourcefile(cls)}:{line} ({cls.__qualname__})"
-    except (OSError, TypeError):
-        return place_of(cls)

@@ -9,15 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from importlib.util import find_spec
+from typing import Any
 
 import attrs
+import msgspec
+import structlog
 
 from ._asyncio_plugin import AsyncioPlugin
 from ._errors import ConfigurationError, nearest
-from ._events import Event, EventTypes, MonitoringEvent, PluginStatusEvent, SendingEvent
-from ._finder import PACKAGE, Faults, Found, classes_within, is_within, where
+from ._events import Event, EventTypes, MonitoringEvent, PluginStatusEvent, SendingEvent, where
+from ._finder import PACKAGE, Faults, Found, classes_within, is_within
+from ._hooks import misannotated, near_misses
 from ._plugin import EventPlugin, Plugin, missing_methods, settings_fields
-from ._routes import routes_of
+from ._routes import misfit, routes_of, unmarked_handler
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
 
 @attrs.frozen
@@ -100,7 +106,9 @@ def _activated(found: Found) -> list[type[Plugin]]:
 def _unfinished(cls: type[Plugin]) -> str | None:
     missing = missing_methods(cls)
     if missing:
-        return f"still to be written: {', '.join(missing)}"
+        written = [miss.written for miss in near_misses(cls) if miss.meant in missing]
+        instead = f"; there is {', '.join(written)}, which Trivet does not call" if written else ""
+        return f"still to be written: {', '.join(missing)}{instead}"
     if issubclass(cls, EventPlugin) and not cls.listens_to:
         return "it listens to nothing: derive it from EventPlugin[YourEvent], or set `listens_to`"
     return None
@@ -125,10 +133,32 @@ def _check_definition(cls: type[Plugin]) -> None:
         fault = f"`needs` is a tuple: write `needs = ({cls.needs!r},)`"
     elif issubclass(cls, AsyncioPlugin) and find_spec("trio_asyncio") is None:
         fault = "it runs on asyncio, for which an extra is missing: pip install 'trivet[asyncio]'"
+    elif "__dataclass_fields__" in vars(cls):
+        fault = "a plugin's fields are fields by themselves; take its decorator away"
+    elif (handler := unmarked_handler(cls)) is not None:
+        fault = f'no path leads to the handler class {handler}: write `@route("/…")` above it'
     else:
-        fault = _unfinished(cls)
+        fault = _unfinished(cls) or _misspelt(cls) or misannotated(cls, _listens_to(cls))
     if fault is not None:
         raise ConfigurationError(f"{where(cls)}: {fault}")
+
+
+def _listens_to(cls: type[Plugin]) -> tuple[type[Event], ...]:
+    return cls.listens_to if issubclass(cls, EventPlugin) else ()
+
+
+def _misspelt(cls: type[Plugin]) -> str | None:
+    """A method that is nearly one of those that Trivet calls; it warns of what may be another."""
+    for miss in near_misses(cls):
+        if miss.is_certain:
+            return f"Trivet does not call {miss.written}(); did you mean {miss.meant!r}?"
+        _log.warning(
+            "nothing calls this method",
+            method=miss.written,
+            at=where(cls),
+            hint=f"Trivet calls {miss.meant}()",
+        )
+    return None
 
 
 def event_types_within(root: str) -> list[type[Event]]:
@@ -154,7 +184,47 @@ def collect_event_types(
     for cls in classes:
         if issubclass(cls, EventPlugin):
             types += [listened for listened in cls.listens_to if listened is not Event]
-    return EventTypes(list(dict.fromkeys(types)))
+    known = EventTypes(list(dict.fromkeys(types)))
+    for event in known.types:
+        if not is_within(event.__module__, "trivet"):
+            _warn_of_what_is_not_json(event)
+    return known
+
+
+def _warn_of_what_is_not_json(cls: type[Event]) -> None:
+    """Tell of fields that no JSON can become: plugins can publish such an event, no client can."""
+    for field in attrs.fields(cls):
+        kinds = _not_from_json(cls, field.name)
+        if kinds:
+            _log.warning(
+                "an event with this field cannot come as JSON",
+                event_type=cls.__event_name__,
+                field=field.name,
+                type=kinds[0].__qualname__,
+                at=where(cls),
+                hint="use an attrs class, a dataclass or a msgspec.Struct",
+            )
+
+
+_PARTS = (msgspec.inspect.Type, msgspec.inspect.Field)
+
+
+def _not_from_json(cls: type[Event], field: str) -> list[type]:
+    """The classes in a field's type that msgspec does not know how to make."""
+    found: list[type] = []
+    seen: set[int] = set()  # A type may be within itself.
+    info: Any = msgspec.inspect.type_info(cls)
+    left: list[Any] = [each.type for each in info.fields if each.name == field]
+    while left:
+        part = left.pop()
+        if isinstance(part, (list, tuple)):
+            left += part
+        elif isinstance(part, msgspec.inspect.CustomType):
+            found.append(part.cls)
+        elif id(part) not in seen and isinstance(part, _PARTS):
+            seen.add(id(part))
+            left += [getattr(part, name) for name in part.__struct_fields__]
+    return found
 
 
 _RESERVED = re.compile(r"/(livez|readyz|plugins(/[^/]+/restart)?|events(/[^/]+)?)/?")
@@ -176,6 +246,8 @@ def check_routes(instances: Iterable[Instance]) -> None:
             fault = _fault_of(route.path)
             if fault is not None:
                 faults[f"{owner} declares {route.path}, {fault}"] = None
+            elif (fault := misfit(instance.cls, route)) is not None:
+                faults[f"{owner}: {fault}"] = None
             for method in ("websocket",) if route.is_websocket else route.methods:
                 other = taken.setdefault((_normal(route.path), method), owner)
                 if other != owner:
@@ -185,10 +257,21 @@ def check_routes(instances: Iterable[Instance]) -> None:
 
 
 def _fault_of(path: str) -> str | None:
-    from werkzeug.routing import Map, Rule  # noqa: PLC0415 - a program may have no routes
+    from werkzeug.routing import (  # noqa: PLC0415 - a program may have no routes
+        Map,
+        Rule,
+    )
+
+    known = Map.default_converters
 
     if _RESERVED.fullmatch(path):
         return "which is Trivet's own"
+    for converter, variable in re.findall(r"<(\w+)(?:\([^<>]*\))?:(\w+)>", path):
+        if converter not in known:
+            hint = nearest(converter, known)
+            if variable in known:
+                hint = f"write `<{variable}:{converter}>`"
+            return f"which is no path: no converter is named {converter!r}: {hint}"
     try:
         Map([Rule(path)])
     except (ValueError, LookupError, SyntaxError) as error:

@@ -14,9 +14,9 @@ import attrs
 import structlog
 
 from ._errors import ConfigurationError, nearest
-from ._events import Event, EventTypes
+from ._events import Event, EventTypes, where
 from ._filters import check_filter
-from ._finder import Faults, Finder, Found, import_found, where
+from ._finder import Faults, Finder, Found, import_found
 from ._graph import Levels, Node, tier_of, tiers
 from ._inspection import (
     Instance,

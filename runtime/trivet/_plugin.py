@@ -30,11 +30,11 @@ from ._definition import (
     refuse_lunas_spelling,
     refuse_other_policies,
     refuse_other_than_events,
-    refuse_what_cannot_be_awaited,
 )
 from ._errors import DefinitionError
 from ._events import Event, MonitoringEvent, MonitoringPoint, SendingEvent, place_of, snake_case
 from ._filters import Matches, compile_filter
+from ._hooks import check_instance, check_methods, check_names
 from ._inbox import Inbox
 from ._policies import DeliveryPolicy, DeliverySettings, SupervisionSettings
 from ._workers import Workload, work
@@ -78,7 +78,8 @@ class Plugin(ABC):
         super().__init_subclass__(**keywords)
         refuse_attrs_decorator(cls)
         refuse_lunas_spelling(cls)
-        refuse_what_cannot_be_awaited(cls)
+        check_names(cls)
+        check_methods(cls)
         refuse_other_policies(cls, supervision=SupervisionSettings, delivery=DeliverySettings)
         if "name" not in cls.__dict__:
             cls.name = snake_case(cls.__name__)
@@ -145,6 +146,7 @@ class Plugin(ABC):
     async def __trivet_start__(self) -> None:
         """Do what comes before `initialize`, and that."""
         await self.initialize()
+        check_instance(self)
 
     def __trivet_view__(self, app: App) -> App:
         """The program as this plugin's code sees it."""
@@ -332,6 +334,12 @@ def create_plugin(
     attrs_init: Callable[..., None] = getattr(plugin, "__attrs_init__")  # noqa: B009
     attrs_init(**values)
     plugin.__init__(app)  # type: ignore[misc]
+    check_instance(plugin)
+    if inbox is not None and getattr(plugin, "inbox", inbox) is not inbox:
+        raise DefinitionError(
+            f"{place_of(cls)}: `self.inbox` is where the plugin's events arrive; "
+            "choose another name"
+        )
     return plugin
 
 

@@ -9,18 +9,22 @@ Never knows the web framework that serves them.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import attrs
 
-from ._errors import DefinitionError
+from ._errors import DefinitionError, nearest
+from ._events import where
 
 if TYPE_CHECKING:
     from ._plugin import Plugin
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _MARK = "__trivet_routes__"
+_VARIABLE = re.compile(r"<(?:[^<>:]*:)?(\w+)>")
+"""A variable in a path: `<name>`, `<int:name>`, `<int(min=1):name>`."""
 
 P = TypeVar("P", bound="Plugin")
 T = TypeVar("T", bound=Callable[..., Any])
@@ -60,6 +64,13 @@ class Route:
     is_websocket: bool = False
     """Whether it is for websockets; else it is for requests."""
 
+    def place(self, plugin: Plugin) -> str:
+        """File, line and name of the author's code, for messages."""
+        target = getattr(plugin, self.attribute)
+        if isinstance(target, type):
+            return where(target)
+        return f"{_place(target)} ({target.__qualname__})"
+
     async def answer(self, plugin: Plugin, method: str, variables: dict[str, Any]) -> Any:
         """Call the author's code for one request; what it returns is Quart's to interpret."""
         target = getattr(plugin, self.attribute)
@@ -78,12 +89,12 @@ def route(path: str, *, methods: Iterable[str] | None = None) -> Callable[[T], T
             it defines.
 
     Raises:
-        DefinitionError: for a path without a leading slash, an unknown HTTP method, or a target
+        DefinitionError: for a path that no request can have, an unknown HTTP method, or a target
             that is neither.
     """
+    _check_path(path, "route")
 
     def mark(target: T) -> T:
-        _require_slash(path, "route")
         _add_mark(target, path, _verbs(target, path, methods), is_websocket=False)
         return target
 
@@ -114,11 +125,11 @@ def websocket_route(path: str) -> Callable[[Method], Method]:
         path: where it is, as for `route`. Requests may have a route at the same path.
 
     Raises:
-        DefinitionError: for a path without a leading slash, or a target that is no async method.
+        DefinitionError: for a path that no request can have, or a target that is no async method.
     """
+    _check_path(path, "websocket_route")
 
     def mark(target: Method) -> Method:
-        _require_slash(path, "websocket_route")
         is_method = inspect.iscoroutinefunction(target)
         if not is_method:
             name: object = getattr(target, "__qualname__", target)
@@ -131,9 +142,30 @@ def websocket_route(path: str) -> Callable[[Method], Method]:
     return mark
 
 
-def _require_slash(path: str, decorator: str) -> None:
+_OTHER_SYNTAX = (
+    (r"\{\w*:path\}|/\*", "a rest of several parts is `<path:name>`"),
+    (r"[{}]", "a part that varies is `<name>`, or `<int:name>`"),
+    (r"/:\w", "a part that varies is `<name>`, or `<int:name>`"),
+    (r"[?#]", "what follows `?` is in `quart.request.args`, and is no part of the path"),
+)
+"""What other frameworks write in a path, and what would never match here."""
+
+
+def _check_path(path: object, decorator: str) -> None:
+    if not isinstance(path, str):
+        method = getattr(path, "__qualname__", "")
+        at = f"{_place(path)}: {method}: " if inspect.isfunction(path) else ""
+        raise DefinitionError(f'{at}write `@{decorator}("/…")`, with the path, not `@{decorator}`')
     if not path.startswith("/"):
         raise DefinitionError(f"@{decorator}({path!r}): a path starts with '/'")
+    for pattern, right in _OTHER_SYNTAX:
+        if re.search(pattern, _VARIABLE.sub("", path)):
+            raise DefinitionError(f"@{decorator}({path!r}): {right}")
+
+
+def _place(function: Any) -> str:
+    code = inspect.unwrap(function).__code__
+    return f"{code.co_filename}:{code.co_firstlineno}"
 
 
 def _add_mark(target: object, path: str, methods: tuple[str, ...], *, is_websocket: bool) -> None:
@@ -155,11 +187,51 @@ def _verbs(target: object, path: str, methods: Iterable[str] | None) -> tuple[st
         raise DefinitionError(
             f"@route({path!r}) is for async methods and subclasses of Handler, not for {name!r}"
         )
-    verbs = tuple(verb.upper() for verb in (methods or ("GET",)))
-    unknown = sorted(set(verbs) - set(METHODS))
-    if unknown:
-        raise DefinitionError(f"@route({path!r}): {unknown[0]} is not an HTTP method")
+    if isinstance(methods, str):
+        raise DefinitionError(f"@route({path!r}): {name}: write `methods=[{methods!r}]`, a list")
+    verbs = tuple(str(verb).upper() for verb in (methods or ("GET",)))
+    for verb in sorted(set(verbs) - set(METHODS)):
+        hint = nearest(verb, METHODS)
+        raise DefinitionError(f"@route({path!r}): {name}: {verb} is not an HTTP method; {hint}")
     return verbs
+
+
+def unmarked_handler(plugin: type[Plugin]) -> str | None:
+    """The name of a handler class in the plugin's body that no path leads to; None for none."""
+    handlers: dict[str, type[Handler[Any]]] = {
+        name: value
+        for name, value in vars(plugin).items()
+        if isinstance(value, type) and issubclass(value, Handler) and value.allowed
+    }
+    for name, handler in handlers.items():
+        others = [other for other in handlers.values() if other is not handler]
+        is_base = any(issubclass(other, handler) for other in others)
+        if not (name.startswith("_") or is_base or _MARK in vars(handler)):
+            return name
+    return None
+
+
+def misfit(plugin: type[Plugin], route: Route) -> str | None:
+    """What is wrong where a route's method does not take the variables of its path."""
+    variables = [match[1] for match in _VARIABLE.finditer(route.path)]
+    target = getattr(plugin, route.attribute)
+    methods = [target]
+    if isinstance(target, type):
+        methods = [getattr(target, verb.lower()) for verb in route.methods]
+    faults = (_misfit(method, variables, route.path) for method in methods)
+    return next((fault for fault in faults if fault is not None), None)
+
+
+def _misfit(method: Any, variables: list[str], path: str) -> str | None:
+    # Of a method that is wrapped, what the wrapper takes counts.
+    signature = inspect.signature(method, follow_wrapped=False)
+    try:
+        signature.bind(None, **dict.fromkeys(variables))
+    except TypeError:
+        right = f"`async def {method.__name__}({', '.join(['self', *variables])})`"
+        at = f"{_place(method)}: {method.__qualname__}"
+        return f"{at}: its arguments are the variables of its path, {path}: write {right}"
+    return None
 
 
 def routes_of(plugin: type[Plugin]) -> Iterator[Route]:

@@ -40,7 +40,7 @@ from ._errors import (
     WrongSettingError,
     nearest,
 )
-from ._events import Event, EventTypes, PluginStatusEvent
+from ._events import Event, EventTypes, PluginStatusEvent, where
 from ._graph import Levels
 from ._inbox import InboxStatistics
 from ._loader import PluginSpec, Program, load
@@ -188,6 +188,8 @@ class Runtime(App):
         self, delivery: Delivery[Event], origin: Origin, *, wait: bool
     ) -> Delivery[Event]:
         """With what the publisher has not said."""
+        if type(delivery) is not Delivery:
+            raise UnknownEventError("publish_many takes deliveries: write `Delivery.of(event)`")
         if type(delivery.event) not in self._bus.routes:
             raise self._unknown(delivery.event)
         if delivery.origin is not NOWHERE:
@@ -203,10 +205,23 @@ class Runtime(App):
             receipt=receipt,
         )
 
-    def _unknown(self, event: Event) -> UnknownEventError:
+    def _unknown(self, event: object) -> UnknownEventError:
+        """What is wrong with something that was to be published."""
+        kind = event if isinstance(event, type) else type(event)
+        if isinstance(event, Delivery):
+            return UnknownEventError("publish takes the event alone: write `delivery.event`")
+        if not issubclass(kind, Event):
+            return UnknownEventError(
+                f"a {kind.__name__} is no event: derive a class from Event, and publish an "
+                "instance of it"
+            )
+        if isinstance(event, type):
+            return UnknownEventError(
+                f"{kind.__name__} is the class: publish an event of it, `{kind.__name__}(…)`"
+            )
         return UnknownEventError(
-            f"{event!r} is no event of this program: name the module of its type in "
-            "`event_types`, or give the type to open_runtime"
+            f"{where(kind)} is no event type of this program: name its module, "
+            f"{kind.__module__!r}, in `event_types`, or give the type to open_runtime"
         )
 
     @property

@@ -39,7 +39,7 @@ from cattrs.errors import (
 from cattrs.v import format_exception
 
 from ._errors import ConfigurationError, nearest
-from ._events import Event, EventTypes, place_of
+from ._events import Event, EventTypes, place_of, where
 
 if TYPE_CHECKING:
     Field = attrs.Attribute[Any]
@@ -265,7 +265,7 @@ def _structured(cls: type, fields: Iterable[Field], raw: object) -> dict[str, An
         raise _unexpected("a table", raw)
     known = {field.alias or field.name: field for field in fields}
     faults: dict[str, Exception] = {
-        key: _MisfitError(f"unknown key, {nearest(key, known)}", key)
+        key: _MisfitError(f"unknown key, {_hint(cls, key, known)}", key)
         for key in raw
         if key not in known
     }
@@ -303,6 +303,18 @@ def _read(
     if hasattr(default, "takes_self"):
         return default.factory(draft) if default.takes_self else default.factory()
     return default
+
+
+def _hint(cls: type, key: str, known: Mapping[str, Field]) -> str:
+    """What to write instead of a key that is not one."""
+    owner = next((base for base in cls.__mro__ if key in vars(base)), object)
+    value = vars(owner).get(key)
+    if owner is object or key.startswith("_") or owner.__module__.startswith("trivet."):
+        return nearest(key, known)
+    if isinstance(value, property) or callable(value):
+        return f"{where(owner)} has a {type(value).__name__} of this name; {nearest(key, known)}"
+    right = f"{key}: {type(value).__name__} = …"
+    return f"{where(owner)} has it without an annotation; for a setting write `{right}` there"
 
 
 def _type_of(cls: type, field: Field) -> Any:

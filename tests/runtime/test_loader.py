@@ -77,6 +77,12 @@ def directory(tmp_path: Path) -> Directory:
     return Directory(tmp_path / "plugins")
 
 
+def line_of(file: Path, needle: str) -> int:
+    """The line of a file in which this stands first."""
+    text = file.read_text("utf-8")
+    return text[: text.index(needle)].count("\n") + 1
+
+
 def names(program: Program) -> list[str]:
     """The plugins of a program."""
     return [spec.cls.name for spec in program.plugins]
@@ -558,11 +564,12 @@ def test_a_module_without_event_types_is_told(directory: Directory) -> None:
 
 def test_two_event_types_of_one_name_are_refused_with_both_places(directory: Directory) -> None:
     """An event's name leads to one class."""
-    directory.write("one.py", TEAPOT + "class Boiled(Event): ...")
-    directory.write("two.py", "class Cup(BackgroundPlugin): ...\nclass Boiled(Event): ...")
+    one = directory.write("one.py", TEAPOT + "class Boiled(Event): ...")
+    two = directory.write("two.py", "class Cup(BackgroundPlugin): ...\nclass Boiled(Event): ...")
     said = directory.fault("one", "two")
     assert "two event types are named 'boiled'" in said
-    assert "trivet_plugins.one.Boiled and trivet_plugins.two.Boiled" in said
+    assert f"{one}:{line_of(one, 'class Boiled')} (Boiled)" in said
+    assert f"{two}:{line_of(two, 'class Boiled')} (Boiled)" in said
 
 
 # The author's settings.

@@ -582,7 +582,7 @@ def test_what_is_awaited_has_to_be_async(name: str) -> None:
 
     def not_async(self: Any) -> None: ...
 
-    with pytest.raises(DefinitionError, match=f"write `async def {name}`"):
+    with pytest.raises(DefinitionError, match=rf"write `async def {name}\(self"):
         type("Sync", (MonitoringPlugin,), {name: not_async})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytest
 import trio
@@ -11,6 +11,7 @@ from trio.testing import MockClock
 
 from trivet import (
     BackgroundPlugin,
+    Delivery,
     DeliverySettings,
     Event,
     EventPlugin,
@@ -160,12 +161,29 @@ async def test_no_subscriber_is_an_outcome_and_counted() -> None:
         assert runtime.unrouted == {"ping": 1}
 
 
-@pytest.mark.parametrize("mistake", [Ping, {"number": 1}, "ping"])
-async def test_what_is_no_event_of_the_program_is_refused(mistake: Any) -> None:
-    """A class, a dict or an instance of an unknown type does not count as unrouted."""
+@pytest.mark.parametrize(
+    ("mistake", "says"),
+    [
+        (Ping, r"Ping is the class: publish an event of it, `Ping\(…\)`"),
+        ({"number": 1}, "a dict is no event: derive a class from Event"),
+        ("ping", "a str is no event: derive a class from Event"),
+        (dict, "a dict is no event: derive a class from Event"),
+        (Delivery.of(Ping()), r"write `delivery\.event`"),
+    ],
+)
+async def test_what_is_no_event_of_the_program_is_refused(mistake: Any, says: str) -> None:
+    """A class, a dict or an envelope is refused with what to write, and is not unrouted."""
     async with open_plugins(Listener, Cache, Store) as runtime:
-        with pytest.raises(UnknownEventError, match="is no event of this program"):
+        with pytest.raises(UnknownEventError, match=says):
             await runtime.publish(mistake)
+        assert runtime.unrouted == {}
+
+
+async def test_several_events_are_published_in_their_envelopes() -> None:
+    """An event that is given to `publish_many` without its envelope is refused with the way."""
+    async with open_plugins(Listener, Cache, Store) as runtime:
+        with pytest.raises(UnknownEventError, match=r"write `Delivery\.of\(event\)`"):
+            await runtime.publish_many([cast("Delivery[Event]", Ping())])
 
 
 async def test_an_event_of_an_unregistered_type_is_refused() -> None:

@@ -44,7 +44,7 @@ def _add_route(app: QuartTrio, runtime: Runtime, host: Host, route: Route) -> No
             answer = await route.answer(host.plugin, request.method, variables)
             if isinstance(answer, EventStream):
                 return stream(answer, runtime, host, has_body=request.method != "HEAD")
-            return await app.make_response(answer)  # Here, what cannot be answered is a crash too.
+            return await _respond(app, host, route, answer)
         except BaseException as error:  # noqa: ASYNC103 - a cancellation goes on
             crash = crash_of(error, runtime)
         if isinstance(crash, Exception):
@@ -54,6 +54,19 @@ def _add_route(app: QuartTrio, runtime: Runtime, host: Host, route: Route) -> No
 
     endpoint = f"{host.name} {route.attribute} {route.path}"
     app.add_url_rule(route.path, endpoint, view, methods=list(route.methods))
+
+
+async def _respond(app: QuartTrio, host: Host, route: Route, answer: Any) -> Any:
+    """The answer as Quart makes it of what a route has returned; else that is a crash, too."""
+    try:
+        return await app.make_response(answer)
+    except TypeError as error:
+        kind = "None" if answer is None else f"a {type(answer).__name__}"
+        error.add_note(
+            f"{route.place(host.plugin)} returned {kind}; "
+            "a route returns a dict, a list, text, bytes or a Response, or one with a status"
+        )
+        raise
 
 
 def _add_websocket(app: QuartTrio, runtime: Runtime, host: Host, route: Route) -> None:
