@@ -93,7 +93,7 @@ class Delivery(msgspec.Struct, Generic[E_co], eq=False):
     """The request that led to it."""
     is_plain: bool = False
     """Whether an inbox in memory has nothing to mind about it: no id by which it might be known, no
-    deadline, nobody who waits for its end, no attempt before this one."""
+    deadline, nobody who waits for its end, no attempt before this one, no size."""
     key: str | None = None
     """What it is about: a CloudEvent's `partitionkey`, or else its `subject`."""
     deadline: float = math.inf
@@ -108,6 +108,9 @@ class Delivery(msgspec.Struct, Generic[E_co], eq=False):
     """See `time`; None where the publisher has not said it."""
     made_id: str | None = None
     """See `id`; made for who asks, where none was given."""
+    size: int = 0
+    """Bytes of memory that the event takes, by an estimate; 0 for what the program publishes
+    itself."""
 
     @staticmethod
     def of(  # noqa: PLR0913 - to unpack an `Envelope` would take as long as all the rest
@@ -116,6 +119,7 @@ class Delivery(msgspec.Struct, Generic[E_co], eq=False):
         attempt: int = 1,
         receipt: Receipt | None = None,
         origin: Origin = NOWHERE,
+        size: int = 0,
         id: str | None = None,
         source: str | None = None,
         time: datetime | None = None,
@@ -130,6 +134,7 @@ class Delivery(msgspec.Struct, Generic[E_co], eq=False):
             event: the payload.
             attempt: see `Delivery`.
             receipt: see `Delivery`.
+            size: the bytes of memory that an event from outside takes, from `EventTypes.estimate`.
             origin: where `request_id` and `traceparent` come from if they are not given.
             id: see `Envelope`, as for all that follow.
             source: who says that it happened.
@@ -147,13 +152,15 @@ class Delivery(msgspec.Struct, Generic[E_co], eq=False):
             source or "",
             wall_time(),
             origin,
-            nothing_said and receipt is None and attempt == 1,
+            nothing_said and receipt is None and attempt == 1 and not size,
             key,
             math.inf if deadline is None else deadline,
             attempt,
             receipt,
             id,
             time,
+            None,
+            size,
         )
 
     @property

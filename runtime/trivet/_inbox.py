@@ -52,6 +52,9 @@ class InboxStatistics:
     """Ended by the overflow policy."""
     abandoned: int
     """Ended because the plugin stopped for good with them in memory."""
+    bytes: int
+    """Memory that the events from outside take which are queued, in hand or backing off now, by
+    the estimates that were made before they were decoded."""
     rejected: int
     """Refused, never accepted: the inbox was full or closed, or the store could not be written."""
     retried: int

@@ -18,6 +18,8 @@ OnFull = Literal["drop_oldest", "drop_newest", "reject"]
 
 PARTITION_KEY = "partitionkey"
 """The `ordering_key` that is the envelope's key, by its name in CloudEvents."""
+BUFFER_BYTES = 64 * 1024 * 1024
+"""Bytes of memory for the events from outside that one inbox holds."""
 TRY_FOR = 5.0
 """Seconds for one attempt, where an event is tried again: the OpenTelemetry Collector's."""
 
@@ -36,6 +38,11 @@ class DeliverySettings:
     buffer: int | None = attrs.field(default=None, validator=optional(ge(1)))
     """Events that may wait in the inbox; by default 1000 in memory, and on disk as many as
     `[store] max_bytes` has room for."""
+    buffer_bytes: int | None = attrs.field(default=None, validator=optional(ge(1)))
+    """Bytes of memory for the events from outside (by HTTP, or from a source) that wait in the
+    inbox, back off or are in flight; by default 64 MiB. Each counts with an estimate that is made
+    before it is decoded. An event that is above this alone is refused for good. What the program
+    publishes itself does not count."""
     overflow: Overflow | None = attrs.field(
         default=None, validator=optional(in_(get_args(Overflow)))
     )
@@ -116,6 +123,7 @@ class DeliveryPolicy:
     durable: bool = False
     buffer: int | None = None
     """None: whatever the store has room for."""
+    buffer_bytes: int = BUFFER_BYTES
     overflow: Overflow = "block"
     block_for: float = 1.0
     on_full: OnFull = "reject"

@@ -175,9 +175,20 @@ class Subscriber:
         return [one for one in accounts if one.repeats is None and one.fate in INSIDE]
 
     @property
-    def is_full(self) -> bool:
+    def bytes(self) -> int:
+        """What the events inside take, those in hand as well."""
+        return sum(account.delivery.size for account in self.inside)
+
+    def is_full_for(self, delivery: Delivery[Event]) -> bool:
         waiting = sum(account.fate in WAITING for account in self.inside)
-        return waiting >= (self.policy.buffer or math.inf)
+        if waiting >= (self.policy.buffer or math.inf):
+            return True
+        return self.bytes + delivery.size > self.policy.buffer_bytes
+
+    def never_fits(self, delivery: Delivery[Event]) -> bool:
+        """Whether dropping all that waits would not make room."""
+        in_hand = sum(it.delivery.size for it in self.inside if it.fate is Fate.IN_HAND)
+        return in_hand + delivery.size > self.policy.buffer_bytes
 
     @property
     def is_one_lane(self) -> bool:
@@ -230,6 +241,16 @@ class World:
     def listening(self, delivery: Delivery[Event]) -> set[str]:
         everyone = self.subscribers.values()
         return {one.name for one in everyone if type(delivery.event) in one.policies}
+
+    def is_full(self, one: Subscriber) -> bool:
+        """Whether there is no room for an event that this subscriber has not decided about."""
+        return any(
+            one.is_full_for(event.delivery)
+            for publisher in self.publishers
+            if publisher.begun < math.inf and not publisher.ended
+            for event in publisher.events
+            if one.name in self.listening(event.delivery) - event.record.words.keys()
+        )
 
     # What the tasks do
 
@@ -302,11 +323,14 @@ class World:
         is_inside = latest is not None and latest.fate in INSIDE and one.policy.deduplicate_for > 0
         unwanted = one.filters and not getattr(delivery.event, "wanted", True)
         assert (fate is Fate.FILTERED) == (unwanted and "closed" not in one.stopped)
+        is_full = one.is_full_for(delivery) or self.is_full(one)
         if fate is Fate.REJECTED:
-            assert one.stopped or ("reject" in said and one.is_full)
+            in_vain = "drop_oldest" in said and one.never_fits(delivery)
+            is_too_large = delivery.size > one.policy.buffer_bytes
+            assert one.stopped or is_too_large or in_vain or ("reject" in said and is_full)
         elif fate is Fate.DROPPED:
             assert "drop_newest" in said
-            assert one.is_full
+            assert is_full
         elif fate is Fate.DUPLICATE:
             assert latest is not None
             assert latest.fate is Fate.HANDLED
@@ -316,7 +340,7 @@ class World:
             account = Account(delivery, fate, until, latest if is_inside else None)
             if not is_inside:
                 assert not one.stopped
-                assert not one.is_full
+                assert not one.is_full_for(delivery)
                 if latest is not None:
                     assert latest.fate is not Fate.HANDLED or now >= latest.remembered_until
                 one.latest[delivery.id] = account
@@ -329,7 +353,7 @@ class World:
         if fate is Fate.DROPPED:
             said = {word for it in one.policies.values() for word in (it.overflow, it.on_full)}
             assert "drop_oldest" in said
-            assert one.is_full
+            assert self.is_full(one)
         elif fate is Fate.EXPIRED:
             assert one.expects is fate or account.delivery.deadline <= now
         elif fate is Fate.ABANDONED:
@@ -355,6 +379,7 @@ class World:
             assert min(counts.values()) >= 0
             accepted, rejected = counts.pop("accepted"), counts.pop("rejected")
             retried, _ = counts.pop("retried"), counts.pop("timed_out")
+            assert counts.pop("bytes") == one.bytes <= one.policy.buffer_bytes
             assert accepted == sum(counts.values())
 
             told = self.told_by(one)
@@ -424,7 +449,7 @@ class World:
             policy = one.policies[event]
             assert policy.overflow == "block"
             assert trio.current_time() < publisher.begun + policy.block_for
-            assert one.is_full
+            assert self.is_full(one)  # For this one, or for one that came before it.
             assert not one.stopped
 
     # What can happen
@@ -443,7 +468,7 @@ class World:
 
     async def start_publisher(self, events: list[Any], waits: bool) -> None:
         publisher = Publisher()
-        for kind, wanted, event_id, key, lives in events:
+        for kind, wanted, event_id, key, lives, size in events:
             number = next(self.numbers)
             record = Record(partial(self.hear, number))
             self.deliveries[number] = delivery = Delivery.of(
@@ -452,6 +477,7 @@ class World:
                 key=key,
                 deadline=trio.current_time() + lives,
                 receipt=record,
+                size=size,
             )
             publisher.events.append(Published(delivery, record, waits))
         self.publishers.append(publisher)
@@ -663,6 +689,7 @@ def inbox_policies(draw: st.DrawFn) -> DeliveryPolicy:
     concurrency, ordering_key = draw(order)
     return DeliveryPolicy(
         buffer=draw(st.integers(1, 3)),
+        buffer_bytes=draw(st.sampled_from([1, 4, 6, 100])),
         concurrency=concurrency,
         ordering_key=ordering_key,
         delivery_limit=draw(st.integers(1, 3)),
@@ -695,6 +722,7 @@ event = st.tuples(
     st.sampled_from([None, None, None, "a", "b"]),
     st.sampled_from(["x", "x", "y", None]),
     st.sampled_from([math.inf, math.inf, math.inf, 0.0, 2.0]),
+    st.sampled_from([0, 0, 1, 3, 5]),
 )
 publish = st.tuples(
     st.just(World.start_publisher), st.lists(event, min_size=1, max_size=4), st.booleans()

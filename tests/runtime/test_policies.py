@@ -14,6 +14,7 @@ from trivet.testing import open_plugins
 EVERYTHING = DeliverySettings(
     durable=True,
     buffer=7,
+    buffer_bytes=70,
     overflow="drop_newest",
     block_for=0.25,
     on_full="drop_oldest",
@@ -51,10 +52,11 @@ def test_nothing_is_decided_at_first() -> None:
 
 
 def test_the_defaults_of_a_policy() -> None:
-    """In memory: buffer 1000, block for 1 s and then reject, in order, one attempt, no limit."""
+    """In memory: buffer 1000 and 64 MiB, block for 1 s and then reject, in order, one attempt."""
     assert DeliveryPolicy.decide() == DeliveryPolicy(
         durable=False,
         buffer=1000,
+        buffer_bytes=64 * 1024 * 1024,
         overflow="block",
         block_for=1.0,
         on_full="reject",

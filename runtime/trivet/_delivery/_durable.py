@@ -21,7 +21,7 @@ from .._errors import EventDecodeError
 from .._events import Event, EventTypes
 from .._fates import Fate
 from .._inbox import InboxStatistics
-from .._policies import DeliveryPolicy, OnFull
+from .._policies import DeliveryPolicy
 from ._memory import Admission, MemoryInbox
 from ._records import (
     Backlog,
@@ -89,7 +89,6 @@ class DurableInbox(MemoryInbox):
         """The highest number that is, or has been, in memory."""
         self._is_reading = False
         self._being_stored = 0
-        self._is_making_room = False
         self._twins: dict[Identity, list[Admission]] = {}
         """By what is being stored, the publishers of its repetitions."""
         self._receipts: dict[int, Receipt] = {}
@@ -113,6 +112,9 @@ class DurableInbox(MemoryInbox):
     @property
     def _taken(self) -> int:
         return super()._taken + self._on_disk + self._being_stored
+
+    def _can_make_room(self, delivery: Delivery[Event]) -> bool:
+        return True  # On disk it does not matter what is in memory.
 
     def _has_room(self, delivery: Delivery[Event]) -> bool:
         return self._taken < self.buffer and self._store.has_room(self._pack(delivery).size)
@@ -150,14 +152,6 @@ class DurableInbox(MemoryInbox):
         """See `MemoryInbox`."""
         self._packed_waiting.pop(admission.delivery, None)
         super().withdraw(admission)
-
-    def overflow(self, delivery: Delivery[Event], policy: OnFull) -> Fate | Admission:
-        """See `MemoryInbox`."""
-        self._is_making_room = True  # For this one, and not for those that wait.
-        try:
-            return super().overflow(delivery, policy)
-        finally:
-            self._is_making_room = False
 
     def _known(
         self, delivery: Delivery[Event], admission: Admission | None = None
@@ -201,7 +195,8 @@ class DurableInbox(MemoryInbox):
             self._repeats.take_in(event)
         self.accepted += 1
         delivery.settle(self._plugin, Fate.QUEUED)
-        is_next = not self._on_disk and self._queue.waiting < WINDOW
+        fits = self._queue.waiting < WINDOW and self._bytes + delivery.size <= self.buffer_bytes
+        is_next = fits and not self._on_disk
         if not self._is_left and (is_next or place.number < self._last_loaded):
             self._put(delivery, place)
         else:
@@ -235,7 +230,8 @@ class DurableInbox(MemoryInbox):
         for lane, numbers in self._queue.missing().items():
             then = partial(self._load_lane, lane, numbers)
             self._store.read_numbers(self._plugin, numbers, then)
-        if self._on_disk and not self._is_reading and not self._is_held_up:
+        has_room = self._bytes < self.buffer_bytes and not self._is_held_up
+        if self._on_disk and has_room and not self._is_reading:
             self._is_reading = True
             self._store.read(self._plugin, self._last_loaded, WINDOW, self._load)
 
@@ -293,6 +289,7 @@ class DurableInbox(MemoryInbox):
         if row is not None and row.crashes:
             history = attrs.evolve(history, crashes=history.crashes + row.crashes)
         self._places[delivery] = place
+        self._bytes += delivery.size
         if row is not None and (event := identity(delivery)) is not None:
             self._repeats.revive(event)
         if history is not FIRST:
@@ -334,7 +331,9 @@ class DurableInbox(MemoryInbox):
             return False
         if self._queue.is_blocked:
             return True
-        is_more = self._is_reading or (self._on_disk and not self._is_held_up)
+        # Who is full of what backs off does not wait for that; what is in hand ends.
+        is_full = self._bytes >= self.buffer_bytes and not self._in_hand
+        is_more = self._is_reading or (self._on_disk and not self._is_held_up and not is_full)
         return super()._is_drained and not is_more
 
     def statistics(self) -> InboxStatistics:
@@ -392,6 +391,10 @@ class DurableInbox(MemoryInbox):
         super()._end(delivery, fate)
         self._store.release(place.size)
 
+    def _bytes_freed(self) -> None:
+        if self._on_disk and not self._is_left:
+            self._refill()
+
     def _forget(self, event: Identity) -> None:
         self._store.settle(Forget(self._plugin, *event))
 
@@ -415,6 +418,7 @@ class DurableInbox(MemoryInbox):
         for delivery in (*in_hand, *self._queue.clear()):
             delivery.settle(self._plugin, Fate.QUEUED)
         self._places.clear()
+        self._bytes = 0
         self._on_disk = on_file
         if self._on_disk:
             self._log.info("events stay in the store", count=self._on_disk)

@@ -92,6 +92,11 @@ class MemoryInbox(Inbox[Any]):
         self._wants: Matches | None = None
         self._plugin = plugin
         self.buffer = math.inf if policy.buffer is None else policy.buffer
+        self.buffer_bytes = policy.buffer_bytes
+        self._bytes = 0
+        """What the events from outside take that are inside."""
+        self._is_making_room = False
+        """Whether room is made for one event, and is not for those that wait."""
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger(plugin=plugin)
         # Of one batch at a time a key's events may be neighbours; of several, they must not.
         one_at_a_time = not in_batches or policy.concurrency > 1
@@ -128,12 +133,14 @@ class MemoryInbox(Inbox[Any]):
             What has become of it; or the publisher's place, where it has to be stored first; None
             where there is no room.
         """
-        if self.is_plain and len(self.ready) < self.buffer:
+        size = self._bytes + delivery.size
+        if self.is_plain and len(self.ready) < self.buffer and size <= self.buffer_bytes:
             # As below, all in one: what most events come to.
             given = delivery.given_id
             if given is not None and not self._repeats.admits((delivery.source, given)):
                 return self._repeated(delivery, (delivery.source, given))
             self.accepted += 1
+            self._bytes = size
             self.ready.append(delivery)
             if delivery.receipt is not None:
                 delivery.receipt.settle(self._plugin, QUEUED)
@@ -162,12 +169,20 @@ class MemoryInbox(Inbox[Any]):
             return self._refuse(delivery)
         if self._wants is not None and not self._wanted(delivery):
             return self._pass_by(delivery, Fate.FILTERED)
-        return self._known(delivery)
+        known = self._known(delivery)
+        if known is None and delivery.size > self.buffer_bytes:
+            return self._refuse(delivery)
+        return known
 
     @property
     def room(self) -> float:
         """How many events more there is room for."""
         return 0 if self._waiting else self.buffer - self._taken
+
+    @property
+    def room_bytes(self) -> float:
+        """How many bytes more there is room for."""
+        return 0 if self._waiting else self.buffer_bytes - self._bytes
 
     def queue_up(self, delivery: Delivery[Event]) -> Admission:
         """Wait for room behind the publishers that wait already."""
@@ -189,11 +204,24 @@ class MemoryInbox(Inbox[Any]):
         if policy == "reject":
             return self._refuse(delivery)
         if policy == "drop_oldest":
+            self._make_room(delivery)
+            fits = self._has_room(delivery)
+            fate = self._take_in(delivery) if fits else self._refuse(delivery)
+            self._admit()  # A large event that was dropped may have left more room than this needs.
+            return fate
+        return self._pass_by(delivery, Fate.DROPPED)
+
+    def _make_room(self, delivery: Delivery[Event]) -> None:
+        """Drop the oldest, as many as one event needs, and only for that one."""
+        if not self._can_make_room(delivery):
+            return  # Nothing is lost in vain.
+        self._is_making_room = True
+        try:
             while not self._has_room(delivery) and (oldest := self._queue.pop_oldest()) is not None:
                 self._end(oldest, Fate.DROPPED)
                 self._wake_all()  # For what had to wait for that one.
-            return self._take_in(delivery) if self._has_room(delivery) else self._refuse(delivery)
-        return self._pass_by(delivery, Fate.DROPPED)
+        finally:
+            self._is_making_room = False
 
     def _wanted(self, delivery: Delivery[Event]) -> bool:
         assert self._wants is not None
@@ -229,8 +257,13 @@ class MemoryInbox(Inbox[Any]):
         queue = self._queue
         return len(queue.ready) + queue.held + queue.backing_off
 
+    def _can_make_room(self, delivery: Delivery[Event]) -> bool:
+        """Whether there is room for an event once nothing waits: what is in hand stays."""
+        in_hand = sum(each.size for each in self._in_hand)
+        return in_hand + delivery.size <= self.buffer_bytes
+
     def _has_room(self, delivery: Delivery[Event]) -> bool:
-        return self._taken < self.buffer
+        return self._taken < self.buffer and self._bytes + delivery.size <= self.buffer_bytes
 
     def _take_in(
         self, delivery: Delivery[Event], admission: Admission | None = None
@@ -239,6 +272,7 @@ class MemoryInbox(Inbox[Any]):
         if (event := identity(delivery)) is not None:
             self._repeats.take_in(event)
         self.accepted += 1
+        self._bytes += delivery.size
         self._queue.ready.append(delivery)
         if delivery.receipt is not None:
             delivery.receipt.settle(self._plugin, QUEUED)
@@ -531,6 +565,7 @@ class MemoryInbox(Inbox[Any]):
             queued=self._queue.waiting,
             in_hand=len(self._in_hand),
             backing_off=self._queue.backing_off,
+            bytes=self._bytes,
             rejected=counts[Fate.REJECTED],
             retried=self._retried,
             timed_out=self._timed_out,
@@ -585,6 +620,7 @@ class MemoryInbox(Inbox[Any]):
 
     def _end(self, delivery: Delivery[Event], fate: Fate) -> None:
         self._counts[fate] += 1
+        self._bytes -= delivery.size
         if self._histories:
             self._histories.pop(delivery, None)
         event = identity(delivery)
@@ -592,6 +628,13 @@ class MemoryInbox(Inbox[Any]):
             self._forget(event)
         if delivery.receipt is not None:
             delivery.receipt.settle(self._plugin, fate)
+        if delivery.size:
+            self._bytes_freed()
+
+    def _bytes_freed(self) -> None:
+        """There may be room now for an event that waits for bytes."""
+        if self._waiting and not self._is_making_room:
+            self._admit()
 
     def _forget(self, event: Identity) -> None:
         """The event may come again."""

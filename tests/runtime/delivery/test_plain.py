@@ -54,10 +54,12 @@ class Side:
         self._kinds = cycle(kinds)
 
     def delivery(self, number: int, lane: str) -> Delivery[Event]:
-        """With an id, which comes again; with somebody who is told; with a deadline; or plain."""
+        """With an id, which comes again; who is told; a deadline; a size; or plain."""
         step, kind = Step(number, lane), next(self._kinds)
         if kind == "plain":
             return Delivery.of(step)
+        if kind == "sized":
+            return Delivery.of(step, size=number + 1)
         receipt = Told(self, number) if kind in ("told", "both") else None
         given_id = f"{number % 3}" if kind in ("id", "both") else None
         deadline = trio.current_time() + 0.6 if kind == "deadline" else None
@@ -70,16 +72,23 @@ class Side:
         self.told.append(fate)
 
     def queue_up(self, number: int, lane: str) -> None:
-        if self.inbox.room <= 0:
-            self.waiting.append(self.inbox.queue_up(self.delivery(number, lane)))
+        if (delivery := self.without_room(number, lane)) is not None:
+            self.waiting.append(self.inbox.queue_up(delivery))
 
     def withdraw(self, number: int, lane: str) -> None:
         if self.waiting:
             self.inbox.withdraw(self.waiting.pop(number % len(self.waiting)))
 
     def overflow(self, number: int, lane: str) -> None:
-        if self.inbox.room <= 0:
-            self.told.append(self.inbox.overflow(self.delivery(number, lane), "drop_oldest"))
+        if (delivery := self.without_room(number, lane)) is not None:
+            self.told.append(self.inbox.overflow(delivery, "drop_oldest"))
+
+    def without_room(self, number: int, lane: str) -> Delivery[Event] | None:
+        """An event for which there is no room now, but may be later."""
+        delivery = self.delivery(number, lane)
+        is_too_large = delivery.size > self.inbox.buffer_bytes
+        is_full = self.inbox.room <= 0 or delivery.size > self.inbox.room_bytes
+        return delivery if is_full and not is_too_large else None
 
     def take(self, number: int, lane: str) -> None:
         delivery = self.inbox.take()
@@ -157,11 +166,12 @@ class Side:
             [delivery.event for delivery in self.in_hand],
             [(admission.fate, admission.delivery.event) for admission in self.waiting],
             self.inbox.room,
+            self.inbox.room_bytes,
             self.inbox.statistics(),
         )
 
 
-KINDS = ["plain", "id", "told", "both", "deadline"]
+KINDS = ["plain", "id", "told", "both", "deadline", "sized"]
 STEPS = ["offer", "queue_up", "withdraw", "overflow", "take", "accept", "reject", "keep", "crash"]
 SELDOM = ["filter", "close", "abandon", "hand_to"]
 
@@ -179,6 +189,7 @@ steps = st.tuples(
 @given(
     program=st.lists(steps, min_size=10, max_size=30),
     buffer=st.integers(1, 5),
+    buffer_bytes=st.sampled_from([4, 9, 1000]),
     concurrency=st.integers(1, 2),
     kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=6),
     deduplicate_for=st.sampled_from([300.0, 0.0]),
@@ -200,7 +211,7 @@ async def test_the_quick_way_ends_as_the_careful_one(
         assert quick.sight() == careful.sight()
 
 
-@pytest.mark.parametrize("said", [{}, {"id": "1"}, {"receipt": Receipt}])
+@pytest.mark.parametrize("said", [{}, {"id": "1"}, {"receipt": Receipt}, {"size": 9}])
 def test_an_event_without_a_deadline_takes_the_quick_way(
     monkeypatch: pytest.MonkeyPatch, said: dict[str, Any]
 ) -> None:
@@ -211,7 +222,7 @@ def test_an_event_without_a_deadline_takes_the_quick_way(
     monkeypatch.delattr(MemoryInbox, "_finish")
 
     async def turn() -> None:
-        given = {name: value if name == "id" else value() for name, value in said.items()}
+        given = {name: value() if name == "receipt" else value for name, value in said.items()}
         assert inbox.offer(Delivery.of(Step(1), **given)) is Fate.QUEUED
         with trio.CancelScope() as scope:
 

@@ -1,0 +1,35 @@
+"""How much memory an event from outside takes, estimated before it is decoded.
+
+Owns the estimate.
+Never knows what is in a document, nor what becomes of it.
+"""
+
+from __future__ import annotations
+
+EACH = 512
+"""Bytes for an event's object and its envelope."""
+VALUE, LIST, OBJECT = 56, 88, 128
+"""Bytes for a member of an array or of an object, for an array, and for an object, beside their
+text: about what CPython's objects take, and the places that hold them."""
+
+COMMA, COLON, BRACKET, BRACE = b",:[{"
+
+
+def estimate(document: bytes) -> int:
+    """Bytes of memory that a JSON document takes once it is decoded, by what it is made of.
+
+    The text alone says little: `{},` is three bytes, and the object that it becomes is seventy. So
+    the characters that begin a value are counted. Characters outside of ASCII take two bytes or
+    four, and make all of their string as wide. Most documents take between a third of the estimate
+    and all of it.
+
+    >>> estimate(b'{"order_id": "o-1", "total": 9.5}')
+    841
+    """
+    count = document.count
+    # Most documents are short, and each call counts: the four together take half a microsecond.
+    text = len(document)
+    if not document.isascii() or b"\\u" in document:
+        text *= 2
+    values = VALUE * (count(COMMA) + count(COLON))
+    return EACH + text + values + LIST * count(BRACKET) + OBJECT * count(BRACE)
