@@ -54,6 +54,18 @@ class App(Protocol):
         """
         ...
 
+    def room_bytes(self, event: type[Event]) -> float:
+        """As `room`: how many bytes of memory events of this type can take together."""
+        ...
+
+    def buffer_bytes(self, event: type[Event]) -> int:
+        """How many bytes of memory an event of this type may take: what its largest inbox has.
+
+        For who decodes what comes from elsewhere; see `EventTypes.decode_within`. The bytes are an
+        estimate, and a `Delivery` tells them on as its `size`.
+        """
+        ...
+
     async def publish(
         self, event: Event, *, wait: bool = False, **envelope: Unpack[Envelope]
     ) -> Outcome:

@@ -162,6 +162,12 @@ class _AppFromAsyncio(App):
     def room(self, event: type[Event]) -> float:
         return self._app.room(event)
 
+    def room_bytes(self, event: type[Event]) -> float:
+        return self._app.room_bytes(event)
+
+    def buffer_bytes(self, event: type[Event]) -> int:
+        return self._app.buffer_bytes(event)
+
     async def publish(
         self, event: Event, *, wait: bool = False, **envelope: Unpack[Envelope]
     ) -> Outcome:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, TypeVar, cast
@@ -22,7 +23,12 @@ from ._events import Event, EventT, Timestamp
 
 STRUCTURED = "application/cloudevents+json"
 
-Text = Annotated[str, msgspec.Meta(min_length=1)]
+LONGEST = 400
+"""Characters that an attribute may have. What is remembered of an event, so that it is known when
+it comes again, is its source and id."""
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST)]
+Optional = Annotated[str, msgspec.Meta(max_length=LONGEST)] | None
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 T = TypeVar("T")
 
 
@@ -56,10 +62,10 @@ class Attributes(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     time: Timestamp | None = None
     expirytime: Timestamp | None = None
     """When nobody needs it any more; of the expiry time extension."""
-    subject: str | None = None
-    partitionkey: str | None = None
-    traceparent: str | None = None
-    datacontenttype: str | None = None
+    subject: Optional = None
+    partitionkey: Optional = None
+    traceparent: Optional = None
+    datacontenttype: Optional = None
 
 
 PREFIX = "ce-"
@@ -90,7 +96,7 @@ class Structured(Attributes, frozen=True, kw_only=True, eq=False):
 
 
 _structured = msgspec.json.Decoder(Structured)
-_batch = msgspec.json.Decoder(list[Structured])
+_batch = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class CloudEvent(msgspec.Struct, frozen=True, eq=False):
@@ -116,23 +122,26 @@ class CloudEvent(msgspec.Struct, frozen=True, eq=False):
         return self.attributes.type
 
     @staticmethod
-    def structured(document: bytes) -> CloudEvent:
+    def structured(document: bytes | msgspec.Raw, at: str = "$") -> CloudEvent:
         """One CloudEvent, attributes and data in one document.
+
+        Args:
+            document: the JSON.
+            at: where it stood, if it was an element of a batch.
 
         Raises:
             CloudEventError: it is none.
         """
-        return _open(_parse(_structured, document), "$")
+        return _open(_parse(_structured, document, at), at)
 
     @staticmethod
-    def batch(document: bytes) -> list[CloudEvent]:
-        """Several of them in an array: all, or none if one of them is wrong.
+    def split(document: bytes) -> list[msgspec.Raw]:
+        """The elements of a batch, each of which `structured` reads.
 
         Raises:
-            CloudEventError: naming the first that is wrong.
+            CloudEventError: it is no array.
         """
-        events = _parse(_batch, document)
-        return [_open(event, f"$[{index}]") for index, event in enumerate(events)]
+        return _parse(_batch, document, "$")
 
     @staticmethod
     def binary(given: Mapping[str, str], data: bytes) -> CloudEvent:
@@ -152,13 +161,20 @@ class CloudEvent(msgspec.Struct, frozen=True, eq=False):
             at = f"{PREFIX}*" if path == "$" else path.removeprefix("$.")
             raise CloudEventError(reason, at) from None
         _require_version(attributes, "ce-specversion")
+        _require_text(attributes, PREFIX)
         return CloudEvent(attributes, data, PREFIX)
 
-    def delivery(self, event: EventT) -> Delivery[EventT]:
-        """The event, which its data was decoded into, in the envelope that came with it."""
+    def delivery(self, event: EventT, size: int = 0) -> Delivery[EventT]:
+        """The event, which its data was decoded into, in the envelope that came with it.
+
+        Args:
+            event: the payload.
+            size: the bytes of memory that it takes; see `EventTypes.decode_within`.
+        """
         attributes, expires = self.attributes, self.attributes.expirytime
         return Delivery.of(
             event,
+            size=size,
             id=attributes.id,
             source=attributes.source,
             time=attributes.time,
@@ -206,15 +222,16 @@ def deadline_at(expires: datetime) -> float:
     return trio.current_time() + (expires - utc_now()).total_seconds()
 
 
-def _parse(decoder: msgspec.json.Decoder[T], document: bytes) -> T:
+def _parse(decoder: msgspec.json.Decoder[T], document: bytes | msgspec.Raw, at: str) -> T:
     try:
         return decoder.decode(document)
     except msgspec.DecodeError as error:
-        raise CloudEventError(*_explain(error)) from None
+        reason, path = _explain(error)
+        raise CloudEventError(reason, at + path.removeprefix("$")) from None
     except UnicodeDecodeError as error:
-        raise CloudEventError(str(error), "$") from None
+        raise CloudEventError(str(error), at) from None
     except RecursionError:
-        raise CloudEventError("nested too deeply", "$") from None
+        raise CloudEventError("nested too deeply", at) from None
 
 
 def _explain(error: msgspec.DecodeError) -> tuple[str, str]:
@@ -234,6 +251,7 @@ def is_json(media_type: str) -> bool:
 
 def _open(event: Structured, at: str) -> CloudEvent:
     _require_version(event, f"{at}.specversion")
+    _require_text(event, f"{at}.")
     if event.datacontenttype:
         _require_json(event.datacontenttype, f"{at}.datacontenttype")
     data, place = _data(event, at)
@@ -250,6 +268,17 @@ def _require_json(content_type: str, path: str) -> None:
 def _require_version(attributes: Attributes, path: str) -> None:
     if attributes.specversion != "1.0":
         raise CloudEventError(f"specversion is '1.0' here, not {attributes.specversion!r}", path)
+
+
+def _require_text(attributes: Attributes, before: str) -> None:
+    """Refuse control characters, which the specification excludes; `before` is of the path."""
+    a = attributes
+    # Nearly all are printable; what is not may still be text, such as a space of another width.
+    if f"{a.id}{a.source}{a.subject}{a.partitionkey}{a.traceparent}".isprintable():
+        return
+    for name in ("id", "source", "subject", "partitionkey", "traceparent"):
+        if _CONTROL.search(getattr(a, name) or ""):
+            raise CloudEventError("control characters", before + name)
 
 
 def _data(event: Structured, at: str) -> tuple[bytes, str]:

@@ -134,7 +134,7 @@ class Delivery(msgspec.Struct, Generic[E_co], eq=False):
             event: the payload.
             attempt: see `Delivery`.
             receipt: see `Delivery`.
-            size: the bytes of memory that an event from outside takes, from `EventTypes.estimate`.
+            size: the bytes of memory that an event from outside takes, from `estimated_bytes`.
             origin: where `request_id` and `traceparent` come from if they are not given.
             id: see `Envelope`, as for all that follow.
             source: who says that it happened.

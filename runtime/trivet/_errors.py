@@ -139,6 +139,20 @@ class EventDecodeError(TrivetError, ValueError):
         return f"{self.event}: {self.reason} at {self.path}"
 
 
+class EventTooLargeError(EventDecodeError):
+    """The event would take more memory than anybody who listens to its type has for it.
+
+    >>> str(EventTooLargeError.of("sending_event", size=80_000_000, limit=67_108_864))
+    'sending_event: it takes about 80000000 bytes in memory, and 67108864 are the limit at $'
+    """
+
+    @classmethod
+    def of(cls, event: str, *, size: int, limit: int) -> EventTooLargeError:
+        """Of an event, by the name of its type, whose size was estimated."""
+        reason = f"it takes about {size} bytes in memory, and {limit} are the limit"
+        return cls(event, "$", reason)
+
+
 def refuse_shared_default(owner: str, name: str, default: object) -> None:
     """Raise for a default value that all instances would share, and one could change."""
     kind = type(default).__name__
@@ -147,6 +161,10 @@ def refuse_shared_default(owner: str, name: str, default: object) -> None:
             f"{owner}.{name}: all instances would share this {kind}; "
             f"write `attrs.field(factory={kind})`"
         )
+
+
+NAMED_AT_MOST = 200
+"""Characters of a misspelt word, behind which it is not looked at: a client may send any number."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -160,7 +178,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     'there is none'
     """
     names = sorted(known)
-    close = get_close_matches(word, names, n=1)
+    close = get_close_matches(word[:NAMED_AT_MOST], names, n=1)
     if close:
         return f"did you mean {close[0]!r}?"
     return f"known: {', '.join(names)}" if names else "there is none"

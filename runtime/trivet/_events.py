@@ -19,9 +19,11 @@ from ._errors import (
     ConfigurationError,
     DefinitionError,
     EventDecodeError,
+    EventTooLargeError,
     refuse_shared_default,
 )
 from ._policies import DeliverySettings
+from ._sizes import estimated_bytes
 from ._status import Status
 
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -280,6 +282,23 @@ class EventTypes:
         except RecursionError:
             raise EventDecodeError(cls.__event_name__, "$", "nested too deeply") from None
         return event
+
+    def decode_within(self, cls: type[EventT], body: bytes, limit: int) -> tuple[EventT, int]:
+        """Decode a document that came from outside, and estimate its size; see `Delivery.size`.
+
+        Args:
+            cls: the registered type.
+            body: the document.
+            limit: bytes of memory that it may take; what takes more is not decoded.
+
+        Raises:
+            EventTooLargeError: it takes more.
+            EventDecodeError: see `decode`.
+        """
+        size = estimated_bytes(body)
+        if size > limit:
+            raise EventTooLargeError.of(cls.__event_name__, size=size, limit=limit)
+        return self.decode(cls, body), size
 
 
 def _decoder(cls: type[Event]) -> msgspec.json.Decoder[Any]:

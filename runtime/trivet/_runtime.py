@@ -45,7 +45,7 @@ from ._graph import Levels
 from ._inbox import InboxStatistics
 from ._loader import PluginSpec, Program, load
 from ._plugin import BatchPlugin, Plugin, PluginT, create_plugin, wanted_by
-from ._policies import DeliveryPolicy
+from ._policies import BUFFER_BYTES, DeliveryPolicy
 from ._settings import Settings
 from ._status import Status
 from ._supervision._host import Host, StatusChange
@@ -232,6 +232,19 @@ class Runtime(App):
     def room(self, event: type[Event]) -> float:
         """How many events of this type can be published together, and none has to wait for room."""
         return self._bus.room(event)
+
+    def room_bytes(self, event: type[Event]) -> float:
+        """How many bytes of memory events of this type can take, and none has to wait for room."""
+        return self._bus.room_bytes(event)
+
+    def buffer_bytes(self, event: type[Event]) -> int:
+        """How many bytes of memory an event of this type may take; nobody can have a larger one."""
+        return self._bus.buffer_bytes(event)
+
+    @property
+    def largest_buffer_bytes(self) -> int:
+        """The most that `buffer_bytes` says of any type."""
+        return max(map(self._bus.buffer_bytes, self.events.types), default=BUFFER_BYTES)
 
     def listens(self, event: type[Event]) -> bool:
         """Whether a plugin listens to events of this type."""

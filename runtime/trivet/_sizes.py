@@ -15,7 +15,7 @@ text: about what CPython's objects take, and the places that hold them."""
 COMMA, COLON, BRACKET, BRACE = b",:[{"
 
 
-def estimate(document: bytes) -> int:
+def estimated_bytes(document: bytes) -> int:
     """Bytes of memory that a JSON document takes once it is decoded, by what it is made of.
 
     The text alone says little: `{},` is three bytes, and the object that it becomes is seventy. So
@@ -23,7 +23,7 @@ def estimate(document: bytes) -> int:
     four, and make all of their string as wide. Most documents take between a third of the estimate
     and all of it.
 
-    >>> estimate(b'{"order_id": "o-1", "total": 9.5}')
+    >>> estimated_bytes(b'{"order_id": "o-1", "total": 9.5}')
     841
     """
     count = document.count

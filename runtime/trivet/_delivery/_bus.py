@@ -18,7 +18,7 @@ import trio
 from .._envelope import Delivery, Outcome
 from .._events import Event
 from .._fates import Fate
-from .._policies import DeliveryPolicy
+from .._policies import BUFFER_BYTES, DeliveryPolicy
 from ._memory import QUEUED, Admission, MemoryInbox
 
 BURST = 192
@@ -114,6 +114,15 @@ class Bus:
         An inbox that does not make a publisher wait, and is all but full, counts as if empty.
         """
         return min(map(_room, self.routes[event].subscriptions), default=math.inf)
+
+    def room_bytes(self, event: type[Event]) -> float:
+        """As `room`, how many bytes of memory."""
+        return min(map(_room_bytes, self.routes[event].subscriptions), default=math.inf)
+
+    def buffer_bytes(self, event: type[Event]) -> int:
+        """How many bytes of memory an event of this type may take, so that anybody can have it."""
+        inboxes = (subscription.inbox for subscription in self.routes[event].subscriptions)
+        return max((inbox.buffer_bytes for inbox in inboxes), default=BUFFER_BYTES)
 
     async def publish(self, deliveries: Sequence[Delivery[Event]]) -> list[Outcome]:
         """Offer the events, in order, to every subscriber, each of whom decides alone.
@@ -235,6 +244,11 @@ def _room(subscription: Subscription) -> float:
     # all the same, and the others need not have it one by one.
     buffer = math.inf if policy.buffer is None else policy.buffer
     return room if room * 32 > buffer else buffer
+
+
+def _room_bytes(subscription: Subscription) -> float:
+    inbox = subscription.inbox
+    return inbox.room_bytes if subscription.policy.overflow == "block" else inbox.buffer_bytes
 
 
 async def _decide(undecided: Sequence[Undecided]) -> None:

@@ -110,6 +110,11 @@ class DurableInbox(MemoryInbox):
         return super().room if self._store.has_room(PLENTY) else 0
 
     @property
+    def room_bytes(self) -> float:
+        """See `MemoryInbox`; what there is no room for in memory waits on disk."""
+        return self.buffer_bytes
+
+    @property
     def _taken(self) -> int:
         return super()._taken + self._on_disk + self._being_stored
 

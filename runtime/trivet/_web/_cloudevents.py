@@ -6,20 +6,26 @@ Never knows what a CloudEvent is made of; that is the vocabulary's.
 
 from __future__ import annotations
 
+from functools import partial
 from urllib.parse import unquote
 
 from werkzeug.http import unquote_header_value
 
 from .._cloudevents import STRUCTURED, CloudEvent, CloudEventError, is_json
 from .._envelope import Delivery
-from .._events import Event, EventTypes
+from .._events import Event
 from .._runtime import Runtime
+from .._sizes import estimated_bytes
+from .._turns import Turns, off_loop
 from ._front import Answer, Call, Front
 from ._ingest import Publisher, decode, require_type, wait_wanted
+from ._ndjson import LINES
 from ._problems import ProblemError
 from ._publishing import answer
 
 BATCHED = "application/cloudevents-batch+json"
+EVENTS_AT_MOST = 1000
+"""Events in one batch. They are published together, and their fates are one answer."""
 
 Headers = list[tuple[str, str]]
 """Names in small letters, and values."""
@@ -35,35 +41,55 @@ def add_cloudevents(front: Front, runtime: Runtime) -> None:
         media_type = call.media_type
         if media_type not in (STRUCTURED, BATCHED):
             _require_binary(call.headers, media_type)
-        events = read(runtime.events, call.headers, media_type, await call.read())
+        events = await read(runtime, call.headers, media_type, await call.read())
         outcomes = await publish(call, events, wait=wait)
         return answer(runtime, outcomes, waited=wait, batch=media_type == BATCHED)
 
     front.add("POST", "/events", publish_cloudevents)
 
 
-def read(
-    types: EventTypes, headers: Headers, media_type: str, body: bytes
+async def read(
+    runtime: Runtime, headers: Headers, media_type: str, body: bytes
 ) -> list[Delivery[Event]]:
     """What a request has brought, in whichever mode: all of it, or none if one event is wrong."""
     try:
         if media_type == BATCHED:
-            events = CloudEvent.batch(body)
-        elif media_type == STRUCTURED:
-            events = [CloudEvent.structured(body)]
+            return await _read_batch(runtime, body)
+        if media_type == STRUCTURED:
+            event = await off_loop(len(body), partial(CloudEvent.structured, body))
         else:
-            events = [_read_binary(headers, body)]
+            event = _read_binary(headers, body)
+        return [await _open(runtime, event)]
     except CloudEventError as error:
         code = "unsupported_media_type" if error.is_media_type else "invalid_cloud_event"
         raise ProblemError(code, str(error), {"path": error.path}) from None
-    return [_open(types, event) for event in events]
 
 
-def _open(types: EventTypes, event: CloudEvent) -> Delivery[Event]:
-    require_type(types, event.type, event.at, "type" if event.at == "ce-" else ".type")
+async def _read_batch(runtime: Runtime, body: bytes) -> list[Delivery[Event]]:
+    limit = runtime.largest_buffer_bytes
+    size = await off_loop(len(body), partial(estimated_bytes, body))
+    if size > limit:  # Before it is split: the elements are objects, too.
+        detail = f"the batch takes about {size} bytes in memory, and {limit} are the limit"
+        raise ProblemError("event_too_large", detail, {"limit": limit})
+    documents = await off_loop(len(body), partial(CloudEvent.split, body))
+    if len(documents) > EVENTS_AT_MOST:
+        detail = f"a batch has {EVENTS_AT_MOST} events at most, and this one {len(documents)}"
+        detail += f"; send several, or lines to /events/{{name}} as {LINES[0]}"
+        raise ProblemError("too_many_events", detail, {"limit": EVENTS_AT_MOST})
+    turns, deliveries = Turns(), list[Delivery[Event]]()
+    for index, document in enumerate(documents):
+        await turns.next()
+        reading = partial(CloudEvent.structured, document, f"$[{index}]")
+        event = await off_loop(memoryview(document).nbytes, reading)
+        deliveries.append(await _open(runtime, event))
+    return deliveries
+
+
+async def _open(runtime: Runtime, event: CloudEvent) -> Delivery[Event]:
+    require_type(runtime.events, event.type, event.at, "type" if event.at == "ce-" else ".type")
     if not event.data:
         raise _invalid("the body, which is the event's data, is empty", "$")
-    return event.delivery(decode(types, event.type, event.data, at=event.data_at))
+    return event.delivery(*await decode(runtime, event.type, event.data, at=event.data_at))
 
 
 def _read_binary(headers: Headers, payload: bytes) -> CloudEvent:

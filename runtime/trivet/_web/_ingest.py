@@ -14,9 +14,10 @@ import msgspec
 
 from .._cloudevents import deadline_at, is_json
 from .._envelope import Delivery, Outcome
-from .._errors import EventDecodeError, nearest
+from .._errors import NAMED_AT_MOST, EventDecodeError, EventTooLargeError, nearest
 from .._events import Event, EventTypes, PluginStatusEvent, Timestamp
 from .._runtime import Runtime
+from .._turns import off_loop
 from ._front import Answer, Call, Front
 from ._ndjson import LINES, publish_lines
 from ._problems import ProblemError
@@ -43,8 +44,8 @@ def add_ingest(front: Front, runtime: Runtime) -> None:
                 "to /events; "
                 f"this is {media_type or 'without Content-Type'}",
             )
-        event = decode(runtime.events, name, await call.read(), at="$")
-        delivery = Delivery.of(event, deadline=deadline)
+        event, size = await decode(runtime, name, await call.read(), at="$")
+        delivery = Delivery.of(event, size=size, deadline=deadline)
         outcomes = await publish(call, [delivery], wait=wait)
         return answer(runtime, outcomes, waited=wait, batch=False)
 
@@ -80,8 +81,10 @@ class Publisher:
     def _may_wait(self, deliveries: Sequence[Delivery[Event]]) -> bool:
         """Whether somebody has to store them, or has no room."""
         types = {type(delivery.event) for delivery in deliveries}
+        size = sum(delivery.size for delivery in deliveries)
         return not self._stored.isdisjoint(types) or any(
-            self._runtime.room(event) < len(deliveries) for event in types
+            self._runtime.room(event) < len(deliveries) or self._runtime.room_bytes(event) < size
+            for event in types
         )
 
 
@@ -102,7 +105,8 @@ def deadline_wanted(call: Call) -> float:
         return deadline_at(msgspec.convert(given, Timestamp))
     except msgspec.ValidationError as error:
         # A bare + in a query is a space.
-        detail = f"expirytime is as 2024-05-06T07:08:09Z, or with %2B02:00, not {given!r}: {error}"
+        found = f"{given[:NAMED_AT_MOST]!r}: {error}"
+        detail = f"expirytime is as 2024-05-06T07:08:09Z, or with %2B02:00, not {found}"
         raise ProblemError("invalid_query", detail, {"parameter": "expirytime"}) from None
 
 
@@ -118,15 +122,18 @@ def require_type(types: EventTypes, name: str, *place: str) -> None:
     if event is not None:  # From outside it would be a forgery.
         raise ProblemError("forbidden", f"{name} comes from the supervision only", where)
     known = sorted(types)
-    detail = f"no event type is named {name!r}; {nearest(name, known)}"
+    detail = f"no event type is named {name[:NAMED_AT_MOST]!r}; {nearest(name, known)}"
     raise ProblemError("unknown_event", detail, {"known": known, **where})
 
 
-def decode(types: EventTypes, name: str, payload: bytes, *, at: str) -> Event:
-    """Decode a payload; `at` is its path in what the client has sent."""
+async def decode(runtime: Runtime, name: str, payload: bytes, *, at: str) -> tuple[Event, int]:
+    """Decode a payload, and estimate its size; `at` is its path in what the client has sent."""
+    event = runtime.events[name]
+    work = partial(runtime.events.decode_within, event, payload, runtime.buffer_bytes(event))
     try:
-        return types.decode(types[name], payload)
+        return await off_loop(len(payload), work)
     except EventDecodeError as error:
         path = at + error.path.removeprefix("$")
         detail = f"{name}: {error.reason} at {path}"
-        raise ProblemError("invalid_event", detail, {"path": path, "event": name}) from None
+        code = "event_too_large" if isinstance(error, EventTooLargeError) else "invalid_event"
+        raise ProblemError(code, detail, {"path": path, "event": name}) from None

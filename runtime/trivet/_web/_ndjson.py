@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import partial
 from operator import itemgetter
 
 import attrs
@@ -18,6 +19,7 @@ from .._errors import EventDecodeError
 from .._events import Event
 from .._fates import ALIVE, GOOD, Fate
 from .._runtime import Runtime
+from .._turns import Turns, off_loop
 from ._bodies import Body
 from ._exchange import current_exchange
 from ._front import Answer, Call
@@ -133,6 +135,32 @@ class Lines:
 
 
 @attrs.define
+class _Together:
+    """Lines that are published together."""
+
+    deliveries: dict[int, Delivery[Event]] = attrs.field(factory=dict[int, Delivery[Event]])
+    """The events, by the numbers of their lines."""
+    errors: list[dict[str, object]] = attrs.field(factory=list[dict[str, object]])
+    """What is wrong with the others."""
+    size: int = 0
+    """Bytes of memory that the events take."""
+    last: int = 0
+    """The number of the last line."""
+
+    def __len__(self) -> int:
+        return len(self.deliveries) + len(self.errors)
+
+    def add(self, number: int, found: Delivery[Event] | EventDecodeError) -> None:
+        """Here is what was found in one more line."""
+        self.last = number
+        if isinstance(found, Delivery):
+            self.deliveries[number] = found
+            self.size += found.size
+        else:
+            self.errors.append({"line": number, "path": found.path, "detail": found.reason})
+
+
+@attrs.define
 class _Stream:
     """The events of one stream, and what has become of them."""
 
@@ -152,18 +180,21 @@ class _Stream:
 
     async def take(self, lines: Iterable[bytes | None]) -> None:
         """Publish what is in these lines."""
-        together: dict[int, bytes | None] = {}
-        at_most = self._at_most()
+        turns, together = Turns(), _Together()
+        at_most, room = self._at_most(), self.runtime.room_bytes(self.event)
         for line in lines:
             self._number += 1
+            await turns.next()
             if line == b"":
                 continue
-            together[self._number] = line
-            if len(together) >= at_most:
+            found = await self._read(line)
+            is_too_much = isinstance(found, Delivery) and together.size + found.size > room
+            if len(together) >= at_most or (is_too_much and len(together)):
                 await self._publish(together)
-                together.clear()
-                at_most = self._at_most()
-        if together:
+                together = _Together()
+                at_most, room = self._at_most(), self.runtime.room_bytes(self.event)
+            together.add(self._number, found)
+        if len(together):
             await self._publish(together)
 
     def _at_most(self) -> int:
@@ -173,31 +204,30 @@ class _Stream:
         """
         return int(max(1, min(TOGETHER, self.runtime.room(self.event))))
 
-    async def _publish(self, lines: dict[int, bytes | None]) -> None:
+    async def _read(self, line: bytes | None) -> Delivery[Event] | EventDecodeError:
+        limit = self.runtime.program.settings.max_body
+        if line is None:
+            return EventDecodeError(self.event.__event_name__, "$", f"longer than {limit} bytes")
+        within = self.runtime.buffer_bytes(self.event)
+        decode = partial(self.runtime.events.decode_within, self.event, line, within)
+        try:
+            event, size = await off_loop(len(line), decode)
+        except EventDecodeError as error:
+            return error
+        return Delivery.of(event, size=size, deadline=self.deadline)
+
+    async def _publish(self, together: _Together) -> None:
         if self.runtime.stopping.is_set():
             raise stopping(self.so_far())
-        events: dict[int, Event] = {}
-        errors: list[dict[str, object]] = []
-        for number, line in lines.items():
-            try:
-                events[number] = self._decode(line)
-            except EventDecodeError as error:
-                errors.append({"line": number, "path": error.path, "detail": error.reason})
-        deliveries = [Delivery.of(event, deadline=self.deadline) for event in events.values()]
-        outcomes = await publish(self.runtime, deliveries, wait=self.wait)
+        deliveries = together.deliveries
+        outcomes = await publish(self.runtime, [*deliveries.values()], wait=self.wait)
         # The readers' turn, so that there is room again; after one checkpoint it may not have come.
         for _ in range(2):
             await trio.lowlevel.checkpoint()
-        self._lines += len(lines)
-        self._invalid += len(errors)
-        self._resume_from = max(lines) + 1
-        self._count(dict(zip(events, outcomes, strict=True)), errors)
-
-    def _decode(self, line: bytes | None) -> Event:
-        if line is None:
-            limit = self.runtime.program.settings.max_body
-            raise EventDecodeError(self.event.__event_name__, "$", f"longer than {limit} bytes")
-        return self.runtime.events.decode(self.event, line)
+        self._lines += len(together)
+        self._invalid += len(together.errors)
+        self._resume_from = together.last + 1
+        self._count(dict(zip(deliveries, outcomes, strict=True)), together.errors)
 
     def _count(self, outcomes: dict[int, Outcome], errors: list[dict[str, object]]) -> None:
         """Note what has become of some lines."""

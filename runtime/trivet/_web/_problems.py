@@ -30,6 +30,8 @@ STATUS: Mapping[str, HTTPStatus] = {
     "restart_refused": HTTPStatus.CONFLICT,
     "request_timeout": HTTPStatus.REQUEST_TIMEOUT,
     "body_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "event_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "too_many_events": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "not_accepted": HTTPStatus.TOO_MANY_REQUESTS,
     "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,
