@@ -1,0 +1,195 @@
+"""Events by HTTP that take much memory, or whose attributes are absurd: refused, and said why."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar
+
+import pytest
+import trio
+from quart.typing import TestClientProtocol as Client
+from quart.wrappers import Response
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from trivet import App, DeliverySettings, Event, EventPlugin
+from trivet.testing import client, open_plugins
+
+STRUCTURED = "application/cloudevents+json"
+BATCHED = "application/cloudevents-batch+json"
+NDJSON = "application/x-ndjson"
+EMPTY = f'{{"extra": [{",".join(["{}"] * 50_000)}]}}'
+"""A hundred and fifty kilobytes that take more than four megabytes of memory."""
+
+
+class Measured(Event):
+    extra: Any = None
+
+
+class Small(EventPlugin[Measured]):
+    """Has room for a megabyte, and is never done with its first event."""
+
+    delivery: ClassVar[DeliverySettings] = DeliverySettings(buffer_bytes=1_000_000)
+
+    def __init__(self, app: App) -> None:
+        self.go_on = trio.Event()
+
+    async def handle_event(self, event: Measured) -> None:
+        await self.go_on.wait()
+
+
+class Large(EventPlugin[Measured]):
+    """Has room for more."""
+
+    async def handle_event(self, event: Measured) -> None:
+        pass
+
+
+async def post(asking: Client, body: str, media_type: str = "application/json") -> Response:
+    """Post it where this media type is taken."""
+    headers = {"Content-Type": media_type}
+    path = "/events" if "cloudevents" in media_type else "/events/measured"
+    return await asking.post(path, data=body, headers=headers)
+
+
+def cloud_event(**changes: str) -> dict[str, object]:
+    """A CloudEvent with other attributes."""
+    event = {"specversion": "1.0", "id": "1", "source": "s", "type": "measured"}
+    return {**event, **changes, "data": {}}
+
+
+@pytest.mark.parametrize("form", ["json", "structured", "batch"])
+async def test_an_event_that_no_inbox_can_hold(form: str) -> None:
+    """413, before it is decoded, in words that say what it takes and what may be taken."""
+    event = f'{{"specversion":"1.0","id":"1","source":"s","type":"measured","data":{EMPTY}}}'
+    body, media_type = {
+        "json": (EMPTY, "application/json"),
+        "structured": (event, STRUCTURED),
+        "batch": (f"[{event}]", BATCHED),
+    }[form]
+    async with open_plugins(Small) as runtime:
+        response = await post(client(runtime), body, media_type)
+        statistics = runtime.statistics()["small"]
+    assert response.status_code == 413
+    problem = await response.get_json()
+    assert problem["error_code"] == "event_too_large"
+    assert "1000000" in problem["detail"]
+    assert statistics.accepted == 0
+
+
+async def test_a_line_that_no_inbox_can_hold(autojump_clock: MockClock) -> None:
+    """It is named, and the stream goes on."""
+    dense = f'{{"extra": [{",".join(["{}"] * 20_000)}]}}'
+    async with open_plugins(Small) as runtime:
+        response = await post(client(runtime), f"{{}}\n{dense}\n{{}}\n", NDJSON)
+    assert response.status_code == 202
+    answer = await response.get_json()
+    assert (answer["lines"], answer["invalid"]) == (3, 1)
+    assert answer["errors"][0]["line"] == 2
+
+
+async def test_an_event_that_one_inbox_can_hold() -> None:
+    """Each subscriber decides alone: who has room for it gets it."""
+    async with open_plugins(Small, Large) as runtime:
+        response = await post(client(runtime), EMPTY)
+        statistics = runtime.statistics()
+    assert response.status_code == 202
+    assert statistics["large"].accepted == 1
+    assert statistics["small"].accepted == 0
+
+
+async def test_the_plugins_document_shows_the_bytes(autojump_clock: MockClock) -> None:
+    """What an event takes is counted until it has ended."""
+    async with open_plugins(Small) as runtime:
+        asking = client(runtime)
+        await post(asking, '{"extra": [{}, {}]}')
+        await wait_all_tasks_blocked()
+        plugins = await (await asking.get("/plugins")).get_json()
+        taken = plugins["plugins"]["small"]["inbox"]["bytes"]
+        assert 500 < taken < 2000
+        runtime.get(Small).go_on.set()
+        await wait_all_tasks_blocked()
+        assert runtime.statistics()["small"].bytes == 0
+
+
+async def test_a_stream_waits_for_bytes(autojump_clock: MockClock) -> None:
+    """Lines for which there is no room in memory wait as for a place, and none is lost."""
+    line = '{"extra": "%s"}\n' % ("x" * 100_000)
+    async with open_plugins(Small) as runtime, trio.open_nursery() as nursery:
+
+        async def go_on() -> None:
+            await trio.sleep(0.5)
+            runtime.get(Small).go_on.set()
+
+        nursery.start_soon(go_on)
+        response = await post(client(runtime), line * 30, NDJSON)
+        await wait_all_tasks_blocked()
+        statistics = runtime.statistics()["small"]
+    assert response.status_code == 202
+    assert (statistics.handled, statistics.rejected) == (30, 0)
+
+
+async def test_a_batch_of_too_many_events(autojump_clock: MockClock) -> None:
+    """413 says how many there may be, and what to do."""
+    async with open_plugins(Large) as runtime:
+        response = await post(client(runtime), json.dumps([cloud_event()] * 1001), BATCHED)
+    assert response.status_code == 413
+    problem = await response.get_json()
+    assert (problem["error_code"], problem["limit"]) == ("too_many_events", 1000)
+
+
+@pytest.mark.parametrize("attribute", ["id", "source", "type", "subject", "partitionkey"])
+@pytest.mark.parametrize("form", ["binary", "structured", "batch"])
+async def test_an_attribute_that_is_too_long(
+    attribute: str, form: str, autojump_clock: MockClock
+) -> None:
+    """400, with the attribute's name; what is remembered of events stays small."""
+    response = await send(form, cloud_event(**{attribute: "x" * 401}))
+    assert response.status_code == 400
+    at = {"binary": f"ce-{attribute}", "structured": f"$.{attribute}", "batch": f"$[0].{attribute}"}
+    assert (await response.get_json())["path"] == at[form]
+
+
+@pytest.mark.parametrize("attribute", ["id", "source", "subject", "partitionkey"])
+@pytest.mark.parametrize("character", ["\0", "\n", "\x7f", "\x85"])
+@pytest.mark.parametrize("form", ["binary", "structured", "batch"])
+async def test_an_attribute_with_control_characters(
+    attribute: str, character: str, form: str, autojump_clock: MockClock
+) -> None:
+    """The specification excludes them; 400 names the attribute."""
+    response = await send(form, cloud_event(**{attribute: f"a{character}b"}))
+    assert response.status_code == 400
+    at = {"binary": f"ce-{attribute}", "structured": f"$.{attribute}", "batch": f"$[0].{attribute}"}
+    assert (await response.get_json())["path"] == at[form]
+
+
+@pytest.mark.parametrize("text", ["x" * 400, "a b", "ü 订单 \u3000", "😀"])
+async def test_an_attribute_of_any_other_text(text: str, autojump_clock: MockClock) -> None:
+    """Four hundred characters, of any script."""
+    for attribute in ("id", "source", "subject", "partitionkey"):
+        response = await send("structured", cloud_event(**{attribute: text}))
+        assert response.status_code == 202
+
+
+@pytest.mark.parametrize("moment", ["never", "2024-05-06T07:08:09", "9" * 5000, ""])
+async def test_an_expirytime_that_is_none(moment: str, autojump_clock: MockClock) -> None:
+    """400, with the attribute's name."""
+    for form in ("binary", "structured", "batch"):
+        response = await send(form, cloud_event(expirytime=moment))
+        assert response.status_code == 400
+        assert (await response.get_json())["path"].endswith("expirytime")
+
+
+async def send(form: str, event: dict[str, object]) -> Response:
+    """Send a CloudEvent."""
+    async with open_plugins(Large) as runtime:
+        asking = client(runtime)
+        if form == "structured":
+            return await post(asking, json.dumps(event), STRUCTURED)
+        if form == "batch":
+            return await post(asking, json.dumps([event]), BATCHED)
+        del event["data"]
+        encoded = {
+            f"ce-{name}": "".join(f"%{byte:02X}" for byte in str(value).encode())
+            for name, value in event.items()
+        }
+        return await asking.post("/events", data="{}", headers=encoded)

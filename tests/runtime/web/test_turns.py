@@ -1,0 +1,190 @@
+"""What clients send as events never holds the event loop: its longest step is measured.
+
+The server is real, and its clients are threads, whose processor time is not the loop's.
+"""
+
+from __future__ import annotations
+
+import gc
+import socket
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import thread_time
+from typing import Any
+
+import pytest
+import trio
+
+from trivet import DeliverySettings, Event, EventPlugin, StoreSettings
+from trivet.testing import open_plugins, serving
+
+MEGABYTE = 1_000_000
+HELD_AT_MOST = 0.05
+"""Seconds of the loop's processor time, between two turns of a task that is always ready."""
+ONE = b'{"specversion":"1.0","id":"%d","source":"s","type":"%s","data":{"order_id":"a"}}'
+BATCH = "application/cloudevents-batch+json"
+STRUCTURED = "application/cloudevents+json"
+LINES = "application/x-ndjson"
+
+
+class Placed(Event):
+    order_id: str
+    extra: Any = None
+
+
+class Kept(Event):
+    order_id: str
+    extra: Any = None
+
+
+class Ledger(EventPlugin[Placed]):
+    async def handle_event(self, event: Placed) -> None:
+        pass
+
+
+class Keeper(EventPlugin[Kept]):
+    delivery = DeliverySettings(durable=True)
+
+    async def handle_event(self, event: Kept) -> None:
+        pass
+
+
+class Loop:
+    """How long the loop was held."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+
+    async def watch(self) -> None:
+        """Be ready at any time, and measure from one turn to the next."""
+        while True:
+            before = thread_time()
+            await trio.lowlevel.checkpoint()
+            self.longest = max(self.longest, thread_time() - before)
+
+
+@pytest.fixture
+def no_old_garbage() -> Generator[None]:
+    """A search through everything that the other tests have left would count as the loop's."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@asynccontextmanager
+async def held(port: int) -> AsyncGenerator[Loop]:
+    """Measure while the block runs, after what happens at the first request only."""
+    await trio.to_thread.run_sync(post, port, "/events/placed", "application/json", b"{}")
+    loop = Loop()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(loop.watch)
+        yield loop
+        nursery.cancel_scope.cancel()
+
+
+def post(port: int, path: str, media_type: str, body: bytes) -> int:
+    """Post over a connection of one's own; the status."""
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {media_type}\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        answer = b""
+        while received := client.recv(65536):
+            answer += received
+    return int(answer[9:12])
+
+
+def filled(begin: bytes, element: bytes, end: bytes, size: int = 15 * MEGABYTE) -> bytes:
+    """So many elements that together they have this size."""
+    return begin + b",".join([element] * (size // (len(element) + 1))) + end
+
+
+def batch(event: bytes, count: int) -> bytes:
+    """So many small CloudEvents of a type."""
+    return b"[" + b",".join(ONE % (number, event) for number in range(count)) + b"]"
+
+
+def extra(value: bytes) -> bytes:
+    """An event with this JSON in it."""
+    return b'{"order_id":"a","extra":' + value + b"}"
+
+
+def keys(count: int) -> bytes:
+    """An object with so many."""
+    return b"{" + b",".join(b'"k%d":1' % number for number in range(count)) + b"}"
+
+
+def large(value: bytes) -> bytes:
+    """As one element of a batch, beside a small one."""
+    one = ONE % (1, b"placed")
+    return b"[" + one.replace(b'{"order_id":"a"}', extra(value)) + b"," + one + b"]"
+
+
+SHAPES: dict[str, tuple[str, str, bytes, int]] = {
+    "batch": ("/events", BATCH, batch(b"placed", 160_000), 413),
+    "batch of a thousand": ("/events", BATCH, batch(b"placed", 1000), 202),
+    "batch that is stored": ("/events", BATCH, batch(b"kept", 1000), 202),
+    "batch of numbers": ("/events", BATCH, filled(b"[", b"1", b"]"), 413),
+    "batch of brackets": ("/events", BATCH, b"[" * 15 * MEGABYTE, 413),
+    "batch with a long text": ("/events", BATCH, large(b'"' + b"a" * 14 * MEGABYTE + b'"'), 202),
+    "structured": ("/events", STRUCTURED, large(keys(300_000))[1:].partition(b',{"spec')[0], 202),
+    "empty objects": ("/events/placed", "application/json", extra(filled(b"[", b"{}", b"]")), 413),
+    "nested arrays": (
+        "/events/placed",
+        "application/json",
+        extra(filled(b"[", b"[" * 8 + b"]" * 8, b"]")),
+        413,
+    ),
+    "nested arrays that fit": (
+        "/events/placed",
+        "application/json",
+        extra(filled(b"[", b"[" * 8 + b"]" * 8, b"]", MEGABYTE)),
+        202,
+    ),
+    "stored arrays that fit": (
+        "/events/kept",
+        "application/json",
+        extra(filled(b"[", b"[" * 8 + b"]" * 8, b"]", MEGABYTE)),
+        202,
+    ),
+    "escapes": (
+        "/events/placed",
+        "application/json",
+        extra(b'"' + b"\\n" * 7 * MEGABYTE + b'"'),
+        202,
+    ),
+    "long numbers": (
+        "/events/placed",
+        "application/json",
+        extra(filled(b"[", b"9" * 4000, b"]")),
+        202,
+    ),
+    "a long number": ("/events/placed", "application/json", extra(b"9" * 15 * MEGABYTE), 400),
+    "too many keys": ("/events/placed", "application/json", extra(keys(1_000_000)), 413),
+    "white space": ("/events/placed", "application/json", b" " * 15 * MEGABYTE + extra(b"1"), 202),
+    "blank lines": ("/events/placed", LINES, b"\n" * 2 * MEGABYTE, 202),
+    "bad lines": ("/events/placed", LINES, b"{\n" * 60_000, 400),
+    "lines": ("/events/placed", LINES, b'{"order_id":"a"}\n' * 60_000, 202),
+    "stored lines": ("/events/kept", LINES, b'{"order_id":"a"}\n' * 20_000, 202),
+    "lines of a hundred kilobytes": (
+        "/events/kept",
+        LINES,
+        (extra(filled(b"[", b"9" * 4000, b"]", 100_000)) + b"\n") * 50,
+        202,
+    ),
+    "a long line": ("/events/placed", LINES, extra(filled(b"[", b"1", b"]")) + b"\n{}", 400),
+}
+
+
+@pytest.mark.usefixtures("no_old_garbage")
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_no_event_holds_the_loop(shape: str, tmp_path: Path) -> None:
+    """Whatever is sent, no turn of the loop is longer than fifty milliseconds of its time."""
+    path, media_type, body, status = SHAPES[shape]
+    store = StoreSettings(path=tmp_path / "journal.db")
+    async with open_plugins(Ledger, Keeper, store=store) as runtime, serving(runtime) as url:
+        port = int(url.rpartition(":")[2])
+        async with held(port) as loop:
+            answered = await trio.to_thread.run_sync(post, port, path, media_type, body)
+    assert (answered, loop.longest < HELD_AT_MOST) == (status, True), loop.longest
