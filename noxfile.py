@@ -7,9 +7,11 @@ Never knows Trivet: it starts what it has installed.
 from __future__ import annotations
 
 import http.client
+import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Generator
@@ -24,6 +26,9 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "tests", "wheel"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
+LOCK = "tests/constraints.txt"
+"""The versions with which the tests have passed; `nox -s lock` renews them."""
+PYTHONS = ("3.11", "3.12", "3.13")
 SOURCES = ("runtime", "contrib", "plugins", "tests", "noxfile.py")
 OTHER_CANCELLATIONS = "tests/runtime/misbehaving/*:ASYNC tests/runtime/asyncio/*:ASYNC"
 FLAKE8_ASYNC = (
@@ -51,9 +56,20 @@ SERVICE = (
 )
 
 
-def install(session: nox.Session, *groups: str) -> None:
-    """Install the working copy with all its extras, and what the dependency groups list."""
-    session.install("-e", ".[all]", *nox.project.dependency_groups(PROJECT, *groups))
+def install(session: nox.Session, *groups: str, newest: bool = False) -> None:
+    """Install the working copy with all its extras, and what the dependency groups list.
+
+    Args:
+        session: where.
+        groups: the dependency groups.
+        newest: the newest versions that are allowed, and not the locked ones.
+    """
+    if newest:
+        options = ["--upgrade", "--upgrade-strategy", "eager"]
+    else:
+        options = ["--constraint", LOCK, "--build-constraint", LOCK]
+    listed = nox.project.dependency_groups(PROJECT, *groups)
+    session.install(*options, "-e", ".[all]", *listed)
 
 
 @nox.session
@@ -83,6 +99,47 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *session.posargs)
 
 
+@nox.session(venv_backend="none")
+def pythons(session: nox.Session) -> None:
+    """The tests with each other Python that Trivet supports and that is on this machine."""
+    running = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for version in PYTHONS:
+        if version == running:
+            continue
+        python = found(version)
+        if python is None:
+            session.warn(f"Python {version} is not on this machine: nothing is tested with it")
+            continue
+        nox_there = ("--envdir", f".nox/{version}", "--force-python", python)
+        arguments = ("--", *session.posargs)
+        session.run(sys.executable, "-m", "nox", "-s", "tests", *nox_there, *arguments)
+
+
+@nox.session
+def newest(session: nox.Session) -> None:
+    """The tests with the newest versions that are allowed, and which of them are not locked."""
+    install(session, "test", newest=True)
+    frozen = str(session.run("python", "-m", "pip", "freeze", "--all", silent=True)).splitlines()
+    locked = {line.partition(" ;")[0] for line in Path(LOCK).read_text().splitlines()}
+    names = {line.partition("==")[0] for line in locked}
+    newer = {line.lower() for line in frozen if line.partition("==")[0].lower() in names} - locked
+    session.log(f"Not the locked version: {', '.join(sorted(newer)) or 'none'}")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Lock the newest versions that are allowed, for all Pythons; arguments go to uv instead.
+
+    `-- --upgrade-package quart` renews one; `-- --quiet` only what no longer fits.
+    """
+    session.install("uv")
+    options = ("--universal", "--python-version", PYTHONS[0], "--all-extras", "--group", "dev")
+    form = ("--no-annotate", "--custom-compile-command", "nox -s lock", "--output-file", LOCK)
+    which = session.posargs or ("--upgrade",)
+    session.run("uv", "pip", "compile", "pyproject.toml", *options, *form, *which, silent=True)
+
+
 @nox.session
 def coverage(session: nox.Session) -> None:
     """The tests again, with the branches that they take."""
@@ -96,17 +153,18 @@ def coverage(session: nox.Session) -> None:
 @nox.session
 def wheel(session: nox.Session) -> None:
     """Build both distributions; install the wheel, without extras, where nothing else is."""
-    session.install("build")
+    session.install("--constraint", LOCK, *nox.project.dependency_groups(PROJECT, "build"))
     built = Path(session.create_tmp()) / "dist"
     shutil.rmtree(built, ignore_errors=True)
-    session.run("python", "-m", "build", "--outdir", str(built), ".", silent=True)
+    session.run("python", "-m", "build", "--no-isolation", "--outdir", str(built), ".", silent=True)
     (file,) = built.glob("*.whl")
     roots = {name.split("/")[0] for name in zipfile.ZipFile(file).namelist()}
     if {name for name in roots if not name.endswith(".dist-info")} != {"trivet", "trivet_contrib"}:
         session.error(f"the wheel holds {sorted(roots)}")
     fresh = built.parent / "fresh"
     session.run("python", "-m", "venv", "--clear", str(fresh))
-    session.run(f"{fresh}/bin/pip", "install", str(file), external=True, silent=True)
+    pip = (f"{fresh}/bin/pip", "install", "--constraint", LOCK)
+    session.run(*pip, str(file), external=True, silent=True)
     session.run(f"{fresh}/bin/trivet", "--version", external=True)
     session.run(f"{fresh}/bin/python", "-Ic", "import trivet, trivet_contrib", external=True)
 
@@ -180,6 +238,17 @@ def demo(session: nox.Session) -> None:
         while all(service.poll() is None for service in services):
             time.sleep(0.2)
         session.error("a service has ended by itself")
+
+
+def found(version: str) -> str | None:
+    """A Python of this version: of pyenv's, or on the PATH, where pyenv's may not run."""
+    home = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    candidates = [*sorted(home.glob(f"versions/{version}.*/bin/python{version}"), reverse=True)]
+    on_path = shutil.which(f"python{version}")
+    for candidate in map(str, [*candidates, *filter(None, [on_path])]):
+        if subprocess.run([candidate, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return candidate
+    return None
 
 
 @contextmanager

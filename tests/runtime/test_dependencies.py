@@ -1,9 +1,8 @@
-"""What is imported is declared, and what is declared is imported."""
+"""What is imported is declared, what is declared is used, and the lock is of what is declared."""
 
 from __future__ import annotations
 
 import ast
-import re
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -12,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT: dict[str, Any] = PYPROJECT["project"]
+LOCK = ROOT / "tests/constraints.txt"
 CONTRIB = "contrib/trivet_contrib"
 PROVIDERS = packages_distributions()
 OURS = {"trivet", "trivet_contrib", "trivet_plugins", "tests"}
@@ -36,8 +38,7 @@ files, without its folders."""
 
 def named(requirement: str) -> str:
     """The distribution that a requirement names, as indexes write it."""
-    (name,) = re.findall(r"^[\w.-]+", requirement)
-    return re.sub(r"[-_.]+", "-", str(name)).lower()
+    return canonicalize_name(Requirement(requirement).name)
 
 
 def listed(extra: str) -> set[str]:
@@ -111,3 +112,29 @@ def test_what_is_declared_is_imported(extra: str) -> None:
     """Nobody installs what nothing uses."""
     users = [folder for folder, extras in EXTRAS.items() if extra in {"", *extras}]
     assert listed(extra) - set[str]().union(*map(imports, users)) == set()
+
+
+def requirements() -> Iterator[Requirement]:
+    """Everything that Trivet, its extras and its dependency groups list."""
+    extras: dict[str, list[str]] = PROJECT["optional-dependencies"]
+    groups: dict[str, list[Any]] = PYPROJECT["dependency-groups"]
+    for listing in (PROJECT["dependencies"], *extras.values(), *groups.values()):
+        for entry in listing:
+            if isinstance(entry, str) and named(entry) != "trivet":
+                yield Requirement(entry)
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_the_lock_has_what_is_asked_for(python: str) -> None:
+    """Where this fails, `pyproject.toml` was changed: `nox -s lock` finds versions that fit it."""
+    here = {"python_version": python, "python_full_version": f"{python}.0"}
+    pins = [Requirement(line) for line in LOCK.read_text().splitlines() if line[0] != "#"]
+    locked = {
+        canonicalize_name(pin.name): pin.specifier
+        for pin in pins
+        if pin.marker is None or pin.marker.evaluate(here)
+    }
+    for requirement in requirements():
+        (pin,) = locked.get(canonicalize_name(requirement.name), [None])
+        assert pin is not None, f"{requirement} is not locked"
+        assert requirement.specifier.contains(pin.version, prereleases=True), requirement
