@@ -17,6 +17,7 @@ from ._errors import ConfigurationError, nearest
 from ._events import Event, EventTypes, where
 from ._filters import check_filter
 from ._finder import Faults, Finder, Found, import_found
+from ._frames import home_of
 from ._graph import Levels, Node, tier_of, tiers
 from ._inspection import (
     Instance,
@@ -53,9 +54,7 @@ class PluginSpec:
     @property
     def home(self) -> str:
         """The module in which the plugin's code is; the package, where that module is private."""
-        module = self.cls.__module__
-        package, _, name = module.rpartition(".")
-        return package if package and name.startswith("_") else module
+        return home_of(self.cls.__module__)
 
 
 @attrs.frozen

@@ -17,8 +17,9 @@ import structlog
 import trio
 from msgspec.structs import replace
 
+from ._advice import explained, in_words
 from ._app import App
-from ._containment import members
+from ._containment import members, summary
 from ._delivery._bus import BURST, Bus, Subscription
 from ._delivery._memory import MemoryInbox
 from ._envelope import (
@@ -342,7 +343,9 @@ class Runtime(App):
         try:
             plugin = create_plugin(name, spec.cls, self, spec.values, inbox, policy)
         except Exception as error:
-            raise StartError(f"plugin {name!r}: its __init__ failed: {error!r}") from error
+            _log.error("plugin did not start", plugin=name, exc_info=explained(error))
+            said = in_words(error, spec.home)
+            raise StartError(f"plugin {name!r}: its __init__ failed: {said}") from error
         self.hosts[name] = Host(
             plugin,
             supervision=spec.supervision,
@@ -411,11 +414,15 @@ class Runtime(App):
             watching.cancel_scope.cancel()
         for host in level:
             if host.start_failed:
-                reason = host.error
-                if isinstance(host.failure, WrongSettingError):
-                    reason = host.failure.at(host.name, self.program.settings.file)
-                message = f"plugin {host.name!r} did not start: {reason}"
-                raise StartError(message) from host.failure
+                raise self._start_error(host) from host.failure
+
+    def _start_error(self, host: Host) -> StartError:
+        assert host.failure is not None
+        said = summary(host.failure)
+        if isinstance(host.failure, WrongSettingError):
+            said = host.failure.at(host.name, self.program.settings.file)
+        reason = in_words(host.failure, self.program.homes[host.name], said)
+        return StartError(f"plugin {host.name!r} did not start: {reason}")
 
     async def _warn_of_slow_start(self, level: Sequence[Host]) -> None:
         await trio.sleep(self.program.settings.startup.warn_after)

@@ -16,6 +16,7 @@ import attrs
 import structlog
 import trio
 
+from .._advice import explained, where_and_why
 from .._envelope import Delivery, utc_now
 from .._envelope import in_hand as current
 from .._errors import HandlerTimeoutError
@@ -231,7 +232,7 @@ class MemoryInbox(Inbox[Any]):
             raise
         except BaseException as error:  # noqa: ASYNC103 - it awaits nothing
             # A filter that is broken must not lose what it was not asked to lose.
-            self._log.error("filter failed", **delivery.identity(), exc_info=error)
+            self._log.error("filter failed", **delivery.identity(), exc_info=explained(error))
             return True  # noqa: ASYNC104
 
     def _known(
@@ -512,6 +513,7 @@ class MemoryInbox(Inbox[Any]):
             what,
             **facts,
             error=describe(error),
+            **where_and_why(error),
             attempt=first.attempt,
             retry_in=None if longest == math.inf else round(longest, 3),
         )
@@ -531,7 +533,7 @@ class MemoryInbox(Inbox[Any]):
             self._log.error("event expires before its next attempt", **delivery.identity())
             self._finish(delivery, Fate.EXPIRED)
         elif wait is None and not self._spares(history):
-            self._log.error("event failed", **delivery.identity(), exc_info=error)
+            self._log.error("event failed", **delivery.identity(), exc_info=explained(error))
             self._finish(delivery, self._give_up(delivery, history))
         else:
             self._back_off(delivery, history, wait)

@@ -16,6 +16,7 @@ import attrs
 import structlog
 import trio
 
+from .._advice import explained
 from .._containment import includes, summary
 from .._errors import CriticalPluginError, PermanentError, RestartRefusedError
 from .._plugin import Plugin
@@ -326,9 +327,10 @@ class Host:
 
     async def _recover(self, failure: BaseException) -> bool:
         """After a failure; says whether to start again."""
-        self.failure = failure
+        self.failure = explained(failure)
         if self._announce is not None and self._supervision.on_start_failure == "fail":
             self.start_failed = True
+            self._log.error("plugin did not start", exc_info=failure)
             self._become(Status.FAILED, self.error)
             self._announced()
             return False
@@ -398,7 +400,7 @@ class Host:
     def _fail(self, fault: BaseException) -> None:
         """What the plugin does beside its `run` has failed, wherever that may be."""
         if self._lifetime is None:
-            self._log.error("plugin failed after it had stopped", exc_info=fault)
+            self._log.error("plugin failed after it had stopped", exc_info=explained(fault))
         else:
             self._lifetime.fail(fault)
 

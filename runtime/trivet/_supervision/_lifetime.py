@@ -13,6 +13,7 @@ from typing import Protocol
 import structlog
 import trio
 
+from .._advice import explained
 from .._containment import includes, split_cancelled
 from .._envelope import in_hand
 from .._plugin import Plugin, Resources, resources_of
@@ -93,7 +94,7 @@ class Lifetime:
         (self._work if self._has_begun else self._whole).cancel()
 
     def _log_late(self, fault: BaseException) -> None:
-        self._log.error("plugin failed while it stopped", exc_info=fault)
+        self._log.error("plugin failed while it stopped", exc_info=explained(fault))
 
     def stop(self, *, drain_until: float, close_until: float) -> None:
         """As `end`, at those moments. What is being closed already has the second one, too."""
@@ -188,7 +189,7 @@ class Lifetime:
             except BaseException as error:  # noqa: ASYNC103 - a cancellation goes on
                 cancelled, fault = self._split(error)
                 if fault is not None:
-                    self._log.error("close() failed", exc_info=fault)
+                    self._log.error("close() failed", exc_info=explained(fault))
                 if cancelled is not None:
                     raise cancelled from None  # noqa: ASYNC104
         if self._closing.cancelled_caught:

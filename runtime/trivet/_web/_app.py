@@ -6,6 +6,7 @@ Never knows who serves it: hypercorn, a test client, or another ASGI server on T
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 
 import structlog
@@ -18,6 +19,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import WebsocketMismatch
 
+from .._advice import explained
 from .._runtime import Runtime
 from ._admin import add_admin
 from ._bodies import HttpConnection, Request
@@ -134,5 +136,11 @@ def _problem_of(error: HTTPException) -> ProblemError | None:
 async def _answer_crash(error: Exception) -> ResponseReturnValue:
     exchange = current_exchange()
     # Quart takes a group apart before it asks; what is being handled here is still the whole.
-    _log.exception("handler crashed", route=exchange.route, plugin=exchange.plugin)
+    whole = sys.exc_info()[1] or error
+    _log.error(
+        "handler crashed",
+        route=exchange.route,
+        plugin=exchange.plugin,
+        exc_info=explained(whole),
+    )
     return await _answer_problem(ProblemError("internal_error", "the handler crashed"))

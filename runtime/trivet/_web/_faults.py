@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import structlog
 
+from .._advice import explained
 from .._containment import includes, split_cancelled
 from .._runtime import Runtime
 from ._exchange import current_exchange
@@ -51,4 +52,6 @@ def crash_of(error: BaseException, runtime: Runtime) -> BaseException:
 def log_crash(fault: BaseException) -> None:
     """Say who has failed to answer the request at hand, and how."""
     exchange = current_exchange()
-    _log.error("handler crashed", route=exchange.route, plugin=exchange.plugin, exc_info=fault)
+    _log.error(
+        "handler crashed", route=exchange.route, plugin=exchange.plugin, exc_info=explained(fault)
+    )

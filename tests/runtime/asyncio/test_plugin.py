@@ -615,8 +615,11 @@ async def test_a_failed_start_is_told_by_the_error_that_initialize_raised() -> N
             async with open_plugins(Doomed):
                 pass
     errors = [log for log in logs if log["log_level"] == "error"]
-    assert [log["event"] for log in errors] == ["plugin failed while it stopped"]
-    assert str(errors[0]["exc_info"]) == "no broker"
+    assert [log["event"] for log in errors] == [
+        "plugin failed while it stopped",
+        "plugin did not start",
+    ]
+    assert [str(log["exc_info"]) for log in errors] == ["no broker", "no address"]
 
 
 async def test_only_coroutines_become_tasks() -> None:
