@@ -19,7 +19,7 @@ import trio
 
 from ._envelope import Delivery, utc_now
 from ._errors import TrivetError
-from ._events import Event, EventT, Timestamp
+from ._events import Event, EventT, Timestamp, path_and_reason
 
 STRUCTURED = "application/cloudevents+json"
 
@@ -157,7 +157,7 @@ class CloudEvent(msgspec.Struct, frozen=True, eq=False):
         try:
             attributes = msgspec.convert(given, _Prefixed)
         except msgspec.ValidationError as error:
-            reason, path = _explain(error)
+            path, reason = path_and_reason(str(error))
             at = f"{PREFIX}*" if path == "$" else path.removeprefix("$.")
             raise CloudEventError(reason, at) from None
         _require_version(attributes, "ce-specversion")
@@ -226,18 +226,12 @@ def _parse(decoder: msgspec.json.Decoder[T], document: bytes | msgspec.Raw, at: 
     try:
         return decoder.decode(document)
     except msgspec.DecodeError as error:
-        reason, path = _explain(error)
+        path, reason = path_and_reason(str(error))
         raise CloudEventError(reason, at + path.removeprefix("$")) from None
     except UnicodeDecodeError as error:
         raise CloudEventError(str(error), at) from None
     except RecursionError:
         raise CloudEventError("nested too deeply", at) from None
-
-
-def _explain(error: msgspec.DecodeError) -> tuple[str, str]:
-    """The reason and the path that msgspec puts into one text."""
-    reason, _, path = str(error).partition(" - at ")
-    return reason, path.strip("`") or "$"
 
 
 def is_json(media_type: str) -> bool:

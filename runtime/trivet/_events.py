@@ -212,7 +212,20 @@ class PluginStatusEvent(
     """Whether the program ends when it gives up."""
 
 
-_PATH = re.compile(r"(?P<reason>.*) - at `(?P<path>[^`]+)`", re.DOTALL)
+# msgspec has no other way to ask for it; of a mapping's key it says "at `key` in `$.path`".
+_PATH = re.compile(r"(?P<reason>.*) - at (?:`key` in )?`(?P<path>[^`]+)`", re.DOTALL)
+
+
+def path_and_reason(text: str) -> tuple[str, str]:
+    """Where a document does not fit, and why, in what msgspec says of it.
+
+    >>> path_and_reason("Expected `int`, got `str` - at `key` in `$.numbered`")
+    ('$.numbered', 'Expected `int`, got `str`')
+    >>> path_and_reason("an error that is worded otherwise")
+    ('$', 'an error that is worded otherwise')
+    """
+    found = _PATH.fullmatch(text)
+    return (found["path"], found["reason"]) if found else ("$", text)
 
 
 class EventTypes:
@@ -274,8 +287,7 @@ class EventTypes:
         try:
             event: EventT = self._decoders[cls].decode(body)
         except msgspec.ValidationError as error:
-            found = _PATH.fullmatch(str(error))
-            reason, path = (found["reason"], found["path"]) if found else (str(error), "$")
+            path, reason = path_and_reason(str(error))
             raise EventDecodeError(cls.__event_name__, path, reason) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise EventDecodeError(cls.__event_name__, "$", str(error)) from None

