@@ -38,6 +38,11 @@ class InHand(Receipt):
         self._ledger = ledger
         self._is_published = self._has_news = False
 
+    @property
+    def size(self) -> int:
+        """Bytes of memory, by an estimate."""
+        return len(self.message.body) + self.delivery.size
+
     def settle(self, subscriber: str, fate: Fate) -> None:
         """See `Receipt`."""
         if fate is IN_HAND:
@@ -80,6 +85,8 @@ class Ledger:
     ) -> None:
         self.in_hand: dict[str, InHand] = {}
         """By the tags of the messages."""
+        self.bytes = 0
+        """What these take: the bodies of the messages, and the events, by an estimate."""
         self.again: deque[InHand] = deque()
         """Of them those that not every subscriber had room for."""
         self.done: list[Received] = []
@@ -111,6 +118,7 @@ class Ledger:
         record = InHand(message, delivery, self, now)
         delivery.receipt, delivery.is_plain = record, False
         self.in_hand[message.tag] = record
+        self.bytes += record.size
         return record
 
     def look_at(self, record: InHand) -> None:
@@ -130,6 +138,7 @@ class Ledger:
             return
         if not is_refused:
             del self.in_hand[tag]
+            self.bytes -= record.size
             record.delivery.receipt = None  # Each of the two would keep the other.
             self._end(record, has_failed=has_failed)
         elif record not in self.again:

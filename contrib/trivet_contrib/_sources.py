@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
@@ -19,6 +20,7 @@ from attrs.validators import ge, gt
 from trivet import (
     Event,
     Fate,
+    Outcome,
     PluginStatusEvent,
     SourcePlugin,
     SupervisionSettings,
@@ -36,6 +38,11 @@ it over later."""
 FEW = 32
 """Messages in hand, up to which more are fetched as soon as there is room for one. With more than
 that nobody waits for the next, and to ask the broker for many at once costs hardly more."""
+WAIT_FOR_BYTES = 1.0
+"""Seconds for which an event waits here for room in memory; then each inbox has its policy."""
+BYTES_IN_HAND = 64 * 1024 * 1024
+"""Bytes of memory for the messages in hand and their events. How large the next messages are nobody
+knows before they come: they are taken to be as large as those that have come lately."""
 LOOK_AGAIN = 0.05
 """Seconds after which it is looked again whether there is room, where others fill the inboxes."""
 
@@ -64,6 +71,8 @@ class BrokerSource(SourcePlugin):
     """Those that have come, or are going to."""
     _reader: Reader
     _link: Link[Consumer]
+    _largest: int
+    """Bytes of the largest message that has come lately."""
 
     @abstractmethod
     def connect(self) -> AbstractAsyncContextManager[Consumer]:
@@ -83,7 +92,8 @@ class BrokerSource(SourcePlugin):
         """Find wrong settings. A broker that is away may come later than this."""
         self._ledger = Ledger(self.app.durable, self.delivery_limit, self._mourn)
         self._types = set()
-        self._reader = Reader(self.app.events, self.event)
+        self._largest = 1
+        self._reader = Reader(self.app.events, self.event, self.app.buffer_bytes)
         if self.event is not None:
             self._types.add(self.event)
             name = self.event.__event_name__
@@ -143,7 +153,7 @@ class BrokerSource(SourcePlugin):
                 continue
             backoff.reset()
             messages = await self._link.call(lambda consumer: consumer.fetch(count))  # noqa: B023
-            if taken := self._take(messages):
+            if taken := await self._take(messages):
                 await self._publish(taken)
 
     async def _wait_for_room(self) -> int:
@@ -151,6 +161,8 @@ class BrokerSource(SourcePlugin):
         ledger = self._ledger
         while True:
             free = len(ledger.again) or self.prefetch - len(ledger.in_hand) - len(ledger.dead)
+            if ledger.in_hand and not ledger.again:
+                free = min(free, (BYTES_IN_HAND - ledger.bytes) // self._largest)
             room = min([free, *map(self.app.room, self._types)])
             few = 0 if ledger.again else (len(ledger.in_hand) - FEW) // 2
             if room >= max(1, few):
@@ -158,7 +170,7 @@ class BrokerSource(SourcePlugin):
             with trio.move_on_after(LOOK_AGAIN):
                 await ledger.wait_for_fewer()
 
-    def _take(self, messages: Sequence[Received]) -> list[InHand]:
+    async def _take(self, messages: Sequence[Received]) -> list[InHand]:
         """Those that can be read, and are not in hand already."""
         ledger, now, origin = self._ledger, trio.current_time(), self.origin
         taken: list[InHand] = []
@@ -169,19 +181,24 @@ class BrokerSource(SourcePlugin):
                 ledger.bury(message, f"delivered {message.deliveries - 1} times, and never done")
                 continue
             try:
-                delivery = self._reader.read(message, origin)
+                with trio.CancelScope(shield=True):  # Those before it are to be published, too.
+                    delivery = await self._reader.read(message, origin)
             except UnreadableError as error:
                 ledger.bury(message, str(error))
                 continue
             self._types.add(type(delivery.event))
             taken.append(ledger.add(message, delivery, now))
+        self._largest = max([self._largest // 2, 1, *(record.size for record in taken)])
         return taken
 
     async def _publish(self, records: Sequence[InHand]) -> bool:
         """Publish; says whether all of them have come in somewhere, or have ended."""
-        outcomes = await self.app.publish_many([record.delivery for record in records])
-        for record in records:
-            record.published()
+        outcomes, left = list[Outcome](), deque(records)
+        while left:
+            together = await self._that_fit(left)
+            outcomes += await self.app.publish_many([record.delivery for record in together])
+            for record in together:
+                record.published()
         if not self._ledger.again:
             self.recover()
             return True
@@ -193,6 +210,24 @@ class BrokerSource(SourcePlugin):
             refused |= {f"{name} refuses events" for name, fate in fates if fate is Fate.REJECTED}
         self.degrade("; ".join(sorted(refused)) or "events were refused")
         return False
+
+    async def _that_fit(self, records: deque[InHand]) -> list[InHand]:
+        """Take out the first of them, for which the inboxes have the memory; one in any case."""
+        with trio.move_on_after(WAIT_FOR_BYTES):
+            while records[0].delivery.size > self._room_bytes:
+                with trio.move_on_after(LOOK_AGAIN):
+                    await self._ledger.wait_for_fewer()
+        room = self._room_bytes
+        together = [records.popleft()]
+        room -= together[0].delivery.size
+        while records and records[0].delivery.size <= room:
+            room -= records[0].delivery.size
+            together.append(records.popleft())
+        return together
+
+    @property
+    def _room_bytes(self) -> float:
+        return min(map(self.app.room_bytes, self._types), default=math.inf)
 
     # From the subscribers to the broker.
 

@@ -6,6 +6,7 @@ Never knows any broker: where its attributes and its body are is for the client 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import attrs
@@ -74,12 +75,14 @@ class Reader:
     Args:
         types: what there is.
         all_are: what every message is, whatever it says itself; None where it has to say.
+        buffer_bytes: how many bytes of memory an event of a type may take.
     """
 
     types: EventTypes
     all_are: type[Event] | None
+    buffer_bytes: Callable[[type[Event]], int]
 
-    def read(self, message: Received, source: str) -> Delivery[Event]:
+    async def read(self, message: Received, source: str) -> Delivery[Event]:
         """The event in its envelope.
 
         Args:
@@ -95,17 +98,20 @@ class Reader:
         try:
             found = _cloud_event(message)
             if found is None:
-                return self._plain(message, source)
+                return await self._plain(message, source)
             cls = self.all_are or self._named(found.type)
-            return found.delivery(self.types.decode(cls, found.data))
+            return found.delivery(*await self._decode(cls, found.data))
         except (CloudEventError, EventDecodeError) as error:
             raise UnreadableError(str(error)) from None
 
-    def _plain(self, message: Received, source: str) -> Delivery[Event]:
+    async def _plain(self, message: Received, source: str) -> Delivery[Event]:
         if self.all_are is None:
             raise UnreadableError("no CloudEvent, and `event` does not say what it is")
-        event = self.types.decode(self.all_are, message.body)
-        return Delivery.of(event, id=message.id or message.tag, source=source)
+        event, size = await self._decode(self.all_are, message.body)
+        return Delivery.of(event, size=size, id=message.id or message.tag, source=source)
+
+    async def _decode(self, cls: type[Event], body: bytes) -> tuple[Event, int]:
+        return await self.types.decode_within(cls, body, self.buffer_bytes(cls))
 
     def _named(self, name: str) -> type[Event]:
         cls = self.types.get(name)

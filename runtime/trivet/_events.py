@@ -10,6 +10,7 @@ import inspect
 import re
 from collections.abc import Collection, Iterator
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, ClassVar, TypeVar, dataclass_transform
 
 import attrs
@@ -25,6 +26,7 @@ from ._errors import (
 from ._policies import DeliverySettings
 from ._sizes import estimated_bytes
 from ._status import Status
+from ._turns import LARGE, off_loop
 
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 """A moment with its UTC offset. A naive one is refused: nobody knows which hour it means."""
@@ -295,8 +297,10 @@ class EventTypes:
             raise EventDecodeError(cls.__event_name__, "$", "nested too deeply") from None
         return event
 
-    def decode_within(self, cls: type[EventT], body: bytes, limit: int) -> tuple[EventT, int]:
+    async def decode_within(self, cls: type[EventT], body: bytes, limit: int) -> tuple[EventT, int]:
         """Decode a document that came from outside, and estimate its size; see `Delivery.size`.
+
+        A large document is decoded in a thread. A checkpoint only then.
 
         Args:
             cls: the registered type.
@@ -307,6 +311,11 @@ class EventTypes:
             EventTooLargeError: it takes more.
             EventDecodeError: see `decode`.
         """
+        if len(body) <= LARGE:
+            return self._decode_within(cls, body, limit)
+        return await off_loop(len(body), partial(self._decode_within, cls, body, limit))
+
+    def _decode_within(self, cls: type[EventT], body: bytes, limit: int) -> tuple[EventT, int]:
         size = estimated_bytes(body)
         if size > limit:
             raise EventTooLargeError.of(cls.__event_name__, size=size, limit=limit)

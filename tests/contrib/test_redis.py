@@ -11,6 +11,8 @@ from structlog.testing import capture_logs
 
 from trivet import ConfigurationError, StartError
 from trivet.testing import open_plugins
+from trivet_contrib import _sources
+from trivet_contrib._broker import Message
 from trivet_contrib.redis import RedisSink, RedisSource
 
 from .programs import free_port
@@ -196,6 +198,39 @@ async def test_a_database_that_there_is_not_is_said_with_its_setting(redis: Redi
     with pytest.raises(StartError, match=r"plugins\.redis_source\.url: there is no such database"):
         async with open_plugins(RedisSource, Billing, settings=table):
             pass
+
+
+async def test_large_messages_in_hand_are_bounded_in_memory(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not all that `prefetch` allows are fetched where they are large; each comes in the end."""
+    monkeypatch.setattr(_sources, "BYTES_IN_HAND", 1_000_000)
+    large = b'{"number":%d,"more":"' + b"x" * 100_000 + b'"}'
+    await redis.send([Message(large % number, {}) for number in range(40)])
+    async with open_plugins(RedisSource, Billing, settings=source(redis, prefetch=3)) as runtime:
+        billing, in_hand = runtime.get(Billing), runtime.get(RedisSource)._ledger  # pyright: ignore[reportPrivateUsage]
+        billing.may_go_on = trio.Event()
+        await billing.until(bool)
+        runtime.get(RedisSource).prefetch = 100
+        billing.may_go_on.set()
+        most = 0
+        while len(billing.seen) < 40:
+            most = max(most, in_hand.bytes)
+            await trio.lowlevel.checkpoint()
+    assert most <= 1_000_000
+
+
+async def test_a_message_that_no_inbox_can_hold_is_a_dead_letter(redis: RedisServer) -> None:
+    """It is never decoded; those beside it are handled."""
+    dense = b'{"number":2,"more":[' + b",".join([b"{}"] * 10_000) + b"]}"
+    await redis.send([plain(1), Message(dense, {}), plain(3)])
+    tables = {**source(redis), "billing": {"delivery": {"buffer_bytes": 100_000}}}
+    async with open_plugins(RedisSource, Billing, settings=tables) as runtime:
+        await runtime.get(Billing).until(lambda seen: seen == [1, 3])
+        with trio.fail_after(10):
+            while not (dead := await redis.dead()):
+                await trio.sleep(0.01)
+    assert len(dead) == 1
 
 
 async def test_what_a_slow_subscriber_has_room_for_is_fetched_together(redis: RedisServer) -> None:

@@ -17,7 +17,6 @@ from .._envelope import Delivery, Outcome
 from .._errors import NAMED_AT_MOST, EventDecodeError, EventTooLargeError, nearest
 from .._events import Event, EventTypes, PluginStatusEvent, Timestamp
 from .._runtime import Runtime
-from .._turns import off_loop
 from ._front import Answer, Call, Front
 from ._ndjson import LINES, publish_lines
 from ._problems import ProblemError
@@ -129,9 +128,8 @@ def require_type(types: EventTypes, name: str, *place: str) -> None:
 async def decode(runtime: Runtime, name: str, payload: bytes, *, at: str) -> tuple[Event, int]:
     """Decode a payload, and estimate its size; `at` is its path in what the client has sent."""
     event = runtime.events[name]
-    work = partial(runtime.events.decode_within, event, payload, runtime.buffer_bytes(event))
     try:
-        return await off_loop(len(payload), work)
+        return await runtime.events.decode_within(event, payload, runtime.buffer_bytes(event))
     except EventDecodeError as error:
         path = at + error.path.removeprefix("$")
         detail = f"{name}: {error.reason} at {path}"

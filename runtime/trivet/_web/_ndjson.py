@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from functools import partial
 from operator import itemgetter
 
 import attrs
@@ -19,7 +18,7 @@ from .._errors import EventDecodeError
 from .._events import Event
 from .._fates import ALIVE, GOOD, Fate
 from .._runtime import Runtime
-from .._turns import Turns, off_loop
+from .._turns import Turns
 from ._bodies import Body
 from ._exchange import current_exchange
 from ._front import Answer, Call
@@ -209,9 +208,8 @@ class _Stream:
         if line is None:
             return EventDecodeError(self.event.__event_name__, "$", f"longer than {limit} bytes")
         within = self.runtime.buffer_bytes(self.event)
-        decode = partial(self.runtime.events.decode_within, self.event, line, within)
         try:
-            event, size = await off_loop(len(line), decode)
+            event, size = await self.runtime.events.decode_within(self.event, line, within)
         except EventDecodeError as error:
             return error
         return Delivery.of(event, size=size, deadline=self.deadline)
