@@ -5,6 +5,7 @@ The rooms of the house, from the street to the foundation; each imports only wha
     _cli                        the command line
     _serve, asgi, testing       three ways to run a program, and one to test its plugins
     _parent, _lifeline, _ladder the process that watches over `trivet serve`
+    _report, _log_writer        what is left of a process that ends; a log that never waits
     _http                       HTTP for a program of one's own: the door to the next room
     _web                        what HTTP sees: plugin routes, ingest, probes, measurements
     _runtime                    the running program: the order of start and stop, and the `app`

@@ -22,6 +22,7 @@ import attrs
 import structlog
 
 from ._errors import ConfigurationError, nearest
+from ._report import noted
 
 PACKAGE = "trivet_plugins"
 """The name under which the plugins' directory is imported."""
@@ -222,7 +223,8 @@ def import_found(found: Found) -> Found:
         ConfigurationError: with the file and line of the author's, whatever was raised.
     """
     try:
-        importlib.import_module(found.module)
+        with noted(f"the import of {found.name!r}"):
+            importlib.import_module(found.module)
     except (Exception, SystemExit) as error:
         place = _place_in(error, found) or found.place
         said = f"{_what(error)}{_neighbour(error, place)}"

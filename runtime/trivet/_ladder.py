@@ -23,11 +23,11 @@ class Ring:
 
 
 LOOP = Ring("the event loop", 0.5, 70)
-THREAD = Ring("a thread", 1.0, 71)
+THREAD = Ring("the watchdog's thread", 1.0, 71)
 KERNEL = Ring("a timer of the kernel", 1.5, 137)  # As a shell says SIGKILL.
 PARENT = Ring("the parent process", 2.0, _parent.OVERRUN)
 
 LADDER = (LOOP, THREAD, KERNEL, PARENT)
 
 DUMP_AFTER = 1.25
-"""Seconds after which faulthandler writes where the threads stand; the timer leaves no time."""
+"""Seconds after which faulthandler is asked where the threads stand; the kill leaves no time."""

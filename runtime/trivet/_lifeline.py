@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -19,6 +18,7 @@ import attrs
 
 from . import _parent
 from ._ladder import PARENT
+from ._report import Report
 from ._settings import Settings
 
 
@@ -32,8 +32,8 @@ class Lifeline:
     """To be written to: that the event loop turns, and that the end is meant."""
     listener: int
     """The socket, bound before there was a child."""
-    report: Path
-    """The file in which whoever ends the child says why."""
+    report: Report
+    """Where the ring that ends the child says why."""
 
     def beat(self) -> None:
         """Say that the event loop turns."""
@@ -42,6 +42,14 @@ class Lifeline:
     def end_cleanly(self) -> None:
         """Say that the exit code 0 that follows is meant."""
         self._say(_parent.MEANT)
+
+    def give_verdict(self, exit_code: int) -> None:
+        """Say what the program's exit code is, in whatever way this process ends.
+
+        Args:
+            exit_code: one digit.
+        """
+        self._say(str(exit_code).encode())
 
     def _say(self, word: bytes) -> None:
         try:
@@ -55,10 +63,9 @@ def adopted() -> Lifeline | None:
     inherited = os.environ.pop(_parent.LIFELINE, None)
     if inherited is None:
         return None
-    stop, token, listener, report = inherited.split(",", 3)
-    Path(report).touch()  # The parent has removed that of the child before, if it was empty.
-    lifeline = Lifeline(int(stop), int(token), int(listener), Path(report))
-    for descriptor in (lifeline.stop, lifeline.token):
+    stop, token, listener, report = map(int, inherited.split(","))
+    lifeline = Lifeline(stop, token, listener, Report(report))
+    for descriptor in (stop, token, report):
         os.set_inheritable(descriptor, False)  # What a plugin starts has no business with them.
     os.set_blocking(lifeline.token, False)
     return lifeline
@@ -68,30 +75,24 @@ def get_parent(settings: Settings, listener: int) -> Lifeline:
     """Fork: this process becomes the parent, and its copy, in which this returns, the child.
 
     So the parent has the process id that the operator knows, and the child need not import
-    everything again. No thread may have been started before.
+    everything again. No thread may have been started before. Signals stay blocked in the child.
     """
     stop, tell = os.pipe()
     token, give = os.pipe()
-    report = new_report()
-    # What is sent before the parent listens is kept for it, the child's death too.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _parent.AWAITED)
+    report = _parent.new_report()
+    # Inherited as ignored, it would not be told. What is sent before the parent listens is kept for
+    # it, the child's death too.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _parent.AWAITED)
     _parent.adopt_orphans()
     child = os.fork()
     if child:
         _become_parent(settings, [child, tell, token], listener, report)
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     os.setpgid(0, 0)
     os.close(tell)
     os.close(token)
     os.set_blocking(give, False)
-    return Lifeline(stop, give, listener, report)
-
-
-def new_report() -> Path:
-    """An empty file for the report of a process's end."""
-    handle, path = tempfile.mkstemp(prefix=f"trivet-{os.getpid()}-", suffix=".report")
-    os.close(handle)
-    return Path(path)
+    return Lifeline(stop, give, listener, Report(report))
 
 
 def end_copies() -> None:
@@ -103,14 +104,14 @@ def end_copies() -> None:
     os.register_at_fork(after_in_child=partial(os._exit, 1))
 
 
-def _become_parent(settings: Settings, first: list[int], listener: int, report: Path) -> NoReturn:
-    for descriptor in (*first[1:], listener):
+def _become_parent(settings: Settings, first: list[int], listener: int, report: int) -> NoReturn:
+    for descriptor in (*first[1:], listener, report):
         os.set_inheritable(descriptor, True)
     orders = {
         "command": [sys.executable, *sys.orig_argv[1:]],
         "first": first,
         "listener": listener,
-        "report": str(report),
+        "report": report,
         "budget": settings.shutdown.budget + PARENT.after,
         "hang_limit": settings.hang_limit + PARENT.after if settings.hang_limit else 0.0,
         **attrs.asdict(settings.restarts),

@@ -1,6 +1,7 @@
 """The program's log: structlog, to standard error, as text or as JSON lines.
 
-Owns the processors. What a client has sent can neither begin a line of its own nor colour one.
+Owns the processors. What a client has sent can neither begin a line of its own nor colour one, and
+what a plugin logs, however wrongly, never raises into the plugin.
 Never knows what is logged. An embedder configures structlog as he likes, and leaves this alone.
 """
 
@@ -8,15 +9,18 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from io import StringIO
 from textwrap import indent
-from typing import TextIO
+from typing import Any, TextIO
 from unicodedata import category
 
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
+from ._containment import summary
 from ._envelope import in_hand
+from ._log_writer import open_stderr
 from ._settings import LogSettings
 
 _WRITTEN_OUT = {
@@ -28,8 +32,24 @@ _WRITTEN_OUT = {
 _ALSO_IN_LINES = {number: text for number, text in _WRITTEN_OUT.items() if chr(number) != "\n"}
 
 
-def configure_logging(settings: LogSettings) -> None:
-    """Set structlog up for a program of its own."""
+def never_waiting_stderr() -> TextIO:
+    """Standard error as a stream that neither waits nor raises, whatever its reader does."""
+    return open_stderr(_tell_loss)
+
+
+def _tell_loss(lines: int) -> None:
+    log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
+    log.warning("lines of the log were lost", lines=lines)
+
+
+def configure_logging(settings: LogSettings, file: TextIO | None = None) -> None:
+    """Set structlog up for a program of its own.
+
+    Args:
+        settings: the operator's.
+        file: what to write to; `sys.stderr` by default.
+    """
+    target: TextIO = sys.stderr if file is None else file
     rendering: list[Processor]
     if settings.format == "json":
         # Without locals: they hold secrets.
@@ -42,7 +62,7 @@ def configure_logging(settings: LogSettings) -> None:
         rendering = [
             _write_out,
             structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(),
+                colors=target.isatty(),
                 exception_formatter=_write_traceback,
                 sort_keys=False,
             ),
@@ -54,12 +74,72 @@ def configure_logging(settings: LogSettings) -> None:
             _add_delivery,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *rendering,
+            _Rendering(rendering),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=_forgiving(structlog.make_filtering_bound_logger(level)),
+        logger_factory=structlog.PrintLoggerFactory(target),
         cache_logger_on_first_use=False,
     )
+
+
+_METHODS = ("debug", "info", "warning", "warn", "error", "critical", "fatal", "exception", "msg")
+
+
+def _forgiving(logger: type[Any]) -> type[Any]:
+    """The same class of loggers, whose methods take what an author has written wrongly, too."""
+    methods = {name: _forgiving_method(getattr(logger, name)) for name in _METHODS}
+    return type("Logger", (logger,), methods)
+
+
+def _forgiving_method(method: Callable[..., Any]) -> Callable[..., Any]:
+    def log(self: object, /, *args: object, **values: object) -> None:
+        try:
+            method(self, *args, **values)
+        except Exception as error:
+            # Arguments that the message has no place for, or a value named as one of the method's.
+            message = _plain(args[0]) if args else ""
+            kept = {f"{name}_" if name in _TAKEN else name: values[name] for name in values}
+            if args[1:]:
+                kept["arguments"] = args[1:]
+            method(self, message, **kept, log_error=summary(error))
+
+    return log
+
+
+_TAKEN = ("event", "method_name", "self", "log_error", "arguments")
+
+
+class _Rendering:
+    """The last processors, after which there is a line whatever values there are.
+
+    Args:
+        processors: those that make a line.
+    """
+
+    def __init__(self, processors: list[Processor]) -> None:
+        self._processors = processors
+
+    def __call__(self, logger: WrappedLogger, method: str, event_dict: EventDict) -> str:
+        try:
+            return self._render(logger, method, dict(event_dict))
+        except Exception as error:
+            kept: dict[str, Any] = {str(key): _plain(event_dict[key]) for key in event_dict}
+            kept.pop("exc_info", None)
+            return self._render(logger, method, kept | {"log_error": summary(error)})
+
+    def _render(self, logger: WrappedLogger, method: str, event_dict: Any) -> str:
+        for processor in self._processors:
+            event_dict = processor(logger, method, event_dict)
+        return str(event_dict)
+
+
+def _plain(value: object) -> str:
+    """The value as a string of which no code is the author's."""
+    try:
+        text = value if isinstance(value, str) else repr(value)
+        return str.__str__(text)
+    except Exception as error:
+        return f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
 
 
 def _add_delivery(logger: WrappedLogger, method: str, event_dict: EventDict) -> EventDict:

@@ -5,7 +5,8 @@ Never knows Trivet, nor anything beside the standard library: it runs as a scrip
 
 The child is told to stop by a byte on a pipe (by a second one: without waiting for anything), and
 by the pipe's end when this process is gone. It says that it ended as it meant to by a byte on
-another pipe: an exit code of 0 without it was some plugin's.
+another pipe: an exit code of 0 without it was some plugin's. What it has to tell of its end, and
+what it was about to do, is in a file without a name, which both have open.
 
 Run as `python -I -S _parent.py ORDERS`, where ORDERS is a JSON object with the fields of `Orders`.
 """
@@ -16,29 +17,43 @@ import ctypes
 import json
 import os
 import random
+import select
 import signal
 import sys
+import tempfile
 import time
-from collections import deque
+from collections import defaultdict, deque
 from pathlib import Path
 
 BEAT, MEANT = b".", b"!"
-"""What the child writes to its token: that its event loop turns, and that its end was meant."""
+"""What the child writes to its token: that its event loop turns, and that its end was meant. A
+digit is its verdict: the exit code of the program, in whatever way the child ends."""
 LIFELINE = "_TRIVET_LIFELINE"
-"""The variable of a restarted child: its descriptors and its file, `STOP,TOKEN,LISTENER,REPORT`."""
+"""The variable of a restarted child: its descriptors, `STOP,TOKEN,LISTENER,REPORT`."""
 OVERRUN = 72
 """The exit code where this process had to kill the child at a stop."""
 NO_TOKEN = 1
 """What stands for an exit code of 0 that was not the program's own."""
 FINAL = frozenset({0, 2, 3, 4})
 """Codes of the child that become the program's; with any other it is started again."""
-STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 ANSWER_WITHIN = 0.2
 """Seconds that a process which is to be killed has to say where it stands."""
-AWAITED = STOP_SIGNALS | {signal.SIGCHLD, signal.SIGALRM}
+PUT_OFF = STOP_SIGNALS | {signal.SIGHUP}
+"""What the child does not hear before it can."""
+AWAITED = PUT_OFF | {signal.SIGCHLD, signal.SIGALRM}
 """What this process waits for; blocked from before the first child exists."""
+SECOND_LOOK = 1.0
+"""Seconds after which a loop that seems held is looked at again: where the whole machine stood
+still, its time is over and it has had none. Longer than between two beats of a loop that turns."""
 SWEEP_FOR = 2.0
 """Seconds in which killed processes have to be gone."""
+NOTE = 256
+"""Bytes at the beginning of the report for what the child was about to do."""
+REPORT_LIMIT = 64 * 1024
+"""Bytes of a report that are printed."""
+SAID_WITHIN = 0.2
+"""Seconds in which standard error has to take a message."""
 
 
 class Orders:
@@ -52,8 +67,8 @@ class Orders:
         """The first child: its process id, and this process's ends of its pipes."""
         self.listener: int = orders["listener"]
         """The descriptor of the socket that is handed down from child to child."""
-        self.report: str = orders["report"]
-        """The file in which whoever ends the child says why."""
+        self.report: int = orders["report"]
+        """The descriptor of the file in which the process that ends the child says why."""
         self.budget: float = orders["budget"]
         """From the request to stop to the kill."""
         self.hang_limit: float = orders["hang_limit"]
@@ -75,17 +90,19 @@ class Child:
         os.set_inheritable(token, False)
         os.set_blocking(token, False)
         self._said = b""
+        self.verdict: int | None = None
+        """The exit code of the program, which this child has said to be final."""
 
     @classmethod
-    def spawn(cls, command: list[str], listener: int, report: str) -> Child:
+    def spawn(cls, command: list[str], listener: int, report: int) -> Child:
         """Start another one."""
         told, tell = os.pipe()
         token, give = os.pipe()
-        for end in (told, give, listener):
+        for end in (told, give, listener, report):
             os.set_inheritable(end, True)
         environ = {**os.environ, LIFELINE: f"{told},{give},{listener},{report}"}
         pid = os.posix_spawn(
-            command[0], command, environ, setpgroup=0, setsigmask=[], setsigdef=STOP_SIGNALS
+            command[0], command, environ, setpgroup=0, setsigmask=PUT_OFF, setsigdef=AWAITED
         )
         os.close(told)
         os.close(give)
@@ -102,6 +119,7 @@ class Child:
         """Have it write into the report where it stands, which it can whatever it does."""
         try:
             os.kill(self.pid, signal.SIGQUIT)
+            os.kill(self.pid, signal.SIGCONT)  # A process that was stopped answers as it goes on.
         except ProcessLookupError:
             return
         time.sleep(ANSWER_WITHIN)
@@ -113,15 +131,27 @@ class Child:
         except ProcessLookupError:
             return
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a signal has stopped it, so that it runs no code at all."""
+        options = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+        try:
+            return os.waitid(os.P_PID, self.pid, options) is not None
+        except ChildProcessError:
+            return False
+
     def beats(self) -> bool:
         """Whether it has said anything since the last time."""
         heard = b""
         try:
             while more := os.read(self._token, 65536):
-                heard = more
+                heard += more
         except BlockingIOError:  # That was all; its end, or another process, is open still.
             pass
         self._said = heard[-1:] or self._said
+        for said in heard:
+            if chr(said).isdigit():
+                self.verdict = int(chr(said))
         return heard != b""
 
     def exit_code(self, status: int) -> int:
@@ -152,14 +182,16 @@ class Parent:
             code = self._watch(child)
             child.kill()  # What is left of its group.
             sweep()
-            tell_report(orders.report)
+            tell_report(orders.report, whole=code not in FINAL)
+            if child.verdict is not None:
+                return child.verdict
             if self._requests or code in FINAL:
                 return code
             wait = self._after_failure()
             if wait is None:
-                say(f"the program ended with code {code}, too often: giving up")
+                say(f"the program ended with {named(code)}, too often: giving up")
                 return code
-            say(f"the program ended with code {code}; starting again in {wait:.1f} s")
+            say(f"the program ended with {named(code)}; starting again in {wait:.1f} s")
             if self._stopped_within(wait):
                 return 0
             child = Child.spawn(orders.command, orders.listener, orders.report)
@@ -167,30 +199,43 @@ class Parent:
     def _watch(self, child: Child) -> int:
         """See the child to its end."""
         until = self._next_look()
-        killed = False
-        while True:
+        looked_again = killed = False
+        while (status := reap(child.pid)) is None:
             number = next_signal(until)
-            if number in STOP_SIGNALS:
-                self._requests += 1
-                if self._requests == 1:
-                    until = time.monotonic() + self._orders.budget
-                    os.close(self._orders.listener)  # Or clients would wait in its backlog.
-                if self._requests <= 2:
-                    child.tell()
-                    continue
-            elif number is None and not self._requests and child.beats():
-                until = self._next_look()
+            if number == signal.SIGHUP:
+                say("SIGHUP is ignored: settings are not read again while the program runs")
+            elif number in STOP_SIGNALS:
+                until = self._request_stop(child, until)
+            is_third = number in STOP_SIGNALS and self._requests > 2
+            if killed or not (number is None or is_third):
                 continue
-            status = reap(child.pid)
-            if status is not None:
-                code = child.exit_code(status)
-                return OVERRUN if killed else code
-            if number != signal.SIGCHLD and not killed:
-                why = "the stop is over" if self._requests else "its event loop is held"
-                say(f"{why}, and the program has not ended: killing it")
-                child.ask()
-                child.kill()
+            if not self._requests and child.beats():
+                until, looked_again = self._next_look(), False
+            elif not self._requests and not looked_again:
+                until, looked_again = time.monotonic() + SECOND_LOOK, True
+            else:
+                self._kill(child)
                 killed, until = True, float("inf")
+        code = child.exit_code(status)
+        return OVERRUN if killed else code
+
+    def _request_stop(self, child: Child, until: float) -> float:
+        """Hand on a request to stop; returns until when the child may take."""
+        self._requests += 1
+        if self._requests <= 2:
+            child.tell()
+        if self._requests == 1:
+            os.close(self._orders.listener)  # Or clients would wait in its backlog.
+            return time.monotonic() + self._orders.budget
+        return until
+
+    def _kill(self, child: Child) -> None:
+        why = "the stop is over" if self._requests else "its event loop is held"
+        if child.is_stopped:
+            why += ", and a signal has stopped the process"
+        say(f"{why}, and the program has not ended: killing it")
+        child.ask()
+        child.kill()
 
     def _next_look(self) -> float:
         """When the child has to have given a sign of life."""
@@ -253,45 +298,133 @@ def adopt_orphans() -> None:
 
 
 def sweep() -> None:
-    """End the processes that were left behind, and theirs, which come here when they end."""
+    """End the processes that were left behind, and all that descend from them.
+
+    All at once, since one generation after the other would take as long as there are many.
+    """
     until = time.monotonic() + SWEEP_FOR
-    while (orphans := children()) and time.monotonic() < until:
-        for pid in orphans:
+    while time.monotonic() < until:
+        reap(0)
+        left = descendants()
+        for pid in left:
             try:
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+            except OSError:
+                continue  # It has ended meanwhile, or belongs to another user.
+        if not left:
+            return
         time.sleep(0.01)  # Not a wait for signals, which would take a request to stop away.
-        reap(0)
 
 
-def children() -> list[int]:
-    """The processes whose parent is this one (on Linux; elsewhere none is known)."""
-    file = Path(f"/proc/self/task/{os.getpid()}/children")
-    return [int(pid) for pid in file.read_text().split()] if file.exists() else []
+def descendants() -> list[int]:
+    """The processes that descend from this one (on Linux; elsewhere none is known)."""
+    children: defaultdict[int, list[int]] = defaultdict(list)
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            # The name before it may hold anything, parentheses too.
+            fields = (directory / "stat").read_bytes().rpartition(b")")[2].split()
+        except OSError:
+            continue  # It has ended.
+        children[int(fields[1])].append(int(directory.name))
+    found: list[int] = []
+    ahead = [os.getpid()]
+    while ahead:
+        own = children.pop(ahead.pop(), [])
+        found += own
+        ahead += own
+    return found
 
 
-def tell_report(path: str) -> None:
-    """Say where the report is; without one there is no file."""
-    try:
-        if Path(path).stat().st_size == 0:
-            Path(path).unlink()
-        else:
-            say(f"why it was ended: {path}")
-    except OSError:
-        return
+def named(code: int) -> str:
+    """An exit code, with the signal that it stands for.
+
+    >>> named(1), named(139)
+    ('code 1', 'code 139 (SIGSEGV)')
+    """
+    names = {number.value: number.name for number in signal.Signals}
+    name = names.get(code - 128)
+    return f"code {code} ({name})" if name else f"code {code}"
+
+
+def new_report() -> int:
+    """The descriptor of an empty file for the report, which has no name and needs no directory."""
+    if sys.platform == "linux":
+        descriptor = os.memfd_create("trivet-report")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.lseek(descriptor, NOTE, os.SEEK_SET)
+    return descriptor
+
+
+def tell_report(descriptor: int, *, whole: bool) -> None:
+    """Print what the child has left to be told of its end, and make room for the next.
+
+    Args:
+        descriptor: the report's.
+        whole: whether the child did not end as it meant to: then what it did last is told, too.
+    """
+    note = os.pread(descriptor, NOTE, 0).rstrip(b"\0")
+    text = os.pread(descriptor, REPORT_LIMIT, NOTE).decode(errors="backslashreplace")
+    lines = [printable(line) for line in text.splitlines()]
+    if whole and note:
+        lines.append(f"when it ended it was at {printable(note.decode(errors='replace'))}")
+    if lines:
+        say("\ntrivet: ".join(lines))
+    os.ftruncate(descriptor, 0)
+    os.lseek(descriptor, NOTE, os.SEEK_SET)
+
+
+def printable(text: str) -> str:
+    r"""The text without what would begin a line of the log, or command a terminal.
+
+    >>> printable("a\tb\x1b[31m")
+    'a\\tb\\x1b[31m'
+    """
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in text
+    )
 
 
 def say(text: str) -> None:
     """Write a line to standard error, unless nobody reads there."""
     try:
-        os.set_blocking(2, False)
-        os.write(2, f"trivet: {text}\n".encode())
+        write_within(2, f"trivet: {text}\n".encode(errors="backslashreplace"), SAID_WITHIN)
     except OSError:
         return
-    finally:
-        os.set_blocking(2, True)
+
+
+def write_within(descriptor: int, data: bytes, seconds: float) -> None:
+    """Write as much as can be written in this time, without a wait for who does not read.
+
+    The descriptor is not made non-blocking: whatever has the same file open would find it so.
+
+    Raises:
+        OSError: there is no reader any more, or no room.
+    """
+    until = time.monotonic() + seconds
+    ready = select.poll()
+    ready.register(descriptor, select.POLLOUT)
+    while data and (left := until - time.monotonic()) > 0:
+        if ready.poll(left * 1000):
+            data = data[os.write(descriptor, data[: select.PIPE_BUF]) :]
+
+
+def copy_of_stderr() -> int:
+    """A descriptor of its own for standard error; where that is closed, for nothing."""
+    try:
+        return os.dup(2)
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY)
+
+
+def main() -> int:
+    """Run as the parent; returns the program's exit code."""
+    for number in AWAITED:  # What was inherited as ignored would not be told.
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # Or a line for the terminal would stop it.
+    return Parent(Orders(sys.argv[1])).run()
 
 
 if __name__ == "__main__":
-    sys.exit(Parent(Orders(sys.argv[1])).run())
+    sys.exit(main())

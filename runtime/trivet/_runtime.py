@@ -329,7 +329,7 @@ class Runtime(App):
         for host in self.hosts.values():
             host.hurry()
 
-    def what_is_left(self, root: trio.lowlevel.Task) -> str:
+    def what_is_left(self, root: trio.lowlevel.Task) -> Iterator[str]:
         """Which plugins have not ended although they were asked to, and where they stand."""
         innocent = [name for name, host in self.hosts.items() if host.is_up]
         return account(root, innocent, self.program.homes)

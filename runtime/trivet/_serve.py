@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
+from types import FrameType
 
 import structlog
 import trio
 from hypercorn.config import Config
 
-from ._errors import StartError
+from ._errors import CriticalPluginError, StartError, TrivetError
 from ._garbage import keep
 from ._ladder import LOOP
-from ._lifeline import Lifeline, adopted, end_copies, get_parent, new_report
+from ._lifeline import Lifeline, adopted, end_copies, get_parent
 from ._loader import Program, load
+from ._logging import configure_logging, never_waiting_stderr
+from ._parent import PUT_OFF, STOP_SIGNALS
+from ._report import Report, keep_notes, name_who_exits
 from ._runtime import Runtime, running, unwrapped
 from ._settings import Settings
+from ._status import Status
 from ._supervision._tasks import breaker_of
 from ._supervision._watchdog import Watchdog
 from ._web._server import listening
@@ -36,7 +42,7 @@ BEAT = 1.0
 
 
 def run(settings: Settings, *, with_parent: bool) -> int:
-    """Load and serve a program until SIGTERM or SIGINT. It logs as structlog is configured.
+    """Load and serve a program until SIGTERM or SIGINT.
 
     Args:
         settings: the operator's.
@@ -54,24 +60,41 @@ def run(settings: Settings, *, with_parent: bool) -> int:
     if lifeline is None and with_parent:
         lifeline = get_parent(settings, listener)
     end_copies()
-    report = new_report() if lifeline is None else lifeline.report
+    sys.stderr = never_waiting_stderr()
+    configure_logging(settings.log, sys.stderr)
+    report = Report(None) if lifeline is None else lifeline.report
+    keep_notes(report)
+    name_who_exits(report)
     watchdog = Watchdog(
         budget=settings.shutdown.budget,
         hang_limit=0.0 if lifeline is None else settings.hang_limit,  # A debugger holds the loop.
         lifeline=None if lifeline is None else lifeline.stop,
         report=report,
     )
+    stop = Stop(watchdog)
+    stop.listen()
     try:
         program = load(settings)
         keep()
         with _telling_who_broke_it(program, watchdog):
-            trio.run(serve, program, listener, watchdog, lifeline)
+            trio.run(serve, program, listener, stop, lifeline)
+    except TrivetError as error:
+        watchdog.verdict = error.exit_code
+        raise
     finally:
-        if lifeline is None:
-            report.unlink()  # The parent would do it.
+        watchdog.stop_begins()  # What is left is the interpreter's end, which may hang, too.
+    _flush_stdout()
     if lifeline is not None:
         lifeline.end_cleanly()
     return 0
+
+
+def _flush_stdout() -> None:
+    """Write what plugins have printed; the interpreter would make a failure of it otherwise."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):  # Its reader has gone, or a plugin has closed it.
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - it stays open
 
 
 @contextmanager
@@ -82,54 +105,101 @@ def _telling_who_broke_it(program: Program, watchdog: Watchdog) -> Generator[Non
     except trio.TrioInternalError as error:
         whose = breaker_of(error, program.homes) or "somebody"
         text = "".join(traceback.format_exception(error))
-        watchdog.say(f"{whose} has broken the event loop\n\n{text}")
+        watchdog.report.say(f"{whose} has broken the event loop\n\n{text}")
         _log.critical("the event loop is broken", by=whose)
         raise
 
 
 class Stop:
-    """What asks for the stop, and how urgently."""
+    """What asks for the stop, and how urgently.
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._requests = 0
+    A request that comes as a signal to this process and from its parent, too, is one: a service
+    manager tells both. How urgent the stop is follows from the side that has asked more often.
+
+    Args:
+        watchdog: who hears the parent.
+    """
+
+    def __init__(self, watchdog: Watchdog) -> None:
+        self.watchdog = watchdog
+        self._signals = 0
+        self._urgency = 0
+        self._runtime: Runtime | None = None
         self.serving = trio.CancelScope()
         """What is cancelled to begin the stop."""
         self.begun = trio.Event()
 
-    def request(self) -> None:
-        """Stop; a second time: without waiting for requests and inboxes; a third time: at once."""
-        self._requests += 1
-        if self._requests == 1:
-            self.begun.set()
-            self.serving.cancel()
-        elif self._requests == 2:
-            self._runtime.hurry()
-        else:
+    def listen(self) -> None:
+        """Hear signals from now on, those that came before, too; the loop acts on them when it can.
+
+        Signals that were inherited as blocked or ignored are heard.
+        """
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._heard_before_the_loop)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Until the loop can say so.
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # Or a line for the terminal would stop it.
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+    def _heard_before_the_loop(self, number: int, frame: FrameType | None) -> None:
+        self._signals += 1  # Also after the loop, when nothing can be hurried any more.
+        if self._signals > 2:
             _exit(LOOP.exit_code)
 
+    def attach(self, runtime: Runtime) -> None:
+        """From now on requests are acted upon; those that came before, at once."""
+        self._runtime = runtime
+        self._act(self.watchdog.requests)
 
-async def serve(
-    program: Program, listener: int, watchdog: Watchdog, lifeline: Lifeline | None
-) -> None:
+    def signalled(self) -> None:
+        """This process has had a signal."""
+        self._signals += 1
+        self._act(self._signals)
+
+    def told(self, requests: int) -> None:
+        """The parent has asked so many times."""
+        self._act(requests)
+
+    @property
+    def was_asked_for(self) -> bool:
+        """Whether somebody wants the stop, so that it does not come of itself."""
+        return self._urgency > 0
+
+    def _act(self, requests: int) -> None:
+        """Stop; a second time: without waiting for requests and inboxes; a third time: at once."""
+        assert self._runtime is not None
+        while self._urgency < max(requests, self._signals):
+            self._urgency += 1
+            if self._urgency == 1:
+                self.begun.set()
+                self.serving.cancel()
+            elif self._urgency == 2:
+                self._runtime.hurry()
+            else:
+                _exit(LOOP.exit_code)
+
+
+async def serve(program: Program, listener: int, stop: Stop, lifeline: Lifeline | None) -> None:
     """Start the plugins, then serve them over HTTP on the socket until a stop is asked for."""
     runtime = Runtime(program, contains_interrupts=True)  # Signals go to a receiver.
-    stop = Stop(runtime)
+    watchdog = stop.watchdog
     token, root = trio.lowlevel.current_trio_token(), trio.lowlevel.current_root_task()
     assert root is not None
-    describe = partial(runtime.what_is_left, root)
-    watchdog.attach(partial(token.run_sync_soon, stop.request), describe)
+    watchdog.attach(
+        lambda requests: token.run_sync_soon(stop.told, requests),
+        partial(runtime.what_is_left, root),
+    )
     # A system task: whatever is left in the nursery below, this one is not cancelled with it.
-    trio.lowlevel.spawn_system_task(_leave_when_overrun, stop, program.settings, watchdog, describe)
+    trio.lowlevel.spawn_system_task(_leave_when_overrun, stop, program.settings)
     with unwrapped():
         async with trio.open_nursery() as nursery:
             # Without a limit the parent does not listen, and the pipe would fill.
             listens = lifeline if program.settings.hang_limit else None
             nursery.start_soon(_beat, watchdog, listens)
-            await nursery.start(_stop_on_signal, stop)
+            nursery.start_soon(_begin_when_stopping, runtime, stop, lifeline)
+            await nursery.start(_hear_signals, stop)
+            stop.attach(runtime)
             with stop.serving:
                 async with running(runtime):
-                    nursery.start_soon(_begin_when_stopping, runtime, stop)
                     async with listening(runtime, f"fd://{listener}") as urls:
                         keep()
                         _log.info("serving", urls=urls, plugins=list(runtime.hosts))
@@ -155,17 +225,39 @@ def bind(address: str) -> int:
     return listener.detach()
 
 
-async def _stop_on_signal(stop: Stop, *, task_status: trio.TaskStatus[None]) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+async def _hear_signals(stop: Stop, *, task_status: trio.TaskStatus[None]) -> None:
+    with trio.open_signal_receiver(*PUT_OFF) as signals:
         task_status.started()
         async for number in signals:
-            _log.info("signal received", signal=signal.Signals(number).name)
-            stop.request()
+            name = signal.Signals(number).name
+            if number in STOP_SIGNALS:
+                _log.info("signal received", signal=name)
+                stop.signalled()
+            else:
+                _log.warning(
+                    "signal ignored: settings are not read again while the program runs",
+                    signal=name,
+                )
 
 
-async def _begin_when_stopping(runtime: Runtime, stop: Stop) -> None:
-    await runtime.stopping.wait()  # A critical plugin may have been the reason.
+async def _begin_when_stopping(runtime: Runtime, stop: Stop, lifeline: Lifeline | None) -> None:
+    """Begin the stop that comes of itself, when a plugin was the reason."""
+    await runtime.stopping.wait()
+    verdict = None if stop.was_asked_for else _verdict(runtime)
+    if verdict is not None:
+        stop.watchdog.verdict = verdict
+        if lifeline is not None:
+            lifeline.give_verdict(verdict)
     stop.begun.set()
+
+
+def _verdict(runtime: Runtime) -> int | None:
+    """The exit code of a program that ends of itself; None where it has crashed."""
+    if any(host.start_failed for host in runtime.hosts.values()):
+        return StartError.exit_code
+    if any(host.critical and host.status is Status.FAILED for host in runtime.hosts.values()):
+        return CriticalPluginError.exit_code
+    return None
 
 
 async def _beat(watchdog: Watchdog, lifeline: Lifeline | None) -> None:
@@ -176,12 +268,9 @@ async def _beat(watchdog: Watchdog, lifeline: Lifeline | None) -> None:
         await trio.sleep(BEAT)
 
 
-async def _leave_when_overrun(
-    stop: Stop, settings: Settings, watchdog: Watchdog, describe: Callable[[], str]
-) -> None:
+async def _leave_when_overrun(stop: Stop, settings: Settings) -> None:
     """The last ring inside the loop: when the stop's budget is over, name what is left."""
     await stop.begun.wait()
-    watchdog.stop_begins()
+    stop.watchdog.stop_begins()
     await trio.sleep(settings.shutdown.budget + LOOP.after)
-    watchdog.say(f"{watchdog.reason}, and the event loop ends the process\n\n{describe()}")
-    _exit(LOOP.exit_code)
+    stop.watchdog.end(LOOP)

@@ -14,6 +14,7 @@ import trio
 
 from trivet import _serve
 from trivet._cli import main
+from trivet._ladder import Ring
 from trivet._supervision._watchdog import KernelTimer, Watchdog
 
 
@@ -22,7 +23,7 @@ async def never(*arguments: object) -> None:
     await trio.sleep_forever()
 
 
-def wait(watchdog: Watchdog) -> None:
+def wait(watchdog: Watchdog, ring: Ring) -> None:
     """In place of the thread's end of the process."""
     time.sleep(1000)
 
@@ -36,7 +37,7 @@ def take_away(ring: str) -> None:
     if ring == "loop":
         setattr(_serve, "_leave_when_overrun", never)  # noqa: B010
     elif ring == "thread":
-        setattr(Watchdog, "_end", wait)  # noqa: B010
+        setattr(Watchdog, "end", wait)  # noqa: B010
     elif ring == "kernel":
         setattr(KernelTimer, "arm", leave)  # noqa: B010
     else:

@@ -13,7 +13,6 @@ import click
 
 from .._errors import TrivetError
 from .._garbage import making_what_stays
-from .._logging import configure_logging
 from .._settings import load_settings
 from ._options import config_option
 
@@ -78,6 +77,5 @@ def serve(
             plugins_directory=directory,
             bind=bind,
         )
-        configure_logging(settings.log)
         settings.find_modules()
         ctx.exit(run(settings, with_parent=not no_parent))

@@ -17,6 +17,7 @@ from .._advice import explained
 from .._containment import includes, split_cancelled
 from .._envelope import in_hand
 from .._plugin import Plugin, Resources, resources_of
+from .._report import noted
 
 
 class Owner(Protocol):
@@ -156,7 +157,10 @@ class Lifetime:
     async def _initialize(self, resources: Resources) -> None:
         # No scope may be opened around this: what initialize enters outlives it.
         try:
-            with resources_of(self._plugin, resources):
+            with (
+                noted(f"initialize() of {self._plugin.name!r}"),
+                resources_of(self._plugin, resources),
+            ):
                 await self._plugin.__trivet_start__()
         except trio.Cancelled as cancelled:
             self._hung = "".join(traceback.format_tb(cancelled.__traceback__))
@@ -185,7 +189,8 @@ class Lifetime:
         self._whole.deadline = until
         with trio.CancelScope(deadline=until, shield=True) as self._closing:
             try:
-                await self._plugin.close()
+                with noted(f"close() of {self._plugin.name!r}"):
+                    await self._plugin.close()
             except BaseException as error:  # noqa: ASYNC103 - a cancellation goes on
                 cancelled, fault = self._split(error)
                 if fault is not None:

@@ -9,42 +9,80 @@ from __future__ import annotations
 import sys
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextvars import ContextVar
+from itertools import islice
 from types import FrameType
 from typing import cast
 
 import trio
 
-from .._stacks import stack_of
+from .._stacks import places, places_of
 
 plugin_of_task: ContextVar[str] = ContextVar("trivet_plugin")
 """Set in a plugin's root task. Its children inherit it, and so do threads and tasks that it starts
 in foreign nurseries; system tasks do not."""
+TOLD = 24
+"""Tasks, and threads, whose stacks are told; the others are counted."""
+OWN_THREADS = "trivet "
+"""How the names of Trivet's own threads begin."""
+LOOKED_AT = 100_000
+"""Tasks that are looked at, which takes less than a tenth of a second."""
 
 
-def account(root: trio.lowlevel.Task, innocent: Collection[str], homes: Mapping[str, str]) -> str:
-    """What has not ended: the tasks of plugins, each with its stack.
+def account(
+    root: trio.lowlevel.Task, innocent: Collection[str], homes: Mapping[str, str]
+) -> Iterator[str]:
+    """What has not ended, part by part: the names first, then some of the tasks with their stacks.
 
     Where a task holds the event loop now it is the only one named: the others cannot end. Where no
     plugin's task is left, a task is named that neither Trivet nor its libraries have started; where
     there is none either, the threads for which the interpreter's end waits.
+
+    Nothing here reads a file, recurses, or calls what a plugin has made: the process is to be ended
+    whatever it holds.
 
     Args:
         root: the task that all others descend from.
         innocent: plugins of which something may be left.
         homes: the module in which each plugin's code is, or its package.
     """
-    tasks = list(_descendants(root))
+    tasks = list(islice(_descendants(root), LOOKED_AT))
     marked = [task for task in tasks if _owner(task)]
     holding = [task for task in marked if task.coro.cr_running]
-    left = [task for task in marked if _owner(task) not in innocent]
-    foreign = [task for task in tasks if not _owner(task) and _is_foreign(task)]
-    lines = [
-        f"{_whose(task, homes)}, task {task.name}:\n{stack_of(task)}"
-        for task in holding or left or foreign
-    ] or [f"{whose}, thread {name!r}\n" for name, whose in _awaited_threads(homes)]
-    return "\n".join(lines) or "nothing of a plugin is left: see the threads\n"
+    left = holding or [task for task in marked if _owner(task) not in innocent]
+    if left:
+        yield from _names(Counter(f"plugin {_owner(task)!r}" for task in left))
+        told = [(f"plugin {_owner(task)!r}", task) for task in left[:TOLD]]
+    else:
+        foreign = [task for task in tasks if not _owner(task) and _is_foreign(task)]
+        told = [(_author_of_task(task, homes), task) for task in foreign[:TOLD]]
+        yield from _names(Counter(whose for whose, _ in told))
+    for whose, task in told:
+        yield f"\n{whose}, task {_text(task.name)}:\n{places_of(task)}"
+    if not told:
+        threads = list(_awaited_threads(homes))
+        yield from (f"{whose}, thread {_text(name)!r}\n" for name, whose in threads)
+        if not threads:
+            yield "nothing of a plugin is left: see the threads\n"
+
+
+def threads() -> Iterator[str]:
+    """Where the threads stand, but for Trivet's own; the main one first."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage] - documented
+    main = threading.main_thread().ident
+    for ident in islice(sorted(frames, key=lambda ident: ident != main), TOLD):
+        name = _text(names.get(ident, "that is ending"))
+        if not name.startswith(OWN_THREADS):
+            calls = list(traceback.walk_stack(frames[ident]))[::-1]
+            yield f"\nthread {name!r}:\n{places(calls)}"
+
+
+def _names(counts: Mapping[str, int]) -> Iterator[str]:
+    for whose, count in counts.items():
+        yield f"{whose}: {count} {'task has' if count == 1 else 'tasks have'} not ended\n"
 
 
 def breaker_of(error: BaseException, homes: Mapping[str, str]) -> str:
@@ -67,19 +105,19 @@ def breaker_of(error: BaseException, homes: Mapping[str, str]) -> str:
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """The error and what led to it, the oldest first."""
-    for cause in (error.__cause__, error.__context__):
-        if cause is not None:
-            yield from _chain(cause)
-            break
-    if isinstance(error, BaseExceptionGroup):
-        for part in cast("BaseExceptionGroup[BaseException]", error).exceptions:
-            yield from _chain(part)
-    yield error
+    found: list[BaseException] = []
+    ahead = [error]
+    while ahead and len(found) < LOOKED_AT:
+        error = ahead.pop()
+        found.append(error)
+        if cause := error.__cause__ or error.__context__:
+            ahead.append(cause)
+        if isinstance(error, BaseExceptionGroup):
+            ahead += cast("BaseExceptionGroup[BaseException]", error).exceptions
+    return reversed(found)
 
 
-def _whose(task: trio.lowlevel.Task, homes: Mapping[str, str]) -> str:
-    if owner := _owner(task):
-        return f"plugin {owner!r}"
+def _author_of_task(task: trio.lowlevel.Task, homes: Mapping[str, str]) -> str:
     modules = [_module(frame) for frame, _ in task.iter_await_frames()]
     return author_of(modules, homes) or "nobody's, it seems"
 
@@ -126,15 +164,23 @@ def _module(frame: FrameType) -> str:
 
 
 def _is_foreign(task: trio.lowlevel.Task) -> bool:
-    package = task.name.partition(".")[0]
+    package = _text(task.name).partition(".")[0]
     return package not in ("<init>", "<TrioToken", "trio", "trivet", "hypercorn")
 
 
-def _descendants(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
-    yield task
-    for nursery in list(task.child_nurseries):
-        for child in list(nursery.child_tasks):
-            yield from _descendants(child)
+def _text(name: object) -> str:
+    """A name that a plugin may have given, as a plain string; no code of the plugin's is called."""
+    kind = type(name)
+    return str.__str__(cast("str", name)) if issubclass(kind, str) else f"<{kind.__name__}>"
+
+
+def _descendants(root: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
+    ahead = [root]
+    while ahead:
+        task = ahead.pop()
+        yield task
+        for nursery in list(task.child_nurseries):
+            ahead += nursery.child_tasks
 
 
 def _owner(task: trio.lowlevel.Task) -> str:

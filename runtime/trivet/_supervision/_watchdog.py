@@ -1,35 +1,48 @@
 """What ends this process when its event loop cannot: a thread, and behind it the kernel.
 
-Owns the pipe from the parent process, the deadlines of both watchers, and the report file.
+Owns the pipe from the parent process, the deadlines of both watchers, and the process's end.
 Never knows the loop's own way to stop; it is told when that begins, and ends what overruns it.
 
-Everything here is made before the first plugin is imported, so that an import may hang too. What
-kills never writes to a pipe first: the report goes to a descriptor of its own that does not block.
+Everything here is made before the first plugin is imported, so that an import may hang too. A ring
+keeps its time whatever describing costs: that is another thread's work, for which it waits no
+longer than it can, and a fault of which changes nothing.
 """
 
 from __future__ import annotations
 
 import ctypes
 import faulthandler
+import mmap
 import os
+import queue
 import select
 import signal
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 
-from .._ladder import DUMP_AFTER, KERNEL, THREAD
+from .._ladder import DUMP_AFTER, KERNEL, THREAD, Ring
+from .._log_writer import flush
+from .._parent import SECOND_LOOK
+from .._report import WRITTEN_WITHIN, Report
+from ._tasks import threads
 
 _exit = os._exit  # As it is before a plugin can replace it.
 
+DESCRIBED_WITHIN = 0.25
+"""Seconds that a ring waits for the description of what is left; half of the time to the next."""
+RESERVE = 8 * 1024 * 1024
+"""Bytes that are given back when the stop begins, where plugins may have used up the others."""
+
 
 class KernelTimer:
-    """A timer of the kernel that kills this process: no code of it runs then, nor is needed.
+    """A timer of the kernel that sends this process a signal; none of its code is needed for that.
 
     On Linux; elsewhere it does nothing, and the parent process is the next to act.
+
+    Args:
+        number: the signal.
     """
 
     class _Event(ctypes.Structure):
@@ -45,18 +58,18 @@ class KernelTimer:
             (name, ctypes.c_long) for name in ("every_s", "every_ns", "after_s", "after_ns")
         )
 
-    def __init__(self) -> None:
+    def __init__(self, number: signal.Signals) -> None:
         self._id = ctypes.c_void_p()
         self._libc: ctypes.CDLL | None = None
         if sys.platform == "linux":
             libc = ctypes.CDLL(None)
-            event = self._Event(signal=signal.SIGKILL)
+            event = self._Event(signal=number)
             clock = ctypes.c_int(time.CLOCK_MONOTONIC)
             if libc.timer_create(clock, ctypes.byref(event), ctypes.byref(self._id)) == 0:
                 self._libc = libc
 
     def arm(self, seconds: float) -> None:
-        """Kill this process in so many seconds, unless armed anew before."""
+        """Send the signal in so many seconds, unless armed anew before; 0 for never."""
         if self._libc is not None:
             whole, part = divmod(seconds, 1.0)
             spec = self._Spec(0, 0, int(whole), int(part * 1e9))
@@ -71,120 +84,173 @@ class Watchdog:
         hang_limit: seconds without a beat of the loop, or without its start, after which the
             process is ended; 0 for never.
         lifeline: the descriptor on which the parent asks for the stop.
-        report: the file in which whoever ends the process says why.
+        report: where the ring that ends the process says why.
     """
 
     def __init__(
-        self, *, budget: float, hang_limit: float, lifeline: int | None, report: Path
+        self, *, budget: float, hang_limit: float, lifeline: int | None, report: Report
     ) -> None:
+        self.report = report
+        self.verdict: int | None = None
+        """The program's exit code where it is known already, whoever has to end the process."""
         self._budget = budget
         self._hang_limit = hang_limit
         self._lifeline = lifeline
         self._requests = 0
-        self._on_request: Callable[[], None] | None = None
-        self._describe: Callable[[], str] | None = None
+        self._handed_on = 0
+        self._on_request: Callable[[int], None] | None = None
+        self._describe: Callable[[], Iterable[str]] = tuple
         self._stopping = False
         self._since = time.monotonic()
         self._deadline = self._next_deadline()
-        self._timer = KernelTimer()
-        self._report = os.open(report, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
-        # What holds the interpreter cannot keep faulthandler from answering the parent's question.
-        faulthandler.register(signal.SIGQUIT, file=self._report)
+        self._dump = KernelTimer(signal.SIGQUIT)
+        self._kill = KernelTimer(signal.SIGKILL)
+        # What holds the interpreter cannot keep faulthandler from answering the question.
+        faulthandler.register(signal.SIGQUIT, file=report.descriptor)
+        faulthandler.enable(file=report.descriptor)
+        self._reserve = mmap.mmap(-1, RESERVE)
         self._lock = threading.Lock()
-        threading.Thread(target=self._watch, name="trivet watchdog", daemon=True).start()
+        self._asked: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._answered: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._described: list[str] = []
+        for work, name in ((self._tell, "trivet describer"), (self._watch, "trivet watchdog")):
+            threading.Thread(target=work, name=name, daemon=True).start()
         self.beat()
 
-    def attach(self, on_request: Callable[[], None], describe: Callable[[], str]) -> None:
+    def attach(
+        self, on_request: Callable[[int], None], describe: Callable[[], Iterable[str]]
+    ) -> None:
         """From now on the loop runs.
 
         Args:
-            on_request: called from the watchdog's thread for each request to stop.
-            describe: says what has not ended yet; called from that thread too.
+            on_request: called from the watchdog's thread when the parent asks for the stop, with
+                how often it has; where it raises it is called again.
+            describe: says what has not ended yet, part by part, what matters most first; called
+                from a thread of its own.
         """
-        with self._lock:
-            self._on_request, self._describe = on_request, describe
-            requests = self._requests
-        for _ in range(requests):
-            on_request()
+        self._on_request, self._describe = on_request, describe
+
+    @property
+    def requests(self) -> int:
+        """How often the parent has asked for the stop."""
+        return self._requests
 
     def beat(self) -> None:
         """The loop is alive; to be called every second, or so."""
-        if not self._stopping:
-            self._since = time.monotonic()
-            self._deadline = self._next_deadline()
-            self._rearm(self._deadline)
+        with self._lock:
+            if not self._stopping:
+                self._since = time.monotonic()
+                self._deadline = self._next_deadline()
 
     def stop_begins(self) -> None:
         """The budget of the stop runs from now; a second call changes nothing."""
-        if not self._stopping:
+        with self._lock:
+            if self._stopping:
+                return
             self._stopping = True
             self._since = time.monotonic()
             self._deadline = self._since + self._budget + THREAD.after
-            self._rearm(self._deadline)
+        self._dump.arm(self._budget + DUMP_AFTER)
+        self._kill.arm(self._budget + KERNEL.after)
+        self._reserve.close()
+
+    def end(self, ring: Ring) -> None:
+        """End the process, with a report that says why, who is left, and where it stands.
+
+        Args:
+            ring: who ends it.
+        """
+        try:
+            if ring is THREAD:
+                self._dump.arm(0)  # What is to be said follows; a dump of what runs may crash.
+            lasted = time.monotonic() - self._since
+            self.report.say(f"{self._reason} {lasted:.1f} s, and {ring.name} ends the process\n")
+            self.report.say(self._description())
+            flush(WRITTEN_WITHIN)
+        finally:
+            _exit(ring.exit_code if self.verdict is None else self.verdict)
 
     @property
-    def reason(self) -> str:
-        """Why the process is to be ended now, and after how long."""
-        lasted = time.monotonic() - self._since
-        what = "the stop is over after" if self._stopping else "the event loop is held for"
-        return f"{what} {lasted:.1f} s"
-
-    def say(self, text: str) -> None:
-        """Add to the report; what does not fit there is lost, and nobody waits for it."""
-        try:
-            os.write(self._report, text.encode(errors="backslashreplace"))
-        except OSError:
-            return
+    def _reason(self) -> str:
+        return "the stop is over after" if self._stopping else "the event loop is held for"
 
     def _next_deadline(self) -> float:
         return time.monotonic() + self._hang_limit if self._hang_limit else float("inf")
 
-    def _rearm(self, deadline: float) -> None:
-        if deadline == float("inf"):
-            return
-        left = deadline - time.monotonic()
-        self._timer.arm(left + KERNEL.after - THREAD.after)
-        faulthandler.dump_traceback_later(
-            left + DUMP_AFTER - THREAD.after, exit=False, file=self._report
-        )
+    # The thread that watches.
 
     def _watch(self) -> None:
-        while (left := self._deadline - time.monotonic()) > 0:
-            # A beat may put the deadline off meanwhile, so it is looked at again.
-            pause = min(left, 1.0)
-            if self._lifeline is None:
-                time.sleep(pause)
-            else:
-                self._listen(self._lifeline, pause)
-        self._end()
-
-    def _listen(self, lifeline: int, seconds: float) -> None:
         try:
-            if not select.select([lifeline], [], [], seconds)[0]:
+            self._until_over()
+        finally:
+            self.end(THREAD)
+
+    def _until_over(self) -> None:
+        while True:
+            deadline = self._deadline
+            if (left := deadline - time.monotonic()) > 0:
+                self._listen(min(left, 1.0))
+            elif self._stopping:
                 return
+            else:
+                # All processes, or the machine, may have stood still.
+                self._listen(SECOND_LOOK)
+                if self._deadline == deadline:
+                    return
+
+    def _listen(self, seconds: float) -> None:
+        """Hear what the parent says within this time; what fails here must not end the watch."""
+        try:
+            if self._requests > self._handed_on:
+                self._hand_on()
+            if self._lifeline is None:
+                time.sleep(seconds)
+            elif self._is_readable(self._lifeline, seconds):
+                self._hear(self._lifeline)
+        except BaseException:  # There may be no memory left, or no loop any more.
+            time.sleep(0.05)
+
+    def _is_readable(self, lifeline: int, seconds: float) -> bool:
+        pipe = select.poll()
+        pipe.register(lifeline, select.POLLIN)
+        return bool(pipe.poll(seconds * 1000))
+
+    def _hear(self, lifeline: int) -> None:
+        try:
             asked = os.read(lifeline, 1) != b""
         except OSError:
             asked = False  # A plugin has closed what is not its own.
+        self._requests = self._requests + 1 if asked else max(self._requests, 1)
         if not asked:
             self._lifeline = None  # The parent is gone, or out of reach: stop too.
-        self._hear()
-
-    def _hear(self) -> None:
+            self.report.nobody_reads()
         self.stop_begins()
-        with self._lock:
-            self._requests += 1
-            on_request = self._on_request
-        if on_request is not None:
-            on_request()
+        self._hand_on()
 
-    def _end(self) -> None:
-        self.say(f"{self.reason}, and the watchdog's thread ends the process\n")
-        names = {thread.ident: thread.name for thread in threading.enumerate()}
-        frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage] - documented
-        for ident, frame in frames.items():
-            if ident != threading.get_ident():
-                stack = "".join(traceback.format_stack(frame))
-                self.say(f"\nthread {names.get(ident, 'that is ending')!r}:\n{stack}")
-        if self._describe is not None:
-            self.say(f"\n{self._describe()}\n")
-        _exit(THREAD.exit_code)
+    def _hand_on(self) -> None:
+        requests = self._requests
+        if self._on_request is not None:
+            self._on_request(requests)
+            self._handed_on = requests
+
+    # The thread that describes.
+
+    def _description(self) -> str:
+        """What can be told of what is left within its time."""
+        self._asked.put(None)
+        try:
+            self._answered.get(timeout=DESCRIBED_WITHIN)
+        except queue.Empty:
+            self._described.append("\nthe rest takes too long to tell\n")
+        return "".join(self._described)
+
+    def _tell(self) -> None:
+        while True:
+            self._asked.get()
+            for parts in (self._describe, threads):
+                try:
+                    for part in parts():
+                        self._described.append(part)  # Read while it grows.
+                except BaseException as fault:  # A plugin's, in what is described.
+                    self._described.append(f"\nthe rest cannot be told: {type(fault).__name__}\n")
+            self._answered.put(None)

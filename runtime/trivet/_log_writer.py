@@ -1,0 +1,271 @@
+"""Writes to standard error without a wait and without an error, whatever becomes of its reader.
+
+Owns a descriptor of standard error, what waits to be written there, and the count of what is lost.
+Never knows what is written.
+
+A line is written at once where that needs no wait: the process may end, or be held, in the next
+moment. What a reader does not take at once waits here, bounded in bytes, for a thread that writes
+it. What has no room is lost, and counted.
+"""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import io
+import os
+import queue
+import select
+import socket
+import stat
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
+
+LIMIT = 1024 * 1024
+"""Bytes that may wait for their reader."""
+FLUSHED_WITHIN = 0.5
+"""Seconds that the end of the process waits for the reader."""
+PATIENCE = 1.0
+"""Seconds that a reader may take before it counts as gone."""
+NOBODY_READS = "nobody reads standard error"
+
+
+class Writer:
+    """Standard error, for a process whose event loop must not wait for it.
+
+    Args:
+        descriptor: what to write to; a copy of it is kept, so that nobody can close it.
+        on_loss_told: called from the writer's thread when something can be written again after
+            lines were lost, with how many.
+    """
+
+    def __init__(self, descriptor: int, on_loss_told: Callable[[int], None]) -> None:
+        self.lost = 0
+        """Lines that were lost so far."""
+        self._trouble: str | None = None
+        self._told = 0
+        self._on_loss_told = on_loss_told
+        self._outlet = Outlet(descriptor)
+        self._lock = threading.RLock()  # A line may come out of a finaliser, in this thread.
+        self._is_writing = False
+        self._waiting: deque[bytes] = deque()
+        self._size = 0
+        self._began = 0.0
+        self._more: queue.SimpleQueue[None] = queue.SimpleQueue()
+        threading.Thread(target=self._drain, name="trivet log", daemon=True).start()
+
+    def write(self, line: bytes) -> None:
+        """Write a line, with its end, now or as soon as its reader takes it."""
+        with self._lock:
+            if self._is_writing or self._waiting:
+                self._keep(line)
+                return
+            self._is_writing = True
+            try:
+                rest = self._outlet.write(line)
+            except OSError as error:
+                self._lose(error)
+                return
+            finally:
+                self._is_writing = False
+            if rest:
+                self._keep(rest)
+            elif self.lost > self._told or self._trouble is not None:
+                self._more.put(None)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be written now; None while all is well."""
+        waits = bool(self._waiting) and time.monotonic() - self._began > PATIENCE
+        return NOBODY_READS if waits else self._trouble
+
+    def flush(self, seconds: float) -> None:
+        """Wait for the reader, but no longer than this."""
+        until = time.monotonic() + seconds
+        while self._waiting and time.monotonic() < until:
+            time.sleep(0.005)
+
+    def _keep(self, data: bytes) -> None:
+        if self._size + len(data) > LIMIT:
+            self.lost += 1
+            self._trouble = NOBODY_READS
+            return
+        self._size += len(data)
+        self._waiting.append(data)
+        self._more.put(None)
+
+    def _lose(self, error: OSError) -> None:
+        self.lost += 1
+        self._trouble = f"standard error cannot be written: {error.strerror}"
+
+    def _drain(self) -> None:
+        while True:
+            self._more.get()
+            while self._waiting:
+                self._began = time.monotonic()
+                data = self._waiting[0]  # It stays there meanwhile, so that others wait behind it.
+                try:
+                    self._outlet.write_all(data)
+                except OSError as error:
+                    self._lose(error)
+                else:
+                    self._trouble = None
+                with self._lock:
+                    self._size -= len(data)
+                    self._waiting.popleft()
+            self._tell()
+
+    def _tell(self) -> None:
+        """Say how much was lost, now that something could be written after it."""
+        lost = self.lost - self._told
+        if lost and self._trouble is None:
+            self._told += lost
+            self._on_loss_told(lost)
+
+
+class Outlet:
+    """A descriptor that can be tried without a wait, or waited for.
+
+    Args:
+        descriptor: what to write to.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._socket: socket.socket | None = None
+        self._descriptor, self._never_waits = _own(descriptor)
+        self._is = os.fstat(self._descriptor)
+        if stat.S_ISSOCK(self._is.st_mode):
+            self._socket = socket.socket(fileno=self._descriptor)
+            self._never_waits = True
+
+    def write(self, data: bytes) -> bytes:
+        """Write what can be written at once; returns what cannot.
+
+        Raises:
+            OSError: it cannot be written at all.
+        """
+        self._check()
+        try:
+            while data and self._never_waits:
+                data = data[self._send(data) :]
+        except BlockingIOError:
+            pass
+        return data
+
+    def write_all(self, data: bytes) -> None:
+        """Write, and wait for the reader as long as it takes.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._check()
+        while data := data[self._try(data) :]:
+            ready = select.poll()
+            ready.register(self._descriptor, select.POLLOUT)
+            ready.poll()
+
+    def _try(self, data: bytes) -> int:
+        try:
+            return self._send(data)
+        except BlockingIOError:  # As another process may have set it.
+            return 0
+
+    def _send(self, data: bytes) -> int:
+        if self._socket is not None:
+            return self._socket.send(data, socket.MSG_DONTWAIT)
+        return os.write(self._descriptor, data)
+
+    def _check(self) -> None:
+        """Refuse what is another file by now: a plugin has closed what is not its own."""
+        now = os.fstat(self._descriptor)
+        if (now.st_dev, now.st_ino) != (self._is.st_dev, self._is.st_ino):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+def _own(descriptor: int) -> tuple[int, bool]:
+    """A descriptor for the same file, and whether no write to it waits for a reader.
+
+    A pipe and a terminal are opened anew, so that they do not wait for us alone: of a copy everyone
+    else who has it would find so.
+    """
+    try:
+        mode = os.fstat(descriptor).st_mode
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY), True
+    if stat.S_ISFIFO(mode) or os.isatty(descriptor):
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        try:
+            if sys.platform == "linux":
+                return os.open(f"/proc/self/fd/{descriptor}", flags), True
+        except OSError:
+            pass  # It is another user's, or there is no reader any more.
+        return os.dup(descriptor), False
+    return os.dup(descriptor), True
+
+
+class Stream(io.RawIOBase):
+    """A writer in place of standard error's file, for everyone who writes there."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def write(self, data: Buffer, /) -> int:
+        """Write, without a wait."""
+        line = bytes(data)
+        self._writer.write(line)
+        return len(line)
+
+    def close(self) -> None:
+        """Do nothing: a plugin that closes standard error closes it for everybody."""
+
+    def fileno(self) -> int:
+        """The number of standard error."""
+        return 2
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return os.isatty(2)
+
+
+_writer: Writer | None = None
+
+
+def open_stderr(on_loss_told: Callable[[int], None]) -> TextIO:
+    """Standard error as a stream that neither waits nor raises; there is one for the process.
+
+    Args:
+        on_loss_told: as a writer's.
+    """
+    global _writer  # noqa: PLW0603 - as many writers as standard errors
+    if _writer is None:
+        _writer = Writer(2, on_loss_told)
+        atexit.register(flush)
+    stream = cast("BinaryIO", Stream(_writer))
+    return io.TextIOWrapper(stream, "utf-8", "backslashreplace", line_buffering=True)
+
+
+def flush(seconds: float = FLUSHED_WITHIN) -> None:
+    """Wait for the reader of what is written still, if there is one."""
+    if _writer is not None:
+        _writer.flush(seconds)
+
+
+def lost_lines() -> int:
+    """How many lines of the log could not be written."""
+    return 0 if _writer is None else _writer.lost
+
+
+def trouble() -> str | None:
+    """Why the log cannot be written now; None while all is well, or where it is not Trivet's."""
+    return None if _writer is None else _writer.trouble
