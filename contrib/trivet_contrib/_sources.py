@@ -153,7 +153,10 @@ class BrokerSource(SourcePlugin):
                 continue
             backoff.reset()
             messages = await self._link.call(lambda consumer: consumer.fetch(count))  # noqa: B023
-            if taken := await self._take(messages):
+            taken = list[InHand]()
+            with trio.CancelScope(shield=True):  # What is in the ledger is to be published.
+                taken = await self._take(messages)
+            if taken:
                 await self._publish(taken)
 
     async def _wait_for_room(self) -> int:
@@ -181,8 +184,7 @@ class BrokerSource(SourcePlugin):
                 ledger.bury(message, f"delivered {message.deliveries - 1} times, and never done")
                 continue
             try:
-                with trio.CancelScope(shield=True):  # Those before it are to be published, too.
-                    delivery = await self._reader.read(message, origin)
+                delivery = await self._reader.read(message, origin)
             except UnreadableError as error:
                 ledger.bury(message, str(error))
                 continue

@@ -224,7 +224,7 @@ async def test_a_message_that_no_inbox_can_hold_is_a_dead_letter(redis: RedisSer
     """It is never decoded; those beside it are handled."""
     dense = b'{"number":2,"more":[' + b",".join([b"{}"] * 10_000) + b"]}"
     await redis.send([plain(1), Message(dense, {}), plain(3)])
-    tables = {**source(redis), "billing": {"delivery": {"buffer_bytes": 100_000}}}
+    tables: dict[str, Table] = {**source(redis), "billing": {"delivery": {"buffer_bytes": 100_000}}}
     async with open_plugins(RedisSource, Billing, settings=tables) as runtime:
         await runtime.get(Billing).until(lambda seen: seen == [1, 3])
         with trio.fail_after(10):
