@@ -34,6 +34,7 @@ from ._envelope import Envelope as Envelope
 from ._envelope import Origin as Origin
 from ._envelope import Outcome as Outcome
 from ._envelope import Receipt as Receipt
+from ._envelope import Refusal as Refusal
 from ._envelope import current_delivery as current_delivery
 from ._envelope import current_origin as current_origin
 from ._errors import ConfigurationError as ConfigurationError
@@ -41,6 +42,7 @@ from ._errors import CriticalPluginError as CriticalPluginError
 from ._errors import DefinitionError as DefinitionError
 from ._errors import EventDecodeError as EventDecodeError
 from ._errors import EventTooLargeError as EventTooLargeError
+from ._errors import EventEncodeError as EventEncodeError
 from ._errors import HandlerTimeoutError as HandlerTimeoutError
 from ._errors import PermanentError as PermanentError
 from ._errors import PluginNotActiveError as PluginNotActiveError
@@ -62,6 +64,7 @@ from ._http import create_app as create_app
 from ._http import listening as listening
 from ._inbox import Inbox as Inbox
 from ._inbox import InboxStatistics as InboxStatistics
+from ._payloads import encode_event as encode_event
 from ._plugin import BackgroundPlugin as BackgroundPlugin
 from ._plugin import BatchPlugin as BatchPlugin
 from ._plugin import EventPlugin as EventPlugin

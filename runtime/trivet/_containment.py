@@ -12,6 +12,9 @@ from typing import cast
 
 import trio
 
+LONGEST_LINE = 500
+"""Characters of an error that are kept, sent or logged as its reason."""
+
 
 def split_cancelled(
     error: BaseException,
@@ -71,3 +74,19 @@ def summary(error: BaseException) -> str:
     except Exception as unprintable:
         text = f"its text raises {type(unprintable).__name__}"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def one_line(error: BaseException) -> str:
+    r"""The error in one line of at most 500 characters, each of which can be written as UTF-8.
+
+    >>> one_line(KeyError("a\ud800"))
+    "KeyError: 'a\\ud800'"
+    """
+    return printable(summary(error))
+
+
+def printable(text: str) -> str:
+    """The text in one line of at most 500 characters, each of which can be written as UTF-8."""
+    line = " ".join(text[: 2 * LONGEST_LINE].split())
+    line = line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…"
+    return line.encode(errors="backslashreplace").decode()

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from itertools import count
 from time import time as wall_time
+from types import MappingProxyType
 from typing import Generic, TypedDict, TypeVar
 
 import attrs
@@ -143,7 +144,12 @@ class Delivery(msgspec.Struct, Generic[E_co], eq=False):
             deadline: the moment on Trio's clock after which it is not worth handling.
             request_id: the request that led to it.
             traceparent: the W3C trace context.
+
+        Raises:
+            ValueError: the deadline is no moment.
         """
+        if deadline is not None and not deadline > -math.inf:
+            raise ValueError(f"a deadline is a moment on Trio's clock, not {deadline}")
         if request_id or traceparent:
             origin = Origin(request_id or origin.request_id, traceparent or origin.traceparent)
         nothing_said = id is None and (deadline is None or deadline == math.inf)
@@ -231,6 +237,30 @@ class Receipt:
             await self._changed.wait()
 
 
+class Refusal(msgspec.Struct, frozen=True):
+    """Why a subscriber can never take an event in: what waits for room would wait for ever.
+
+    A source puts such a message to its dead letters; over HTTP the answer is 413 for what is too
+    large, and 400 for anything else.
+
+    >>> str(Refusal("JSON has no such number: nan", "$.total"))
+    'JSON has no such number: nan at $.total'
+    """
+
+    reason: str
+    """What is wrong, in one line."""
+    path: str = "$"
+    """Where in the payload, `$` being its root."""
+    is_too_large: bool = False
+    """Whether a smaller event of its kind could be taken in."""
+
+    def __str__(self) -> str:
+        return self.reason if self.path == "$" else f"{self.reason} at {self.path}"
+
+
+NO_REFUSALS: Mapping[str, Refusal] = MappingProxyType({})
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """What became of one published event, subscriber by subscriber.
 
@@ -246,6 +276,9 @@ class Outcome(msgspec.Struct, frozen=True):
     """The event in its envelope."""
     fates: Mapping[str, Fate]
     """One fate per subscriber, by the plugin's name."""
+    refusals: Mapping[str, Refusal] = NO_REFUSALS
+    """Why, for each subscriber whose fate is `unacceptable`; to publish the event again is of no
+    use to these."""
 
     @property
     def id(self) -> str:

@@ -153,6 +153,25 @@ class EventTooLargeError(EventDecodeError):
         return cls(event, "$", reason)
 
 
+@attrs.define(eq=False)
+class EventEncodeError(TrivetError, ValueError):
+    """JSON cannot express the event, or would give back another one.
+
+    >>> str(EventEncodeError("measured", "$.value", "JSON has no such number: nan"))
+    'measured: JSON has no such number: nan at $.value'
+    """
+
+    event: str
+    """The event type's name."""
+    path: str
+    """Where in the payload, `$` being its root."""
+    reason: str
+    """What is wrong there."""
+
+    def __str__(self) -> str:
+        return f"{self.event}: {self.reason} at {self.path}"
+
+
 def refuse_shared_default(owner: str, name: str, default: object) -> None:
     """Raise for a default value that all instances would share, and one could change."""
     kind = type(default).__name__

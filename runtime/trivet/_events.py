@@ -15,7 +15,9 @@ from typing import Annotated, Any, ClassVar, TypeVar, dataclass_transform
 
 import attrs
 import msgspec
+import trio
 
+from ._containment import one_line, printable
 from ._errors import (
     ConfigurationError,
     DefinitionError,
@@ -214,6 +216,9 @@ class PluginStatusEvent(
     """Whether the program ends when it gives up."""
 
 
+PASSES = (KeyboardInterrupt, GeneratorExit, trio.Cancelled)
+"""What is no fault of whatever it comes out of."""
+
 # msgspec has no other way to ask for it; of a mapping's key it says "at `key` in `$.path`".
 _PATH = re.compile(r"(?P<reason>.*) - at (?:`key` in )?`(?P<path>[^`]+)`", re.DOTALL)
 
@@ -281,20 +286,18 @@ class EventTypes:
     def decode(self, cls: type[EventT], body: bytes) -> EventT:
         """Decode a JSON document into an event of the registered type `cls`.
 
-        Fields that the class does not have are ignored.
+        Fields that the class does not have are ignored. Whatever the author's code raises, a
+        validator, a factory or `__attrs_post_init__`, says that this is no such event.
 
         Raises:
             EventDecodeError: naming the path of the first wrong or missing field.
         """
         try:
             event: EventT = self._decoders[cls].decode(body)
-        except msgspec.ValidationError as error:
-            path, reason = path_and_reason(str(error))
-            raise EventDecodeError(cls.__event_name__, path, reason) from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise EventDecodeError(cls.__event_name__, "$", str(error)) from None
-        except RecursionError:
-            raise EventDecodeError(cls.__event_name__, "$", "nested too deeply") from None
+        except PASSES:
+            raise
+        except BaseException as error:
+            raise EventDecodeError(cls.__event_name__, *_why(error)) from None
         return event
 
     async def decode_within(self, cls: type[EventT], body: bytes, limit: int) -> tuple[EventT, int]:
@@ -320,6 +323,18 @@ class EventTypes:
         if size > limit:
             raise EventTooLargeError.of(cls.__event_name__, size=size, limit=limit)
         return self.decode(cls, body), size
+
+
+def _why(error: BaseException) -> tuple[str, str]:
+    """Where in the document it is wrong, and what."""
+    if isinstance(error, RecursionError):
+        return "$", "nested too deeply"
+    if isinstance(error, msgspec.ValidationError):
+        path, reason = path_and_reason(str(error))
+        return printable(path), printable(reason)
+    if isinstance(error, (msgspec.DecodeError, UnicodeDecodeError)):
+        return "$", printable(str(error))
+    return "$", one_line(error)
 
 
 def _decoder(cls: type[Event]) -> msgspec.json.Decoder[Any]:

@@ -13,7 +13,7 @@ class Fate(Enum):
     """What became of an event at one subscriber; the later in this list, the worse.
 
     At every instant, what a subscriber has accepted is the sum of its ended and its alive
-    events. What was rejected was never accepted.
+    events. What was rejected, or is unacceptable, was never accepted.
     """
 
     HANDLED = "handled"
@@ -40,6 +40,9 @@ class Fate(Enum):
     """Ended: given up, with nowhere to keep it."""
     REJECTED = "rejected"
     """Never accepted: the inbox was full, or closed, or could not be written to."""
+    UNACCEPTABLE = "unacceptable"
+    """Never accepted, and never will be: the inbox cannot hold such an event, so that to publish it
+    again is of no use. The outcome's `refusals` say why."""
 
     @property
     def alive(self) -> bool:
@@ -49,7 +52,7 @@ class Fate(Enum):
     @property
     def accepted(self) -> bool:
         """Whether the subscriber took the event in."""
-        return self is not Fate.REJECTED
+        return self not in REFUSED
 
 
 # By identity: an Enum's own hash is that of its name, and takes longer than all the rest of a
@@ -57,7 +60,8 @@ class Fate(Enum):
 Fate.__hash__ = object.__hash__  # type: ignore[method-assign]
 
 ALIVE = frozenset({Fate.QUEUED, Fate.IN_HAND, Fate.BACKING_OFF})
-ENDED = frozenset(Fate) - ALIVE - {Fate.REJECTED}
+REFUSED = frozenset({Fate.REJECTED, Fate.UNACCEPTABLE})
+ENDED = frozenset(Fate) - ALIVE - REFUSED
 GOOD = frozenset({Fate.HANDLED, Fate.FILTERED, Fate.DUPLICATE})
 """What a publisher need not worry about."""
 SEVERITY = {fate: rank for rank, fate in enumerate(Fate)}

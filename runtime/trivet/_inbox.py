@@ -57,6 +57,8 @@ class InboxStatistics:
     the estimates that were made before they were decoded."""
     rejected: int
     """Refused, never accepted: the inbox was full or closed, or the store could not be written."""
+    unacceptable: int
+    """Refused for good, never accepted: the inbox cannot hold such an event."""
     retried: int
     """Attempts that have failed, and were followed or will be followed by another."""
     timed_out: int

@@ -92,6 +92,9 @@ class Runtime(App):
         """Where durable inboxes keep their events; None where no plugin has one."""
         wishes = [wish for spec in program.plugins for wish in self._add(spec)]
         self._bus = Bus(wishes, program.events.types)
+        self._durable = frozenset(
+            name for name, inbox in self._inboxes.items() if inbox.policy.durable
+        )
         for name, needs in program.needs.items():
             for need in needs:
                 self.hosts[name].need(self.hosts[need])
@@ -133,7 +136,8 @@ class Runtime(App):
                 `deadline`, `request_id`, `traceparent`; see `Envelope`.
 
         Returns:
-            One fate per subscriber. No subscriber is an outcome too.
+            One fate per subscriber. No subscriber is an outcome too. A subscriber that can never
+            take the event in says why in the outcome's `refusals`: to repeat it is of no use.
 
         Raises:
             UnknownEventError: it is not an instance of a registered event type.
@@ -228,7 +232,7 @@ class Runtime(App):
     @property
     def durable(self) -> frozenset[str]:
         """The plugins whose inboxes are durable."""
-        return frozenset(name for name, inbox in self._inboxes.items() if inbox.policy.durable)
+        return self._durable
 
     def room(self, event: type[Event]) -> float:
         """How many events of this type can be published together, and none has to wait for room."""
@@ -514,4 +518,4 @@ async def _ended(outcome: Outcome) -> Outcome:
     receipt = outcome.delivery.receipt
     assert receipt is not None
     await receipt.ended()
-    return Outcome(outcome.delivery, dict(receipt.fates))
+    return replace(outcome, fates=dict(receipt.fates))

@@ -378,6 +378,7 @@ class World:
             counts = attrs.asdict(statistics)
             assert min(counts.values()) >= 0
             accepted, rejected = counts.pop("accepted"), counts.pop("rejected")
+            assert counts.pop("unacceptable") == 0
             retried, _ = counts.pop("retried"), counts.pop("timed_out")
             assert counts.pop("bytes") == one.bytes <= one.policy.buffer_bytes
             assert accepted == sum(counts.values())

@@ -19,7 +19,7 @@ from trivet._envelope import (
     current_request,
     in_hand,
 )
-from trivet._fates import ALIVE, ENDED, SEVERITY
+from trivet._fates import ALIVE, ENDED, REFUSED, SEVERITY
 
 
 class Ping(Event):
@@ -37,7 +37,7 @@ def empty_handed() -> Iterator[None]:
 # Fates
 
 
-def test_a_fate_is_alive_ended_or_rejected() -> None:
+def test_a_fate_is_alive_ended_or_refused() -> None:
     """Every fate is in exactly one of three groups."""
     assert {Fate.QUEUED, Fate.IN_HAND, Fate.BACKING_OFF} == ALIVE
     assert {
@@ -50,14 +50,15 @@ def test_a_fate_is_alive_ended_or_rejected() -> None:
         Fate.DEAD_LETTERED,
         Fate.FAILED,
     } == ENDED
-    assert set(Fate) == ALIVE | ENDED | {Fate.REJECTED}
+    assert {Fate.REJECTED, Fate.UNACCEPTABLE} == REFUSED
+    assert set(Fate) == ALIVE | ENDED | REFUSED
 
 
 @pytest.mark.parametrize("fate", Fate)
 def test_what_a_fate_says_of_itself(fate: Fate) -> None:
-    """Only what waits or is in hand is alive; only what was rejected was not accepted."""
+    """Only what waits or is in hand is alive; only what was refused was not accepted."""
     assert fate.alive == (fate in ALIVE)
-    assert fate.accepted == (fate is not Fate.REJECTED)
+    assert fate.accepted == (fate not in REFUSED)
 
 
 def test_fates_have_an_order() -> None:
@@ -75,6 +76,7 @@ def test_fates_have_an_order() -> None:
         "dead_lettered",
         "failed",
         "rejected",
+        "unacceptable",
     ]
     assert [fate.value for fate in sorted(Fate, key=SEVERITY.__getitem__)] == order
 
@@ -178,7 +180,7 @@ def test_one_subscriber_decides_alone(fate: Fate) -> None:
     """Its fate is the worst, and it accepted whatever it did not reject."""
     outcome = Outcome(Delivery.of(Ping()), {"a": fate})
     assert (outcome.unrouted, outcome.worst) == (False, fate)
-    assert outcome.accepted == (fate is not Fate.REJECTED)
+    assert outcome.accepted == (fate not in REFUSED)
 
 
 def test_one_acceptance_is_enough_and_the_worst_fate_is_told() -> None:

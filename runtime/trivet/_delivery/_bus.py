@@ -15,7 +15,7 @@ from types import MappingProxyType
 import attrs
 import trio
 
-from .._envelope import Delivery, Outcome
+from .._envelope import NO_REFUSALS, Delivery, Outcome, Refusal
 from .._events import Event
 from .._fates import Fate
 from .._policies import BUFFER_BYTES, DeliveryPolicy
@@ -178,19 +178,22 @@ class Bus:
         delivery: Delivery[Event],
         route: Route,
         subscription: Subscription,
-        fate: Fate | Admission | None,
+        fate: Fate | Refusal | Admission | None,
     ) -> Outcome:
         """Go on with the subscribers after one who has not simply taken an event in."""
-        fates = dict(route.all_queued)
+        fates, refusals = dict(route.all_queued), NO_REFUSALS
         rest = iter(route.subscriptions[route.subscriptions.index(subscription) + 1 :])
         while True:
             if isinstance(fate, Fate):
                 fates[subscription.plugin] = fate
+            elif isinstance(fate, Refusal):
+                fates[subscription.plugin] = Fate.UNACCEPTABLE
+                refusals = {**refusals, subscription.plugin: fate}
             else:
                 self._undecided.append(Undecided(delivery, subscription, fate, fates))
                 self.is_pending = True
             if (following := next(rest, None)) is None:
-                return Outcome(delivery, fates)
+                return Outcome(delivery, fates, refusals)
             subscription = following
             fate = subscription.inbox.offer(delivery)
 

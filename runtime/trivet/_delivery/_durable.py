@@ -16,8 +16,8 @@ import attrs
 import msgspec
 import trio
 
-from .._envelope import Delivery, Receipt
-from .._errors import EventDecodeError
+from .._envelope import Delivery, Receipt, Refusal
+from .._errors import EventDecodeError, EventEncodeError
 from .._events import Event, EventTypes
 from .._fates import Fate
 from .._inbox import InboxStatistics
@@ -130,22 +130,23 @@ class DurableInbox(MemoryInbox):
             self._packed = delivery, self._packed_waiting.pop(delivery, None) or pack(delivery)
         return self._packed[1]
 
-    def _is_storable(self, delivery: Delivery[Event]) -> bool:
-        """Whether the event can be written as JSON, and read back."""
+    def _unstorable(self, delivery: Delivery[Event]) -> Refusal | None:
+        """Why the event can never be stored so that it comes back as it is."""
         try:
             packed = self._pack(delivery)
-            if b"null" in packed.payload:  # As which JSON has what is not a number.
+            if packed.size <= self._store.largest:
                 self._types.decode(type(delivery.event), packed.payload)
-        except Exception as error:  # Of the payload's own types there may be any.
-            self._log.error("event cannot be stored", **delivery.identity(), exc_info=error)
-            return False
-        return True
+                return None
+        except (EventEncodeError, EventDecodeError) as error:
+            return Refusal(error.reason, error.path)
+        reason = f"{packed.size} bytes, and the store takes none above {self._store.largest}"
+        return Refusal(reason, is_too_large=True)
 
-    def offer(self, delivery: Delivery[Event]) -> Fate | Admission | None:
+    def offer(self, delivery: Delivery[Event]) -> Fate | Refusal | Admission | None:
         """See `MemoryInbox`."""
         # First of all: whoever lets it in later is not the one whose fault it is.
-        if not self._is_storable(delivery):
-            return self._refuse(delivery)
+        if (why := self._unstorable(delivery)) is not None:
+            return self._turn_away(delivery, why)
         return super().offer(delivery)
 
     def queue_up(self, delivery: Delivery[Event]) -> Admission:

@@ -50,6 +50,9 @@ from ._upkeep import VACUUM, checkpoint, drop_letters, expire, shorten_log, vacu
 MEMORY = Path(":memory:")
 """What stands for the path of a journal without a file."""
 
+MARGIN = 1 << 20
+"""Bytes of a row beside its event: the history of an event that has failed again and again."""
+
 FEW = 16
 """Settlements that are written at a time while the disk is full: the log that they take is a part
 of the ballast."""
@@ -74,6 +77,9 @@ class Journal:
         self._connection = connection
         self._tables = Tables(connection)
         self._ballast = None if path is None else ballast_of(path)
+        most = connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
+        self.largest = most - MARGIN
+        """Bytes of an event, above which SQLite cannot hold it with its history."""
         self._inode = None if path is None else path.stat().st_ino
         self._first = 0
         self._backlog: dict[str, Backlog] = {}

@@ -17,7 +17,8 @@ import structlog
 import trio
 
 from .._advice import explained, where_and_why
-from .._envelope import Delivery, utc_now
+from .._containment import one_line
+from .._envelope import Delivery, Refusal, utc_now
 from .._envelope import in_hand as current
 from .._errors import HandlerTimeoutError
 from .._events import Event
@@ -27,7 +28,7 @@ from .._inbox import Inbox, InboxStatistics
 from .._policies import DeliveryPolicy, OnFull
 from ._queue import Queue
 from ._repeats import Identity, Repeats, identity
-from ._retries import FIRST, History, describe, next_wait
+from ._retries import FIRST, History, next_wait
 
 TURN, GLANCE, SECONDS = 192, 16, 0.001
 """How long one reader goes on before every other task has its turn: so many events, or so many
@@ -127,12 +128,12 @@ class MemoryInbox(Inbox[Any]):
 
     # The publisher's side.
 
-    def offer(self, delivery: Delivery[Event]) -> Fate | Admission | None:
+    def offer(self, delivery: Delivery[Event]) -> Fate | Refusal | Admission | None:
         """Take the event in if there is room for it.
 
         Returns:
-            What has become of it; or the publisher's place, where it has to be stored first; None
-            where there is no room.
+            What has become of it; why it can never come in; the publisher's place, where it has to
+            be stored first; or None where there is no room.
         """
         size = self._bytes + delivery.size
         if self.is_plain and len(self.ready) < self.buffer and size <= self.buffer_bytes:
@@ -164,7 +165,7 @@ class MemoryInbox(Inbox[Any]):
         self._wants = wants
         self._review()
 
-    def _screen(self, delivery: Delivery[Event]) -> Fate | Admission | None:
+    def _screen(self, delivery: Delivery[Event]) -> Fate | Refusal | Admission | None:
         """What becomes of an event that is not to come in, wherever there is room; None for one."""
         if self._closed:
             return self._refuse(delivery)
@@ -172,7 +173,8 @@ class MemoryInbox(Inbox[Any]):
             return self._pass_by(delivery, Fate.FILTERED)
         known = self._known(delivery)
         if known is None and delivery.size > self.buffer_bytes:
-            return self._refuse(delivery)
+            reason = f"about {delivery.size} bytes, and the inbox takes {self.buffer_bytes}"
+            return self._turn_away(delivery, Refusal(reason, is_too_large=True))
         return known
 
     @property
@@ -301,6 +303,13 @@ class MemoryInbox(Inbox[Any]):
         self._counts[Fate.REJECTED] += 1
         delivery.settle(self._plugin, Fate.REJECTED)
         return Fate.REJECTED
+
+    def _turn_away(self, delivery: Delivery[Event], why: Refusal) -> Refusal:
+        """Refuse an event that can never come in, however much room there is."""
+        self._counts[Fate.UNACCEPTABLE] += 1
+        delivery.settle(self._plugin, Fate.UNACCEPTABLE)
+        self._log.warning("event is unacceptable", **delivery.identity(), reason=str(why))
+        return why
 
     # The plugin's side.
 
@@ -512,7 +521,7 @@ class MemoryInbox(Inbox[Any]):
         self._log.warning(
             what,
             **facts,
-            error=describe(error),
+            error=one_line(error),
             **where_and_why(error),
             attempt=first.attempt,
             retry_in=None if longest == math.inf else round(longest, 3),
@@ -526,7 +535,7 @@ class MemoryInbox(Inbox[Any]):
         now = trio.current_time()
         self._timed_out += isinstance(error, HandlerTimeoutError)
         history = self._histories.get(delivery, FIRST).failed(
-            describe(error), at=utc_now().timestamp(), took=now - since
+            one_line(error), at=utc_now().timestamp(), took=now - since
         )
         wait = next_wait(self.policy, history, error)
         if wait is not None and now + wait >= delivery.deadline:
@@ -569,6 +578,7 @@ class MemoryInbox(Inbox[Any]):
             backing_off=self._queue.backing_off,
             bytes=self._bytes,
             rejected=counts[Fate.REJECTED],
+            unacceptable=counts[Fate.UNACCEPTABLE],
             retried=self._retried,
             timed_out=self._timed_out,
             **{fate.value: counts[fate] for fate in ENDED},

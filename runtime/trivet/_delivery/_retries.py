@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import attrs
 
-from .._containment import includes, members, summary
+from .._containment import includes, members
 from .._errors import PermanentError, RetryAfter
 from .._policies import DeliveryPolicy
 
@@ -98,9 +98,3 @@ def next_wait(
     if history.spent + wait > (policy.retry_for or math.inf):
         return None
     return wait
-
-
-def describe(error: BaseException) -> str:
-    """The error in one line, of a bounded length."""
-    line = " ".join(summary(error).split())
-    return line if len(line) <= 500 else f"{line[:500]}…"

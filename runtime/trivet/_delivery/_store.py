@@ -171,6 +171,11 @@ class Store:
         """Whether so many bytes more are within the limit."""
         return self._bytes + size <= self._settings.max_bytes
 
+    @property
+    def largest(self) -> int:
+        """Bytes of an event, above which there is never room for it."""
+        return min(self._settings.max_bytes, self._journal.largest)
+
     def append(
         self, row: Row, seen: Seen | None, then: Callable[[JournalError | None], None]
     ) -> None:

@@ -16,9 +16,11 @@ import attrs
 import msgspec
 import trio
 
+from .._containment import one_line
 from .._envelope import Delivery, Receipt
-from .._errors import EventDecodeError
+from .._errors import EventDecodeError, EventEncodeError
 from .._events import Event, EventTypes
+from .._payloads import encode_event
 from ._retries import FIRST, History
 
 Deadline = tuple[str, float, float]
@@ -51,7 +53,7 @@ def pack(delivery: Delivery[Event]) -> Packed:
     """The event as bytes; its deadline becomes one by the calendar.
 
     Raises:
-        TypeError: the payload has something in it that JSON does not have.
+        EventEncodeError: it would not come back as it is.
     """
     expires = deadline = None
     if delivery.deadline < math.inf:
@@ -68,7 +70,11 @@ def pack(delivery: Delivery[Event]) -> Packed:
         delivery.traceparent,
         deadline,
     )
-    return Packed(msgspec.json.encode(envelope), msgspec.json.encode(delivery.event))
+    try:
+        written = msgspec.json.encode(envelope)
+    except UnicodeEncodeError as error:  # The publisher's `id`, `source` or `key`.
+        raise EventEncodeError(envelope[0], "$", f"in its envelope: {one_line(error)}") from None
+    return Packed(written, encode_event(delivery.event, exact=True))
 
 
 def unpack(

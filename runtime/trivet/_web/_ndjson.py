@@ -23,7 +23,7 @@ from ._bodies import Body
 from ._exchange import current_exchange
 from ._front import Answer, Call
 from ._problems import ProblemError, stopping
-from ._publishing import is_done, judge, problem, publish, refusing, worst_end
+from ._publishing import is_done, judge, problem, publish, worst_end
 
 LINES = ("application/x-ndjson", "application/jsonl")
 """Two names of one thing. Neither is registered; OpenAPI's registry of media types lists both."""
@@ -46,7 +46,8 @@ async def publish_lines(
     event is counted and named, and the stream goes on.
 
     The answer has `lines` (the invalid ones, and those whose fate is counted), `fates` (how many,
-    by plugin and fate), `unrouted`, `invalid`, and `errors`: the first 100 lines with which
+    by plugin and fate), `unrouted`, `invalid` (those that are no event, or one that nobody can take
+    in), and `errors`: the first 100 lines with which
     something is wrong, by their number, the first line's being 1. Its status is
 
     * 202 when all was published, also where some lines were invalid;
@@ -237,7 +238,12 @@ class _Stream:
                 bad[number] = outcome
         for number, outcome in bad.items():
             fates = {plugin: fate.value for plugin, fate in outcome.fates.items()}
-            errors.append({"line": number, "id": outcome.id, "fates": fates})
+            error: dict[str, object] = {"line": number, "id": outcome.id, "fates": fates}
+            if outcome.refusals:
+                self._invalid += not outcome.accepted
+                why = next(iter(outcome.refusals.values()))
+                error |= {"path": why.path, "detail": why.reason}
+            errors.append(error)
         errors.sort(key=itemgetter("line"))
         self._errors += errors[: ERRORS_NAMED - len(self._errors)]
         durable = self.runtime.durable
@@ -248,8 +254,7 @@ class _Stream:
         }
         if refused:
             self._resume_from = next(iter(refused))
-            facts, by = self.so_far(), refusing(refused.values())
-            raise problem(self.runtime, Fate.REJECTED, facts, refused_by=by)
+            raise problem(self.runtime, Fate.REJECTED, self.so_far(), refused.values())
 
     def so_far(self) -> dict[str, object]:
         """What a client is told whose stream is not taken to its end."""

@@ -19,6 +19,7 @@ RETRY_WHEN_STOPPING = 5.0
 STATUS: Mapping[str, HTTPStatus] = {
     "invalid_query": HTTPStatus.BAD_REQUEST,
     "invalid_event": HTTPStatus.BAD_REQUEST,
+    "unacceptable_event": HTTPStatus.BAD_REQUEST,
     "invalid_cloud_event": HTTPStatus.BAD_REQUEST,
     "unauthorized": HTTPStatus.UNAUTHORIZED,
     "forbidden": HTTPStatus.FORBIDDEN,

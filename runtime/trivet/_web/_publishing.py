@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from .._envelope import Delivery, Outcome, Receipt
 from .._events import Event
-from .._fates import GOOD, SEVERITY, Fate
+from .._fates import GOOD, REFUSED, SEVERITY, Fate
 from .._runtime import Runtime
 from ._front import Answer
 from ._problems import ProblemError, stopping
@@ -51,7 +51,7 @@ async def publish(
         for receipt in receipts:
             await receipt.ended()
     return [
-        Outcome(outcome.delivery, dict(receipt.fates))
+        replace(outcome, fates=dict(receipt.fates))
         for outcome, receipt in zip(outcomes, receipts, strict=True)
     ]
 
@@ -75,18 +75,25 @@ def judge(
     >>> judge([failed], waited=True)
     <Fate.FAILED: 'failed'>
     """
-    if any(plugin in durable for plugin in refusing(outcomes)):
-        return Fate.REJECTED
+    refused = _refusals(outcomes)
+    by_durable = [fate for plugin, fate in refused if plugin in durable]
+    if by_durable:
+        return _first_refusal(by_durable)
     if waited:
         return worst_end(fates_of(outcomes))
     some = any(outcome.accepted or outcome.unrouted for outcome in outcomes)
-    return Fate.REJECTED if outcomes and not some else None
+    return None if some or not outcomes else _first_refusal([fate for _, fate in refused])
 
 
 def worst_end(fates: Collection[Fate]) -> Fate | None:
     """The fate that is an error for who has waited; None while anything can still become good."""
     worst = max(fates, key=SEVERITY.__getitem__, default=Fate.HANDLED)
     return None if worst in GOOD or any(fate.alive for fate in fates) else worst
+
+
+def _first_refusal(fates: Collection[Fate]) -> Fate:
+    """What a publisher is told first: one who only has no room now may have the event later."""
+    return Fate.REJECTED if Fate.REJECTED in fates else Fate.UNACCEPTABLE
 
 
 def is_done(fates: Collection[Fate], *, waited: bool) -> bool:
@@ -101,21 +108,16 @@ def answer(runtime: Runtime, outcomes: Sequence[Outcome], *, waited: bool, batch
         ProblemError: for an event without a happy end, with all the fates in it.
     """
     documents = [_document(outcome) for outcome in outcomes]
-    refused_by = refusing(outcomes)
-    fate = judge(outcomes, waited=waited, durable=runtime.durable if refused_by else ())
+    fate = judge(outcomes, waited=waited, durable=runtime.durable)
     if fate is None:
         done = is_done(fates_of(outcomes), waited=waited)
         return (documents if batch else documents[0]), 200 if done else 202
     facts: dict[str, object] = {"outcomes": documents} if batch else documents[0]
-    raise problem(runtime, fate, facts, refused_by=refused_by)
+    raise problem(runtime, fate, facts, outcomes)
 
 
 def problem(
-    runtime: Runtime,
-    fate: Fate,
-    facts: Mapping[str, object],
-    *,
-    refused_by: Collection[str] = (),
+    runtime: Runtime, fate: Fate, facts: Mapping[str, object], outcomes: Iterable[Outcome] = ()
 ) -> ProblemError:
     """What a publisher is told to whose events this has happened.
 
@@ -123,10 +125,12 @@ def problem(
         runtime: the program.
         fate: what `judge` says.
         facts: what became of the events.
-        refused_by: the plugins that have refused one.
+        outcomes: those among which are the ones that were refused.
     """
     if fate is Fate.REJECTED:
-        return _refusal(runtime, refused_by, facts)
+        return _refusal(runtime, refusing(outcomes), facts)
+    if fate is Fate.UNACCEPTABLE:
+        return _final_refusal(outcomes, facts)
     error_code, detail = ERRORS[fate]
     retry_after = RETRY_WHEN_REFUSED if fate is Fate.DROPPED else None
     return ProblemError(error_code, detail, facts, retry_after=retry_after)
@@ -153,14 +157,24 @@ def _refusal(
     return ProblemError("not_accepted", detail, facts, retry_after=RETRY_WHEN_REFUSED)
 
 
+def _final_refusal(outcomes: Iterable[Outcome], facts: Mapping[str, object]) -> ProblemError:
+    """What can be told of an event that nobody is to send again."""
+    found = [(each.event, why) for each in outcomes for why in each.refusals.values()]
+    if not found:
+        return ProblemError("unacceptable_event", "an event can never be taken in", facts)
+    # One that is too large says more than that: others of its kind are not.
+    name, why = next((each for each in found if not each[1].is_too_large), found[0])
+    code = "event_too_large" if why.is_too_large else "unacceptable_event"
+    return ProblemError(code, f"{name}: {why}", {**facts, "path": why.path})
+
+
 def refusing(outcomes: Iterable[Outcome]) -> set[str]:
     """The plugins that have refused one of these."""
-    return {
-        plugin
-        for outcome in outcomes
-        for plugin, fate in outcome.fates.items()
-        if fate is Fate.REJECTED
-    }
+    return {plugin for plugin, fate in _refusals(outcomes) if fate is Fate.REJECTED}
+
+
+def _refusals(outcomes: Iterable[Outcome]) -> list[tuple[str, Fate]]:
+    return [each for outcome in outcomes for each in outcome.fates.items() if each[1] in REFUSED]
 
 
 def fates_of(outcomes: Iterable[Outcome]) -> list[Fate]:
@@ -171,4 +185,6 @@ def fates_of(outcomes: Iterable[Outcome]) -> list[Fate]:
 def _document(outcome: Outcome) -> dict[str, object]:
     fates = dict(outcome.fates)
     document: dict[str, object] = {"id": outcome.id, "event": outcome.event, "fates": fates}
+    if outcome.refusals:
+        document["refusals"] = {name: str(why) for name, why in outcome.refusals.items()}
     return document | {"unrouted": True} if outcome.unrouted else document

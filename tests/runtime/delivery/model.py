@@ -420,6 +420,7 @@ class Process:
             counts = attrs.asdict(statistics)
             assert min(counts.values()) >= 0
             accepted, rejected = counts.pop("accepted"), counts.pop("rejected")
+            assert counts.pop("unacceptable") == 0
             del counts["retried"], counts["timed_out"]
             assert accepted == sum(counts.values())
             if self.has_stopped:

@@ -421,9 +421,9 @@ async def test_what_is_no_json_is_refused(path: Path, extra: object) -> None:
     """Nobody could read it back; it is told, and the inbox goes on."""
     with capture_logs() as logs:
         async with program(path) as runtime:
-            assert (await runtime.publish(Order(1, extra=extra))).worst is Fate.REJECTED
+            assert (await runtime.publish(Order(1, extra=extra))).worst is Fate.UNACCEPTABLE
             assert (await runtime.publish(Order(2), wait=True)).worst is Fate.HANDLED
-    assert [line["plugin"] for line in logs if line["event"] == "event cannot be stored"] == [
+    assert [line["plugin"] for line in logs if line["event"] == "event is unacceptable"] == [
         "billing"
     ]
 
@@ -443,7 +443,7 @@ async def test_what_could_not_be_read_back_is_refused(path: Path) -> None:
 
     async with program(path, Meter) as runtime:
         assert (await runtime.publish(Measured(1.0), wait=True)).worst is Fate.HANDLED
-        assert (await runtime.publish(Measured(float("nan")))).worst is Fate.REJECTED
+        assert (await runtime.publish(Measured(float("nan")))).worst is Fate.UNACCEPTABLE
 
 
 async def test_whoever_waits_for_what_cannot_be_read_back_is_told(
@@ -487,7 +487,8 @@ async def test_what_cannot_be_stored_harms_nobody_else(path: Path) -> None:
             nursery.start_soon(runtime.publish, Order(2))
             await wait_all_tasks_blocked()
             for extra in (object(), cycle):
-                assert (await runtime.publish(Order(3, extra=extra))).worst is Fate.REJECTED
+                outcome = await runtime.publish(Order(3, extra=extra))
+                assert outcome.worst is Fate.UNACCEPTABLE
             gate.set()
         assert runtime.hosts["billing"].restarts == 0
     assert plugin.numbers == [0, 1, 2]

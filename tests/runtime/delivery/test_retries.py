@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from trivet import PermanentError, RetryAfter
-from trivet._delivery._retries import FIRST, REMEMBERED, History, describe, next_wait
+from trivet._containment import one_line
+from trivet._delivery._retries import FIRST, REMEMBERED, History, next_wait
 from trivet._policies import DeliveryPolicy
 
 POLICY = DeliveryPolicy(retry=True)
@@ -120,7 +121,7 @@ def test_a_history_remembers_the_latest_failures() -> None:
 
 def test_an_error_is_one_line() -> None:
     """Of a bounded length, whatever its text is."""
-    assert describe(ValueError("two\nlines")) == "ValueError: two lines"
-    assert len(describe(ValueError("x" * 10_000))) == 501
+    assert one_line(ValueError("two\nlines")) == "ValueError: two lines"
+    assert len(one_line(ValueError("x" * 10_000))) == 501
     error: Any = ExceptionGroup("", [OSError("gone"), ValueError()])
-    assert describe(error) == "OSError: gone (and 1 more)"
+    assert one_line(error) == "OSError: gone (and 1 more)"

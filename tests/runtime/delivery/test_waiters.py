@@ -80,11 +80,11 @@ async def test_who_waits_behind_one_that_leaves_is_let_in(autojump_clock: MockCl
     policy = DeliveryPolicy(durable=True, block_for=5.0)
     async with durable_desk(policy, max_bytes=1000) as desk, trio.open_nursery() as nursery:
         await desk.publish("a" * 200)
-        nursery.start_soon(desk.publish, "large" * 200)
+        nursery.start_soon(desk.publish, "large" * 160)
         await wait_all_tasks_blocked()
         await trio.sleep(1)
         nursery.start_soon(desk.publish, "small")
-    assert desk.told["large" * 200] == (5.0, Fate.REJECTED)
+    assert desk.told["large" * 160] == (5.0, Fate.REJECTED)
     assert desk.told["small"] == (5.0, Fate.QUEUED)
 
 

@@ -196,12 +196,90 @@ async def test_a_durable_inbox_that_is_full(autojump_clock: MockClock) -> None:
 
 async def test_a_store_that_is_at_its_limit(autojump_clock: MockClock) -> None:
     """At `max_bytes` the policy decides: 429, and the program is still ready."""
-    store = StoreSettings(path=Path(":memory:"), max_bytes=10)
-    async with open_plugins(Audit, store=store) as runtime:
+    store = StoreSettings(path=Path(":memory:"), max_bytes=300)
+    async with open_plugins(Full, store=store) as runtime:
         asking = client(runtime)
-        response = await post(asking, 1)
+        assert (await post(asking, 1)).status_code == 202
+        response = await post(asking, 2)
         assert (await asking.get("/readyz")).status_code == 200
     assert response.status_code == 429
+
+
+async def test_what_the_store_can_never_take(autojump_clock: MockClock) -> None:
+    """413 at once and without `Retry-After`, for one event, for a line, and within a batch."""
+    store = StoreSettings(path=Path(":memory:"), max_bytes=1000)
+    async with open_plugins(Audit, store=store) as runtime:
+        asking, began = client(runtime), trio.current_time()
+        large = {"amount": 1, "secret": "x" * 1000}
+        response = await asking.post("/events/paid", json=large)
+        problem = await response.get_json()
+        assert (response.status_code, problem["error_code"]) == (413, "event_too_large")
+        assert problem["fates"] == {"audit": "unacceptable"}
+        assert "paid" in problem["detail"]
+        assert "Retry-After" not in response.headers
+
+        batch = cloud_events(3)
+        batch[1]["data"] = large
+        response = await send(asking, batch)
+        problem = await response.get_json()
+        assert (response.status_code, problem["error_code"]) == (413, "event_too_large")
+        fates = [outcome["fates"]["audit"] for outcome in problem["outcomes"]]
+        assert fates == ["queued", "unacceptable", "queued"]
+
+        documents = [{"amount": 4}, large, {"amount": 5}]
+        lines = "\n".join(json.dumps(document) for document in documents)
+        headers = {"Content-Type": "application/x-ndjson"}
+        response = await asking.post("/events/paid", data=lines, headers=headers)
+        answer = await response.get_json()
+        assert (response.status_code, answer["lines"], answer["invalid"]) == (202, 3, 1)
+        assert answer["fates"] == {"audit": {"queued": 2, "unacceptable": 1}}
+        assert [error["line"] for error in answer["errors"]] == [2]
+        response = await asking.post("/events/paid", data=json.dumps(large), headers=headers)
+        assert response.status_code == 400
+        assert trio.current_time() == began
+    assert runtime.get(Audit).amounts == [0, 2, 4, 5]
+
+
+class Nested(Event):
+    extra: Any = None
+
+
+class Keeper(EventPlugin[Nested]):
+    """Durable."""
+
+    delivery: ClassVar[DeliverySettings] = DeliverySettings(durable=True)
+
+    async def handle_event(self, event: Nested) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize("depth", [10, 900, 940, 965, 970, 980, 985, 990, 995, 1000, 1100, 100_000])
+async def test_nesting_is_taken_or_a_bad_request(autojump_clock: MockClock, depth: int) -> None:
+    """What can be read but not written again is the client's fault, and no line's neighbours'."""
+    async with open_plugins(Keeper, store=StoreSettings(path=Path(":memory:"))) as runtime:
+        asking = client(runtime)
+        body = b'{"extra": %s}' % (b"[" * depth + b"]" * depth)
+        headers = {"Content-Type": "application/json"}
+        response = await asking.post("/events/nested", data=body, headers=headers)
+        assert response.status_code in (202, 400)
+        if depth in (10, 100_000):
+            assert response.status_code == (202 if depth == 10 else 400)
+
+        headers = {"Content-Type": "application/x-ndjson"}
+        body = b"\n".join([b"{}", body, b"{}"])
+        response = await asking.post("/events/nested", data=body, headers=headers)
+        assert response.status_code == 202
+        while runtime.statistics()["keeper"].handled < 2:
+            await trio.sleep(0.1)
+
+
+def test_who_has_no_room_now_comes_first() -> None:
+    """One durable subscriber has no room now, another never: sent again, the first may have it."""
+    fates = {"durable": Fate.REJECTED, "other": Fate.UNACCEPTABLE}
+    both, outcome = {"durable", "other"}, Outcome(Delivery.of(Paid(1)), fates)
+    assert judge([outcome], waited=False, durable=both) is Fate.REJECTED
+    assert judge([outcome], waited=False, durable={"other"}) is Fate.UNACCEPTABLE
+    assert judge([outcome], waited=False) is Fate.REJECTED
 
 
 @pytest.mark.parametrize(
