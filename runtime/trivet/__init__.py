@@ -41,8 +41,8 @@ from ._errors import ConfigurationError as ConfigurationError
 from ._errors import CriticalPluginError as CriticalPluginError
 from ._errors import DefinitionError as DefinitionError
 from ._errors import EventDecodeError as EventDecodeError
-from ._errors import EventTooLargeError as EventTooLargeError
 from ._errors import EventEncodeError as EventEncodeError
+from ._errors import EventTooLargeError as EventTooLargeError
 from ._errors import HandlerTimeoutError as HandlerTimeoutError
 from ._errors import PermanentError as PermanentError
 from ._errors import PluginNotActiveError as PluginNotActiveError

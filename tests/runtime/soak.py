@@ -238,6 +238,7 @@ def check_running(runtime: Runtime) -> None:
         accepted, rejected = fates.pop("accepted"), fates.pop("rejected")
         assert rejected >= 0
         assert fates.pop("unacceptable") == 0
+        assert fates.pop("bytes") >= 0
         assert 0 <= fates.pop("timed_out") <= fates["failed"]
         assert accepted == sum(fates.values()), (name, counts)
 

@@ -326,8 +326,9 @@ class World:
         is_full = one.is_full_for(delivery) or self.is_full(one)
         if fate is Fate.REJECTED:
             in_vain = "drop_oldest" in said and one.never_fits(delivery)
-            is_too_large = delivery.size > one.policy.buffer_bytes
-            assert one.stopped or is_too_large or in_vain or ("reject" in said and is_full)
+            assert one.stopped or in_vain or ("reject" in said and is_full)
+        elif fate is Fate.UNACCEPTABLE:
+            assert delivery.size > one.policy.buffer_bytes
         elif fate is Fate.DROPPED:
             assert "drop_newest" in said
             assert is_full
@@ -378,13 +379,14 @@ class World:
             counts = attrs.asdict(statistics)
             assert min(counts.values()) >= 0
             accepted, rejected = counts.pop("accepted"), counts.pop("rejected")
-            assert counts.pop("unacceptable") == 0
+            unacceptable = counts.pop("unacceptable")
             retried, _ = counts.pop("retried"), counts.pop("timed_out")
             assert counts.pop("bytes") == one.bytes <= one.policy.buffer_bytes
             assert accepted == sum(counts.values())
 
             told = self.told_by(one)
             assert rejected == told.pop("rejected", 0)
+            assert unacceptable == told.pop("unacceptable", 0)
             assert accepted == told.total()
             # What may be tried again is so in the books until it is.
             waiting = counts.pop("queued") + counts["backing_off"]

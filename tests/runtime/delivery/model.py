@@ -421,6 +421,7 @@ class Process:
             assert min(counts.values()) >= 0
             accepted, rejected = counts.pop("accepted"), counts.pop("rejected")
             assert counts.pop("unacceptable") == 0
+            del counts["bytes"]
             del counts["retried"], counts["timed_out"]
             assert accepted == sum(counts.values())
             if self.has_stopped:

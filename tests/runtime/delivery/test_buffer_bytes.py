@@ -130,6 +130,16 @@ async def test_the_oldest_make_room_for_a_large_one(autojump_clock: MockClock) -
     assert (full.statistics().dropped, full.statistics().bytes) == (2, 90)
 
 
+async def test_one_that_can_never_come_in_is_refused_for_good(autojump_clock: MockClock) -> None:
+    """It is larger than all the room that there is: whoever sends it again sends it for ever."""
+    full = inbox()
+    (outcome,) = await bus(full, block_for=60.0).publish([ping(101)])
+    assert outcome.fates == {"p": Fate.UNACCEPTABLE}
+    assert outcome.refusals["p"].is_too_large
+    assert full.statistics().unacceptable == 1
+    assert trio.current_time() == 0
+
+
 async def test_nothing_is_dropped_in_vain(autojump_clock: MockClock) -> None:
     """What is in hand stays: where it leaves no room, the new event is refused."""
     full = inbox()
