@@ -118,6 +118,9 @@ class _Client(Client):
         is_tls = server is not None and server.uri.scheme == "tls"
         if initial_connection and is_tls and not info.get("tls_required"):
             raise nats.errors.SecureConnWantedError
+        # asyncio's, from Python 3.12 on, raises AttributeError where the connection is lost.
+        transport: Any = self._transport
+        transport.writelines = lambda lines: transport.write(b"".join(lines))
         await super()._process_info(info, initial_connection)
 
 

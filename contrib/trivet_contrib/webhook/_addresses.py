@@ -36,6 +36,8 @@ _NOBODYS = [  # What Python's own tables do not refuse, or not in each version.
     ip_network("100.64.0.0/10"),  # RFC 6598: between a provider and its customers.
     ip_network("192.0.0.0/24"),  # RFC 6890: protocols' own.
     ip_network("192.88.99.0/24"),  # RFC 7526: relays that are no more.
+    ip_network("2001::/32"),  # RFC 4380: Teredo, which has an IPv4 address within.
+    ip_network("2002::/16"),  # RFC 3056: 6to4, behind relays that are no more.
     ip_network("fec0::/10"),  # RFC 3879: sites that are no more.
 ]
 
@@ -55,9 +57,6 @@ def is_public(address: Address) -> bool:
             return is_public(address.ipv4_mapped)
         if address in _TRANSLATED:
             return is_public(IPv4Address(address.packed[-4:]))
-        embedded = [inner for inner in (address.sixtofour, *(address.teredo or ())) if inner]
-        if not all(map(is_public, embedded)):
-            return False
     if any(address in network for network in _NOBODYS):
         return False
     return address.is_global and not (
