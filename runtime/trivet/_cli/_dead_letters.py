@@ -21,8 +21,9 @@ import click
 import msgspec
 
 from .._delivery._records import DeadLetter
+from .._delivery._retries import FIRST, History
 from .._delivery._stored import Envelope, unpack_history
-from .._errors import ConfigurationError
+from .._errors import ConfigurationError, EventDecodeError
 from .._settings import IN_MEMORY, load_settings
 from ._options import config_option
 
@@ -142,7 +143,7 @@ def show(number: int, config: Path | None) -> None:
     """Tell all about one, with its payload, as a JSON document."""
     with _opened(config) as store:
         letter = _get(store, number)
-    history = unpack_history(letter.history)
+    history = _history(letter)
     failures = [{"at": _utc(each.at), "error": each.error} for each in history.failures]
     document = {
         **_facts(letter),
@@ -231,16 +232,28 @@ def _facts(letter: DeadLetter) -> dict[str, object]:
 
 def _attempts(letter: DeadLetter) -> int:
     """How often it was begun with, a crash with it in hand included."""
-    history = unpack_history(letter.history)
+    history = _history(letter)
     return history.attempts + history.crashes
+
+
+def _history(letter: DeadLetter) -> History:
+    """Its attempts; none where they are damaged in the file."""
+    try:
+        return unpack_history(letter.history)
+    except EventDecodeError:
+        return FIRST
 
 
 ENVELOPE = ("type", "id", "source", "time", "key", "expires_at", "request_id", "traceparent")
 """What the parts of a stored envelope are called here; the last one says nothing to others."""
 
 
-def _envelope(envelope: bytes) -> dict[str, object]:
-    parts = msgspec.json.decode(envelope, type=Envelope)
+def _envelope(envelope: bytes) -> object:
+    """The envelope's parts by name; as it is in the file where it is damaged there."""
+    try:
+        parts = msgspec.json.decode(envelope, type=Envelope)
+    except (ValueError, RecursionError):
+        return _payload(envelope)
     document: dict[str, object] = dict(zip(ENVELOPE, parts[:-1], strict=True))
     if (expires := parts[5]) is not None:
         document["expires_at"] = _utc(expires)
@@ -251,7 +264,7 @@ def _payload(payload: bytes) -> object:
     """The payload as it was stored; as text where it is no JSON, which may be why it is here."""
     try:
         msgspec.json.decode(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         return payload.decode(errors="backslashreplace")
     return msgspec.Raw(payload)
 
@@ -292,7 +305,11 @@ def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
 
 
 def _utc(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+    """The moment, or the last or first one that a calendar has."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError):
+        return datetime.max.replace(tzinfo=UTC) if seconds > 0 else datetime(1, 1, 1, tzinfo=UTC)
 
 
 def _counted(count: int) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from ._records import DeadLetter, JournalUnavailableError
 from ._schema import (
@@ -22,6 +23,7 @@ from ._schema import (
     transaction,
     version_of,
 )
+from ._tables import as_bytes
 
 SLICE = 1000
 """Dead letters in one transaction."""
@@ -29,7 +31,7 @@ SLICE = 1000
 COLUMNS = """
     SELECT dead_letter.number, plugin.name, event, dead_letter.id, source, died_at, reason,
         history, envelope, payload
-    FROM dead_letter JOIN plugin ON plugin.id = dead_letter.plugin
+    FROM dead_letter LEFT JOIN plugin ON plugin.id = dead_letter.plugin
 """
 GET = COLUMNS + "WHERE dead_letter.number = ?"
 LIST = (
@@ -41,15 +43,17 @@ LIST = (
 """
 )
 SELECTED = """
-    FROM dead_letter JOIN plugin ON plugin.id = dead_letter.plugin
+    FROM dead_letter LEFT JOIN plugin ON plugin.id = dead_letter.plugin
     WHERE (:plugin IS NULL OR plugin.name = :plugin) AND (:since IS NULL OR died_at >= :since)
 """
 COUNT = "SELECT count(*)" + SELECTED
 NUMBERS = "SELECT dead_letter.number" + SELECTED + "ORDER BY dead_letter.number"
 REPLAY = """
     INSERT INTO queue(number, plugin, envelope, payload, crashes)
-    SELECT ?, plugin, envelope, payload, 0 FROM dead_letter WHERE number = ?
+    SELECT ?, plugin, ifnull(envelope, x''), ifnull(payload, x''), 0
+    FROM dead_letter WHERE number = ? AND plugin IN (SELECT id FROM plugin)
 """
+OF_NOBODY = "SELECT number FROM dead_letter WHERE plugin NOT IN (SELECT id FROM plugin)"
 PURGE = "DELETE FROM dead_letter WHERE number = ?"
 
 
@@ -110,7 +114,7 @@ class DeadLetters:
             values = {"plugin": plugin, "since": since, "before": before, "size": min(left, SLICE)}
             with reported(self._path):
                 rows = self._connection.execute(LIST, values).fetchall()
-            letters += [DeadLetter(*row) for row in rows]
+            letters += [_letter(row) for row in rows]
             if len(rows) < SLICE:
                 break
             left, before = left - len(rows), letters[-1].number
@@ -120,7 +124,7 @@ class DeadLetters:
         """One of them."""
         with reported(self._path):
             row = self._connection.execute(GET, (number,)).fetchone()
-        return None if row is None else DeadLetter(*row)
+        return None if row is None else _letter(row)
 
     def count(self, *, plugin: str | None = None, since: float | None = None) -> int:
         """How many there are; the arguments are those of `list`."""
@@ -138,7 +142,8 @@ class DeadLetters:
     ) -> int:
         """Put them back into the queue of the plugin that failed, without their history.
 
-        Their order stays as it was; they come after everything that is in the queue.
+        Their order stays as it was; they come after everything that is in the queue. One of which
+        it cannot be told any more for which plugin it was stays where it is.
 
         Args:
             numbers: only these; None for all that the other arguments select.
@@ -156,7 +161,10 @@ class DeadLetters:
             self._connection.executemany(REPLAY, new)
             return self._remove(part)
 
-        return self._in_slices(self._select(numbers, plugin, since), put_back)
+        with reported(self._path):
+            nobodys = {number for (number,) in self._connection.execute(OF_NOBODY).fetchall()}
+        selected = self._select(numbers, plugin, since)
+        return self._in_slices([each for each in selected if each not in nobodys], put_back)
 
     def purge(
         self,
@@ -191,3 +199,13 @@ class DeadLetters:
 def slices(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
     """Parts of at most a transaction's size."""
     return (numbers[at : at + SLICE] for at in range(0, len(numbers), SLICE))
+
+
+def _letter(columns: tuple[Any, ...]) -> DeadLetter:
+    """A dead letter as it was read, also where a value is not of its column's type."""
+    number, *texts, died_at, reason = columns[:7]
+    plugin, event, event_id, source = ("" if text is None else str(text) for text in texts)
+    if not isinstance(died_at, float):
+        died_at = 0.0
+    stored = (as_bytes(value) for value in columns[7:])
+    return DeadLetter(number, plugin, event, event_id, source, died_at, str(reason), *stored)

@@ -13,9 +13,9 @@ from functools import partial
 from typing import Any
 
 import attrs
-import msgspec
 import trio
 
+from .._containment import printable
 from .._envelope import Delivery, Receipt, Refusal
 from .._errors import EventDecodeError, EventEncodeError
 from .._events import Event, EventTypes
@@ -260,66 +260,73 @@ class DurableInbox(MemoryInbox):
         self._queue.sort_out()
         for row in rows:
             self._last_loaded = max(self._last_loaded, row.number)
-            delivery = self._unpack(row)
-            if delivery is None:
+            if (found := self._unpack(row)) is None:
                 continue
+            delivery, history = found
             if row.retry_at is None and self._queue.hold(self._queue.lane_of(delivery), row.number):
                 if delivery.receipt is not None:
                     self._receipts[row.number] = delivery.receipt
                 continue
-            self._put(delivery, _Place(row.number, row.size), row)
+            self._put(delivery, _Place(row.number, row.size), history, row.retry_at)
         self._wake_all()
 
     def _load_lane(self, lane: Hashable, numbers: list[int], rows: list[Row]) -> None:
         """Those of a lane are here whose turn it is."""
-        found = [(row, delivery) for row in rows if (delivery := self._unpack(row)) is not None]
-        for row, delivery in found:
-            self._remember(delivery, _Place(row.number, row.size), row)
-        self._queue.load(lane, numbers, [delivery for _, delivery in found])
+        found: list[Delivery[Any]] = []
+        for row in rows:
+            if (unpacked := self._unpack(row)) is not None:
+                delivery, history = unpacked
+                self._remember(delivery, _Place(row.number, row.size), history)
+                found.append(delivery)
+        self._queue.load(lane, numbers, found)
         self.wake()
 
-    def _put(self, delivery: Delivery[Event], place: _Place, row: Row | None = None) -> None:
-        """Have an event in memory, behind the others."""
+    def _put(
+        self,
+        delivery: Delivery[Event],
+        place: _Place,
+        history: History | None = None,
+        retry_at: float | None = None,
+    ) -> None:
+        """Have an event in memory, behind the others; one that was loaded has a history."""
         self._last_loaded = max(self._last_loaded, place.number)
-        history = self._remember(delivery, place, row)
+        self._remember(delivery, place, history)
         now = trio.current_time()
-        if row is None or row.retry_at is None:
+        if history is None or retry_at is None:
             self._queue.ready.append(delivery)
             return
         # A wall clock that was set back must not make it wait longer than was decided.
-        wait = min(row.retry_at - time.time(), history.last_wait)
+        wait = min(retry_at - time.time(), history.last_wait)
         self._queue.wait_again(delivery, now, now + wait)
 
-    def _remember(self, delivery: Delivery[Event], place: _Place, row: Row | None) -> History:
-        history = FIRST if row is None else unpack_history(row.history)
-        if row is not None and row.crashes:
-            history = attrs.evolve(history, crashes=history.crashes + row.crashes)
+    def _remember(self, delivery: Delivery[Event], place: _Place, history: History | None) -> None:
         self._places[delivery] = place
         self._bytes += delivery.size
-        if row is not None and (event := identity(delivery)) is not None:
+        if history is None:
+            return
+        if (event := identity(delivery)) is not None:
             self._repeats.revive(event)
-        if history is not FIRST:
+        if history != FIRST:
             self._histories[delivery] = history
-        return history
 
-    def _unpack(self, row: Row) -> Delivery[Any] | None:
-        """The event; what cannot be read any more, or kills whoever reads it, goes to the dead."""
-        history = unpack_history(row.history)
-        crashes = history.crashes + row.crashes
-        history = attrs.evolve(history, crashes=crashes)
-        receipt = self._receipts.pop(row.number, None)
-        reason = f"the process died {crashes} times with it in hand"
-        if crashes < self.policy.delivery_limit:
-            try:
-                return unpack(
-                    row.envelope,
-                    row.payload,
-                    self._types,
-                    attempt=history.attempts + crashes + 1,
-                    receipt=receipt,
-                )
-            except (EventDecodeError, msgspec.DecodeError) as error:
-                reason = str(error)
+    def _unpack(self, row: Row) -> tuple[Delivery[Any], History] | None:
+        """The event and its attempts; what cannot be read, or kills its reader, is buried."""
+        receipt, history, reason = self._receipts.pop(row.number, None), FIRST, row.damage
+        try:
+            if reason is None:
+                history = unpack_history(row.history, row.crashes)
+                if history.crashes < self.policy.delivery_limit:
+                    attempt = history.attempts + history.crashes + 1
+                    stored = row.envelope, row.payload
+                    return unpack(*stored, self._types, attempt=attempt, receipt=receipt), history
+                reason = f"the process died {history.crashes} times with it in hand"
+        except EventDecodeError as error:
+            reason = printable(str(error))
+        self._bury(row, history, reason, receipt)
+        return None
+
+    def _bury(self, row: Row, history: History, reason: str, receipt: Receipt | None) -> None:
+        """Put an event of which there is no more than its row to the dead letters."""
         name, event_id, source = name_and_id(row.envelope)
         self._log.error("event failed", event_type=name, event_id=event_id, error=reason)
         packed = pack_history(history)
@@ -329,7 +336,6 @@ class DurableInbox(MemoryInbox):
         self._repeats.ended((source, event_id), Fate.DEAD_LETTERED, self._plugin)
         if receipt is not None:
             receipt.settle(self._plugin, Fate.DEAD_LETTERED)
-        return None
 
     @property
     def _is_drained(self) -> bool:

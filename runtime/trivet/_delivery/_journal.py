@@ -9,7 +9,6 @@ The package imports this module lazily, and SQLite with it.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -80,7 +79,10 @@ class Journal:
         most = connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
         self.largest = most - MARGIN
         """Bytes of an event, above which SQLite cannot hold it with its history."""
-        self._inode = None if path is None else path.stat().st_ino
+        status = None if path is None else path.stat()
+        self._inode = None if status is None else status.st_ino
+        self.names = 1 if status is None else status.st_nlink
+        """How many names the file has. What is not in it yet stands beside the one that is used."""
         self._first = 0
         self._backlog: dict[str, Backlog] = {}
         self._data_version = 0
@@ -109,7 +111,7 @@ class Journal:
             JournalFullError: the disk is full.
             JournalUnavailableError: it cannot be read or written, or is not one of these.
         """
-        path = path and path.absolute()  # A plugin may change the working directory.
+        path = path and own_name(path)
         try:
             return cls._open(path, synchronous, factory)
         except JournalFullError:
@@ -175,6 +177,11 @@ class Journal:
         """What waits for each plugin for which anything does; reads the whole queue."""
         with reported(self.path):
             return self._tables.counts()
+
+    def orphans(self) -> int:
+        """How many events there are of which it cannot be told for which plugin they are."""
+        with reported(self.path):
+            return self._tables.orphans()
 
     def changed_by_others(self) -> bool:
         """Whether an operator has replayed or purged since this was asked the last time."""
@@ -244,8 +251,6 @@ class Journal:
                     raise JournalUnavailableError(path, "it is a directory, or no regular file")
                 path.parent.mkdir(parents=True, exist_ok=True)
                 stack.callback(Lock(path).release)
-                if not path.exists():  # Payloads are nobody else's business.
-                    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             connection = connect(path, factory)
             stack.callback(connection.close)
             version = version_of(
@@ -277,11 +282,11 @@ class Journal:
     def _settle_left_over(self, opening: int) -> None:
         """Write down what the register says, which from now on belongs to this opening."""
         connection = self._connection
-        last = first_value(connection, "SELECT value FROM counter WHERE name = 'register'")
-        left = self.in_hand.left_over(last)
+        last = "SELECT ifnull(max(value), 0) FROM counter WHERE name = 'register'"
+        left = self.in_hand.left_over(first_value(connection, last))
         self._tables.delete(left.done)
         self._tables.blame(left.blamed)
-        connection.execute("UPDATE counter SET value = ? WHERE name = 'register'", (opening,))
+        connection.execute("REPLACE INTO counter VALUES ('register', ?)", (opening,))
 
     # How it writes.
 
@@ -336,3 +341,11 @@ class Journal:
 def ballast_of(path: Path) -> Ballast:
     """The room that is kept for this file."""
     return Ballast(Path(f"{path}.ballast"))
+
+
+def own_name(path: Path) -> Path:
+    """The file's name, whatever links lead to it: what is beside it has one name, too."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:  # As which some versions report a circle of links.
+        raise JournalUnavailableError(path, f"it is a link that leads nowhere: {error}") from error

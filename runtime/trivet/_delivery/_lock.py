@@ -1,6 +1,6 @@
-"""That one process owns a file, by a lock on another one beside it.
+"""That one process owns a file, whatever names the file has.
 
-Owns the lock file, in which the owner's process id stands.
+Owns the locks: one on the file itself, and one on another beside it, where the owner's id stands.
 Never knows what the file is for.
 """
 
@@ -19,33 +19,64 @@ _held: WeakSet[Lock] = WeakSet()
 class Lock:
     """Held from its creation until `release`, or until the process has ended, however it ends.
 
+    The file is made if it is not there. It is not to be open in this process yet, and to be closed
+    before `release`: to close a file takes away the locks that SQLite has on it.
+
+    Args:
+        path: the file, by its own name and not by a link.
+
     Raises:
-        JournalInUseError: another process holds it, or another `Lock` in this one.
+        JournalInUseError: another process holds it, or another `Lock` in this one, under this name
+            or another.
         OSError: there can be no such file.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        self._path = path
+        self._files: list[int] = []
+        self.inode: tuple[int, int] | None = None
+        """By what the system knows the file."""
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            beside = self._lock(Path(f"{path}.lock"))
             # Always the same bytes of the disk, which may be full.
-            os.pwrite(self._file, b"%10d\n" % os.getpid(), 0)
-        except BlockingIOError:
-            pid = os.pread(self._file, 32, 0).strip()
-            self.release()
-            why = "one process owns it"
-            raise JournalInUseError(path, why, int(pid) if pid.isdigit() else None) from None
-        except OSError:
+            os.pwrite(beside, b"%10d\n" % os.getpid(), 0)
+            if path.exists():
+                self._refuse_if_held(_inode(path.stat()))
+            self.inode = _inode(os.fstat(self._lock(path)))
+        except BaseException:
             self.release()
             raise
         _held.add(self)
 
+    def _refuse_if_held(self, inode: tuple[int, int]) -> None:
+        """Raise before the file is opened where this process has it; see the class."""
+        if any(lock.inode == inode for lock in _held):
+            raise JournalInUseError(self._path, "it owns it under another name", os.getpid())
+
+    def _lock(self, path: Path) -> int:
+        # Payloads are nobody else's business.
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._files.append(file)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if path == self._path:
+                why = "it owns it under another name, which is a link to the same file"
+                raise JournalInUseError(path, why) from None
+            pid = os.pread(file, 32, 0).strip()
+            why = "one process owns it"
+            raise JournalInUseError(self._path, why, int(pid) if pid.isdigit() else None) from None
+        return file
+
     def release(self) -> None:
         """Let another process have it; in a forked child, the parent's lock stays as it is."""
         _held.discard(self)
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        while self._files:
+            os.close(self._files.pop())
+
+
+def _inode(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _release_in_child() -> None:

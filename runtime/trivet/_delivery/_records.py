@@ -31,6 +31,8 @@ class Row:
     """When it may be tried again."""
     crashes: int = 0
     """How often the process died with it in hand."""
+    damage: str | None = None
+    """What of it in the file is not what it should be; None where all is."""
 
     @property
     def size(self) -> int:

@@ -269,6 +269,14 @@ class Store:
                 count=backlog[plugin].count,
                 path=str(self.path),
             )
+        if self._journal.names > 1:
+            _log.warning(
+                "the store's file has several names: always use the same one",
+                names=self._journal.names,
+                path=str(self.path),
+            )
+        if orphans := self._journal.orphans():
+            _log.error("the store has events of no plugin", count=orphans, path=str(self.path))
         self._next_look = trio.current_time() + PAUSE
         self._is_open = True
 

@@ -85,9 +85,7 @@ def unpack(
     Raises:
         EventDecodeError: the program does not know its type any more, or it does not fit it.
     """
-    name, event_id, source, when, key, expires, request_id, traceparent, stored = _envelope.decode(
-        envelope
-    )
+    name, event_id, source, when, key, expires, request_id, traceparent, stored = _open(envelope)
     cls = types.get(name)
     if cls is None:
         raise EventDecodeError(name, "$", "no event type has this name any more")
@@ -111,6 +109,13 @@ def unpack(
     )
 
 
+def _open(envelope: bytes) -> Envelope:
+    try:
+        return _envelope.decode(envelope)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise EventDecodeError("envelope", "$", str(error)) from None
+
+
 def this_run() -> str:
     """Tells the runs of Trio apart, each of which has a clock of its own."""
     try:
@@ -121,8 +126,11 @@ def this_run() -> str:
 
 
 def name_and_id(envelope: bytes) -> tuple[str, str, str]:
-    """The name of the event's type, its id and its source."""
-    name, event_id, source, *_ = _envelope.decode(envelope)
+    """The name of the event's type, its id and its source; nothing where they cannot be read."""
+    try:
+        name, event_id, source, *_ = _envelope.decode(envelope)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return "", "", ""
     return name, event_id, source
 
 
@@ -131,6 +139,14 @@ def pack_history(history: History) -> bytes:
     return msgspec.json.encode(history)
 
 
-def unpack_history(history: bytes | None) -> History:
-    """The history from its bytes."""
-    return FIRST if history is None else _history.decode(history)
+def unpack_history(history: bytes | None, crashes: int = 0) -> History:
+    """The history from its bytes, and from the crashes that were counted beside it.
+
+    Raises:
+        EventDecodeError: it is damaged.
+    """
+    try:
+        past = FIRST if history is None else _history.decode(history)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise EventDecodeError("history", "$", str(error)) from None
+    return attrs.evolve(past, crashes=past.crashes + crashes) if crashes else past

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ._records import (
     Append,
@@ -33,8 +34,8 @@ BLAME = "UPDATE queue SET crashes = crashes + 1 WHERE number = ?"
 BURY = """
     INSERT INTO dead_letter(
         plugin, event, id, source, died_at, reason, history, size, envelope, payload)
-    SELECT plugin, ?, ?, ?, ?, ?, ?, ? + length(envelope) + length(payload),
-        envelope, payload
+    SELECT plugin, ?, ?, ?, ?, ?, ?, ? + ifnull(length(envelope), 0) + ifnull(length(payload), 0),
+        ifnull(envelope, x''), ifnull(payload, x'')
     FROM queue WHERE number = ?
 """
 FORGET = "DELETE FROM seen WHERE plugin = ? AND source = ? AND id = ?"
@@ -43,10 +44,13 @@ READ_ON = READ + " WHERE plugin = ? AND number > ? ORDER BY number LIMIT ?"
 READ_ONE = READ + " WHERE plugin = ? AND number = ?"
 SEEN = """
     SELECT source, seen.id, until FROM seen JOIN plugin ON plugin.id = seen.plugin
-    WHERE plugin.name = ? ORDER BY until
+    WHERE plugin.name = ? AND typeof(source) || typeof(seen.id) || typeof(until) = 'texttextreal'
+    ORDER BY until
 """
+ORPHANS = "SELECT count(*) FROM queue WHERE plugin NOT IN (SELECT id FROM plugin)"
 COUNTS = """
-    SELECT plugin.name, count(*), sum(length(envelope) + length(payload))
+    SELECT plugin.name, count(*),
+        ifnull(sum(ifnull(length(envelope), 0) + ifnull(length(payload), 0)), 0)
     FROM queue JOIN plugin ON plugin.id = queue.plugin GROUP BY queue.plugin
 """
 
@@ -113,13 +117,13 @@ class Tables:
         """See `Journal.read`."""
         values = (self._plugin(plugin), after, limit)
         rows = self._connection.execute(READ_ON, values).fetchall()
-        return [Row(plugin, *row) for row in rows]
+        return [_row(plugin, row) for row in rows]
 
     def read_numbers(self, plugin: str, numbers: Iterable[int]) -> list[Row]:
         """See `Journal.read_numbers`."""
         known_as = self._plugin(plugin)
         return [
-            Row(plugin, *row)
+            _row(plugin, row)
             for number in sorted(numbers)
             for row in self._connection.execute(READ_ONE, (known_as, number)).fetchall()
         ]
@@ -132,6 +136,11 @@ class Tables:
         """See `Journal.counts`."""
         rows = self._connection.execute(COUNTS).fetchall()
         return {name: Backlog(count, size) for name, count, size in rows}
+
+    def orphans(self) -> int:
+        """Events of which it cannot be told for which plugin they are."""
+        count: int = self._connection.execute(ORPHANS).fetchone()[0]
+        return count
 
     def _bury(self, number: int, letter: DeadLetterFacts) -> None:
         facts = (letter.event, letter.id, letter.source, letter.died_at, letter.reason)
@@ -150,3 +159,32 @@ class Tables:
                 return 0
             self._plugins[name] = row[0]
         return self._plugins[name]
+
+
+COLUMNS = ("envelope", "payload", "history", "retry_at", "crashes")
+
+
+def _row(plugin: str, columns: tuple[Any, ...]) -> Row:
+    """A row as it was read; with what is wrong where a value is not of its column's type."""
+    number, envelope, payload, history, retry_at, crashes = columns
+    is_sound = (
+        type(envelope) is bytes
+        and type(payload) is bytes
+        and (history is None or type(history) is bytes)
+        and (retry_at is None or type(retry_at) is float)
+        and type(crashes) is int
+    )
+    if is_sound:
+        return Row(plugin, *columns)
+    kinds = (bytes, bytes, bytes | None, float | None, int)
+    named = zip(COLUMNS, columns[1:], kinds, strict=True)
+    wrong = [name for name, value, kind in named if not isinstance(value, kind)]
+    damage = f"damaged in the store: {', '.join(wrong)}"
+    return Row(plugin, number, as_bytes(envelope), as_bytes(payload), damage=damage)
+
+
+def as_bytes(value: object) -> bytes:
+    """A value of any type that SQLite has, where there should be bytes."""
+    if isinstance(value, bytes):
+        return value
+    return b"" if value is None else str(value).encode()

@@ -25,7 +25,7 @@ PATIENCE = 100
 SEEN_AT_MOST = 200_000
 """Events that are remembered to have been seen, of all plugins together."""
 
-SURPLUS = "SELECT until FROM seen ORDER BY until DESC LIMIT 1 OFFSET ?"
+SURPLUS = "SELECT CAST(until AS REAL) FROM seen ORDER BY until DESC LIMIT 1 OFFSET ?"
 EXPIRE = """
     DELETE FROM seen WHERE (plugin, source, id) IN
     (SELECT plugin, source, id FROM seen WHERE until <= ? LIMIT ?)
@@ -79,10 +79,12 @@ def drop_letters(connection: sqlite3.Connection, now: float, retention: Retentio
 
 def surplus(connection: sqlite3.Connection, retention: Retention) -> list[tuple[int]]:
     """The first dead letters, as many as have to go so that the others may stay."""
-    totals = "SELECT count(*), ifnull(sum(size), 0) FROM dead_letter"
+    totals = "SELECT count(*), ifnull(sum(CAST(size AS INTEGER)), 0) FROM dead_letter"
     count, size = connection.execute(totals).fetchone()
     gone: list[tuple[int]] = []
-    first = "SELECT number, size FROM dead_letter ORDER BY number LIMIT ?"
+    first = (
+        "SELECT number, ifnull(CAST(size AS INTEGER), 0) FROM dead_letter ORDER BY number LIMIT ?"
+    )
     for number, its_size in connection.execute(first, (SLICE,)).fetchall():
         if count <= retention.max_count and size <= retention.max_bytes:
             break

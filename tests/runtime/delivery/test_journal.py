@@ -494,3 +494,50 @@ def test_tidy_with_a_reader_beside(journal: Journal, path: Path) -> None:
         assert log.stat().st_size > 1 << 20
     journal.tidy(0, KEEP_ALL)
     assert log.stat().st_size == 0
+
+
+@pytest.mark.parametrize("kind", ["symbolic", "hard", "of its directory"])
+@pytest.mark.parametrize("by_another_process", [False, True])
+def test_a_link_to_a_file_that_is_in_use_is_refused(
+    journal: Journal, path: Path, tmp_path: Path, kind: str, by_another_process: bool
+) -> None:
+    """It is one file, whatever it is called; and its owner goes on, and is still the only one."""
+    other = tmp_path / "elsewhere" / "other.db"
+    other.parent.mkdir()
+    if kind == "hard":
+        other.hardlink_to(path)
+    elif kind == "symbolic":
+        other.symlink_to(path)
+    else:
+        (tmp_path / "same").symlink_to(path.parent)
+        other = tmp_path / "same" / path.name
+    for at in range(2):
+        if by_another_process:
+            answer = run_child(OPEN, other)
+            assert answer.returncode == JournalInUseError.exit_code, answer.stderr
+        else:
+            with pytest.raises(JournalInUseError):
+                Journal.open(other)
+        append(journal, 1, start=at)
+    journal.close()
+    Journal.open(other).close()
+
+
+def test_what_is_beside_a_link_is_beside_the_file(path: Path, tmp_path: Path) -> None:
+    """So it is found by whatever name the file is opened next; the file need not be there yet."""
+    link = tmp_path / "link.db"
+    link.symlink_to(path)
+    with closing(Journal.open(link)) as journal:
+        append(journal, 1)
+    assert [each.name for each in tmp_path.glob("link.db*")] == ["link.db"]
+    with closing(Journal.open(path)) as journal:
+        assert waiting(journal)
+
+
+def test_links_in_a_circle(tmp_path: Path) -> None:
+    """They are named, and no file is made."""
+    one, two = tmp_path / "one.db", tmp_path / "two.db"
+    one.symlink_to(two)
+    two.symlink_to(one)
+    with pytest.raises(JournalUnavailableError, match=r"one\.db"):
+        Journal.open(one)
