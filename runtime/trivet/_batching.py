@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Generic, Literal, TypeVar
 
 import msgspec
@@ -16,6 +17,7 @@ import trio
 from ._envelope import Delivery
 from ._events import Event
 from ._inbox import Inbox
+from ._turns import off_loop
 
 E = TypeVar("E", bound=Event)
 
@@ -99,14 +101,14 @@ class _Batches(AsyncIterator[Batch[E]], Generic[E]):
         if not self._batch:
             delivery = await self._first()
             self._until, self._room = trio.current_time() + self._within, self._max_bytes
-            self._add([delivery])
+            await self._add([delivery])
         while self._held is None and self._room > 0 and len(self._batch) < self._size:
             # How many bytes there is room for is to be seen after each.
             at_most = self._size - len(self._batch) if self._room == math.inf else 1
             following = self._inbox.take_some(at_most) or await self._receive_until(self._until)
             if not following:
                 return "age"
-            self._add(following)
+            await self._add(following)
         return "size" if len(self._batch) == self._size else "bytes"
 
     async def _first(self) -> Delivery[E]:
@@ -116,12 +118,15 @@ class _Batches(AsyncIterator[Batch[E]], Generic[E]):
         delivery, self._held = self._held, None
         return delivery
 
-    def _add(self, deliveries: list[Delivery[E]]) -> None:
+    async def _add(self, deliveries: list[Delivery[E]]) -> None:
         if self._room == math.inf:
             self._batch += deliveries
             return
         for delivery in deliveries:
-            weight = len(msgspec.json.encode(delivery.event))
+            encode = partial(msgspec.json.encode, delivery.event)
+            with trio.CancelScope(shield=True):  # It is in hand, and in no batch yet.
+                encoded = await off_loop(delivery.size, encode)
+            weight = len(encoded)
             if self._batch and weight > self._room:
                 self._held = delivery
             else:

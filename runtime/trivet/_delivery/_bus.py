@@ -283,6 +283,8 @@ async def _wait_for_room(full: list[Undecided]) -> list[tuple[Undecided, Admissi
             policy, inbox = one.subscription.policy, one.subscription.inbox
             if policy.overflow != "block":
                 take(one, inbox.overflow(one.delivery, policy.overflow))
+            elif not inbox.may_wait(one.delivery):
+                take(one, inbox.overflow(one.delivery, policy.on_full))
             else:
                 limited.append((now + policy.block_for, one, inbox.queue_up(one.delivery)))
         # It stands in all the queues by now: to wait at one after the other, the most impatient

@@ -97,6 +97,8 @@ class MemoryInbox(Inbox[Any]):
         self.buffer_bytes = policy.buffer_bytes
         self._bytes = 0
         """What the events from outside take that are inside."""
+        self._bytes_waiting = 0
+        """What the events from outside take that wait for room."""
         self._is_making_room = False
         """Whether room is made for one event, and is not for those that wait."""
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger(plugin=plugin)
@@ -187,10 +189,15 @@ class MemoryInbox(Inbox[Any]):
         """How many bytes more there is room for."""
         return 0 if self._waiting else self.buffer_bytes - self._bytes
 
+    def may_wait(self, delivery: Delivery[Event]) -> bool:
+        """Whether an event may wait for room: those that do are bounded in memory as well."""
+        return self._bytes_waiting + delivery.size <= self.buffer_bytes
+
     def queue_up(self, delivery: Delivery[Event]) -> Admission:
         """Wait for room behind the publishers that wait already."""
         admission = Admission(delivery)
         self._waiting.append(admission)
+        self._bytes_waiting += delivery.size
         self._review()
         return admission
 
@@ -198,6 +205,7 @@ class MemoryInbox(Inbox[Any]):
         """Leave the queue before the inbox, if still in it; nothing is counted."""
         if admission.is_waiting and admission in self._waiting:
             self._waiting.remove(admission)
+            self._bytes_waiting -= admission.delivery.size
             self._admit()  # There may have been no room for this one only.
 
     def overflow(self, delivery: Delivery[Event], policy: OnFull) -> Fate | Admission:
@@ -287,10 +295,16 @@ class MemoryInbox(Inbox[Any]):
     def _admit(self) -> None:
         """Let those who wait in, the first one first, as far as there is room."""
         while self._waiting and self._has_room(self._waiting[0].delivery):
-            admission = self._waiting.popleft()
+            admission = self._first_waiting()
             if not self._known(admission.delivery, admission):
                 self._take_in(admission.delivery, admission)
         self._review()
+
+    def _first_waiting(self) -> Admission:
+        """Take the first of those who wait out of their queue."""
+        admission = self._waiting.popleft()
+        self._bytes_waiting -= admission.delivery.size
+        return admission
 
     def _pass_by(self, delivery: Delivery[Event], fate: Fate) -> Fate:
         """Accept an event and end it at once."""
@@ -679,7 +693,7 @@ class MemoryInbox(Inbox[Any]):
         self._review()
         self._wake_all()
         while self._waiting:
-            admission = self._waiting.popleft()
+            admission = self._first_waiting()
             admission.decide(self._refuse(admission.delivery))
 
     def lifetime_ended(self, *, crashed: bool) -> None:

@@ -120,6 +120,22 @@ async def test_small_events_do_not_starve_a_large_one(autojump_clock: MockClock)
     assert [full.receive_nowait().size for _ in range(3)] == [90, 5, 0]
 
 
+async def test_who_waits_is_bounded_in_memory_as_well(autojump_clock: MockClock) -> None:
+    """As much may wait as may be inside; for more, `on_full` decides at once."""
+    full = inbox()
+    full.offer(ping(100))
+    to = bus(full, block_for=10.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(to.publish, [ping(70)])
+        await wait_all_tasks_blocked()
+        (outcome,) = await to.publish([ping(40)])
+        assert (outcome.fates["p"], trio.current_time() < 1) == (Fate.REJECTED, True)
+        nursery.start_soon(to.publish, [ping(30)])
+        await wait_all_tasks_blocked()
+        full.accept(full.receive_nowait())
+    assert full.statistics().bytes == 100
+
+
 async def test_the_oldest_make_room_for_a_large_one(autojump_clock: MockClock) -> None:
     """As many are dropped as it needs, and no more."""
     full = inbox()

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import trio
 
-from trivet import DeliverySettings, Event, EventPlugin, StoreSettings
+from trivet import Batch, BatchPlugin, DeliverySettings, Event, EventPlugin, StoreSettings
 from trivet.testing import open_plugins, serving
 
 MEGABYTE = 1_000_000
@@ -47,6 +47,18 @@ class Keeper(EventPlugin[Kept]):
     delivery = DeliverySettings(durable=True)
 
     async def handle_event(self, event: Kept) -> None:
+        pass
+
+
+class Batched(Event):
+    order_id: str
+    extra: Any = None
+
+
+class Exporter(BatchPlugin[Batched]):
+    delivery = DeliverySettings(batch_bytes=1000)
+
+    async def handle_batch(self, events: Batch[Batched]) -> None:
         pass
 
 
@@ -160,6 +172,12 @@ SHAPES: dict[str, tuple[str, str, bytes, int]] = {
         extra(filled(b"[", b"9" * 4000, b"]")),
         202,
     ),
+    "batched numbers": (
+        "/events/batched?wait=true",
+        "application/json",
+        extra(filled(b"[", b"9" * 4000, b"]", 3 * MEGABYTE)),
+        200,
+    ),
     "a long number": ("/events/placed", "application/json", extra(b"9" * 15 * MEGABYTE), 400),
     "too many keys": ("/events/placed", "application/json", extra(keys(1_000_000)), 413),
     "white space": ("/events/placed", "application/json", b" " * 15 * MEGABYTE + extra(b"1"), 202),
@@ -183,7 +201,10 @@ async def test_no_event_holds_the_loop(shape: str, tmp_path: Path) -> None:
     """Whatever is sent, no turn of the loop is longer than fifty milliseconds of its time."""
     path, media_type, body, status = SHAPES[shape]
     store = StoreSettings(path=tmp_path / "journal.db")
-    async with open_plugins(Ledger, Keeper, store=store) as runtime, serving(runtime) as url:
+    async with (
+        open_plugins(Ledger, Keeper, Exporter, store=store) as runtime,
+        serving(runtime) as url,
+    ):
         port = int(url.rpartition(":")[2])
         async with held(port) as loop:
             answered = await trio.to_thread.run_sync(post, port, path, media_type, body)
