@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Generic, Literal, TypeVar
 
-import msgspec
 import trio
+from msgspec.json import encode
 
 from ._envelope import Delivery
 from ._events import Event
@@ -123,10 +123,9 @@ class _Batches(AsyncIterator[Batch[E]], Generic[E]):
             self._batch += deliveries
             return
         for delivery in deliveries:
-            encode = partial(msgspec.json.encode, delivery.event)
+            weight = 0
             with trio.CancelScope(shield=True):  # It is in hand, and in no batch yet.
-                encoded = await off_loop(delivery.size, encode)
-            weight = len(encoded)
+                weight = len(await off_loop(delivery.size, partial(encode, delivery.event)))
             if self._batch and weight > self._room:
                 self._held = delivery
             else:

@@ -112,6 +112,9 @@ class Delivery(msgspec.Struct, Generic[E_co], eq=False):
     size: int = 0
     """Bytes of memory that the event takes, by an estimate; 0 for what the program publishes
     itself."""
+    written: bytes | Exception | None = None
+    """The payload for the stores of its subscribers, or why it cannot be written. It is there only
+    while several events are published together, or a large one is."""
 
     @staticmethod
     def of(  # noqa: PLR0913 - to unpack an `Envelope` would take as long as all the rest

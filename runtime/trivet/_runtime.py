@@ -186,8 +186,18 @@ class Runtime(App):
         """
         origin = current_origin()
         sent = [self._complete(delivery, origin, wait=wait) for delivery in deliveries]
+        stored = [each for each in sent if self._bus.routes[type(each.event)].is_stored]
+        if stored:
+            await self._write_ahead(stored)
         outcomes = await self._bus.publish(sent)
+        for delivery in stored:
+            delivery.written = None
         return [await _ended(each) for each in outcomes] if wait else outcomes
+
+    async def _write_ahead(self, deliveries: Sequence[Delivery[Event]]) -> None:
+        from ._delivery._stored import write_ahead  # noqa: PLC0415 - where there is a store, only
+
+        await write_ahead(deliveries, self.events)
 
     def _complete(
         self, delivery: Delivery[Event], origin: Origin, *, wait: bool

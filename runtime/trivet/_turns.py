@@ -19,9 +19,9 @@ T = TypeVar("T")
 TURN = 0.005
 """Seconds for which one task works before every other task has its turn. By the machine's clock, in
 tests too: what is measured is work, not waiting."""
-LARGE = 128 * 1024
-"""Bytes of a document, above which it is not worked on by the event loop. Of the densest documents
-so many take about five milliseconds."""
+LARGE = 64 * 1024
+"""Bytes of a document, above which it is not worked on by the event loop. Of the densest documents,
+and of those with the longest numbers, so many take about ten milliseconds."""
 
 _one = trio.CapacityLimiter(1)
 # The work holds the interpreter's lock: several threads would be no faster, and would leave the

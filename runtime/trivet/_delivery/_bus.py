@@ -66,12 +66,15 @@ class Route:
     subscriptions: Sequence[Subscription]
     all_queued: Mapping[str, Fate]
     """The fates of an event for which all had room."""
+    is_stored: bool
+    """Whether one of the subscribers stores it."""
 
     @classmethod
     def to(cls, subscriptions: Sequence[Subscription]) -> Route:
         """To these."""
         fates = {subscription.plugin: QUEUED for subscription in subscriptions}
-        return cls(subscriptions, MappingProxyType(fates))
+        is_stored = any(each.inbox.policy.durable for each in subscriptions)
+        return cls(subscriptions, MappingProxyType(fates), is_stored)
 
 
 class Bus:

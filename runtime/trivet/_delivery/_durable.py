@@ -135,7 +135,8 @@ class DurableInbox(MemoryInbox):
         try:
             packed = self._pack(delivery)
             if packed.size <= self._store.largest:
-                self._types.decode(type(delivery.event), packed.payload)
+                if delivery.written is None:  # Else it has been read back.
+                    self._types.decode(type(delivery.event), packed.payload)
                 return None
         except (EventEncodeError, EventDecodeError) as error:
             return Refusal(error.reason, error.path)

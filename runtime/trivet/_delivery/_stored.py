@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 import secrets
 import time
+from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import attrs
@@ -21,6 +23,7 @@ from .._envelope import Delivery, Receipt
 from .._errors import EventDecodeError, EventEncodeError
 from .._events import Event, EventTypes
 from .._payloads import encode_event
+from .._turns import Turns, off_loop
 from ._retries import FIRST, History
 
 Deadline = tuple[str, float, float]
@@ -74,7 +77,30 @@ def pack(delivery: Delivery[Event]) -> Packed:
         written = msgspec.json.encode(envelope)
     except UnicodeEncodeError as error:  # The publisher's `id`, `source` or `key`.
         raise EventEncodeError(envelope[0], "$", f"in its envelope: {one_line(error)}") from None
-    return Packed(written, encode_event(delivery.event, exact=True))
+    if isinstance(delivery.written, Exception):
+        raise delivery.written
+    return Packed(written, delivery.written or encode_event(delivery.event, exact=True))
+
+
+async def write_ahead(deliveries: Iterable[Delivery[Event]], types: EventTypes) -> None:
+    """Write the payloads before the events are offered, which has to be done at one go.
+
+    Others have their turns meanwhile, and what is large is written in a thread.
+    """
+    turns = Turns()
+    for delivery in deliveries:
+        await turns.next()
+        delivery.written = await off_loop(delivery.size, partial(_written, delivery.event, types))
+
+
+def _written(event: Event, types: EventTypes) -> bytes | Exception:
+    """The payload, of which it is known that it can be read back; or why there is none."""
+    try:
+        payload = encode_event(event, exact=True)
+        types.decode(type(event), payload)
+    except (EventEncodeError, EventDecodeError) as error:
+        return error
+    return payload
 
 
 def unpack(
