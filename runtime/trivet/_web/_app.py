@@ -22,7 +22,7 @@ from werkzeug.routing import WebsocketMismatch
 from .._advice import explained
 from .._runtime import Runtime
 from ._admin import add_admin
-from ._bodies import HttpConnection, Request
+from ._bodies import HttpConnection
 from ._cloudevents import add_cloudevents
 from ._exchange import current_exchange
 from ._front import Front, admit
@@ -30,6 +30,8 @@ from ._ingest import add_ingest
 from ._measure import Measured
 from ._probes import add_account, add_probes
 from ._problems import MEDIA_TYPE, ProblemError, document
+from ._requests import Request
+from ._responses import Response as PlainResponse
 from ._views import add_views
 from ._websockets import Websocket, WebsocketConnection
 
@@ -59,6 +61,7 @@ class Application(QuartTrio):
     """The Quart application of one runtime."""
 
     request_class = Request
+    response_class = PlainResponse
     asgi_http_class = HttpConnection
     asgi_websocket_class = WebsocketConnection
     websocket_class = Websocket

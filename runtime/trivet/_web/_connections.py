@@ -1,235 +1,59 @@
-"""One client's connection: hypercorn's, with what it lacks.
+"""One client's connection: it ends alone, and it ends.
 
-Owns what a connection may do to the program: it cannot end it, nor make it inflate, switch
-protocols, read a head that means two things, or go on listening when all is said.
+Owns what a client may do to the program with a connection: it cannot end it, nor hold on to it
+without reading, nor go on when all is said; and how a client is seen to have left.
 Never knows requests and answers; they are the application's.
 """
 
 from __future__ import annotations
 
+import fcntl
 import math
+import os
+import select
 import socket
+import struct
 import sys
-from collections.abc import Awaitable, Callable
+import termios
 from contextlib import suppress
-from time import time
-from typing import Any
 
-import h11
 import structlog
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.events import EndBody, Response, StreamClosed
-from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
-from hypercorn.protocol.http_stream import HTTPStream
-from hypercorn.protocol.ws_stream import WSStream
-from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import (
-    AppWrapper,
-    ASGIReceiveCallable,
-    ASGIReceiveEvent,
-    ASGISendCallable,
-    ASGISendEvent,
-    ConnectionState,
-    Scope,
-)
+from hypercorn.typing import AppWrapper
 from hypercorn.utils import parse_socket_addr  # pyright: ignore[reportUnknownVariableType]
 
 from .._containment import includes, split_cancelled, summary
+from ._applications import Applications
+from ._protocol import Protocol
 
-HEAD_LIMIT = 16 * 1024
-"""Bytes that a request's headers may have, however they arrive."""
 UNREAD_FOR = 1000
 """Milliseconds that sent data may stay unread once the stop has begun."""
 LEAVE_WITHIN = 1.0
 """Seconds that a client has to close a connection on which all is said, and an application to take
 notice of a client that has left."""
+SEND_WITHIN, SEND_RATE = 30.0, 500
+"""Seconds in which a client that has something to read reads so many bytes for each of them, or is
+ended: a body may come as slowly."""
+ASK_AFTER = 5.0
+"""Seconds after which a client from which nothing is read is asked whether it is still there."""
 CHUNK = 64 * 1024
 """Bytes that are read at once."""
+
+_RESET = struct.pack("ii", 1, 0)
+_GONE = select.POLLHUP | select.POLLERR
+_SAYS_NO_MORE = getattr(select, "POLLRDHUP", 0)  # Linux has it.
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
 
 
-class ServerConfig(Config):
-    """Hypercorn's configuration, which would write the date anew for each answer."""
-
-    _written: tuple[int, str, list[tuple[bytes, bytes]]] = (0, "", [])
-
-    def response_headers(self, protocol: str) -> list[tuple[bytes, bytes]]:
-        """The headers that every answer has; the same ones for a second."""
-        second = int(time())
-        if self._written[:2] != (second, protocol):
-            self._written = (second, protocol, super().response_headers(protocol))
-        return list(self._written[2])
-
-
-class _RefusedError(Exception):
-    """A request that is answered here, with this status and nothing else."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
-
-
-class Protocol(H11Protocol):
-    """HTTP/1.1 and websockets, without the upgrade to HTTP/2 and without compressed messages.
-
-    The head of an answer whose length is known goes out with the first of its body.
-    """
-
-    def __init__(
-        self,
-        app: AppWrapper,
-        config: Config,
-        context: WorkerContext,
-        applications: TaskGroup,
-        client: tuple[str, int] | None,
-        server: tuple[str, int] | None,
-        send: Callable[[Event], Awaitable[None]],
-    ) -> None:
-        state = ConnectionState({})
-        super().__init__(
-            app, config, context, applications, state, False, client, server, self._send_on
-        )
-        self._pass_on = send
-        self._holds_back = False
-        self._held = b""
-
-    async def _send_on(self, event: Event) -> None:
-        """Send what there is to send, if there is any, unless more follows at once."""
-        if not isinstance(event, RawData):
-            await self._pass_on(event)
-            return
-        self._held += event.data
-        if self._held and not self._holds_back:
-            data, self._held = self._held, b""
-            await self._pass_on(RawData(data))
-
-    async def _handle_events(self) -> None:
-        try:
-            await super()._handle_events()
-        except _RefusedError as refused:
-            await self._send_error_response(refused.status)
-            await self.send(Closed())
-
-    async def handle(self, event: Event) -> None:
-        """Take what the client sends; a message that is too large is the last.
-
-        Hypercorn says so (1009), and would go on collecting it.
-        """
-        await super().handle(event)
-        if isinstance(self.stream, WSStream):
-            message = self.stream.buffer
-            if message.length > message.max_length:
-                await self.stream_send(StreamClosed(STREAM_ID))
-
-    async def stream_send(self, event: StreamEvent) -> None:
-        """Pass on what the stream sends; a handshake that was refused is its end.
-
-        Hypercorn would keep the stream, and leave its application without a word.
-        """
-        self._holds_back = (
-            isinstance(event, Response)
-            and isinstance(self.stream, HTTPStream)
-            and any(name == b"content-length" for name, _ in event.headers)
-        )
-        if isinstance(event, StreamClosed):  # Of an answer that breaks off, its head may be left.
-            await self._send_on(RawData(b""))
-        await super().stream_send(event)
-        if isinstance(event, EndBody) and isinstance(self.stream, WSStream):
-            await super().stream_send(StreamClosed(STREAM_ID))
-
-    async def _close_stream(self) -> None:
-        """Tell the application that it is over, unless its queue of messages stays full."""
-        if isinstance(self.stream, WSStream):
-            with trio.move_on_after(LEAVE_WITHIN):
-                await super()._close_stream()
-            self.stream = None
-        else:
-            await super()._close_stream()
-
-    async def _check_protocol(self, event: h11.Request) -> None:
-        """Look at the head; hypercorn would look for HTTP/2 here, of which we know nothing."""
-        names = [name for name, _ in event.headers]
-        if b"content-length" in names and b"transfer-encoding" in names:
-            raise _RefusedError(400)  # Whoever stands before us may see the other length.
-        if event.http_version > b"1.1":
-            raise _RefusedError(505)
-        if sum(len(name) + len(value) + 4 for name, value in event.headers) > HEAD_LIMIT:
-            raise _RefusedError(431)
-
-    async def _create_stream(self, request: h11.Request) -> None:
-        """Go on with the request, as if the client had offered no extension.
-
-        Compressed messages would be inflated before their size is looked at.
-        """
-        offered = b"sec-websocket-extensions"
-        headers = [(name, value) for name, value in request.headers if name != offered]
-        if len(headers) < len(request.headers):
-            request = h11.Request(
-                method=request.method,
-                target=request.target,
-                headers=headers,
-                http_version=request.http_version,
-            )
-        await super()._create_stream(request)
-
-
-class Applications(TaskGroup):
-    """The applications of a connection, each with a task and a queue of messages.
-
-    Of a request, a message that finds room, or is there already, costs no turn of the loop, as it
-    does in hypercorn.
-    """
-
-    async def spawn_app(
-        self,
-        app: AppWrapper,
-        config: Config,
-        scope: Scope,
-        send: Callable[[ASGISendEvent | None], Awaitable[None]],
-    ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
-        """Begin one; returns what hands messages to it."""
-        if scope["type"] != "http":
-            return await super().spawn_app(app, config, scope, send)
-        into, out_of = trio.open_memory_channel[ASGIReceiveEvent](config.max_app_queue_size)
-
-        async def put(message: ASGIReceiveEvent) -> None:
-            """Hand over a message, and wait where too many are waiting; the last, not for ever."""
-            try:
-                into.send_nowait(message)
-            except trio.WouldBlock:
-                is_last = message["type"] == "http.disconnect"
-                with trio.move_on_after(LEAVE_WITHIN if is_last else math.inf):
-                    await into.send(message)
-
-        async def take() -> ASGIReceiveEvent:
-            """Wait for the next message."""
-            try:
-                return out_of.receive_nowait()
-            except trio.WouldBlock:
-                return await out_of.receive()
-
-        async def answer(
-            scope: Scope,
-            receive: ASGIReceiveCallable,
-            send: ASGISendCallable,
-            sync_spawn: Callable[..., Any],
-            call_soon: Callable[..., Any],
-        ) -> None:
-            """Take from this queue, and not from hypercorn's."""
-            await app(scope, take, send, sync_spawn, call_soon)
-
-        await super().spawn_app(answer, config, scope, send)
-        return put
-
-
 class Connection(TCPServer):
     """A connection that ends alone, whatever becomes of it."""
+
+    _protocol: Protocol
 
     def __init__(
         self,
@@ -247,6 +71,13 @@ class Connection(TCPServer):
         self._listening = trio.CancelScope()
         self._is_idle = True
         self._is_over = False
+        self._is_reading = False
+        self._is_half_closed = False
+        self._ask_at = math.inf
+        self._sent = 0
+        self._is_sending = False
+        self._due = math.inf
+        self._taken_before = 0
 
     async def run(self) -> None:
         """Serve the client until it leaves, or is idle for too long, or the stop ends it."""
@@ -271,13 +102,66 @@ class Connection(TCPServer):
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_FOR)
 
     def cut(self) -> None:
-        """End it now, also while it sends, which hypercorn does in a shield."""
+        """End it now, also while it sends, which is done in a shield."""
         self._socket.close()
 
     def leave_if_idle(self) -> None:
         """End it if nothing is going on."""
         if self._is_idle:
             self._listening.cancel()
+
+    def look(self) -> None:
+        """End it if the client is gone, or does not read; to be called now and then.
+
+        Reading shows by itself that a client has left. Nothing is read while the application has
+        enough to do, and after the client has said that it sends nothing more.
+        """
+        if self._socket.fileno() >= 0:
+            self._look_at_sending()
+        if self._is_reading or self._is_over or self._socket.fileno() < 0:
+            self._ask_at = math.inf
+            return
+        state = _state(self._socket)
+        has_left = state & _SAYS_NO_MORE and self._protocol.is_websocket
+        if state & _GONE or has_left:
+            self._say_no_more()
+        else:
+            self._ask()
+
+    def _look_at_sending(self) -> None:
+        """End a client that has much to read and reads too little of it."""
+        now = trio.current_time()
+        if not self._is_sending:
+            self._due = math.inf
+            return
+        taken = self._sent - _unread(self._socket)
+        if self._due != math.inf:
+            if now < self._due:
+                return
+            if taken - self._taken_before < SEND_WITHIN * SEND_RATE:
+                _log.info("client does not read", client=self._protocol.client, after=SEND_WITHIN)
+                self._reset()
+                return
+        self._due = now + SEND_WITHIN
+        self._taken_before = taken
+
+    def _reset(self) -> None:
+        """End it now, and forget what was not read."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.cut()
+
+    def _ask(self) -> None:
+        """Send what a client that has left answers with a reset, and any other one ignores.
+
+        Its leaving may be behind so much that it sent before that it cannot be seen.
+        """
+        now = trio.current_time()
+        if self._ask_at == math.inf:
+            self._ask_at = now + ASK_AFTER
+        elif now >= self._ask_at and not self._is_sending:
+            self._ask_at = now + ASK_AFTER
+            with suppress(OSError):  # If it is gone, the next look says so.
+                os.write(self._socket.fileno(), self._protocol.question)
 
     async def protocol_send(self, event: Event) -> None:
         """Send, or end the connection, which is left to who reads from it."""
@@ -295,11 +179,24 @@ class Connection(TCPServer):
             await self.send_lock.acquire()
         try:
             with trio.CancelScope(shield=True):
-                await self.stream.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._send_all(data)
+        except (OSError, trio.ClosedResourceError):
             self._say_no_more()
         finally:
+            self._is_sending = False
             self.send_lock.release()
+        if self._is_half_closed and not self._protocol.outlives_silence:
+            self._say_no_more()
+
+    async def _send_all(self, data: bytes) -> None:
+        """Send it, and count what was sent."""
+        self._is_sending = True
+        with memoryview(data) as rest:
+            sent = 0
+            while sent < len(rest):
+                some = await self._socket.send(rest[sent:])
+                sent += some
+                self._sent += some
 
     def _say_no_more(self) -> None:
         self._is_over = True
@@ -315,19 +212,25 @@ class Connection(TCPServer):
         self._idle(True)
         with self._listening:
             await self._listen()
-        await self.protocol.handle(Closed())
+        self._is_half_closed = False
+        await self._protocol.handle(Closed())
         if self._is_over:
             await hang_up(self._stream)
 
     async def _listen(self) -> None:
-        while True:
+        data: bytes | bytearray = b" "
+        while data:
+            self._is_reading = True
             try:
                 data = await self.stream.receive_some(CHUNK)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
-            await self.protocol.handle(RawData(bytes(data)))
-            if not data:
-                return
+            finally:
+                self._is_reading = False
+            await self._protocol.handle(RawData(bytes(data)))
+        if not self._is_idle and self._protocol.outlives_silence:
+            self._is_half_closed = True
+            await trio.sleep_forever()  # Until all is said.
 
     async def _run(self) -> None:
         family = self._socket.family
@@ -336,7 +239,7 @@ class Connection(TCPServer):
             server = parse_socket_addr(family, self._socket.getsockname())
             with trio.CancelScope() as applications:
                 async with Applications() as task_group:
-                    self.protocol = Protocol(  # type: ignore[assignment]
+                    self._protocol = Protocol(
                         self.app,
                         self.config,
                         self.context,
@@ -349,10 +252,28 @@ class Connection(TCPServer):
                     # Who has messages waiting, and does not take them, cannot be told.
                     applications.deadline = trio.current_time() + LEAVE_WITHIN
         except OSError:
-            return  # The client is gone.
+            self._is_over = True  # The client is gone.
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                 await self._close()
+
+
+def _state(connected: trio.socket.SocketType) -> int:
+    """What the system knows of the other end, also while nothing is read."""
+    poll = select.poll()
+    poll.register(connected.fileno(), _SAYS_NO_MORE)
+    seen = poll.poll(0)
+    return seen[0][1] if seen else 0
+
+
+def _unread(connected: trio.socket.SocketType) -> int:
+    """Bytes that were sent and that the client has not taken yet, where the system says so."""
+    try:
+        answer = fcntl.ioctl(connected.fileno(), termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        return 0
+    (count,) = struct.unpack("i", answer)
+    return int(count)
 
 
 async def hang_up(stream: trio.SocketStream) -> None:

@@ -24,6 +24,7 @@ from .._runtime import Runtime
 from ._exchange import Exchange
 from ._faults import separate
 from ._problems import ProblemError, stopping
+from ._targets import checked
 from ._wire import (
     INTERNAL_ERROR,
     LAST_WORD_WITHIN,
@@ -131,6 +132,12 @@ class Measured:
         self, wire: Wire, scope: HTTPScope | WebsocketScope, receive: ASGIReceiveCallable
     ) -> None:
         exchange = wire.exchange
+        try:
+            scope = checked(scope)
+        except ProblemError as problem:
+            _log.info("request refused", status=problem.status.value, error=problem.detail)
+            await wire.last_word(problem, INTERNAL_ERROR)
+            return
         cancelled: BaseException | None = None
         fault: BaseException | None = None
         try:

@@ -17,6 +17,7 @@ RETRY_WHEN_STOPPING = 5.0
 """Seconds after which a service that stops may be back."""
 
 STATUS: Mapping[str, HTTPStatus] = {
+    "malformed_request": HTTPStatus.BAD_REQUEST,
     "invalid_query": HTTPStatus.BAD_REQUEST,
     "invalid_event": HTTPStatus.BAD_REQUEST,
     "unacceptable_event": HTTPStatus.BAD_REQUEST,
@@ -33,11 +34,14 @@ STATUS: Mapping[str, HTTPStatus] = {
     "body_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "event_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "too_many_events": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "target_too_long": HTTPStatus.REQUEST_URI_TOO_LONG,
     "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "not_accepted": HTTPStatus.TOO_MANY_REQUESTS,
+    "head_too_large": HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,
     "handler_failed": HTTPStatus.INTERNAL_SERVER_ERROR,
     "dead_lettered": HTTPStatus.INTERNAL_SERVER_ERROR,
+    "not_implemented": HTTPStatus.NOT_IMPLEMENTED,
     "event_dropped": HTTPStatus.SERVICE_UNAVAILABLE,
     "event_abandoned": HTTPStatus.SERVICE_UNAVAILABLE,
     "plugin_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
@@ -46,6 +50,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "stopping": HTTPStatus.SERVICE_UNAVAILABLE,
     "store_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
     "event_expired": HTTPStatus.GATEWAY_TIMEOUT,
+    "version_not_supported": HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
     "store_full": HTTPStatus.INSUFFICIENT_STORAGE,
 }
 """Every `error_code` of Trivet's own, and the status that it is answered with. What a plugin's

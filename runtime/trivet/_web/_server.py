@@ -22,12 +22,17 @@ from hypercorn.utils import (
 
 from .._runtime import Runtime
 from ._app import build_app
-from ._connections import Connection, ServerConfig, hang_up
+from ._connections import Connection, hang_up
 from ._problems import MEDIA_TYPE, ProblemError
+from ._protocol import ServerConfig
 
 BUSY_WITHIN = 1.0
 """Seconds in which a connection that is one too many has to take its answer."""
 RETRY_WHEN_BUSY = 1.0
+KEEP_ALIVE = 5.0
+"""Seconds for which a connection may be idle: without a request, or with the first of one."""
+LOOK_EVERY = 0.5
+"""Seconds after which each connection is looked at."""
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
 
@@ -39,6 +44,7 @@ async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
     config = ServerConfig()
     config.bind = [bind]
     config.loglevel = "WARNING"
+    config.keep_alive_timeout = KEEP_ALIVE
     config.websocket_max_message_size = settings.max_body
     app = build_app(runtime)
     server = Server(
@@ -96,11 +102,19 @@ class Server:
         with self._serving:
             async with trio.open_nursery() as nursery:
                 task_status.started([f"http://{address}"])
+                nursery.start_soon(self._look)
                 async with trio.SocketListener(trio.socket.from_stdlib_socket(listener)) as mine:
                     with self._accepting:
                         await trio.serve_listeners(self._handle, [mine], handler_nursery=nursery)
                 self._closed.set()
                 await trio.sleep_forever()
+
+    async def _look(self) -> None:
+        """End the clients that have left, or do not read, where reading does not show it."""
+        while True:
+            await trio.sleep(LOOK_EVERY)
+            for connection in tuple(self._open):
+                connection.look()
 
     def shield(self) -> None:
         """From now on a cancellation is no reason to end."""

@@ -14,8 +14,9 @@ from quart.signals import websocket_received
 from quart_trio.asgi import TrioASGIWebsocketConnection
 from quart_trio.wrappers import TrioWebsocket
 
-WAITING = 10
-"""Messages that wait to be received, at which nothing more is taken from the client."""
+WAITING = 0
+"""Messages that wait here to be received, beside the one in hand: the server has a place for more,
+which is bounded in bytes."""
 
 
 class Websocket(TrioWebsocket):

@@ -103,14 +103,14 @@ class HttpWire(Wire):
 
     async def _refuse(self, problem: ProblemError) -> None:
         self.exchange.status = problem.status.value
+        body = problem.document()
         start: HTTPResponseStartEvent = {
             "type": "http.response.start",
             "status": problem.status.value,
-            "headers": _headers_of(problem),
+            "headers": _headers_of(problem, body),
         }
         self.exchange.has_ended = True
         await self._send(self._complete(start, last=True))
-        body = problem.document()
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def _break_off(self, close_code: int) -> None:
@@ -159,14 +159,14 @@ class WebsocketWire(Wire):
         if not self._can_explain:
             await self._send({"type": "websocket.close", "code": 1000, "reason": None})
             return
+        body = problem.document()
         await self._send(
             {
                 "type": "websocket.http.response.start",
                 "status": problem.status.value,
-                "headers": _headers_of(problem),
+                "headers": _headers_of(problem, body),
             }
         )
-        body = problem.document()
         await self._send({"type": "websocket.http.response.body", "body": body, "more_body": False})
 
     async def _break_off(self, close_code: int) -> None:
@@ -174,7 +174,8 @@ class WebsocketWire(Wire):
         await self._send({"type": "websocket.close", "code": close_code, "reason": None})
 
 
-def _headers_of(problem: ProblemError) -> Headers:
+def _headers_of(problem: ProblemError, body: bytes) -> Headers:
     yield b"content-type", MEDIA_TYPE.encode("ascii")
+    yield b"content-length", str(len(body)).encode("ascii")
     for name, value in problem.headers.items():
         yield name.lower().encode("ascii"), value.encode("ascii")

@@ -10,7 +10,6 @@ import attrs
 import pytest
 import structlog
 import trio
-from hypercorn.typing import ASGIReceiveEvent, ASGISendEvent, Scope
 from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
@@ -121,7 +120,7 @@ class Listener:
 
     async def ask(self, runtime: Runtime) -> None:
         """Ask for the stream, until it ends or the client leaves."""
-        scope = {
+        scope: Any = {
             "type": "http",
             "http_version": "2",
             "method": "GET",
@@ -130,17 +129,17 @@ class Listener:
             "query_string": b"",
             "headers": [(b"host", b"localhost")],
         }
-        await create_app(runtime)(cast("Scope", scope), self._asgi_receive, self._asgi_send)
+        await create_app(runtime)(scope, self._asgi_receive, self._asgi_send)
 
     async def receive(self) -> bytes:
         """The next piece of the response."""
         return await self._pieces.receive()
 
-    async def _asgi_receive(self) -> ASGIReceiveEvent:
+    async def _asgi_receive(self) -> Any:
         await self.leaving.wait()
         return {"type": "http.disconnect"}
 
-    async def _asgi_send(self, message: ASGISendEvent) -> None:
+    async def _asgi_send(self, message: Any) -> None:
         if message["type"] == "http.response.body":
             if message.get("more_body"):
                 await self._sent.send(message["body"])

@@ -11,14 +11,6 @@ from typing import Any, ClassVar, cast
 import pytest
 import structlog
 import trio
-from hypercorn.typing import (
-    ASGIReceiveCallable,
-    ASGIReceiveEvent,
-    ASGISendCallable,
-    ASGISendEvent,
-    LifespanScope,
-    Scope,
-)
 from quart.wrappers import Response
 from trio.testing import MockClock
 
@@ -135,12 +127,12 @@ async def serve(
     method: str = "GET",
     query: bytes = b"",
     leaves: bool = False,
-) -> list[tuple[float, ASGISendEvent]]:
+) -> list[tuple[float, Any]]:
     """One request as a server would pass it on, of a client that may leave after a second.
 
     Returns what was sent, and when.
     """
-    scope = {
+    scope: Any = {
         "type": "http",
         "http_version": "2",
         "method": method,
@@ -149,16 +141,16 @@ async def serve(
         "query_string": query,
         "headers": [(b"host", b"localhost")],
     }
-    sent: list[tuple[float, ASGISendEvent]] = []
+    sent: list[tuple[float, Any]] = []
 
-    async def receive() -> ASGIReceiveEvent:
+    async def receive() -> Any:
         await trio.sleep(1 if leaves else math.inf)
         return {"type": "http.disconnect"}
 
-    async def send(message: ASGISendEvent) -> None:
+    async def send(message: Any) -> None:
         sent.append((trio.current_time(), message))
 
-    await create_app(runtime)(cast("Scope", scope), receive, send)
+    await create_app(runtime)(scope, receive, send)
     return sent
 
 
@@ -397,21 +389,19 @@ async def test_nothing_is_measured_after_the_inboxes_are_closed(autojump_clock: 
         assert (await client(runtime).get("/livez")).status_code == 200
 
 
-async def call(
-    runtime: Runtime, scope: Scope, received: list[ASGIReceiveEvent]
-) -> tuple[list[Scope], list[ASGISendEvent]]:
+async def call(runtime: Runtime, scope: Any, received: list[Any]) -> tuple[list[Any], list[Any]]:
     """Pass a scope through the wrapper, to an application that echoes a message."""
-    seen: list[Scope] = []
-    sent: list[ASGISendEvent] = []
+    seen: list[Any] = []
+    sent: list[Any] = []
 
-    async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
         seen.append(scope)
-        await send(cast("ASGISendEvent", await receive()))
+        await send(await receive())
 
-    async def receive() -> ASGIReceiveEvent:
+    async def receive() -> Any:
         return received.pop(0)
 
-    async def send(message: ASGISendEvent) -> None:
+    async def send(message: Any) -> None:
         sent.append(message)
 
     await Measured(app, runtime)(scope, receive, send)
@@ -420,8 +410,8 @@ async def call(
 
 async def test_other_scopes_pass_through(autojump_clock: MockClock) -> None:
     """A lifespan scope reaches the application as it is, and is not measured."""
-    scope = cast("LifespanScope", {"type": "lifespan"})
-    message = cast("ASGIReceiveEvent", {"type": "lifespan.something"})
+    scope: Any = {"type": "lifespan"}
+    message: Any = {"type": "lifespan.something"}
     async with open_plugins(Points) as runtime:
         seen, sent = await call(runtime, scope, [message])
         await trio.testing.wait_all_tasks_blocked()
@@ -430,21 +420,45 @@ async def test_other_scopes_pass_through(autojump_clock: MockClock) -> None:
     assert sent[0] is message
 
 
-async def test_an_application_that_breaks_before_it_answers(
-    autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """What Quart itself lets through, such as a query that is not UTF-8, is a JSON 500."""
+async def test_a_request_that_is_refused_before_any_route(autojump_clock: MockClock) -> None:
+    """A query that is no ASCII is a 400, and measured as one."""
     async with open_plugins(Points) as runtime:
         sent = await serve(runtime, "/livez", query=b"\xff")
         await trio.testing.wait_all_tasks_blocked()
         ((request, error),) = runtime.get(Points).requests
     start, body = (cast("dict[str, Any]", message) for _, message in sent)
-    assert start["status"] == 500
+    assert start["status"] == 400
     assert dict(start["headers"])[b"content-type"] == b"application/problem+json"
+    assert b'"error_code":"malformed_request"' in body["body"]
+    assert request.tags["status_code"] == 400
+    assert error.fields["error_code"] == "malformed_request"
+
+
+async def test_an_application_that_breaks_before_it_answers(
+    autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What Quart itself lets through is a JSON 500, and measured as one."""
+    sent: list[Any] = []
+
+    async def broken(*_: object) -> None:
+        raise ValueError("swordfish")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope: Any = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/"}
+    async with open_plugins(Points) as runtime:
+        measured: Any = Measured(broken, runtime)
+        await measured({**scope, "query_string": b"", "headers": []}, trio.sleep_forever, send)
+        await trio.testing.wait_all_tasks_blocked()
+        ((request, error),) = runtime.get(Points).requests
+    start, body = sent
+    assert start["status"] == 500
     assert b'"error_code":"internal_error"' in body["body"]
+    assert b"swordfish" not in body["body"]
     assert request.tags["status_code"] == 500
     assert error.fields["error_code"] == "internal_error"
-    assert "UnicodeDecodeError" in capsys.readouterr().out
+    assert "swordfish" in capsys.readouterr().out
 
 
 async def test_points_are_events_of_the_service(autojump_clock: MockClock) -> None:

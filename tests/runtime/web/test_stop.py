@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 import attrs
 import httpx
 import pytest
 import trio
-from hypercorn.typing import Scope
 from quart import Response, websocket
 from trio.testing import MockClock
 from wsproto import ConnectionType, WSConnection
@@ -283,7 +282,7 @@ async def test_what_is_cut_off_has_an_end(
     """To say 503 takes half a second at most; there is nothing to say in an answer that began."""
     async with open_plugins(Desk) as runtime:
         app = build_app(runtime)
-        scope = {
+        scope: Any = {
             "type": "http",
             "http_version": "1.1",
             "method": "GET",
@@ -293,7 +292,7 @@ async def test_what_is_cut_off_has_an_end(
             "headers": [(b"host", b"localhost")],
         }
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(app, cast("Scope", scope), stuck, send)
+            nursery.start_soon(app, scope, stuck, send)
             await trio.sleep(1)
             begun = trio.current_time()
             await app.finish(begun + 3)

@@ -1,0 +1,99 @@
+"""Clients that speak bytes, so that what they find holds for any server."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from contextlib import suppress
+from pathlib import Path
+
+import trio
+
+UPGRADE = (
+    b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+"""A handshake without the blank line at its end."""
+TEXT, BINARY, CLOSE, PING, PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
+"""The first byte of a frame that is a whole message."""
+
+
+async def connect(url: str, *, room: int | None = None) -> trio.SocketStream:
+    """A connection; `room` bytes fit into what it has not read."""
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    connected = trio.socket.socket()
+    if room is not None:
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+    await connected.connect((host, int(port)))
+    return trio.SocketStream(connected)
+
+
+async def read(stream: trio.SocketStream, within: float = 5.0) -> bytes:
+    """All that comes until the connection ends, or for so long."""
+    answer = b""
+    with trio.move_on_after(within):
+        try:
+            while data := await stream.receive_some(65536):
+                answer += data
+        except trio.BrokenResourceError:
+            return answer
+    return answer
+
+
+async def ask(url: str, request: bytes, within: float = 5.0) -> bytes:
+    """Send this, and read all there is to read until the connection ends, or for so long."""
+    async with await connect(url) as stream:
+        with suppress(trio.BrokenResourceError):  # It may be answered nevertheless.
+            await stream.send_all(request)
+        return await read(stream, within)
+
+
+async def until(stream: trio.SocketStream, end: bytes, within: float = 10.0) -> bytes:
+    """All that comes up to this."""
+    answer = b""
+    with trio.fail_after(within):
+        while end not in answer:
+            data = await stream.receive_some(65536)
+            assert data, answer
+            answer += data
+    return answer
+
+
+def get(path: bytes, *headers: bytes) -> bytes:
+    """A request without a body."""
+    return b"\r\n".join([b"GET " + path + b" HTTP/1.1", b"Host: x", *headers, b"", b""])
+
+
+def post(path: bytes, body: bytes, *headers: bytes) -> bytes:
+    """A request with a JSON body."""
+    length = b"Content-Length: %d" % len(body)
+    lines = [b"POST " + path + b" HTTP/1.1", b"Host: x", b"Content-Type: application/json", length]
+    return b"\r\n".join([*lines, *headers, b"", b""]) + body
+
+
+def status(answer: bytes) -> int:
+    """The status of an answer; 0 for none."""
+    return int(answer[9:12] or 0)
+
+
+def frame(payload: bytes, kind: int = BINARY) -> bytes:
+    """A frame as a client sends it, masked with zeros."""
+    size = len(payload)
+    if size < 126:
+        length = bytes([0x80 | size])
+    elif size < 65536:
+        length = b"\xfe" + struct.pack("!H", size)
+    else:
+        length = b"\xff" + struct.pack("!Q", size)
+    return bytes([kind]) + length + bytes(4) + payload
+
+
+def closed_with(answer: bytes) -> int:
+    """The close code at the end of what a websocket was sent."""
+    assert answer[-4:-2] == b"\x88\x02", answer[-40:]
+    return int.from_bytes(answer[-2:], "big")
+
+
+def descriptors() -> int:
+    """The files and sockets that this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
