@@ -12,55 +12,21 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol, TypeGuard, TypeVar, TypeVarTuple, Unpack, cast
+from typing import Any, TypeGuard, TypeVar, TypeVarTuple, Unpack, cast
 from weakref import WeakSet, ref
 
-import sniffio
 import structlog
 import trio
 
-from ._crossings import Answer, Crossing, Task, guarded_from_trio, trio_asyncio
+from ._crossings import Answer, Crossing, guarded_from_trio
 from ._stacks import asyncio_stack_of
+from ._steps import Loop, Steps, Task, loop_around, trio_asyncio
 
 UNSEEN_FOR = 1.0
 """Seconds after which nobody is expected to ask any more why a task has failed."""
 
-MAIN_LOOP_ONE = "_main_loop_one"
-"""The method of trio-asyncio's loop that runs the next callback, or waits for one."""
-
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
-
-class _Loop(Protocol):
-    """What is used here of trio-asyncio's loop."""
-
-    def call_soon(self, callback: Callable[[], object]) -> asyncio.Handle: ...
-
-    def call_later(self, delay: float, callback: Callable[[], object]) -> asyncio.TimerHandle: ...
-
-    def create_future(self) -> asyncio.Future[Any]: ...
-
-    def run_trio_task(
-        self, proc: Callable[[Unpack[Ts]], Awaitable[object]], *args: *Ts
-    ) -> asyncio.Handle: ...
-
-    def set_task_factory(self, factory: Callable[..., Task]) -> None: ...
-
-    def set_exception_handler(
-        self, handler: Callable[[_Loop, dict[str, Any]], object] | None
-    ) -> None: ...
-
-    def trio_as_future(
-        self, proc: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts
-    ) -> asyncio.Future[T]: ...
-
-
-def loop_around() -> _Loop | None:
-    """The loop of the code that calls this; None where it is Trio's."""
-    if sniffio.current_async_library() != "asyncio":
-        return None
-    return cast("_Loop", asyncio.get_running_loop())
 
 
 @asynccontextmanager
@@ -91,7 +57,7 @@ class Bridge:
 
     def __init__(
         self,
-        loop: _Loop,
+        loop: Loop,
         log: structlog.typing.FilteringBoundLogger,
         fail: Callable[[BaseException], None],
     ) -> None:
@@ -105,8 +71,7 @@ class Bridge:
         self._token = trio.lowlevel.current_trio_token()
         loop.set_task_factory(self._make_task)
         loop.set_exception_handler(self._hear)
-        self._do_one: Callable[..., Awaitable[None]] = getattr(loop, MAIN_LOOP_ONE)
-        setattr(loop, MAIN_LOOP_ONE, self._contained)
+        self._steps = Steps(loop, fail)
 
     async def begin(self) -> None:
         """Be ready."""
@@ -129,7 +94,7 @@ class Bridge:
             raise RuntimeError("the plugin's lifetime ends, and its asyncio loop with it")
         if around is not None:  # Another plugin's.
             return await around.trio_as_future(self.call, function, *args)
-        return await Crossing(function, args).over(self._loop)
+        return await Crossing(function, args).over(self._steps)
 
     async def call_back(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
         """Await this on Trio."""
@@ -180,15 +145,6 @@ class Bridge:
     def _tasks(self) -> set[Task]:
         return asyncio.all_tasks(cast("asyncio.AbstractEventLoop", self._loop))
 
-    async def _contained(self, *args: Any, **keywords: Any) -> None:
-        """Do one thing of the loop; what asyncio lets through would end the loop for ever."""
-        try:
-            await self._do_one(*args, **keywords)
-        except (KeyboardInterrupt, SystemExit) as error:
-            if type(error).__module__.partition(".")[0] == "trio_asyncio":
-                raise  # Its way to stop the loop.
-            self._fail(error)
-
     def _make_task(self, loop: Any, coro: Coroutine[Any, Any, Any], **keywords: Any) -> Task:
         task_coro = (
             guarded_from_trio(coro) if asyncio.iscoroutine(coro) else coro
@@ -213,7 +169,7 @@ class Bridge:
         if task is not None and _is_unseen(task):
             self.fail_by(task)
 
-    def _hear(self, loop: _Loop, context: dict[str, Any]) -> None:
+    def _hear(self, loop: Loop, context: dict[str, Any]) -> None:
         """Hear of an error of which asyncio does not know whom to tell; from any thread."""
         if threading.get_ident() != self._thread:
             self._token.run_sync_soon(self._hear, loop, context)
@@ -250,9 +206,7 @@ def _is_unseen(task: Task) -> bool:
 class _Held(AbstractAsyncContextManager[T]):
     """Entered on asyncio, left on Trio; what is in it has one task of asyncio's for both."""
 
-    def __init__(
-        self, bridge: Bridge, loop: _Loop, manager: AbstractAsyncContextManager[T]
-    ) -> None:
+    def __init__(self, bridge: Bridge, loop: Loop, manager: AbstractAsyncContextManager[T]) -> None:
         self._bridge = bridge
         self._manager = manager
         self._value: asyncio.Future[T] = loop.create_future()

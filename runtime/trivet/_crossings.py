@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextvars import Context
-from importlib import import_module
 from types import coroutine
 from typing import Any, Generic, TypeVar, cast
 
-import sniffio
 import trio
 
-trio_asyncio = import_module("trio_asyncio")  # It has no types.
+from ._steps import Steps
 
 T = TypeVar("T")
-Task = asyncio.Task[Any]
 
 
 class Crossing(Generic[T]):
@@ -39,14 +35,10 @@ class Crossing(Generic[T]):
         self._is_waited_for = False
         self._raise_cancel: Callable[[], Any] | None = None
 
-    async def over(self, loop: Any) -> T:
+    async def over(self, steps: Steps) -> T:
         """Make it; to be called on Trio."""
         trio_task = trio.lowlevel.current_task()
-        coro = self._call(trio_task)
-        if trio_task.context.get(trio_asyncio.current_loop) is loop:
-            asyncio_task = _started(coro, loop, trio_task.context)
-        else:  # A request's, where the loop would not know itself.
-            asyncio_task = asyncio.Task(coro, loop=loop, context=trio_task.context)
+        asyncio_task = steps.task_of(self._call(trio_task), trio_task.context)
 
         def abort(raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
             """Cancel the other side, and wait for it."""
@@ -93,30 +85,6 @@ class Crossing(Generic[T]):
         except trio.Cancelled as cancelled:  # noqa: ASYNC103 - it is raised by who asks for it
             return cancelled.with_traceback(error.__traceback__)  # noqa: ASYNC104
         raise AssertionError("Trio has not cancelled what it wanted to")
-
-
-def _started(coro: Coroutine[Any, Any, None], loop: Any, context: Context) -> Task:
-    """A task of asyncio's that has made its first step, or all of them, here and now.
-
-    So a call that need not wait needs no turn of either loop. It is what Python 3.12 calls an eager
-    task, but for the context: this one is the caller's, which is entered already.
-    """
-    steps: list[Callable[[], object]] = []
-
-    def keep(step: Callable[[], object], *, context: Context) -> None:
-        steps.append(step)
-
-    loop.call_soon = keep
-    try:
-        task = asyncio.Task(coro, loop=loop, context=context)
-    finally:
-        del loop.call_soon
-    library, sniffio.thread_local.name = sniffio.thread_local.name, "asyncio"
-    try:
-        steps[0]()
-    finally:
-        sniffio.thread_local.name = library
-    return task
 
 
 class Answer(asyncio.Future[T]):
