@@ -39,6 +39,7 @@ from ._envelope import current_delivery as current_delivery
 from ._envelope import current_origin as current_origin
 from ._errors import ConfigurationError as ConfigurationError
 from ._errors import CriticalPluginError as CriticalPluginError
+from ._errors import DeadlockError as DeadlockError
 from ._errors import DefinitionError as DefinitionError
 from ._errors import EventDecodeError as EventDecodeError
 from ._errors import EventEncodeError as EventEncodeError

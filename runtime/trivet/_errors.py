@@ -6,7 +6,7 @@ Never knows how an error is shown: the command line and the HTTP application dec
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import ClassVar
@@ -57,6 +57,31 @@ class PluginNotActiveError(TrivetError, LookupError):
 
 class UnknownEventError(TrivetError, TypeError):
     """What was published is not an instance of an event type that the program knows."""
+
+
+class DeadlockError(TrivetError, RuntimeError):
+    """A handler wanted to wait for an event that only it could handle.
+
+    >>> str(DeadlockError("billing", "order_paid", ["billing"]))
+    "plugin 'billing' would wait for itself: its handler publishes order_paid with wait=True..."
+
+    Args:
+        plugin: whose handler it is.
+        event: the name of the event's type.
+        circle: the plugin that it would wait for, the one that this one waits for, and so on.
+    """
+
+    def __init__(self, plugin: str, event: str, circle: Sequence[str]) -> None:
+        self.plugin = plugin
+        self.event = event
+        whom = "itself"
+        if list(circle) != [plugin]:
+            whom = ", which waits for ".join(map(repr, circle))
+        super().__init__(
+            f"plugin {plugin!r} would wait for {whom}: its handler publishes {event} with "
+            "wait=True, and no worker is left to handle it. Publish it with wait=False, or raise "
+            f"[plugins.{plugin}.delivery] concurrency"
+        )
 
 
 class HandlerTimeoutError(TrivetError, TimeoutError):

@@ -258,7 +258,8 @@ class EventPlugin(Plugin, Generic[E]):
 
     async def _work(self, workload: Workload[Any]) -> None:
         policy = self.__trivet_policy__
-        await work(workload, workers=policy.concurrency, time_limit=policy.time_limit, log=self.log)
+        limit, crew = policy.time_limit, policy.concurrency
+        await work(workload, plugin=self.name, crew=crew, time_limit=limit, log=self.log)
 
 
 class BatchPlugin(EventPlugin[E]):

@@ -7,7 +7,7 @@ Never knows HTTP, signals and files.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from time import time as wall_time
 from typing import TYPE_CHECKING, Unpack
@@ -22,6 +22,7 @@ from ._app import App
 from ._containment import members, summary
 from ._delivery._bus import BURST, Bus, Subscription
 from ._delivery._memory import MemoryInbox
+from ._delivery._waits import Waits
 from ._envelope import (
     NOWHERE,
     Delivery,
@@ -54,11 +55,14 @@ from ._supervision._shutdown import StopPlan
 from ._supervision._stall_watch import watching
 from ._supervision._stalls import StallMeter
 from ._supervision._starts import Starts
-from ._supervision._tasks import account
+from ._supervision._tasks import account, plugin_of_task
 from ._usage import Usage
 
 if TYPE_CHECKING:
     from ._delivery._store import Store
+
+LONG = 30.0
+"""Seconds of `publish(wait=True)` after which it is said who waits, and for whom."""
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
@@ -87,6 +91,7 @@ class Runtime(App):
         """Set when the stop is not to wait for anything but the closing of plugins."""
         self._stopping = trio.Event()
         self._inboxes: dict[str, MemoryInbox] = {}
+        self._waits = Waits()
         self._levels_stopped = 0
         self.store: Store | None = None
         """Where durable inboxes keep their events; None where no plugin has one."""
@@ -141,6 +146,8 @@ class Runtime(App):
 
         Raises:
             UnknownEventError: it is not an instance of a registered event type.
+            DeadlockError: `wait` was asked for by the handler that the event itself would need: by
+                a plugin that listens to it and has no other worker, or in a circle of such.
         """
         bus = self._bus
         route = bus.routes.get(type(event))
@@ -157,12 +164,16 @@ class Runtime(App):
             if origin.account_id is not None:
                 origin = Origin(origin.request_id, origin.traceparent)
             delivery = Delivery(event, self._service, wall_time(), origin, True)
+        if wait:
+            with self._waits.during(delivery, route.subscriptions):
+                (outcome,) = await bus.publish([delivery])
+                return await _ended(outcome)
         if bus.streak >= BURST:
             await bus.let_others_on()
         outcome = bus.offer(delivery, route)
         if bus.is_pending:
             await bus.settle()
-        return await _ended(outcome) if wait else outcome
+        return outcome
 
     async def publish_many(
         self, deliveries: Iterable[Delivery[Event]], *, wait: bool = False
@@ -183,16 +194,21 @@ class Runtime(App):
         Raises:
             UnknownEventError: one is not an instance of a registered event type; none is
                 published then.
+            DeadlockError: see `publish`; none is published then.
         """
         origin = current_origin()
         sent = [self._complete(delivery, origin, wait=wait) for delivery in deliveries]
         stored = [each for each in sent if self._bus.routes[type(each.event)].is_stored]
-        if stored:
-            await self._write_ahead(stored)
-        outcomes = await self._bus.publish(sent)
-        for delivery in stored:
-            delivery.written = None
-        return [await _ended(each) for each in outcomes] if wait else outcomes
+        with ExitStack() as waits:
+            for each in sent if wait else ():
+                subscriptions = self._bus.routes[type(each.event)].subscriptions
+                waits.enter_context(self._waits.during(each, subscriptions))
+            if stored:
+                await self._write_ahead(stored)
+            outcomes = await self._bus.publish(sent)
+            for delivery in stored:
+                delivery.written = None
+            return [await _ended(each) for each in outcomes] if wait else outcomes
 
     async def _write_ahead(self, deliveries: Sequence[Delivery[Event]]) -> None:
         from ._delivery._stored import write_ahead  # noqa: PLC0415 - where there is a store, only
@@ -527,5 +543,12 @@ async def _ended(outcome: Outcome) -> Outcome:
     """The outcome when nothing more becomes of the event."""
     receipt = outcome.delivery.receipt
     assert receipt is not None
-    await receipt.ended()
+    with trio.move_on_after(LONG) as patience:
+        await receipt.ended()
+    if patience.cancelled_caught:
+        waits_for = [name for name, fate in receipt.fates.items() if fate.alive]
+        facts = outcome.delivery.identity()
+        plugin = plugin_of_task.get(None)
+        _log.warning("a publisher still waits", plugin=plugin, waits_for=waits_for, **facts)
+        await receipt.ended()
     return replace(outcome, fates=dict(receipt.fates))

@@ -10,6 +10,7 @@ import math
 import traceback
 from collections.abc import Awaitable
 from typing import Generic, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 import structlog
 import trio
@@ -18,6 +19,10 @@ from ._errors import HandlerTimeoutError
 
 W = TypeVar("W")
 W_co = TypeVar("W_co", covariant=True)
+
+
+workers: WeakKeyDictionary[trio.lowlevel.Task, str] = WeakKeyDictionary()
+"""The tasks that handle events, and for which plugin each does."""
 
 
 class Pieces(Protocol[W_co]):
@@ -67,7 +72,8 @@ class Workload(Protocol[W]):
 async def work(
     workload: Workload[W],
     *,
-    workers: int,
+    plugin: str,
+    crew: int,
     time_limit: float,
     log: structlog.typing.FilteringBoundLogger,
 ) -> None:
@@ -75,17 +81,18 @@ async def work(
 
     Args:
         workload: what is to be done.
-        workers: how many tasks do it.
+        plugin: the name of the plugin whose work it is.
+        crew: how many tasks do it.
         time_limit: seconds for one piece; infinity for no limit.
         log: the plugin's.
     """
-    crew = [_Worker(workload, time_limit) for _ in range(workers)]
+    members = [_Worker(workload, time_limit) for _ in range(crew)]
     async with trio.open_nursery() as watching:
         if time_limit < math.inf:
-            watching.start_soon(_watch, crew, time_limit, log)
+            watching.start_soon(_watch, members, time_limit, log)
         async with trio.open_nursery() as nursery:
-            for worker in crew:
-                nursery.start_soon(worker.work)
+            for worker in members:
+                nursery.start_soon(worker.work, plugin)
         watching.cancel_scope.cancel()
 
 
@@ -128,8 +135,9 @@ class _Worker(Generic[W]):
         self._has_returned = False
         self._stood_at = ""
 
-    async def work(self) -> None:
+    async def work(self, plugin: str) -> None:
         """Work until no piece is left."""
+        workers[trio.lowlevel.current_task()] = plugin
         pieces = self._workload.pieces()
         is_done = False
         while not is_done:

@@ -43,8 +43,6 @@ WINDOW = 256
 """Events that are read from the store at a time, and that are in memory before any is read."""
 BACKING_OFF_AT_MOST = 1000
 """Events that wait in memory to be tried again; at so many, no others are begun."""
-PLENTY = 1 << 20
-"""Bytes of room in the store, below which it is about to be full."""
 
 
 @attrs.define
@@ -107,7 +105,7 @@ class DurableInbox(MemoryInbox):
     @property
     def room(self) -> float:
         """See `MemoryInbox`; none where the store is about to be full."""
-        return super().room if self._store.has_room(PLENTY) else 0
+        return 0 if self._store.is_near_limit else super().room
 
     @property
     def room_bytes(self) -> float:

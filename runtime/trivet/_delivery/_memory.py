@@ -171,7 +171,7 @@ class MemoryInbox(Inbox[Any]):
         """What becomes of an event that is not to come in, wherever there is room; None for one."""
         if self._closed:
             return self._refuse(delivery)
-        if self._wants is not None and not self._wanted(delivery):
+        if not self.is_wanted(delivery):
             return self._pass_by(delivery, Fate.FILTERED)
         known = self._known(delivery)
         if known is None and delivery.size > self.buffer_bytes:
@@ -234,8 +234,16 @@ class MemoryInbox(Inbox[Any]):
         finally:
             self._is_making_room = False
 
-    def _wanted(self, delivery: Delivery[Event]) -> bool:
-        assert self._wants is not None
+    def follows(self, delivery: Delivery[Event], other: Delivery[Event]) -> bool:
+        """Whether an event would wait for one that is in hand, since both have one ordering key."""
+        lane_of = self._queue.lane_of
+        is_keyed = self.policy.ordering_key is not None and other in self._in_hand
+        return is_keyed and lane_of(delivery) == lane_of(other)
+
+    def is_wanted(self, delivery: Delivery[Event]) -> bool:
+        """Whether an event is to be delivered."""
+        if self._wants is None:
+            return True
         try:
             return self._wants(delivery.event)
         except KeyboardInterrupt:

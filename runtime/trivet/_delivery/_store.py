@@ -46,6 +46,8 @@ CLOGGED = 10_000
 """Ends that cannot be written, above which nothing more is handed out."""
 PAUSE = 1.0
 """Seconds between two looks at a store that fails, and at what others have done to it."""
+PLENTY = 1 << 20
+"""Bytes of room, below which the store is about to be full; an eighth of a small one."""
 TIDY_EVERY = 5.0
 """Seconds between two tidyings."""
 
@@ -149,6 +151,8 @@ class Store:
         self._is_open = False
         self._closing = False
         self._bytes = 0
+        self._has_said_so = False
+        """Whether it was said that the store is near its limit, and nothing after that."""
         self.trouble: JournalError | None = None
         """Why nothing can be stored now; None where all is well."""
         self.in_hand: InHand
@@ -170,6 +174,16 @@ class Store:
     def has_room(self, size: int) -> bool:
         """Whether so many bytes more are within the limit."""
         return self._bytes + size <= self._settings.max_bytes
+
+    @property
+    def bytes(self) -> int:
+        """What the events take that are in the store, or are to be."""
+        return self._bytes
+
+    @property
+    def is_near_limit(self) -> bool:
+        """Whether it is about to be full, so that nobody should fetch more for it."""
+        return not self.has_room(min(PLENTY, self._settings.max_bytes // 8))
 
     @property
     def largest(self) -> int:
@@ -402,6 +416,24 @@ class Store:
                 _log.info("the store works again", path=str(self.path))
             else:
                 _log.error("the store fails", error=str(self.trouble))
+
+        self._judge_limit()
+
+    def _judge_limit(self) -> None:
+        """Say so when the store comes near its limit, and when there is room again."""
+        # Twice the room, or it would be said for every event that comes and goes.
+        has_plenty = self.has_room(2 * min(PLENTY, self._settings.max_bytes // 8))
+        if self._has_said_so and has_plenty:
+            _log.info("the store has room again", path=str(self.path), bytes=self._bytes)
+            self._has_said_so = False
+        elif self.is_near_limit and not self._has_said_so:
+            _log.warning(
+                "the store is near its limit: what comes waits, or is refused",
+                path=str(self.path),
+                bytes=self._bytes,
+                max_bytes=self._settings.max_bytes,
+            )
+            self._has_said_so = True
 
     def _trouble_after(self, group: _Group) -> JournalError | None:
         if group.error is not None:

@@ -63,12 +63,14 @@ def readiness(runtime: Runtime) -> dict[str, object]:
         if host.critical
     ]
     facts: dict[str, object] = {"plugins": statuses}
-    if runtime.store is not None and runtime.store.trouble is not None:
-        reasons.append(f"the store fails: {runtime.store.trouble}")
+    store = runtime.store
+    if store is not None and (store.trouble is not None or store.is_near_limit):
         facts["store"] = describe_store(runtime)
+        if store.trouble is not None:
+            reasons.append(f"the store fails: {store.trouble}")
     if reasons:
         raise ProblemError("not_ready", "; ".join(reasons), facts)
-    return {"status": "degraded" if missing else "ready", "plugins": statuses}
+    return {"status": "degraded" if missing or "store" in facts else "ready", **facts}
 
 
 def describe(runtime: Runtime) -> dict[str, object]:
@@ -97,10 +99,19 @@ def describe(runtime: Runtime) -> dict[str, object]:
 
 
 def describe_store(runtime: Runtime) -> dict[str, object] | None:
-    """Where durable inboxes keep their events, and why that does not work; None without any."""
+    """Where durable inboxes keep their events, how many bytes, and why that does not work.
+
+    None where there is no durable inbox.
+    """
     store = runtime.store
     if store is None:
         return None
     # Of the file or the disk, never of what was to be written.
     trouble = None if store.trouble is None else store.trouble.reason
-    return {"path": str(store.path), "trouble": trouble}
+    limit = "near its limit: what comes waits, or is refused" if store.is_near_limit else None
+    return {
+        "path": str(store.path),
+        "bytes": store.bytes,
+        "trouble": trouble,
+        "limit": limit,
+    }

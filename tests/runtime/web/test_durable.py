@@ -10,6 +10,7 @@ import pytest
 import trio
 from quart.typing import TestClientProtocol as Client
 from quart.wrappers import Response
+from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trivet import App, Delivery, DeliverySettings, Event, EventPlugin, Fate, Outcome, StoreSettings
@@ -203,6 +204,34 @@ async def test_a_store_that_is_at_its_limit(autojump_clock: MockClock) -> None:
         response = await post(asking, 2)
         assert (await asking.get("/readyz")).status_code == 200
     assert response.status_code == 429
+
+
+async def test_a_store_that_comes_near_its_limit_is_told(autojump_clock: MockClock) -> None:
+    """In the log and by `/readyz`, before anything is refused; and when there is room again."""
+
+    class Gated(Audit):
+        async def handle_event(self, event: Paid) -> None:
+            await gate.wait()
+
+    gate, store = trio.Event(), StoreSettings(path=Path(":memory:"), max_bytes=3000)
+    with capture_logs() as logs:
+        async with open_plugins(Gated, store=store) as runtime:
+            asking = client(runtime)
+            assert runtime.room(Paid) > 0
+            while runtime.room(Paid):
+                assert (await post(asking, 1)).status_code == 202
+            await trio.sleep(2)
+            response = await asking.get("/readyz")
+            ready = await response.get_json()
+            assert (response.status_code, ready["status"]) == (200, "degraded")
+            assert 3000 >= ready["store"]["bytes"] > 2600
+            assert "limit" in ready["store"]["limit"]
+            gate.set()
+            await trio.sleep(2)
+            assert runtime.room(Paid) > 0
+            assert (await (await asking.get("/readyz")).get_json())["status"] == "ready"
+    told = [line["log_level"] for line in logs if line["event"].startswith("the store")]
+    assert told == ["warning", "info"]
 
 
 async def test_what_the_store_can_never_take(autojump_clock: MockClock) -> None:
@@ -404,7 +433,8 @@ async def test_readiness_while_the_store_fails(trouble: Trouble, autojump_clock:
     assert problem["error_code"] == "not_ready"
     assert f"{PATH}: the disk is full" in problem["detail"]
     assert problem["store"]["trouble"] == "the disk is full"
-    assert described == {"path": str(runtime.store.path), "trouble": "the disk is full"}
+    path = str(runtime.store.path)
+    assert (described["path"], described["trouble"]) == (path, "the disk is full")
 
 
 async def test_what_the_probes_say_of_the_store(autojump_clock: MockClock) -> None:
@@ -416,7 +446,8 @@ async def test_what_the_probes_say_of_the_store(autojump_clock: MockClock) -> No
     document = await response.get_json()
     durable = {name: plugin["durable"] for name, plugin in document["plugins"].items()}
     assert durable == {"ledger": False, "hopeless": True}
-    assert document["store"] == {"path": ":memory:", "trouble": None}
+    nothing = {"path": ":memory:", "bytes": 0, "trouble": None, "limit": None}
+    assert document["store"] == nothing
     assert document["plugins"]["hopeless"]["inbox"]["dead_lettered"] == 1
     text = await response.get_data(as_text=True)
     assert "confidential" not in text
