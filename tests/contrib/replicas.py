@@ -191,6 +191,8 @@ async def kill(replicas: list[Replica], orders: Orders, dice: random.Random) -> 
     for _ in range(orders.kills):
         await trio.sleep(dice.uniform(0, 2 * takes / (orders.kills + 1)))
         replica = dice.choice(replicas)
+        while not replica.handled():  # It has to have something to lose.
+            await trio.sleep(0.05)
         replica.end(signal.SIGKILL)
         replica.start()
 

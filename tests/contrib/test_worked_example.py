@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from .programs import free_port
 from .redis_server import needs_redis
 
@@ -18,6 +20,7 @@ FEWER = 3_000
 
 
 @needs_redis
+@pytest.mark.timeout(120)  # Five starts of the program, and a kill, one after the other.
 def test_the_numbers_add_up(tmp_path: Path) -> None:
     """Copied into a directory, with other ports and fewer orders, every order is in the ledger."""
     section = README.read_text().partition("## More than one machine\n")[2].partition("\n## ")[0]

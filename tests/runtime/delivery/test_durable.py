@@ -679,19 +679,21 @@ async def test_what_kills_the_process_each_time_becomes_a_dead_letter(path: Path
     """After as many deaths as the delivery limit allows; an attempt that fails counts no death."""
     code = f"""
 import os, sys, trio
-sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
-from test_durable import Billing, Order, program
+from trivet import *
 
-class Deadly(Billing):
-    name = "billing"
+class Order(Event):
+    number: int
+
+class Billing(EventPlugin[Order]):
+    delivery = DeliverySettings(durable=True)
 
     async def handle_event(self, event):
-        if event.number == 13:
-            os._exit(9)
+        os._exit(9)
 
 async def main():
-    async with program(Path({str(path)!r}), Deadly) as runtime:
+    settings = Settings(store=StoreSettings(path=Path({str(path)!r})))
+    async with open_runtime(settings, plugins=[Billing]) as runtime:
         if sys.argv[1] == "publish":
             await runtime.publish(Order(13))
         while not runtime.statistics()["billing"].dead_lettered:
