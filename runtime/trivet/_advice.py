@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from ._containment import members, summary
 from ._frames import Authors, Line, lines_of, without_trivet
+from ._masking import mask
 
 ON_ASYNCIO = (
     "this is asyncio's, and the plugin runs on Trio: use what Trio has instead, such as "
@@ -59,7 +60,7 @@ def in_words(error: BaseException, home: str, said: str | None = None) -> str:
     notes = _notes(error)
     if lines and any(isinstance(cause, _AWAY) for cause in _causes(error)):
         notes.append('`on_start_failure = "retry"`, of its supervision, has the start tried again')
-    return "".join([said or summary(error), at, *(f"\n  {note}" for note in notes)])
+    return mask("".join([said or summary(error), at, *(f"\n  {note}" for note in notes)]))
 
 
 def where_and_why(error: BaseException) -> dict[str, str]:

@@ -12,6 +12,8 @@ from typing import cast
 
 import trio
 
+from ._masking import mask
+
 LONGEST_LINE = 500
 """Characters of an error that are kept, sent or logged as its reason."""
 
@@ -60,7 +62,7 @@ def members(error: BaseException) -> Iterator[BaseException]:
 
 
 def summary(error: BaseException) -> str:
-    """The error in one line, a group by its first member.
+    """The error in one line, without secrets, a group by its first member.
 
     >>> summary(ExceptionGroup("nursery", [ValueError("no broker"), OSError()]))
     'ValueError: no broker (and 1 more)'
@@ -73,7 +75,7 @@ def summary(error: BaseException) -> str:
         text = str(error)
     except Exception as unprintable:
         text = f"its text raises {type(unprintable).__name__}"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return mask(f"{type(error).__name__}: {text}") if text else type(error).__name__
 
 
 def one_line(error: BaseException) -> str:
@@ -86,7 +88,10 @@ def one_line(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """The text in one line of at most 500 characters, each of which can be written as UTF-8."""
-    line = " ".join(text[: 2 * LONGEST_LINE].split())
+    """The text in one line of at most 500 characters, each of which can be written as UTF-8.
+
+    Secrets are masked, before a part of one is cut off.
+    """
+    line = " ".join(mask(text)[: 2 * LONGEST_LINE].split())
     line = line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…"
     return line.encode(errors="backslashreplace").decode()

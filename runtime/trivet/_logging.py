@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from io import StringIO
 from textwrap import indent
 from typing import Any, TextIO
@@ -21,6 +24,7 @@ from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 from ._containment import summary
 from ._envelope import in_hand
 from ._log_writer import open_stderr
+from ._masking import mask
 from ._settings import LogSettings
 
 _WRITTEN_OUT = {
@@ -82,6 +86,18 @@ def configure_logging(settings: LogSettings, file: TextIO | None = None) -> None
     )
 
 
+def mask_tracebacks() -> None:
+    """Mask what is secret in the tracebacks that Python itself prints, of threads too."""
+
+    def print_masked(error: BaseException | None) -> None:
+        text = "".join(traceback.format_exception(error))
+        with suppress(OSError, ValueError):  # Nobody reads it, as Python itself bears it.
+            sys.stderr.write(mask(text))
+
+    sys.excepthook = lambda kind, error, trace: print_masked(error)
+    threading.excepthook = lambda args: print_masked(args.exc_value)
+
+
 _METHODS = ("debug", "info", "warning", "warn", "error", "critical", "fatal", "exception", "msg")
 
 
@@ -130,7 +146,7 @@ class _Rendering:
     def _render(self, logger: WrappedLogger, method: str, event_dict: Any) -> str:
         for processor in self._processors:
             event_dict = processor(logger, method, event_dict)
-        return str(event_dict)
+        return mask(str(event_dict))
 
 
 def _plain(value: object) -> str:

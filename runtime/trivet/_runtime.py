@@ -46,7 +46,8 @@ from ._events import Event, EventTypes, PluginStatusEvent, where
 from ._graph import Levels
 from ._inbox import InboxStatistics
 from ._loader import PluginSpec, Program, load
-from ._plugin import BatchPlugin, Plugin, PluginT, create_plugin, wanted_by
+from ._masking import Secrets, forget, know
+from ._plugin import BatchPlugin, Plugin, PluginT, create_plugin, settings_fields, wanted_by
 from ._policies import BUFFER_BYTES, DeliveryPolicy
 from ._settings import Settings
 from ._status import Status
@@ -95,7 +96,9 @@ class Runtime(App):
         self._levels_stopped = 0
         self.store: Store | None = None
         """Where durable inboxes keep their events; None where no plugin has one."""
+        self._mask_secrets()
         wishes = [wish for spec in program.plugins for wish in self._add(spec)]
+        self._mask_secrets()  # What the authors' code has made of the settings, too.
         self._bus = Bus(wishes, program.events.types)
         self._durable = frozenset(
             name for name, inbox in self._inboxes.items() if inbox.policy.durable
@@ -364,6 +367,23 @@ class Runtime(App):
         innocent = [name for name, host in self.hosts.items() if host.is_up]
         return account(root, innocent, self.program.homes)
 
+    def _mask_secrets(self) -> None:
+        """Have what the settings hold of secrets masked in all that is logged and shown."""
+        secrets = Secrets()
+        secrets.of_instance(self.program.settings)
+        names = [self.service, *self.events]
+        for spec in self.program.plugins:
+            names.append(spec.name)
+            fields = settings_fields(spec.cls)
+            given = {
+                field.name: spec.values.get(field.alias or field.name, field.default)
+                for field in fields
+            }
+            secrets.of_fields(fields, given)
+            if spec.name in self.hosts:
+                secrets.of_instance(self.hosts[spec.name].plugin)
+        know(self, secrets, names)
+
     def _add(self, spec: PluginSpec) -> Iterator[Subscription]:
         name, types = spec.name, spec.listens_to
         policy, inbox = DeliveryPolicy(), None
@@ -497,8 +517,12 @@ async def open_runtime(
         CriticalPluginError: a critical plugin gave up; the block has been cancelled.
     """
     program = load(settings or Settings(), plugins=plugins, event_types=event_types)
-    async with running(Runtime(program)) as runtime:
-        yield runtime
+    runtime = Runtime(program)
+    try:
+        async with running(runtime):
+            yield runtime
+    finally:
+        forget(runtime)
 
 
 @asynccontextmanager

@@ -24,7 +24,8 @@ from ._garbage import keep
 from ._ladder import LOOP
 from ._lifeline import Lifeline, adopted, end_copies, get_parent
 from ._loader import Program, load
-from ._logging import configure_logging, never_waiting_stderr
+from ._logging import configure_logging, mask_tracebacks, never_waiting_stderr
+from ._masking import mask
 from ._parent import PUT_OFF, STOP_SIGNALS
 from ._report import Report, keep_notes, name_who_exits
 from ._runtime import Runtime, running, unwrapped
@@ -62,6 +63,7 @@ def run(settings: Settings, *, with_parent: bool) -> int:
     end_copies()
     sys.stderr = never_waiting_stderr()
     configure_logging(settings.log, sys.stderr)
+    mask_tracebacks()
     report = Report(None) if lifeline is None else lifeline.report
     keep_notes(report)
     name_who_exits(report)
@@ -104,7 +106,7 @@ def _telling_who_broke_it(program: Program, watchdog: Watchdog) -> Generator[Non
         yield
     except trio.TrioInternalError as error:
         whose = breaker_of(error, program.homes) or "somebody"
-        text = "".join(traceback.format_exception(error))
+        text = mask("".join(traceback.format_exception(error)))
         watchdog.report.say(f"{whose} has broken the event loop\n\n{text}")
         _log.critical("the event loop is broken", by=whose)
         raise

@@ -13,6 +13,7 @@ import click
 
 from .._errors import TrivetError
 from .._garbage import making_what_stays
+from .._masking import mask
 from .._settings import load_settings
 from ._options import config_option
 
@@ -34,7 +35,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except TrivetError as error:
-            click.echo(f"trivet: {error}", err=True)
+            click.echo(mask(f"trivet: {error}"), err=True)
             ctx.exit(error.exit_code)
 
 

@@ -19,6 +19,7 @@ import trio
 from .._advice import explained
 from .._containment import includes, summary
 from .._errors import CriticalPluginError, PermanentError, RestartRefusedError
+from .._masking import mask
 from .._plugin import Plugin
 from .._policies import SupervisionSettings
 from .._stacks import stack_of
@@ -387,6 +388,7 @@ class Host:
 
     def _report(self, trouble: str | None) -> None:
         """The plugin says what is amiss, or that nothing is any more."""
+        trouble = None if trouble is None else mask(trouble)
         if trouble == self.trouble:
             return
         self.trouble = trouble

@@ -12,6 +12,8 @@ from http import HTTPStatus
 
 import msgspec
 
+from .._masking import mask
+
 MEDIA_TYPE = "application/problem+json"
 RETRY_WHEN_STOPPING = 5.0
 """Seconds after which a service that stops may be back."""
@@ -106,5 +108,6 @@ def document(status: int, detail: str, error_code: str, facts: dict[str, object]
         title = HTTPStatus(status).phrase
     except ValueError:
         title = "Error"  # A status of the author's own invention.
+    detail = mask(detail)  # It may repeat what an author's exception says.
     members = {"title": title, "status": status, "detail": detail, "error_code": error_code}
     return msgspec.json.encode(members | facts)

@@ -1,0 +1,214 @@
+"""Secrets of settings are masked in what is logged, stored and shown of an exception.
+
+Owns which texts are secret, and in which forms they are looked for.
+Never knows where a text is shown. Masking is process-wide: one program's secrets are masked in
+another's texts, too, which harms neither.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import weakref
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import PurePath
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, quote, quote_plus, unquote, urlsplit
+
+import attrs
+
+MASK = "***"
+SHORTEST = 4
+"""Characters below which a secret is not masked: it would be found in every other word."""
+_LINE = 8
+"""Characters from which one line of a secret of several is a secret, too: of a key in PEM, say."""
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
+_COMMON = re.compile(
+    r"true|false|none|null|auto|disable|allow|prefer|required?|verify-(ca|full)|read|write|primary|"
+    r"standby|utf-?8(mb4)?|json|text|https?|[\d.,:]*",
+    re.IGNORECASE,
+)
+"""What the parameters of a URL often are, and is no secret where it stands alone."""
+
+
+@attrs.define
+class Secrets:
+    """What is to be masked of one program."""
+
+    whole: set[str] = attrs.field(factory=set[str])
+    """Texts that are masked wherever they are, in each of their forms."""
+    words: set[str] = attrs.field(factory=set[str])
+    """Texts that are masked where they are a word: user names, which may be part of others."""
+
+    def add(self, value: object) -> None:
+        """Take every text within a value that is secret."""
+        for text in _texts(value):
+            self.whole |= {text, text.strip()}
+            self.whole |= {line.strip() for line in text.splitlines() if len(line) >= _LINE}
+            for parts in _urls(text):
+                if len(parts.path) >= _LINE:  # As of a webhook whose address is the secret.
+                    self.whole.add(parts.path)
+        self.look_into(value)
+
+    def look_into(self, value: object) -> None:
+        """Take what is secret within a value that is none: of each URL its user and its query."""
+        for text in _texts(value):
+            for parts in _urls(text):
+                self._add_url(parts)
+
+    def _add_url(self, parts: SplitResult) -> None:
+        login, at, _ = parts.netloc.rpartition("@")
+        if at:
+            user, _, password = login.partition(":")
+            self.whole |= {login, password, unquote(password)}
+            self.words |= {user, unquote(user)}
+        if parts.query:
+            self.whole |= {parts.query, *parts.query.split("&")}
+            values = {value for _, value in parse_qsl(parts.query)}
+            self.words |= {each for each in values if not _COMMON.fullmatch(each)}
+
+    def of_fields(self, fields: Iterable[attrs.Attribute[Any]], values: Mapping[str, Any]) -> None:
+        """Take the values of the fields that are not shown, and look into those of the others.
+
+        Args:
+            fields: of an attrs class.
+            values: by the field's name.
+        """
+        for field in fields:
+            if field.name not in values:
+                continue
+            value = values[field.name]
+            if field.repr is not True:
+                self.add(value)
+            elif _fields(value):
+                self.of_instance(value)
+            else:
+                self.look_into(value)
+
+    def of_instance(self, instance: object) -> None:
+        """As `of_fields`, of an instance of an attrs class."""
+        fields = _fields(instance)
+        names = [field.name for field in fields]
+        values = {name: getattr(instance, name) for name in names if hasattr(instance, name)}
+        self.of_fields(fields, values)
+
+
+def _fields(value: object) -> tuple[attrs.Attribute[Any], ...]:
+    """The fields of an instance of an attrs class; none of anything else."""
+    fields: tuple[attrs.Attribute[Any], ...] = getattr(type(value), "__attrs_attrs__", ())
+    return fields
+
+
+def _urls(text: str) -> Iterator[SplitResult]:
+    """The URLs within a text."""
+    for found in _URL.finditer(text):
+        with suppress(ValueError):  # It only looks like one.
+            yield urlsplit(found[0])
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text within a value."""
+    if isinstance(value, str):
+        yield str(value)
+    elif isinstance(value, bytes):
+        yield value.decode("utf-8", "replace")
+    elif isinstance(value, Mapping):
+        for inner in value.values():  # pyright: ignore[reportUnknownVariableType]
+            yield from _texts(inner)  # pyright: ignore[reportUnknownArgumentType]
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for inner in value:  # pyright: ignore[reportUnknownVariableType]
+            yield from _texts(inner)  # pyright: ignore[reportUnknownArgumentType]
+    elif _fields(value):
+        for field in _fields(value):
+            yield from _texts(getattr(value, field.name, None))
+    elif isinstance(value, (int, float, PurePath)) and not isinstance(value, bool):
+        yield str(value)
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """The text as it may be found: itself, as in a URL, in quotes, in base64."""
+    for text in {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}:
+        for spelt in {text, re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), text)}:
+            yield spelt
+            for quoted in (repr(spelt), ascii(spelt), json.dumps(spelt)):
+                yield quoted[1:-1]
+                yield repr(quoted[1:-1])[1:-1]
+    data = secret.encode("utf-8", "surrogatepass")
+    yield repr(data)[2:-1]
+    yield from _in_base64(data)
+
+
+def _in_base64(data: bytes) -> Iterator[str]:
+    """What is in base64 of any text with these bytes in it, by where they are in three bytes."""
+    for lead in range(3):
+        start, end = -(-lead * 8 // 6), (lead + len(data)) * 8 // 6
+        for encode in (b64encode, urlsafe_b64encode):
+            yield encode(b"\0" * lead + data).decode("ascii")[start:end]
+
+
+@attrs.frozen
+class _Search:
+    """What is looked for."""
+
+    forms: tuple[str, ...] = ()
+    """The longest first: a part of a secret must not be masked before the whole."""
+    words: re.Pattern[str] | None = None
+
+    @classmethod
+    def of(cls, secrets: Collection[Secrets]) -> _Search:
+        whole = {text for each in secrets for text in each.whole if len(text) >= SHORTEST}
+        words = {text for each in secrets for text in each.words if len(text) >= SHORTEST}
+        forms = {form for text in whole for form in _forms(text) if len(form) >= SHORTEST}
+        pattern = None
+        if words:
+            spelt = {form for word in words for form in (word, quote(word, safe=""))}
+            choice = "|".join(map(re.escape, sorted(spelt, key=len, reverse=True)))
+            pattern = re.compile(rf"(?<![\w-])(?:{choice})(?![\w-])")
+        return cls(tuple(sorted(forms, key=len, reverse=True)), pattern)
+
+    def mask(self, text: str) -> str:
+        for form in self.forms:
+            if form in text:
+                text = text.replace(form, MASK)
+        return text if self.words is None else self.words.sub(MASK, text)
+
+
+_known: dict[int, Secrets] = {}
+_search = _Search()
+
+
+def know(owner: object, secrets: Secrets, names: Iterable[str] = ()) -> None:
+    """Mask these secrets from now on, until `forget` or the end of their owner.
+
+    Args:
+        owner: whose they are; what it knew before is replaced.
+        secrets: what is secret.
+        names: what is no secret although it is the name of a user, too: a plugin's, say.
+    """
+    secrets.words -= set(names)
+    if id(owner) not in _known:
+        weakref.finalize(owner, _forget, id(owner)).atexit = False
+    _known[id(owner)] = secrets
+    _gather()
+
+
+def forget(owner: object) -> None:
+    """Mask an owner's secrets no more."""
+    _forget(id(owner))
+
+
+def _forget(owner: int) -> None:
+    _known.pop(owner, None)
+    _gather()
+
+
+def _gather() -> None:
+    global _search  # noqa: PLW0603 - one assignment, which other threads see as a whole
+    _search = _Search.of(list(_known.values()))
+
+
+def mask(text: str) -> str:
+    """The text, with `***` in place of every secret that is known."""
+    return _search.mask(text)
