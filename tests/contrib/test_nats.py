@@ -669,7 +669,9 @@ async def test_a_certificate_must_be_trusted(
     server.more = f'tls {{ cert_file: "{made.certificate}", key_file: "{made.key}" }}\n'
     async with running(server):
         url = server.url.replace("nats://", "tls://")
-        with pytest.raises(StartError, match=r"plugins\.nats_sink\.url: .*certificate"):
+        with pytest.raises(
+            StartError, match=r"plugins\.nats_sink\.url: the certificate is not trusted"
+        ):
             async with sending(server, url=url):
                 pass
         monkeypatch.setenv("SSL_CERT_FILE", str(made.authority))

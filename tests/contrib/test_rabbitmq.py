@@ -135,7 +135,9 @@ async def test_a_certificate_must_be_trusted(
     """With TLS a server of an unknown authority is refused, and one of a known authority is not."""
     port = await server.listen_with_tls(Certificate.made_in(tmp_path))
     url = server.url(port=port).replace("amqp://", "amqps://")
-    with pytest.raises(StartError, match=r"plugins\.rabbitmq_sink\.url: .*certificate"):
+    with pytest.raises(
+        StartError, match=r"plugins\.rabbitmq_sink\.url: the certificate is not trusted"
+    ):
         async with sending(server, url=url):
             pass
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))

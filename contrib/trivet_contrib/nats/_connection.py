@@ -88,7 +88,7 @@ def meant_by(error: BaseException) -> AwayError:
     text = str(error) or ("no answer" if isinstance(error, TimeoutError) else type(error).__name__)
     text = text.removeprefix("nats: ")
     if isinstance(error, ssl.SSLCertVerificationError):
-        return RefusedError("url", text)
+        return RefusedError("url", f"the certificate is not trusted: {text}")
     if isinstance(error, nats.errors.SecureConnWantedError):
         return RefusedError("url", "the server takes no TLS")
     if any(word in text.lower() for word in WORDS_OF_REFUSAL):

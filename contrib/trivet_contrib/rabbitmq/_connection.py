@@ -72,7 +72,7 @@ def meant_by(error: BaseException | None) -> AwayError:
     text = ", ".join(map(str, error.args)) if error is not None else ""
     cause = None if error is None else error.__cause__
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return RefusedError("url", cause.verify_message)
+        return RefusedError("url", f"the certificate is not trusted: {cause.verify_message}")
     if isinstance(error, (ProbableAuthenticationError, AuthenticationError)):
         return RefusedError("url", f"not with these credentials: {text}")
     if isinstance(error, (ConnectionNotAllowed, ChannelAccessRefused)):

@@ -115,7 +115,8 @@ def translated() -> Generator[None]:
         raise RefusedError("stream", f"it, or its group, is gone: {error}") from None
     except (LostError, TimeoutError, OSError) as error:
         if isinstance(error.__cause__, ssl.SSLCertVerificationError):
-            raise RefusedError("url", _words(error.__cause__)) from None
+            reason = f"the certificate is not trusted: {_words(error.__cause__)}"
+            raise RefusedError("url", reason) from None
         raise AwayError(_words(error)) from None
     except RedisError as error:
         if "DB index" in str(error):

@@ -439,7 +439,7 @@ def test_file_without_tables_of_dead_letters(path: Path) -> None:
         DeadLetters(path)
 
 
-# What a million events leave.
+# What many events leave.
 
 
 def test_many_events_leave_a_small_file(path: Path) -> None:
