@@ -10,7 +10,7 @@ import base64
 import math
 import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, TypeVar, cast
 
 import attrs
@@ -20,6 +20,7 @@ import trio
 from ._envelope import Delivery, utc_now
 from ._errors import TrivetError
 from ._events import Event, EventT, Timestamp, path_and_reason
+from ._payloads import encode_event
 
 STRUCTURED = "application/cloudevents+json"
 
@@ -194,8 +195,13 @@ class CloudEvent(msgspec.Struct, frozen=True, eq=False):
 
     @staticmethod
     def document_of(delivery: Delivery[Event]) -> bytes:
-        """An event that is sent on, attributes and data in one document."""
-        return msgspec.json.encode({**_attributes_of(delivery), "data": delivery.event})
+        """An event that is sent on, attributes and data in one document.
+
+        Raises:
+            EventEncodeError: JSON cannot express it.
+        """
+        data = msgspec.Raw(encode_event(delivery.event))
+        return msgspec.json.encode({**_attributes_of(delivery), "data": data})
 
 
 def _attributes_of(delivery: Delivery[Event]) -> dict[str, str | datetime]:
@@ -212,9 +218,16 @@ def _attributes_of(delivery: Delivery[Event]) -> dict[str, str | datetime]:
     if delivery.traceparent is not None:
         attributes["traceparent"] = delivery.traceparent
     if delivery.deadline != math.inf:
-        left = timedelta(seconds=delivery.deadline - trio.current_time())
-        attributes["expirytime"] = utc_now() + left
+        attributes["expirytime"] = _moment_of(delivery.deadline)
     return attributes
+
+
+def _moment_of(deadline: float) -> datetime:
+    """A deadline by the calendar, whose last moment stands for all that come after it."""
+    try:
+        return utc_now() + timedelta(seconds=deadline - trio.current_time())
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def deadline_at(expires: datetime) -> float:
