@@ -90,11 +90,11 @@ class _Consumer(Consumer):
     async def fetch(self, count: int) -> list[Received]:
         return await self._cross(self._consumer.fetch, count)
 
-    async def acknowledge(self, messages: Sequence[Received]) -> None:
-        await self._cross(self._consumer.acknowledge, messages)
+    async def acknowledge(self, messages: Sequence[Received]) -> int:
+        return await self._cross(self._consumer.acknowledge, messages)
 
-    async def retry(self, messages: Sequence[Received]) -> None:
-        await self._cross(self._consumer.retry, messages)
+    async def retry(self, messages: Sequence[Received]) -> list[tuple[Received, str]]:
+        return await self._cross(self._consumer.retry, messages)
 
     async def bury(self, messages: Sequence[tuple[Received, str]]) -> None:
         await self._cross(self._consumer.bury, messages)
@@ -112,5 +112,5 @@ class _Producer(Producer):
         self._cross = cross
         self._producer = producer
 
-    async def send(self, messages: Sequence[Message]) -> None:
-        await self._cross(self._producer.send, messages)
+    async def send(self, messages: Sequence[Message], taken: set[int]) -> None:
+        await self._cross(self._producer.send, messages, taken)

@@ -12,8 +12,25 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 
+def in_words(error: Exception) -> str:
+    """An exception in one line; what an author's says of itself may raise, too."""
+    try:
+        said = str(error)
+    except Exception:
+        said = ""
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
 class AwayError(Exception):
     """The broker cannot be asked now; its text says why, without credentials."""
+
+
+class CutOffError(AwayError):
+    """The broker has ended the connection while something was asked of it, and does not say why."""
+
+
+class MessageRefusedError(AwayError):
+    """The broker refuses one of the messages that were being sent, and does not say which."""
 
 
 class RefusedError(AwayError):
@@ -31,7 +48,7 @@ class RefusedError(AwayError):
 
 
 class UnsendableError(Exception):
-    """Some of the messages can never be sent; none of all was.
+    """Some of the messages can never be sent.
 
     Args:
         reasons: why, by the places of those messages among all.
@@ -81,12 +98,20 @@ class Consumer(ABC):
         """
 
     @abstractmethod
-    async def acknowledge(self, messages: Sequence[Received]) -> None:
-        """These are done."""
+    async def acknowledge(self, messages: Sequence[Received]) -> int:
+        """These are done.
+
+        Returns:
+            How many of them were not in hand any more, as far as the broker says.
+        """
 
     @abstractmethod
-    async def retry(self, messages: Sequence[Received]) -> None:
-        """These have failed: hand them to somebody again, not at once, and count it."""
+    async def retry(self, messages: Sequence[Received]) -> list[tuple[Received, str]]:
+        """These have failed: hand them to somebody again, not at once, and count it.
+
+        Returns:
+            Those that nobody would be handed again, each with why.
+        """
 
     @abstractmethod
     async def bury(self, messages: Sequence[tuple[Received, str]]) -> None:
@@ -108,10 +133,16 @@ class Producer(ABC):
     """As a consumer's."""
 
     @abstractmethod
-    async def send(self, messages: Sequence[Message]) -> None:
+    async def send(self, messages: Sequence[Message], taken: set[int]) -> None:
         """Send messages, in order, and wait until the broker has them.
 
+        Args:
+            messages: all of them are sent, or tried to be.
+            taken: gets the place of each message that the broker says it has; of all of them
+                where nothing is raised. What is not in it may have arrived as well.
+
         Raises:
-            AwayError: some, none or all of them have arrived.
-            UnsendableError: none has.
+            AwayError: the broker does not say of all of them that it has them.
+            MessageRefusedError: because it refuses one of them.
+            UnsendableError: some can never be sent; they were not.
         """

@@ -7,11 +7,11 @@ Never knows how messages come, nor how the broker is told.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import trio
 
-from trivet import Delivery, Event, Fate, Receipt
+from trivet import Delivery, Event, Fate, Receipt, Refusal
 
 from ._broker import Received
 
@@ -20,11 +20,14 @@ ALIVE = frozenset(fate for fate in Fate if fate.alive)
 NOT_NOW = frozenset({Fate.REJECTED, Fate.ABANDONED})
 """Whoever says so has not had the event, and may have it later."""
 
+LONGEST_REASON = 500
+"""Characters of why a message is dead."""
+
 
 class InHand(Receipt):
     """A message from its arrival to the end of its event at the last subscriber."""
 
-    __slots__ = ("_has_news", "_is_published", "_ledger", "delivery", "message", "seen")
+    __slots__ = ("_has_news", "_is_published", "_ledger", "delivery", "message", "refusals", "seen")
 
     def __init__(
         self, message: Received, delivery: Delivery[Event], ledger: Ledger, now: float
@@ -35,6 +38,8 @@ class InHand(Receipt):
         self.delivery = delivery
         self.seen = now
         """When the broker was last told, or has said, that it is here."""
+        self.refusals: Mapping[str, Refusal] = {}
+        """Why subscribers will never take it."""
         self._ledger = ledger
         self._is_published = self._has_news = False
 
@@ -56,9 +61,9 @@ class InHand(Receipt):
     def keep(self, subscriber: str) -> None:
         """See `Receipt`. What is in a store is done here."""
 
-    def published(self) -> None:
+    def published(self, refusals: Mapping[str, Refusal]) -> None:
         """All subscribers have decided."""
-        self._is_published = True
+        self._is_published, self.refusals = True, refusals
         if self._has_news or self._ledger.durable or not self.fates:
             self._ledger.look_at(self)
 
@@ -93,6 +98,8 @@ class Ledger:
         self.failed: list[Received] = []
         self.dead: list[tuple[Received, str]] = []
         """What the broker is to be told."""
+        self.ended = 0
+        """How many events have ended."""
         self.durable = durable
         self._limit = delivery_limit
         self._on_dead = on_dead
@@ -149,8 +156,12 @@ class Ledger:
 
     def _end(self, record: InHand, *, has_failed: bool) -> None:
         message = record.message
-        if not has_failed:
+        self.ended += 1
+        if not has_failed and not record.refusals:
             self.done.append(message)
+        elif not has_failed:
+            reasons = [f"{name} cannot take it: {why}" for name, why in record.refusals.items()]
+            self.bury(message, "; ".join(sorted(reasons)))
         elif message.deliveries < self._limit:
             self.failed.append(message)
         else:
@@ -161,6 +172,8 @@ class Ledger:
 
     def bury(self, message: Received, reason: str) -> None:
         """Put a message to the dead letters."""
+        if len(reason) > LONGEST_REASON:  # A name in it may be as long as a message.
+            reason = f"{reason[:LONGEST_REASON]}…"
         self._on_dead(message, reason)
         self.dead.append((message, reason))
         if self._told:

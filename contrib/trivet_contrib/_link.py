@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Generic, Protocol, TypeVar
 
 import trio
@@ -117,14 +117,24 @@ class Link(Generic[C]):
     async def call(self, ask: Callable[[C], Awaitable[T]]) -> T:
         """Ask the broker, for as long and as often as it takes to get an answer."""
         while True:
-            while (connection := self._connection) is None:
-                await self._changed.wait()
-            try:
-                return await ask(connection)
-            except AwayError as error:
-                if self._connection is connection:
-                    self._plugin.degrade(str(error))
-                    self._set(None)
+            with suppress(AwayError):  # The plugin is degraded, and says why.
+                return await self.attempt(ask)
+
+    async def attempt(self, ask: Callable[[C], Awaitable[T]]) -> T:
+        """Ask the broker once, as soon as it is there.
+
+        Raises:
+            AwayError: it gives no answer, or refuses; the connection is made anew.
+        """
+        while (connection := self._connection) is None:
+            await self._changed.wait()
+        try:
+            return await ask(connection)
+        except AwayError as error:
+            if self._connection is connection:
+                self._plugin.degrade(str(error))
+                self._set(None)
+            raise
 
     def _set(self, connection: C | None) -> None:
         self._connection = connection

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import attrs
@@ -45,6 +45,20 @@ BYTES_IN_HAND = 64 * 1024 * 1024
 knows before they come: they are taken to be as large as those that have come lately."""
 LOOK_AGAIN = 0.05
 """Seconds after which it is looked again whether there is room, where others fill the inboxes."""
+BLOCKED = 60.0
+"""Seconds without room for a single message, nor an event that ends, after which it is said."""
+
+
+def is_another(other: str) -> Callable[[object, attrs.Attribute[str], str], None]:
+    """Refuse a place for dead letters that is where they come from: they would die for ever."""
+
+    def check(plugin: object, _field: attrs.Attribute[str], value: str) -> None:
+        if value and value == getattr(plugin, other):
+            raise ValueError(
+                f"it is the source's own `{other}`: what is put there would come again"
+            )
+
+    return check
 
 
 class BrokerSource(SourcePlugin):
@@ -161,7 +175,8 @@ class BrokerSource(SourcePlugin):
 
     async def _wait_for_room(self) -> int:
         """How many messages there is room for, here and at every subscriber."""
-        ledger = self._ledger
+        ledger, is_blocked = self._ledger, False
+        until, ended = trio.current_time() + BLOCKED, self._ledger.ended
         while True:
             free = len(ledger.again) or self.prefetch - len(ledger.in_hand) - len(ledger.dead)
             if ledger.in_hand and not ledger.again:
@@ -169,9 +184,22 @@ class BrokerSource(SourcePlugin):
             room = min([free, *map(self.app.room, self._types)])
             few = 0 if ledger.again else (len(ledger.in_hand) - FEW) // 2
             if room >= max(1, few):
+                if is_blocked:
+                    self.recover()
                 return int(room)
             with trio.move_on_after(LOOK_AGAIN):
                 await ledger.wait_for_fewer()
+            if ledger.ended != ended:
+                until, ended = trio.current_time() + BLOCKED, ledger.ended
+            elif not is_blocked and trio.current_time() >= until:
+                is_blocked = True
+                self.degrade(self._why_blocked(free))
+
+    def _why_blocked(self, free: int) -> str:
+        full = sorted(each.__event_name__ for each in self._types if self.app.room(each) < 1)
+        if free < 1 or not full:
+            return f"none of the {len(self._ledger.in_hand)} messages in hand ends"
+        return f"nobody has room for {', '.join(full)}, and nothing ends"
 
     async def _take(self, messages: Sequence[Received]) -> list[InHand]:
         """Those that can be read, and are not in hand already."""
@@ -188,6 +216,10 @@ class BrokerSource(SourcePlugin):
             except UnreadableError as error:
                 ledger.bury(message, str(error))
                 continue
+            if not self.app.listens(type(delivery.event)):
+                name = delivery.event.__event_name__
+                ledger.bury(message, f"no active plugin listens to {name!r}")
+                continue
             self._types.add(type(delivery.event))
             taken.append(ledger.add(message, delivery, now))
         self._largest = max([self._largest // 2, 1, *(record.size for record in taken)])
@@ -198,9 +230,10 @@ class BrokerSource(SourcePlugin):
         outcomes, left = list[Outcome](), deque(records)
         while left:
             together = await self._that_fit(left)
-            outcomes += await self.app.publish_many([record.delivery for record in together])
-            for record in together:
-                record.published()
+            new = await self.app.publish_many([record.delivery for record in together])
+            for record, outcome in zip(together, new, strict=True):
+                record.published(outcome.refusals)
+            outcomes += new
         if not self._ledger.again:
             self.recover()
             return True
@@ -246,11 +279,15 @@ class BrokerSource(SourcePlugin):
         """Tell the broker; what it may not have heard is told again."""
         ledger = self._ledger
         if done := list(ledger.done):
-            await consumer.acknowledge(done)
+            missing = await consumer.acknowledge(done)
             ledger.forget(done=done)
+            if missing:  # Perhaps with somebody else meanwhile, and handled twice.
+                self.log.warning("messages were no longer in hand when done", count=missing)
         if failed := list(ledger.failed):
-            await consumer.retry(failed)
+            lost = await consumer.retry(failed)
             ledger.forget(failed=failed)
+            for message, reason in lost:
+                ledger.bury(message, f"it has failed, and {reason}")
         if dead := list(ledger.dead):
             await consumer.bury(dead)
             ledger.forget(dead=dead)

@@ -6,11 +6,11 @@ Never knows any broker: where its attributes and its body are is for the client 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Literal
 
 import attrs
-import msgspec
 
 from trivet import (
     CloudEvent,
@@ -18,18 +18,19 @@ from trivet import (
     Delivery,
     Event,
     EventDecodeError,
+    EventEncodeError,
     EventTypes,
     PluginStatusEvent,
+    encode_event,
 )
 
-from ._broker import Message, Received
+from ._broker import Message, Received, in_words
 
 Format = Literal["binary", "structured", "json"]
 """A CloudEvent's attributes as headers; all of it as one document; or its data alone."""
 
 JSON, STRUCTURED = "application/json", "application/cloudevents+json"
 CONTENT_TYPE, SPECVERSION = "content-type", "ce-specversion"
-NOT_IN_JSON = (TypeError, ValueError, RecursionError)
 
 
 class UnreadableError(Exception):
@@ -42,10 +43,8 @@ def document(delivery: Delivery[Event]) -> bytes:
     Raises:
         UnreadableError: JSON does not have what is in it.
     """
-    try:
+    with _of(delivery):
         return CloudEvent.document_of(delivery)
-    except NOT_IN_JSON as error:
-        raise UnreadableError(f"{delivery.event.__event_name__}: {error}") from None
 
 
 def write(delivery: Delivery[Event], format: Format) -> Message:
@@ -54,18 +53,29 @@ def write(delivery: Delivery[Event], format: Format) -> Message:
     Raises:
         UnreadableError: JSON does not have what is in it.
     """
-    known_by = f"{delivery.source} {delivery.id}"
-    if format == "structured":
-        return Message(document(delivery), {CONTENT_TYPE: STRUCTURED}, id=known_by)
+    with _of(delivery):
+        known_by = f"{delivery.source} {delivery.id}"
+        if format == "structured":
+            return Message(document(delivery), {CONTENT_TYPE: STRUCTURED}, id=known_by)
+        body = encode_event(delivery.event)
+        headers = {CONTENT_TYPE: JSON}
+        if format == "binary":
+            headers |= CloudEvent.attributes_of(delivery)
+            del headers["ce-datacontenttype"]  # Which is the content type.
+        for text in (known_by, *headers.values()):
+            text.encode()  # No broker has a lone surrogate.
+        return Message(body, headers, id=known_by)
+
+
+@contextmanager
+def _of(delivery: Delivery[Event]) -> Generator[None]:
+    """Whatever is raised while an event is written, it is this event that cannot be."""
     try:
-        body = msgspec.json.encode(delivery.event)
-    except NOT_IN_JSON as error:
-        raise UnreadableError(f"{delivery.event.__event_name__}: {error}") from None
-    headers = {CONTENT_TYPE: JSON}
-    if format == "binary":
-        headers |= CloudEvent.attributes_of(delivery)
-        del headers["ce-datacontenttype"]  # Which is the content type.
-    return Message(body, headers, id=known_by)
+        yield
+    except (EventEncodeError, UnreadableError) as error:
+        raise UnreadableError(str(error)) from None
+    except Exception as error:
+        raise UnreadableError(f"{delivery.event.__event_name__}: {in_words(error)}") from None
 
 
 @attrs.frozen
@@ -101,8 +111,10 @@ class Reader:
                 return await self._plain(message, source)
             cls = self.all_are or self._named(found.type)
             return found.delivery(*await self._decode(cls, found.data))
-        except (CloudEventError, EventDecodeError) as error:
+        except (CloudEventError, EventDecodeError, UnreadableError) as error:
             raise UnreadableError(str(error)) from None
+        except Exception as error:  # It is about this message, and costs no other.
+            raise UnreadableError(in_words(error)) from None
 
     async def _plain(self, message: Received, source: str) -> Delivery[Event]:
         if self.all_are is None:

@@ -156,6 +156,41 @@ class NatsServer(Program, Server):
 
         await self.client(send)
 
+    async def _line(self) -> trio.SocketStream:
+        """A connection that knows nothing of messages."""
+        stream = await trio.open_tcp_stream("127.0.0.1", self.port)
+        options = {"user": "tests", "pass": OWN_PASSWORD, "verbose": False, "headers": True}
+        await stream.send_all(f"CONNECT {json.dumps(options)}\r\n".encode())
+        return stream
+
+    async def send_raw(self, frame: bytes) -> None:
+        """Put a message in, byte by byte as it is given."""
+        async with await self._line() as stream:
+            await stream.send_all(frame + b"PING\r\n")
+            said = b""
+            while b"PONG" not in said:
+                said += await stream.receive_some(4096)
+        assert b"-ERR" not in said, said
+
+    @asynccontextmanager
+    async def answering(self, subject: str, answers: Sequence[bytes]) -> AsyncGenerator[None]:
+        """Have somebody who answers each message, by all of these, before the stream does."""
+        async with await self._line() as stream, trio.open_nursery() as nursery:
+            await stream.send_all(f"SUB {subject} 1\r\nPING\r\n".encode())
+            nursery.start_soon(self._answer, stream, answers)
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def _answer(self, stream: trio.SocketStream, answers: Sequence[bytes]) -> None:
+        came = b""
+        while data := await stream.receive_some(65536):
+            *lines, came = (came + data).split(b"\r\n")
+            for line in lines:
+                if line.startswith(b"HMSG "):
+                    reply = line.split(b" ")[3]
+                    for each in answers:
+                        await stream.send_all(b"PUB %b %d\r\n%b\r\n" % (reply, len(each), each))
+
     async def messages(self) -> list[Message]:
         """See `Server`."""
         return await self._in(STREAM)
@@ -183,6 +218,10 @@ class NatsServer(Program, Server):
             return sum(each.num_ack_pending or 0 for each in found)
 
         return await self.client(ask)
+
+    async def limit(self) -> int:
+        """See `Server`."""
+        return MAX_PAYLOAD
 
     async def dead(self) -> list[tuple[Message, str]]:
         """See `Server`."""

@@ -13,6 +13,7 @@ import os
 import secrets
 import signal
 import socket
+import struct
 import subprocess
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -40,6 +41,8 @@ needs_rabbitmq = needs("rabbitmq-server")
 QUEUE, USER, OWN_USER, OWN_PASSWORD = "orders", "clerk", "guest", "guest"
 STARTING = 60.0
 """Seconds for a start."""
+BY_DEFAULT = 128 << 20
+"""Bytes of a message."""
 PREFIXES = ("cloudEvents:", "cloudEvents_")
 
 T = TypeVar("T")
@@ -208,6 +211,7 @@ class RabbitmqServer(Server):
 
     async def remove(self) -> None:
         """Forget it, and the user."""
+        await self._limit(BY_DEFAULT)
         await self.ask(f"rabbit_vhost:delete({_binary(self.vhost)}, {_binary('tests')})")
         await self._turn_out()
 
@@ -295,6 +299,28 @@ class RabbitmqServer(Server):
 
         await self.client(send)
 
+    async def send_raw(
+        self, properties: bytes, body: bytes, exchange: str = "", routing_key: bytes = b""
+    ) -> None:
+        """Put a message in whose properties, flags first, are those bytes."""
+        to = routing_key or QUEUE.encode()
+        publish = struct.pack(">HHHB", 60, 40, 0, len(exchange)) + exchange.encode()
+        publish += bytes([len(to)]) + to + b"\0"
+        header = struct.pack(">HHQ", 60, 0, len(body)) + properties
+
+        async def send(channel: Channel) -> None:
+            channel.delivery_tag += 1
+            confirm = asyncio.get_running_loop().create_future()
+            channel.confirmations[channel.delivery_tag] = confirm
+            frames = [
+                struct.pack(">BHI", kind, channel.number, len(payload)) + payload + b"\xce"
+                for kind, payload in ((1, publish), (2, header), (3, body))
+            ]
+            await channel.write_queue.put(ChannelFrame(b"".join(frames), should_close=False))
+            await confirm
+
+        await self.client(send)
+
     async def messages(self) -> list[Message]:
         """See `Server`."""
         return [_message(each) for each in await self.raw()]
@@ -321,6 +347,14 @@ class RabbitmqServer(Server):
             "amqqueue:get_pid(Q), fun rabbit_fifo:query_messages_checked_out/1), N"
         )
         return int(said)
+
+    async def limit(self) -> int:
+        """See `Server`. It is for the whole node, until this virtual host is removed."""
+        await self._limit(1 << 20)
+        return 1 << 20
+
+    async def _limit(self, size: int) -> None:
+        await self.ask(f"application:set_env(rabbit, max_message_size, {size})")
 
     async def dead(self) -> list[tuple[Message, str]]:
         """See `Server`."""

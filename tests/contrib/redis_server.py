@@ -118,6 +118,12 @@ class RedisServer(Program, Server):
             groups = await client.xinfo_groups(STREAM)
         return sum(int(cast("int", group[b"pending"])) for group in groups)
 
+    async def limit(self) -> int:
+        """See `Server`."""
+        async with self.client() as client:
+            await client.config_set({"proto-max-bulk-len": 1 << 20})
+        return 1 << 20
+
     async def dead(self) -> list[tuple[Message, str]]:
         """See `Server`."""
         letters = await self._in(f"{STREAM}:dead")

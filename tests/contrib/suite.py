@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import re
 import tomllib
 from abc import ABC, abstractmethod
@@ -50,11 +51,46 @@ PATIENCE = 60
 
 Table = dict[str, object]
 
+TOGETHER_IN_NOTES: Table = {"events": ["note"], "batch_age": 0.1}
+"""A delivery section with which what is published at once is one batch."""
+
 
 class Order(Event):
     """What the messages are about."""
 
     number: int
+
+
+class Note(Event):
+    """What may hold anything."""
+
+    number: int
+    text: Any = None
+
+
+class Endless:
+    """What no encoder has, and what cannot even say what it is."""
+
+    def __repr__(self) -> str:
+        raise ArithmeticError
+
+
+class Picky(Event):
+    """What refuses some of its numbers, each in another way."""
+
+    number: int
+
+    def __attrs_post_init__(self) -> None:
+        wrong = {1: AssertionError, 2: KeyError, 3: ZeroDivisionError, 4: UnspeakableError}
+        if self.number in wrong:
+            raise wrong[self.number]("no")
+
+
+class UnspeakableError(Exception):
+    """What fails at saying what it is."""
+
+    def __str__(self) -> str:
+        raise RecursionError
 
 
 class Billing(EventPlugin[Order]):
@@ -138,6 +174,10 @@ class Server(Peer):
     @abstractmethod
     async def in_hand(self) -> int:
         """How many messages were delivered, and not acknowledged."""
+
+    @abstractmethod
+    async def limit(self) -> int:
+        """Take no message from now on that is larger; returns the bytes."""
 
     @abstractmethod
     async def dead(self) -> list[tuple[Message, str]]:
@@ -267,13 +307,18 @@ class Contract:
         )
 
     def sending(
-        self, server: Server, *, table: Table | None = None, **settings: object
+        self,
+        server: Server,
+        *,
+        table: Table | None = None,
+        types: Sequence[type[Event]] = (Order,),
+        **settings: object,
     ) -> AbstractAsyncContextManager[Runtime]:
         """A program with the sink."""
         given = {**(table or server.settings()), "reconnect_max": 0.2, **settings}
         given.setdefault("delivery", {"events": ["order"]})
         return open_plugins(
-            self.sink, event_types=[Order], settings={self.sink.name: given}, service="shop"
+            self.sink, event_types=types, settings={self.sink.name: given}, service="shop"
         )
 
     # On the wire.
@@ -439,6 +484,167 @@ class Contract:
             await audit.until(lambda seen: len(seen) == 2)
             await becomes(0, server.in_hand)
             assert runtime.get(Billing).seen == [1]
+
+    # One costs no other.
+
+    async def test_an_event_that_cannot_be_written(self, server: Server) -> None:
+        """Whatever is wrong in it, it fails alone, and the others of its batch are sent once."""
+        bad: list[object] = [
+            {"\ud800": 1},
+            "\ud800",
+            Endless(),
+            {Endless(): 1},
+            math.nan,
+            [math.inf],
+        ]
+        async with self.sending(server, delivery=TOGETHER_IN_NOTES, types=[Note]) as runtime:
+            await runtime.publish(Note(0))
+            for wrong in bad:
+                await runtime.publish(Note(1, wrong))
+            await runtime.publish(Note(1), id="\ud800")
+            await runtime.publish(Note(1), source="\ud800")
+            await runtime.publish(Note(1), key="\ud800")
+            await runtime.publish(Note(2), wait=True)
+            statistics = runtime.statistics()[self.sink.name]
+            assert (statistics.handled, statistics.failed) == (2, len(bad) + 3)
+            assert await readiness(runtime) == 200
+        assert [json.loads(each.body)["number"] for each in await server.messages()] == [0, 2]
+
+    async def test_an_event_for_the_end_of_all_time(self, server: Server) -> None:
+        """A deadline that no calendar has costs nobody, itself included."""
+        async with self.sending(server) as runtime:
+            await runtime.publish(Order(0), deadline=1e15)
+            await runtime.publish(Order(1), deadline=trio.current_time() + 250_000_000_000)
+            await runtime.publish(Order(2), wait=True)
+            assert runtime.statistics()[self.sink.name].handled == 3
+        async with self.reading(server) as runtime:
+            await runtime.get(Billing).until(lambda seen: seen == [0, 1, 2])
+
+    async def test_an_event_that_is_larger_than_the_broker_takes(self, server: Server) -> None:
+        """It fails alone, and the others are sent once; with it, and without it."""
+        text = "x" * (await server.limit() + 1)
+        async with self.sending(server, delivery=TOGETHER_IN_NOTES, types=[Note]) as runtime:
+            for number in range(7):
+                await runtime.publish(Note(number, text if number == 3 else ""))
+            await runtime.publish(Note(7, text), wait=True)
+            await runtime.publish(Note(8), wait=True)
+            statistics = runtime.statistics()[self.sink.name]
+            assert (statistics.handled, statistics.failed) == (7, 2)
+            await becomes(200, lambda: readiness(runtime))
+        sent = [json.loads(each.body)["number"] for each in await server.messages()]
+        assert sent == [0, 1, 2, 4, 5, 6, 8]
+
+    async def test_an_event_type_that_refuses_what_came(self, server: Server) -> None:
+        """Whatever its own check raises, that message alone is a dead letter."""
+
+        class Buyer(EventPlugin[Picky]):
+            def __init__(self, app: object) -> None:
+                self.seen: list[int] = []
+
+            async def handle_event(self, event: Picky) -> None:
+                self.seen.append(event.number)
+
+        await server.send([plain(number) for number in range(6)])
+        async with self.reading(server, Buyer, event="picky") as runtime:
+            await becomes(4, lambda: _count(server.dead()))
+            await becomes(0, server.in_hand)
+            assert runtime.get(Buyer).seen == [0, 5]
+            assert await readiness(runtime) == 200
+        assert {json.loads(dead.body)["number"] for dead, _ in await server.dead()} == {1, 2, 3, 4}
+
+    async def test_an_event_that_can_never_be_stored(self, server: Server, tmp_path: Path) -> None:
+        """It is a dead letter at once, with what its subscriber says, and holds up nobody."""
+
+        class Vague(Event):
+            number: int
+            text: Any = math.nan
+
+        class Keeper(EventPlugin[Vague]):
+            delivery = DeliverySettings(durable=True)
+
+            def __init__(self, app: object) -> None:
+                self.seen: list[int] = []
+
+            async def handle_event(self, event: Vague) -> None:
+                self.seen.append(event.number)
+
+        good = [Message(b'{"number":%d,"text":"x"}' % number, {}) for number in (1, 2)]
+        await server.send([plain(0), good[0], plain(0), good[1]])
+        given = {**server.settings(), "event": "vague"}
+        async with open_plugins(
+            self.source,
+            Keeper,
+            settings={self.source.name: given},
+            store=StoreSettings(path=tmp_path / "store.sqlite3"),
+        ) as runtime:
+            await becomes(2, lambda: _count(server.dead()))
+            await becomes(0, server.in_hand)
+            assert runtime.get(Keeper).seen == [1, 2]
+            assert await readiness(runtime) == 200
+        assert all("keeper cannot take it" in reason for _, reason in await server.dead())
+
+    async def test_an_event_that_nobody_listens_to(self, server: Server) -> None:
+        """It is a dead letter at once, and holds up nobody."""
+        unwanted = binary(1, type="monitoring_event")
+        await server.send([Message(b'{"points": []}', unwanted.headers), binary(2)])
+        async with self.reading(server, event=None) as runtime:
+            await runtime.get(Billing).until(bool)
+            await becomes(1, lambda: _count(server.dead()))
+            await becomes(0, server.in_hand)
+            assert await readiness(runtime) == 200
+        ((_, reason),) = await server.dead()
+        assert "no active plugin listens to 'monitoring_event'" in reason
+
+    async def test_envelopes_that_make_no_sense(self, server: Server) -> None:
+        """Each is a dead letter or an event, and what follows is handled."""
+        ends, begins = "9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"
+        odd: list[dict[str, str]] = [
+            {"id": ""},
+            {"id": "x" * 40_000},
+            {"source": "\x00"},
+            {"specversion": "2.0"},
+            {"type": "y" * 20_000},
+            *({name: each} for name in ("time", "expirytime") for each in (ends, begins, "noon")),
+            {"traceparent": "00-zz"},
+            {"partitionkey": "", "subject": ""},
+        ]
+        written = [write(1, **each) for each in odd for write in (binary, structured)]
+        surrogate = structured(1).body.replace(b"o-1", b"\\ud800")
+        await server.send([*written, Message(surrogate, structured(1).headers), binary(2)])
+        async with self.reading(server, event=None) as runtime:
+            await runtime.get(Billing).until(lambda seen: 2 in seen)
+            await becomes(0, server.in_hand)
+            assert await readiness(runtime) == 200
+        reasons = [reason for _, reason in await server.dead()]
+        assert len(reasons) >= 9
+        assert max(map(len, reasons)) < 1000
+
+    async def test_a_wait_for_room_is_told(
+        self, server: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where nothing goes on for long `/readyz` says so, and who has no room, until it does."""
+        monkeypatch.setattr("trivet_contrib._sources.BLOCKED", 0.2)
+        await server.send([plain(number) for number in range(9)])
+        given = {**server.settings(), "event": "order"}
+        narrow = {"delivery": {"buffer": 2}}
+        async with open_plugins(
+            self.source, Billing, settings={self.source.name: given, "billing": narrow}
+        ) as runtime:
+            billing = runtime.get(Billing)
+            billing.may_go_on = trio.Event()
+            await becomes(503, lambda: readiness(runtime))
+            assert "order" in (runtime.hosts[self.source.name].trouble or "")
+            billing.may_go_on.set()
+            await billing.until(lambda seen: len(seen) == 9)
+            await becomes(200, lambda: readiness(runtime))
+
+    async def test_dead_letters_are_not_put_where_they_come_from(self, server: Server) -> None:
+        """The source's own place is refused: it would have them again for ever."""
+        table = server.settings()
+        own = table.get("stream") or table["queue"]
+        with pytest.raises(ConfigurationError, match=rf"{self.source.name}\.dead_letters: "):
+            async with self.reading(server, dead_letters=own):
+                pass
 
     # A stop.
 

@@ -19,7 +19,7 @@ class Crosser(AsyncioPlugin, BackgroundPlugin):
 
 
 class Sent(Producer):
-    async def send(self, messages: Sequence[Message]) -> None:
+    async def send(self, messages: Sequence[Message], taken: set[int]) -> None:
         raise AssertionError("nobody sends")
 
 

@@ -13,13 +13,17 @@ from typing import cast
 
 import pytest
 import trio
+from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import (
     AckPolicy,
     ConsumerConfig,
     DiscardPolicy,
+    RePublish,
     RetentionPolicy,
     StorageType,
+    StreamSource,
 )
 from structlog.testing import capture_logs
 
@@ -34,6 +38,7 @@ from trivet import (
 from trivet.testing import open_plugins
 from trivet_contrib._broker import Message
 from trivet_contrib.nats import NatsSink, NatsSource
+from trivet_contrib.nats._messages import received
 
 from .nats_keys import Key, WithOperator
 from .nats_server import CONSUMER, MAX_PAYLOAD, STREAM, NatsServer, nats_server, needs_nats, running
@@ -151,17 +156,17 @@ async def until_trouble(runtime: Runtime, plugin: str, *words: str) -> None:
 async def test_attributes_are_percent_encoded(server: NatsServer) -> None:
     """A header holds printable ASCII, whatever the attribute; it is read as it was."""
     async with sending(server, service="Kaffee & Tee 50 %") as runtime:
-        await runtime.publish(Order(1), id="ä\n1", key='"k"', wait=True)
+        await runtime.publish(Order(1), id="ä 1", key='"k"', wait=True)
     (message,) = await server.messages()
     assert message.headers["ce-source"] == "Kaffee%20&%20Tee%2050%20%25"
-    assert message.headers["ce-id"] == "%C3%A4%0A1"
+    assert message.headers["ce-id"] == "%C3%A4%201"
     assert message.headers["ce-partitionkey"] == "%22k%22"
     assert message.headers["ce-datacontenttype"] == "application/json"
     async with reading(server) as runtime:
         await runtime.get(Billing).until(bool)
     (delivery,) = runtime.get(Billing).deliveries
     facts = (delivery.id, delivery.source, delivery.key)
-    assert facts == ("ä\n1", "Kaffee & Tee 50 %", '"k"')
+    assert facts == ("ä 1", "Kaffee & Tee 50 %", '"k"')
 
 
 async def test_headers_as_others_write_them(server: NatsServer) -> None:
@@ -231,6 +236,73 @@ async def test_what_a_full_stream_of_dead_letters_does_not_take_goes_back(
         await server.change_stream(f"{STREAM}_dead", max_msgs=10, discard=DiscardPolicy.NEW)
         await becomes(3, lambda: number_of_dead(server))
         await becomes(0, server.in_hand)
+
+
+def with_headers(block: bytes) -> bytes:
+    """What comes before a body of thirteen bytes."""
+    return b"HPUB orders %d %d\r\n%b" % (len(block), len(block) + 13, block)
+
+
+UNREADABLE = [
+    b"PUB orders.Caf\xe9 13\r\n",
+    with_headers(b"NATS/1.0 \xff\xff\r\n\r\n"),
+    with_headers(b"NATS/1.0\r\nno colon\r\n\r\n"),
+    with_headers(b"NATS/2.0\r\n\r\n"),
+    with_headers(b"NATS/1."),
+]
+READABLE = [
+    b"PUB orders.a\x0bb 13\r\n",
+    b"PUB orders.\x00 13\r\n",
+    b"PUB orders.%b 13\r\n" % (b"x" * 3000),
+    with_headers(b"NATS/1.0\r\n\r\n"),
+    with_headers(b"NATS/1.0 503\r\nCaf\xe9: 1\r\nX: \xff\r\n\r\n"),
+]
+
+
+async def test_what_the_client_cannot_parse(tmp_path: Path) -> None:
+    """A subject or headers that are no text make one dead letter each; all others are handled."""
+    frames = [*UNREADABLE, *READABLE]
+    async with nats_server(tmp_path, subjects=["orders", "orders.>"]) as server:
+        await server.send([plain(99)])
+        for number, frame in enumerate(frames, start=10):
+            await server.send_raw(frame + b'{"number":%d}\r\n' % number)
+        await server.send([plain(100)])
+        async with reading(server) as runtime:
+            billing = runtime.get(Billing)
+            await billing.until(lambda seen: 100 in seen)
+            await becomes(len(UNREADABLE), lambda: number_of_dead(server))
+            await becomes(0, server.in_hand)
+        dead = {json.loads(letter.body)["number"] for letter, _ in await server.dead()}
+    assert dead == set(range(10, 10 + len(UNREADABLE)))
+    assert sorted(billing.seen) == [*range(10 + len(UNREADABLE), 10 + len(frames)), 99, 100]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "",
+        "x",
+        "$JS.ACK",
+        "$JS.ACK.orders.billing.1.2.3.4",
+        "$JS.ACK.orders.billing.1.x.3.4.5",
+        "$JS.ACK.orders.other.1.2.3.4.5",
+        "$JS.ACK.other.billing.1.2.3.4.5",
+        "$JS.API.orders.billing.1.2.3.4.5",
+        "$JS.ACK.hub.acc.orders.other.1.2.3.4.5.6",
+    ],
+)
+def test_a_message_that_is_not_of_the_consumer(reply: str) -> None:
+    """Anybody may send to where a source listens; that is none of its messages."""
+    assert received(Msg(cast("Client", None), reply=reply), "orders", "billing") is None
+
+
+@pytest.mark.parametrize("prefix", ["$JS.ACK", "$JS.ACK.hub.acc"])
+def test_a_message_of_the_consumer(prefix: str) -> None:
+    """Older servers say it without a domain and an account."""
+    message = Msg(cast("Client", None), reply=f"{prefix}.orders.billing.3.7.5.99.0.r")
+    found = received(message, "orders", "billing")
+    assert found is not None
+    assert (found.tag, found.deliveries) == ("7-99", 3)
 
 
 async def test_a_source_may_take_a_part_of_the_stream(tmp_path: Path) -> None:
@@ -496,7 +568,51 @@ async def test_a_full_stream_is_waited_for(tmp_path: Path) -> None:
         assert sorted(numbers) == list(range(20))
 
 
+STRAYS = (
+    b'{"ok": true}',
+    b'{"stream": "other", "seq": 1}',
+    b'{"stream": "orders", "seq": 0}',
+    b'{"error": {"description": "none of JetStream"}}',
+    b"[]",
+    b"x",
+)
+
+
+async def test_others_who_answer_do_not_acknowledge(tmp_path: Path) -> None:
+    """Only the stream says that it has an event, whoever else answers what is published there."""
+    limits = {"max_msgs": 1, "discard": DiscardPolicy.NEW}
+    async with nats_server(tmp_path, **limits) as server, server.answering(STREAM, STRAYS):
+        async with sending(server) as runtime:
+            await runtime.publish(Order(0), wait=True)
+            await runtime.publish(Order(1))
+            await until_trouble(runtime, "nats_sink", "maximum messages exceeded")
+            assert runtime.statistics()["nats_sink"].handled == 1
+            await server.change_stream(max_msgs=2, discard=DiscardPolicy.NEW)
+            while runtime.statistics()["nats_sink"].handled < 2:
+                await trio.sleep(0.02)
+        assert len(await server.messages()) == 2
+
+
 # Wrong settings.
+
+
+@pytest.mark.parametrize(
+    ("stream", "dead"),
+    [
+        ({"sources": [StreamSource(name="old")]}, {}),
+        ({}, {"republish": RePublish(src="old", dest="orders")}),
+    ],
+)
+async def test_dead_letters_that_come_back_are_refused(
+    tmp_path: Path, stream: dict[str, object], dead: dict[str, object]
+) -> None:
+    """A stream that copies its dead letters, or is sent them, would have them for ever."""
+    async with running(NatsServer(tmp_path)) as server:
+        await server.make_stream("old", **dead)
+        await server.make_stream(STREAM, **stream)
+        with pytest.raises(StartError, match=r"nats_source\.dead_letters: .* 'orders' again"):
+            async with reading(server, dead_letters="old"):
+                pass
 
 
 @pytest.mark.parametrize(

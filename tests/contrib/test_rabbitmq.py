@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import struct
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -24,9 +26,11 @@ from .rabbitmq_server import QUEUE, USER, Node, RabbitmqServer, needs_rabbitmq, 
 from .suite import (
     PASSWORD,
     QUICK,
+    TOGETHER_IN_NOTES,
     Billing,
     Certificate,
     Contract,
+    Note,
     Order,
     Proxy,
     Server,
@@ -157,6 +161,91 @@ async def test_an_event_as_a_message(server: RabbitmqServer) -> None:
     assert headers["cloudEvents:id"] == "o-1"
     assert headers["cloudEvents:partitionkey"] == "k"
     assert "content-type" not in headers
+
+
+def table(*fields: bytes) -> bytes:
+    """A table of AMQP's."""
+    return struct.pack(">I", len(b"".join(fields))) + b"".join(fields)
+
+
+def short(text: bytes) -> bytes:
+    """A short string of AMQP's."""
+    return bytes([len(text)]) + text
+
+
+CONTENT_TYPE, HEADERS, APP_ID, TIMESTAMP, MESSAGE_ID = (1 << each for each in (15, 13, 3, 6, 7))
+nested = b""
+for _ in range(2000):
+    nested = short(b"x") + b"F" + table(nested)
+UNDECODABLE = [
+    struct.pack(">H", TIMESTAMP) + struct.pack(">Q", 1_795_952_677_022_000),
+    struct.pack(">H", MESSAGE_ID | TIMESTAMP) + short(b"m-1") + struct.pack(">Q", 2**64 - 1),
+    struct.pack(">H", APP_ID) + short(b"Caf\xe9"),
+    struct.pack(">H", CONTENT_TYPE) + short(b"\xff\xfe"),
+    struct.pack(">H", HEADERS) + table(short(b"Caf\xe9") + b"t\x01"),
+    struct.pack(">H", HEADERS) + table(short(b"x") + b"T" + struct.pack(">Q", 2**63)),
+    struct.pack(">H", HEADERS) + table(nested),
+]
+
+
+async def test_properties_that_the_client_cannot_decode(server: RabbitmqServer) -> None:
+    """Each makes one dead letter, with its body and its properties as they came; all others are
+    handled, and the connection lasts."""
+    await server.send([plain(0)])
+    for number, properties in enumerate(UNDECODABLE, start=1):
+        await server.send_raw(properties, b'{"number": %d}' % number)
+    await server.send([plain(99)])
+    async with reading(server) as runtime:
+        await runtime.get(Billing).until(lambda seen: 99 in seen)
+        await becomes(len(UNDECODABLE), lambda: number_of_dead(server))
+        await becomes(0, server.in_hand)
+        assert runtime.get(Billing).seen == [0, 99]
+    dead = [(each.body, each.header.properties) for each in await server.raw(f"{QUEUE}_dead")]
+    assert {json.loads(body)["number"] for body, _ in dead} == set(range(1, 1 + len(UNDECODABLE)))
+    for body, kept in dead:
+        headers = kept.headers or {}
+        assert headers["dead-properties"] == UNDECODABLE[json.loads(body)["number"] - 1]
+        assert "cannot be decoded" in str(headers["dead-reason"])
+
+
+async def test_a_routing_key_that_is_no_text(server: RabbitmqServer) -> None:
+    """It makes its message a dead letter, and costs no other."""
+    await server.client(lambda channel: channel.queue_bind(QUEUE, "amq.fanout"))
+    await server.send([plain(0)])
+    await server.send_raw(b"\0\0", plain(1).body, "amq.fanout", b"Caf\xe9")
+    await server.send([plain(2)])
+    async with reading(server) as runtime:
+        await runtime.get(Billing).until(lambda seen: 2 in seen)
+        await becomes(1, lambda: number_of_dead(server))
+        await becomes(0, server.in_hand)
+        assert runtime.get(Billing).seen == [0, 2]
+
+
+async def test_a_dead_letter_without_room_for_its_headers(server: RabbitmqServer) -> None:
+    """Where a frame does not hold them and the reason, the body is kept with that."""
+    await server.send([Message(b"{", {"x": "y" * 130_990}), plain(1)])
+    async with reading(server) as runtime:
+        await runtime.get(Billing).until(bool)
+        await becomes(1, lambda: number_of_dead(server))
+        await becomes(0, server.in_hand)
+    ((letter, reason),) = await server.dead()
+    assert letter.body == b"{"
+    assert "x" not in letter.headers
+    assert reason.startswith("order: ")
+
+
+async def test_headers_that_are_larger_than_a_frame(server: RabbitmqServer) -> None:
+    """An event with an id of that size fails alone, and the others are sent once."""
+    settings = server.settings(delivery=TOGETHER_IN_NOTES, reconnect_max=0.2)
+    async with open_plugins(
+        RabbitmqSink, event_types=[Note], settings={"rabbitmq_sink": settings}
+    ) as runtime:
+        await runtime.publish(Note(0))
+        await runtime.publish(Note(1), id="x" * 200_000)
+        await runtime.publish(Note(2), wait=True)
+        statistics = runtime.statistics()["rabbitmq_sink"]
+        assert (statistics.handled, statistics.failed) == (2, 1)
+    assert [json.loads(each.body)["number"] for each in await server.messages()] == [0, 2]
 
 
 async def test_attributes_with_the_other_prefix(server: RabbitmqServer) -> None:
@@ -300,6 +389,27 @@ async def test_a_queue_that_is_bound(server: RabbitmqServer) -> None:
         await runtime.get(Billing).until(lambda seen: seen == [1])
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"dead_letter_exchange": ""},
+        {"dead_letter_exchange": "", "dead_letter_routing_key": "other"},
+        {"dead_letter_exchange": "amq.direct"},
+        {"dead_letter_exchange": "amq.direct", "dead_letter_routing_key": "order"},
+    ],
+)
+async def test_dead_letters_that_come_back_are_refused(
+    server: RabbitmqServer, arguments: dict[str, str | int]
+) -> None:
+    """A queue that gets again what RabbitMQ gives up in it would have it for ever."""
+    await server.declare("other", **arguments)
+    binding = {"exchange": "amq.direct", "routing_key": "order"}
+    place = r"rabbitmq_source\.queue: 'other' .* leads back to it"
+    with pytest.raises(StartError, match=place):
+        async with reading(server, queue="other", **binding):
+            pass
+
+
 async def test_a_queue_of_another_type(server: RabbitmqServer) -> None:
     """Neither source nor sink starts with a queue that is no quorum queue."""
     await server.declare("text", queue_type="classic")
@@ -314,7 +424,10 @@ async def test_a_queue_of_another_type(server: RabbitmqServer) -> None:
     ("arguments", "missing"),
     [
         ({}, "without `x-dead-letter-exchange`"),
-        ({"dead_letter_exchange": ""}, "without `x-dead-letter-strategy at-least-once`"),
+        (
+            {"dead_letter_exchange": "", "dead_letter_routing_key": "elsewhere"},
+            "without `x-dead-letter-strategy at-least-once`",
+        ),
         ({"max_length": 10}, "with `x-max-length 10` the oldest messages are dropped"),
         ({"delivery_limit": 2}, "with `x-delivery-limit 2` RabbitMQ gives up before"),
         ({"message_ttl": 60_000}, "with `x-message-ttl 60000` what is older is gone"),
@@ -365,13 +478,15 @@ async def test_a_queue_that_is_deleted(server: RabbitmqServer) -> None:
 # A sink's ends.
 
 
-async def test_what_nobody_would_get_is_not_sent(server: RabbitmqServer) -> None:
+@pytest.mark.parametrize("given", ["o-1", "x" * 300], ids=["an id", "none that AMQP has"])
+async def test_what_nobody_would_get_is_not_sent(server: RabbitmqServer, given: str) -> None:
     """A message that an exchange has no queue for waits, and the sink says so, until it has one."""
     table: Table = {"queue": "", "exchange": "amq.direct", "routing_key": "new"}
     async with sending(server, **table) as runtime:
-        await runtime.publish(Order(1))
+        await runtime.publish(Order(1), id=given)
         await until_trouble(runtime, "rabbitmq_sink", "routing_key: unroutable", "'new'")
         await becomes(503, lambda: readiness(runtime))
+        assert runtime.statistics()["rabbitmq_sink"].handled == 0
         await server.client(lambda channel: channel.queue_bind(QUEUE, "amq.direct", "new"))
         await becomes(1, lambda: _count(server))
         await becomes(200, lambda: readiness(runtime))

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncGenerator, Iterator
+import json
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import trio
@@ -16,8 +17,21 @@ from trivet_contrib._broker import Message
 from trivet_contrib.redis import RedisSink, RedisSource
 
 from .programs import free_port
-from .redis_server import GROUP, STREAM, RedisServer, needs_redis, redis_server
-from .suite import QUICK, Billing, Certificate, Contract, Order, Server, Table, becomes, plain
+from .redis_server import GROUP, STREAM, USER, RedisServer, needs_redis, redis_server
+from .suite import (
+    PASSWORD,
+    QUICK,
+    TOGETHER_IN_NOTES,
+    Billing,
+    Certificate,
+    Contract,
+    Note,
+    Order,
+    Server,
+    Table,
+    becomes,
+    plain,
+)
 
 pytestmark = [
     needs_redis,
@@ -133,6 +147,57 @@ async def test_what_was_trimmed_in_hand_is_a_dead_letter(redis: RedisServer) -> 
     ((letter, reason),) = await redis.dead()
     assert letter.headers["dead-id"].encode() == entry.identifier
     assert "trimmed" in reason
+
+
+@pytest.mark.parametrize("how", ["trimmed", "its consumer"])
+async def test_what_is_not_to_be_had_again_when_it_fails(redis: RedisServer, how: str) -> None:
+    """Where its entry, or its consumer, was deleted while a handler had it, it is a dead letter."""
+    await redis.send([plain(1)])
+    async with open_plugins(RedisSource, Billing, settings=source(redis)) as runtime:
+        billing = runtime.get(Billing)
+        billing.may_go_on, billing.fails = trio.Event(), bool
+        await billing.until(bool)
+        async with redis.client() as client:
+            if how == "trimmed":
+                (entry,) = await client.xrange(STREAM)
+                await client.xdel(STREAM, [entry.identifier])
+            else:
+                (consumer,) = await client.xinfo_consumers(STREAM, GROUP)
+                name = cast("bytes", consumer[b"name"])
+                await client.xgroup_delconsumer(STREAM, GROUP, name)
+        billing.may_go_on.set()
+        await becomes(1, lambda: _dead(redis))
+    ((letter, reason),) = await redis.dead()
+    assert json.loads(letter.body) == {"number": 1}
+    assert how in reason
+    assert billing.seen == [1]
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_what_somebody_else_has_meanwhile_stays_there(
+    redis: RedisServer, fails: bool
+) -> None:
+    """It is not taken away when it fails here; when it is done, and not here, that is said."""
+    await redis.send([plain(1)])
+    with capture_logs() as logs:
+        async with open_plugins(RedisSource, Billing, settings=source(redis)) as runtime:
+            billing = runtime.get(Billing)
+            billing.may_go_on = trio.Event()
+            billing.fails = lambda number: fails and number == 1
+            await billing.until(bool)
+            async with redis.client() as client:
+                (entry,) = await client.xrange(STREAM)
+                await client.xclaim(STREAM, GROUP, "other", 0, [entry.identifier])
+                if not fails:
+                    await client.xack(STREAM, GROUP, [entry.identifier])
+                billing.may_go_on.set()
+                await redis.send([plain(2)])  # When it is told of this, it was of the other.
+                await billing.until(lambda seen: 2 in seen)
+                await becomes(int(fails), redis.in_hand)
+                pending = cast("Sequence[Any]", await client.xpending(STREAM, GROUP, "-", "+", 10))
+    assert [each.consumer for each in pending] == ([b"other"] if fails else [])
+    told = [each for each in logs if each["event"] == "messages were no longer in hand when done"]
+    assert len(told) == (0 if fails else 1)
 
 
 async def test_what_was_in_an_answer_that_is_lost_is_read_again(redis: RedisServer) -> None:
@@ -268,6 +333,43 @@ async def test_a_certificate_must_be_trusted(
         await server.send([plain(1)])
         async with open_plugins(RedisSource, Billing, settings=settings) as runtime:
             await runtime.get(Billing).until(bool)
+
+
+async def test_a_limit_that_redis_does_not_tell(redis: RedisServer) -> None:
+    """An event at which it ends the connection each time fails alone; the others are sent once."""
+    text = "x" * (await redis.limit() + 1)
+    rules = ["on", "~*", "&*", "+@all", "-config", f">{PASSWORD}"]
+    async with redis.client() as client:
+        await client.acl_setuser(USER, *rules)
+    table = redis.with_password(PASSWORD)
+    settings = {"redis_sink": {**table, "reconnect_max": 0.05, "delivery": TOGETHER_IN_NOTES}}
+    async with open_plugins(RedisSink, event_types=[Note], settings=settings) as runtime:
+        for number in range(5):
+            await runtime.publish(Note(number, text if number == 2 else ""))
+        await runtime.publish(Note(5), wait=True)
+        statistics = runtime.statistics()["redis_sink"]
+        assert (statistics.handled, statistics.failed) == (5, 1)
+    sent = [json.loads(each.body)["number"] for each in await redis.messages()]
+    assert sent == [0, 1, 3, 4, 5]
+
+
+async def test_a_full_redis_has_each_event_once(redis: RedisServer) -> None:
+    """While it takes no more the others wait; what it has taken of a batch is not sent again."""
+    settings = {"redis_sink": redis.settings(reconnect_max=0.05, delivery=TOGETHER_IN_NOTES)}
+    async with open_plugins(RedisSink, event_types=[Note], settings=settings) as runtime:
+        await runtime.publish(Note(0), wait=True)
+        async with redis.client() as client:
+            used = cast("int", (await client.info("memory"))["used_memory"])
+            await client.config_set({"maxmemory": used + 500_000})
+            for number in range(1, 20):
+                await runtime.publish(Note(number, "x" * 50_000))
+            while "OOM" not in (runtime.hosts["redis_sink"].trouble or ""):
+                await trio.sleep(0.01)
+            await client.config_set({"maxmemory": 0})
+        while runtime.statistics()["redis_sink"].handled < 20:
+            await trio.sleep(0.01)
+    sent = [json.loads(each.body)["number"] for each in await redis.messages()]
+    assert sorted(sent) == list(range(20))
 
 
 async def test_a_sink_trims_its_stream(redis: RedisServer) -> None:

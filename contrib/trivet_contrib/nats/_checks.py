@@ -9,6 +9,8 @@ Never knows messages.
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 import attrs
 from nats.js import JetStreamContext
 from nats.js.api import (
@@ -81,8 +83,8 @@ async def _make(js: JetStreamContext, config: StreamConfig, setting: str) -> Str
         ) from None
 
 
-async def look_at_dead_letters(js: JetStreamContext, durable: Durable) -> None:
-    """Make their stream where it is missing.
+async def look_at_dead_letters(js: JetStreamContext, durable: Durable) -> StreamConfig:
+    """What their stream is like, which is made where it is missing.
 
     Raises:
         RefusedError: it is missing, or listens to something else.
@@ -100,6 +102,33 @@ async def look_at_dead_letters(js: JetStreamContext, durable: Durable) -> None:
         )
     if not listens(config, name):
         raise RefusedError("dead_letters", f"the stream {name!r} does not listen to {name!r}")
+    return config
+
+
+def _feeds(one: StreamConfig, other: StreamConfig) -> bool:
+    """Whether what is put into one stream comes into another."""
+    copied = [*(other.sources or []), *([other.mirror] if other.mirror else [])]
+    if any(each.name == one.name for each in copied):
+        return True
+    target = one.republish.dest if one.republish else None
+    return target is not None and any(_overlap(target, each) for each in other.subjects or [])
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether a subject can be one of both patterns."""
+    for mine, others in zip_longest(one.split("."), other.split(".")):
+        if ">" in (mine, others):
+            return True
+        if mine != others and "*" not in (mine, others) and not _is_filled_in(mine):
+            return False
+        if None in (mine, others):
+            return False
+    return True
+
+
+def _is_filled_in(token: str | None) -> bool:
+    """Whether it stands for a part of another subject, as `{{wildcard(1)}}` or `$1` does."""
+    return token is not None and token.startswith(("{{", "$"))
 
 
 def listens(config: StreamConfig, subject: str) -> bool:
@@ -127,7 +156,10 @@ async def look_at_consumer(js: JetStreamContext, durable: Durable) -> list[str]:
     stream = await look_at_stream(
         js, durable.stream, durable.subject or durable.stream, create=durable.create
     )
-    await look_at_dead_letters(js, durable)
+    dead_letters = await look_at_dead_letters(js, durable)
+    if _feeds(dead_letters, stream):
+        reason = f"what is in {dead_letters.name!r} comes into {stream.name!r} again"
+        raise RefusedError("dead_letters", reason)
     try:
         config = (await js.consumer_info(durable.stream, durable.consumer)).config
     except NotFoundError:

@@ -21,10 +21,11 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from .._broker import AwayError, Consumer, Received
+from .._broker import AwayError, Consumer, Message, Received, UnsendableError
 from ._checks import Durable, look_at_consumer
 from ._connection import Line, Server, connected, status_of
-from ._messages import dead_letter, received
+from ._library import DESCRIPTION
+from ._messages import bare, dead_letter, received
 from ._publishing import publish
 from ._returned import Returned
 
@@ -92,7 +93,11 @@ class NatsConsumer(Consumer):
         if not self._asked:
             with line.translated():
                 if self._subscription is None:
-                    self._subscription = await line.client.subscribe(self._inbox, cb=self._hear)
+                    self._subscription = await line.client.subscribe(
+                        self._inbox,
+                        cb=self._hear,
+                        pending_bytes_limit=0,  # It is asked for; it would be dropped in silence.
+                    )
                 # It ends with the first messages there are; without any, in half the time.
                 expires = int(line.timeout / 2 * 1e9)
                 request = {"batch": count, "no_wait": True, "expires": expires}
@@ -102,39 +107,57 @@ class NatsConsumer(Consumer):
         await line.until(self._news, max(0.0, self._until - loop.time()))
 
     async def _hear(self, message: Msg) -> None:
-        if message.reply:
+        status = status_of(message)
+        if (found := received(message, self._durable.stream, self._durable.consumer)) is not None:
             self._asked = max(0, self._asked - 1)
-            self._hand.add(received(message))
-        elif status_of(message) in NOTHING_MORE:
+            self._hand.add(found)
+        elif status in NOTHING_MORE:
             self._asked = 0
+        elif not status:
+            return  # It is somebody else's, who knows where this listens.
         else:
             headers = message.headers or {}
-            reason = headers.get("Description") or "the consumer, or its stream, is gone"
+            reason = headers.get(DESCRIPTION) or "the consumer, or its stream, is gone"
             self._line.fail(AwayError(f"the server sends no messages: {reason}"))
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
 
-    async def acknowledge(self, messages: Sequence[Received]) -> None:
-        """See `Consumer`."""
+    async def acknowledge(self, messages: Sequence[Received]) -> int:
+        """See `Consumer`. Whether they were in hand NATS does not say."""
         await self._line.tell([(_reply(message), ACK) for message in messages])
         self._hand.drop(messages)
+        return 0
 
-    async def retry(self, messages: Sequence[Received]) -> None:
+    async def retry(self, messages: Sequence[Received]) -> list[tuple[Received, str]]:
         """See `Consumer`: not before the visibility is over."""
         later = json.dumps({"delay": int(self.visibility * 1e9)}).encode()
         await self._line.tell([(_reply(message), NAK + b" " + later) for message in messages])
         self._hand.drop(messages)
+        return []
 
     async def bury(self, messages: Sequence[tuple[Received, str]]) -> None:
         """See `Consumer`: there first, then gone from here; repeated, it is there once."""
         durable = self._durable
         largest = self._line.client.max_payload
-        letters = [
-            dead_letter(message, reason, durable.stream, largest) for message, reason in messages
-        ]
-        await publish(self._line, durable.dead_letters, letters)
+        await self._publish(
+            [dead_letter(each, reason, durable.stream, largest) for each, reason in messages]
+        )
         await self._line.tell([(_reply(message), TERM) for message, _ in messages])
         self._hand.drop([message for message, _ in messages])
+
+    async def _publish(self, letters: Sequence[Message]) -> None:
+        """Have the dead letters in their stream, without their bodies where it takes no others."""
+        name = self._durable.dead_letters
+        taken = set[int]()
+        try:
+            await publish(self._line, name, name, letters, taken, setting="dead_letters")
+        except UnsendableError as error:
+            left = [
+                bare(letter) if place in error.reasons else letter
+                for place, letter in enumerate(letters)
+                if place not in taken
+            ]
+            await publish(self._line, name, name, left, set(), setting="dead_letters")
 
     async def extend(self, messages: Sequence[Received]) -> None:
         """See `Consumer`."""

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,7 +26,8 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.errors import APIError, ServiceUnavailableError
 
-from .._broker import AwayError, RefusedError
+from .._broker import AwayError, CutOffError, MessageRefusedError, RefusedError
+from ._library import STATUS, CarefulClient
 from ._settings import is_seed
 
 # What it would say with a traceback is raised here, and said by the plugin in a line.
@@ -35,8 +36,6 @@ logging.getLogger("nats").setLevel(logging.CRITICAL)
 NO_RESPONDERS = "503"
 NOT_ENABLED = (None, 10039, 10076)
 """The codes of JetStream's that is not there at all; None where nobody answered."""
-LEAVING = 0.5
-"""Seconds for what is still to be sent when a connection is closed."""
 WORDS_OF_REFUSAL = (
     "authorization",
     "authentication",
@@ -44,8 +43,12 @@ WORDS_OF_REFUSAL = (
     "revoked",
 )
 
+TOO_LARGE = "maximum payload"
+
 T = TypeVar("T")
 Headers = dict[str, str]
+Hear = Callable[[int, Msg], bool]
+"""Called with the number of a request, and what may be its answer; says whether it is one."""
 
 
 @attrs.frozen(kw_only=True)
@@ -93,43 +96,20 @@ def meant_by(error: BaseException) -> AwayError:
         return RefusedError("url", "the server takes no TLS")
     if any(word in text.lower() for word in WORDS_OF_REFUSAL):
         return NotTheseError("url", f"not with these credentials: {text}")
-    return AwayError(text)
-
-
-class _Client(Client):
-    """nats-py's, which leaves nothing behind, and says no password in clear where it should not."""
-
-    async def _close(self, status: int, do_cbs: bool = True) -> None:
-        # It may be called in a task of its own, whose failure would be nobody's; and a server that
-        # stands still takes no leave, nor what is on its way.
-        try:
-            with suppress(OSError):
-                async with asyncio.timeout(LEAVING):
-                    await super()._close(status, do_cbs)
-        finally:
-            writer = getattr(self._transport, "_io_writer", None)
-            if writer is not None:
-                writer.transport.abort()
-            if do_cbs and self._closed_cb is not None:  # Which may not have been got to.
-                await self._closed_cb()
-
-    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        server = self._current_server
-        is_tls = server is not None and server.uri.scheme == "tls"
-        if initial_connection and is_tls and not info.get("tls_required"):
-            raise nats.errors.SecureConnWantedError
-        # asyncio's, from Python 3.12 on, raises AttributeError where the connection is lost.
-        transport: Any = self._transport
-        transport.writelines = lambda lines: transport.write(b"".join(lines))
-        await super()._process_info(info, initial_connection)
+    if TOO_LARGE in text.lower():
+        return MessageRefusedError(text)
+    is_cut = isinstance(error, nats.errors.UnexpectedEOF | ConnectionError)
+    return CutOffError(text) if is_cut else AwayError(text)
 
 
 class _Batch:
     """What was sent together, and the answers that are missing."""
 
-    def __init__(self, left: int, hear: Callable[[int, Msg], None]) -> None:
+    def __init__(self, left: int, hear: Hear) -> None:
         self.left = left
         self.hear = hear
+        self.has_strays = False
+        """Whether somebody has answered who was not asked."""
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
@@ -189,13 +169,13 @@ class Line:
     async def ask(
         self,
         requests: Sequence[tuple[str, bytes, Headers | None]],
-        hear: Callable[[int, Msg], None],
+        hear: Hear,
     ) -> None:
         """Send all of them, in order, and wait until each is answered.
 
         Args:
             requests: subject, body and headers of each.
-            hear: called with the number of a request, and its answer.
+            hear: see `Hear`. What is no answer comes from somebody else who listens there.
 
         Raises:
             AwayError: not all of them were answered.
@@ -221,13 +201,14 @@ class Line:
         left = batch.left + 1
         while not batch.done.done():
             if batch.left == left:
-                raise self._silent()
+                raise self._silent(has_strays=batch.has_strays)
             left = batch.left
             await asyncio.wait((batch.done,), timeout=self.timeout)
         batch.done.result()
 
-    def _silent(self) -> AwayError:
-        return AwayError(f"no answer within {self.timeout:g} s")
+    def _silent(self, *, has_strays: bool = False) -> AwayError:
+        but = ", but of others who listen there" if has_strays else ""
+        return AwayError(f"no answer within {self.timeout:g} s{but}")
 
     async def tell(self, told: Sequence[tuple[str, bytes]]) -> None:
         """Send all of them, and wait for an answer to the last: before that all were heard.
@@ -241,17 +222,21 @@ class Line:
         await self.ask([(subject, body, None)], _must_be_heard)
 
     async def _hear(self, message: Msg) -> None:
-        asked = self._asked.pop(message.subject.rpartition(".")[2], None)
+        token = message.subject.rpartition(".")[2]
+        asked = self._asked.get(token)
         if asked is None:
             return
         batch, index = asked
         if batch.done.done():
             return
         try:
-            batch.hear(index, message)
+            if not batch.hear(index, message):
+                batch.has_strays = True
+                return
         except AwayError as error:
             batch.done.set_exception(error)
             return
+        del self._asked[token]
         batch.left -= 1
         if not batch.left:
             batch.done.set_result(None)
@@ -260,12 +245,13 @@ class Line:
 def status_of(message: Msg) -> str:
     """The status that the server, and no program, has put into a message without a body."""
     headers: Mapping[str, str] = message.headers or {}
-    return "" if message.data else headers.get("Status", "")
+    return "" if message.data else headers.get(STATUS, "")
 
 
-def _must_be_heard(_: int, message: Msg) -> None:
+def _must_be_heard(_: int, message: Msg) -> bool:
     if status_of(message) == NO_RESPONDERS:
         raise AwayError("the consumer is gone")
+    return True
 
 
 @asynccontextmanager
@@ -276,7 +262,7 @@ async def connected(server: Server) -> AsyncGenerator[Line]:
         AwayError: it does not answer.
         RefusedError: it refuses the credentials.
     """
-    client = _Client()
+    client = CarefulClient()
     line = Line(client, server.timeout)
     reasons: list[Exception] = []
 

@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote
 from nats.aio.msg import Msg
 
 from .._broker import Message, Received
+from ._library import fault_of
 
 PREFIX = "ce-"
 CONTENT_TYPE, DATA_CONTENT_TYPE = "content-type", "ce-datacontenttype"
@@ -21,6 +22,9 @@ FRAME = len("NATS/1.0\r\n\r\n")
 _SAFE = "".join(chr(each) for each in range(0x21, 0x7F) if chr(each) not in '"%')
 _IS_SAFE = re.compile(f"[{re.escape(_SAFE)}]*").fullmatch
 _OF_THE_SERVER = "nats-"
+FACTS = ("dead-reason", "dead-stream", "dead-subject", "dead-id", "dead-deliveries", MESSAGE_ID)
+LARGEST_HEADERS = 64_000
+"""Bytes; more than 65 535 no stream takes."""
 
 Headers = dict[str, str]
 
@@ -52,17 +56,25 @@ def decoded(headers: Mapping[str, str]) -> Headers:
     return meant
 
 
-def received(message: Msg) -> Received:
-    """A message of a consumer's.
+def received(message: Msg, stream: str, consumer: str) -> Received | None:
+    """A message of a consumer's; None for one that is not.
 
     Its tag is its sequence in the stream, and its time, for a stream that was made anew.
     """
     tokens = message.reply.split(".")  # $JS.ACK, domain and account since 2.9 or none of them, …
     at = 2 if len(tokens) < 11 else 4
-    deliveries, sequence, time = tokens[at + 2], tokens[at + 3], tokens[at + 5]
-    headers = decoded(message.headers) if message.headers else {}
+    numbers = tokens[at + 2 : at + 7]
+    is_ours = tokens[:2] == ["$JS", "ACK"] and tokens[at : at + 2] == [stream, consumer]
+    if not is_ours or len(numbers) < 5 or not all(map(str.isdecimal, numbers)):
+        return None
+    deliveries, sequence, _, time, _ = numbers
     return Received(
-        message.data, headers, tag=f"{sequence}-{time}", deliveries=int(deliveries), raw=message
+        message.data,
+        decoded(message.headers) if message.headers else {},
+        tag=f"{sequence}-{time}",
+        deliveries=int(deliveries),
+        fault=fault_of(message),
+        raw=message,
     )
 
 
@@ -96,6 +108,12 @@ def dead_letter(message: Received, reason: str, stream: str, largest: int) -> Me
         MESSAGE_ID: f"{stream}/{message.tag}",
     }
     letter = Message(message.body, {**original, **facts})
-    if size_of(letter) <= largest:
+    if size_of(letter) <= largest and size_of(letter) - len(message.body) <= LARGEST_HEADERS:
         return letter
-    return Message(b"", {**facts, "dead-size": str(len(message.body))})
+    return bare(letter)
+
+
+def bare(letter: Message) -> Message:
+    """A dead letter without what the message was: why, where and how large."""
+    facts = {name: each for name, each in letter.headers.items() if name in FACTS}
+    return Message(b"", {**facts, "dead-size": str(len(letter.body))})

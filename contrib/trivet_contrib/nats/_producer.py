@@ -1,6 +1,6 @@
 """A producer for a stream of JetStream's.
 
-Owns what a message is known by, and which of a batch need not be sent again.
+Owns what a message is known by, and how large it may be.
 Never knows Trivet, nor what a message is about.
 """
 
@@ -32,32 +32,19 @@ class Target:
 class NatsProducer(Producer):
     """See `Producer`. Made by `open_producer`."""
 
-    def __init__(
-        self, line: Line, target: Target, confirmed: set[str], config: StreamConfig
-    ) -> None:
+    def __init__(self, line: Line, target: Target, config: StreamConfig) -> None:
         self.not_promised = tuple(may_lose(config))
         self._line = line
         self._target = target
-        self._confirmed = confirmed
-        self._largest = line.client.max_payload
-        if (limit := config.max_msg_size or -1) > 0:
-            self._largest = min(self._largest, limit)
+        limits = (line.client.max_payload, config.max_msg_size, config.max_bytes)
+        self._largest = min(limit for limit in limits if limit and limit > 0)
 
-    async def send(self, messages: Sequence[Message]) -> None:
-        """See `Producer`. What of a batch the stream has is not sent again with the rest."""
-        target, confirmed = self._target, self._confirmed
-        whole = [self._as_sent(message) for message in messages]
-        self._check_sizes(whole)
-        left = [place for place, each in enumerate(messages) if each.id not in confirmed]
-
-        def confirm(index: int) -> None:
-            """The stream has it."""
-            confirmed.add(messages[left[index]].id)
-
-        if left:
-            sent = [whole[place] for place in left]
-            await publish(self._line, target.subject, sent, confirm, setting="subject")
-        confirmed.difference_update([message.id for message in messages])
+    async def send(self, messages: Sequence[Message], taken: set[int]) -> None:
+        """See `Producer`."""
+        target = self._target
+        sent = [self._as_sent(message) for message in messages]
+        self._check_sizes(sent)
+        await publish(self._line, target.stream, target.subject, sent, taken, setting="subject")
 
     def _check_sizes(self, messages: Sequence[Message]) -> None:
         too_large = {
@@ -74,16 +61,8 @@ class NatsProducer(Producer):
 
 
 @asynccontextmanager
-async def open_producer(
-    server: Server, target: Target, confirmed: set[str]
-) -> AsyncGenerator[NatsProducer]:
+async def open_producer(server: Server, target: Target) -> AsyncGenerator[NatsProducer]:
     """Connect, to send to a stream.
-
-    Args:
-        server: where.
-        target: where to.
-        confirmed: what the stream has of a batch that is not sent yet, from one connection to
-            the next.
 
     Raises:
         AwayError: NATS does not answer.
@@ -99,4 +78,4 @@ async def open_producer(
             raise RefusedError("subject", reason)
         if config.no_ack:
             raise RefusedError("stream", f"{target.stream!r} has `no_ack`: it acknowledges nothing")
-        yield NatsProducer(line, target, confirmed, config)
+        yield NatsProducer(line, target, config)

@@ -38,11 +38,8 @@ class NatsSink(AsyncioPlugin, BrokerSink):
     timeout: float = attrs.field(default=5.0, validator=gt(0))
     """Seconds for one answer of NATS."""
 
-    _confirmed: set[str]
-
     async def initialize(self) -> None:
         """Find wrong settings."""
-        self._confirmed = set()
         await self.run_on_trio(super().initialize)
 
     def connect(self) -> AbstractAsyncContextManager[Producer]:
@@ -54,5 +51,4 @@ class NatsSink(AsyncioPlugin, BrokerSink):
             name=self.app.service,
         )
         target = Target(stream=self.stream, subject=self.subject or self.stream, create=self.create)
-        made = open_producer(server, target, self._confirmed)
-        return producer_across(self.run_on_asyncio, made)
+        return producer_across(self.run_on_asyncio, open_producer(server, target))

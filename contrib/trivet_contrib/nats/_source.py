@@ -18,7 +18,7 @@ from trivet import AsyncioPlugin
 
 from .._across import consumer_across
 from .._broker import Consumer
-from .._sources import BrokerSource
+from .._sources import BrokerSource, is_another
 from ._checks import Durable
 from ._client import Hand, open_consumer
 from ._connection import Server
@@ -45,7 +45,7 @@ class NatsSource(AsyncioPlugin, BrokerSource):
     visibility: float = attrs.field(default=30.0, validator=gt(0))
     """Seconds after which others get what is in hand of a program that is not heard of, and
     after which what has failed is tried again; the consumer's `ack_wait`."""
-    dead_letters: str = attrs.field(default="", validator=is_name_or_empty)
+    dead_letters: str = attrs.field(default="", validator=[is_name_or_empty, is_another("stream")])
     """The stream, and its subject, for what cannot be read, or handled; by default the stream's
     name with `_dead`."""
     max_dead_letters: int = attrs.field(default=100_000, validator=ge(1))

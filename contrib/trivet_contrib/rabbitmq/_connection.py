@@ -19,16 +19,21 @@ from typing import Any
 import attrs
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
 from aiormq.exceptions import (
+    AMQPConnectionError,
     AMQPError,
     AuthenticationError,
     ChannelAccessRefused,
+    ChannelPreconditionFailed,
+    ConnectionClosed,
+    ConnectionFrameError,
     ConnectionNotAllowed,
+    ConnectionSyntaxError,
     InvalidFrameError,
     ProbableAuthenticationError,
 )
 from yarl import URL
 
-from .._broker import AwayError, RefusedError
+from .._broker import AwayError, CutOffError, MessageRefusedError, RefusedError
 from ._channel import BatchChannel, RoomyConnection, open_channel
 
 # What it would say, with a traceback, is raised here, and said by the plugin in a line.
@@ -79,7 +84,12 @@ def meant_by(error: BaseException | None) -> AwayError:
         return RefusedError("url", text)
     if isinstance(error, InvalidFrameError) and "Connection.OpenOk" in text:
         return RefusedError("url", "there is no such virtual host, or not for this user")
-    return AwayError(text.partition(". Read")[0] or "the connection is lost")
+    if isinstance(error, (ChannelPreconditionFailed, ConnectionFrameError, ConnectionSyntaxError)):
+        return MessageRefusedError(text)
+    said = text.partition(". Read")[0] or "the connection is lost"
+    is_told = isinstance(error, ConnectionClosed)
+    is_cut = isinstance(error, (AMQPConnectionError, OSError)) and not is_told
+    return CutOffError(said) if is_cut else AwayError(said)
 
 
 @attrs.define

@@ -17,10 +17,10 @@ from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
 from .._broker import AwayError, Consumer, Received, RefusedError
-from ._channel import BatchChannel
+from ._channel import BatchChannel, Sent, UnsayableError
 from ._connection import Line, Server
 from ._hand import Hand, Held
-from ._messages import anew
+from ._messages import anew, bare
 from ._publishing import publish
 from ._queues import Queue, look_at_queue
 
@@ -145,12 +145,13 @@ class RabbitmqConsumer(Consumer):
 
     # What RabbitMQ is told.
 
-    async def acknowledge(self, messages: Sequence[Received]) -> None:
+    async def acknowledge(self, messages: Sequence[Received]) -> int:
         """See `Consumer`. What of it comes again meanwhile is told, too."""
         while known := self._hand.known(messages):
             await self._acknowledge(known)
             self._hand.drop([held.message for held in known])
         self._hand.drop(messages)
+        return 0
 
     async def _acknowledge(self, done: Iterable[Held]) -> None:
         """Those with nothing before them that is not done need one frame together."""
@@ -176,7 +177,7 @@ class RabbitmqConsumer(Consumer):
             self._credit += 1
             self._sent -= 1
 
-    async def retry(self, messages: Sequence[Received]) -> None:
+    async def retry(self, messages: Sequence[Received]) -> list[tuple[Received, str]]:
         """See `Consumer`: they are given back when the visibility is over.
 
         Of those that wait for it there are no more than half of what may be in hand, so that they
@@ -192,6 +193,7 @@ class RabbitmqConsumer(Consumer):
             await self._give_back(self._failed.popleft()[1])
         if self._failed and (self._giving_back is None or self._giving_back.done()):
             self._giving_back = asyncio.create_task(self._give_back_later())
+        return []
 
     async def _give_back_later(self) -> None:
         with suppress(AwayError):  # Then it comes again anyway.
@@ -213,25 +215,33 @@ class RabbitmqConsumer(Consumer):
         reasons = {message.tag: reason for message, reason in messages}
         dead = [message for message, _ in messages]
         while known := self._hand.known(dead):
-            letters = [
-                anew(
-                    held.message,
-                    dead_reason=reasons[held.message.tag],
-                    dead_queue=self._queue.name,
-                    dead_deliveries=held.message.deliveries,
-                )
-                for held in known
-            ]
             await publish(
                 self._line,
                 self._publishing,
-                letters,
+                [self._letter(held.message, reasons[held.message.tag]) for held in known],
                 routing_key=self._queue.dead_letters,
                 setting="dead_letters",
+                taken=set(),
             )
             await self._acknowledge(known)
             self._hand.drop([held.message for held in known])
         self._hand.drop(dead)  # What was lost with a connection comes again, and is judged then.
+
+    def _letter(self, message: Received, reason: str) -> Sent:
+        facts: dict[str, str | int] = {
+            "dead_reason": reason.encode(errors="backslashreplace").decode(),
+            "dead_queue": self._queue.name,
+            "dead_deliveries": message.deliveries,
+        }
+        letter = anew(message, **facts)
+        return letter if self._can_say(letter) else bare(message, **facts)
+
+    def _can_say(self, message: Sent) -> bool:
+        try:
+            self._publishing.framed(message, "", self._queue.name)
+        except UnsayableError:
+            return False
+        return True
 
     async def extend(self, messages: Sequence[Received]) -> None:
         """See `Consumer`: the connection does it."""
@@ -259,22 +269,26 @@ class RabbitmqConsumer(Consumer):
 
     async def _publish_anew(self, held: Sequence[Held]) -> set[Held]:
         """Those that the queue has taken."""
-        messages = [each.message for each in held]
-        again = [anew(each, trivet_deliveries=each.deliveries - 1) for each in messages]
-        taken: set[Held] = set()
+        again = {
+            each: anew(each.message, trivet_deliveries=each.message.deliveries - 1)
+            for each in held
+            if each.message.fault is None
+        }
+        said = {each: message for each, message in again.items() if self._can_say(message)}
+        taken: set[int] = set()
         try:
             await publish(
                 self._line,
                 self._publishing,
-                again,
+                list(said.values()),
                 routing_key=self._queue.name,
                 setting="queue",
-                confirm=lambda number: taken.add(held[number]),
+                taken=taken,
             )
         except AwayError:
             if self._line.end is not None:
                 raise
-        return taken
+        return {each for place, each in enumerate(said) if place in taken}
 
     async def pause(self) -> None:
         """Have nothing more sent, for now."""

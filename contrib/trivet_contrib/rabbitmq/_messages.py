@@ -14,6 +14,7 @@ from pamqp.commands import Basic
 from pamqp.common import FieldTable, FieldValue
 
 from .._broker import Message, Received
+from ._frames import UnreadableHeader, fault_of
 
 PREFIX, OURS, ALTERNATIVE = "ce-", "cloudEvents:", "cloudEvents_"
 CONTENT_TYPE, DATA_CONTENT_TYPE = "content-type", "ce-datacontenttype"
@@ -69,6 +70,7 @@ def received(delivered: DeliveredMessage, tag: str) -> Received:
         given.message_id or "",
         tag=tag,
         deliveries=deliveries_of(given.headers or {}),
+        fault=fault_of(delivered),
         raw=delivered,
     )
 
@@ -98,11 +100,24 @@ def known_by(delivered: DeliveredMessage) -> tuple[object, ...]:
     return (*where, *said, delivered.body)
 
 
+def bare(message: Received, **facts: str | int) -> tuple[bytes, Basic.Properties]:
+    """A message's body with these headers alone: what came with it cannot be sent again."""
+    return message.body, Basic.Properties(
+        headers={name.replace("_", "-"): value for name, value in facts.items()},
+        delivery_mode=PERSISTENT,
+    )
+
+
 def anew(message: Received, **facts: str | int) -> tuple[bytes, Basic.Properties]:
-    """A message as it came, to be published once more, with these headers besides."""
+    """A message as it came, to be published once more, with these headers besides.
+
+    What could not be decoded of what came with its body is in `dead-properties`, as bytes.
+    """
     assert isinstance(message.raw, DeliveredMessage)
     given = message.raw.header.properties
     headers = {name: each for name, each in (given.headers or {}).items() if name not in NOT_AGAIN}
+    if isinstance(message.raw.header, UnreadableHeader):
+        headers["dead-properties"] = bytearray(message.raw.header.raw)
     headers |= {name.replace("_", "-"): value for name, value in facts.items()}
     return message.body, Basic.Properties(
         content_type=given.content_type,

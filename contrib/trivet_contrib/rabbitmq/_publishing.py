@@ -7,17 +7,13 @@ Never knows whose messages they are.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from aiormq.exceptions import DeliveryError, PublishError
 
-from .._broker import AwayError, RefusedError
-from ._channel import BatchChannel, Sent
+from .._broker import AwayError, RefusedError, UnsendableError
+from ._channel import BatchChannel, Sent, UnsayableError
 from ._connection import Line, meant_by
-
-
-def _nothing(_: int) -> None:
-    pass
 
 
 async def publish(
@@ -28,7 +24,7 @@ async def publish(
     exchange: str = "",
     routing_key: str,
     setting: str,
-    confirm: Callable[[int], None] = _nothing,
+    taken: set[int],
 ) -> None:
     """Publish messages, in order, and wait until RabbitMQ has confirmed all of them.
 
@@ -39,23 +35,42 @@ async def publish(
         exchange: where to.
         routing_key: and for whom.
         setting: the one that names that.
-        confirm: called with the number of each that RabbitMQ has.
+        taken: gets the place of each that RabbitMQ has confirmed.
 
     Raises:
         AwayError: it has not all of them.
+        UnsendableError: AMQP does not have what is in some of them; none was sent.
     """
+    framed = _framed(channel, messages, exchange, routing_key)
     with line.translated():
         async with asyncio.timeout(line.timeout):
-            confirms = await channel.publish_all(messages, exchange, routing_key)
-    fault: BaseException | None = None
-    for number, wrong in enumerate(await line.confirmed(confirms)):
-        if wrong is None:
-            confirm(number)
-        else:
-            fault = fault or wrong
-    channel.forget_all()
-    if fault is not None:
-        raise line.end or _meant(fault, exchange, routing_key, setting)
+            confirms = await channel.publish_all(framed)
+    try:
+        faults = await line.confirmed(confirms)
+    finally:
+        taken.update(place for place, each in enumerate(confirms) if _is_good(each))
+    for fault in faults:
+        if fault is not None:
+            raise line.end or _meant(fault, exchange, routing_key, setting)
+
+
+def _framed(
+    channel: BatchChannel, messages: Sequence[Sent], exchange: str, routing_key: str
+) -> list[bytes]:
+    framed: list[bytes] = []
+    reasons: dict[int, str] = {}
+    for place, message in enumerate(messages):
+        try:
+            framed.append(channel.framed(message, exchange, routing_key))
+        except UnsayableError as error:
+            reasons[place] = str(error)
+    if reasons:
+        raise UnsendableError(reasons)
+    return framed
+
+
+def _is_good(confirm: asyncio.Future[object]) -> bool:
+    return confirm.done() and not confirm.cancelled() and confirm.exception() is None
 
 
 def _meant(fault: BaseException, exchange: str, routing_key: str, setting: str) -> AwayError:

@@ -87,6 +87,8 @@ async def look_at_queue(line: Line, queue: Queue, *, consumes: bool) -> list[str
         await look_at_exchange(line, queue.exchange)
         await _bind(line, queue)
     arguments = await _arguments_of(line, queue)
+    if consumes and arguments is not None:
+        _refuse_round_trip(arguments, queue)
     return [*ALWAYS, *_may_lose(arguments, queue)]
 
 
@@ -204,6 +206,17 @@ def _learn(arguments: FieldTable, said: str, name: str) -> None:
         arguments[argument] = int(number)
     else:
         arguments.pop(argument, None)
+
+
+def _refuse_round_trip(arguments: FieldTable, queue: Queue) -> None:
+    """Raise `RefusedError` where what RabbitMQ itself gives up comes into the queue again."""
+    exchange = arguments.get("x-dead-letter-exchange")
+    key = arguments.get("x-dead-letter-routing-key")  # Without it each message has its own.
+    is_straight = exchange == "" and key in (None, queue.name)
+    is_around = bool(exchange) and exchange == queue.exchange and key in (None, queue.routing_key)
+    if is_straight or is_around:
+        reason = f"{queue.name!r} has an `x-dead-letter-exchange` that leads back to it"
+        raise RefusedError("queue", reason)
 
 
 ALWAYS = ("whether RabbitMQ has more than one node cannot be asked: with one, its disk is all",)

@@ -17,7 +17,7 @@ from .._across import producer_across
 from .._broker import Producer
 from .._sinks import BrokerSink
 from ._connection import Server
-from ._producer import Batch, Target, open_producer
+from ._producer import Target, open_producer
 from ._queues import Queue
 from ._settings import is_amqp_url, is_short
 
@@ -42,13 +42,10 @@ class RabbitmqSink(AsyncioPlugin, BrokerSink):
     timeout: float = attrs.field(default=5.0, validator=gt(0))
     """Seconds for one answer of RabbitMQ."""
 
-    _sending: Batch
-
     async def initialize(self) -> None:
         """Find wrong settings."""
         if bool(self.queue) is bool(self.exchange):
             raise NowhereError(f"plugins.{self.name}: name a `queue`, or an `exchange`")
-        self._sending = Batch()
         await self.run_on_trio(super().initialize)
 
     def connect(self) -> AbstractAsyncContextManager[Producer]:
@@ -58,5 +55,4 @@ class RabbitmqSink(AsyncioPlugin, BrokerSink):
             exchange=self.exchange, routing_key=self.queue or self.routing_key, queue=queue
         )
         server = Server(url=self.url, timeout=self.timeout, name=self.app.service)
-        made = open_producer(server, target, self._sending)
-        return producer_across(self.run_on_asyncio, made)
+        return producer_across(self.run_on_asyncio, open_producer(server, target))

@@ -15,7 +15,7 @@ from trivet import AsyncioPlugin
 
 from .._across import consumer_across
 from .._broker import Consumer
-from .._sources import BrokerSource
+from .._sources import BrokerSource, is_another
 from ._connection import Server
 from ._consumer import Kept, open_consumer
 from ._queues import Queue
@@ -37,7 +37,7 @@ class RabbitmqSource(AsyncioPlugin, BrokerSource):
     """With which it is bound."""
     visibility: float = attrs.field(default=30.0, validator=gt(0))
     """Seconds after which what has failed is tried again."""
-    dead_letters: str = attrs.field(default="", validator=is_short)
+    dead_letters: str = attrs.field(default="", validator=[is_short, is_another("queue")])
     """The queue for what cannot be read, or handled; by default the queue's name with `_dead`."""
     timeout: float = attrs.field(default=5.0, validator=gt(0))
     """Seconds for one answer of RabbitMQ."""

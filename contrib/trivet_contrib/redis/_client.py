@@ -7,6 +7,8 @@ Never knows Trivet, nor what an entry is about.
 from __future__ import annotations
 
 import logging
+import math
+import re
 import secrets
 import ssl
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
@@ -37,10 +39,13 @@ from coredis.tokens import PureToken
 from .._broker import (
     AwayError,
     Consumer,
+    CutOffError,
     Message,
+    MessageRefusedError,
     Producer,
     Received,
     RefusedError,
+    UnsendableError,
 )
 
 # It tells with a traceback each time what is raised here, and said by the plugin in a line.
@@ -65,6 +70,14 @@ for _, facts in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
 end
 """
 """In one step: a consumer that is deleted with something in hand loses it."""
+
+TRIMMED = "it was trimmed or deleted while it was in hand"
+NOT_PENDING = (
+    "nobody has it in hand any more: somebody has acknowledged it, or has deleted its consumer"
+)
+TOO_LARGE = ("Protocol error", "proto-max-bulk-len", "too large")
+"""As Redis says of one message that it never takes it, before it may end the connection."""
+IS_ID = re.compile(rb"\d+-\d+").fullmatch
 
 Client = coredis.Redis[bytes]
 
@@ -117,11 +130,15 @@ def translated() -> Generator[None]:
         if isinstance(error.__cause__, ssl.SSLCertVerificationError):
             reason = f"the certificate is not trusted: {_words(error.__cause__)}"
             raise RefusedError("url", reason) from None
-        raise AwayError(_words(error)) from None
+        is_silent = isinstance(error, TimeoutError)
+        raise (AwayError if is_silent else CutOffError)(_words(error)) from None
     except RedisError as error:
         if "DB index" in str(error):
             raise RefusedError("url", f"there is no such database: {error}") from None
-        raise AwayError(f"Redis refuses: {error}") from None
+        is_too_large = any(words in str(error) for words in TOO_LARGE)
+        raise (MessageRefusedError if is_too_large else AwayError)(
+            f"Redis refuses: {error}"
+        ) from None
 
 
 def _words(error: BaseException) -> str:
@@ -181,14 +198,28 @@ async def _check_stream(client: Client, stream: str, *, create: bool) -> None:
         raise RefusedError("stream", f"there is no {stream!r} in Redis; `create = true` makes it")
 
 
-async def _promises(client: Client) -> list[str]:
-    """What Redis, as it is set up, may lose."""
-    wanted = ["appendonly", "appendfsync", "maxmemory", "maxmemory-policy"]
+async def _settings_of(client: Client) -> dict[str, str] | ResponseError:
+    """How Redis is set up, or why it does not say so."""
+    wanted = ["appendonly", "appendfsync", "maxmemory", "maxmemory-policy", "proto-max-bulk-len"]
     try:
         found = await client.config_get(wanted)
     except ResponseError as error:
-        return [f"its settings cannot be read ({error}): whether it keeps anything is not known"]
-    said = {_text(name): _text(value) for name, value in found.items()}
+        return error
+    return {_text(name): _text(value) for name, value in found.items()}
+
+
+def _largest(said: dict[str, str] | ResponseError) -> float:
+    """Bytes of a field that it takes, at most, as far as it says."""
+    if isinstance(said, ResponseError):
+        return math.inf
+    limits = [int(said.get(name, "0")) for name in ("proto-max-bulk-len", "maxmemory")]
+    return min([limit for limit in limits if limit > 0], default=math.inf)
+
+
+def _promises(said: dict[str, str] | ResponseError) -> list[str]:
+    """What Redis, as it is set up, may lose."""
+    if isinstance(said, ResponseError):
+        return [f"its settings cannot be read ({said}): whether it keeps anything is not known"]
     missing: list[str] = []
     if said.get("appendonly") != "yes":
         missing.append("without `appendonly yes` Redis loses what came since its last snapshot")
@@ -262,12 +293,17 @@ class RedisConsumer(Consumer):
         self._history = f"({tags[-1]}"
         async with self._client.pipeline(transaction=True) as pipeline:
             found = [pipeline.xrange(group.stream, tag, tag) for tag in tags]
-            pipeline.xclaim(group.stream, group.group, group.consumer, 0, tags, justid=True)
+            claimed = pipeline.xclaim(
+                group.stream, group.group, group.consumer, 0, tags, justid=True
+            )
+        kept = set(map(_text, cast("Sequence[bytes]", await claimed)))
         received: list[Received] = []
         for each, tag, asked in zip(pending, tags, found, strict=True):
             entries = await asked
-            delivered = int(each.delivered)
-            received.append(_taken_over(entries[0], delivered) if entries else _trimmed(tag))
+            if not entries:
+                received.append(_trimmed(tag))
+            elif tag in kept:  # Or somebody has acknowledged it meanwhile.
+                received.append(_taken_over(entries[0], int(each.delivered)))
         return received
 
     async def _claim(self, count: int) -> list[Received]:
@@ -303,17 +339,49 @@ class RedisConsumer(Consumer):
             received.append(_taken_over(entry, int(times)))
         return received
 
-    async def acknowledge(self, messages: Sequence[Received]) -> None:
+    async def acknowledge(self, messages: Sequence[Received]) -> int:
         """See `Consumer`."""
         with translated():
-            await self._client.xack(self._group.stream, self._group.group, _tags(messages))
+            tags = _tags(messages)
+            return len(tags) - await self._client.xack(self._group.stream, self._group.group, tags)
 
-    async def retry(self, messages: Sequence[Received]) -> None:
-        """See `Consumer`: they lie with nobody until the visibility is over."""
+    async def retry(self, messages: Sequence[Received]) -> list[tuple[Received, str]]:
+        """See `Consumer`: they lie with nobody until the visibility is over.
+
+        What somebody else has by now stays there.
+        """
         with translated():
-            await self._client.xclaim(
-                self._group.stream, self._group.group, WAITING, 0, _tags(messages), justid=True
-            )
+            owners = await self._owners(_tags(messages))
+            kept = await self._hand_to(WAITING, owners)
+        lost: list[tuple[Received, str]] = []
+        for message in messages:
+            if message.tag not in owners:
+                lost.append((message, NOT_PENDING))
+            elif owners[message.tag] == self._group.consumer and message.tag not in kept:
+                lost.append((message, TRIMMED))
+        return lost
+
+    async def _owners(self, tags: Sequence[str]) -> dict[str, str]:
+        """Which consumer has each in hand; those are missing that none has."""
+        group = self._group
+        async with self._client.pipeline(transaction=False) as pipeline:
+            asked = [
+                pipeline.xpending(group.stream, group.group, start=tag, end=tag, count=1)
+                for tag in tags
+            ]
+        found = [cast("Sequence[Any]", await each) for each in asked]
+        return {
+            tag: _text(facts[0].consumer) for tag, facts in zip(tags, found, strict=True) if facts
+        }
+
+    async def _hand_to(self, consumer: str, owners: Mapping[str, str]) -> set[str]:
+        """Hand on what is in hand here; says what of it the stream still has."""
+        group = self._group
+        own = [tag for tag, owner in owners.items() if owner == group.consumer]
+        if not own:
+            return set()
+        kept = await self._client.xclaim(group.stream, group.group, consumer, 0, own, justid=True)
+        return set(map(_text, cast("Sequence[bytes]", kept)))
 
     async def bury(self, messages: Sequence[tuple[Received, str]]) -> None:
         """See `Consumer`: there and gone from here in one step."""
@@ -322,7 +390,7 @@ class RedisConsumer(Consumer):
             async with self._client.pipeline(transaction=True) as pipeline:
                 for message, reason in messages:
                     facts = {
-                        b"dead-reason": reason.encode(),
+                        b"dead-reason": reason.encode(errors="backslashreplace"),
                         b"dead-stream": group.stream.encode(),
                         b"dead-id": message.tag.encode(),
                         b"dead-deliveries": b"%d" % message.deliveries,
@@ -337,12 +405,9 @@ class RedisConsumer(Consumer):
                 pipeline.xack(group.stream, group.group, _tags([each for each, _ in messages]))
 
     async def extend(self, messages: Sequence[Received]) -> None:
-        """See `Consumer`."""
-        group = self._group
+        """See `Consumer`. What somebody else has by now stays there."""
         with translated():
-            await self._client.xclaim(
-                group.stream, group.group, group.consumer, 0, _tags(messages), justid=True
-            )
+            await self._hand_to(self._group.consumer, await self._owners(_tags(messages)))
 
     async def leave(self) -> None:
         """See `Consumer`: what was given back can be claimed at once, and the consumer is gone."""
@@ -389,7 +454,7 @@ NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 def _trimmed(identifier: str | bytes) -> Received:
     """All that is left of an entry that was trimmed, or deleted, before it was acknowledged."""
-    fault = "it was trimmed or deleted while it was in hand; its content is lost"
+    fault = f"{TRIMMED}; its content is lost"
     return Received(b"", NO_HEADERS, tag=_text(identifier), fault=fault, raw=())
 
 
@@ -444,7 +509,7 @@ async def open_consumer(server: Server, group: Group) -> AsyncGenerator[RedisCon
             await _check_stream(client, group.stream, create=group.create)
             await _make_group(client, group)
             consumer.not_promised = (
-                *await _promises(client),
+                *_promises(await _settings_of(client)),
                 *await _forget_the_dead(client, group),
             )
         yield consumer
@@ -475,9 +540,10 @@ async def _forget_the_dead(client: Client, group: Group) -> list[str]:
 class RedisProducer(Producer):
     """See `Producer`. Made by `open_producer`."""
 
-    def __init__(self, client: Client, stream: str, max_length: int) -> None:
+    def __init__(self, client: Client, stream: str, max_length: int, largest: float) -> None:
         self._client = client
         self._stream = stream
+        self._largest = largest
         self._trimming: dict[str, Any] = {}
         if max_length:
             self._trimming = {
@@ -486,13 +552,39 @@ class RedisProducer(Producer):
                 "threshold": max_length,
             }
 
-    async def send(self, messages: Sequence[Message]) -> None:
+    async def send(self, messages: Sequence[Message], taken: set[int]) -> None:
         """See `Producer`: all in one go."""
+        self._check_sizes(messages)
         with translated():
-            async with self._client.pipeline(transaction=False) as pipeline:
+            async with self._client.pipeline(transaction=False, raise_on_error=False) as pipeline:
                 for message in messages:
                     fields: dict[str, str | bytes] = {**message.headers, BODY: message.body}
                     pipeline.xadd(self._stream, fields, **self._trimming)
+            answers = pipeline.results or ()
+            taken.update(place for place, each in enumerate(answers) if _is_entry(each))
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+            if len(taken) < len(messages):
+                raise AwayError("Redis does not say that it has all entries")
+
+    def _check_sizes(self, messages: Sequence[Message]) -> None:
+        too_large = {
+            place: f"it is larger than Redis takes: {size} bytes, of {self._largest}"
+            for place, message in enumerate(messages)
+            if (size := _size_of(message)) > self._largest
+        }
+        if too_large:
+            raise UnsendableError(too_large)
+
+
+def _is_entry(answer: object) -> bool:
+    return isinstance(answer, bytes) and IS_ID(answer) is not None
+
+
+def _size_of(message: Message) -> int:
+    """Bytes of the largest of its fields."""
+    return max(len(message.body), *(len(value.encode()) for value in message.headers.values()))
 
 
 @asynccontextmanager
@@ -513,9 +605,10 @@ async def open_producer(
     """
     async with connected(server) as client:
         with translated():
-            producer = RedisProducer(client, stream, max_length)
             await _check_stream(client, stream, create=create)
-            missing = await _promises(client)
+            said = await _settings_of(client)
+            producer = RedisProducer(client, stream, max_length, _largest(said))
+            missing = _promises(said)
             if max_length:
                 missing.append(
                     f"the oldest beyond about {max_length} entries are trimmed, read or not"

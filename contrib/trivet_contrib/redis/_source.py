@@ -12,7 +12,7 @@ import attrs
 from attrs.validators import ge, gt, min_len
 
 from .._broker import Consumer
-from .._sources import BrokerSource
+from .._sources import BrokerSource, is_another
 from ._client import Group, Server, new_name, open_consumer
 from ._settings import is_redis_url
 
@@ -33,7 +33,7 @@ class RedisSource(BrokerSource):
     visibility: float = attrs.field(default=30.0, validator=gt(0))
     """Seconds after which others take over what is in hand of a consumer that is not heard of, and
     after which what has failed is tried again."""
-    dead_letters: str = ""
+    dead_letters: str = attrs.field(default="", validator=is_another("stream"))
     """The stream for what cannot be read, or handled; by default the stream's name with `:dead`."""
     max_dead_letters: int = attrs.field(default=100_000, validator=ge(1))
     """Entries that are kept there, more or less."""
