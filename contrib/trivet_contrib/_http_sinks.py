@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import ssl
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -101,6 +101,8 @@ class HttpSink(BatchPlugin[E]):
     ca_file: Path | None = attrs.field(default=None, validator=is_readable)
     """Certificates of the authorities to trust instead of the usual ones, as PEM."""
 
+    good: ClassVar[Container[int]] = range(200, 300)
+    """The answers with which events are taken."""
     receiver: ClassVar[str] = "the receiver"
     """What logs call who answers."""
 
@@ -227,7 +229,7 @@ class HttpSink(BatchPlugin[E]):
 
     def _heed(self, answer: Answer) -> None:
         """Raise where events were not taken, and say how the receiver is."""
-        if 200 <= answer.status <= 299:
+        if answer.status in self.good:
             self._answered = 0
             self.recover()
             return

@@ -70,6 +70,10 @@ class HttpContract:
         """One that it does not want, when it has had another."""
         raise NotImplementedError
 
+    async def publish_unsayable(self, runtime: Runtime) -> None:
+        """Publish one of which no request can be made."""
+        raise NotImplementedError
+
     def sending(
         self,
         receiver: Receiver,
@@ -174,6 +178,29 @@ class HttpContract:
         history = unpack_history(letter.history)
         assert history.attempts == 1
         assert "answered 400: " in history.failures[-1].error
+
+    @BATCHES
+    async def test_an_event_that_cannot_be_said(self, receiver: Receiver, size: int) -> None:
+        """It fails alone, whatever it is that an encoder raises, and the others are sent once."""
+        async with self.sending(receiver, size=size) as runtime:
+            await self.publish(runtime, range(4))
+            await self.publish_unsayable(runtime)
+            await self.publish(runtime, range(4, 8))
+            await self.handled(runtime, 8)
+            statistics = runtime.statistics()[self.sink.name]
+            assert (statistics.failed, statistics.retried) == (1, 0)
+            assert await readiness(runtime) == 200
+        assert await receiver.taken() == list(range(8))
+
+    @BATCHES
+    async def test_an_event_for_the_end_of_all_time(self, receiver: Receiver, size: int) -> None:
+        """A deadline that no calendar has costs nobody, itself included."""
+        async with self.sending(receiver, size=size) as runtime:
+            await self.publish(runtime, [0])
+            await runtime.publish(self.event(1), deadline=1e15)
+            await self.publish(runtime, [2])
+            await self.handled(runtime, 3)
+        assert await receiver.taken() == [0, 1, 2]
 
     @BATCHES
     async def test_a_receiver_that_is_killed(

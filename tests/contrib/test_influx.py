@@ -445,6 +445,22 @@ async def test_settings_that_are_wrong_are_named(
     assert store.taken == [1, 2]
 
 
+@pytest.mark.parametrize("status", [200, 202])
+async def test_an_answer_that_is_not_influxdbs_is_none(store: Store, status: int) -> None:
+    """With 204 alone it says that points are written; with another good status they wait."""
+    async with open_plugins(Influx, settings=settings(store, delivery=RETRY)) as runtime:
+        store.status = status
+        await runtime.publish(measured(1))
+        host = runtime.hosts["influx"]
+        while host.trouble is None:
+            await trio.sleep(0.01)
+        assert f"answered {status}" in host.trouble
+        assert runtime.statistics()["influx"].handled == 0
+        store.status = 204
+        while runtime.statistics()["influx"].handled < 1:
+            await trio.sleep(0.01)
+
+
 @pytest.mark.parametrize("status", [400, 500])
 async def test_a_start_asks_only_whether_one_may_write(store: Store, status: int) -> None:
     """Whatever else InfluxDB says of no points at all is no reason not to start."""

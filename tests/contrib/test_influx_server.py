@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import pytest
 from structlog.testing import capture_logs
@@ -41,6 +41,11 @@ class TestInflux(HttpContract):
     def poison(self, number: int) -> Event:
         """See `HttpContract`: the field is a number already."""
         return measured("x", number)
+
+    async def publish_unsayable(self, runtime: Runtime) -> None:
+        """See `HttpContract`: a field's name is no text."""
+        fields = cast("dict[str, Value]", {None: 1})
+        await runtime.publish(MonitoringEvent([MonitoringPoint("orders", AT, {}, fields)]))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import ClassVar
 import pytest
 import trio
 
-from trivet import Event
+from trivet import Event, Runtime
 from trivet_contrib.webhook import Webhook
 
 from . import receiver as receiver_program
@@ -71,3 +71,7 @@ class TestWebhook(HttpContract):
     def poison(self, number: int) -> Event:
         """See `HttpContract`."""
         return Order(-number)
+
+    async def publish_unsayable(self, runtime: Runtime) -> None:
+        """See `HttpContract`."""
+        await runtime.publish(Order(0), id="\ud800")

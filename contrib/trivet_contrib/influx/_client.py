@@ -61,18 +61,24 @@ class InfluxClient:
     tags: Mapping[str, str]
     compressed: bool
 
-    async def write(self, points: Iterable[Point]) -> Answer:
+    def lines_of(self, points: Iterable[Point]) -> bytes:
+        """Some points, as they are written.
+
+        Raises:
+            PointError: one of them cannot be.
+        """
+        return to_lines(points, self.tags)
+
+    async def write(self, body: bytes) -> Answer:
         """Write some points in one request.
 
         Args:
-            points: those to write. Without any InfluxDB says no more than whether one may.
+            body: their lines. Without any InfluxDB says no more than whether one may.
 
         Raises:
-            PointError: one of them cannot be written.
             httpx.HTTPError: there was no answer.
             trio.TooSlowError: nor any within `timeout`.
         """
-        body = to_lines(points, self.tags)
         headers = {"Content-Type": "text/plain; charset=utf-8"}
         if self.compressed and body:
             headers["Content-Encoding"] = "gzip"

@@ -68,9 +68,9 @@ def to_lines(points: Iterable[Point], tags: Mapping[str, str]) -> bytes:
 
     Raises:
         PointError: for the first point that cannot be written.
+        UnicodeEncodeError: there is a lone surrogate in one of them.
     """
-    text = "\n".join(to_line(point, tags) for point in points)
-    return text.encode("utf-8", "replace")  # A lone surrogate is no text.
+    return "\n".join(to_line(point, tags) for point in points).encode()
 
 
 def to_line(point: Point, tags: Mapping[str, str]) -> str:

@@ -18,9 +18,9 @@ from attrs.validators import min_len, optional
 from trivet import Delivery, MonitoringEvent, WrongSettingError
 
 from .._answers import Answer, basic, shown, words
+from .._broker import in_words
 from .._http_sinks import ABOUT_THE_EVENTS, EventsRefusedError, HttpSink, is_http_url
 from ._client import InfluxClient, Target, open_client, version_1, version_2
-from ._lines import PointError
 
 
 def _is_servers_url(plugin: object, field: attrs.Attribute[str], value: str) -> None:
@@ -67,6 +67,7 @@ class Influx(HttpSink[MonitoringEvent]):
     To write a point twice leaves one, so what was written before a failure does no harm.
     """
 
+    good = (204,)  # By another a server says that it is not InfluxDB, or has not written all.
     receiver = "InfluxDB"
 
     url: str = attrs.field(validator=_is_servers_url)
@@ -108,7 +109,7 @@ class Influx(HttpSink[MonitoringEvent]):
         )
         self._client = await self.enter(opened)
         try:
-            answer = await self._client.write(())
+            answer = await self._client.write(b"")
         except (httpx.HTTPError, trio.TooSlowError) as error:
             told = shown(words(error), self.secrets_of_settings())
             self.degrade(f"InfluxDB is away: {told}")
@@ -129,13 +130,13 @@ class Influx(HttpSink[MonitoringEvent]):
 
     async def send(self, deliveries: Sequence[Delivery[MonitoringEvent]]) -> Answer | None:
         """See `HttpSink`."""
-        points = [point for delivery in deliveries for point in delivery.event.points]
-        if not points:
-            return None
         try:
-            return await self._client.write(points)
-        except PointError as error:
-            raise EventsRefusedError(str(error)) from None
+            lines = self._client.lines_of(
+                [point for delivery in deliveries for point in delivery.event.points]
+            )
+        except Exception as error:  # Points are the author's own.
+            raise EventsRefusedError(in_words(error)) from None
+        return await self._client.write(lines) if lines else None
 
     def to_blame(self, status: int) -> str:
         """See `HttpSink`."""
