@@ -257,6 +257,16 @@ async def test_a_key_of_another_type_is_said_with_its_setting(redis: RedisServer
                 pass
 
 
+async def test_dead_letters_that_are_no_stream_are_refused(redis: RedisServer) -> None:
+    """What is put there would be acknowledged, and kept nowhere."""
+    async with redis.client() as client:
+        await client.set("text", "x")
+    place = r"plugins\.redis_source\.dead_letters: 'text' is a string in Redis, not a stream"
+    with pytest.raises(StartError, match=place):
+        async with open_plugins(RedisSource, Billing, settings=source(redis, dead_letters="text")):
+            pass
+
+
 async def test_a_database_that_there_is_not_is_said_with_its_setting(redis: RedisServer) -> None:
     """Its number is in the URL; the server has sixteen of them."""
     table = source(redis, url=f"{redis.url}/99")

@@ -189,13 +189,15 @@ def _only(error: BaseException) -> BaseException:
     return _only(inner[0]) if len(inner) == 1 else error
 
 
-async def _check_stream(client: Client, stream: str, *, create: bool) -> None:
+async def _check_stream(
+    client: Client, stream: str, *, create: bool, setting: str = "stream"
+) -> None:
     """Raise `RefusedError` where it is something else, or missing and not to be made."""
     kind = _text(await client.type(stream) or b"none")
     if kind not in ("stream", "none"):
-        raise RefusedError("stream", f"{stream!r} is a {kind} in Redis, not a stream")
+        raise RefusedError(setting, f"{stream!r} is a {kind} in Redis, not a stream")
     if kind == "none" and not create:
-        raise RefusedError("stream", f"there is no {stream!r} in Redis; `create = true` makes it")
+        raise RefusedError(setting, f"there is no {stream!r} in Redis; `create = true` makes it")
 
 
 async def _settings_of(client: Client) -> dict[str, str] | ResponseError:
@@ -507,6 +509,7 @@ async def open_consumer(server: Server, group: Group) -> AsyncGenerator[RedisCon
             consumer = RedisConsumer(client, group, block=server.timeout / 2)
             await _require_version(client)
             await _check_stream(client, group.stream, create=group.create)
+            await _check_stream(client, group.dead_letters, create=True, setting="dead_letters")
             await _make_group(client, group)
             consumer.not_promised = (
                 *_promises(await _settings_of(client)),
