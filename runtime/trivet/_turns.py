@@ -23,6 +23,9 @@ LARGE = 64 * 1024
 """Bytes of a document, above which it is not worked on by the event loop. Of the densest documents,
 and of those with the longest numbers, so many take about ten milliseconds."""
 
+MANY = 10_000
+"""New objects, a search through which would be felt."""
+
 _one = trio.CapacityLimiter(1)
 # The work holds the interpreter's lock: several threads would be no faster, and would leave the
 # loop less of it.
@@ -68,6 +71,6 @@ def _collector_paused() -> Generator[None]:
         yield
     finally:
         if was_enabled:
-            # Here, and not on the event loop: it goes through everything that was made.
-            gc.collect()
+            if gc.get_count()[0] > MANY:
+                gc.collect(1)  # Here, and not on the loop: it goes through all that was made.
             gc.enable()

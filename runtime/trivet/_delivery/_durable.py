@@ -23,6 +23,7 @@ from .._fates import Fate
 from .._inbox import InboxStatistics
 from .._policies import DeliveryPolicy
 from ._memory import Admission, MemoryInbox
+from ._pages import Content, Page
 from ._records import (
     Backlog,
     Bury,
@@ -87,6 +88,8 @@ class DurableInbox(MemoryInbox):
         """The highest number that is, or has been, in memory."""
         self._is_reading = False
         self._being_stored = 0
+        self._bytes_being_stored = 0
+        """What the events from outside take that are being stored."""
         self._twins: dict[Identity, list[Admission]] = {}
         """By what is being stored, the publishers of its repetitions."""
         self._receipts: dict[int, Receipt] = {}
@@ -109,18 +112,20 @@ class DurableInbox(MemoryInbox):
 
     @property
     def room_bytes(self) -> float:
-        """See `MemoryInbox`; what there is no room for in memory waits on disk."""
-        return self.buffer_bytes
+        """See `MemoryInbox`; what has been stored may wait on disk."""
+        return 0 if self._waiting else self.buffer_bytes - self._bytes_being_stored
 
     @property
     def _taken(self) -> int:
         return super()._taken + self._on_disk + self._being_stored
 
     def _can_make_room(self, delivery: Delivery[Event]) -> bool:
-        return True  # On disk it does not matter what is in memory.
+        return self._bytes_being_stored + delivery.size <= self.buffer_bytes
 
     def _has_room(self, delivery: Delivery[Event]) -> bool:
-        return self._taken < self.buffer and self._store.has_room(self._pack(delivery).size)
+        if self._taken >= self.buffer or not self._can_make_room(delivery):
+            return False
+        return self._store.has_room(self._pack(delivery).size)
 
     def _pack(self, delivery: Delivery[Event]) -> Packed:
         """The event's bytes, which are asked for more than once."""
@@ -183,6 +188,7 @@ class DurableInbox(MemoryInbox):
             seen = Seen(*event, time.time() + self._repeats.window)
         row = Row(self._plugin, number, packed.envelope, packed.payload)
         self._being_stored += 1
+        self._bytes_being_stored += delivery.size
         self._packed = None
         self._store.append(row, seen, partial(self._stored, admission, _Place(number, row.size)))
         return admission
@@ -191,6 +197,9 @@ class DurableInbox(MemoryInbox):
         """An event has been written, or cannot be."""
         delivery, event = admission.delivery, identity(admission.delivery)
         self._being_stored -= 1
+        self._bytes_being_stored -= delivery.size
+        if delivery.size and self._waiting:
+            self._admit()
         twins = [] if event is None else self._twins.pop(event, [])
         if error is not None:
             for refused in (admission, *twins):
@@ -233,19 +242,25 @@ class DurableInbox(MemoryInbox):
 
     def _refill(self) -> None:
         for lane, numbers in self._queue.missing().items():
-            then = partial(self._load_lane, lane, numbers)
-            self._store.read_numbers(self._plugin, numbers, then)
+            page = self._page()
+            then = partial(self._load_lane, page, lane, numbers)
+            self._store.read_numbers(self._plugin, numbers, page.take, then)
         has_room = self._bytes < self.buffer_bytes and not self._is_held_up
         if self._on_disk and has_room and not self._is_reading:
             self._is_reading = True
-            self._store.read(self._plugin, self._last_loaded, WINDOW, self._load)
+            page = self._page()
+            then = partial(self._load, page)
+            self._store.read(self._plugin, self._last_loaded, WINDOW, page.take, then)
+
+    def _page(self) -> Page:
+        return Page(self._types, self.buffer_bytes - self._bytes)
 
     @property
     def _is_held_up(self) -> bool:
         """Whether what is on disk has to wait for what is to be tried again."""
         return self._queue.is_blocked or self._queue.backing_off >= BACKING_OFF_AT_MOST
 
-    def _load(self, rows: list[Row]) -> None:
+    def _load(self, page: Page, rows: list[Row]) -> None:
         """The next page is here."""
         self._is_reading = False
         if len(rows) > self._on_disk:  # Replayed, and not noticed yet.
@@ -259,7 +274,7 @@ class DurableInbox(MemoryInbox):
         self._queue.sort_out()
         for row in rows:
             self._last_loaded = max(self._last_loaded, row.number)
-            if (found := self._unpack(row)) is None:
+            if (found := self._unpack(row, page.content(row))) is None:
                 continue
             delivery, history = found
             if row.retry_at is None and self._queue.hold(self._queue.lane_of(delivery), row.number):
@@ -269,11 +284,13 @@ class DurableInbox(MemoryInbox):
             self._put(delivery, _Place(row.number, row.size), history, row.retry_at)
         self._wake_all()
 
-    def _load_lane(self, lane: Hashable, numbers: list[int], rows: list[Row]) -> None:
-        """Those of a lane are here whose turn it is."""
+    def _load_lane(self, page: Page, lane: Hashable, numbers: list[int], rows: list[Row]) -> None:
+        """Those of a lane are here whose turn it is, or the first of them."""
+        if page.is_full:  # The rest is missed again when these are done.
+            numbers = [number for number in numbers if number <= rows[-1].number]
         found: list[Delivery[Any]] = []
         for row in rows:
-            if (unpacked := self._unpack(row)) is not None:
+            if (unpacked := self._unpack(row, page.content(row))) is not None:
                 delivery, history = unpacked
                 self._remember(delivery, _Place(row.number, row.size), history)
                 found.append(delivery)
@@ -308,7 +325,7 @@ class DurableInbox(MemoryInbox):
         if history != FIRST:
             self._histories[delivery] = history
 
-    def _unpack(self, row: Row) -> tuple[Delivery[Any], History] | None:
+    def _unpack(self, row: Row, content: Content) -> tuple[Delivery[Any], History] | None:
         """The event and its attempts; what cannot be read, or kills its reader, is buried."""
         receipt, history, reason = self._receipts.pop(row.number, None), FIRST, row.damage
         try:
@@ -316,8 +333,18 @@ class DurableInbox(MemoryInbox):
                 history = unpack_history(row.history, row.crashes)
                 if history.crashes < self.policy.delivery_limit:
                     attempt = history.attempts + history.crashes + 1
-                    stored = row.envelope, row.payload
-                    return unpack(*stored, self._types, attempt=attempt, receipt=receipt), history
+                    if isinstance(content.event, EventDecodeError):
+                        raise content.event
+                    delivery = unpack(
+                        row.envelope,
+                        row.payload,
+                        self._types,
+                        attempt=attempt,
+                        receipt=receipt,
+                        size=content.size,
+                        event=content.event,
+                    )
+                    return delivery, history
                 reason = f"the process died {history.crashes} times with it in hand"
         except EventDecodeError as error:
             reason = printable(str(error))

@@ -29,6 +29,7 @@ from ._records import (
     Row,
     Seen,
     Settlement,
+    Takes,
 )
 from ._schema import (
     Synchronous,
@@ -63,6 +64,10 @@ ROUNDS = 16
 """How often that is done before the disk counts as full."""
 VACUUMS = 4
 """How often one call of `tidy` gives some pages back."""
+
+
+def _any(_: Row) -> bool:
+    return True
 
 
 class Journal:
@@ -157,21 +162,22 @@ class Journal:
             return error
         return None
 
-    def read(self, plugin: str, after: int, limit: int) -> list[Row]:
+    def read(self, plugin: str, after: int, limit: int, take: Takes = _any) -> list[Row]:
         """What waits for a plugin, in the order of its numbers.
 
         Args:
             plugin: its name.
             after: only numbers above this one.
             limit: at most so many.
+            take: called with each, one after the other; it says when it is enough.
         """
         with reported(self.path):
-            return self._tables.read(plugin, after, limit)
+            return self._tables.read(plugin, after, limit, take)
 
-    def read_numbers(self, plugin: str, numbers: Sequence[int]) -> list[Row]:
+    def read_numbers(self, plugin: str, numbers: Sequence[int], take: Takes = _any) -> list[Row]:
         """Those of these events that wait for a plugin, in the order of their numbers."""
         with reported(self.path):
-            return self._tables.read_numbers(plugin, numbers)
+            return self._tables.read_numbers(plugin, numbers, take)
 
     def counts(self) -> dict[str, Backlog]:
         """What waits for each plugin for which anything does; reads the whole queue."""

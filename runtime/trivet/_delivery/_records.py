@@ -8,6 +8,7 @@ Times are POSIX seconds of the wall clock; sizes are bytes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, TypeAlias
 
@@ -38,6 +39,10 @@ class Row:
     def size(self) -> int:
         """What it counts for in a `Backlog`, in bytes: its envelope and its payload."""
         return len(self.envelope) + len(self.payload)
+
+
+Takes: TypeAlias = Callable[[Row], bool]
+"""Takes a row that was read, and says whether another may follow."""
 
 
 @attrs.define

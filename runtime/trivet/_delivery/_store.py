@@ -31,6 +31,7 @@ from ._records import (
     Row,
     Seen,
     Settlement,
+    Takes,
 )
 
 if TYPE_CHECKING:
@@ -228,16 +229,28 @@ class Store:
         """Whether so much could not be written that nothing more should be begun."""
         return len(self._settlements) > CLOGGED
 
-    def read(self, plugin: str, after: int, limit: int, then: Callable[[list[Row]], None]) -> None:
-        """Read the next page of a plugin's events."""
-        self._readings.append(_Reading(lambda journal: journal.read(plugin, after, limit), then))
+    def read(
+        self, plugin: str, after: int, limit: int, take: Takes, then: Callable[[list[Row]], None]
+    ) -> None:
+        """Read the next page of a plugin's events; `take` is called beside the loop."""
+
+        def read(journal: Journal) -> list[Row]:
+            """In the thread."""
+            return journal.read(plugin, after, limit, take)
+
+        self._readings.append(_Reading(read, then))
         self._wake.set()
 
     def read_numbers(
-        self, plugin: str, numbers: list[int], then: Callable[[list[Row]], None]
+        self, plugin: str, numbers: list[int], take: Takes, then: Callable[[list[Row]], None]
     ) -> None:
-        """Read these events of a plugin."""
-        self._readings.append(_Reading(lambda journal: journal.read_numbers(plugin, numbers), then))
+        """Read these events of a plugin; `take` is called beside the loop."""
+
+        def read(journal: Journal) -> list[Row]:
+            """In the thread."""
+            return journal.read_numbers(plugin, numbers, take)
+
+        self._readings.append(_Reading(read, then))
         self._wake.set()
 
     def stop_begins(self) -> None:

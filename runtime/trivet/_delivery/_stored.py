@@ -104,9 +104,16 @@ def _written(event: Event, types: EventTypes) -> bytes | Exception:
 
 
 def unpack(
-    envelope: bytes, payload: bytes, types: EventTypes, *, attempt: int, receipt: Receipt | None
+    envelope: bytes,
+    payload: bytes,
+    types: EventTypes,
+    *,
+    attempt: int,
+    receipt: Receipt | None,
+    size: int,
+    event: Event | None = None,
 ) -> Delivery[Any]:
-    """The event, from its bytes.
+    """The event, from its bytes; `event` where the payload has been read already.
 
     Raises:
         EventDecodeError: the program does not know its type any more, or it does not fit it.
@@ -122,7 +129,8 @@ def unpack(
             # A calendar that was set back must not put it off.
             deadline = trio.current_time() + min(expires - time.time(), left)
     return Delivery.of(
-        types.decode(cls, payload),
+        types.decode(cls, payload) if event is None else event,
+        size=size,
         attempt=attempt,
         receipt=receipt,
         id=event_id,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from typing import Any
 
 from ._records import (
@@ -20,6 +21,7 @@ from ._records import (
     Row,
     Seen,
     Settlement,
+    Takes,
     Update,
 )
 
@@ -113,20 +115,21 @@ class Tables:
 
     # In or out of one.
 
-    def read(self, plugin: str, after: int, limit: int) -> list[Row]:
+    def read(self, plugin: str, after: int, limit: int, take: Takes) -> list[Row]:
         """See `Journal.read`."""
         values = (self._plugin(plugin), after, limit)
-        rows = self._connection.execute(READ_ON, values).fetchall()
-        return [_row(plugin, row) for row in rows]
+        with closing(self._connection.execute(READ_ON, values)) as rows:
+            return _taken((_row(plugin, row) for row in rows), take)
 
-    def read_numbers(self, plugin: str, numbers: Iterable[int]) -> list[Row]:
+    def read_numbers(self, plugin: str, numbers: Iterable[int], take: Takes) -> list[Row]:
         """See `Journal.read_numbers`."""
         known_as = self._plugin(plugin)
-        return [
+        rows = (
             _row(plugin, row)
             for number in sorted(numbers)
             for row in self._connection.execute(READ_ONE, (known_as, number)).fetchall()
-        ]
+        )
+        return _taken(rows, take)
 
     def seen(self, plugin: str) -> list[Seen]:
         """See `Journal.seen`."""
@@ -159,6 +162,16 @@ class Tables:
                 return 0
             self._plugins[name] = row[0]
         return self._plugins[name]
+
+
+def _taken(rows: Iterable[Row], take: Takes) -> list[Row]:
+    """Those up to the first after which there is to be no other."""
+    taken: list[Row] = []
+    for row in rows:
+        taken.append(row)
+        if not take(row):
+            break
+    return taken
 
 
 COLUMNS = ("envelope", "payload", "history", "retry_at", "crashes")

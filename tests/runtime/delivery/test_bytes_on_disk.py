@@ -1,0 +1,178 @@
+"""A durable inbox has no more in memory than it may, however much of it is on disk."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from trivet import (
+    Delivery,
+    DeliverySettings,
+    Event,
+    EventDecodeError,
+    EventPlugin,
+    EventTypes,
+    Fate,
+    Runtime,
+    ShutdownSettings,
+    StoreSettings,
+)
+from trivet._sizes import estimated_bytes
+from trivet._turns import LARGE
+from trivet.testing import open_plugins
+
+LIMIT = 300_000
+TEXT = "x" * 90_000
+"""Three of these fit into the limit."""
+
+
+class Note(Event):
+    number: int
+    lane: str = ""
+    text: str = TEXT
+
+
+SIZE = estimated_bytes(b'{"number":10,"lane":"a","text":"%s"}' % TEXT.encode())
+
+
+class Keeper(EventPlugin[Note]):
+    delivery = DeliverySettings(durable=True, buffer_bytes=LIMIT, time_limit=0)
+
+    async def initialize(self) -> None:
+        self.gate = trio.Event()
+        self.got: list[int] = []
+        self.most = 0
+
+    async def handle_event(self, event: Note) -> None:
+        await self.gate.wait()
+        assert isinstance(self.app, Runtime)
+        self.most = max(self.most, self.app.statistics()["keeper"].bytes)
+        self.got.append(event.number)
+
+    async def until(self, count: int) -> None:
+        """Let it go on, and wait until it has had so many."""
+        self.gate.set()
+        with trio.fail_after(20):
+            while len(self.got) < count:
+                await trio.sleep(0.005)
+
+
+class ByLane(Keeper):
+    name = "keeper"
+    delivery = DeliverySettings(
+        durable=True, buffer_bytes=LIMIT, time_limit=0, concurrency=4, ordering_key="lane"
+    )
+
+
+class SideBySide(Keeper):
+    name = "keeper"
+    delivery = DeliverySettings(durable=True, buffer_bytes=LIMIT, time_limit=0, concurrency=4)
+
+
+def notes(count: int) -> list[Delivery[Event]]:
+    """Events from outside."""
+    return [Delivery.of(Note(number, "ab"[number % 2]), size=SIZE) for number in range(count)]
+
+
+@asynccontextmanager
+async def program(tmp_path: Path, keeper: type[Keeper]) -> AsyncGenerator[Runtime]:
+    """A program on a store in this directory."""
+    store = StoreSettings(path=tmp_path / "journal.db", synchronous="normal")
+    shutdown = ShutdownSettings(drain=0)
+    async with open_plugins(keeper, store=store, shutdown=shutdown) as runtime:
+        yield runtime
+
+
+@pytest.mark.parametrize("keeper", [Keeper, ByLane, SideBySide])
+async def test_what_does_not_fit_waits_on_disk(keeper: type[Keeper], tmp_path: Path) -> None:
+    """All are accepted, few are in memory, and each is handled, in its order."""
+    async with program(tmp_path, keeper) as runtime:
+        for _ in range(10):
+            outcomes = await runtime.publish_many(notes(3))
+            assert {outcome.fates["keeper"] for outcome in outcomes} == {Fate.QUEUED}
+        statistics = runtime.statistics()["keeper"]
+        assert statistics.queued + statistics.in_hand == 30
+        assert statistics.bytes <= LIMIT + SIZE
+        plugin = runtime.get(keeper)
+        await plugin.until(30)
+        with trio.fail_after(5):
+            while runtime.statistics()["keeper"].bytes:
+                await trio.sleep(0.005)
+    assert SIZE <= plugin.most <= LIMIT + SIZE
+    assert sorted(plugin.got) == sorted([0, 1, 2] * 10)
+
+
+@pytest.mark.parametrize("keeper", [Keeper, ByLane, SideBySide])
+async def test_what_is_read_back_is_bounded_too(keeper: type[Keeper], tmp_path: Path) -> None:
+    """After a start, a page has as many events as there is room for, and one at least."""
+    async with program(tmp_path, keeper) as runtime:
+        for first in range(0, 30, 3):
+            await runtime.publish_many(notes(first + 3)[first:])
+    async with program(tmp_path, keeper) as runtime:
+        plugin = runtime.get(keeper)
+        await plugin.until(30)
+    assert SIZE <= plugin.most <= LIMIT + SIZE
+    assert sorted(plugin.got) == list(range(30))
+    for lane in (0, 1):
+        ordered = [number for number in plugin.got if number % 2 == lane]
+        assert ordered == sorted(ordered) or keeper is SideBySide
+
+
+async def test_what_is_being_stored_is_bounded_too(tmp_path: Path) -> None:
+    """Who comes while as much is on its way to the disk waits for that, and is let in then."""
+    async with program(tmp_path, Keeper) as runtime:
+        outcomes = await runtime.publish_many(notes(6))
+        assert {outcome.fates["keeper"] for outcome in outcomes} == {Fate.QUEUED}
+        await runtime.get(Keeper).until(6)
+
+
+async def test_a_large_event_is_not_decoded_by_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither when it is stored, nor when it is read back."""
+    on_loop: list[int] = []
+    decode = EventTypes.decode
+
+    def watched(types: EventTypes, cls: type[Any], body: bytes) -> Event:
+        """Note how large a document is that the loop decodes."""
+        try:
+            trio.lowlevel.current_task()
+        except RuntimeError:
+            pass
+        else:
+            on_loop.append(len(body))
+        return decode(types, cls, body)
+
+    monkeypatch.setattr(EventTypes, "decode", watched)
+    async with program(tmp_path, Keeper) as runtime:
+        await runtime.publish_many(notes(3))
+        await runtime.publish_many([Delivery.of(Note(3, text="short"))])
+    async with program(tmp_path, Keeper) as runtime:
+        await runtime.get(Keeper).until(4)
+    assert on_loop
+    assert max(on_loop) <= LARGE
+
+
+async def test_a_large_event_that_cannot_be_read_back(tmp_path: Path) -> None:
+    """It is a dead letter, as a small one is, and the others are handled."""
+    async with program(tmp_path, Keeper) as runtime:
+        await runtime.publish_many(notes(3))
+
+    def decode(types: EventTypes, cls: type[Any], body: bytes) -> Event:
+        """As if the type had another field now."""
+        if b'"number":1,' in body:
+            raise EventDecodeError("note", "$.number", "no such number")
+        return real(types, cls, body)
+
+    real = EventTypes.decode
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EventTypes, "decode", decode)
+        async with program(tmp_path, Keeper) as runtime:
+            await runtime.get(Keeper).until(2)
+            assert runtime.statistics()["keeper"].dead_lettered == 1
+    assert runtime.get(Keeper).got == [0, 2]
