@@ -277,6 +277,19 @@ async def test_what_the_client_cannot_parse(tmp_path: Path) -> None:
     assert sorted(billing.seen) == [*range(10 + len(UNREADABLE), 10 + len(frames)), 99, 100]
 
 
+async def test_a_header_that_cannot_be_sent_again(server: NatsServer) -> None:
+    """A dead letter has those that can be, and names the others; those behind it come, too."""
+    headers = with_headers(b"NATS/1.0\r\nX(1): y\r\nX-Own: z\r\n\r\n")
+    await server.send_raw(headers + b"not an order!\r\n")
+    await server.send([Message(b"nor is this", {}), plain(1)])
+    async with reading(server) as runtime:
+        await runtime.get(Billing).until(bool)
+        await becomes(2, lambda: number_of_dead(server))
+        await becomes(0, server.in_hand)
+    letter = (await server.dead())[0][0]
+    assert (letter.headers["X-Own"], letter.headers["dead-left-out"]) == ("z", "X(1)")
+
+
 @pytest.mark.parametrize(
     "reply",
     [

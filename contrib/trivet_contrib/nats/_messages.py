@@ -21,6 +21,8 @@ MESSAGE_ID, EXPECTED_STREAM = "Nats-Msg-Id", "Nats-Expected-Stream"
 FRAME = len("NATS/1.0\r\n\r\n")
 _SAFE = "".join(chr(each) for each in range(0x21, 0x7F) if chr(each) not in '"%')
 _IS_SAFE = re.compile(f"[{re.escape(_SAFE)}]*").fullmatch
+_IS_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+"""Whether nats-py sends a header of this name; what it reads may have others."""
 _OF_THE_SERVER = "nats-"
 FACTS = ("dead-reason", "dead-stream", "dead-subject", "dead-id", "dead-deliveries", MESSAGE_ID)
 LARGEST_HEADERS = 64_000
@@ -94,10 +96,11 @@ def dead_letter(message: Received, reason: str, stream: str, largest: int) -> Me
         largest: bytes that the server takes.
     """
     assert isinstance(message.raw, Msg)
+    given: Mapping[str, str] = message.raw.headers or {}
     original = {
         name: value
-        for name, value in (message.raw.headers or {}).items()
-        if not name.lower().startswith(_OF_THE_SERVER)
+        for name, value in given.items()
+        if _IS_NAME(name) and not name.lower().startswith(_OF_THE_SERVER)
     }
     facts = {
         "dead-reason": " ".join(reason.encode("ascii", "backslashreplace").decode().split()),
@@ -107,6 +110,8 @@ def dead_letter(message: Received, reason: str, stream: str, largest: int) -> Me
         "dead-deliveries": str(message.deliveries),
         MESSAGE_ID: f"{stream}/{message.tag}",
     }
+    if unsayable := [name for name in given if not _IS_NAME(name)]:
+        facts["dead-left-out"] = in_ascii(" ".join(unsayable))
     letter = Message(message.body, {**original, **facts})
     if size_of(letter) <= largest and size_of(letter) - len(message.body) <= LARGEST_HEADERS:
         return letter
