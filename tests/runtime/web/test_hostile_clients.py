@@ -423,3 +423,54 @@ async def test_no_descriptor_is_left(attack: Attack) -> None:
         with trio.fail_after(10):
             while descriptors() > before:
                 await trio.sleep(0.01)
+
+
+HOSTILE = 300
+HOW = {
+    "idle": b"",
+    "in a head": b"GET / HTTP/1.1\r\nHo",
+    "in a body": b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n ",
+    "unread": b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n",
+    "an unread websocket": UPGRADE % b"/echo" + b"\r\n" + frame(b"x" * 100_000) * 30,
+    "half closed": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "half closed in a body": b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n ",
+    "gone": b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n",
+    "gone in a body": b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n ",
+}
+
+
+async def test_three_hundred_hostile_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them are gone within the limits, which are short here, and others are answered."""
+    monkeypatch.setattr("trivet._web._server.KEEP_ALIVE", 0.5)
+    monkeypatch.setattr("trivet._web._server.LOOK_EVERY", 0.1)
+    monkeypatch.setattr("trivet._web._connections.SEND_WITHIN", 1.0)
+    monkeypatch.setattr("trivet._web._exchange.BODY_WITHIN", 0.5)
+    monkeypatch.setattr(f"{__name__}.LARGE", 1024 * 1024)
+    streams: list[trio.SocketStream] = []
+
+    async def come(url: str, how: str) -> None:
+        stream = await connect(url, room=4096)
+        with suppress(trio.BrokenResourceError), trio.move_on_after(1):
+            await stream.send_all(HOW[how])
+            if how.startswith("half closed"):
+                await stream.send_eof()
+        if how.startswith("gone"):
+            stream.socket.close()
+        else:
+            streams.append(stream)
+
+    async with ours() as (url, runtime):
+        await is_served(url)
+        before = descriptors()
+        async with trio.open_nursery() as nursery:
+            for number in range(HOSTILE):
+                nursery.start_soon(come, url, list(HOW)[number % len(HOW)])
+        assert await is_served(url)
+        with trio.fail_after(20):
+            while descriptors() > before + len(streams):
+                await trio.sleep(0.05)
+            await runtime.get(Pages).talks(0)
+        assert await is_served(url)
+        for stream in streams:
+            await stream.aclose()
+        assert descriptors() <= before
