@@ -17,6 +17,8 @@ from trivet import (
     route,
 )
 
+LARGE = b"x" * 1_000_000
+
 
 class Ordered(Event):
     """What comes by HTTP."""
@@ -69,6 +71,11 @@ class Shop(BackgroundPlugin):
             while self._is_on:
                 await self.app.publish(Drop(number))
                 number += 1
+
+    @route("/large")
+    async def large(self) -> bytes:
+        """More than a client has room for that does not read."""
+        return LARGE
 
     @route("/hello")
     async def hello(self) -> dict[str, object]:
