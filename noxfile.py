@@ -177,6 +177,16 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Ten minutes of requests, frames, events and settings that are nearly right.
+
+    Arguments go to the script: `-- --seed N` for the same ones again, `-- --seconds N` for longer.
+    """
+    install(session, "test")
+    session.run("python", "-m", "tests.fuzz", *session.posargs)
+
+
+@nox.session
 def crash(session: nox.Session) -> None:
     """A thousand kills of a program with a durable inbox; arguments go to the script."""
     install(session, "test")

@@ -1,0 +1,38 @@
+"""A short part of what `nox -s fuzz` does, and what it has found before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .__main__ import BATCH, Report, judge, pay, run
+from .inputs import Visit, settings_file, visit
+from .service import Service
+
+CORPUS = Path(__file__).with_name("corpus")
+"""Bytes that once made a service answer 500, or log a traceback."""
+
+
+def test_a_number_is_an_input() -> None:
+    """The same seed and number make the same input; others, another."""
+    assert visit(1, 2) == visit(1, 2) != visit(2, 1)
+    assert settings_file(1, 2) == settings_file(1, 2) != settings_file(1, 3)
+
+
+async def test_clients_that_are_nearly_right() -> None:
+    """For some seconds: no hang, no leak, no traceback, no 500, and a stop with 0."""
+    report = await run(seed=20_260_301, first=0, visits=None, seconds=8)
+    assert report.faults == []
+    assert report.visits >= BATCH
+
+
+async def test_what_was_found(tmp_path: Path) -> None:
+    """It is answered, and nothing is logged for which the service is to blame."""
+    report, files = Report(), sorted(CORPUS.iterdir())
+    with Service(tmp_path) as service:
+        for file in files:
+            asked = Visit([file.read_bytes()], requests=99, ending="half closes")
+            judge(report, file.name, asked, await pay(service.port, asked))
+        report.faults += service.complaints()
+    assert files
+    assert report.faults == []
+    assert report.statuses
