@@ -17,6 +17,7 @@ import attrs
 import msgspec
 import trio
 
+from ._collisions import Collisions
 from ._containment import one_line, printable
 from ._errors import (
     ConfigurationError,
@@ -245,6 +246,7 @@ class EventTypes:
 
     def __init__(self, types: list[type[Event]]) -> None:
         self._types: dict[str, type[Event]] = {}
+        self._collisions = Collisions()
         self._decoders: dict[type[Event], msgspec.json.Decoder[Any]] = {}
         for cls in types:
             other = self._types.setdefault(cls.__event_name__, cls)
@@ -292,6 +294,8 @@ class EventTypes:
         Raises:
             EventDecodeError: naming the path of the first wrong or missing field.
         """
+        if self._collisions.are_in(body, cls):
+            raise EventDecodeError(cls.__event_name__, "$", "too many numbers of the same hash")
         try:
             event: EventT = self._decoders[cls].decode(body)
         except PASSES:
