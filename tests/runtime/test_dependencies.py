@@ -20,7 +20,8 @@ PROJECT: dict[str, Any] = PYPROJECT["project"]
 LOCK = ROOT / "tests/constraints.txt"
 CONTRIB = "contrib/trivet_contrib"
 PROVIDERS = packages_distributions()
-OURS = {"trivet", "trivet_contrib", "trivet_plugins", "tests"}
+OURS = {"trivet", "trivet_contrib", "trivet_plugins", "tests", "_typeshed"}
+"""What is here, and what only type checkers have."""
 
 EXTRAS = {
     "runtime/trivet": {"asyncio"},
