@@ -15,7 +15,8 @@ from types import FrameType
 import attrs
 
 _LIBRARIES = tuple(
-    f"{Path(sysconfig.get_path(name)).resolve()}/" for name in ("stdlib", "platlib", "purelib")
+    f"{Path(sysconfig.get_path(name)).resolve()}/"
+    for name in ("stdlib", "platlib", "purelib", "scripts")
 )
 _OURS = f"{Path(__file__).resolve().parent}/"
 
@@ -41,10 +42,13 @@ class Authors:
 
     def has(self, frame: FrameType) -> bool:
         """Whether the line is the plugin's, or of a file that is no library's and not Trivet's."""
+        return self._is_home(frame) or not frame.f_code.co_filename.startswith(
+            (*_LIBRARIES, _OURS, "<")
+        )
+
+    def _is_home(self, frame: FrameType) -> bool:
         module = str(frame.f_globals.get("__name__", ""))
-        if self.home and f"{module}.".startswith(f"{self.home}."):
-            return True
-        return not frame.f_code.co_filename.startswith((*_LIBRARIES, _OURS, "<"))
+        return bool(self.home) and f"{module}.".startswith(f"{self.home}.")
 
     def place(self, lines: Iterable[Line]) -> str:
         """The author's innermost line, `file:line`; else the innermost; empty without any.
@@ -66,7 +70,7 @@ class Authors:
         return next(reversed(mine or found), None)
 
     def stack(self, lines: Iterable[Line]) -> str:
-        """The stack in a traceback's form, from the author's first line on.
+        """The stack in a traceback's form, from the plugin's first line on, or any author's.
 
         Of what a library does beneath an author's line, its innermost call is shown, and how many
         are left out.
@@ -75,7 +79,9 @@ class Authors:
 
     def _formatted(self, lines: list[Line]) -> Iterator[str]:
         mine = [self.has(frame) for frame, _ in lines]
-        first = mine.index(True) if True in mine else max(0, len(lines) - 1)
+        home = [self._is_home(frame) for frame, _ in lines]
+        starts = home if True in home else mine
+        first = starts.index(True) if True in starts else max(0, len(lines) - 1)
         left_out = 0
         for at in range(first, len(lines)):
             if mine[at] or at + 1 == len(lines) or mine[at + 1]:

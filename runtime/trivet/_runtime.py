@@ -6,7 +6,15 @@ Never knows HTTP, signals and files.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from time import time as wall_time
@@ -66,6 +74,9 @@ LONG = 30.0
 """Seconds of `publish(wait=True)` after which it is said who waits, and for whom."""
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
+
+LONG_START = 1.0
+"""Seconds for which a plugin may hold the event loop while it starts: to read certificates, say."""
 
 
 class Runtime(App):
@@ -336,9 +347,31 @@ class Runtime(App):
         """What has become of the events of each plugin that listens to some."""
         return {name: inbox.statistics() for name, inbox in self._inboxes.items()}
 
+    def on_retry(self, told: Callable[[str, Delivery[Event], Exception, float], None]) -> None:
+        """Have each failure told that another attempt will follow.
+
+        Args:
+            told: called with the plugin's name, the event, what its handler has raised, and the
+                seconds that will pass at most; it must neither wait nor raise.
+        """
+        for name, inbox in self._inboxes.items():
+            inbox.on_retry = partial(told, name)
+
     def usage(self) -> Mapping[str, Usage]:
         """What each plugin has used of the event loop; nothing where `[stalls]` is not enabled."""
         return {} if self.meter is None else self.meter.usage()
+
+    def stall_limit(self, plugin: str, since: float) -> float:
+        """Seconds from which on a plugin that holds the event loop is reported.
+
+        Args:
+            plugin: its name; any other stands for Trivet itself.
+            since: when it began to, by `perf_counter`.
+        """
+        warn, host = self.program.settings.stalls.warn, self.hosts.get(plugin)
+        if host is not None and host.was_starting(since):
+            return max(warn, LONG_START)
+        return warn
 
     def begin_stop(self) -> StopPlan:
         """Set `stopping` and fix the deadlines; the first call does, all return the same plan."""
@@ -428,6 +461,8 @@ class Runtime(App):
         return inbox
 
     def _tell(self, change: StatusChange) -> None:
+        if change.previous is Status.STARTING and self.meter is not None:
+            self.meter.split()  # What follows in this step has no longer the limit of a start.
         if not self._bus.listens(PluginStatusEvent):
             return
         host = change.host
@@ -530,7 +565,9 @@ async def running(runtime: Runtime) -> AsyncGenerator[Runtime]:
     """Start the plugins; stop them when the block is left."""
     background, event, source = runtime.program.tiers
     store = nullcontext() if runtime.store is None else runtime.store.opened()
-    with watching(runtime.program.settings.stalls) as runtime.meter, unwrapped():
+    stalls = runtime.program.settings.stalls
+    watched = watching(stalls, runtime.program.homes, runtime.stall_limit)
+    with watched as runtime.meter, unwrapped():
         async with store, trio.open_nursery() as nursery:
             tier = partial(runtime.tier, nursery)
             async with tier(background):  # Last to stop: others may still hand them work.

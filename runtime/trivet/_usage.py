@@ -17,7 +17,8 @@ class Usage:
     """What one plugin has used of the event loop since the program started."""
 
     busy: float
-    """Seconds for which its tasks held the loop."""
+    """Seconds for which its tasks held the loop; not those in which the machine had no processor
+    for a long step."""
     share: float
     """The part of all the time that this is, from 0 to 1."""
     cpu: float

@@ -10,6 +10,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from itertools import count
+from time import perf_counter
 from typing import Protocol
 
 import attrs
@@ -110,6 +111,7 @@ class Host:
         self._task: trio.lowlevel.Task | None = None
         self._announce: Callable[[], None] | None = None
         self._has_run = False
+        self._started = -math.inf
         self._stopping = False
         self._restart_at = math.nan
         self._pause: trio.CancelScope | None = None
@@ -156,6 +158,10 @@ class Host:
     def stack(self) -> str:
         """Where the plugin's task stands now."""
         return "" if self._task is None else stack_of(self._task)
+
+    def was_starting(self, since: float) -> bool:
+        """Whether it starts now, or did at that moment of `perf_counter`, or after it."""
+        return self.status is Status.STARTING or self._started >= since
 
     async def changed(self) -> None:
         """Wait for the next change of the status."""
@@ -417,6 +423,8 @@ class Host:
             return
         if status not in TRANSITIONS[previous]:
             raise RuntimeError(f"plugin {self.name!r}: {previous} does not become {status}")
+        if previous is Status.STARTING:
+            self._started = perf_counter()  # The machine's clock: stalls are measured by it.
         self.status = status
         if self._changed is not None:
             self._changed.set()

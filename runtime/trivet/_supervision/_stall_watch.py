@@ -7,20 +7,18 @@ Never knows plugins but by name; what they use is counted by `_stalls`.
 from __future__ import annotations
 
 import sys
-import sysconfig
 import threading
 import time
-import traceback
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from types import FrameType
 
 import structlog
 import trio
 
+from .._frames import Authors, stack_below
 from .._settings import StallSettings
-from ._stalls import StallMeter, Step, plugin_of
+from ._processor import Sample
+from ._stalls import Held, StallMeter, Step, plugin_of
 
 AGAIN_AFTER = 60.0
 """Seconds in which the same line of the same plugin is not reported again."""
@@ -29,20 +27,34 @@ PULSE = 1.0
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
-_LIBRARIES = tuple(
-    str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platlib", "purelib")
+COMPUTES = (
+    "let others have their turn, by `await trio.lowlevel.checkpoint()` in its loops, or have it "
+    "done in a thread, by `await trio.to_thread.run_sync(…)`"
 )
-_OURS = str(Path(__file__).resolve().parents[1])
+WAITS = (
+    "use Trio's own, such as `await trio.sleep(…)`, or call it in a thread, by "
+    "`await trio.to_thread.run_sync(…)`"
+)
 
 
 @contextmanager
-def watching(settings: StallSettings) -> Generator[StallMeter | None]:
-    """Measure the loop that this runs in, and watch it; None where the operator wants neither."""
+def watching(
+    settings: StallSettings,
+    homes: Mapping[str, str],
+    limit_of: Callable[[str, float], float],
+) -> Generator[StallMeter | None]:
+    """Measure the loop that this runs in, and watch it; None where the operator wants neither.
+
+    Args:
+        settings: the operator's.
+        homes: the module in which each plugin's code is, or its package.
+        limit_of: seconds for which a plugin may hold the loop, by its name and when that began.
+    """
     if not settings.enabled:
         yield None
         return
-    meter = StallMeter(settings.warn)
-    watch = StallWatch(meter, settings)
+    meter = StallMeter(settings.warn, limit_of)
+    watch = StallWatch(meter, settings, homes)
     trio.lowlevel.add_instrument(meter)
     watch.start()
     try:
@@ -56,9 +68,13 @@ def watching(settings: StallSettings) -> Generator[StallMeter | None]:
 class StallWatch:
     """Looks at the meter from a thread, twice within the time after which it has to speak."""
 
-    def __init__(self, meter: StallMeter, settings: StallSettings) -> None:
+    def __init__(
+        self, meter: StallMeter, settings: StallSettings, homes: Mapping[str, str]
+    ) -> None:
         self._meter = meter
         self._settings = settings
+        self._homes = homes
+        self._seen: Step | None = None
         self._loop = threading.get_ident()
         self._token = trio.lowlevel.current_trio_token()
         self._over = threading.Event()
@@ -82,11 +98,14 @@ class StallWatch:
 
     def _watch(self) -> None:
         next_pulse = time.monotonic() + PULSE
-        self._cpu = self._cpu_time()
+        self._cpu = self._meter.sample().used
         while not self._over.wait(self._settings.warn / 2):
-            step = self._meter.step
+            step, now = self._meter.step, self._meter.sample()
             if step is not None:
-                self._look_at(step, time.perf_counter() - step[1])
+                self._look_at(step, now)
+            if step is None or step is not self._seen:  # One at which it was before the step stays.
+                self._meter.samples = self._meter.samples[1], now
+            self._seen = step
             while self._meter.ended:
                 self._close(*self._meter.ended.popleft())
             if time.monotonic() >= next_pulse:
@@ -94,31 +113,39 @@ class StallWatch:
                 self._share_cpu()
                 self._check_meter()
 
-    def _look_at(self, step: Step, held: float) -> None:
-        if held >= self._settings.error and self._alarmed is not step:
+    def _look_at(self, step: Step, now: Sample) -> None:
+        if now.at - step[1] < self._settings.warn:
+            return
+        held = self._meter.held_so_far(step, now)
+        limit = self._meter.limit_of(step)
+        is_usual = limit == self._settings.warn
+        if is_usual and held.seconds >= self._settings.error and self._alarmed is not step:
             self._warned = self._alarmed = step
             self._say("error", step, held)
-        elif held >= self._settings.warn and self._warned is not step:
+        elif held.seconds >= limit and self._warned is not step:
             self._warned = step
             self._say("warning", step, held)
 
-    def _say(self, level: str, step: Step, held: float) -> None:
+    def _say(self, level: str, step: Step, held: Held) -> None:
         frame = sys._current_frames().get(self._loop)  # pyright: ignore[reportPrivateUsage]
         if frame is None or self._meter.step is not step:
             self._warned = None  # It is over by now, and is told as that.
             return
-        at = place(frame)
-        left_out = self._left_out(level, plugin_of(step), at)
+        plugin, lines = plugin_of(step), stack_below(frame)
+        authors = Authors(self._homes.get(plugin, ""))
+        at = authors.place(lines)
+        left_out = self._left_out(level, plugin, at)
         if left_out is not None:
             log = _log.error if level == "error" else _log.warning
             log(
                 "the event loop is held",
-                plugin=plugin_of(step),
+                plugin=plugin,
                 at=at,
-                seconds=round(held, 3),
+                seconds=round(held.seconds, 3),
+                **_doing(held),
                 task=step[0].name,
                 left_out=left_out,
-                stack="".join(traceback.format_stack(frame)),
+                stack=authors.stack(lines),
             )
 
     def _left_out(self, level: str, plugin: str, at: str) -> int | None:
@@ -131,20 +158,19 @@ class StallWatch:
         self._said[level, plugin, at] = now, 0
         return left_out
 
-    def _close(self, step: Step, took: float) -> None:
-        plugin, seconds = plugin_of(step), round(took, 3)
+    def _close(self, step: Step, held: Held) -> None:
+        plugin, seconds = plugin_of(step), round(held.seconds, 3)
         if step is self._alarmed:
             _log.info("the event loop is free again", plugin=plugin, seconds=seconds)
         elif step is not self._warned and self._left_out("late", plugin, "") is not None:
             # This thread had no turn meanwhile, or too late a one.
             _log.warning(
-                "the event loop was held", plugin=plugin, seconds=seconds, task=step[0].name
+                "the event loop was held",
+                plugin=plugin,
+                seconds=seconds,
+                **_doing(held),
+                task=step[0].name,
             )
-
-    def _cpu_time(self) -> float:
-        if sys.platform == "darwin":
-            return 0.0  # It has no clock for the processor time of another thread.
-        return time.clock_gettime(time.pthread_getcpuclockid(self._loop))
 
     def _share_cpu(self) -> None:
         """Charge the loop's processor time to the plugins, by how busy each was meanwhile."""
@@ -153,7 +179,7 @@ class StallWatch:
         total = sum(grown.values())
         if total == 0:
             return  # Idle, or in one long step, which is charged when it ends.
-        now = self._cpu_time()
+        now = self._meter.sample().used
         used, self._cpu, self._busy = now - self._cpu, now, busy
         for plugin, seconds in grown.items():
             self._meter.accounts[plugin].cpu += used * seconds / total
@@ -171,13 +197,8 @@ class StallWatch:
         self._answered = True
 
 
-def place(frame: FrameType) -> str:
-    """The innermost line that is neither a library's nor Trivet's: `file:line`."""
-    innermost = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-    looked_at: FrameType | None = frame
-    while looked_at is not None:
-        file = looked_at.f_code.co_filename
-        if not file.startswith((*_LIBRARIES, _OURS, "<")):
-            return f"{file}:{looked_at.f_lineno}"
-        looked_at = looked_at.f_back
-    return innermost
+def _doing(held: Held) -> dict[str, str]:
+    """What the plugin did meanwhile, and what to do instead."""
+    if held.is_computing:
+        return {"doing": "computing", "hint": COMPUTES}
+    return {"doing": "waiting in a call", "hint": WAITS}

@@ -1,0 +1,62 @@
+"""What a thread has had of the processor, and how long it waited for one.
+
+Owns the reading of the kernel's account of a thread.
+Never knows what the thread does.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+import attrs
+
+
+@attrs.frozen
+class Sample:
+    """A thread's account at one moment."""
+
+    at: float
+    """When, by `perf_counter`."""
+    used: float = 0.0
+    """Seconds of processor time."""
+    starved: float = 0.0
+    """Seconds for which it could have run, and the machine had no processor for it."""
+
+
+class Processor:
+    """The account of the thread that makes this.
+
+    On Linux. Elsewhere nothing is known of a wait for a processor, and on macOS nothing of
+    another thread's processor time.
+    """
+
+    def __init__(self) -> None:
+        self._ident = threading.get_ident()
+        self._files = Path(f"/proc/self/task/{threading.get_native_id()}")
+        self._starved = 0.0
+
+    def sample(self) -> Sample:
+        """The account now; any thread may ask."""
+        fields = self._read("schedstat").split()
+        if len(fields) > 1:
+            self._starved = int(fields[1]) / 1e9
+        return Sample(time.perf_counter(), self.used(), self._starved)
+
+    def is_runnable(self) -> bool:
+        """Whether the thread, as another one sees it, runs or waits for a processor."""
+        return self._read("stat").rpartition(")")[2].split()[:1] == ["R"]
+
+    def _read(self, file: str) -> str:
+        try:
+            return (self._files / file).read_text("ascii", "replace")
+        except OSError:  # Not on this system, or no descriptor is left: nothing more is known.
+            return ""
+
+    def used(self) -> float:
+        """Seconds of processor time; always 0 on macOS, which tells it to the thread alone."""
+        if sys.platform == "darwin":
+            return 0.0
+        return time.clock_gettime(time.pthread_getcpuclockid(self._ident))
