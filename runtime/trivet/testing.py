@@ -10,20 +10,24 @@ test itself has to take that fixture as an argument.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import trio
 from quart.typing import TestClientProtocol
+from trio.testing import MockClock
 
 from trivet import (
+    Delivery,
     Event,
     Plugin,
     Runtime,
     Settings,
     StallSettings,
     StoreSettings,
+    TrivetError,
     create_app,
     listening,
     open_runtime,
@@ -36,6 +40,7 @@ async def open_plugins(
     directory: Path | str = "plugins",
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     event_types: Iterable[type[Event]] = (),
+    patience: float = 1.0,
     **program: Any,
 ) -> AsyncGenerator[Runtime]:
     """Run plugins as a program would, without a file of settings.
@@ -45,6 +50,8 @@ async def open_plugins(
         directory: the drop-in directory that file names refer to.
         settings: by the plugin's name, what would stand in `[plugins.NAME]`.
         event_types: types to register besides those that the plugins bring.
+        patience: seconds of real time that an event may wait to be tried again. Under
+            `autojump_clock` it may wait as long as it likes.
         program: further fields of `Settings`, such as `service`. The event loop is not watched
             for stalls here, unless `stalls` says so: a debugger holds it as long as it likes. The
             store of durable inboxes is in memory, unless `store` says so.
@@ -52,6 +59,7 @@ async def open_plugins(
     Raises:
         ConfigurationError: for plugins or settings that a program would refuse.
         StartError: when a plugin does not start.
+        SlowRetryError: a handler failed, and the next attempt is not to come within `patience`.
     """
     program.setdefault("stalls", StallSettings(enabled=False))
     program.setdefault("store", StoreSettings(path=Path(":memory:")))
@@ -63,7 +71,42 @@ async def open_plugins(
     )
     classes = [plugin for plugin in plugins if not isinstance(plugin, str)]
     async with open_runtime(all_settings, plugins=classes, event_types=event_types) as runtime:
-        yield runtime
+        with _impatient(runtime, patience):
+            yield runtime
+
+
+class SlowRetryError(TrivetError):
+    """A test would wait in real time for an event to be tried again."""
+
+
+@contextmanager
+def _impatient(runtime: Runtime, patience: float) -> Generator[None]:
+    """Cancel the block when an event is to be tried again late, and raise what its handler did."""
+    if isinstance(trio.lowlevel.current_clock(), MockClock):
+        yield
+        return
+    failures: list[tuple[SlowRetryError, Exception]] = []
+    with trio.CancelScope() as scope:
+
+        def told(plugin: str, delivery: Delivery[Event], error: Exception, wait: float) -> None:
+            if wait > patience:
+                text = _slow_retry(plugin, delivery, error, wait)
+                failures.append((SlowRetryError(text), error))
+                scope.cancel()
+
+        runtime.on_retry(told)
+        yield
+    for slow, error in failures:
+        raise slow from error
+
+
+def _slow_retry(plugin: str, delivery: Delivery[Event], error: Exception, wait: float) -> str:
+    event = delivery.event.__event_name__
+    return (
+        f"{plugin!r} failed to handle {event!r}: {type(error).__name__}: {error}; by the real "
+        f"clock the next attempt may come in {wait:g} s only: take the `autojump_clock` fixture as "
+        "an argument of the test, or give open_plugins more `patience`"
+    )
 
 
 def client(runtime: Runtime) -> TestClientProtocol:

@@ -37,6 +37,10 @@ seconds, by a clock that is looked at once in a while, and that is the machine's
 # To look an enum's member up by its name takes longer than to count an event.
 QUEUED, IN_HAND, HANDLED = Fate.QUEUED, Fate.IN_HAND, Fate.HANDLED
 
+OnRetry = Callable[[Delivery[Event], Exception, float], None]
+"""Is told of an event, of what its handler raised, and of the most seconds until it is tried
+again. It must neither wait nor raise."""
+
 
 @attrs.define(eq=False)
 class Admission:
@@ -102,6 +106,8 @@ class MemoryInbox(Inbox[Any]):
         self._is_making_room = False
         """Whether room is made for one event, and is not for those that wait."""
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger(plugin=plugin)
+        self.on_retry: OnRetry | None = None
+        """Told of each failure that another attempt follows."""
         # Of one batch at a time a key's events may be neighbours; of several, they must not.
         one_at_a_time = not in_batches or policy.concurrency > 1
         self._queue = Queue(policy, one_at_a_time=one_at_a_time)
@@ -567,6 +573,9 @@ class MemoryInbox(Inbox[Any]):
             self._log.error("event failed", **delivery.identity(), exc_info=explained(error))
             self._finish(delivery, self._give_up(delivery, history))
         else:
+            if self.on_retry is not None and wait is not None:
+                longest = next_wait(self.policy, history, error, draw=lambda least, most: most)
+                self.on_retry(delivery, error, wait if longest is None else longest)
             self._back_off(delivery, history, wait)
             return math.inf if wait is None else wait
         return None

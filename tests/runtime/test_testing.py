@@ -1,0 +1,71 @@
+"""The kit for testing plugins does not let a test wait in real time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from trivet import DeliverySettings, Event, EventPlugin, Fate, RetryAfter
+from trivet.testing import SlowRetryError, open_plugins
+
+
+class Order(Event):
+    number: int = 0
+
+
+class Fails(EventPlugin[Order]):
+    """Handles an event at the third attempt."""
+
+    delivery = DeliverySettings(durable=True)
+    wait: float = 0.0
+    _attempts: int = 0
+
+    async def handle_event(self, event: Order) -> None:
+        self._attempts += 1
+        if self._attempts < 3:
+            raise RetryAfter(self.wait, "no rows") if self.wait else KeyError("rows")
+
+
+@pytest.mark.parametrize("durable", [True, False])
+async def test_a_retry_in_real_time_is_an_error_at_once(durable: bool) -> None:
+    """It names the plugin, the event, what the handler raised, and the clock to take."""
+    table = {"fails": {"delivery": {"durable": durable, "retry": True}}}
+    with trio.fail_after(20), pytest.raises(SlowRetryError) as caught:
+        async with open_plugins(Fails, settings=table) as runtime:
+            await runtime.publish(Order(), wait=True)
+    said = str(caught.value)
+    for fact in ("'fails'", "'order'", "KeyError: 'rows'", "`autojump_clock`", "5 s"):
+        assert fact in said
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+async def test_a_wait_that_the_handler_asks_for_is_one() -> None:
+    """So is one that `RetryAfter` asks for, however short the others are."""
+    table: dict[str, Any] = {"fails": {"wait": 60.0, "delivery": {"retry_initial": 0.0}}}
+    with pytest.raises(SlowRetryError, match=r"no rows.* in 60 s"):
+        async with open_plugins(Fails, settings=table) as runtime:
+            await runtime.publish(Order(), wait=True)
+
+
+async def test_a_short_retry_is_waited_for() -> None:
+    """What comes within a second, or within the patience that a test has, is none."""
+    table = {"fails": {"delivery": {"retry_initial": 0.01}}}
+    async with open_plugins(Fails, settings=table) as runtime:
+        assert (await runtime.publish(Order(), wait=True)).worst is Fate.HANDLED
+    patient = {"fails": {"wait": 0.01}}
+    async with open_plugins(Fails, settings=patient, patience=60) as runtime:
+        outcome = await runtime.publish(Order())
+        assert outcome.accepted
+
+
+async def test_under_the_autojump_clock_every_retry_is_waited_for(
+    autojump_clock: MockClock,
+) -> None:
+    """There an hour takes no time."""
+    table: dict[str, Any] = {"fails": {"wait": 120.0, "delivery": {"retry_for": 0}}}
+    async with open_plugins(Fails, settings=table) as runtime:
+        assert (await runtime.publish(Order(), wait=True)).worst is Fate.HANDLED
+        assert trio.current_time() >= 240
