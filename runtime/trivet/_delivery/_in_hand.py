@@ -1,6 +1,7 @@
-"""What the plugins have in hand, written where it outlives the process.
+"""What the plugins have in hand, and how much the journal holds, where it outlives the process.
 
-Owns a file of fixed size, mapped into memory: one slot for each event in hand or just handled.
+Owns a file of fixed size, mapped into memory: one slot for each event in hand or just handled, and
+the count of all that were ever stored, by which a journal is known that has lost some.
 Never knows the journal, to which it tells after a crash what the dead process left.
 
 To write into mapped memory costs next to nothing, and the system keeps what a killed process wrote;
@@ -23,7 +24,7 @@ SLOTS = 65_536
 HEADER = 512
 """Slots before the first: one page."""
 SIZE = (HEADER + SLOTS) * 8
-OPENING, BOOT, BLAMELESS = range(3)
+OPENING, BOOT, BLAMELESS, STORED = range(4)
 """What stands in the header."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -51,6 +52,8 @@ class InHand:
     """
 
     def __init__(self, path: Path | None) -> None:
+        self.is_new = path is not None and not _is_there(path)
+        """Whether nothing is known of what was before."""
         self._map: mmap.mmap | bytearray = bytearray(SIZE) if path is None else mapped(path)
         self._slots = memoryview(self._map).cast("q")
         self._free: list[int] = []
@@ -69,6 +72,16 @@ class InHand:
             done=[-number for number in numbers if number < 0],
             blamed=[] if header[BLAMELESS] else [number for number in numbers if number > 0],
         )
+
+    @property
+    def stored(self) -> int:
+        """How many events the journal has ever committed, as it was told here after each commit."""
+        return self._slots[STORED]
+
+    @stored.setter
+    def stored(self, count: int) -> None:
+        """Called after a commit: what a journal does not have of this, it has lost."""
+        self._slots[STORED] = count
 
     def begin(self, opening: int) -> None:
         """Forget what was left, and belong to this opening from now on."""
@@ -118,10 +131,14 @@ class InHand:
 def mapped(path: Path) -> mmap.mmap:
     """The file, made if it is not there or not what it should be, in memory."""
     # All its room from the beginning: to write into a hole on a full disk kills the process.
-    if not path.exists() or path.stat().st_size != SIZE:
+    if not _is_there(path):
         allocate(path, SIZE)
     with path.open("r+b") as file:
         return mmap.mmap(file.fileno(), SIZE)
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() and path.stat().st_size == SIZE
 
 
 def this_boot() -> int:

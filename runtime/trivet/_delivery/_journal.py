@@ -66,6 +66,13 @@ VACUUMS = 4
 """How often one call of `tidy` gives some pages back."""
 
 
+STORED = """
+    SELECT ifnull(max(CAST(value AS INTEGER)), 0) FROM counter
+    WHERE name = 'stored' AND typeof(value) = 'integer'
+"""
+COUNT_STORED = "REPLACE INTO counter VALUES ('stored', ?)"
+
+
 def _any(_: Row) -> bool:
     return True
 
@@ -88,6 +95,13 @@ class Journal:
         self._inode = None if status is None else status.st_ino
         self.names = 1 if status is None else status.st_nlink
         """How many names the file has. What is not in it yet stands beside the one that is used."""
+        self.lost = 0
+        """Events that had been committed, and are not in the file: at most so many."""
+        self._stored = 0
+        """Events that were ever committed to the file."""
+        self.cannot_tell = False
+        """Whether the register was gone by which `lost` is known."""
+        self._log_inode: int | None = None
         self._first = 0
         self._backlog: dict[str, Backlog] = {}
         self._data_version = 0
@@ -277,7 +291,13 @@ class Journal:
         with transaction(connection):
             opening = next_opening(connection)
             self._settle_left_over(opening)
+            self._stored = first_value(connection, STORED)
+        self.lost = max(0, self.in_hand.stored - self._stored)
         self.in_hand.begin(opening)
+        self.in_hand.stored = self._stored
+        self.cannot_tell = self.in_hand.is_new and opening > 1
+        if self._inode is not None:
+            self._log_inode = log_of(self.path).stat().st_ino
         self._first = first_number(opening)
         expire(connection, time.time())
         self._backlog = self.counts()
@@ -309,16 +329,30 @@ class Journal:
 
     def _write(self, settlements: Sequence[Settlement], appends: Sequence[Append]) -> None:
         with reported(self.path):
-            if self._inode is not None and self.path.stat().st_ino != self._inode:
-                reason = "the file was replaced by another one; start again"
-                raise JournalUnavailableError(self.path, reason)
+            if self._inode is not None:
+                self._look_at_files()
+            stored = self._stored + len(appends)
             try:
                 with transaction(self._connection):
                     self._tables.settle(settlements)
-                    self._tables.append(appends)
+                    if appends:
+                        self._tables.append(appends)
+                        self._connection.execute(COUNT_STORED, (stored,))
             except BaseException:
                 self._tables.forget_plugins()
                 raise
+            self.in_hand.stored = self._stored = stored
+
+    def _look_at_files(self) -> None:
+        """Raise if what is written would be in a file that nobody finds any more."""
+        if self.path.stat().st_ino != self._inode:
+            reason = "the file was replaced by another one; start again"
+            raise JournalUnavailableError(self.path, reason)
+        log = log_of(self.path)
+        if not log.exists() or log.stat().st_ino != self._log_inode:
+            checkpoint(self._connection)  # What is in the old one is in the file then.
+            reason = "its write-ahead log was removed or replaced; start again"
+            raise JournalUnavailableError(self.path, reason)
 
     def _make_room(self, appends: Sequence[Append]) -> None:
         """Raise where appends would take the room that settlements may need."""
@@ -342,6 +376,11 @@ class Journal:
         vacuum(self._connection, VACUUM if has_plenty else FEW_PAGES)
         if not has_plenty:
             checkpoint(self._connection)
+
+
+def log_of(path: Path) -> Path:
+    """The write-ahead log beside the file."""
+    return Path(f"{path}-wal")
 
 
 def ballast_of(path: Path) -> Ballast:

@@ -191,6 +191,7 @@ class Store:
         """Bytes of an event, above which there is never room for it."""
         return min(self._settings.max_bytes, self._journal.largest)
 
+    @trio.lowlevel.enable_ki_protection
     def append(
         self, row: Row, seen: Seen | None, then: Callable[[JournalError | None], None]
     ) -> None:
@@ -209,6 +210,7 @@ class Store:
         """A number for an event; they only grow."""
         return next(self._numbers)
 
+    @trio.lowlevel.enable_ki_protection
     def settle(self, settlement: Settlement, *, size: int = 0) -> None:
         """Write what has become of an event, soon; `size` bytes are no more needed then."""
         self._settlements.append(settlement)
@@ -218,6 +220,7 @@ class Store:
         if size:
             self.release(size)
 
+    @trio.lowlevel.enable_ki_protection
     def release(self, size: int) -> None:
         """So many bytes are free again."""
         self._bytes -= size
@@ -296,6 +299,7 @@ class Store:
                 count=backlog[plugin].count,
                 path=str(self.path),
             )
+        self._tell_of_losses()
         if self._journal.names > 1:
             _log.warning(
                 "the store's file has several names: always use the same one",
@@ -306,6 +310,22 @@ class Store:
             _log.error("the store has events of no plugin", count=orphans, path=str(self.path))
         self._next_look = trio.current_time() + PAUSE
         self._is_open = True
+
+    def _tell_of_losses(self) -> None:
+        """Say what the file should have, by the register beside it, and has not."""
+        journal, path = self._journal, str(self.path)
+        if journal.lost:
+            _log.error(
+                "the store has lost events that were accepted: its write-ahead log was removed or "
+                "damaged, or an older file is in its place. Some may have been handled before",
+                at_most=journal.lost,
+                path=path,
+            )
+        elif journal.cannot_tell:
+            _log.warning(
+                "the register beside the store is gone: whether events were lost cannot be told",
+                path=path,
+            )
 
     async def _write_on(self) -> None:
         """Write until the store is closed and nothing is left to write."""
@@ -345,6 +365,7 @@ class Store:
         self._answer(group)
         return group
 
+    @trio.lowlevel.enable_ki_protection
     def _next_group(self) -> _Group:
         now = trio.current_time()
         settlements, self._settlements = self._settlements, []
@@ -375,6 +396,7 @@ class Store:
         if group.looks:
             _tried(partial(self._look_after, group), group)
 
+    @trio.lowlevel.enable_ki_protection
     def _answer(self, group: _Group) -> None:
         """Tell everybody what has become of it."""
         now = trio.current_time()

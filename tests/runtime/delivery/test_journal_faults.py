@@ -203,7 +203,7 @@ def seen_appends(journal: Journal) -> list[Append]:
     ]
 
 
-STATEMENTS = 8
+STATEMENTS = 9
 """Of the commit in these tests: BEGIN, four for settlements, two for appends, COMMIT."""
 
 
