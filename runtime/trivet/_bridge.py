@@ -259,6 +259,7 @@ class _Held(AbstractAsyncContextManager[T]):
         return isinstance(error, Exception)
 
 
+@trio.lowlevel.enable_ki_protection
 async def _until_done(asyncio_task: Task) -> None:
     trio_task = trio.lowlevel.current_task()
 

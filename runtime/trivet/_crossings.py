@@ -35,6 +35,7 @@ class Crossing(Generic[T]):
         self._is_waited_for = False
         self._raise_cancel: Callable[[], Any] | None = None
 
+    @trio.lowlevel.enable_ki_protection
     async def over(self, steps: Steps) -> T:
         """Make it; to be called on Trio."""
         trio_task = trio.lowlevel.current_task()
@@ -67,6 +68,7 @@ class Crossing(Generic[T]):
         if self._is_waited_for:  # Sooner than asyncio would call back.
             trio.lowlevel.reschedule(trio_task)
 
+    @trio.lowlevel.disable_ki_protection
     async def _called(self) -> T:
         if self._raise_cancel is not None:  # Before it began.
             raise asyncio.CancelledError

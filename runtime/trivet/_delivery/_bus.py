@@ -154,6 +154,7 @@ class Bus:
         else:
             await trio.lowlevel.checkpoint()
 
+    @trio.lowlevel.enable_ki_protection
     def offer(self, delivery: Delivery[Event], route: Route) -> Outcome:
         """Offer an event to its subscribers; `settle` is to follow where `is_pending` says so."""
         self.streak += 1
@@ -233,6 +234,7 @@ class Bus:
             await trio.lowlevel.cancel_shielded_checkpoint()
             self._before = 0
 
+    @trio.lowlevel.enable_ki_protection
     def publish_nowait(self, delivery: Delivery[Event]) -> None:
         """As `publish`, for who cannot wait: `block` has no time, so that `on_full` decides."""
         for subscription in self.routes[type(delivery.event)].subscriptions:

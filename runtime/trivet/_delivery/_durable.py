@@ -133,6 +133,7 @@ class DurableInbox(MemoryInbox):
             self._packed = delivery, self._packed_waiting.pop(delivery, None) or pack(delivery)
         return self._packed[1]
 
+    @trio.lowlevel.disable_ki_protection
     def _unstorable(self, delivery: Delivery[Event]) -> Refusal | None:
         """Why the event can never be stored so that it comes back as it is."""
         try:
@@ -146,6 +147,7 @@ class DurableInbox(MemoryInbox):
         reason = f"{packed.size} bytes, and the store takes none above {self._store.largest}"
         return Refusal(reason, is_too_large=True)
 
+    @trio.lowlevel.enable_ki_protection
     def offer(self, delivery: Delivery[Event]) -> Fate | Refusal | Admission | None:
         """See `MemoryInbox`."""
         # First of all: whoever lets it in later is not the one whose fault it is.
@@ -153,11 +155,13 @@ class DurableInbox(MemoryInbox):
             return self._turn_away(delivery, why)
         return super().offer(delivery)
 
+    @trio.lowlevel.enable_ki_protection
     def queue_up(self, delivery: Delivery[Event]) -> Admission:
         """See `MemoryInbox`."""
         self._packed_waiting[delivery] = self._pack(delivery)
         return super().queue_up(delivery)
 
+    @trio.lowlevel.enable_ki_protection
     def withdraw(self, admission: Admission) -> None:
         """See `MemoryInbox`."""
         self._packed_waiting.pop(admission.delivery, None)
@@ -225,6 +229,7 @@ class DurableInbox(MemoryInbox):
 
     # The plugin's side.
 
+    @trio.lowlevel.enable_ki_protection
     def take(self) -> Delivery[Event] | None:
         """See `Inbox`."""
         if self._store.is_clogged:
@@ -438,6 +443,7 @@ class DurableInbox(MemoryInbox):
 
     # The supervisor's side.
 
+    @trio.lowlevel.enable_ki_protection
     def abandon(self) -> None:
         """At a stop: leave what is there to the next start, unblamed.
 

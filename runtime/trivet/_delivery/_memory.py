@@ -2,6 +2,9 @@
 
 Owns admission (who gets in when it is full), what is in hand, and the counters.
 Never knows other inboxes, nor the supervisor that closes this one.
+
+What changes more than one thing is protected against KeyboardInterrupt, which in a program that
+embeds Trivet may come between any two steps; what is the author's is not.
 """
 
 from __future__ import annotations
@@ -136,6 +139,7 @@ class MemoryInbox(Inbox[Any]):
 
     # The publisher's side.
 
+    @trio.lowlevel.enable_ki_protection
     def offer(self, delivery: Delivery[Event]) -> Fate | Refusal | Admission | None:
         """Take the event in if there is room for it.
 
@@ -199,6 +203,7 @@ class MemoryInbox(Inbox[Any]):
         """Whether an event may wait for room: those that do are bounded in memory as well."""
         return self._bytes_waiting + delivery.size <= self.buffer_bytes
 
+    @trio.lowlevel.enable_ki_protection
     def queue_up(self, delivery: Delivery[Event]) -> Admission:
         """Wait for room behind the publishers that wait already."""
         admission = Admission(delivery)
@@ -207,6 +212,7 @@ class MemoryInbox(Inbox[Any]):
         self._review()
         return admission
 
+    @trio.lowlevel.enable_ki_protection
     def withdraw(self, admission: Admission) -> None:
         """Leave the queue before the inbox, if still in it; nothing is counted."""
         if admission.is_waiting and admission in self._waiting:
@@ -214,6 +220,7 @@ class MemoryInbox(Inbox[Any]):
             self._bytes_waiting -= admission.delivery.size
             self._admit()  # There may have been no room for this one only.
 
+    @trio.lowlevel.enable_ki_protection
     def overflow(self, delivery: Delivery[Event], policy: OnFull) -> Fate | Admission:
         """Decide about an event for which there is no room."""
         if (known := self._known(delivery)) is not None:
@@ -246,6 +253,7 @@ class MemoryInbox(Inbox[Any]):
         is_keyed = self.policy.ordering_key is not None and other in self._in_hand
         return is_keyed and lane_of(delivery) == lane_of(other)
 
+    @trio.lowlevel.disable_ki_protection
     def is_wanted(self, delivery: Delivery[Event]) -> bool:
         """Whether an event is to be delivered."""
         if self._wants is None:
@@ -364,6 +372,7 @@ class MemoryInbox(Inbox[Any]):
             with trio.move_on_at(until):
                 await self._doze()
 
+    @trio.lowlevel.enable_ki_protection
     async def _doze(self) -> None:
         """Wait to be woken."""
         task = trio.lowlevel.current_task()
@@ -390,6 +399,7 @@ class MemoryInbox(Inbox[Any]):
             raise trio.EndOfChannel
         raise trio.WouldBlock
 
+    @trio.lowlevel.enable_ki_protection
     def take(self) -> Delivery[Event] | None:
         """See `Inbox`."""
         self.is_read = True
@@ -404,6 +414,7 @@ class MemoryInbox(Inbox[Any]):
         self._refill()
         return None
 
+    @trio.lowlevel.enable_ki_protection
     def take_some(self, at_most: int) -> list[Delivery[Event]]:
         """See `Inbox`."""
         self.is_read = True
@@ -431,9 +442,11 @@ class MemoryInbox(Inbox[Any]):
             delivery = self._queue.take(now)
         return delivery
 
+    @trio.lowlevel.enable_ki_protection
     async def hand_to(self, handle: Callable[[Any], Awaitable[None]]) -> None:
         """See `Inbox`: as `receive`, the handler and `accept`, all in one."""
         self.is_read = True
+        handle = _interruptible(handle)
         ready, hand = self.ready, _Hand()
         self._hands.append(hand)
         try:
@@ -451,6 +464,7 @@ class MemoryInbox(Inbox[Any]):
             self._note(hand)
             self._hands.remove(hand)
 
+    @trio.lowlevel.enable_ki_protection
     async def _turn(self, handle: Callable[[Any], Awaitable[None]], hand: _Hand) -> None:
         """Hand events on as long as everyone else can wait, and no deadline is to be watched."""
         ready, until, glance = self.ready, perf_counter() + SECONDS, GLANCE
@@ -509,10 +523,12 @@ class MemoryInbox(Inbox[Any]):
         """Whether nothing is left that a closed inbox would still hand out."""
         return self._queue.is_stuck
 
+    @trio.lowlevel.enable_ki_protection
     def accept(self, delivery: Delivery[Event]) -> None:
         """See `Inbox`."""
         self._finish(delivery, HANDLED)
 
+    @trio.lowlevel.enable_ki_protection
     def accept_all(self, deliveries: Iterable[Delivery[Event]]) -> None:
         """See `Inbox`."""
         noted = self._in_hand
@@ -524,6 +540,7 @@ class MemoryInbox(Inbox[Any]):
             elif delivery not in self._kept:
                 self.accept(delivery)
 
+    @trio.lowlevel.enable_ki_protection
     def expire(self, delivery: Delivery[Event]) -> None:
         """See `Inbox`."""
         self._finish(delivery, Fate.EXPIRED)
@@ -532,6 +549,7 @@ class MemoryInbox(Inbox[Any]):
         """See `Inbox`."""
         self.reject_all([delivery], error)
 
+    @trio.lowlevel.enable_ki_protection
     def reject_all(self, deliveries: Iterable[Delivery[Event]], error: Exception) -> None:
         """See `Inbox`."""
         again = [
@@ -589,6 +607,7 @@ class MemoryInbox(Inbox[Any]):
         again.settle(self._plugin, Fate.BACKING_OFF)
         self._wake_all()  # One that knows when to look may leave before that.
 
+    @trio.lowlevel.enable_ki_protection
     def keep(self, delivery: Delivery[Event]) -> None:
         """See `Inbox`."""
         if delivery in self._in_hand:
@@ -682,11 +701,13 @@ class MemoryInbox(Inbox[Any]):
     def _forget(self, event: Identity) -> None:
         """The event may come again."""
 
+    @trio.lowlevel.enable_ki_protection
     def wake(self) -> None:
         """One reader has something to look at."""
         if self.idle:
             trio.lowlevel.reschedule(self.idle.popleft())
 
+    @trio.lowlevel.enable_ki_protection
     def _wake_all(self) -> None:
         """Every reader has something to look at."""
         while self.idle:
@@ -701,6 +722,7 @@ class MemoryInbox(Inbox[Any]):
 
     # The supervisor's side.
 
+    @trio.lowlevel.enable_ki_protection
     def close(self) -> None:
         """Let nothing more in. What is inside can still be read; then iteration ends.
 
@@ -713,6 +735,7 @@ class MemoryInbox(Inbox[Any]):
             admission = self._first_waiting()
             admission.decide(self._refuse(admission.delivery))
 
+    @trio.lowlevel.enable_ki_protection
     def lifetime_ended(self, *, crashed: bool) -> None:
         """Take back what the plugin had in hand when its lifetime ended, for the next one.
 
@@ -745,6 +768,7 @@ class MemoryInbox(Inbox[Any]):
         self._finish(delivery, self._give_up(delivery, history))
         return None
 
+    @trio.lowlevel.enable_ki_protection
     def abandon(self) -> None:
         """Close, and end everything that is still inside: nobody will read it any more."""
         self.close()
@@ -757,6 +781,7 @@ class MemoryInbox(Inbox[Any]):
         if abandoned:
             self._log.error("events abandoned", count=len(abandoned), first=abandoned[0].id)
 
+    @trio.lowlevel.enable_ki_protection
     def reopen(self) -> None:
         """Let events in again, after it was abandoned."""
         self._closed = False
@@ -767,3 +792,16 @@ class MemoryInbox(Inbox[Any]):
         self.is_plain = self._may_be_plain and not (
             self._closed or self._wants or self._waiting or self._kept
         )
+
+
+def _interruptible(handle: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
+    """The author's handler, which Ctrl-C ends although whoever calls it is protected."""
+    if hasattr(handle, "__code__"):
+        trio.lowlevel.disable_ki_protection(handle)
+        return handle
+
+    @trio.lowlevel.disable_ki_protection
+    async def handle_it(event: Any) -> None:
+        await handle(event)
+
+    return handle_it
