@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from functools import lru_cache, partial
 from typing import TypeVar
-from urllib.parse import parse_qsl, urlparse
+from urllib.parse import parse_qsl
 
 import attrs
 import msgspec
@@ -245,8 +245,6 @@ def _path(scope: HTTPScope) -> str:
     """The path as Quart sees it, where it looks for a rule."""
     path = scope["path"]
     root = scope["root_path"] if "root_path" in scope else ""  # noqa: SIM401 - of unknown type
-    if not path.startswith("/"):  # A proxy's form, with scheme and host.
-        path = urlparse(path).path
     if root:
         is_within = path.startswith(root) and path != root
         path = path.removeprefix(root) if is_within else " "
