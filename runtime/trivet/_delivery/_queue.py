@@ -319,7 +319,11 @@ def lane_by(key: str) -> Callable[[Delivery[Event]], str]:
 
     def lane(delivery: Delivery[Event]) -> str:
         """The value of the key."""
-        value = delivery.key if key == PARTITION_KEY else getattr(delivery.event, key, None)
-        return f"\0{delivery.source}\0{delivery.id}" if value is None else str(value)
+        try:
+            value = delivery.key if key == PARTITION_KEY else getattr(delivery.event, key, None)
+            name = None if value is None else str(value)
+        except Exception:  # A value of the author's that has no text is none.
+            name = None
+        return f"\0{delivery.source}\0{delivery.id}" if name is None else name
 
     return lane

@@ -9,9 +9,10 @@ import pytest
 import trio
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
-from trivet import Delivery, Event, batched
+from trivet import Batch, BatchPlugin, Delivery, DeliverySettings, Event, batched
 from trivet._delivery._memory import MemoryInbox
 from trivet._policies import DeliveryPolicy
+from trivet.testing import open_plugins
 
 
 class Text(Event):
@@ -262,3 +263,26 @@ async def test_a_batch_waits_for_its_first_event_without_end(autojump_clock: Moc
         await trio.sleep(1000)
         await wait_all_tasks_blocked()
         offer(inbox, "a")
+
+
+async def test_an_event_without_a_weight_is_batched(autojump_clock: MockClock) -> None:
+    """What cannot be written as JSON weighs nothing; its neighbours are handled with it."""
+
+    class Odd(Event):
+        value: Any = None
+
+    got: list[list[object]] = []
+
+    class Batches(BatchPlugin[Odd]):
+        delivery = DeliverySettings(batch_size=3, batch_age=1.0, batch_bytes=1000)
+
+        async def handle_batch(self, events: Batch[Odd]) -> None:
+            got.append([event.value for event in events])
+
+    strange = object()
+    async with open_plugins(Batches) as runtime:
+        for value in (1, strange, 3):
+            await runtime.publish(Odd(value))
+        await trio.sleep(2)
+        assert runtime.hosts["batches"].restarts == 0
+    assert got == [[1, strange, 3]]

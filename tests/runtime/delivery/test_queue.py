@@ -7,7 +7,7 @@ import math
 import pytest
 
 from trivet import Delivery, Event
-from trivet._delivery._queue import LOADED, Queue
+from trivet._delivery._queue import LOADED, Queue, lane_by
 from trivet._policies import PARTITION_KEY, DeliveryPolicy
 
 
@@ -250,3 +250,26 @@ def test_what_comes_back_while_a_lane_is_read_is_before_it() -> None:
         delivery = take(queue)
         assert delivery.id == expected
         queue.done(delivery)
+
+
+class Nameless:
+    """A value that has no text."""
+
+    def __str__(self) -> str:
+        raise ArithmeticError("no text")
+
+
+def test_a_key_that_cannot_be_read_is_none() -> None:
+    """The event has a lane of its own, as one without the key, and keeps nobody waiting."""
+
+    class Keyed(Event):
+        account: object = None
+
+        @property
+        def computed(self) -> str:
+            raise KeyError("computed")
+
+    for key in ("account", "computed"):
+        lane = lane_by(key)
+        first, second = Delivery.of(Keyed(Nameless())), Delivery.of(Keyed(Nameless()))
+        assert lane(first) == lane(first) != lane(second)
