@@ -4,6 +4,7 @@ The rooms of the house, from the street to the foundation; each imports only wha
 
     _cli                        the command line
     _serve, asgi, testing       three ways to run a program, and one to test its plugins
+    _early                      the first line of `trivet serve`
     _parent, _lifeline, _ladder the process that watches over `trivet serve`
     _report, _log_writer        what is left of a process that ends; a log that never waits
     _http                       HTTP for a program of one's own: the door to the next room
@@ -20,6 +21,10 @@ live inside its `_supervision._host` → the author's `handle_event`.
 One stop: `_parent` hears the signal and tells `_supervision._watchdog`, which has `_serve` cancel
 the innermost block; `_runtime.running`, read from the inside out, is the order of what follows.
 """
+
+from . import _early as _early
+
+# isort: split
 
 from importlib.metadata import version
 
@@ -45,6 +50,7 @@ from ._errors import EventDecodeError as EventDecodeError
 from ._errors import EventEncodeError as EventEncodeError
 from ._errors import EventTooLargeError as EventTooLargeError
 from ._errors import HandlerTimeoutError as HandlerTimeoutError
+from ._errors import ListenerLostError as ListenerLostError
 from ._errors import PermanentError as PermanentError
 from ._errors import PluginNotActiveError as PluginNotActiveError
 from ._errors import RestartRefusedError as RestartRefusedError

@@ -47,6 +47,13 @@ class CriticalPluginError(TrivetError):
     exit_code = 4
 
 
+class ListenerLostError(TrivetError):
+    """The listening socket was closed or shut down by somebody, so that nobody can be served.
+
+    Under a parent process the program is started again, and listens again.
+    """
+
+
 class RestartRefusedError(TrivetError):
     """An operator asked for a restart that cannot be had now."""
 

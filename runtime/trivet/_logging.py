@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from io import StringIO
 from textwrap import indent
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 from unicodedata import category
 
 import structlog
@@ -81,7 +81,7 @@ def configure_logging(settings: LogSettings, file: TextIO | None = None) -> None
             _Rendering(rendering),
         ],
         wrapper_class=_forgiving(structlog.make_filtering_bound_logger(level)),
-        logger_factory=structlog.PrintLoggerFactory(target),
+        logger_factory=_Lines(target),
         cache_logger_on_first_use=False,
     )
 
@@ -98,31 +98,63 @@ def mask_tracebacks() -> None:
     threading.excepthook = lambda args: print_masked(args.exc_value)
 
 
+class _Lines:
+    """The logger at the bottom, for all of structlog's.
+
+    Without a lock, which a finaliser that logs would wait for in the thread that holds it: whole
+    lines are handed to the file.
+
+    Args:
+        file: what to write to.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def __call__(self, *_: object) -> Self:
+        """Be the factory, too."""
+        return self
+
+    def write(self, line: str) -> None:
+        """Write a line."""
+        self._file.write(f"{line}\n")
+
+    debug = info = warning = error = critical = write
+
+
 _METHODS = ("debug", "info", "warning", "warn", "error", "critical", "fatal", "exception", "msg")
 
 
 def _forgiving(logger: type[Any]) -> type[Any]:
     """The same class of loggers, whose methods take what an author has written wrongly, too."""
     methods = {name: _forgiving_method(getattr(logger, name)) for name in _METHODS}
+    methods["log"] = _forgiving_method(logger.log, leading=1)
     return type("Logger", (logger,), methods)
 
 
-def _forgiving_method(method: Callable[..., Any]) -> Callable[..., Any]:
+def _forgiving_method(method: Callable[..., Any], *, leading: int = 0) -> Callable[..., Any]:
+    """The same method, which says what it can where it would raise.
+
+    Args:
+        method: a logger's.
+        leading: how many arguments come before the message.
+    """
+
     def log(self: object, /, *args: object, **values: object) -> None:
         try:
             method(self, *args, **values)
         except Exception as error:
             # Arguments that the message has no place for, or a value named as one of the method's.
-            message = _plain(args[0]) if args else ""
+            message, *rest = args[leading:] or ("",)
             kept = {f"{name}_" if name in _TAKEN else name: values[name] for name in values}
-            if args[1:]:
-                kept["arguments"] = args[1:]
-            method(self, message, **kept, log_error=summary(error))
+            if rest:
+                kept["arguments"] = rest
+            method(self, *args[:leading], _plain(message), **kept, log_error=summary(error))
 
     return log
 
 
-_TAKEN = ("event", "method_name", "self", "log_error", "arguments")
+_TAKEN = ("event", "method_name", "self", "level", "log_error", "arguments")
 
 
 class _Rendering:
@@ -146,7 +178,7 @@ class _Rendering:
     def _render(self, logger: WrappedLogger, method: str, event_dict: Any) -> str:
         for processor in self._processors:
             event_dict = processor(logger, method, event_dict)
-        return mask(str(event_dict))
+        return mask(str(event_dict)).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _plain(value: object) -> str:

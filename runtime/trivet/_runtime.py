@@ -490,6 +490,7 @@ class Runtime(App):
                     await self._stop(level)
 
     async def _start(self, nursery: trio.Nursery, level: Sequence[Host]) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()  # A stop that comes first begins nothing.
         starts = Starts(len(level))
         async with trio.open_nursery() as watching:
             watching.start_soon(self._warn_of_slow_start, level)

@@ -56,6 +56,8 @@ def run(settings: Settings, *, with_parent: bool) -> int:
     Raises:
         TrivetError: the program could not start or go on; the error has its exit code.
     """
+    if signal.sigpending() & STOP_SIGNALS:
+        return 0  # The stop was asked for before there was anything to stop.
     lifeline = adopted()
     listener = bind(settings.bind) if lifeline is None else lifeline.listener
     if lifeline is None and with_parent:

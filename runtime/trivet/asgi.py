@@ -16,7 +16,7 @@ from quart_trio import QuartTrio
 
 from ._errors import CriticalPluginError, TrivetError
 from ._loader import load
-from ._logging import configure_logging
+from ._logging import configure_logging, never_waiting_stderr
 from ._runtime import Runtime, running
 from ._settings import load_settings
 from ._web._app import build_app
@@ -56,7 +56,7 @@ class LifespanApp:
 
     async def _run(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         settings = load_settings()
-        configure_logging(settings.log)
+        configure_logging(settings.log, never_waiting_stderr())
         settings.find_modules()
         async with running(Runtime(load(settings))) as runtime:
             self._app = build_app(runtime)

@@ -22,7 +22,7 @@ import httpx
 import pytest
 import trio
 
-from trivet import _parent
+from trivet import CriticalPluginError, StartError, _parent
 from trivet._ladder import PARENT as PARENT_RING
 
 PLUGINS = Path(__file__).parent / "misbehaving"
@@ -111,7 +111,7 @@ async def serving(
     mark = f"TRIVETS_TEST={os.urandom(8).hex()}"
     own = dict([mark.split("=")])
     own |= {f"TRIVET_SHUTDOWN__{stage}": seconds for stage, seconds in LIMITS.items()}
-    own |= {"TRIVET_LOG__FORMAT": "json", "TMPDIR": str(directory)}
+    own |= {"TRIVET_LOG__FORMAT": "json", "TMPDIR": str(directory / "nowhere")}
     own |= {"TRIVET_RESTARTS__MAX_RESTARTS": str(restarts)}
     command = [*trivet, "serve", *plugins, "--plugins", str(PLUGINS), *options]
     with (directory / "log").open("wb") as log:
@@ -148,6 +148,9 @@ COOPERATIVE = [
     ("close_blocks", THREAD),
     ("blocking_finaliser", THREAD),
     ("blocking_generator", THREAD),
+    ("crowd", LOOP),
+    ("nested_nurseries", LOOP),
+    ("nameless_task", LOOP),
 ]
 """Plugins beside which the event loop turns until the stop begins."""
 
@@ -194,6 +197,8 @@ HOLDING = [
     ("full_stderr", PARENT),
     ("no_timer", PARENT),
     ("blocking_trace", THREAD),
+    ("blocking_instrument", THREAD),
+    ("import_lock", THREAD),
 ]
 """Plugins that hold the event loop, or the interpreter, when the stop is asked for."""
 
@@ -223,6 +228,8 @@ HARMLESS = [
     "daemon",
     "forks",
     "spawns",
+    "closed_stderr",
+    "generations",
 ]
 """Plugins that a stop copes with by itself."""
 
@@ -344,13 +351,6 @@ async def test_a_start_that_never_ends_fails(tmp_path: Path) -> None:
     async with serving("initialize_hangs", directory=tmp_path, environ=environ) as program:
         assert await program.process.wait() == 3
         assert "'initialize_hangs' did not start" in program.log
-
-
-async def test_a_zero_that_nobody_meant_is_a_crash(tmp_path: Path) -> None:
-    """A plugin that calls `os._exit(0)` does not pass for a clean end."""
-    async with serving("exits", directory=tmp_path) as program:
-        assert await program.process.wait() == 1
-        assert "the program ended with code 1, too often: giving up" in program.log
 
 
 async def test_a_program_that_died_is_started_again_on_the_same_socket(tmp_path: Path) -> None:
@@ -494,3 +494,148 @@ async def test_without_any_ring_nothing_ends_it(tmp_path: Path) -> None:
         with pytest.raises(trio.TooSlowError):
             await program.stop()
         assert program.process.poll() is None
+
+
+async def test_a_stop_needs_no_memory(tmp_path: Path) -> None:
+    """Some is given back for it, where a plugin has taken all: others close, and it is named."""
+    async with serving("memory_gone", "healthy", directory=tmp_path) as program:
+        await program.logged('"serving"')
+        await program.logged("the memory is full")
+        assert await program.stop() == LOOP
+        assert "memory_gone" in program.named
+        assert "healthy closed" in program.log
+
+
+DEATHS = [
+    ("exits", 1, "os._exit(0) was called"),
+    ("exits_in_close", 1, "when it ended it was at close() of 'exits_in_close'"),
+    ("import_ends_all", 1, "when it ended it was at the import of 'import_ends_all'"),
+    ("segfault", 139, "Segmentation fault"),
+    ("aborts", 134, "Aborted"),
+]
+
+
+@pytest.mark.parametrize(("plugin", "code", "how"), DEATHS)
+async def test_a_death_has_a_name(plugin: str, code: int, how: str, tmp_path: Path) -> None:
+    """However the process ends, the log says who has ended it, and how."""
+    async with serving(plugin, "healthy", directory=tmp_path) as program:
+        await program.logged('"serving"', '"misbehaving"', "giving up")
+        if plugin == "exits_in_close":
+            program.process.send_signal(signal.SIGTERM)
+        assert await program.process.wait() == code
+        assert how in program.report
+        assert plugin in program.report
+        assert "healthy" not in program.report
+
+
+async def test_a_program_whose_socket_is_lost_is_started_again(tmp_path: Path) -> None:
+    """It stops in order and says why; the parent starts it again, and it listens again."""
+    async with serving("lost_listener", "healthy", directory=tmp_path) as program:
+        assert await program.process.wait() == 1
+        assert "does not listen any more" in program.report
+        assert "healthy closed" in program.log
+
+
+async def test_what_a_critical_plugin_has_decided_is_final(tmp_path: Path) -> None:
+    """A thread of it that stays is ended by a ring; the code is 4, and nothing is started again."""
+    async with serving("lasting_vital", "healthy", directory=tmp_path, restarts=3) as program:
+        assert await program.process.wait() == CriticalPluginError.exit_code
+        assert "lasting_vital" in program.report
+        assert "starting again" not in program.log
+        assert program.log.count('"serving"') == 1
+
+
+async def test_a_start_that_failed_is_final_too(tmp_path: Path) -> None:
+    """What has started cannot be cancelled, and is ended by a ring; the code is the failure's."""
+    environ = {"TRIVET_STARTUP__LIMIT": "0.3"}
+    plugins = ("shield_forever", "initialize_hangs")
+    async with serving(*plugins, directory=tmp_path, restarts=3, environ=environ) as program:
+        assert await program.process.wait() == StartError.exit_code
+        assert "starting again" not in program.log
+
+
+async def test_a_signal_to_both_processes_is_one_request(tmp_path: Path) -> None:
+    """A service manager, and `pkill`, tell both: requests and inboxes are finished all the same."""
+    environ = {"TRIVET_SHUTDOWN__REQUESTS": "1.5"}
+    async with serving("healthy", directory=tmp_path, environ=environ) as program:
+        await program.logged('"serving"')
+        (child,) = set(program.processes()) - {program.process.pid}
+        async with program.client(), trio.open_nursery() as nursery:
+            nursery.start_soon(ask_slowly, program)
+            await program.logged("healthy asked")
+            os.kill(child, signal.SIGTERM)
+            assert await program.stop() == CLEAN
+        assert "cut short" not in program.log
+        assert program.log.count('"signal received"') == 1
+
+
+async def ask_slowly(program: Program) -> None:
+    """Ask what is not answered before the limit."""
+    async with httpx.AsyncClient(timeout=ROOM) as client:
+        assert (await client.get(f"{program.url}/slow")).status_code == 503
+
+
+async def test_hangups_are_ignored(tmp_path: Path) -> None:
+    """Until settings can be read again SIGHUP changes nothing; either process says so."""
+    async with serving("healthy", directory=tmp_path) as program:
+        await program.logged('"serving"')
+        for pid in program.processes():
+            os.kill(pid, signal.SIGHUP)
+        await program.logged("SIGHUP is ignored")
+        await program.logged('"signal": "SIGHUP"')
+        async with program.client():
+            assert await program.stop() == CLEAN
+
+
+INHERITED = """
+import os, signal, sys
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+{then}
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+async def test_what_is_inherited_from_the_shell_changes_nothing(tmp_path: Path) -> None:
+    """SIGCHLD ignored, every signal blocked: the child is restarted, and stops."""
+    trivet = (sys.executable, "-c", INHERITED.format(then=""), str(TRIVET))
+    async with serving("healthy", directory=tmp_path, restarts=1, trivet=trivet) as program:
+        await program.logged('"serving"')
+        (child,) = set(program.processes()) - {program.process.pid}
+        os.kill(child, signal.SIGKILL)
+        await program.logged("starting again")
+        while program.log.count('"serving"') < 2:
+            await trio.sleep(0.01)
+        assert await program.stop(signal.SIGINT) == CLEAN
+        assert "healthy closed" in program.log
+
+
+@pytest.mark.parametrize("options", [(), ("--no-parent",)])
+async def test_a_signal_is_heard_from_the_first_line_on(
+    options: tuple[str, ...], tmp_path: Path
+) -> None:
+    """One that is there before the command stops it with 0, and no plugin is started for that."""
+    then = "os.kill(os.getpid(), signal.SIGTERM)"
+    trivet = (sys.executable, "-c", INHERITED.format(then=then), str(TRIVET))
+    async with serving("healthy", directory=tmp_path, trivet=trivet, options=options) as program:
+        assert await program.process.wait() == CLEAN
+        assert '"serving"' not in program.log
+        assert "healthy closed" not in program.log
+
+
+async def test_a_pause_is_no_hang(tmp_path: Path) -> None:
+    """Where all processes stood still for longer than `hang_limit`, they go on."""
+    environ = {"TRIVET_HANG_LIMIT": "0.1"}
+    async with serving("healthy", directory=tmp_path, environ=environ) as program:
+        await program.logged('"serving"')
+        pids = sorted(program.processes(), key=lambda pid: pid == program.process.pid)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        await trio.sleep(0.1 + PARENT_RING.after + 0.5)  # The pause itself.
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        async with program.client():
+            assert "killing it" not in program.log
+            assert await program.stop() == CLEAN
+        assert program.log.count('"serving"') == 1

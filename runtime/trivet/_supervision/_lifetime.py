@@ -168,10 +168,13 @@ class Lifetime:
         except BaseException:
             self._is_ending = True
             raise
-        # From here to the shield nothing waits: a cancellation comes before it, or finds it.
-        await trio.lowlevel.checkpoint_if_cancelled()
-        self._whole.deadline = math.inf
+        # What has started is closed, whatever came meanwhile: nothing waits before the shield.
         self._whole.shield = True
+        if self._whole.cancel_called:
+            self._is_ending = True
+            await self._close()
+            await trio.lowlevel.checkpoint_if_cancelled()  # It is.
+        self._whole.deadline = math.inf
         self._has_begun = True
         self._owner.began()
 

@@ -207,7 +207,7 @@ class Watchdog:
                 time.sleep(seconds)
             elif self._is_readable(self._lifeline, seconds):
                 self._hear(self._lifeline)
-        except BaseException:  # There may be no memory left, or no loop any more.
+        except BaseException:  # noqa: ASYNC103 - no memory may be left, or no loop any more
             time.sleep(0.05)
 
     def _is_readable(self, lifeline: int, seconds: float) -> bool:
@@ -251,6 +251,6 @@ class Watchdog:
                 try:
                     for part in parts():
                         self._described.append(part)  # Read while it grows.
-                except BaseException as fault:  # A plugin's, in what is described.
+                except BaseException as fault:  # noqa: ASYNC103 - a plugin's, in what is described
                     self._described.append(f"\nthe rest cannot be told: {type(fault).__name__}\n")
             self._answered.put(None)

@@ -10,6 +10,7 @@ import attrs
 from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
 
+from .. import _log_writer
 from .._runtime import Runtime
 from .._status import Status
 from ._front import Answer, Call, Front
@@ -38,10 +39,11 @@ def add_account(app: QuartTrio, runtime: Runtime) -> None:
 
     @app.get("/plugins")
     async def plugins() -> ResponseReturnValue:
-        """Every plugin's account, the store's, and the events that nobody listens to."""
+        """Every plugin's account, the store's, the log's, and what nobody listens to."""
         return {
             "plugins": describe(runtime),
             "store": describe_store(runtime),
+            "log": describe_log(),
             "unrouted": dict(runtime.unrouted),
         }
 
@@ -70,7 +72,10 @@ def readiness(runtime: Runtime) -> dict[str, object]:
             reasons.append(f"the store fails: {store.trouble}")
     if reasons:
         raise ProblemError("not_ready", "; ".join(reasons), facts)
-    return {"status": "degraded" if missing or "store" in facts else "ready", **facts}
+    if _log_writer.trouble() is not None:
+        facts["log"] = describe_log()
+    degraded = missing or "store" in facts or "log" in facts
+    return {"status": "degraded" if degraded else "ready", **facts}
 
 
 def describe(runtime: Runtime) -> dict[str, object]:
@@ -96,6 +101,11 @@ def describe(runtime: Runtime) -> dict[str, object]:
         }
         for name, host in runtime.hosts.items()
     }
+
+
+def describe_log() -> dict[str, object]:
+    """How many lines of the log were lost, and why none can be written now."""
+    return {"lost": _log_writer.lost_lines(), "trouble": _log_writer.trouble()}
 
 
 def describe_store(runtime: Runtime) -> dict[str, object] | None:

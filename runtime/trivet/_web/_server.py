@@ -19,8 +19,10 @@ from hypercorn.utils import (
     repr_socket_addr,  # pyright: ignore[reportUnknownVariableType]
     wrap_app,  # pyright: ignore[reportUnknownVariableType]
 )
+from trio.socket import from_stdlib_socket
 
 from .._runtime import Runtime
+from ._accepting import accept_all
 from ._app import build_app
 from ._connections import Connection, hang_up
 from ._problems import MEDIA_TYPE, ProblemError
@@ -98,15 +100,17 @@ class Server:
         """Serve until `cut`; `started()` gives the URLs."""
         (listener,) = self._config.create_sockets().insecure_sockets
         listener.listen(self._config.backlog)
-        address = repr_socket_addr(listener.family, listener.getsockname())
+        url = f"http://{repr_socket_addr(listener.family, listener.getsockname())}"
         with self._serving:
             async with trio.open_nursery() as nursery:
-                task_status.started([f"http://{address}"])
+                task_status.started([url])
                 nursery.start_soon(self._look)
-                async with trio.SocketListener(trio.socket.from_stdlib_socket(listener)) as mine:
-                    with self._accepting:
-                        await trio.serve_listeners(self._handle, [mine], handler_nursery=nursery)
-                self._closed.set()
+                try:
+                    async with trio.SocketListener(from_stdlib_socket(listener)) as mine:
+                        with self._accepting:
+                            await accept_all(mine, self._handle, nursery, url=url)
+                finally:
+                    self._closed.set()
                 await trio.sleep_forever()
 
     async def _look(self) -> None:
