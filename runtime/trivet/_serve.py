@@ -11,7 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
 
@@ -108,8 +108,9 @@ def _telling_who_broke_it(program: Program, watchdog: Watchdog) -> Generator[Non
         yield
     except trio.TrioInternalError as error:
         whose = breaker_of(error, program.homes) or "somebody"
-        text = mask("".join(traceback.format_exception(error)))
-        watchdog.report.say(f"{whose} has broken the event loop\n\n{text}")
+        watchdog.report.say(f"{whose} has broken the event loop\n\n")
+        with suppress(Exception):  # It may be deeper than Python recurses.
+            watchdog.report.say(mask("".join(traceback.format_exception(error))))
         _log.critical("the event loop is broken", by=whose)
         raise
 

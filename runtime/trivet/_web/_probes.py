@@ -70,10 +70,10 @@ def readiness(runtime: Runtime) -> dict[str, object]:
         facts["store"] = describe_store(runtime)
         if store.trouble is not None:
             reasons.append(f"the store fails: {store.trouble}")
-    if reasons:
-        raise ProblemError("not_ready", "; ".join(reasons), facts)
     if _log_writer.trouble() is not None:
         facts["log"] = describe_log()
+    if reasons:
+        raise ProblemError("not_ready", "; ".join(reasons), facts)
     degraded = missing or "store" in facts or "log" in facts
     return {"status": "degraded" if degraded else "ready", **facts}
 

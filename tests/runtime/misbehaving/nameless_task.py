@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import trio
 
 from trivet import BackgroundPlugin
 
 
+def refuse(*_: object) -> Any:
+    raise RuntimeError("it has no name")
+
+
 class Nameless(str):
     __slots__ = ()
-
-    def _refuse(self, *_: object) -> str:
-        raise RuntimeError("it has no name")
-
-    __str__ = __repr__ = __format__ = _refuse  # type: ignore[assignment]
-    partition = split = encode = _refuse
+    __str__ = __repr__ = __format__ = refuse
+    partition = refuse
 
 
 async def stay() -> None:
