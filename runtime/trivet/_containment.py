@@ -36,8 +36,21 @@ def split_cancelled(
         return error, None
     if isinstance(error, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", error)
-        return group.split(trio.Cancelled)
+        try:
+            return group.split(trio.Cancelled)
+        except RecursionError:  # It is as deep as nurseries were opened in each other.
+            return _split_members(group)
     return None, error
+
+
+def _split_members(
+    group: BaseExceptionGroup[BaseException],
+) -> tuple[BaseException | None, BaseException | None]:
+    """The same of what is in the group, which loses its nesting."""
+    inside = list(members(group))
+    faults = [error for error in inside if not isinstance(error, trio.Cancelled)]
+    cancelled = next((error for error in inside if isinstance(error, trio.Cancelled)), None)
+    return cancelled, BaseExceptionGroup(group.message, faults) if faults else None
 
 
 def includes(error: BaseException | None, kind: type[BaseException]) -> bool:
@@ -46,19 +59,18 @@ def includes(error: BaseException | None, kind: type[BaseException]) -> bool:
     >>> includes(ExceptionGroup("", [ValueError()]), ValueError)
     True
     """
-    if isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        return group.subgroup(kind) is not None
-    return isinstance(error, kind)
+    return error is not None and any(isinstance(member, kind) for member in members(error))
 
 
 def members(error: BaseException) -> Iterator[BaseException]:
     """The error, or of a group what is in it, however deep."""
-    if isinstance(error, BaseExceptionGroup):
-        for member in cast("BaseExceptionGroup[BaseException]", error).exceptions:
-            yield from members(member)
-    else:
-        yield error
+    ahead = [error]
+    while ahead:
+        error = ahead.pop()
+        if isinstance(error, BaseExceptionGroup):
+            ahead += reversed(cast("BaseExceptionGroup[BaseException]", error).exceptions)
+        else:
+            yield error
 
 
 def summary(error: BaseException) -> str:
@@ -68,9 +80,8 @@ def summary(error: BaseException) -> str:
     'ValueError: no broker (and 1 more)'
     """
     if isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        others = len(group.exceptions) - 1
-        return summary(group.exceptions[0]) + (f" (and {others} more)" if others else "")
+        first, *others = members(error)
+        return summary(first) + (f" (and {len(others)} more)" if others else "")
     try:
         text = str(error)
     except Exception as unprintable:

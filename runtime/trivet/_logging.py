@@ -173,6 +173,9 @@ class _Rendering:
         except Exception as error:
             kept: dict[str, Any] = {str(key): _plain(event_dict[key]) for key in event_dict}
             kept.pop("exc_info", None)
+            fault: object = event_dict.get("exc_info")
+            if isinstance(fault, BaseException):
+                kept["error"] = summary(fault)
             return self._render(logger, method, kept | {"log_error": summary(error)})
 
     def _render(self, logger: WrappedLogger, method: str, event_dict: Any) -> str:

@@ -307,3 +307,42 @@ async def test_a_start_that_is_retried_has_no_limit_of_times(autojump_clock: Moc
             assert runtime.hosts["waits"].status is Status.BACKING_OFF
             await runtime.hosts["waits"].reached(Status.RUNNING)
     assert trio.current_time() >= 7200
+
+
+def deep(error: BaseException) -> BaseException:
+    """The error in groups that are nested deeper than Python recurses."""
+    for _ in range(5000):
+        error = BaseExceptionGroup("nursery", [error])
+    return error
+
+
+async def test_a_group_that_is_too_deep_is_a_failure_as_any_other() -> None:
+    """One nursery in the other, and the innermost fails: it is named, and others live."""
+
+    class Deep(BackgroundPlugin):
+        supervision = SupervisionSettings(max_restarts=0)
+
+        async def run(self) -> None:
+            raise deep(ValueError("bottom"))
+
+    async with open_plugins(Deep) as runtime:
+        host = runtime.hosts["deep"]
+        await host.reached(Status.FAILED)
+        assert host.error == "ValueError: bottom"
+
+
+async def test_a_cancellation_in_a_group_that_is_too_deep_goes_on() -> None:
+    """A scope that is cancelled has its cancellation, and the fault beside it is told."""
+    split: list[BaseException | None] = []
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await trio.lowlevel.checkpoint()
+        except trio.Cancelled as cancelled:
+            group = BaseExceptionGroup("two", [deep(ValueError("bottom")), deep(cancelled)])
+            split += split_cancelled(group)
+            raise
+    again, fault = split
+    assert isinstance(again, trio.Cancelled)
+    assert includes(fault, ValueError)
+    assert not includes(fault, trio.Cancelled)
