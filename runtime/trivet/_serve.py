@@ -26,7 +26,7 @@ from ._lifeline import Lifeline, adopted, end_copies, get_parent
 from ._loader import Program, load
 from ._logging import configure_logging, mask_tracebacks, never_waiting_stderr
 from ._masking import mask
-from ._parent import PUT_OFF, STOP_SIGNALS
+from ._parent import FINAL, PUT_OFF, STOP_SIGNALS
 from ._report import Report, keep_notes, name_who_exits
 from ._runtime import Runtime, running, unwrapped
 from ._settings import Settings
@@ -84,6 +84,8 @@ def run(settings: Settings, *, with_parent: bool) -> int:
             trio.run(serve, program, listener, stop, lifeline)
     except TrivetError as error:
         watchdog.verdict = error.exit_code
+        if lifeline is not None and error.exit_code in FINAL:
+            lifeline.give_verdict(error.exit_code)
         raise
     finally:
         watchdog.stop_begins()  # What is left is the interpreter's end, which may hang, too.

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import trio
 
 from trivet import BackgroundPlugin
 
 
-def refuse(*_: object) -> Any:
-    raise RuntimeError("it has no name")
-
-
 class Nameless(str):
     __slots__ = ()
-    __str__ = __repr__ = __format__ = refuse
-    partition = refuse
+
+    def __str__(self) -> str:
+        raise RuntimeError("it has no name")
+
+    __repr__ = __str__
+
+    def __format__(self, spec: str) -> str:
+        raise RuntimeError("it has no name")
+
+    def partition(self, sep: str, /) -> tuple[str, str, str]:
+        raise RuntimeError("it has no name")
 
 
 async def stay() -> None:
