@@ -11,11 +11,14 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+LONGEST = 300
+"""Characters of what an exception says."""
+
 
 def in_words(error: Exception) -> str:
-    """An exception in one line; what an author's says of itself may raise, too."""
+    """An exception in one line, not too long; what an author's says of itself may raise, too."""
     try:
-        said = str(error)
+        said = " ".join(str(error)[:LONGEST].split())
     except Exception:
         said = ""
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
