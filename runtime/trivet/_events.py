@@ -301,7 +301,7 @@ class EventTypes:
         except PASSES:
             raise
         except BaseException as error:
-            raise EventDecodeError(cls.__event_name__, *_why(error)) from None
+            raise EventDecodeError(cls.__event_name__, *_why(error)) from None  # noqa: ASYNC104
         return event
 
     async def decode_within(self, cls: type[EventT], body: bytes, limit: int) -> tuple[EventT, int]:

@@ -46,7 +46,7 @@ class Selfish(EventPlugin[Ping]):
             if self.many:
                 await self.app.publish_many([Delivery.of(again)], wait=self.wait)
             else:
-                async with trio.open_nursery() as nursery:
+                async with trio.open_nursery() as nursery:  # noqa: ASYNC112 - in another task
                     nursery.start_soon(self._publish, again)
 
     async def _publish(self, event: Event) -> None:
