@@ -46,7 +46,7 @@ AWAITED = PUT_OFF | {signal.SIGCHLD, signal.SIGALRM}
 SECOND_LOOK = 1.0
 """Seconds after which a loop that seems held is looked at again: where the whole machine stood
 still, its time is over and it has had none. Longer than between two beats of a loop that turns."""
-SWEEP_FOR = 2.0
+SWEEP_FOR = 4.0
 """Seconds in which killed processes have to be gone."""
 NOTE = 256
 """Bytes at the beginning of the report for what the child was about to do."""

@@ -12,7 +12,7 @@ from trivet import BackgroundPlugin
 FAMILY = """
 import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-for generation in range(250):
+for generation in range(60):
     if os.fork():
         break
     os.setsid()
