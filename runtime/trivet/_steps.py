@@ -41,25 +41,39 @@ Task = asyncio.Task[Any]
 class Loop(Protocol):
     """What is used here of trio-asyncio's loop."""
 
-    def call_soon(self, callback: Callable[[], object]) -> asyncio.Handle: ...
+    def call_soon(self, callback: Callable[[], object]) -> asyncio.Handle:
+        """As asyncio's."""
+        ...
 
-    def call_later(self, delay: float, callback: Callable[[], object]) -> asyncio.TimerHandle: ...
+    def call_later(self, delay: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
+        """As asyncio's."""
+        ...
 
-    def create_future(self) -> asyncio.Future[Any]: ...
+    def create_future(self) -> asyncio.Future[Any]:
+        """As asyncio's."""
+        ...
 
-    def run_trio_task(
-        self, proc: Callable[[Unpack[Ts]], Awaitable[object]], *args: *Ts
-    ) -> asyncio.Handle: ...
-
-    def set_task_factory(self, factory: Callable[..., Task]) -> None: ...
+    def set_task_factory(self, factory: Callable[..., Task]) -> None:
+        """As asyncio's."""
+        ...
 
     def set_exception_handler(
         self, handler: Callable[[Loop, dict[str, Any]], object] | None
-    ) -> None: ...
+    ) -> None:
+        """As asyncio's."""
+        ...
+
+    def run_trio_task(
+        self, proc: Callable[[Unpack[Ts]], Awaitable[object]], *args: *Ts
+    ) -> asyncio.Handle:
+        """Start a task of Trio's in the loop's nursery."""
+        ...
 
     def trio_as_future(
         self, proc: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts
-    ) -> asyncio.Future[T]: ...
+    ) -> asyncio.Future[T]:
+        """Await this on Trio; the future is the loop's."""
+        ...
 
 
 _running_loop: Callable[[], Loop | None] = getattr(_asyncio, "_get_running_loop")  # noqa: B009
