@@ -80,7 +80,7 @@ def summary(error: BaseException) -> str:
     'ValueError: no broker (and 1 more)'
     """
     if isinstance(error, BaseExceptionGroup):
-        first, *others = members(error)
+        first, *others = members(cast("BaseException", error))
         return summary(first) + (f" (and {len(others)} more)" if others else "")
     try:
         text = str(error)
