@@ -6,6 +6,7 @@ same programs at every run, and none of them needs many.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -79,6 +80,13 @@ def returns_at_once(
     real(queue, delivery, -1.0)
 
 
+def returns_never(
+    real: Callable[..., None], queue: Queue, delivery: Delivery[Event], until: float
+) -> None:
+    """It waits for ever. A wait that were over, with nothing to take, would keep a reader busy."""
+    real(queue, delivery, math.inf)
+
+
 def is_handed_out_beside_others(
     real: Callable[..., None], queue: Queue, delivery: Delivery[Event], until: float
 ) -> None:
@@ -133,7 +141,7 @@ def is_always_one(*_: Any) -> int:
 
 
 IN_MEMORY = {
-    "a back-off never returns": Mutant(Queue, "_come_back", nothing),
+    "a back-off never returns": Mutant(Queue, "back_off", returns_never),
     "a back-off returns at once": Mutant(Queue, "back_off", returns_at_once),
     "others overtake what backs off": Mutant(Queue, "back_off", is_handed_out_beside_others),
     "a lane is never released": Mutant(Queue, "_release", nothing),
@@ -161,7 +169,7 @@ ON_DISK = {
     "what is replayed is not found": Mutant(DurableInbox, "found", nothing),
     "the receipt of what is on disk is lost": Mutant(DurableInbox, "_stored", loses_receipts),
     "a publisher is not told of the stop": Mutant(DurableInbox, "_keep_receipts", nothing),
-    "a back-off never returns": Mutant(Queue, "_come_back", nothing),
+    "a back-off never returns": Mutant(Queue, "back_off", returns_never),
     "a lane is never released": Mutant(Queue, "_release", nothing),
 }
 
