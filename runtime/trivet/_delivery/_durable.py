@@ -130,7 +130,7 @@ class DurableInbox(MemoryInbox):
     def _pack(self, delivery: Delivery[Event]) -> Packed:
         """The event's bytes, which are asked for more than once."""
         if self._packed is None or self._packed[0] is not delivery:
-            self._packed = delivery, self._packed_waiting.pop(delivery, None) or pack(delivery)
+            self._packed = delivery, self._packed_waiting.get(delivery) or pack(delivery)
         return self._packed[1]
 
     @trio.lowlevel.disable_ki_protection
@@ -194,6 +194,7 @@ class DurableInbox(MemoryInbox):
         self._being_stored += 1
         self._bytes_being_stored += delivery.size
         self._packed = None
+        self._packed_waiting.pop(delivery, None)
         self._store.append(row, seen, partial(self._stored, admission, _Place(number, row.size)))
         return admission
 
@@ -246,19 +247,15 @@ class DurableInbox(MemoryInbox):
         return math.inf if self._store.is_clogged else super()._next_return
 
     def _refill(self) -> None:
+        page = Page(self._types, self.buffer_bytes - self._bytes)  # One, for all have one room.
         for lane, numbers in self._queue.missing().items():
-            page = self._page()
             then = partial(self._load_lane, page, lane, numbers)
             self._store.read_numbers(self._plugin, numbers, page.take, then)
         has_room = self._bytes < self.buffer_bytes and not self._is_held_up
         if self._on_disk and has_room and not self._is_reading:
             self._is_reading = True
-            page = self._page()
             then = partial(self._load, page)
             self._store.read(self._plugin, self._last_loaded, WINDOW, page.take, then)
-
-    def _page(self) -> Page:
-        return Page(self._types, self.buffer_bytes - self._bytes)
 
     @property
     def _is_held_up(self) -> bool:
@@ -291,7 +288,7 @@ class DurableInbox(MemoryInbox):
 
     def _load_lane(self, page: Page, lane: Hashable, numbers: list[int], rows: list[Row]) -> None:
         """Those of a lane are here whose turn it is, or the first of them."""
-        if page.is_full:  # The rest is missed again when these are done.
+        if rows and page.is_full:  # The rest is missed again when these are done.
             numbers = [number for number in numbers if number <= rows[-1].number]
         found: list[Delivery[Any]] = []
         for row in rows:

@@ -28,7 +28,7 @@ class Content:
 
 @attrs.define
 class Page:
-    """Rows that are read together.
+    """Rows that are read together, of one plugin.
 
     Args:
         types: the event types.

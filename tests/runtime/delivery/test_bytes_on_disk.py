@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from trivet import (
     ShutdownSettings,
     StoreSettings,
 )
+from trivet._delivery import _durable, _queue
 from trivet._sizes import estimated_bytes
 from trivet._turns import LARGE
 from trivet.testing import open_plugins
@@ -47,9 +49,13 @@ class Keeper(EventPlugin[Note]):
         self.gate = trio.Event()
         self.got: list[int] = []
         self.most = 0
+        self.kept: set[int] = set()
+        """Those whose handling does not end yet."""
 
     async def handle_event(self, event: Note) -> None:
         await self.gate.wait()
+        while event.number in self.kept:
+            await trio.sleep(0.005)
         assert isinstance(self.app, Runtime)
         self.most = max(self.most, self.app.statistics()["keeper"].bytes)
         self.got.append(event.number)
@@ -176,3 +182,31 @@ async def test_a_large_event_that_cannot_be_read_back(tmp_path: Path) -> None:
             await runtime.get(Keeper).until(2)
             assert runtime.statistics()["keeper"].dead_lettered == 1
     assert runtime.get(Keeper).got == [0, 2]
+
+
+async def test_what_vanished_from_the_file_while_memory_was_full_harms_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page for which there is no room may find nothing, and the rest of the lane goes on."""
+    monkeypatch.setattr(_durable, "WINDOW", 3)
+    monkeypatch.setattr(_queue, "LOADED", 2)
+    async with program(tmp_path, ByLane) as runtime:
+        plugin = runtime.get(ByLane)
+        # Those of one lane, of which the last three are on disk only, and one that fills memory.
+        await runtime.publish_many([Delivery.of(Note(n, "a", "")) for n in range(7)])
+        with trio.fail_after(5):
+            while runtime.statistics()["keeper"].in_hand < 1:
+                await trio.sleep(0.005)
+        await runtime.publish_many([Delivery.of(Note(7, "b", "x" * LIMIT), size=LIMIT)])
+        with trio.fail_after(5):
+            while runtime.statistics()["keeper"].in_hand < 2:
+                await trio.sleep(0.005)
+        plugin.kept = {7}
+        with closing(sqlite3.connect(tmp_path / "journal.db")) as connection, connection:
+            gone = "DELETE FROM queue WHERE CAST(payload AS TEXT) GLOB '*\"number\":[456],*'"
+            assert connection.execute(gone).rowcount == 3
+        await plugin.until(4)
+        await runtime.publish_many([Delivery.of(Note(8, "a", ""))])
+        plugin.kept.clear()
+        await plugin.until(6)
+    assert plugin.got == [0, 1, 2, 3, 7, 8]

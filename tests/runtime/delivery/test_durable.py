@@ -38,6 +38,7 @@ from trivet._delivery._dead_letters import DeadLetters
 from trivet._delivery._durable import WINDOW
 from trivet._delivery._journal import Journal
 from trivet._delivery._records import DeadLetter, JournalInUseError, JournalUnavailableError
+from trivet._delivery._stored import Packed
 from trivet._loader import load
 from trivet.testing import open_plugins
 
@@ -492,6 +493,39 @@ async def test_what_cannot_be_stored_harms_nobody_else(path: Path) -> None:
             gate.set()
         assert runtime.hosts["billing"].restarts == 0
     assert plugin.numbers == [0, 1, 2]
+
+
+async def test_who_waits_for_room_on_disk_is_written_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its publisher, whose fault it is if it cannot be; not again by those who come or end."""
+    written: list[int] = []
+
+    def pack(delivery: Delivery[Any]) -> Packed:
+        """Note which event is written."""
+        written.append(delivery.event.number)
+        return pack_it(delivery)
+
+    pack_it = _durable.pack
+    monkeypatch.setattr(_durable, "pack", pack)
+    policy = {"delivery": {"block_for": 20.0}}
+    async with program(path, store={"max_bytes": 2000}, billing=policy) as runtime:
+        plugin = runtime.get(Billing)
+        plugin.gate = gate = trio.Event()
+        await runtime.publish(Order(0, "x" * 300))
+        await runtime.publish(Order(1, "x" * 900))
+        async with trio.open_nursery() as nursery:
+            for order in (Order(2, "x" * 1200), Order(3)):
+                nursery.start_soon(runtime.publish, order)
+                await wait_all_tasks_blocked()
+            plugin.gate = second_gate = trio.Event()
+            gate.set()
+            while plugin.numbers != [0, 1]:  # The end of the first makes too little room.
+                await trio.sleep(0.01)
+            nursery.start_soon(runtime.publish, Order(4))
+            await wait_all_tasks_blocked()
+            second_gate.set()
+    assert plugin.numbers == written == [0, 1, 2, 3, 4]
 
 
 async def test_nobody_spins_while_nothing_can_be_written(
