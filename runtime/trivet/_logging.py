@@ -87,15 +87,30 @@ def configure_logging(settings: LogSettings, file: TextIO | None = None) -> None
 
 
 def mask_tracebacks() -> None:
-    """Mask what is secret in the tracebacks that Python itself prints, of threads too."""
+    """Mask what is secret in the tracebacks that Python itself prints.
 
-    def print_masked(error: BaseException | None) -> None:
-        text = "".join(traceback.format_exception(error))
-        with suppress(OSError, ValueError):  # Nobody reads it, as Python itself bears it.
-            sys.stderr.write(mask(text))
+    They are those of the main thread, of other threads, and of finalisers and callbacks.
+    """
+    sys.excepthook = lambda kind, error, trace: _print_masked("", error)
+    threading.excepthook = _print_of_thread
+    sys.unraisablehook = _print_unraisable
 
-    sys.excepthook = lambda kind, error, trace: print_masked(error)
-    threading.excepthook = lambda args: print_masked(args.exc_value)
+
+def _print_of_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_type is not SystemExit:  # By which a thread may end, as Python has it.
+        name = "" if args.thread is None else args.thread.name
+        _print_masked(f"Exception in thread {name}:\n", args.exc_value)
+
+
+def _print_unraisable(args: sys.UnraisableHookArgs) -> None:
+    head = f"{args.err_msg or 'Exception ignored in'}: {_plain(args.object)}\n"
+    _print_masked(head, args.exc_value)
+
+
+def _print_masked(head: str, error: BaseException | None) -> None:
+    text = head + "".join(traceback.format_exception(error))
+    with suppress(OSError, ValueError):  # Nobody reads it, as Python itself bears it.
+        sys.stderr.write(mask(text))
 
 
 class _Lines:

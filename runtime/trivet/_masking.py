@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import PurePath
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, quote, quote_plus, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 import attrs
 
@@ -129,7 +129,12 @@ def _texts(value: object) -> Iterator[str]:
 
 def _forms(secret: str) -> Iterator[str]:
     """The text as it may be found: itself, as in a URL, in quotes, in base64."""
-    for text in {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}:
+    for text in {
+        secret,
+        _quoted(secret, "/"),
+        _quoted(secret),
+        _quoted(secret).replace("%20", "+"),
+    }:
         for spelt in {text, re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), text)}:
             yield spelt
             for quoted in (repr(spelt), ascii(spelt), json.dumps(spelt)):
@@ -138,6 +143,11 @@ def _forms(secret: str) -> Iterator[str]:
     data = secret.encode("utf-8", "surrogatepass")
     yield repr(data)[2:-1]
     yield from _in_base64(data)
+
+
+def _quoted(text: str, safe: str = "") -> str:
+    """The text as in a URL; also one of the environment's that is not all UTF-8."""
+    return quote(text, safe, errors="surrogatepass")
 
 
 def _in_base64(data: bytes) -> Iterator[str]:
@@ -163,7 +173,7 @@ class _Search:
         forms = {form for text in whole for form in _forms(text) if len(form) >= SHORTEST}
         pattern = None
         if words:
-            spelt = {form for word in words for form in (word, quote(word, safe=""))}
+            spelt = {form for word in words for form in (word, _quoted(word))}
             choice = "|".join(map(re.escape, sorted(spelt, key=len, reverse=True)))
             pattern = re.compile(rf"(?<![\w-])(?:{choice})(?![\w-])")
         return cls(tuple(sorted(forms, key=len, reverse=True)), pattern)

@@ -342,13 +342,22 @@ def test_the_operators_token_is_a_secret(owner: Owner) -> None:
     assert "an-operators-token" in secrets.whole
 
 
+def mask_those_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `trivet serve` does, until the test has ended."""
+    for module, hook in (
+        (sys, "excepthook"),
+        (sys, "unraisablehook"),
+        (threading, "excepthook"),
+    ):
+        monkeypatch.setattr(module, hook, getattr(module, hook))
+    mask_tracebacks()
+
+
 def test_pythons_own_tracebacks_are_masked(
     owner: Owner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What nobody catches is printed by Python."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
-    mask_tracebacks()
+    mask_those_of_python(monkeypatch)
     know(owner, secret(TOKEN))
     error = ValueError(TOKEN)
     sys.excepthook(ValueError, error, None)
@@ -359,12 +368,44 @@ def test_the_tracebacks_of_threads_are_masked(
     owner: Owner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So is what nobody catches in a thread."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
-    mask_tracebacks()
+    mask_those_of_python(monkeypatch)
     know(owner, secret(TOKEN))
     thread = threading.Thread(target=int, args=[TOKEN])
     thread.start()
     thread.join()
     assert MASK in (said := capsys.readouterr().err)
     assert TOKEN not in said
+
+
+def test_a_thread_may_end_itself(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `sys.exit`, of which Python says nothing."""
+    mask_those_of_python(monkeypatch)
+    thread = threading.Thread(target=sys.exit)
+    thread.start()
+    thread.join()
+    assert not capsys.readouterr().err
+
+
+def test_the_tracebacks_of_finalisers_are_masked(
+    owner: Owner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody could catch is printed, with what raised it, however that is written."""
+
+    class Leaves:
+        def __del__(self) -> None:
+            raise ValueError(TOKEN)
+
+    mask_those_of_python(monkeypatch)
+    know(owner, secret(TOKEN))
+    Leaves()
+    assert f"ValueError: {MASK}" in (said := capsys.readouterr().err)
+    assert "__del__" in said
+    assert TOKEN not in said
+
+
+def test_a_secret_that_is_not_utf8_is_masked(owner: Owner) -> None:
+    """As the environment may have one."""
+    know(owner, secret("pass\udcffword"))
+    assert mask("it is pass\udcffword") == f"it is {MASK}"
