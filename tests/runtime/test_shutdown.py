@@ -406,6 +406,21 @@ def test_the_parent_knows_the_standard_library_only() -> None:
     assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names
 
 
+def test_what_is_no_sign_of_the_child_is_passed_over() -> None:
+    """Whatever a plugin writes to descriptors that are not its own; the last verdict counts."""
+    token, give = os.pipe()
+    tell = os.dup(give)
+    child = _parent.Child(0, tell, token)
+    try:
+        os.write(give, b".3\xb2x.")
+        assert child.beats()
+        assert child.verdict == 3
+        assert not child.beats()
+    finally:
+        for descriptor in (tell, token, give):
+            os.close(descriptor)
+
+
 async def test_without_its_parent_a_program_stops(tmp_path: Path) -> None:
     """When the parent is killed the child drains, closes and ends by itself."""
     async with serving("healthy", directory=tmp_path) as program:
