@@ -53,11 +53,15 @@ class Writer:
         self._told = 0
         self._on_loss_told = on_loss_told
         self._outlet = Outlet(descriptor)
+        self._began = 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin with nothing that waits; anew in a process that was forked, without its threads."""
         self._lock = threading.RLock()  # A line may come out of a finaliser, in this thread.
         self._is_writing = False
         self._waiting: deque[bytes] = deque()
         self._size = 0
-        self._began = 0.0
         self._more: queue.SimpleQueue[None] = queue.SimpleQueue()
         threading.Thread(target=self._drain, name="trivet log", daemon=True).start()
 
@@ -251,6 +255,7 @@ def open_stderr(on_loss_told: Callable[[int], None]) -> TextIO:
     if _writer is None:
         _writer = Writer(2, on_loss_told)
         atexit.register(flush)
+        os.register_at_fork(after_in_child=_writer.begin)
     stream = cast("BinaryIO", Stream(_writer))
     return io.TextIOWrapper(stream, "utf-8", "backslashreplace", line_buffering=True)
 

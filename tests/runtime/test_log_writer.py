@@ -6,6 +6,8 @@ import io
 import os
 import pty
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -176,6 +178,37 @@ def test_a_reader_that_comes_back_is_told_how_much_it_has_missed() -> None:
     thread.join()
     ours.close()
     theirs.close()
+
+
+FORKS = """
+import os, threading, warnings
+from trivet import _log_writer
+
+def hold():
+    with _log_writer._writer._lock:
+        is_held.set()
+        is_over.wait()
+
+stream = _log_writer.open_stderr(print)
+is_held, is_over = threading.Event(), threading.Event()
+threading.Thread(target=hold).start()
+is_held.wait()
+warnings.simplefilter("ignore")  # Of forking where there are threads.
+child = os.fork()
+if child == 0:
+    stream.write("from the child\\n")
+    os._exit(0)
+os.waitpid(child, 0)
+is_over.set()
+"""
+
+
+def test_a_process_that_was_forked_writes_too() -> None:
+    """Whatever the threads of the other were about at that moment."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS], stderr=subprocess.PIPE, timeout=30, check=True
+    )
+    assert done.stderr == b"from the child\n"
 
 
 def test_who_closes_the_stream_closes_it_for_nobody(pipe: tuple[int, int]) -> None:
