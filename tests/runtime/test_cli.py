@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -103,14 +102,6 @@ def test_a_fault_of_configuration_ends_with_code_2(
     assert result.stderr.startswith("trivet: ")
     assert said in result.stderr
     assert "Traceback" not in result.stderr
-
-
-def test_warnings_of_the_settings_go_to_the_log(served: list[Settings]) -> None:
-    """What is only warned of is logged as the settings say, and the service runs."""
-    result = trivet("serve", TRIVET_LOG__FORMAT="json", TRIVET_PORT="80")
-    assert (result.exit_code, result.stdout, len(served)) == (0, "", 1)
-    line = json.loads(result.stderr)
-    assert (line["level"], line["variable"]) == ("warning", "TRIVET_PORT")
 
 
 def test_a_wrong_option_ends_with_code_2() -> None:

@@ -282,6 +282,15 @@ async def test_a_configuration_error_exits_with_2(plugins: Callable[..., Path]) 
     assert "Traceback" not in "".join(server.text)
 
 
+async def test_warnings_of_the_settings_go_to_the_log(plugins: Callable[..., Path]) -> None:
+    """What is only warned of is logged as the settings say, and the service runs."""
+    directory = plugins(recorder=RECORDER)
+    async with serving("recorder", directory=directory, TRIVET_PORT="80") as server:
+        line = await server.logged("unknown environment variable")
+        assert (line["level"], line["variable"]) == ("warning", "TRIVET_PORT")
+        assert await server.stop() == 0
+
+
 async def test_a_plugin_that_does_not_start_exits_with_3(plugins: Callable[..., Path]) -> None:
     """The message names the plugin."""
     source = """

@@ -100,9 +100,11 @@ def loses_what_was_in_hand(real: Callable[..., None], inbox: MemoryInbox, *, cra
     real(inbox, crashed=crashed)
 
 
-def forgets_a_row(real: Callable[..., None], inbox: DurableInbox, rows: list[Any]) -> None:
+def forgets_a_row(
+    real: Callable[..., None], inbox: DurableInbox, page: Any, rows: list[Any]
+) -> None:
     """The second one, if there is one."""
-    real(inbox, rows[:1] + rows[2:])
+    real(inbox, page, rows[:1] + rows[2:])
 
 
 def forgets_one_of_a_lane(
@@ -208,6 +210,7 @@ def test_a_fault_in_memory_is_noticed(mutant: Mutant, monkeypatch: pytest.Monkey
     assert complaint(memory) is not None
 
 
+@pytest.mark.timeout(180)  # Of what only few programs show, hundreds are tried.
 @pytest.mark.parametrize("mutant", ON_DISK.values(), ids=ON_DISK)
 def test_a_fault_on_disk_is_noticed(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model of the durable inbox fails where this is the case."""
