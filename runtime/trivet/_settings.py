@@ -124,7 +124,7 @@ class LogSettings:
 
 
 def _host_and_port(_: object, __: object, bind: str) -> None:
-    match = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+):(\d{1,5})", bind)
+    match = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s\0:\[\]]+):(\d{1,5})", bind)
     if match is None or int(match[1]) > 65535:
         raise ValueError("expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:0")
 
@@ -231,8 +231,10 @@ def _named_file(config: Path | None, environ: Mapping[str, str]) -> Path | None:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        raw = tomllib.loads(file.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raw = tomllib.loads(file.read_text("utf-8-sig"))  # Some editors begin with a mark.
+    except RecursionError as error:
+        raise ConfigurationError(f"{file}: nested too deeply") from error
+    except ValueError as error:  # No TOML, no UTF-8, or a number of too many digits.
         raise ConfigurationError(f"{file}: {error}") from error
     except OSError as error:
         raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error

@@ -211,6 +211,25 @@ def test_a_file_that_is_not_utf8_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(f"a = {'[' * 5000}{']' * 5000}", id="arrays"),
+        pytest.param(f"a = {'{b=' * 5000}1{'}' * 5000}", id="tables"),
+        pytest.param(f"a = {'9' * 5000}", id="digits"),
+        pytest.param('bind = "a\\u0000b:80"', id="nul"),
+    ],
+)
+def test_a_file_that_is_too_much_for_its_reader_is_told(tmp_path: Path, text: str) -> None:
+    """Whatever a file has in it, what is wrong is told with its name."""
+    assert fault(tmp_path, text).startswith(f"{tmp_path / 'trivet.toml'}: ")
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """Some editors write one in front of UTF-8."""
+    assert read(tmp_path, '\ufeffservice = "a"').service == "a"
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("service = 5", "service: expected a string, got an integer"),
