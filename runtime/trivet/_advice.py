@@ -100,7 +100,7 @@ def _advice(error: BaseException) -> str | None:
         return f"the environment has no variable {error.args[0]}; a setting is safer to ask for"
     if isinstance(error, (RuntimeError, TypeError, AttributeError)):
         text = ""
-        with suppress(Exception):  # An author's own class may not be printable.
+        with suppress(BaseException):  # An author's own class may not be printable.
             text = str(error)
         return next((advice for said, advice in _SAID.items() if said in text), None)
     return None

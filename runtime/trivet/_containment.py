@@ -84,7 +84,7 @@ def summary(error: BaseException) -> str:
         return summary(first) + (f" (and {len(others)} more)" if others else "")
     try:
         text = str(error)
-    except Exception as unprintable:
+    except BaseException as unprintable:  # noqa: ASYNC103 - it is the text's own fault
         text = f"its text raises {type(unprintable).__name__}"
     return mask(f"{type(error).__name__}: {text}") if text else type(error).__name__
 

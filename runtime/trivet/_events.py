@@ -15,7 +15,6 @@ from typing import Annotated, Any, ClassVar, TypeVar, dataclass_transform
 
 import attrs
 import msgspec
-import trio
 
 from ._collisions import Collisions
 from ._containment import one_line, printable
@@ -217,9 +216,6 @@ class PluginStatusEvent(
     """Whether the program ends when it gives up."""
 
 
-PASSES = (KeyboardInterrupt, GeneratorExit, trio.Cancelled)
-"""What is no fault of whatever it comes out of."""
-
 # msgspec has no other way to ask for it; of a mapping's key it says "at `key` in `$.path`".
 _PATH = re.compile(r"(?P<reason>.*) - at (?:`key` in )?`(?P<path>[^`]+)`", re.DOTALL)
 
@@ -298,9 +294,9 @@ class EventTypes:
             raise EventDecodeError(cls.__event_name__, "$", "too many numbers of the same hash")
         try:
             event: EventT = self._decoders[cls].decode(body)
-        except PASSES:
+        except KeyboardInterrupt:  # Ctrl-C in a program of one's own.
             raise
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103 - it awaits nothing: no cancellation is ours
             raise EventDecodeError(cls.__event_name__, *_why(error)) from None  # noqa: ASYNC104
         return event
 

@@ -158,7 +158,7 @@ def _forgiving_method(method: Callable[..., Any], *, leading: int = 0) -> Callab
     def log(self: object, /, *args: object, **values: object) -> None:
         try:
             method(self, *args, **values)
-        except Exception as error:
+        except BaseException as error:  # noqa: ASYNC103 - a value's own: nothing awaits
             # Arguments that the message has no place for, or a value named as one of the method's.
             message, *rest = args[leading:] or ("",)
             kept = {f"{name}_" if name in _TAKEN else name: values[name] for name in values}
@@ -185,13 +185,14 @@ class _Rendering:
     def __call__(self, logger: WrappedLogger, method: str, event_dict: EventDict) -> str:
         try:
             return self._render(logger, method, dict(event_dict))
-        except Exception as error:
+        except BaseException as error:  # noqa: ASYNC103 - as above
             kept: dict[str, Any] = {str(key): _plain(event_dict[key]) for key in event_dict}
             kept.pop("exc_info", None)
             fault: object = event_dict.get("exc_info")
             if isinstance(fault, BaseException):
                 kept["error"] = summary(fault)
-            return self._render(logger, method, kept | {"log_error": summary(error)})
+            kept["log_error"] = summary(error)
+            return self._render(logger, method, kept)  # noqa: ASYNC104
 
     def _render(self, logger: WrappedLogger, method: str, event_dict: Any) -> str:
         for processor in self._processors:
@@ -204,8 +205,9 @@ def _plain(value: object) -> str:
     try:
         text = value if isinstance(value, str) else repr(value)
         return str.__str__(text)
-    except Exception as error:
-        return f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
+    except BaseException as error:  # noqa: ASYNC103 - as above
+        why = type(error).__name__
+        return f"<{type(value).__name__} whose repr raises {why}>"  # noqa: ASYNC104
 
 
 def _add_delivery(logger: WrappedLogger, method: str, event_dict: EventDict) -> EventDict:
@@ -215,9 +217,11 @@ def _add_delivery(logger: WrappedLogger, method: str, event_dict: EventDict) -> 
 
 
 def _write_out(logger: WrappedLogger, method: str, event_dict: EventDict) -> EventDict:
-    """Write out the control characters in values; a stack is ours, and has lines."""
+    """Write out the control characters in keys and values; a stack is ours, and has lines."""
     return {
-        key: value.translate(_WRITTEN_OUT) if isinstance(value, str) and key != "stack" else value
+        key.translate(_WRITTEN_OUT): value.translate(_WRITTEN_OUT)
+        if isinstance(value, str) and key != "stack"
+        else value
         for key, value in event_dict.items()
     }
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 import attrs
@@ -54,7 +55,9 @@ def encode_event(event: Event, *, exact: bool = False) -> bytes:
         payload = msgspec.json.encode(event)
         if exact or b"null" in payload:
             fault = _check_of(type(event), exact)(event)
-    except Exception as error:  # A value's own type may raise anything.
+    except KeyboardInterrupt:  # Ctrl-C in a program of one's own.
+        raise
+    except BaseException as error:  # noqa: ASYNC103 - a value's own type may raise anything
         fault = _unwritable(event, error)
     if fault is None:
         return payload
@@ -227,13 +230,18 @@ def _children(value: object) -> Iterable[tuple[str, object]]:
     """What is directly in a value, and where."""
     if isinstance(value, Mapping):
         mapping = cast("Mapping[object, object]", value)
-        return ((f".{key}", child) for key, child in mapping.items())
+        return ((f".{_name(key)}", child) for key, child in mapping.items())
     if isinstance(value, (list, tuple, set, frozenset)):
         collection = cast("Iterable[object]", value)
         return ((f"[{place}]", child) for place, child in enumerate(collection))
     kind: type[Any] = type(value)
     names = [field.name for field in attrs.fields(kind)] if attrs.has(kind) else []
     return ((f".{name}", getattr(value, name)) for name in names)
+
+
+def _name(key: object) -> str:
+    """A key for messages; of one that is no text or number, the type, whose code may raise."""
+    return str(key) if type(key) in (str, int, float) else f"<{type(key).__name__}>"
 
 
 # Of a value that may be any JSON.
@@ -266,14 +274,15 @@ def _comes_back(value: object) -> Fault | None:
     return below or ("", f"a {kind.__name__} comes back from JSON as {other}")
 
 
-def _unwritable(value: object, error: Exception) -> Fault:
+def _unwritable(value: object, error: BaseException) -> Fault:
     """Where it is that a value cannot be written, and why."""
     if isinstance(error, RecursionError):
         return "", "nested too deeply"
-    for where, child in _children(value):
-        try:
-            msgspec.json.encode(child)
-        except Exception as its_error:
-            fault = _unwritable(child, its_error)
-            return f"{where}{fault[0]}", fault[1]
+    with suppress(Exception):  # The value may not let anybody look into it, either.
+        for where, child in _children(value):
+            try:
+                msgspec.json.encode(child)
+            except BaseException as its_error:  # noqa: ASYNC103 - a value's own
+                fault = _unwritable(child, its_error)
+                return f"{where}{fault[0]}", fault[1]  # noqa: ASYNC104
     return "", one_line(error)

@@ -353,3 +353,30 @@ def test_a_converter_is_refused() -> None:
 
         class Converted(Event):  # pyright: ignore[reportUnusedClass]
             word: str = attrs.field(converter=str.upper)
+
+
+class UnspeakableError(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(5)
+
+
+class Checked(Event):
+    amount: int
+
+    def __attrs_post_init__(self) -> None:
+        raise LEAVING[self.amount]
+
+
+LEAVING = [
+    GeneratorExit(),
+    UnspeakableError(),
+    SystemExit(5),
+    BaseExceptionGroup("", [SystemExit()]),
+]
+
+
+@pytest.mark.parametrize("which", range(len(LEAVING)))
+def test_whatever_a_check_raises_is_a_decode_error(which: int) -> None:
+    """An event that its own type refuses, in whatever way, costs no other."""
+    with pytest.raises(EventDecodeError, match="checked"):
+        EventTypes([Checked]).decode(Checked, json({"amount": which}))

@@ -234,6 +234,15 @@ class Silent:
     __str__ = __repr__
 
 
+class Leaving(Exception):  # noqa: N818 - a value, too
+    """A value whose text ends the program."""
+
+    def __repr__(self) -> str:
+        raise SystemExit(5)
+
+    __str__ = __repr__
+
+
 class Odd(str):
     """A text that cannot be formatted."""
 
@@ -271,6 +280,11 @@ WRONG: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "the name of a method": ("info", ("the order",), {"method_name": "GET"}),
     "the name of an argument": ("info", ("the order",), {"self": 1, "level": 2, "log_error": 3}),
     "a value that raises": ("info", ("the order",), {"order": Silent()}),
+    "a value that exits": ("info", ("the order",), {"order": Leaving()}),
+    "a value in a list that exits": ("info", ("the order",), {"order": [Leaving()]}),
+    "an argument that exits": ("info", ("the order %s", Leaving()), {}),
+    "an error that exits": ("error", ("the order",), {"exc_info": Leaving()}),
+    "a name that is a line": ("info", ("the order",), {"a=1\n2026-01-01 forged": 1}),
     "a text that raises": ("info", ("the order",), {"order": Odd("x")}),
     "a message that raises": ("warning", (Odd("the order"),), {}),
     "a value that is too deep": ("info", ("the order",), {"order": nested(100_000)}),
@@ -293,6 +307,7 @@ def test_what_is_logged_wrongly_is_a_line_and_no_error(
     configure_logging(LogSettings(format=form))
     getattr(structlog.get_logger(plugin="billing"), method)(*arguments, **values)
     lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith(" ")]
+    assert len(lines) == 1
     assert "the order" in lines[0]
     assert "billing" in lines[0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -195,6 +196,31 @@ class Incomparable(list[int]):
         raise ArithmeticError("no")
 
 
+class Unprintable:
+    """A key without a text."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+    __repr__ = __str__
+
+
+class Closed(list[object]):
+    """A list that nobody may look into."""
+
+    def __iter__(self) -> Iterator[object]:
+        raise LookupError("no")
+
+
+class Leaving(list[int]):
+    """A value that ends the program when it is compared."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        raise SystemExit(5)
+
+
 def nested(depth: int) -> object:
     """So many lists in one another."""
     value: list[object] = []
@@ -213,6 +239,9 @@ def nested(depth: int) -> object:
         ({"\ud800": 1}, "$.more"),
         ({(1, 2): 3}, "$.more"),
         (nested(100_000), "$"),
+        ({Unprintable(): 3}, "$.more"),
+        ({"a": {Unprintable(): object()}}, "$.more.a.<Unprintable>"),
+        ({"a": Closed([object()])}, "$.more.a"),
     ],
 )
 @pytest.mark.parametrize("exact", [True, False])
@@ -226,3 +255,4 @@ def test_what_cannot_be_written_is_named(value: object, path: str, exact: bool) 
 def test_a_value_that_cannot_be_compared_is_refused() -> None:
     """An author's `__eq__` may raise anything."""
     assert "ArithmeticError" in refusal(Measured(more=Incomparable([1])))
+    assert "SystemExit" in refusal(Measured(more=Leaving([1])))

@@ -49,6 +49,21 @@ class HostileError(Exception):
         raise ValueError("no text")
 
 
+class LeavingError(Exception):
+    def __init__(self, leave: BaseException) -> None:
+        self.leave = leave
+
+    def __str__(self) -> str:
+        raise self.leave
+
+
+def caused_by(cause: BaseException) -> BaseException:
+    """An error whose argument and cause is another one."""
+    error = ValueError(cause)
+    error.__cause__ = cause
+    return error
+
+
 STRAY = stray()
 FAULTS: dict[str, Callable[[], BaseException]] = {
     "exit": lambda: SystemExit(0),
@@ -58,6 +73,10 @@ FAULTS: dict[str, Callable[[], BaseException]] = {
     "no memory": MemoryError,
     "recursion": RecursionError,
     "no text": HostileError,
+    "a text that exits": lambda: LeavingError(SystemExit(5)),
+    "a text that interrupts": lambda: LeavingError(KeyboardInterrupt()),
+    "a text that is cancelled": lambda: LeavingError(STRAY),
+    "an exit in a cause's text": lambda: caused_by(LeavingError(SystemExit(5))),
     "base": lambda: BaseException("as such"),
     "stray": lambda: STRAY,
     "mixed group": lambda: BaseExceptionGroup("", [SystemExit(3), ValueError()]),
