@@ -228,12 +228,16 @@ class BrokerSource(SourcePlugin):
     async def _publish(self, records: Sequence[InHand]) -> bool:
         """Publish; says whether all of them have come in somewhere, or have ended."""
         outcomes, left = list[Outcome](), deque(records)
-        while left:
-            together = await self._that_fit(left)
-            new = await self.app.publish_many([record.delivery for record in together])
-            for record, outcome in zip(together, new, strict=True):
-                record.published(outcome.refusals)
-            outcomes += new
+        try:
+            while left:
+                together = await self._that_fit(left)
+                new = await self.app.publish_many([record.delivery for record in together])
+                for record, outcome in zip(together, new, strict=True):
+                    record.published(outcome.refusals)
+                outcomes += new
+        except trio.Cancelled:
+            self._ledger.again.extend(left)  # Nobody has them, and the stop need not wait for them.
+            raise
         if not self._ledger.again:
             self.recover()
             return True

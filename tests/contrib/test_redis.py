@@ -10,7 +10,7 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from trivet import ConfigurationError, StartError
+from trivet import ConfigurationError, ShutdownSettings, StartError
 from trivet.testing import open_plugins
 from trivet_contrib import _sources
 from trivet_contrib._broker import Message
@@ -293,6 +293,39 @@ async def test_large_messages_in_hand_are_bounded_in_memory(
             most = max(most, in_hand.bytes)
             await trio.lowlevel.checkpoint()
     assert most <= 1_000_000
+
+
+async def test_a_stop_does_not_wait_for_what_nobody_has(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits for room in memory goes back at once; what a plugin has in hand may end."""
+    monkeypatch.setattr(_sources, "WAIT_FOR_BYTES", 100.0)
+    large = b'{"number":%d,"more":"' + b"x" * 60_000 + b'"}'
+    await redis.send([Message(large % number, {}) for number in range(2)])
+    narrow = {"delivery": {"buffer_bytes": 100_000}}
+    tables: dict[str, Table] = {**source(redis, drain=20.0), "billing": narrow}
+    shutdown = ShutdownSettings(close=25.0)
+    async with trio.open_nursery() as nursery:
+        async with open_plugins(
+            RedisSource, Billing, settings=tables, shutdown=shutdown
+        ) as runtime:
+            billing = runtime.get(Billing)
+            billing.may_go_on = may_go_on = trio.Event()
+
+            @nursery.start_soon
+            async def let_go_on() -> None:
+                await runtime.stopping.wait()
+                await trio.sleep(0.1)
+                may_go_on.set()
+
+            await billing.until(bool)
+            while len(runtime.get(RedisSource)._ledger.in_hand) < 2:  # pyright: ignore[reportPrivateUsage]
+                await trio.sleep(0.01)
+            began = trio.current_time()
+        assert trio.current_time() - began < 6
+    assert billing.seen == [0]
+    async with open_plugins(RedisSource, Billing, settings=tables) as runtime:
+        await runtime.get(Billing).until(lambda seen: seen == [1])
 
 
 async def test_a_message_that_no_inbox_can_hold_is_a_dead_letter(redis: RedisServer) -> None:
