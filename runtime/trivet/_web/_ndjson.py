@@ -47,8 +47,8 @@ async def publish_lines(
 
     The answer has `lines` (the invalid ones, and those whose fate is counted), `fates` (how many,
     by plugin and fate), `unrouted`, `invalid` (those that are no event, or one that nobody can take
-    in), and `errors`: the first 100 lines with which
-    something is wrong, by their number, the first line's being 1. Its status is
+    in), and `errors`: the first 100 lines with which something is wrong, by their number, the first
+    line's being 1. Its status is
 
     * 202 when all was published, also where some lines were invalid;
     * 200 if it was to wait, no line was invalid, and every event has come to a good end;
