@@ -27,12 +27,17 @@ STOPS_WITHIN = 5.0
 """Seconds, of the more than twenty that a stop may take by default."""
 
 TALKER = """
-    import logging, sys
+    import logging, os, sys
     from pathlib import Path
     from trivet import BackgroundPlugin, route
 
+    NOWHERE = os.stat(os.devnull).st_rdev
+
     class Talker(BackgroundPlugin):
         async def initialize(self):
+            print("a plugin may print, too", flush=True)
+            streams = ["nowhere" if os.fstat(n).st_rdev == NOWHERE else "there" for n in range(3)]
+            Path("streams").write_text(" ".join(streams))
             Path("open").touch()
 
         @route("/talk")
@@ -158,9 +163,16 @@ async def test_a_terminal_that_stops_others_writers_stops_nobody(tmp_path: Path)
         await talker.says("talker closes")
 
 
-@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "2>/dev/full"])
+def closed_by(redirections: str) -> list[int]:
+    """The standard streams that a shell closes by these."""
+    numbers = {"<&-": 0, ">&-": 1, "2>&-": 2}
+    return [numbers[each] for each in redirections.split() if each in numbers]
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full"])
 async def test_a_log_that_goes_nowhere_is_no_trouble(closed: str, tmp_path: Path) -> None:
-    """A service may be started without standard error, or with one that is full."""
+    """A service may be started without standard streams, or with one that is full; what plugins
+    write to those that were closed goes nowhere, and not into another file of the program."""
     (tmp_path / "talker.py").write_text(dedent(TALKER))
     command = f'exec "$0" serve talker --plugins . --bind 127.0.0.1:0 {closed}'
     process = await trio.lowlevel.open_process(
@@ -177,3 +189,5 @@ async def test_a_log_that_goes_nowhere_is_no_trouble(closed: str, tmp_path: Path
             process.kill()
         with trio.CancelScope(shield=True):
             await process.wait()
+    streams = (tmp_path / "streams").read_text().split()
+    assert [streams[number] for number in closed_by(closed)] == ["nowhere"] * closed.count("&-")
