@@ -302,8 +302,8 @@ async def test_a_stop_does_not_wait_for_what_nobody_has(
     monkeypatch.setattr(_sources, "WAIT_FOR_BYTES", 100.0)
     large = b'{"number":%d,"more":"' + b"x" * 60_000 + b'"}'
     await redis.send([Message(large % number, {}) for number in range(2)])
-    narrow = {"delivery": {"buffer_bytes": 100_000}}
-    tables: dict[str, Table] = {**source(redis, drain=20.0), "billing": narrow}
+    tables: dict[str, Table] = source(redis, drain=20.0)
+    tables["billing"] = {"delivery": {"buffer_bytes": 100_000}}
     shutdown = ShutdownSettings(close=25.0)
     async with trio.open_nursery() as nursery:
         async with open_plugins(
