@@ -241,6 +241,8 @@ async def test_what_can_be_contained_leaves_a_clean_end_and_no_process(
     """The program exits with 0, and what the plugin started elsewhere is gone too."""
     async with serving(plugin, "healthy", directory=tmp_path) as program:
         await program.logged('"serving"')
+        if not plugin.startswith("close_"):  # Which only the stop brings about.
+            await program.logged('"misbehaving"')
         async with program.client():
             assert await program.stop() == CLEAN
         assert "healthy closed" in program.log
