@@ -219,9 +219,11 @@ class Runtime(App):
                 waits.enter_context(self._waits.during(each, subscriptions))
             if stored:
                 await self._write_ahead(stored)
-            outcomes = await self._bus.publish(sent)
-            for delivery in stored:
-                delivery.written = None
+            try:
+                outcomes = await self._bus.publish(sent)
+            finally:
+                for delivery in stored:
+                    delivery.written = None
             return [await _ended(each) for each in outcomes] if wait else outcomes
 
     async def _write_ahead(self, deliveries: Sequence[Delivery[Event]]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from trivet import (
     Delivery,
@@ -22,6 +23,7 @@ from trivet import (
     Runtime,
     ShutdownSettings,
     StoreSettings,
+    current_delivery,
 )
 from trivet._delivery import _durable, _queue
 from trivet._sizes import estimated_bytes
@@ -210,3 +212,27 @@ async def test_what_vanished_from_the_file_while_memory_was_full_harms_nobody(
         plugin.kept.clear()
         await plugin.until(6)
     assert plugin.got == [0, 1, 2, 3, 7, 8]
+
+
+async def test_what_was_written_ahead_is_not_kept(tmp_path: Path) -> None:
+    """Neither where its publisher is cancelled, while others have the event in memory."""
+    heard: list[Delivery[Any]] = []
+
+    class Hears(EventPlugin[Note]):
+        async def handle_event(self, event: Note) -> None:
+            heard.append(current_delivery())
+
+    store = StoreSettings(path=tmp_path / "journal.db", synchronous="normal")
+    narrow = {"keeper": {"delivery": {"buffer": 1, "block_for": 60.0}}}
+    async with open_plugins(Keeper, Hears, store=store, settings=narrow) as runtime:
+        for note in notes(2):
+            await runtime.publish_many([note])
+            await wait_all_tasks_blocked(0.01)
+        with trio.move_on_after(0.1) as scope:
+            await runtime.publish_many([Delivery.of(Note(2), size=SIZE)])
+        assert scope.cancelled_caught
+        with trio.fail_after(5):
+            while len(heard) < 3:
+                await trio.sleep(0.005)
+        assert [each.written for each in heard] == [None] * 3
+        runtime.get(Keeper).gate.set()
