@@ -221,7 +221,7 @@ class Stream(io.RawIOBase):
         self._writer = writer
 
     def writable(self) -> bool:
-        """It is."""
+        """Whether it can be written to: always."""
         return True
 
     def write(self, data: Buffer, /) -> int:

@@ -237,7 +237,7 @@ def _attempts(letter: DeadLetter) -> int:
 
 
 def _history(letter: DeadLetter) -> History:
-    """Its attempts; none where they are damaged in the file."""
+    """The attempts at it; none where they are damaged in the file."""
     try:
         return unpack_history(letter.history)
     except EventDecodeError:

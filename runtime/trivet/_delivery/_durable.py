@@ -287,7 +287,7 @@ class DurableInbox(MemoryInbox):
         self._wake_all()
 
     def _load_lane(self, page: Page, lane: Hashable, numbers: list[int], rows: list[Row]) -> None:
-        """Those of a lane are here whose turn it is, or the first of them."""
+        """The events of a lane that were missing have been read, or the first of them."""
         if rows and page.is_full:  # The rest is missed again when these are done.
             numbers = [number for number in numbers if number <= rows[-1].number]
         found: list[Delivery[Any]] = []

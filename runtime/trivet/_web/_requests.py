@@ -227,7 +227,7 @@ class Request(RequestWithBody):
 
     @property
     def authorization(self) -> Authorization | None:
-        """Who asks, and how that is shown; None where it cannot be read."""
+        """The credentials of the client; None where they cannot be read."""
         try:
             return Authorization.from_header(self.headers.get("Authorization"))
         except ValueError:
