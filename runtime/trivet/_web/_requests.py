@@ -164,8 +164,8 @@ async def _text(encoded: bytes) -> str:
     return whole.decode(errors="replace")
 
 
-async def _count(encoded: bytes) -> None:
-    """Count what takes time to be decoded, in turns.
+async def count_json(encoded: bytes) -> None:
+    """Count what of a document takes time to be decoded, in turns.
 
     Raises:
         RequestEntityTooLarge: it is too much.
@@ -217,7 +217,7 @@ class Request(RequestWithBody):
     async def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:
         """The body as JSON; 400 where it is none, and 413 where it has too many values."""
         if force or self.is_json:
-            await _count(await self.body)
+            await count_json(await self.body)
         try:
             return await super().get_json(force, silent, cache)
         except (BadRequest, RecursionError):

@@ -22,6 +22,7 @@ from ._event_streams import stream
 from ._exchange import current_exchange
 from ._faults import crash_of, log_crash
 from ._problems import ProblemError
+from ._websockets import log_unreadable, unreadable_message
 from ._wire import INTERNAL_ERROR
 
 
@@ -100,6 +101,12 @@ async def _refuse_or_close(crash: BaseException) -> None:
     exchange = current_exchange()
     if exchange.status is None and isinstance(crash, Exception):
         raise crash
+    unreadable = unreadable_message(crash)
+    if unreadable is not None and not exchange.has_ended:
+        log_unreadable(unreadable)
+        exchange.error_code = "malformed_message"
+        await websocket.close(unreadable.close_code)
+        return
     log_crash(crash)
     exchange.error_code = "internal_error"
     if exchange.status is None:

@@ -8,15 +8,49 @@ from __future__ import annotations
 
 from typing import Any
 
+import structlog
 import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
 from quart.signals import websocket_received
 from quart_trio.asgi import TrioASGIWebsocketConnection
 from quart_trio.wrappers import TrioWebsocket
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from .._containment import members
+from ._exchange import current_exchange
+from ._requests import count_json
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
 
 WAITING = 0
 """Messages that wait here to be received, beside the one in hand: the server has a place for more,
 which is bounded in bytes."""
+
+
+INVALID_DATA, TOO_LARGE = 1007, 1009
+"""Codes with which a websocket is closed whose client has sent what is no JSON, or too much."""
+
+
+class UnreadableMessageError(ValueError):
+    """A message is no JSON that can be read, which is its client's fault."""
+
+    def __init__(self, reason: str, close_code: int) -> None:
+        super().__init__(reason)
+        self.close_code = close_code
+
+
+def unreadable_message(crash: BaseException) -> UnreadableMessageError | None:
+    """The message at which a handler has failed, where nothing else was the matter."""
+    faults = list(members(crash))
+    first = faults[0]
+    ours = all(isinstance(fault, UnreadableMessageError) for fault in faults)
+    return first if ours and isinstance(first, UnreadableMessageError) else None
+
+
+def log_unreadable(fault: UnreadableMessageError) -> None:
+    """Say in one line that a client has sent what cannot be read."""
+    exchange = current_exchange()
+    _log.info("malformed message", route=exchange.route, plugin=exchange.plugin, reason=str(fault))
 
 
 class Websocket(TrioWebsocket):
@@ -30,6 +64,25 @@ class Websocket(TrioWebsocket):
         """Wait for the next message; open the websocket, where that is not done."""
         await self.accept()  # pyright: ignore[reportUnknownMemberType]
         return await self._arrived.receive()
+
+    async def receive_json(self) -> Any:
+        """Wait for the next message, and decode it.
+
+        Raises:
+            UnreadableMessageError: it is no JSON, or has too many values. It is a ValueError;
+                where the handler does not catch it, the websocket is closed, by 1007 or 1009.
+        """
+        message = await self.receive()
+        decoder: Any = self.json_module  # pyright: ignore[reportUnknownMemberType]
+        try:
+            await count_json(message.encode() if isinstance(message, str) else message)
+            return decoder.loads(message)
+        except RequestEntityTooLarge:
+            reason = "the message has too many values"
+            raise UnreadableMessageError(reason, TOO_LARGE) from None
+        except (ValueError, RecursionError):
+            reason = "the message is no JSON that can be read"
+            raise UnreadableMessageError(reason, INVALID_DATA) from None
 
 
 class WebsocketConnection(TrioASGIWebsocketConnection):

@@ -55,6 +55,21 @@ class Phone(BackgroundPlugin):
         await self.go_on.wait()
         await websocket.send(str(len(await websocket.receive())))
 
+    @websocket_route("/json")
+    async def json(self) -> None:
+        async with trio.open_nursery() as nursery:  # Which groups what is raised in it.
+            nursery.start_soon(trio.sleep_forever)
+            while True:
+                await websocket.send_json(await websocket.receive_json())
+
+    @websocket_route("/patient")
+    async def patient(self) -> None:
+        while True:
+            try:
+                await websocket.send_json(await websocket.receive_json())
+            except ValueError:
+                await websocket.send("again")
+
     async def hung_up(self) -> None:
         """Wait until none is open."""
         with trio.fail_after(10):
@@ -204,3 +219,32 @@ async def test_a_method_ends_with_a_client_that_is_gone() -> None:
             async with talking(url) as stream:
                 await stream.send_all(sent)
             await phone.hung_up()
+
+
+UNREADABLE = {
+    "no JSON": (frame(b"{", TEXT), 1007),
+    "bytes that are no text": (frame(b"\xff"), 1007),
+    "nested too deeply": (frame(b"[" * 40_000, TEXT), 1007),
+    "a number of too many digits": (frame(b"9" * 5000, TEXT), 1007),
+    "too many values": (frame(b"[" + b"1," * 60_000 + b"1]", TEXT), 1009),
+}
+
+
+@pytest.mark.parametrize("wrong", UNREADABLE)
+async def test_a_message_that_is_no_json_is_its_clients_fault(wrong: str) -> None:
+    """The websocket is closed with the code for it, and the log has one line, and no error."""
+    message, code = UNREADABLE[wrong]
+    with structlog.testing.capture_logs() as logs:
+        async with open_plugins(Phone) as runtime, serving(runtime) as url:
+            async with talking(url, b"/json") as stream:
+                await stream.send_all(frame(b"1", TEXT) + message)
+                assert closed_with(await read(stream)) == code
+    told = [log for log in logs if log["log_level"] != "info" or log["event"].startswith("malf")]
+    assert [log["event"] for log in told] == ["malformed message"]
+
+
+async def test_a_handler_may_bear_a_message_that_is_no_json() -> None:
+    """It is a ValueError, as from any decoder, and the next message is received."""
+    async with served() as (url, _), talking(url, b"/patient") as stream:
+        await stream.send_all(frame(b"{", TEXT) + frame(b"5", TEXT))
+        assert await until(stream, b"5") == b"\x81\x05again\x81\x015"
