@@ -13,6 +13,7 @@ import weakref
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from html import escape
 from pathlib import PurePath
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
@@ -128,7 +129,7 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """The text as it may be found: itself, as in a URL, in quotes, in base64."""
+    """The text as it may be found: itself, in a URL, quotes, HTML, hexadecimal digits, base64."""
     for text in {
         secret,
         _quoted(secret, "/"),
@@ -137,11 +138,13 @@ def _forms(secret: str) -> Iterator[str]:
     }:
         for spelt in {text, re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), text)}:
             yield spelt
-            for quoted in (repr(spelt), ascii(spelt), json.dumps(spelt)):
+            as_json = (json.dumps(spelt, ensure_ascii=only) for only in (True, False))
+            for quoted in (repr(spelt), ascii(spelt), *as_json):
                 yield quoted[1:-1]
                 yield repr(quoted[1:-1])[1:-1]
     data = secret.encode("utf-8", "surrogatepass")
     yield repr(data)[2:-1]
+    yield from (escape(secret), escape(secret, quote=False), data.hex(), data.hex().upper())
     yield from _in_base64(data)
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterator
+from html import escape
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,10 @@ def hidden(url: str) -> Secrets:
         ascii(PASSWORD)[1:-1],
         repr(PASSWORD.encode())[2:-1],
         json.dumps(PASSWORD)[1:-1],
+        json.dumps(PASSWORD, ensure_ascii=False)[1:-1],
+        escape(PASSWORD),
+        PASSWORD.encode().hex(),
+        PASSWORD.encode().hex().upper(),
         repr(repr(PASSWORD)[1:-1])[1:-1],
     ],
 )
