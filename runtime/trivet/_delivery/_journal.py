@@ -48,6 +48,8 @@ from ._tables import Tables
 from ._upkeep import VACUUM, checkpoint, drop_letters, expire, shorten_log, vacuum
 
 MEMORY = Path(":memory:")
+_BESIDE = ("inhand", "ballast", "lock")
+"""Names, behind the store's own, of the files that are beside it."""
 """What stands for the path of a journal without a file."""
 
 MARGIN = 1 << 20
@@ -267,8 +269,10 @@ class Journal:
     ) -> Journal:
         with reported(path or MEMORY), ExitStack() as stack:
             if path is not None:
-                if path.exists() and not path.is_file():
-                    raise JournalUnavailableError(path, "it is a directory, or no regular file")
+                for file in (path, *(Path(f"{path}.{beside}") for beside in _BESIDE)):
+                    if file.exists() and not file.is_file():
+                        reason = "it is a directory, or no regular file"
+                        raise JournalUnavailableError(file, reason)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 stack.callback(Lock(path).release)
             connection = connect(path, factory)

@@ -521,3 +521,16 @@ def test_commit_returns_when_the_disk_has_it(path: Path, synchronous: str, tmp_p
     during = text[text.index('"begins') : text.index('"returned')]
     synced = re.findall(r"(?:fdatasync|fsync)\(\d+<(.*?)>\) += 0", during)
     assert synced == ([f"{path}-wal"] if synchronous == "full" else [])
+
+
+@pytest.mark.parametrize("beside", ["", ".inhand", ".ballast", ".lock"])
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_is_refused_by_its_name(
+    beside: str, make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    """A pipe in the place of one of the journal's files would be waited for without an end."""
+    path = tmp_path / "events.sqlite3"
+    make(Path(f"{path}{beside}"))
+    with pytest.raises(JournalUnavailableError) as refused:
+        Journal.open(path)
+    assert f"events.sqlite3{beside}: " in str(refused.value)
