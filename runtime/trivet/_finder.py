@@ -21,6 +21,7 @@ from typing import Self
 import attrs
 import structlog
 
+from ._containment import summary
 from ._errors import ConfigurationError, nearest
 from ._report import noted
 
@@ -246,8 +247,9 @@ def _neighbour(error: BaseException, place: str) -> str:
 def _what(error: BaseException) -> str:
     if isinstance(error, ConfigurationError):
         return str(error)
-    said = error.msg if isinstance(error, SyntaxError) else str(error)
-    return f"{type(error).__name__}: {said}"
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error.msg}"
+    return summary(error)
 
 
 def _place_in(error: BaseException, found: Found) -> str | None:

@@ -314,6 +314,11 @@ def test_an_entry_point_without_its_module_is_told(
         ),
         ("raise SystemExit('enough')", 4, "SystemExit: enough"),
         ("def f():\n    raise ValueError('deep')\nf()", 5, "ValueError: deep"),
+        (
+            "class Mute(Exception):\n    def __str__(self):\n        exit(5)\nraise Mute",
+            7,
+            "Mute: its text raises SystemExit",
+        ),
         ("import json\njson.loads('{')", 5, "JSONDecodeError: "),
     ],
 )
