@@ -33,7 +33,7 @@ from trivet import (
     current_delivery,
     open_runtime,
 )
-from trivet._delivery import _durable, _store
+from trivet._delivery import _durable, _store, _stored
 from trivet._delivery._dead_letters import DeadLetters
 from trivet._delivery._durable import WINDOW
 from trivet._delivery._journal import Journal
@@ -506,7 +506,7 @@ async def test_who_waits_for_room_on_disk_is_written_once(
         written.append(delivery.event.number)
         return pack_it(delivery)
 
-    pack_it = _durable.pack
+    pack_it = _stored.pack
     monkeypatch.setattr(_durable, "pack", pack)
     policy = {"delivery": {"block_for": 20.0}}
     async with program(path, store={"max_bytes": 2000}, billing=policy) as runtime:
