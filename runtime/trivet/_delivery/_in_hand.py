@@ -52,7 +52,7 @@ class InHand:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self.is_new = path is not None and not _is_there(path)
+        self.is_new: bool = path is not None and not _is_there(path)
         """Whether nothing is known of what was before."""
         self._map: mmap.mmap | bytearray = bytearray(SIZE) if path is None else mapped(path)
         self._slots = memoryview(self._map).cast("q")

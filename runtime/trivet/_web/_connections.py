@@ -160,8 +160,10 @@ class Connection(TCPServer):
             self._ask_at = now + ASK_AFTER
         elif now >= self._ask_at and not self._is_sending:
             self._ask_at = now + ASK_AFTER
+            question = self._protocol.question
             with suppress(OSError):  # If it is gone, the next look says so.
-                os.write(self._socket.fileno(), self._protocol.question)
+                if os.write(self._socket.fileno(), question) < len(question):
+                    self._reset()  # What follows half a question would not be understood.
 
     async def protocol_send(self, event: Event) -> None:
         """Send, or end the connection, which is left to who reads from it."""
