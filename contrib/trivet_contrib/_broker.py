@@ -1,4 +1,4 @@
-"""What a connector's client offers to its plugin: messages, a consumer, a producer, two errors.
+"""What a connector's client offers to its plugin: messages, a consumer, a producer, and its errors.
 
 Owns the words between the two, in which one connector is like another.
 Never knows Trivet, nor any broker.
@@ -102,7 +102,7 @@ class Consumer(ABC):
 
     @abstractmethod
     async def acknowledge(self, messages: Sequence[Received]) -> int:
-        """These are done.
+        """Tell the broker that these messages are done.
 
         Returns:
             How many of them were not in hand any more, as far as the broker says.
@@ -110,7 +110,7 @@ class Consumer(ABC):
 
     @abstractmethod
     async def retry(self, messages: Sequence[Received]) -> list[tuple[Received, str]]:
-        """These have failed: hand them to somebody again, not at once, and count it.
+        """Have messages that failed handed to somebody again, not at once, and count it.
 
         Returns:
             Those that nobody would be handed again, each with why.

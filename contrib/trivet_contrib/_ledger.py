@@ -91,7 +91,7 @@ class Ledger:
         self.in_hand: dict[str, InHand] = {}
         """By the tags of the messages."""
         self.bytes = 0
-        """What these take: the bodies of the messages, and the events, by an estimate."""
+        """Memory that these take: the bodies of the messages, and the events, by an estimate."""
         self.again: deque[InHand] = deque()
         """Of them those that not every subscriber had room for."""
         self.done: list[Received] = []

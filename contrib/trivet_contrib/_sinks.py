@@ -117,7 +117,7 @@ class BrokerSink(BatchPlugin[Event]):
         await self._send(again, failures=FAILURES)
 
     def _letters(self, deliveries: Sequence[Delivery[Event]]) -> list[_Letter]:
-        """Those that can be written; the others are given up."""
+        """The events that can be written, as messages; the others are given up."""
         letters: list[_Letter] = []
         for delivery in deliveries:
             try:
@@ -170,7 +170,7 @@ class BrokerSink(BatchPlugin[Event]):
 
 
 def _first_of(letters: Sequence[_Letter]) -> Sequence[_Letter]:
-    """As many as are sent together, at least one."""
+    """The first messages, as many as are sent together, at least one."""
     room = TOGETHER
     for place, letter in enumerate(letters):
         room -= letter.size

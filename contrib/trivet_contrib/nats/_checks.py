@@ -84,7 +84,7 @@ async def _make(js: JetStreamContext, config: StreamConfig, setting: str) -> Str
 
 
 async def look_at_dead_letters(js: JetStreamContext, durable: Durable) -> StreamConfig:
-    """What their stream is like, which is made where it is missing.
+    """The configuration of their stream, which is made where it is missing.
 
     Raises:
         RefusedError: it is missing, or listens to something else.
@@ -127,7 +127,7 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def _is_filled_in(token: str | None) -> bool:
-    """Whether it stands for a part of another subject, as `{{wildcard(1)}}` or `$1` does."""
+    """Whether a token stands for a part of another subject, as `{{wildcard(1)}}` or `$1` does."""
     return token is not None and token.startswith(("{{", "$"))
 
 

@@ -24,14 +24,14 @@ from pamqp.header import ContentHeader
 from .._broker import in_words
 
 _HEAD = struct.Struct(">BHI")
-"""Of a frame: its kind, its channel and how many bytes follow."""
+"""A frame's head: its kind, its channel and how many bytes follow."""
 _DELIVER = struct.pack(">HH", 60, 60)
 _SIZES = struct.Struct(">HHQ")
-"""Of a content header: class, weight, and the bytes of the body."""
+"""A content header's beginning: class, weight, and the bytes of the body."""
 
 
 class UnreadableHeader(ContentHeader):
-    """What goes before a body, and cannot be decoded; it has those properties that can be."""
+    """A content header that cannot be decoded as a whole, with those properties that can be."""
 
     def __init__(self, payload: bytes, fault: str) -> None:
         _, _, body_size = _SIZES.unpack_from(payload)

@@ -76,7 +76,7 @@ NOT_PENDING = (
     "nobody has it in hand any more: somebody has acknowledged it, or has deleted its consumer"
 )
 TOO_LARGE = ("Protocol error", "proto-max-bulk-len", "too large")
-"""As Redis says of one message that it never takes it, before it may end the connection."""
+"""Redis' words for a message that it never takes, before it may end the connection."""
 IS_ID = re.compile(rb"\d+-\d+").fullmatch
 
 Client = coredis.Redis[bytes]
