@@ -223,11 +223,13 @@ def _attributes_of(delivery: Delivery[Event]) -> dict[str, str | datetime]:
 
 
 def _moment_of(deadline: float) -> datetime:
-    """A deadline by the calendar, whose last moment stands for all that come after it."""
+    """A deadline by the calendar, whose first and last moments stand for all beyond them."""
     try:
         return utc_now() + timedelta(seconds=deadline - trio.current_time())
     except OverflowError:
-        return datetime.max.replace(tzinfo=UTC)
+        if deadline > trio.current_time():
+            return datetime.max.replace(tzinfo=UTC)
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def deadline_at(expires: datetime) -> float:

@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trivet import Delivery, Event, Fate, Outcome, current_delivery
+from trivet import CloudEvent, Delivery, Event, Fate, Outcome, current_delivery
 from trivet._envelope import (
     Origin,
     Receipt,
@@ -120,6 +120,15 @@ def test_identity_is_what_a_log_line_says() -> None:
 
 
 # Receipts
+
+
+@pytest.mark.parametrize(("seconds", "year"), [(-1e15, "0001"), (1e15, "9999")])
+async def test_a_deadline_beyond_the_calendar_is_written_as_its_end(
+    seconds: float, year: str
+) -> None:
+    """What was over long ago is not written as what is never over."""
+    delivery = Delivery.of(Ping(), deadline=trio.current_time() + seconds)
+    assert CloudEvent.attributes_of(delivery)["ce-expirytime"].startswith(year)
 
 
 async def test_a_receipt_waits_for_the_last_subscriber() -> None:
