@@ -30,7 +30,7 @@ LOCK = "tests/constraints.txt"
 """The versions with which the tests have passed; `nox -s lock` renews them."""
 PYTHONS = ("3.11", "3.12", "3.13")
 SOURCES = ("runtime", "contrib", "plugins", "tests", "noxfile.py")
-OTHER_CANCELLATIONS = "tests/runtime/misbehaving/*:ASYNC tests/runtime/asyncio/*:ASYNC"
+OTHER_CANCELLATIONS = "tests/runtime/process/misbehaving/*:ASYNC tests/runtime/on_asyncio/*:ASYNC"
 FLAKE8_ASYNC = (
     # The rest is ruff's. 114 and 128: a `task_status` may be handed on. 124: a hook or a view is
     # a coroutine whether or not it awaits. 127: httpx is what its users have.
@@ -233,7 +233,7 @@ def bench(session: nox.Session) -> None:
 def matrix(session: nox.Session) -> None:
     """Stop every misbehaving plugin in every way, and print the exit codes as a table."""
     install(session, "test")
-    session.run("python", "tests/runtime/matrix.py", *session.posargs)
+    session.run("python", "tests/runtime/process/matrix.py", *session.posargs)
 
 
 @nox.session

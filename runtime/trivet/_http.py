@@ -44,7 +44,7 @@ async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
         runtime: what to serve.
         bind: `HOST:PORT` (port 0 is any free one), `unix:PATH`, or `fd://NUMBER`.
     """
-    from ._web import _server  # noqa: PLC0415 - see above
+    from ._web._hypercorn import _server  # noqa: PLC0415 - see above
 
     async with _server.listening(runtime, bind) as urls:
         yield urls

@@ -25,13 +25,10 @@ import structlog
 import trio
 from msgspec.structs import replace
 
-from ._advice import explained, in_words
-from ._app import App
-from ._containment import members, summary
 from ._delivery._bus import BURST, Bus, Subscription
 from ._delivery._memory import MemoryInbox
 from ._delivery._waits import Waits
-from ._envelope import (
+from ._events._delivery import (
     NOWHERE,
     Delivery,
     Envelope,
@@ -42,7 +39,11 @@ from ._envelope import (
     current_request,
     in_hand,
 )
-from ._errors import (
+from ._events._delivery_settings import BUFFER_BYTES, DeliveryPolicy
+from ._events._event import Event, EventTypes, PluginStatusEvent, where
+from ._faults._advice import explained, in_words
+from ._faults._containment import members, summary
+from ._faults._errors import (
     PluginNotActiveError,
     StartError,
     TrivetError,
@@ -50,25 +51,31 @@ from ._errors import (
     WrongSettingError,
     nearest,
 )
-from ._events import Event, EventTypes, PluginStatusEvent, where
-from ._graph import Levels
-from ._inbox import InboxStatistics
-from ._loader import PluginSpec, Program, load
-from ._masking import Secrets, forget, know
-from ._plugin import BatchPlugin, Plugin, PluginT, create_plugin, settings_fields, wanted_by
-from ._policies import BUFFER_BYTES, DeliveryPolicy
-from ._settings import Settings
-from ._status import Status
+from ._faults._masking import Secrets, forget, know
+from ._inbox._inbox import InboxStatistics
+from ._loop._meter import StallMeter
+from ._loop._stall_watch import watching
+from ._loop._tasks import account, plugin_of_task
+from ._loop._usage import Usage
+from ._plugins._app import App
+from ._plugins._plugin import (
+    BatchPlugin,
+    Plugin,
+    PluginT,
+    create_plugin,
+    settings_fields,
+    wanted_by,
+)
+from ._plugins._status import Status
+from ._program._loader import PluginSpec, Program, load
+from ._program._order import Levels
+from ._program._settings import Settings
 from ._supervision._host import Host, StatusChange
-from ._supervision._shutdown import StopPlan
-from ._supervision._stall_watch import watching
-from ._supervision._stalls import StallMeter
 from ._supervision._starts import Starts
-from ._supervision._tasks import account, plugin_of_task
-from ._usage import Usage
+from ._supervision._stop_plan import StopPlan
 
 if TYPE_CHECKING:
-    from ._delivery._store import Store
+    from ._store._store import Store
 
 LONG = 30.0
 """Seconds of `publish(wait=True)` after which it is said who waits, and for whom."""
@@ -227,7 +234,7 @@ class Runtime(App):
             return [await _ended(each) for each in outcomes] if wait else outcomes
 
     async def _write_ahead(self, deliveries: Sequence[Delivery[Event]]) -> None:
-        from ._delivery._stored import write_ahead  # noqa: PLC0415 - where there is a store, only
+        from ._store._packing import write_ahead  # noqa: PLC0415 - where there is a store, only
 
         await write_ahead(deliveries, self.events)
 
@@ -450,7 +457,7 @@ class Runtime(App):
         name, in_batches = spec.name, issubclass(spec.cls, BatchPlugin)
         if policy.durable:
             from ._delivery._durable import DurableInbox  # noqa: PLC0415 - most programs need no
-            from ._delivery._store import Store  # noqa: PLC0415 - store
+            from ._store._store import Store  # noqa: PLC0415 - store
 
             if self.store is None:
                 self.store = Store(self.program.settings.store)

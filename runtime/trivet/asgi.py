@@ -14,11 +14,11 @@ import structlog
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from quart_trio import QuartTrio
 
-from ._errors import CriticalPluginError, TrivetError
-from ._loader import load
-from ._logging import configure_logging, never_waiting_stderr
+from ._faults._errors import CriticalPluginError, TrivetError
+from ._log._logging import configure_logging, never_waiting_stderr
+from ._program._loader import load
+from ._program._settings import load_settings
 from ._runtime import Runtime, running
-from ._settings import load_settings
 from ._web._app import build_app
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")

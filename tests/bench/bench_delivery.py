@@ -22,7 +22,7 @@ import trio
 from pairs import QUICK, Table, in_trio, pairs
 
 from trivet import Delivery, Event, EventPlugin, Fate, Outcome, Plugin, open_runtime
-from trivet._envelope import NOWHERE
+from trivet._events._delivery import NOWHERE
 
 EVENTS = 20_000 if QUICK else 100_000
 """In one round, divided by the number of subscribers."""

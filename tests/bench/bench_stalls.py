@@ -13,7 +13,7 @@ from time import perf_counter
 import trio
 from pairs import QUICK, Table, in_trio, pairs
 
-from trivet._supervision._stalls import StallMeter
+from trivet._loop._meter import StallMeter
 
 STEPS = 20_000 if QUICK else 100_000
 

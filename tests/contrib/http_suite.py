@@ -18,10 +18,10 @@ import trio
 from structlog.testing import capture_logs
 
 from trivet import Event, Fate, Runtime, StoreSettings
-from trivet._delivery._dead_letters import DeadLetters
-from trivet._delivery._stored import unpack_history
+from trivet._store._dead_letters import DeadLetters
+from trivet._store._packing import unpack_history
 from trivet.testing import client, open_plugins
-from trivet_contrib._http_sinks import HttpSink
+from trivet_contrib._http._sink import HttpSink
 
 from .suite import PATIENCE, Peer, Proxy, Table, becomes, readiness, text_of
 

@@ -19,7 +19,7 @@ from nats.js import JetStreamContext
 from nats.js.api import StreamConfig
 from nats.js.errors import NotFoundError
 
-from trivet_contrib._broker import Message
+from trivet_contrib._brokers._client import Message
 
 from .programs import Program, free_port, needs
 from .suite import Server, Table

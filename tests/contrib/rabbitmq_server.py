@@ -31,7 +31,7 @@ from pamqp.commands import Basic
 from pamqp.common import FieldTable
 from pamqp.header import ContentHeader
 
-from trivet_contrib._broker import Message
+from trivet_contrib._brokers._client import Message
 
 from .programs import needs
 from .suite import Certificate, Server, Table

@@ -12,7 +12,7 @@ import trio
 from coredis.retry import NoRetryPolicy
 from coredis.tokens import PureToken
 
-from trivet_contrib._broker import Message
+from trivet_contrib._brokers._client import Message
 
 from .programs import Program, free_port, needs
 from .suite import Server, Table

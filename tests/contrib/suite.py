@@ -39,9 +39,9 @@ from trivet import (
     open_runtime,
 )
 from trivet.testing import client, open_plugins
-from trivet_contrib._broker import Message
-from trivet_contrib._sinks import BrokerSink
-from trivet_contrib._sources import BrokerSource
+from trivet_contrib._brokers._client import Message
+from trivet_contrib._brokers._sink import BrokerSink
+from trivet_contrib._brokers._source import BrokerSource
 
 PASSWORD = "s3cret"
 QUICK = 0.2
@@ -623,7 +623,7 @@ class Contract:
         self, server: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Where nothing goes on for long `/readyz` says so, and who has no room, until it does."""
-        monkeypatch.setattr("trivet_contrib._sources.BLOCKED", 0.2)
+        monkeypatch.setattr("trivet_contrib._brokers._source.BLOCKED", 0.2)
         await server.send([plain(number) for number in range(9)])
         given = {**server.settings(), "event": "order"}
         narrow = {"delivery": {"buffer": 2}}

@@ -9,8 +9,8 @@ import trio
 
 from trivet import AsyncioPlugin, BackgroundPlugin
 from trivet.testing import open_plugins
-from trivet_contrib._across import producer_across
-from trivet_contrib._broker import Message, Producer
+from trivet_contrib._brokers._across import producer_across
+from trivet_contrib._brokers._client import Message, Producer
 
 
 class Crosser(AsyncioPlugin, BackgroundPlugin):

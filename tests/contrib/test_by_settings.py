@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import trio
 
-from trivet_contrib._broker import Message
+from trivet_contrib._brokers._client import Message
 
 from .nats_server import nats_server, needs_nats
 from .rabbitmq_server import Node, needs_rabbitmq, rabbitmq_server

@@ -43,8 +43,8 @@ from trivet import (
     open_runtime,
 )
 from trivet.testing import open_plugins
-from trivet_contrib._answers import reason_in, shown
-from trivet_contrib._http_sinks import SinkError, SinkRefusedError
+from trivet_contrib._http._answers import reason_in, shown
+from trivet_contrib._http._sink import SinkError, SinkRefusedError
 from trivet_contrib.influx import Influx
 from trivet_contrib.influx._lines import MOST, PointError, Value, to_line
 

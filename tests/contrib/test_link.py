@@ -8,8 +8,8 @@ from trio.testing import MockClock
 
 from trivet import BackgroundPlugin
 from trivet.testing import open_plugins
-from trivet_contrib._broker import AwayError
-from trivet_contrib._link import Link
+from trivet_contrib._brokers._client import AwayError
+from trivet_contrib._brokers._reconnecting import Link
 
 
 class Connected:

@@ -36,7 +36,7 @@ from trivet import (
     StartError,
 )
 from trivet.testing import open_plugins
-from trivet_contrib._broker import Message
+from trivet_contrib._brokers._client import Message
 from trivet_contrib.nats import NatsSink, NatsSource
 from trivet_contrib.nats._messages import received
 

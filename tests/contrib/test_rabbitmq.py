@@ -18,9 +18,9 @@ from structlog.testing import capture_logs
 
 from trivet import ConfigurationError, Fate, Runtime, StartError
 from trivet.testing import open_plugins
-from trivet_contrib._broker import Message
+from trivet_contrib._brokers._client import Message
 from trivet_contrib.rabbitmq import RabbitmqSink, RabbitmqSource
-from trivet_contrib.rabbitmq._queues import ALWAYS
+from trivet_contrib.rabbitmq._checks import ALWAYS
 
 from .rabbitmq_server import QUEUE, USER, Node, RabbitmqServer, needs_rabbitmq, rabbitmq_server
 from .suite import (

@@ -11,12 +11,12 @@ from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from trivet_contrib._broker import Received
+from trivet_contrib._brokers._client import Received
 from trivet_contrib.rabbitmq import _consumer
 from trivet_contrib.rabbitmq._channel import BatchChannel
+from trivet_contrib.rabbitmq._checks import Queue
 from trivet_contrib.rabbitmq._consumer import RabbitmqConsumer
-from trivet_contrib.rabbitmq._hand import Hand
-from trivet_contrib.rabbitmq._queues import Queue
+from trivet_contrib.rabbitmq._unacked import Hand
 
 Tell = Callable[[RabbitmqConsumer, list[Received]], Awaitable[None]]
 

@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 
 from trivet import ConfigurationError, ShutdownSettings, StartError
 from trivet.testing import open_plugins
-from trivet_contrib import _sources
-from trivet_contrib._broker import Message
+from trivet_contrib._brokers import _source as _sources
+from trivet_contrib._brokers._client import Message
 from trivet_contrib.redis import RedisSink, RedisSource
 
 from .programs import free_port

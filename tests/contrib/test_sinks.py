@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from trivet import Delivery, Event, Fate, Runtime
 from trivet.testing import open_plugins
-from trivet_contrib._broker import (
+from trivet_contrib._brokers._client import (
     AwayError,
     CutOffError,
     Message,
@@ -19,7 +19,7 @@ from trivet_contrib._broker import (
     Producer,
     UnsendableError,
 )
-from trivet_contrib._sinks import CUTS, TOGETHER, BrokerSink
+from trivet_contrib._brokers._sink import CUTS, TOGETHER, BrokerSink
 
 
 class Letter(Event):

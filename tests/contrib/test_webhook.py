@@ -39,8 +39,8 @@ from trivet import (
     open_runtime,
 )
 from trivet.testing import open_plugins, serving
-from trivet_contrib._answers import retry_after
-from trivet_contrib._http_sinks import SinkError, SinkRefusedError
+from trivet_contrib._http._answers import retry_after
+from trivet_contrib._http._sink import SinkError, SinkRefusedError
 from trivet_contrib.webhook import Webhook
 from trivet_contrib.webhook._addresses import is_allowed, is_public
 from trivet_contrib.webhook._signature import message_id

@@ -25,6 +25,8 @@ OURS = {"trivet", "trivet_contrib", "trivet_plugins", "tests", "_typeshed"}
 
 EXTRAS = {
     "runtime/trivet": {"asyncio"},
+    f"{CONTRIB}/_brokers": {"nats", "rabbitmq", "redis"},
+    f"{CONTRIB}/_http": {"influx", "webhook"},
     f"{CONTRIB}/influx": {"influx"},
     f"{CONTRIB}/nats": {"nats"},
     f"{CONTRIB}/rabbitmq": {"rabbitmq"},

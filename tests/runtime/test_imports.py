@@ -11,8 +11,8 @@ import pytest
 TRIVET = str(Path(sys.executable).with_name("trivet"))
 
 WEB = {"hypercorn", "quart", "quart_trio", "werkzeug", "h11"}
-STORE = {"sqlite3", "trivet._delivery._store"}
-COMMAND_LINE = {"click", "trivet._cli", "trivet._serve"}
+STORE = {"sqlite3", "trivet._store._store"}
+COMMAND_LINE = {"click", "trivet._cli", "trivet._process._serve"}
 EXTRAS = {"httpx", "psutil", "trio_asyncio", "trivet_contrib"}
 
 PROGRAM = """

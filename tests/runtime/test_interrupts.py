@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from trivet import AsyncioPlugin, Event, EventPlugin, Runtime, Settings
 from trivet._delivery._memory import MemoryInbox
-from trivet._loader import load
+from trivet._program._loader import load
 from trivet._runtime import running
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from pathlib import Path
 import attrs
 import httpx
 
-from .._answers import Answer, ask, new_client, trust_in
+from .._http._answers import Answer, ask, new_client, trust_in
 from ._lines import Point, to_lines
 
 

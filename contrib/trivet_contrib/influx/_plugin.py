@@ -17,9 +17,9 @@ from attrs.validators import min_len, optional
 
 from trivet import Delivery, MonitoringEvent, WrongSettingError
 
-from .._answers import Answer, basic, shown, words
-from .._broker import in_words
-from .._http_sinks import ABOUT_THE_EVENTS, EventsRefusedError, HttpSink, is_http_url
+from .._brokers._client import in_words
+from .._http._answers import Answer, basic, shown, words
+from .._http._sink import ABOUT_THE_EVENTS, EventsRefusedError, HttpSink, is_http_url
 from ._client import InfluxClient, Target, open_client, version_1, version_2
 
 

@@ -24,7 +24,7 @@ from nats.js.api import (
 )
 from nats.js.errors import APIError, NotFoundError
 
-from .._broker import RefusedError
+from .._brokers._client import RefusedError
 
 TOGETHER = 16
 """Programs that a consumer which is made here has room for in `max_ack_pending`."""

@@ -26,7 +26,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.errors import APIError, ServiceUnavailableError
 
-from .._broker import AwayError, CutOffError, MessageRefusedError, RefusedError
+from .._brokers._client import AwayError, CutOffError, MessageRefusedError, RefusedError
 from ._library import STATUS, CarefulClient
 from ._settings import is_seed
 

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 
 from nats.aio.msg import Msg
 
-from .._broker import Message, Received
+from .._brokers._client import Message, Received
 from ._library import fault_of
 
 PREFIX = "ce-"

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import attrs
 from nats.js.api import StreamConfig
 
-from .._broker import Message, Producer, RefusedError, UnsendableError
+from .._brokers._client import Message, Producer, RefusedError, UnsendableError
 from ._checks import listens, look_at_stream, may_lose
 from ._connection import Line, Server, connected
 from ._messages import EXPECTED_STREAM, MESSAGE_ID, encoded, in_ascii, size_of

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 from nats.aio.msg import Msg
 
-from .._broker import AwayError, Message, RefusedError, UnsendableError
+from .._brokers._client import AwayError, Message, RefusedError, UnsendableError
 from ._connection import NO_RESPONDERS, Line, status_of
 
 OTHER_STREAM = 10060

@@ -22,7 +22,7 @@ from nats.js.errors import (
 )
 from nats.js.kv import KeyValue
 
-from .._broker import Received
+from .._brokers._client import Received
 from ._checks import Durable
 from ._connection import Line
 

@@ -14,9 +14,9 @@ from attrs.validators import gt
 
 from trivet import AsyncioPlugin
 
-from .._across import producer_across
-from .._broker import Producer
-from .._sinks import BrokerSink
+from .._brokers._across import producer_across
+from .._brokers._client import Producer
+from .._brokers._sink import BrokerSink
 from ._connection import Server
 from ._producer import Target, open_producer
 from ._settings import are_credentials, is_name, is_nats_url, is_subject

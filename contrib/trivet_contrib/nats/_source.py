@@ -16,12 +16,12 @@ from nats.js.api import DeliverPolicy
 
 from trivet import AsyncioPlugin
 
-from .._across import consumer_across
-from .._broker import Consumer
-from .._sources import BrokerSource, is_another
+from .._brokers._across import consumer_across
+from .._brokers._client import Consumer
+from .._brokers._source import BrokerSource, is_another
 from ._checks import Durable
-from ._client import Hand, open_consumer
 from ._connection import Server
+from ._consumer import Hand, open_consumer
 from ._settings import are_credentials, is_filter, is_name, is_name_or_empty, is_nats_url
 
 

@@ -21,7 +21,7 @@ from aiormq.exceptions import PublishError
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from .._broker import in_words
+from .._brokers._client import in_words
 from ._frames import Frames
 
 FRAMES = 4096

@@ -33,7 +33,7 @@ from aiormq.exceptions import (
 )
 from yarl import URL
 
-from .._broker import AwayError, CutOffError, MessageRefusedError, RefusedError
+from .._brokers._client import AwayError, CutOffError, MessageRefusedError, RefusedError
 from ._channel import BatchChannel, RoomyConnection, open_channel
 
 # What it would say, with a traceback, is raised here, and said by the plugin in a line.

@@ -16,13 +16,13 @@ import attrs
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
-from .._broker import AwayError, Consumer, Received, RefusedError
+from .._brokers._client import AwayError, Consumer, Received, RefusedError
 from ._channel import BatchChannel, Sent, UnsayableError
+from ._checks import Queue, look_at_queue
 from ._connection import Line, Server
-from ._hand import Hand, Held
 from ._messages import anew, bare
 from ._publishing import publish
-from ._queues import Queue, look_at_queue
+from ._unacked import Hand, Held
 
 MOST = 65535
 """What `prefetch_count` can be."""

@@ -21,7 +21,7 @@ from pamqp.commands import Basic
 from pamqp.constants import FRAME_END, FRAME_HEADER, FRAME_METHOD
 from pamqp.header import ContentHeader
 
-from .._broker import in_words
+from .._brokers._client import in_words
 
 _HEAD = struct.Struct(">BHI")
 """A frame's head: its kind, its channel and how many bytes follow."""

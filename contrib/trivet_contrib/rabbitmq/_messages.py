@@ -13,7 +13,7 @@ from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 from pamqp.common import FieldTable, FieldValue
 
-from .._broker import Message, Received
+from .._brokers._client import Message, Received
 from ._frames import UnreadableHeader, fault_of
 
 PREFIX, OURS, ALTERNATIVE = "ce-", "cloudEvents:", "cloudEvents_"

@@ -11,12 +11,12 @@ from contextlib import asynccontextmanager
 
 import attrs
 
-from .._broker import Message, Producer
+from .._brokers._client import Message, Producer
 from ._channel import BatchChannel
+from ._checks import Queue, look_at_exchange, look_at_queue
 from ._connection import Line, Server, open_line
 from ._messages import properties
 from ._publishing import publish
-from ._queues import Queue, look_at_exchange, look_at_queue
 
 
 @attrs.frozen(kw_only=True)

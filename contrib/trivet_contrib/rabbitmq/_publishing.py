@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from aiormq.exceptions import DeliveryError, PublishError
 
-from .._broker import AwayError, RefusedError, UnsendableError
+from .._brokers._client import AwayError, RefusedError, UnsendableError
 from ._channel import BatchChannel, Sent, UnsayableError
 from ._connection import Line, meant_by
 

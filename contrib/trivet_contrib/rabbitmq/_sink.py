@@ -13,12 +13,12 @@ from attrs.validators import gt
 
 from trivet import AsyncioPlugin, PermanentError
 
-from .._across import producer_across
-from .._broker import Producer
-from .._sinks import BrokerSink
+from .._brokers._across import producer_across
+from .._brokers._client import Producer
+from .._brokers._sink import BrokerSink
+from ._checks import Queue
 from ._connection import Server
 from ._producer import Target, open_producer
-from ._queues import Queue
 from ._settings import is_amqp_url, is_short
 
 

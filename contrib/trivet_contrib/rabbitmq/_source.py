@@ -13,12 +13,12 @@ from attrs.validators import gt
 
 from trivet import AsyncioPlugin
 
-from .._across import consumer_across
-from .._broker import Consumer
-from .._sources import BrokerSource, is_another
+from .._brokers._across import consumer_across
+from .._brokers._client import Consumer
+from .._brokers._source import BrokerSource, is_another
+from ._checks import Queue
 from ._connection import Server
 from ._consumer import Kept, open_consumer
-from ._queues import Queue
 from ._settings import is_amqp_url, is_name, is_short
 
 

@@ -11,9 +11,9 @@ from contextlib import AbstractAsyncContextManager
 import attrs
 from attrs.validators import ge, gt, min_len
 
-from .._broker import Producer
-from .._sinks import BrokerSink
-from ._client import Server, open_producer
+from .._brokers._client import Producer
+from .._brokers._sink import BrokerSink
+from ._consumer import Server, open_producer
 from ._settings import is_redis_url
 
 

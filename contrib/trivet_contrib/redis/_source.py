@@ -11,9 +11,9 @@ from contextlib import AbstractAsyncContextManager
 import attrs
 from attrs.validators import ge, gt, min_len
 
-from .._broker import Consumer
-from .._sources import BrokerSource, is_another
-from ._client import Group, Server, new_name, open_consumer
+from .._brokers._client import Consumer
+from .._brokers._source import BrokerSource, is_another
+from ._consumer import Group, Server, new_name, open_consumer
 from ._settings import is_redis_url
 
 

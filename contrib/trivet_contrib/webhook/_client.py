@@ -16,7 +16,7 @@ import attrs
 import httpcore
 import httpx
 
-from .._answers import Answer, ask, new_client, trust_in
+from .._http._answers import Answer, ask, new_client, trust_in
 from ._addresses import CheckedBackend, Network
 from ._signature import message_id, signed_headers
 

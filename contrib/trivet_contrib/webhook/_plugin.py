@@ -16,9 +16,9 @@ from attrs.validators import deep_iterable
 
 from trivet import Delivery, DeliverySettings, Event, WrongSettingError
 
-from .._answers import Answer, basic
-from .._http_sinks import EventsRefusedError, HttpSink, is_http_url
-from .._wire import UnreadableError, document
+from .._brokers._messages import UnreadableError, document
+from .._http._answers import Answer, basic
+from .._http._sink import EventsRefusedError, HttpSink, is_http_url
 from ._addresses import AddressRefusedError
 from ._client import WebhookClient, open_client
 from ._signature import secret_key

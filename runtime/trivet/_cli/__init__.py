@@ -11,10 +11,10 @@ from typing import Any
 
 import click
 
-from .._errors import TrivetError
-from .._garbage import making_what_stays
-from .._masking import mask
-from .._settings import load_settings
+from .._faults._errors import TrivetError
+from .._faults._masking import mask
+from .._process._garbage import making_what_stays
+from .._program._settings import load_settings
 from ._options import config_option
 
 
@@ -70,7 +70,7 @@ def serve(
     plugin gave up, 70, 71, 72 and 137 the stop overran its limits.
     """
     with making_what_stays():
-        from .._serve import run  # noqa: PLC0415 - see above
+        from .._process._serve import run  # noqa: PLC0415 - see above
 
         settings = load_settings(
             config,

@@ -20,15 +20,15 @@ import attrs
 import click
 import msgspec
 
-from .._delivery._records import DeadLetter
 from .._delivery._retries import FIRST, History
-from .._delivery._stored import Envelope, unpack_history
-from .._errors import ConfigurationError, EventDecodeError
-from .._settings import IN_MEMORY, load_settings
+from .._faults._errors import ConfigurationError, EventDecodeError
+from .._program._settings import IN_MEMORY, load_settings
+from .._store._packing import Envelope, unpack_history
+from .._store._records import DeadLetter
 from ._options import config_option
 
 if TYPE_CHECKING:
-    from .._delivery._dead_letters import DeadLetters
+    from .._store._dead_letters import DeadLetters
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -191,8 +191,8 @@ def _opened(config: Path | None) -> DeadLetters:
         JournalError: it is something else, or cannot be read.
     """
     # SQLite, which `trivet serve` does not need.
-    from .._delivery._dead_letters import DeadLetters  # noqa: PLC0415
-    from .._delivery._schema import reported  # noqa: PLC0415
+    from .._store._dead_letters import DeadLetters  # noqa: PLC0415
+    from .._store._schema import reported  # noqa: PLC0415
 
     path = load_settings(config).store.path
     if path == IN_MEMORY:

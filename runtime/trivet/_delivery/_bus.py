@@ -15,10 +15,10 @@ from types import MappingProxyType
 import attrs
 import trio
 
-from .._envelope import NO_REFUSALS, Delivery, Outcome, Refusal
-from .._events import Event
-from .._fates import Fate
-from .._policies import BUFFER_BYTES, DeliveryPolicy
+from .._events._delivery import NO_REFUSALS, Delivery, Outcome, Refusal
+from .._events._delivery_settings import BUFFER_BYTES, DeliveryPolicy
+from .._events._event import Event
+from .._events._fates import Fate
 from ._memory import QUEUED, Admission, MemoryInbox
 
 BURST = 192

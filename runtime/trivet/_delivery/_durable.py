@@ -15,16 +15,16 @@ from typing import Any
 import attrs
 import trio
 
-from .._containment import printable
-from .._envelope import Delivery, Receipt, Refusal
-from .._errors import EventDecodeError, EventEncodeError
-from .._events import Event, EventTypes
-from .._fates import Fate
-from .._inbox import InboxStatistics
-from .._policies import DeliveryPolicy
-from ._memory import Admission, MemoryInbox
-from ._pages import Content, Page
-from ._records import (
+from .._events._delivery import Delivery, Receipt, Refusal
+from .._events._delivery_settings import DeliveryPolicy
+from .._events._event import Event, EventTypes
+from .._events._fates import Fate
+from .._faults._containment import printable
+from .._faults._errors import EventDecodeError, EventEncodeError
+from .._inbox._inbox import InboxStatistics
+from .._store._packing import Packed, name_and_id, pack, pack_history, unpack, unpack_history
+from .._store._pages import Content, Page
+from .._store._records import (
     Backlog,
     Bury,
     DeadLetterFacts,
@@ -35,10 +35,10 @@ from ._records import (
     Seen,
     Update,
 )
+from .._store._store import Store
+from ._memory import Admission, MemoryInbox
 from ._repeats import Identity, identity
 from ._retries import FIRST, History
-from ._store import Store
-from ._stored import Packed, name_and_id, pack, pack_history, unpack, unpack_history
 
 WINDOW = 256
 """Events that are read from the store at a time, and that are in memory before any is read."""

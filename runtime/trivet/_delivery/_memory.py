@@ -19,16 +19,16 @@ import attrs
 import structlog
 import trio
 
-from .._advice import explained, where_and_why
-from .._containment import one_line
-from .._envelope import Delivery, Refusal, utc_now
-from .._envelope import in_hand as current
-from .._errors import HandlerTimeoutError
-from .._events import Event
-from .._fates import ENDED, Fate
-from .._filters import Matches
-from .._inbox import Inbox, InboxStatistics
-from .._policies import DeliveryPolicy, OnFull
+from .._events._delivery import Delivery, Refusal, utc_now
+from .._events._delivery import in_hand as current
+from .._events._delivery_settings import DeliveryPolicy, OnFull
+from .._events._event import Event
+from .._events._fates import ENDED, Fate
+from .._events._filters import Matches
+from .._faults._advice import explained, where_and_why
+from .._faults._containment import one_line
+from .._faults._errors import HandlerTimeoutError
+from .._inbox._inbox import Inbox, InboxStatistics
 from ._queue import Queue
 from ._repeats import Identity, Repeats, identity
 from ._retries import FIRST, History, next_wait

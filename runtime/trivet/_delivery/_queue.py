@@ -15,9 +15,9 @@ from typing import TypeGuard
 
 import attrs
 
-from .._envelope import Delivery
-from .._events import Event
-from .._policies import PARTITION_KEY, DeliveryPolicy
+from .._events._delivery import Delivery
+from .._events._delivery_settings import PARTITION_KEY, DeliveryPolicy
+from .._events._event import Event
 
 Item = Delivery[Event] | int
 """An event; or of one that is on disk only, and waits for an earlier one, its number."""

@@ -10,9 +10,9 @@ from collections import deque
 
 import trio
 
-from .._envelope import Delivery, Receipt
-from .._events import Event
-from .._fates import GOOD, Fate
+from .._events._delivery import Delivery, Receipt
+from .._events._event import Event
+from .._events._fates import GOOD, Fate
 
 AT_MOST = 100_000
 """Events that one subscriber remembers; beyond it the first are forgotten before their time."""

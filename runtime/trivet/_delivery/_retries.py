@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 import attrs
 
-from .._containment import includes, members
-from .._errors import PermanentError, RetryAfter
-from .._policies import DeliveryPolicy
+from .._events._delivery_settings import DeliveryPolicy
+from .._faults._containment import includes, members
+from .._faults._errors import PermanentError, RetryAfter
 
 REMEMBERED = 100
 """Failures of one event that are remembered, the latest of them."""

@@ -18,11 +18,11 @@ from contextlib import contextmanager
 import attrs
 import trio
 
-from .._envelope import Delivery, Receipt
-from .._envelope import in_hand as current
-from .._errors import DeadlockError
-from .._events import Event
-from .._workers import workers
+from .._events._delivery import Delivery, Receipt
+from .._events._delivery import in_hand as current
+from .._events._event import Event
+from .._faults._errors import DeadlockError
+from .._inbox._workers import workers
 from ._bus import Subscription
 
 

@@ -17,17 +17,17 @@ import attrs
 import structlog
 import trio
 
-from .._advice import explained
-from .._containment import includes, summary
-from .._errors import CriticalPluginError, PermanentError, RestartRefusedError
-from .._masking import mask
-from .._plugin import Plugin
-from .._policies import SupervisionSettings
-from .._stacks import stack_of
-from .._status import TRANSITIONS, Status
+from .._events._delivery_settings import SupervisionSettings
+from .._faults._advice import explained
+from .._faults._containment import includes, summary
+from .._faults._errors import CriticalPluginError, PermanentError, RestartRefusedError
+from .._faults._masking import mask
+from .._faults._stacks import stack_of
+from .._loop._tasks import plugin_of_task
+from .._plugins._plugin import Plugin
+from .._plugins._status import TRANSITIONS, Status
 from ._lifetime import Lifetime
 from ._restarts import Restarts
-from ._tasks import plugin_of_task
 
 
 class SupervisedInbox(Protocol):

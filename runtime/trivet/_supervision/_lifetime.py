@@ -13,11 +13,11 @@ from typing import Protocol
 import structlog
 import trio
 
-from .._advice import explained
-from .._containment import includes, split_cancelled
-from .._envelope import in_hand
-from .._plugin import Plugin, Resources, resources_of
-from .._report import noted
+from .._events._delivery import in_hand
+from .._faults._advice import explained
+from .._faults._containment import includes, split_cancelled
+from .._plugins._plugin import Plugin, Resources, resources_of
+from .._process._report import noted
 
 
 class Owner(Protocol):

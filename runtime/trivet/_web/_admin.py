@@ -12,7 +12,7 @@ from quart import request
 from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
 
-from .._errors import PluginNotActiveError, RestartRefusedError
+from .._faults._errors import PluginNotActiveError, RestartRefusedError
 from .._runtime import Runtime
 from ._problems import ProblemError
 

@@ -19,15 +19,15 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import WebsocketMismatch
 
-from .._advice import explained
+from .._faults._advice import explained
 from .._runtime import Runtime
 from ._admin import add_admin
 from ._bodies import HttpConnection
-from ._cloudevents import add_cloudevents
 from ._exchange import current_exchange
-from ._front import Front, admit
-from ._ingest import add_ingest
-from ._measure import Measured
+from ._ingest._by_name import add_ingest
+from ._ingest._cloudevents import add_cloudevents
+from ._ingest._front import Front, admit
+from ._measured import Measured
 from ._probes import add_account, add_probes
 from ._problems import MEDIA_TYPE, ProblemError, document
 from ._requests import Request

@@ -15,10 +15,10 @@ import trio
 from quart import Response
 from quart.wrappers.response import ResponseBody
 
+from .._plugins._streams import EventStream, ServerSentEvent
 from .._runtime import Runtime
-from .._streams import EventStream, ServerSentEvent
 from .._supervision._host import Host
-from ._faults import log_crash, separate
+from ._crashes import log_crash, separate
 from ._problems import RETRY_WHEN_STOPPING
 
 SILENCE = 15.0

@@ -25,9 +25,9 @@ from hypercorn.typing import (
 )
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
-from .._envelope import Origin, current_request
-from .._events import MonitoringPoint, Value
-from .._routes import METHODS
+from .._events._delivery import Origin, current_request
+from .._events._event import MonitoringPoint, Value
+from .._plugins._routes import METHODS
 
 BODY_WITHIN, BODY_RATE = 20.0, 500
 """Seconds for which a request's body may be waited for, and bytes that are worth one second more:

@@ -10,10 +10,10 @@ import attrs
 from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
 
-from .. import _log_writer
+from .._log import _writer as _log_writer
+from .._plugins._status import Status
 from .._runtime import Runtime
-from .._status import Status
-from ._front import Answer, Call, Front
+from ._ingest._front import Answer, Call, Front
 from ._problems import ProblemError, stopping
 
 

@@ -12,7 +12,7 @@ from http import HTTPStatus
 
 import msgspec
 
-from .._masking import mask
+from .._faults._masking import mask
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_WHEN_STOPPING = 5.0

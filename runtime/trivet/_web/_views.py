@@ -13,17 +13,17 @@ import trio
 from quart import request, websocket
 from quart_trio import QuartTrio
 
-from .._routes import Route, routes_of
+from .._loop._tasks import plugin_of_task
+from .._plugins._routes import Route, routes_of
+from .._plugins._streams import EventStream
 from .._runtime import Runtime
-from .._streams import EventStream
 from .._supervision._host import Host
-from .._supervision._tasks import plugin_of_task
+from ._crashes import crash_of, log_crash
 from ._event_streams import stream
 from ._exchange import current_exchange
-from ._faults import crash_of, log_crash
 from ._problems import ProblemError
+from ._senders import INTERNAL_ERROR
 from ._websockets import log_unreadable, unreadable_message
-from ._wire import INTERNAL_ERROR
 
 
 def add_views(app: QuartTrio, runtime: Runtime) -> None:

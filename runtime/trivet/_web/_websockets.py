@@ -16,7 +16,7 @@ from quart_trio.asgi import TrioASGIWebsocketConnection
 from quart_trio.wrappers import TrioWebsocket
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from .._containment import members
+from .._faults._containment import members
 from ._exchange import current_exchange
 from ._requests import count_json
 

@@ -55,8 +55,8 @@ from trivet import (
     current_delivery,
     open_runtime,
 )
-from trivet._delivery._dead_letters import DeadLetters
-from trivet._delivery._journal import Journal
+from trivet._store._dead_letters import DeadLetters
+from trivet._store._journal import Journal
 
 RECORD = struct.Struct("<c7xQ")
 """What happened, and the event's number. No record lies across two pages of the file, where a kill

@@ -33,25 +33,19 @@ from msgspec.structs import replace
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trivet import Delivery, Event, Fate, Outcome, PermanentError, RetryAfter, StoreSettings
-from trivet._delivery import (
-    _ballast,
-    _dead_letters,
-    _durable,
-    _in_hand,
-    _journal,
-    _queue,
-    _store,
-    _stored,
-)
+from trivet._delivery import _durable, _queue
 from trivet._delivery._bus import Bus, Subscription
-from trivet._delivery._dead_letters import DeadLetters
 from trivet._delivery._durable import DurableInbox
-from trivet._delivery._records import DeadLetter
 from trivet._delivery._retries import FIRST, History
-from trivet._delivery._store import Store
-from trivet._envelope import Receipt
-from trivet._events import EventTypes
-from trivet._policies import PARTITION_KEY, DeliveryPolicy
+from trivet._events._delivery import Receipt
+from trivet._events._delivery_settings import PARTITION_KEY, DeliveryPolicy
+from trivet._events._event import EventTypes
+from trivet._store import _ballast, _dead_letters, _journal, _store
+from trivet._store import _packing as _stored
+from trivet._store import _register as _in_hand
+from trivet._store._dead_letters import DeadLetters
+from trivet._store._records import DeadLetter
+from trivet._store._store import Store
 
 
 class Numbered(Event):

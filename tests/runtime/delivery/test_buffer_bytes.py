@@ -10,7 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trivet import Delivery, Event, Fate
 from trivet._delivery._bus import Bus, Subscription
 from trivet._delivery._memory import MemoryInbox
-from trivet._policies import DeliveryPolicy
+from trivet._events._delivery_settings import DeliveryPolicy
 
 
 class Ping(Event):

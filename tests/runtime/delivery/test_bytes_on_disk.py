@@ -26,8 +26,8 @@ from trivet import (
     current_delivery,
 )
 from trivet._delivery import _durable, _queue
-from trivet._sizes import estimated_bytes
-from trivet._turns import LARGE
+from trivet._events._sizes import estimated_bytes
+from trivet._events._turns import LARGE
 from trivet.testing import open_plugins
 
 LIMIT = 300_000

@@ -29,10 +29,12 @@ from trivet import (
     ShutdownSettings,
     StoreSettings,
 )
-from trivet._delivery import _durable, _journal, _repeats, _store, _stored
-from trivet._delivery._dead_letters import DeadLetters
+from trivet._delivery import _durable, _repeats
 from trivet._delivery._durable import WINDOW
-from trivet._delivery._store import PAUSE, Store
+from trivet._store import _journal, _store
+from trivet._store import _packing as _stored
+from trivet._store._dead_letters import DeadLetters
+from trivet._store._store import PAUSE, Store
 from trivet.testing import open_plugins
 
 FORWARD, BACK = 3600.0, -7200.0
@@ -57,7 +59,7 @@ def calendar(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> Cale
     for module in (_durable, _journal, _store, _stored):  # The test runner has its own time.
         calendar_only = SimpleNamespace(time=calendar, monotonic=time.monotonic)
         monkeypatch.setattr(module, "time", calendar_only)
-    monkeypatch.setattr("trivet._delivery._store.Store", partial(Store, in_loop=True))
+    monkeypatch.setattr("trivet._store._store.Store", partial(Store, in_loop=True))
     monkeypatch.setattr(_store, "TIDY_EVERY", 0.0)
     Keeper.attempts, Keeper.gate = [], trio.Event()
     Keeper.gate.set()

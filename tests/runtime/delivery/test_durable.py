@@ -33,13 +33,15 @@ from trivet import (
     current_delivery,
     open_runtime,
 )
-from trivet._delivery import _durable, _store, _stored
-from trivet._delivery._dead_letters import DeadLetters
+from trivet._delivery import _durable
 from trivet._delivery._durable import WINDOW
-from trivet._delivery._journal import Journal
-from trivet._delivery._records import DeadLetter, JournalInUseError, JournalUnavailableError
-from trivet._delivery._stored import Packed
-from trivet._loader import load
+from trivet._program._loader import load
+from trivet._store import _packing as _stored
+from trivet._store import _store
+from trivet._store._dead_letters import DeadLetters
+from trivet._store._journal import Journal
+from trivet._store._packing import Packed
+from trivet._store._records import DeadLetter, JournalInUseError, JournalUnavailableError
 from trivet.testing import open_plugins
 
 
@@ -758,5 +760,5 @@ async def test_a_plugin_s_tests_need_no_file(autojump_clock: MockClock) -> None:
 
 def test_nobody_durable_means_no_sqlite() -> None:
     """Neither the library nor a file, where no plugin asks for it."""
-    code = "import sys, trivet, trivet._serve; assert 'sqlite3' not in sys.modules"
+    code = "import sys, trivet, trivet._process._serve; assert 'sqlite3' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=50)

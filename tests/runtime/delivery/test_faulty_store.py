@@ -28,11 +28,11 @@ from trivet import (
     Runtime,
     StoreSettings,
 )
-from trivet._delivery import _journal, _schema, _store
 from trivet._delivery._durable import WINDOW
-from trivet._delivery._journal import Journal
-from trivet._delivery._records import JournalUnavailableError
-from trivet._delivery._store import PAUSE, Store
+from trivet._store import _journal, _schema, _store
+from trivet._store._journal import Journal
+from trivet._store._records import JournalUnavailableError
+from trivet._store._store import PAUSE, Store
 from trivet.testing import open_plugins
 
 
@@ -103,7 +103,7 @@ def _store_that_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
         return _schema.connect(path, Faulty)
 
     monkeypatch.setattr(_journal, "connect", connect)
-    monkeypatch.setattr("trivet._delivery._store.Store", partial(Store, in_loop=True))
+    monkeypatch.setattr("trivet._store._store.Store", partial(Store, in_loop=True))
     Keeper.handled, Keeper.failed, Keeper.gate = [], set(), trio.Event()
     Keeper.gate.set()
     Keeper.stops_at = math.inf

@@ -12,9 +12,9 @@ from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 from trivet import Delivery, Event, Fate, InboxStatistics, current_delivery
 from trivet._delivery._memory import MemoryInbox
-from trivet._envelope import Receipt, in_hand
-from trivet._inbox import BURST
-from trivet._policies import DeliveryPolicy
+from trivet._events._delivery import Receipt, in_hand
+from trivet._events._delivery_settings import DeliveryPolicy
+from trivet._inbox._inbox import BURST
 
 
 class Ping(Event):

@@ -15,18 +15,18 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from trivet import Delivery, Event, Fate
-from trivet._containment import members
 from trivet._delivery._durable import DurableInbox
-from trivet._delivery._in_hand import InHand, LeftOver
-from trivet._delivery._journal import Journal
 from trivet._delivery._memory import MemoryInbox
 from trivet._delivery._queue import Queue
-from trivet._delivery._records import Delete, Forget, Update
 from trivet._delivery._repeats import Repeats
-from trivet._delivery._store import Store
+from trivet._faults._containment import members
+from trivet._store._journal import Journal
+from trivet._store._records import Delete, Forget, Update
+from trivet._store._register import InHand, LeftOver
+from trivet._store._store import Store
 
-from .. import test_conservation as memory
 from . import model as durable
+from . import test_conservation as memory
 
 PROGRAMS = 300
 """Programs that are tried, at most."""

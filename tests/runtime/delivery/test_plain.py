@@ -18,8 +18,8 @@ from trio.testing import MockClock
 
 from trivet import Delivery, Event, Fate, Receipt, current_delivery
 from trivet._delivery._memory import Admission, MemoryInbox
-from trivet._inbox import Deliveries
-from trivet._policies import DeliveryPolicy
+from trivet._events._delivery_settings import DeliveryPolicy
+from trivet._inbox._inbox import Deliveries
 
 
 class Step(Event):

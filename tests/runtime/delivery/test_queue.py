@@ -8,7 +8,7 @@ import pytest
 
 from trivet import Delivery, Event
 from trivet._delivery._queue import LOADED, Queue, lane_by
-from trivet._policies import PARTITION_KEY, DeliveryPolicy
+from trivet._events._delivery_settings import PARTITION_KEY, DeliveryPolicy
 
 
 class Step(Event):

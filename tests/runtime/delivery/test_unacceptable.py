@@ -26,7 +26,7 @@ from trivet import (
     StoreSettings,
     open_runtime,
 )
-from trivet._delivery import _journal
+from trivet._store import _journal
 
 
 class Measured(Event):

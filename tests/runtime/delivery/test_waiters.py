@@ -14,9 +14,9 @@ from trivet import Delivery, Event, Fate, RetryAfter, StoreSettings
 from trivet._delivery._bus import Bus, Subscription
 from trivet._delivery._durable import DurableInbox
 from trivet._delivery._memory import MemoryInbox
-from trivet._delivery._store import Store
-from trivet._events import EventTypes
-from trivet._policies import PARTITION_KEY, DeliveryPolicy
+from trivet._events._delivery_settings import PARTITION_KEY, DeliveryPolicy
+from trivet._events._event import EventTypes
+from trivet._store._store import Store
 
 
 class Note(Event):

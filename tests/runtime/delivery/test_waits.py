@@ -18,7 +18,7 @@ from trivet import (
     EventPlugin,
     Fate,
 )
-from trivet._containment import members
+from trivet._faults._containment import members
 from trivet.testing import open_plugins
 
 

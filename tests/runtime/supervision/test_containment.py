@@ -20,8 +20,8 @@ from trivet import (
     SupervisionSettings,
     open_runtime,
 )
-from trivet._containment import includes, split_cancelled, summary
-from trivet._loader import load
+from trivet._faults._containment import includes, split_cancelled, summary
+from trivet._program._loader import load
 from trivet._runtime import Runtime, running
 from trivet._supervision._host import Host
 from trivet.testing import open_plugins

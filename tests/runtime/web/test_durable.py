@@ -14,9 +14,9 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trivet import App, Delivery, DeliverySettings, Event, EventPlugin, Fate, Outcome, StoreSettings
-from trivet._delivery._journal import Journal
-from trivet._delivery._records import JournalError, JournalFullError, JournalUnavailableError
-from trivet._web._publishing import judge
+from trivet._store._journal import Journal
+from trivet._store._records import JournalError, JournalFullError, JournalUnavailableError
+from trivet._web._ingest._publishing import judge
 from trivet.testing import client, open_plugins
 
 BATCHED = "application/cloudevents-batch+json"

@@ -441,9 +441,9 @@ HOW = {
 
 async def test_three_hundred_hostile_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them are gone within the limits, which are short here, and others are answered."""
-    monkeypatch.setattr("trivet._web._server.KEEP_ALIVE", 0.5)
-    monkeypatch.setattr("trivet._web._server.LOOK_EVERY", 0.1)
-    monkeypatch.setattr("trivet._web._connections.SEND_WITHIN", 1.0)
+    monkeypatch.setattr("trivet._web._hypercorn._server.KEEP_ALIVE", 0.5)
+    monkeypatch.setattr("trivet._web._hypercorn._server.LOOK_EVERY", 0.1)
+    monkeypatch.setattr("trivet._web._hypercorn._connection.SEND_WITHIN", 1.0)
     monkeypatch.setattr("trivet._web._exchange.BODY_WITHIN", 0.5)
     monkeypatch.setattr(f"{__name__}.LARGE", 1024 * 1024)
     streams: list[trio.SocketStream] = []

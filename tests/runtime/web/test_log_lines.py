@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from trivet import BackgroundPlugin, LogSettings, route
-from trivet._logging import configure_logging
+from trivet._log._logging import configure_logging
 from trivet.testing import open_plugins, serving
 
 FORGED = "2026-01-01T00:00:00Z [info     ] all is well"

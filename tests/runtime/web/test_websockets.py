@@ -22,8 +22,8 @@ from trivet import (
     route,
     websocket_route,
 )
-from trivet._envelope import current_origin
-from trivet._loader import load
+from trivet._events._delivery import current_origin
+from trivet._program._loader import load
 from trivet._runtime import running
 from trivet.testing import client, open_plugins
 

@@ -1,0 +1,4 @@
+"""What the sinks that speak HTTP share.
+
+Never knows one server.
+"""

@@ -1,0 +1,76 @@
+"""Which events a subscription is to deliver.
+
+Owns what the operator's `filter` means.
+Never knows who subscribes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeGuard
+
+import attrs
+
+from .._faults._errors import ConfigurationError, nearest
+from ._event import Event
+
+Matches = Callable[[Event], bool]
+
+
+def compile_filter(filter: Mapping[str, Any]) -> Matches:
+    """What the filter lets through: events in which each path leads to one of its values.
+
+    A path goes into fields and into the keys of dictionaries; of a list it is any element.
+
+    >>> from trivet import SendingEvent
+    >>> matches = compile_filter({"handler_id": ["h1", "h2"], "events.face": 1})
+    >>> matches(SendingEvent([{"face": 1}], "h1", "a", "r", None, None))
+    True
+    >>> matches(SendingEvent([{"face": 2}], "h1", "a", "r", None, None))
+    False
+    """
+    wanted = [
+        (path.split("."), value if _is_list(value) else [value]) for path, value in filter.items()
+    ]
+
+    def matches(event: Event) -> bool:
+        """Whether the event is let through."""
+        return all(any(found in values for found in _at(event, path)) for path, values in wanted)
+
+    return matches
+
+
+def check_filter(filter: Mapping[str, Any], types: Iterable[type[Event]]) -> None:
+    """Refuse a path of which no event type has the first part.
+
+    Raises:
+        ConfigurationError: naming the nearest right spelling.
+    """
+    fields = {field.name for event in types for field in attrs.fields(event)}
+    if not filter:
+        raise ConfigurationError("lets everything through; leave it out")
+    for path in filter:
+        first = path.partition(".")[0]
+        if first not in fields:
+            raise ConfigurationError(f"no event has a field {first!r}: {nearest(first, fields)}")
+
+
+def _at(value: object, path: list[str]) -> Iterable[object]:
+    if _is_list(value):
+        for element in value:
+            yield from _at(element, path)
+    elif not path:
+        yield value
+    elif _is_mapping(value):
+        if path[0] in value:
+            yield from _at(value[path[0]], path[1:])
+    elif attrs.has(type(value)):
+        yield from _at(getattr(value, path[0], None), path[1:])
+
+
+def _is_list(value: object) -> TypeGuard[list[object] | tuple[object, ...]]:
+    return isinstance(value, (list, tuple))
+
+
+def _is_mapping(value: object) -> TypeGuard[Mapping[str, object]]:
+    return isinstance(value, Mapping)

@@ -1,0 +1,288 @@
+"""An event's payload as JSON, so that what is written is what is read.
+
+Owns which values JSON has no words for, and where in an event such a value is.
+Never knows where the bytes go.
+
+JSON has no NaN: it would be written as null. Where the type is `Any`, a tuple, a date or a number
+as a key would come back as something else; what is annotated more closely comes back by its type.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Any, cast
+
+import attrs
+import msgspec
+import msgspec.inspect as kinds
+
+from .._faults._containment import one_line, printable
+from .._faults._errors import EventEncodeError
+from ._event import Event
+
+Fault = tuple[str, str]
+"""Where below a value it is, and what is wrong there."""
+Check = Callable[[Any], Fault | None]
+"""Finds the first fault in a value."""
+
+LONGEST_PATH = 200
+"""Characters; what is nested deeper is named by its beginning."""
+
+
+def encode_event(event: Event, *, exact: bool = False) -> bytes:
+    """The payload as JSON.
+
+    >>> class Measured(Event):
+    ...     value: float | None
+    >>> encode_event(Measured(0.5))
+    b'{"value":0.5}'
+    >>> encode_event(Measured(float("nan")))
+    Traceback (most recent call last):
+    trivet._faults._errors.EventEncodeError: measured: JSON has no such number: nan at $.value
+
+    Args:
+        event: what is to be written.
+        exact: whether values of a type such as `Any` have to be equal when they are read back. A
+            tuple is not: it comes back as a list.
+
+    Raises:
+        EventEncodeError: JSON cannot express it. It names the path of the first such value.
+    """
+    payload, fault = b"", None
+    try:
+        payload = msgspec.json.encode(event)
+        if exact or b"null" in payload:
+            fault = _check_of(type(event), exact)(event)
+    except KeyboardInterrupt:  # Ctrl-C in a program of one's own.
+        raise
+    except BaseException as error:  # noqa: ASYNC103 - a value's own type may raise anything
+        fault = _unwritable(event, error)
+    if fault is None:
+        return payload
+    path = printable(f"${fault[0]}"[:LONGEST_PATH])
+    raise EventEncodeError(event.__event_name__, path, fault[1])
+
+
+_checks: dict[tuple[type[Event], bool], Check] = {}
+
+
+def _check_of(cls: type[Event], exact: bool) -> Check:
+    """The check of an event type. Most fields need none, by their annotations."""
+    if (cls, exact) not in _checks:
+        check = _Checks(_comes_back if exact else _is_finite).of(kinds.type_info(cls))
+        _checks[cls, exact] = check or (lambda _: None)
+    return _checks[cls, exact]
+
+
+class _Checks:
+    """The checks of types.
+
+    Args:
+        json: the check of a value that may be any JSON.
+    """
+
+    def __init__(self, json: Check) -> None:
+        self._json = json
+        self._begun: dict[type, Check] = {}
+
+    def of(self, kind: kinds.Type) -> Check | None:
+        """The check of this type; None where its values come back whatever they are."""
+        if isinstance(kind, kinds.Metadata):
+            return self.of(kind.type)
+        if not _is_json(kind):
+            return self._of_others(kind)
+        if _mentions(kind, kinds.AnyType):
+            return self._json
+        return _is_finite if _mentions(kind, kinds.FloatType) else None
+
+    def _of_others(self, kind: kinds.Type) -> Check | None:
+        """The check of a type that JSON has no word for."""
+        match kind:
+            case kinds.StructType() | kinds.DataclassType() | kinds.NamedTupleType():
+                return self._of_object(kind.cls, kind.fields)
+            case kinds.TypedDictType():
+                return self._of_typed_dict(kind.fields)
+            case kinds.UnionType():
+                return self._of_union(kind.types)
+            case kinds.TupleType():
+                return _of_places([self.of(each) for each in kind.item_types])
+            case kinds.DictType(value_type=part) | kinds.CollectionType(item_type=part):
+                check = self.of(part)
+                return check and _of_children(check)
+            case _:
+                return None
+
+    def _of_object(self, cls: type, fields: Iterable[kinds.Field]) -> Check | None:
+        if cls in self._begun:  # It contains itself.
+            return self._begun[cls]
+        checks: list[tuple[str, Check]] = []
+
+        def check(value: object) -> Fault | None:
+            for name, its_check in checks:
+                if (fault := its_check(getattr(value, name))) is not None:
+                    return f".{name}{fault[0]}", fault[1]
+            return None
+
+        self._begun[cls] = check
+        checks += self._of_fields(fields)
+        del self._begun[cls]
+        return check if checks else None
+
+    def _of_typed_dict(self, fields: Iterable[kinds.Field]) -> Check | None:
+        checks = dict(self._of_fields(fields))
+
+        def check_fields(value: Mapping[str, object]) -> Fault | None:
+            found = [name for name in checks if name in value]
+            return _first((f".{name}", value[name], checks[name]) for name in found)
+
+        return check_fields if checks else None
+
+    def _of_fields(self, fields: Iterable[kinds.Field]) -> Iterable[tuple[str, Check]]:
+        for field in fields:
+            if (check := self.of(field.type)) is not None:
+                yield field.name, check
+
+    def _of_union(self, members: Iterable[kinds.Type]) -> Check | None:
+        found = [(_python_types(member), self.of(member)) for member in members]
+        checks = [(python_types, check) for python_types, check in found if check is not None]
+
+        def check_member(value: object) -> Fault | None:
+            for python_types, its_check in checks:
+                if isinstance(value, python_types):
+                    return its_check(value)
+            return None
+
+        return check_member if checks else None
+
+
+def _is_json(kind: kinds.Type) -> bool:
+    """Whether values of this type are JSON's own, so that they are compared all at once."""
+    match kind:
+        case kinds.Metadata():
+            return _is_json(kind.type)
+        case kinds.ListType():
+            return _is_json(kind.item_type)
+        case kinds.DictType():
+            is_text = isinstance(kind.key_type, (kinds.StrType, kinds.AnyType))
+            return is_text and _is_json(kind.value_type)
+        case kinds.UnionType():
+            return any(isinstance(each, kinds.AnyType) for each in kind.types) or all(
+                map(_is_json, kind.types)
+            )
+        case _:
+            plain = (kinds.NoneType, kinds.BoolType, kinds.IntType, kinds.FloatType, kinds.StrType)
+            return isinstance(kind, (kinds.AnyType, *plain))
+
+
+def _mentions(kind: kinds.Type, wanted: type[kinds.Type]) -> bool:
+    """Whether a type that `_is_json` has this one in it."""
+    match kind:
+        case kinds.Metadata():
+            return _mentions(kind.type, wanted)
+        case kinds.ListType():
+            return _mentions(kind.item_type, wanted)
+        case kinds.DictType():
+            return any(_mentions(each, wanted) for each in (kind.key_type, kind.value_type))
+        case kinds.UnionType():
+            return any(_mentions(each, wanted) for each in kind.types)
+        case _:
+            return isinstance(kind, wanted)
+
+
+def _python_types(kind: kinds.Type) -> type | tuple[type, ...]:
+    """The classes of the values of a union's member."""
+    match kind:
+        case kinds.Metadata():
+            return _python_types(kind.type)
+        case kinds.StructType() | kinds.DataclassType() | kinds.NamedTupleType():
+            return kind.cls
+        case kinds.FloatType():
+            return float
+        case kinds.DictType() | kinds.TypedDictType():
+            return dict
+        case _:
+            return (list, tuple, set, frozenset)
+
+
+def _of_children(check: Check) -> Check:
+    return lambda value: _first((where, child, check) for where, child in _children(value))
+
+
+def _of_places(checks: list[Check | None]) -> Check | None:
+    def check(value: Iterable[object]) -> Fault | None:
+        places = enumerate(zip(value, checks, strict=True))
+        return _first((f"[{place}]", each, look) for place, (each, look) in places if look)
+
+    return check if any(checks) else None
+
+
+def _first(parts: Iterable[tuple[str, object, Check]]) -> Fault | None:
+    """The first fault in any of these parts."""
+    for where, part, check in parts:
+        if (fault := check(part)) is not None:
+            return f"{where}{fault[0]}", fault[1]
+    return None
+
+
+def _children(value: object) -> Iterable[tuple[str, object]]:
+    """What is directly in a value, and where."""
+    if isinstance(value, Mapping):
+        mapping = cast("Mapping[object, object]", value)
+        return ((f".{_name(key)}", child) for key, child in mapping.items())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        collection = cast("Iterable[object]", value)
+        return ((f"[{place}]", child) for place, child in enumerate(collection))
+    kind: type[Any] = type(value)
+    names = [field.name for field in attrs.fields(kind)] if attrs.has(kind) else []
+    return ((f".{name}", getattr(value, name)) for name in names)
+
+
+def _name(key: object) -> str:
+    """A key for messages; of one that is no text or number, the type, whose code may raise."""
+    return str(key) if type(key) in (str, int, float) else f"<{type(key).__name__}>"
+
+
+# Of a value that may be any JSON.
+
+
+def _is_finite(value: object) -> Fault | None:
+    """The first number in a value that is none."""
+    if type(value) is float:
+        return None if math.isfinite(value) else ("", f"JSON has no such number: {value}")
+    if value is None or isinstance(value, (str, int)):
+        return None
+    written = msgspec.json.encode(value)
+    if b"null" not in written or msgspec.json.decode(written) == value:
+        return None
+    return _first((where, child, _is_finite) for where, child in _children(value))
+
+
+def _comes_back(value: object) -> Fault | None:
+    """The first part of a value that is not equal to itself when it is read back."""
+    kind = type(value)
+    if value is None or kind is str or kind is int or kind is bool:
+        return None
+    if kind is float:
+        return _is_finite(value)
+    read = msgspec.json.decode(msgspec.json.encode(value))
+    if read == value:
+        return None
+    below = _first((where, child, _comes_back) for where, child in _children(value))
+    other = "another one" if type(read) is kind else f"a {type(read).__name__}"
+    return below or ("", f"a {kind.__name__} comes back from JSON as {other}")
+
+
+def _unwritable(value: object, error: BaseException) -> Fault:
+    """Where it is that a value cannot be written, and why."""
+    if isinstance(error, RecursionError):
+        return "", "nested too deeply"
+    with suppress(Exception):  # The value may not let anybody look into it, either.
+        for where, child in _children(value):
+            try:
+                msgspec.json.encode(child)
+            except BaseException as its_error:  # noqa: ASYNC103 - a value's own
+                fault = _unwritable(child, its_error)
+                return f"{where}{fault[0]}", fault[1]  # noqa: ASYNC104
+    return "", one_line(error)

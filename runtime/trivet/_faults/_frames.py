@@ -1,0 +1,113 @@
+"""Which lines of a stack or a traceback are an author's.
+
+Owns the difference between an author's code, a library's and Trivet's.
+Never knows plugins but by the module in which their code is.
+"""
+
+from __future__ import annotations
+
+import sysconfig
+import traceback
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import FrameType
+
+import attrs
+
+_LIBRARIES = tuple(
+    f"{Path(sysconfig.get_path(name)).resolve()}/"
+    for name in ("stdlib", "platlib", "purelib", "scripts")
+)
+_OURS = f"{Path(__file__).resolve().parents[1]}/"
+
+Line = tuple[FrameType, int]
+"""A frame, and the line in it that is called."""
+
+
+def home_of(module: str) -> str:
+    """The module in which a plugin's code is; the package, where that module is private."""
+    package, _, name = module.rpartition(".")
+    return package if package and name.startswith("_") else module
+
+
+@attrs.frozen
+class Authors:
+    """Tells an author's lines from others.
+
+    A plugin that was installed is among the libraries, but for its module's name.
+    """
+
+    home: str = ""
+    """The module in which a plugin's code is, or its package."""
+
+    def has(self, frame: FrameType) -> bool:
+        """Whether the line is the plugin's, or of a file that is no library's and not Trivet's."""
+        return self._is_home(frame) or not frame.f_code.co_filename.startswith(
+            (*_LIBRARIES, _OURS, "<")
+        )
+
+    def _is_home(self, frame: FrameType) -> bool:
+        module = str(frame.f_globals.get("__name__", ""))
+        return bool(self.home) and f"{module}.".startswith(f"{self.home}.")
+
+    def place(self, lines: Iterable[Line]) -> str:
+        """The author's innermost line, `file:line`; else the innermost; empty without any.
+
+        Args:
+            lines: the innermost last.
+        """
+        line = self._innermost(lines)
+        return "" if line is None else f"{line[0].f_code.co_filename}:{line[1]}"
+
+    def function(self, lines: Iterable[Line]) -> str:
+        """The name of the function that the same line is in."""
+        line = self._innermost(lines)
+        return "" if line is None else line[0].f_code.co_qualname
+
+    def _innermost(self, lines: Iterable[Line]) -> Line | None:
+        found = [*lines]
+        mine = [line for line in found if self.has(line[0])]
+        return next(reversed(mine or found), None)
+
+    def stack(self, lines: Iterable[Line]) -> str:
+        """The stack in a traceback's form, from the plugin's first line on, or any author's.
+
+        Of what a library does beneath an author's line, its innermost call is shown, and how many
+        are left out.
+        """
+        return "".join(self._formatted([*lines]))
+
+    def _formatted(self, lines: list[Line]) -> Iterator[str]:
+        mine = [self.has(frame) for frame, _ in lines]
+        home = [self._is_home(frame) for frame, _ in lines]
+        starts = home if True in home else mine
+        first = starts.index(True) if True in starts else max(0, len(lines) - 1)
+        left_out = 0
+        for at in range(first, len(lines)):
+            if mine[at] or at + 1 == len(lines) or mine[at + 1]:
+                if left_out:
+                    yield f"  … {left_out} more\n"
+                yield from traceback.StackSummary.extract([lines[at]]).format()
+                left_out = 0
+            else:
+                left_out += 1
+
+
+def lines_of(error: BaseException) -> list[Line]:
+    """The lines of an error's traceback, the innermost last."""
+    return list(traceback.walk_tb(error.__traceback__))
+
+
+def stack_below(frame: FrameType) -> list[Line]:
+    """The lines of a frame that runs and of its callers, the innermost last."""
+    return list(traceback.walk_stack(frame))[::-1]
+
+
+def without_trivet(error: BaseException) -> BaseException:
+    """The error, with a traceback that does not begin with Trivet's own lines."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
+        trace = trace.tb_next
+    if trace is not None:
+        error.__traceback__ = trace
+    return error

@@ -1,0 +1,150 @@
+"""Batches out of an inbox.
+
+Owns when a batch is full.
+Never knows what kind of inbox it reads, nor what a batch is for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from typing import Generic, Literal, TypeVar
+
+import trio
+from msgspec.json import encode
+
+from .._events._delivery import Delivery
+from .._events._event import Event
+from .._events._turns import off_loop
+from ._inbox import Inbox
+
+E = TypeVar("E", bound=Event)
+
+ClosedBy = Literal["size", "bytes", "age", "stop"]
+
+
+class Batch(list[E]):
+    """Events that are handled together.
+
+    They are done when the next batch is asked for. Who has to decide of each one for itself tells
+    the inbox before that: `self.inbox.reject(batch.deliveries[0], error)`, or `keep`.
+    """
+
+    def __init__(self, deliveries: Sequence[Delivery[E]], closed_by: ClosedBy) -> None:
+        super().__init__([delivery.event for delivery in deliveries])
+        self.deliveries: tuple[Delivery[E], ...] = tuple(deliveries)
+        """The same events in their envelopes."""
+        self.closed_by: ClosedBy = closed_by
+        """What the batch was full of: `"size"`, `"bytes"` or `"age"`; or `"stop"`, where nothing
+        more will come."""
+
+
+def batched(
+    inbox: Inbox[E], *, size: int, within: float, bytes: int | None = None
+) -> AsyncIterator[Batch[E]]:
+    """Iterate over an inbox in lists of events.
+
+    A batch closes when it is full or old enough, or when the inbox is closed and empty. To ask
+    for the next batch says that the last one is done, all of it but what was rejected or kept.
+
+    Args:
+        inbox: what to read.
+        size: events in a batch, at most.
+        within: seconds after its first event in which a batch closes, full or not.
+        bytes: JSON bytes in a batch, at most; an event larger than that is a batch of its own.
+
+    Raises:
+        ValueError: for a `size`, `within` or `bytes` that is not positive.
+    """
+    if size < 1 or within <= 0 or (bytes is not None and bytes < 1):
+        raise ValueError("size, within and bytes must be positive")
+    return _Batches(inbox, size, within, math.inf if bytes is None else bytes)
+
+
+class _Batches(AsyncIterator[Batch[E]], Generic[E]):
+    def __init__(self, inbox: Inbox[E], size: int, within: float, max_bytes: float) -> None:
+        self._inbox = inbox
+        self._size = size
+        self._within = within
+        self._max_bytes = max_bytes
+        self._given: tuple[Delivery[E], ...] = ()
+        self._batch: list[Delivery[E]] = []  # Being filled; it outlives a cancelled wait.
+        self._until = math.inf
+        self._room = max_bytes
+        self._held: Delivery[E] | None = None  # The one that would have been too much.
+
+    async def __anext__(self) -> Batch[E]:
+        self._inbox.accept_all(self._given)
+        self._given = ()
+        try:
+            closed_by = await self._fill()
+        except trio.EndOfChannel:
+            if not self._batch:
+                raise StopAsyncIteration from None
+            closed_by = "stop"
+        batch, self._batch = Batch(self._in_time(self._batch), closed_by), []
+        if not batch:
+            return await self.__anext__()
+        self._given = batch.deliveries
+        return batch
+
+    def _in_time(self, deliveries: list[Delivery[E]]) -> list[Delivery[E]]:
+        """Those that did not expire while the batch was being filled."""
+        now = trio.current_time()
+        for delivery in deliveries:
+            if delivery.deadline <= now:
+                self._inbox.expire(delivery)
+        return [delivery for delivery in deliveries if delivery.deadline > now]
+
+    async def _fill(self) -> ClosedBy:
+        if not self._batch:
+            delivery = await self._first()
+            self._until, self._room = trio.current_time() + self._within, self._max_bytes
+            await self._add([delivery])
+        while self._held is None and self._room > 0 and len(self._batch) < self._size:
+            # How many bytes there is room for is to be seen after each.
+            at_most = self._size - len(self._batch) if self._room == math.inf else 1
+            following = self._inbox.take_some(at_most) or await self._receive_until(self._until)
+            if not following:
+                return "age"
+            await self._add(following)
+        return "size" if len(self._batch) == self._size else "bytes"
+
+    async def _first(self) -> Delivery[E]:
+        if self._held is None:
+            return await self._inbox.receive()
+        await trio.lowlevel.checkpoint()
+        delivery, self._held = self._held, None
+        return delivery
+
+    async def _add(self, deliveries: list[Delivery[E]]) -> None:
+        if self._room == math.inf:
+            self._batch += deliveries
+            return
+        for delivery in deliveries:
+            weight = 0
+            with trio.CancelScope(shield=True):  # It is in hand, and in no batch yet.
+                weight = await off_loop(delivery.size, partial(_weight, delivery.event))
+            if self._batch and weight > self._room:
+                self._held = delivery
+            else:
+                self._batch.append(delivery)
+                self._room -= weight
+
+    async def _receive_until(self, until: float) -> list[Delivery[E]]:
+        try:
+            return [self._inbox.receive_nowait()]
+        except trio.WouldBlock:
+            pass
+        with trio.move_on_at(until):
+            return [await self._inbox.receive()]
+        return []
+
+
+def _weight(event: Event) -> int:
+    """The bytes of its JSON; none of an event that has none, which is for its handler to find."""
+    try:
+        return len(encode(event))
+    except Exception:  # A value's own type may raise anything.
+        return 0

@@ -1,0 +1,207 @@
+"""The tasks that handle a plugin's events, and what limits the time that one may take.
+
+Owns the loops, the stamps of what is being handled, and the cancellation of what is late.
+Never knows what a handler does, nor what becomes of an event that has failed.
+"""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Awaitable
+from typing import Generic, Protocol, TypeVar
+from weakref import WeakKeyDictionary
+
+import structlog
+import trio
+
+from .._faults._errors import HandlerTimeoutError
+
+W = TypeVar("W")
+W_co = TypeVar("W_co", covariant=True)
+
+
+workers: WeakKeyDictionary[trio.lowlevel.Task, str] = WeakKeyDictionary()
+"""The tasks that handle events, and for which plugin each does."""
+
+
+class Pieces(Protocol[W_co]):
+    """One worker's pieces of work; to ask for the next says that the last one is done."""
+
+    async def run_ahead(self) -> None:
+        """Do those of which neither the time nor the end has to be watched, if there are such."""
+        ...
+
+    def take(self) -> W_co | None:
+        """The next one if it is there; None too where it is everyone else's turn."""
+        ...
+
+    async def wait(self) -> W_co | None:
+        """Wait for the next one; None where none is left. Always a checkpoint."""
+        ...
+
+
+class Workload(Protocol[W]):
+    """What there is to do: events one by one, or batch by batch."""
+
+    def pieces(self) -> Pieces[W]:
+        """One worker's share of it."""
+        ...
+
+    def handle(self, piece: W) -> Awaitable[None]:
+        """Do one."""
+        ...
+
+    def fail(self, piece: W, error: Exception) -> None:
+        """One has failed, or took too long."""
+        ...
+
+    def expire(self, piece: W) -> None:
+        """One was not done by its deadline."""
+        ...
+
+    def deadline(self, piece: W) -> float:
+        """When nobody needs it any more, on Trio's clock."""
+        ...
+
+    def identity(self, piece: W) -> dict[str, object]:
+        """What a log line says of it."""
+        ...
+
+
+async def work(
+    workload: Workload[W],
+    *,
+    plugin: str,
+    crew: int,
+    time_limit: float,
+    log: structlog.typing.FilteringBoundLogger,
+) -> None:
+    """Do the work, so many pieces side by side, until none is left.
+
+    Args:
+        workload: what is to be done.
+        plugin: the name of the plugin whose work it is.
+        crew: how many tasks do it.
+        time_limit: seconds for one piece; infinity for no limit.
+        log: the plugin's.
+    """
+    members = [_Worker(workload, time_limit) for _ in range(crew)]
+    async with trio.open_nursery() as watching:
+        if time_limit < math.inf:
+            watching.start_soon(_watch, members, time_limit, log)
+        async with trio.open_nursery() as nursery:
+            for worker in members:
+                nursery.start_soon(worker.work, plugin)
+        watching.cancel_scope.cancel()
+
+
+async def _watch(
+    crew: list[_Worker[W]], time_limit: float, log: structlog.typing.FilteringBoundLogger
+) -> None:
+    """Cancel who is late.
+
+    It looks at the workers' stamps, so that a piece that keeps the limit costs two assignments.
+    """
+    while True:
+        now = trio.current_time()
+        for worker in crew:
+            if worker.until <= now and not worker.cut_off():
+                log.error("handler does not end although it was cancelled", **worker.identity())
+        # Whoever begins from now on is late no sooner than in so many seconds.
+        next_end = min(worker.until for worker in crew)
+        await trio.sleep_until(min(next_end, now + time_limit))
+
+
+class _Worker(Generic[W]):
+    """One task that does one piece after the other.
+
+    It has one scope for all of them, until one is late: then that scope is cancelled, and the
+    worker goes on in a new one.
+    """
+
+    def __init__(self, workload: Workload[W], time_limit: float) -> None:
+        self._workload = workload
+        self._time_limit = time_limit
+        self._is_limited = time_limit < math.inf
+        self._piece: W | None = None
+        self._renew()
+
+    def _renew(self) -> None:
+        self._scope = trio.CancelScope()
+        self.until = math.inf
+        """When the piece that is being done is late."""
+        self._is_late = False
+        self._has_returned = False
+        self._stood_at = ""
+
+    async def work(self, plugin: str) -> None:
+        """Work until no piece is left."""
+        workers[trio.lowlevel.current_task()] = plugin
+        pieces = self._workload.pieces()
+        is_done = False
+        while not is_done:
+            with self._scope:
+                is_done = await self._work_in_scope(pieces)
+            if self._piece is not None and self._scope.cancel_called:
+                self._end(self._piece)
+            self._renew()
+
+    async def _work_in_scope(self, pieces: Pieces[W]) -> bool:
+        """Says whether all is done; otherwise the scope is spent."""
+        workload = self._workload
+        while (piece := await self._next(pieces)) is not None:
+            self._piece = piece
+            if self._is_limited:
+                self.until = trio.current_time() + self._time_limit
+            deadline = workload.deadline(piece)
+            if deadline < math.inf:
+                self._scope.deadline = deadline
+            try:
+                await workload.handle(piece)
+            except trio.Cancelled as cancelled:
+                self._stood_at = "".join(traceback.format_tb(cancelled.__traceback__))
+                raise
+            except Exception as error:
+                workload.fail(piece, error)
+            if deadline < math.inf or self._is_late:
+                if self._scope.cancel_called:  # To be felt by whatever comes next in this scope.
+                    self._has_returned = True
+                    return False
+                self._scope.deadline = math.inf
+            self.until = math.inf
+        return True
+
+    async def _next(self, pieces: Pieces[W]) -> W | None:
+        piece = pieces.take()
+        if piece is None:
+            self._piece = None
+            if not self._is_limited:
+                await pieces.run_ahead()
+            piece = await pieces.wait()
+        return piece
+
+    def _end(self, piece: W) -> None:
+        # What has ended otherwise at the last moment is no longer in hand, and stays as it ended.
+        self._piece = None
+        if self._is_late:
+            error = HandlerTimeoutError(f"the handler took longer than {self._time_limit:g} s")
+            if self._stood_at:
+                error.add_note(f"it stood at\n{self._stood_at}")
+            self._workload.fail(piece, error)
+        elif not self._has_returned:
+            self._workload.expire(piece)
+
+    def cut_off(self) -> bool:
+        """Cancel what is late; says whether it was not cancelled before."""
+        if self._is_late:  # The whole limit has passed again.
+            self.until = math.inf
+            return False
+        self._is_late = True
+        self.until += self._time_limit
+        self._scope.cancel()
+        return True
+
+    def identity(self) -> dict[str, object]:
+        """What a log line says of the piece that is being done."""
+        return {} if self._piece is None else self._workload.identity(self._piece)

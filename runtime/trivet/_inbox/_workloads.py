@@ -1,0 +1,123 @@
+"""What a plugin's workers work on: the events of its inbox, one by one or batch by batch.
+
+Owns what an exception of the author's handler means for the events it was given.
+Never knows the tasks that do the work, nor what limits their time: those are `_workers`'.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+from .._events._delivery import Delivery
+from .._events._delivery_settings import DeliveryPolicy
+from .._events._event import Event
+from ._batching import Batch, batched
+from ._inbox import Deliveries, Inbox
+from ._workers import Pieces, Workload
+
+E = TypeVar("E", bound=Event)
+
+
+class OneByOne(Workload[Delivery[E]]):
+    """Each event for itself."""
+
+    def __init__(self, inbox: Inbox[E], handle: Callable[[E], Awaitable[None]]) -> None:
+        self._inbox = inbox
+        self._handle = handle
+
+    def pieces(self) -> Pieces[Delivery[E]]:
+        """See `Workload`."""
+        return _Deliveries(self._inbox, self._handle)
+
+    def handle(self, piece: Delivery[E]) -> Awaitable[None]:
+        """See `Workload`."""
+        return self._handle(piece.event)
+
+    def fail(self, piece: Delivery[E], error: Exception) -> None:
+        """See `Workload`."""
+        self._inbox.reject(piece, error)
+
+    def expire(self, piece: Delivery[E]) -> None:
+        """See `Workload`."""
+        self._inbox.expire(piece)
+
+    def deadline(self, piece: Delivery[E]) -> float:
+        """See `Workload`."""
+        return piece.deadline
+
+    def identity(self, piece: Delivery[E]) -> dict[str, object]:
+        """See `Workload`."""
+        return piece.identity()
+
+
+class ByBatch(Workload[Batch[E]]):
+    """Some events at a time. That one has a deadline is no reason to cut the others off."""
+
+    def __init__(
+        self,
+        inbox: Inbox[E],
+        handle: Callable[[Batch[E]], Awaitable[None]],
+        policy: DeliveryPolicy,
+    ) -> None:
+        self._inbox = inbox
+        self._handle = handle
+        self._policy = policy
+
+    def pieces(self) -> Pieces[Batch[E]]:
+        """See `Workload`."""
+        policy = self._policy
+        return _Batches(
+            batched(
+                self._inbox,
+                size=policy.batch_size,
+                within=policy.batch_age,
+                bytes=policy.batch_bytes,
+            )
+        )
+
+    def handle(self, piece: Batch[E]) -> Awaitable[None]:
+        """See `Workload`."""
+        return self._handle(piece)
+
+    def fail(self, piece: Batch[E], error: Exception) -> None:
+        """See `Workload`."""
+        self._inbox.reject_all(piece.deliveries, error)
+
+    def expire(self, piece: Batch[E]) -> None:
+        """See `Workload`."""
+        raise AssertionError("a batch has no deadline")
+
+    def deadline(self, piece: Batch[E]) -> float:
+        """See `Workload`."""
+        return math.inf
+
+    def identity(self, piece: Batch[E]) -> dict[str, object]:
+        """See `Workload`."""
+        return {"events": len(piece)}
+
+
+class _Deliveries(Deliveries[E], Pieces[Delivery[E]]):
+    def __init__(self, inbox: Inbox[E], handle: Callable[[E], Awaitable[None]]) -> None:
+        super().__init__(inbox)
+        self._handle = handle
+
+    async def run_ahead(self) -> None:
+        """See `Pieces`."""
+        await self.hand_to(self._handle)
+
+
+class _Batches(Pieces[Batch[E]]):
+    def __init__(self, batches: AsyncIterator[Batch[E]]) -> None:
+        self._batches = batches
+
+    async def run_ahead(self) -> None:
+        """See `Pieces`: a batch has to be gathered first."""
+
+    def take(self) -> None:
+        """See `Pieces`."""
+
+    async def wait(self) -> Batch[E] | None:
+        """See `Pieces`."""
+        return await anext(self._batches, None)

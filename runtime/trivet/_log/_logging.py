@@ -1,0 +1,233 @@
+"""The program's log: structlog, to standard error, as text or as JSON lines.
+
+Owns the processors. What a client has sent can neither begin a line of its own nor colour one, and
+what a plugin logs, however wrongly, never raises into the plugin.
+Never knows what is logged. An embedder configures structlog as he likes, and leaves this alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from io import StringIO
+from textwrap import indent
+from typing import Any, Self, TextIO
+from unicodedata import category
+
+import structlog
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
+
+from .._events._delivery import in_hand
+from .._faults._containment import summary
+from .._faults._masking import mask
+from .._program._settings import LogSettings
+from ._writer import open_stderr
+
+_WRITTEN_OUT = {
+    number: ascii(chr(number))[1:-1]
+    for number in (*range(0xA0), 0x2028, 0x2029)
+    if category(chr(number)) in ("Cc", "Zl", "Zp")
+}
+"""What moves the cursor, ends a line or commands a terminal, as Python would write it."""
+_ALSO_IN_LINES = {number: text for number, text in _WRITTEN_OUT.items() if chr(number) != "\n"}
+
+
+def never_waiting_stderr() -> TextIO:
+    """Standard error as a stream that neither waits nor raises, whatever its reader does."""
+    return open_stderr(_tell_loss)
+
+
+def _tell_loss(lines: int) -> None:
+    log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
+    log.warning("lines of the log were lost", lines=lines)
+
+
+def configure_logging(settings: LogSettings, file: TextIO | None = None) -> None:
+    """Set structlog up for a program of its own.
+
+    Args:
+        settings: the operator's.
+        file: what to write to; `sys.stderr` by default.
+    """
+    target: TextIO = sys.stderr if file is None else file
+    rendering: list[Processor]
+    if settings.format == "json":
+        # Without locals: they hold secrets.
+        tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        rendering = [
+            structlog.processors.ExceptionRenderer(tracebacks),
+            structlog.processors.JSONRenderer(),
+        ]
+    else:
+        rendering = [
+            _write_out,
+            structlog.dev.ConsoleRenderer(
+                colors=target.isatty(),
+                exception_formatter=_write_traceback,
+                sort_keys=False,
+            ),
+        ]
+    level = logging.getLevelNamesMapping()[settings.level.upper()]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            _add_delivery,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _Rendering(rendering),
+        ],
+        wrapper_class=_forgiving(structlog.make_filtering_bound_logger(level)),
+        logger_factory=_Lines(target),
+        cache_logger_on_first_use=False,
+    )
+
+
+def mask_tracebacks() -> None:
+    """Mask what is secret in the tracebacks that Python itself prints.
+
+    They are those of the main thread, of other threads, and of finalisers and callbacks.
+    """
+    sys.excepthook = lambda kind, error, trace: _print_masked("", error)
+    threading.excepthook = _print_of_thread
+    sys.unraisablehook = _print_unraisable
+
+
+def _print_of_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_type is not SystemExit:  # By which a thread may end, as Python has it.
+        name = "" if args.thread is None else args.thread.name
+        _print_masked(f"Exception in thread {name}:\n", args.exc_value)
+
+
+def _print_unraisable(args: sys.UnraisableHookArgs) -> None:
+    head = f"{args.err_msg or 'Exception ignored in'}: {_plain(args.object)}\n"
+    _print_masked(head, args.exc_value)
+
+
+def _print_masked(head: str, error: BaseException | None) -> None:
+    text = head + "".join(traceback.format_exception(error))
+    with suppress(OSError, ValueError):  # Nobody reads it, as Python itself bears it.
+        sys.stderr.write(mask(text))
+
+
+class _Lines:
+    """The logger at the bottom, for all of structlog's.
+
+    Without a lock, which a finaliser that logs would wait for in the thread that holds it: whole
+    lines are handed to the file.
+
+    Args:
+        file: what to write to.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def __call__(self, *_: object) -> Self:
+        """Be the factory, too."""
+        return self
+
+    def write(self, line: str) -> None:
+        """Write a line."""
+        self._file.write(f"{line}\n")
+
+    debug = info = warning = error = critical = write
+
+
+_METHODS = ("debug", "info", "warning", "warn", "error", "critical", "fatal", "exception", "msg")
+
+
+def _forgiving(logger: type[Any]) -> type[Any]:
+    """The same class of loggers, whose methods take what an author has written wrongly, too."""
+    methods = {name: _forgiving_method(getattr(logger, name)) for name in _METHODS}
+    methods["log"] = _forgiving_method(logger.log, leading=1)
+    return type("Logger", (logger,), methods)
+
+
+def _forgiving_method(method: Callable[..., Any], *, leading: int = 0) -> Callable[..., Any]:
+    """The same method, which says what it can where it would raise.
+
+    Args:
+        method: a logger's.
+        leading: how many arguments come before the message.
+    """
+
+    def log(self: object, /, *args: object, **values: object) -> None:
+        try:
+            method(self, *args, **values)
+        except BaseException as error:  # noqa: ASYNC103 - a value's own: nothing awaits
+            # Arguments that the message has no place for, or a value named as one of the method's.
+            message, *rest = args[leading:] or ("",)
+            kept = {f"{name}_" if name in _TAKEN else name: values[name] for name in values}
+            if rest:
+                kept["arguments"] = rest
+            method(self, *args[:leading], _plain(message), **kept, log_error=summary(error))
+
+    return log
+
+
+_TAKEN = ("event", "method_name", "self", "level", "log_error", "arguments")
+
+
+class _Rendering:
+    """The last processors, after which there is a line whatever values there are.
+
+    Args:
+        processors: those that make a line.
+    """
+
+    def __init__(self, processors: list[Processor]) -> None:
+        self._processors = processors
+
+    def __call__(self, logger: WrappedLogger, method: str, event_dict: EventDict) -> str:
+        try:
+            return self._render(logger, method, dict(event_dict))
+        except BaseException as error:  # noqa: ASYNC103 - as above
+            kept: dict[str, Any] = {str(key): _plain(event_dict[key]) for key in event_dict}
+            kept.pop("exc_info", None)
+            fault: object = event_dict.get("exc_info")
+            if isinstance(fault, BaseException):
+                kept["error"] = summary(fault)
+            kept["log_error"] = summary(error)
+            return self._render(logger, method, kept)  # noqa: ASYNC104
+
+    def _render(self, logger: WrappedLogger, method: str, event_dict: Any) -> str:
+        for processor in self._processors:
+            event_dict = processor(logger, method, event_dict)
+        return mask(str(event_dict)).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _plain(value: object) -> str:
+    """The value as a string of which no code is the author's."""
+    try:
+        text = value if isinstance(value, str) else repr(value)
+        return str.__str__(text)
+    except BaseException as error:  # noqa: ASYNC103 - as above
+        why = type(error).__name__
+        return f"<{type(value).__name__} whose repr raises {why}>"  # noqa: ASYNC104
+
+
+def _add_delivery(logger: WrappedLogger, method: str, event_dict: EventDict) -> EventDict:
+    """Say which event a line is about, when it is written while one is in hand."""
+    delivery = in_hand.get()
+    return event_dict if delivery is None else {**delivery.identity(), **event_dict}
+
+
+def _write_out(logger: WrappedLogger, method: str, event_dict: EventDict) -> EventDict:
+    """Write out the control characters in keys and values; a stack is ours, and has lines."""
+    return {
+        key.translate(_WRITTEN_OUT): value.translate(_WRITTEN_OUT)
+        if isinstance(value, str) and key != "stack"
+        else value
+        for key, value in event_dict.items()
+    }
+
+
+def _write_traceback(file: TextIO, exc_info: ExcInfo) -> None:
+    """Write a traceback with its lines indented: an exception's message may have several."""
+    text = StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    file.write(indent(text.getvalue().translate(_ALSO_IN_LINES), "    "))

@@ -1,0 +1,204 @@
+"""Says who holds the event loop while it is held: a thread, since the loop cannot.
+
+Owns the thread, what it says, and how often.
+Never knows plugins but by name; what they use is counted by `_stalls`.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
+
+import structlog
+import trio
+
+from .._faults._frames import Authors, stack_below
+from .._program._settings import StallSettings
+from ._meter import Held, StallMeter, Step, plugin_of
+from ._processor import Sample
+
+AGAIN_AFTER = 60.0
+"""Seconds in which the same line of the same plugin is not reported again."""
+PULSE = 1.0
+"""Seconds between two signs that the meter has to give, and two sharings of processor time."""
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
+
+COMPUTES = (
+    "let others have their turn, by `await trio.lowlevel.checkpoint()` in its loops, or have it "
+    "done in a thread, by `await trio.to_thread.run_sync(…)`"
+)
+WAITS = (
+    "use Trio's own, such as `await trio.sleep(…)`, or call it in a thread, by "
+    "`await trio.to_thread.run_sync(…)`"
+)
+
+
+@contextmanager
+def watching(
+    settings: StallSettings,
+    homes: Mapping[str, str],
+    limit_of: Callable[[str, float], float],
+) -> Generator[StallMeter | None]:
+    """Measure the loop that this runs in, and watch it; None where the operator wants neither.
+
+    Args:
+        settings: the operator's.
+        homes: the module in which each plugin's code is, or its package.
+        limit_of: seconds for which a plugin may hold the loop, by its name and when that began.
+    """
+    if not settings.enabled:
+        yield None
+        return
+    meter = StallMeter(settings.warn, limit_of)
+    watch = StallWatch(meter, settings, homes)
+    trio.lowlevel.add_instrument(meter)
+    watch.start()
+    try:
+        yield meter
+    finally:
+        watch.stop()
+        with suppress(KeyError):  # A plugin has removed it.
+            trio.lowlevel.remove_instrument(meter)
+
+
+class StallWatch:
+    """Looks at the meter from a thread, twice within the time after which it has to speak."""
+
+    def __init__(
+        self, meter: StallMeter, settings: StallSettings, homes: Mapping[str, str]
+    ) -> None:
+        self._meter = meter
+        self._settings = settings
+        self._homes = homes
+        self._seen: Step | None = None
+        self._loop = threading.get_ident()
+        self._token = trio.lowlevel.current_trio_token()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="trivet stalls", daemon=True)
+        self._warned: Step | None = None
+        self._alarmed: Step | None = None
+        self._said: dict[tuple[str, str, str], tuple[float, int]] = {}
+        self._cpu = 0.0
+        self._busy: dict[str, float] = {}
+        self._answered = False
+        self._steps: int = 0
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; what it says at the moment may still be said."""
+        self._over.set()
+        self._thread.join(timeout=0.1)
+
+    def _watch(self) -> None:
+        next_pulse = time.monotonic() + PULSE
+        self._cpu = self._meter.sample().used
+        while not self._over.wait(self._settings.warn / 2):
+            step, now = self._meter.step, self._meter.sample()
+            if step is not None:
+                self._look_at(step, now)
+            if step is None or step is not self._seen:  # One at which it was before the step stays.
+                self._meter.samples = self._meter.samples[1], now
+            self._seen = step
+            while self._meter.ended:
+                self._close(*self._meter.ended.popleft())
+            if time.monotonic() >= next_pulse:
+                next_pulse = time.monotonic() + PULSE
+                self._share_cpu()
+                self._check_meter()
+
+    def _look_at(self, step: Step, now: Sample) -> None:
+        if now.at - step[1] < self._settings.warn:
+            return
+        held = self._meter.held_so_far(step, now)
+        limit = self._meter.limit_of(step)
+        is_usual = limit == self._settings.warn
+        if is_usual and held.seconds >= self._settings.error and self._alarmed is not step:
+            self._warned = self._alarmed = step
+            self._say("error", step, held)
+        elif held.seconds >= limit and self._warned is not step:
+            self._warned = step
+            self._say("warning", step, held)
+
+    def _say(self, level: str, step: Step, held: Held) -> None:
+        frame = sys._current_frames().get(self._loop)  # pyright: ignore[reportPrivateUsage]
+        if frame is None or self._meter.step is not step:
+            self._warned = None  # It is over by now, and is told as that.
+            return
+        plugin, lines = plugin_of(step), stack_below(frame)
+        authors = Authors(self._homes.get(plugin, ""))
+        at = authors.place(lines)
+        left_out = self._left_out(level, plugin, at)
+        if left_out is not None:
+            log = _log.error if level == "error" else _log.warning
+            log(
+                "the event loop is held",
+                plugin=plugin,
+                at=at,
+                seconds=round(held.seconds, 3),
+                **_doing(held),
+                task=step[0].name,
+                left_out=left_out,
+                stack=authors.stack(lines),
+            )
+
+    def _left_out(self, level: str, plugin: str, at: str) -> int | None:
+        """How often the same was left out before this time; None where it is now, too."""
+        now = time.monotonic()
+        last, left_out = self._said.get((level, plugin, at), (-AGAIN_AFTER, 0))
+        if now - last < AGAIN_AFTER:
+            self._said[level, plugin, at] = last, left_out + 1
+            return None
+        self._said[level, plugin, at] = now, 0
+        return left_out
+
+    def _close(self, step: Step, held: Held) -> None:
+        plugin, seconds = plugin_of(step), round(held.seconds, 3)
+        if step is self._alarmed:
+            _log.info("the event loop is free again", plugin=plugin, seconds=seconds)
+        elif step is not self._warned and self._left_out("late", plugin, "") is not None:
+            # This thread had no turn meanwhile, or too late a one.
+            _log.warning(
+                "the event loop was held",
+                plugin=plugin,
+                seconds=seconds,
+                **_doing(held),
+                task=step[0].name,
+            )
+
+    def _share_cpu(self) -> None:
+        """Charge the loop's processor time to the plugins, by how busy each was meanwhile."""
+        busy = {plugin: account.busy for plugin, account in list(self._meter.accounts.items())}
+        grown = {plugin: busy[plugin] - self._busy.get(plugin, 0.0) for plugin in busy}
+        total = sum(grown.values())
+        if total == 0:
+            return  # Idle, or in one long step, which is charged when it ends.
+        now = self._meter.sample().used
+        used, self._cpu, self._busy = now - self._cpu, now, busy
+        for plugin, seconds in grown.items():
+            self._meter.accounts[plugin].cpu += used * seconds / total
+
+    def _check_meter(self) -> None:
+        """Say once that the meter is gone: the loop has answered, and no step was counted."""
+        if self._answered and self._meter.steps == self._steps:
+            _log.error("somebody has removed the meter of the event loop: stalls go unseen")
+            self._over.set()
+        self._answered, self._steps = False, self._meter.steps
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._answer, idempotent=True)
+
+    def _answer(self) -> None:
+        self._answered = True
+
+
+def _doing(held: Held) -> dict[str, str]:
+    """What the plugin did meanwhile, and what to do instead."""
+    if held.is_computing:
+        return {"doing": "computing", "hint": COMPUTES}
+    return {"doing": "waiting in a call", "hint": WAITS}

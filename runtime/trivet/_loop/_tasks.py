@@ -1,0 +1,187 @@
+"""Whose task or thread it is, and where it stands.
+
+Owns the mark that a plugin's tasks carry, and the account of what has not ended.
+Never knows hosts; a plugin is its name here.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from itertools import islice
+from types import FrameType
+from typing import cast
+
+import trio
+
+from .._faults._stacks import places, places_of
+
+plugin_of_task: ContextVar[str] = ContextVar("trivet_plugin")
+"""Set in a plugin's root task. Its children inherit it, and so do threads and tasks that it starts
+in foreign nurseries; system tasks do not."""
+TOLD = 24
+"""Tasks, and threads, whose stacks are told; the others are counted."""
+OWN_THREADS = "trivet "
+"""How the names of Trivet's own threads begin."""
+LOOKED_AT = 100_000
+"""Tasks that are looked at, which takes less than a tenth of a second."""
+
+
+def account(
+    root: trio.lowlevel.Task, innocent: Collection[str], homes: Mapping[str, str]
+) -> Iterator[str]:
+    """What has not ended, part by part: the names first, then some of the tasks with their stacks.
+
+    Where a task holds the event loop now it is the only one named: the others cannot end. Where no
+    plugin's task is left, a task is named that neither Trivet nor its libraries have started; where
+    there is none either, the threads for which the interpreter's end waits.
+
+    Nothing here reads a file, recurses, or calls what a plugin has made: the process is to be ended
+    whatever it holds.
+
+    Args:
+        root: the task that all others descend from.
+        innocent: plugins of which something may be left.
+        homes: the module in which each plugin's code is, or its package.
+    """
+    tasks = list(islice(_descendants(root), LOOKED_AT))
+    marked = [task for task in tasks if _owner(task)]
+    holding = [task for task in marked if task.coro.cr_running]
+    left = holding or [task for task in marked if _owner(task) not in innocent]
+    if left:
+        yield from _names(Counter(f"plugin {_owner(task)!r}" for task in left))
+        told = [(f"plugin {_owner(task)!r}", task) for task in left[:TOLD]]
+    else:
+        foreign = [task for task in tasks if not _owner(task) and _is_foreign(task)]
+        told = [(_author_of_task(task, homes), task) for task in foreign[:TOLD]]
+        yield from _names(Counter(whose for whose, _ in told))
+    for whose, task in told:
+        yield f"\n{whose}, task {_text(task.name)}:\n{places_of(task)}"
+    if not told:
+        threads = list(_awaited_threads(homes))
+        yield from (f"{whose}, thread {_text(name)!r}\n" for name, whose in threads)
+        if not threads:
+            yield "nothing of a plugin is left: see the threads\n"
+
+
+def threads() -> Iterator[str]:
+    """Where the threads stand, but for Trivet's own; the main one first."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage] - documented
+    main = threading.main_thread().ident
+    for ident in islice(sorted(frames, key=lambda ident: ident != main), TOLD):
+        name = _text(names.get(ident, "that is ending"))
+        if not name.startswith(OWN_THREADS):
+            calls = list(traceback.walk_stack(frames[ident]))[::-1]
+            yield f"\nthread {name!r}:\n{places(calls)}"
+
+
+def _names(counts: Mapping[str, int]) -> Iterator[str]:
+    for whose, count in counts.items():
+        yield f"{whose}: {count} {'task has' if count == 1 else 'tasks have'} not ended\n"
+
+
+def breaker_of(error: BaseException, homes: Mapping[str, str]) -> str:
+    """Whose code it was, or else whose task, with which the event loop itself has failed; or empty.
+
+    Args:
+        error: what Trio has raised.
+        homes: the module in which each plugin's code is, or its package.
+    """
+    walks = [traceback.walk_tb(fault.__traceback__) for fault in _chain(error)]
+    frames = [frame for walk in walks for frame, _ in walk]
+    if author := author_of(map(_module, reversed(frames)), homes):
+        return author
+    for frame in frames:  # Trio's own loop has the task that it runs in a variable of this name.
+        task: object = frame.f_locals.get("task")
+        if isinstance(task, trio.lowlevel.Task) and _owner(task):
+            return f"plugin {_owner(task)!r}"
+    return ""
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and what led to it, the oldest first."""
+    found: list[BaseException] = []
+    ahead = [error]
+    while ahead and len(found) < LOOKED_AT:
+        error = ahead.pop()
+        found.append(error)
+        if cause := error.__cause__ or error.__context__:
+            ahead.append(cause)
+        if isinstance(error, BaseExceptionGroup):
+            ahead += cast("BaseExceptionGroup[BaseException]", error).exceptions
+    return reversed(found)
+
+
+def _author_of_task(task: trio.lowlevel.Task, homes: Mapping[str, str]) -> str:
+    modules = [_module(frame) for frame, _ in task.iter_await_frames()]
+    return author_of(modules, homes) or "nobody's, it seems"
+
+
+def _awaited_threads(homes: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The main thread where it is busy with a plugin's code, else those that it waits for."""
+    frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage] - documented
+    main = threading.main_thread()
+    others = [thread for thread in threading.enumerate() if thread is not main]
+    for thread in [main, *others]:
+        frame = frames.get(thread.ident or 0)
+        if frame is None or thread.daemon or thread is threading.current_thread():
+            continue
+        calls = [_module(call) for call, _ in traceback.walk_stack(frame)]
+        # Where no line of a plugin's is on the stack: what the thread was made to call.
+        made_for = [getattr(thread, name, None) for name in ("_target", "function")]  # A Timer's.
+        start = [getattr(item, "__module__", None) or "" for item in (*made_for, type(thread))]
+        if whose := author_of([*calls, *start], homes):
+            yield thread.name, whose
+            if thread is main:
+                return
+
+
+def author_of(modules: Iterable[str], homes: Mapping[str, str]) -> str:
+    """Whose the first of these modules is that is a plugin's; empty where none is.
+
+    >>> homes = {"billing": "shop.billing", "audit": "shop", "report": "shop"}
+    >>> author_of(["threading", "shop.billing.rates", "shop"], homes), author_of(["json"], homes)
+    ("plugin 'billing'", '')
+    >>> author_of(["shop.tables"], homes)
+    "plugin 'audit' or 'report'"
+    """
+    for module in modules:
+        around = [home for home in homes.values() if f"{module}.".startswith(f"{home}.")]
+        nearest = max(around, key=len, default=None)
+        if nearest is not None:
+            plugins = [repr(name) for name, home in homes.items() if home == nearest]
+            return f"plugin {' or '.join(plugins)}"
+    return ""
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
+
+
+def _is_foreign(task: trio.lowlevel.Task) -> bool:
+    package = _text(task.name).partition(".")[0]
+    return package not in ("<init>", "<TrioToken", "trio", "trivet", "hypercorn")
+
+
+def _text(name: object) -> str:
+    """A name that a plugin may have given, as a plain string; no code of the plugin's is called."""
+    kind = type(name)
+    return str.__str__(cast("str", name)) if issubclass(kind, str) else f"<{kind.__name__}>"
+
+
+def _descendants(root: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
+    ahead = [root]
+    while ahead:
+        task = ahead.pop()
+        yield task
+        for nursery in list(task.child_nurseries):
+            ahead += nursery.child_tasks
+
+
+def _owner(task: trio.lowlevel.Task) -> str:
+    return task.context.get(plugin_of_task, "")

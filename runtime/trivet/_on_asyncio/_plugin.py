@@ -1,0 +1,184 @@
+"""A plugin whose coroutines run on asyncio.
+
+Owns the class that authors derive from, and which of its methods cross to asyncio.
+Never knows how they cross: that is `_bridge`, which is imported when such a plugin starts. With it
+comes trio-asyncio, which makes all of the process's asyncio slower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
+from functools import partial, wraps
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack, overload
+
+import trio
+
+from .._events._delivery import Delivery, Envelope, Outcome
+from .._events._event import Event, EventTypes
+from .._plugins._app import App
+from .._plugins._definition import AWAITED
+from .._plugins._plugin import Plugin
+
+if TYPE_CHECKING:
+    from ._bridge import Bridge
+
+T = TypeVar("T")
+P = TypeVar("P", bound=Plugin)
+Ts = TypeVarTuple("Ts")
+
+
+class AsyncioPlugin(Plugin):
+    """A plugin on asyncio, so that it can use aiohttp, aio-pika, nats-py and their like.
+
+    Derive from this and from a kind of plugin: `class Sender(AsyncioPlugin, EventPlugin[Order])`.
+    What such a class defines of `initialize`, `run`, `handle_event`, `handle_batch`,
+    `flush_points`, `send_events` and `close` runs on asyncio. Everything else stays on Trio: what
+    is inherited from other classes, and routes and websockets, because Quart is there. Where one
+    needs the other, `run_on_asyncio` and `run_on_trio` cross.
+
+    A cancellation, be it by a time limit, a deadline, a restart or the stop, is asyncio's
+    `CancelledError`, once. A task that fails, and of whose failure nobody has taken note within a
+    second, is a crash of the plugin. What is left of tasks when `close` has returned is cancelled,
+    and awaited.
+
+    It needs the extra `asyncio`.
+
+    >>> import asyncio
+    >>> from trivet import AsyncioPlugin, BackgroundPlugin
+    >>> class Kettle(AsyncioPlugin, BackgroundPlugin):
+    ...     async def run(self) -> None:
+    ...         self.boiling = asyncio.create_task(asyncio.sleep(60))
+    """
+
+    __trivet_bridge__: Bridge | None = None
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        for name in AWAITED:
+            method = cls.__dict__.get(name)
+            if isinstance(method, FunctionType):
+                setattr(cls, name, _crossing(method))
+
+    async def run_on_asyncio(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
+        """Await `function(*args)` on the plugin's asyncio loop, wherever this is called.
+
+        Routes need it for what they do with asyncio's libraries.
+
+        Raises:
+            RuntimeError: the plugin is not alive, or the function was cancelled on asyncio's side.
+        """
+        return await _bridge_of(self).call(function, *args)
+
+    async def run_on_trio(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
+        """Await `function(*args)` on Trio, wherever this is called: `self.stopping.wait`, say.
+
+        `self.app.publish` and `publish_many` do that by themselves.
+
+        Raises:
+            RuntimeError: the plugin is not alive.
+        """
+        return await _bridge_of(self).call_back(function, *args)
+
+    @overload
+    async def enter(self, manager: AbstractAsyncContextManager[T]) -> T: ...
+
+    @overload
+    async def enter(self, manager: AbstractContextManager[T]) -> T: ...
+
+    async def enter(self, manager: AbstractAsyncContextManager[T] | AbstractContextManager[T]) -> T:
+        """See `Plugin.enter`. Called on asyncio, what is entered is entered and left there.
+
+        Both happen in one task, so that an `asyncio.TaskGroup` can be held, too: if it fails, so
+        does the plugin.
+        """
+        bridge = self.__trivet_bridge__
+        if isinstance(manager, AbstractAsyncContextManager):
+            return await super().enter(manager if bridge is None else bridge.held(manager))
+        return await super().enter(manager)
+
+    async def __trivet_start__(self) -> None:
+        await self.enter(_loop_of(self))
+        await super().__trivet_start__()
+
+    def __trivet_view__(self, app: App) -> App:
+        return _AppFromAsyncio(app, self)
+
+
+@asynccontextmanager
+async def _loop_of(plugin: AsyncioPlugin) -> AsyncGenerator[None]:
+    from ._bridge import open_bridge  # noqa: PLC0415 - see above
+
+    try:
+        async with open_bridge(plugin.log, plugin.__trivet_fail__) as bridge:
+            plugin.__trivet_bridge__ = bridge
+            yield
+    finally:
+        plugin.__trivet_bridge__ = None
+
+
+def _bridge_of(plugin: AsyncioPlugin) -> Bridge:
+    bridge = plugin.__trivet_bridge__
+    if bridge is None:
+        raise RuntimeError(f"plugin {plugin.name!r} is not alive, nor is its asyncio loop")
+    return bridge
+
+
+def _crossing(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    @wraps(method)
+    async def crossing(self: AsyncioPlugin, *args: Any) -> Any:
+        return await self.run_on_asyncio(method, self, *args)
+
+    return crossing
+
+
+class _AppFromAsyncio(App):
+    """The program, for code that may be on asyncio."""
+
+    def __init__(self, app: App, plugin: AsyncioPlugin) -> None:
+        self._app = app
+        self._plugin = plugin
+
+    @property
+    def service(self) -> str:
+        return self._app.service
+
+    @property
+    def stopping(self) -> trio.Event:
+        return self._app.stopping
+
+    @property
+    def events(self) -> EventTypes:
+        return self._app.events
+
+    @property
+    def durable(self) -> frozenset[str]:
+        return self._app.durable
+
+    def listens(self, event: type[Event]) -> bool:
+        return self._app.listens(event)
+
+    def room(self, event: type[Event]) -> float:
+        return self._app.room(event)
+
+    def room_bytes(self, event: type[Event]) -> float:
+        return self._app.room_bytes(event)
+
+    def buffer_bytes(self, event: type[Event]) -> int:
+        return self._app.buffer_bytes(event)
+
+    async def publish(
+        self, event: Event, *, wait: bool = False, **envelope: Unpack[Envelope]
+    ) -> Outcome:
+        publish = partial(self._app.publish, wait=wait, **envelope)
+        return await self._plugin.run_on_trio(publish, event)
+
+    async def publish_many(
+        self, deliveries: Iterable[Delivery[Event]], *, wait: bool = False
+    ) -> list[Outcome]:
+        publish_many = partial(self._app.publish_many, wait=wait)
+        return await self._plugin.run_on_trio(publish_many, deliveries)
+
+    def get(self, plugin: type[P], name: str | None = None) -> P:
+        return self._app.get(plugin, name)

@@ -1,0 +1,111 @@
+"""What is checked and made when an author's plugin class is created.
+
+Owns the reading of a class body: LUNA's spelling, the fields, the events in brackets.
+Never knows instances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import FunctionType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+import attrs
+
+from .._events._event import Event, place_of
+from .._faults._errors import DefinitionError, refuse_shared_default
+
+LUNA_SPELLING = {
+    "eventName": "EventPlugin[YourEvent], or `listens_to`",
+    "handleEvent": "handle_event(self, event)",
+    "flushPointToMonitoring": "flush_points(self, points), in a MonitoringPlugin",
+    "sendEvents": "send_events(self, event), in an EventSendingPlugin",
+    "addRoute": "@route(path) on a method or a Handler class",
+    "addRoutes": "@route(path) on a method or a Handler class",
+}
+
+AWAITED = (
+    "initialize",
+    "run",
+    "close",
+    "handle_event",
+    "handle_batch",
+    "flush_points",
+    "send_events",
+)
+
+_SET_BY_TRIVET = frozenset(
+    {
+        "app",
+        "log",
+        "inbox",
+        "__trivet_bridge__",
+        "__trivet_fail__",
+        "__trivet_policy__",
+        "__trivet_report__",
+        "__trivet_resources__",
+    }
+)
+
+
+def refuse_attrs_decorator(cls: type) -> None:
+    """Raise for the copy that an author's own `@attrs.define` makes of a class done already."""
+    if "__attrs_attrs__" in cls.__dict__:
+        raise DefinitionError(
+            f"{place_of(cls)}: a plugin is an attrs class by itself; take its decorator away"
+        )
+
+
+def refuse_lunas_spelling(cls: type) -> None:
+    """Raise for a name that LUNA's plugins have, and say how it is spelled here."""
+    used = set(cls.__dict__)
+    for value in cls.__dict__.values():
+        if isinstance(value, FunctionType):
+            used |= {"addRoute", "addRoutes"}.intersection(value.__code__.co_names)
+    for theirs, ours in LUNA_SPELLING.items():
+        if theirs in used:
+            raise DefinitionError(f"{place_of(cls)}: LUNA's {theirs!r} is here {ours}")
+
+
+def refuse_other_policies(cls: type, **kinds: type) -> None:
+    """Raise where one of these class attributes is not of the class that its name asks for."""
+    for name, kind in kinds.items():
+        value = cls.__dict__.get(name)
+        if value is not None and not isinstance(value, kind):
+            raise DefinitionError(f"{place_of(cls)}: write `{name} = {kind.__name__}(…)`")
+
+
+def only_settings(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+    """Keep what Trivet sets out of the fields, and what is the plugin's own out of `__init__`."""
+    for field in fields:
+        refuse_shared_default(place_of(cls), field.name, field.default)
+    return [
+        field.evolve(init=False) if field.name.startswith("_") else field
+        for field in fields
+        if field.name not in _SET_BY_TRIVET
+    ]
+
+
+def refuse_other_than_events(cls: type, listens_to: Iterable[object]) -> None:
+    """Raise unless a plugin class listens to event types, however many."""
+    if isinstance(listens_to, type):
+        raise DefinitionError(
+            f"{place_of(cls)}: `listens_to` is a tuple: write `({listens_to.__name__},)`"
+        )
+    for listened in listens_to:
+        if not (isinstance(listened, type) and issubclass(listened, Event)):
+            raise DefinitionError(f"{place_of(cls)} listens to {listened!r}: not an event type")
+
+
+def events_in_brackets(cls: type, generic: type) -> tuple[Any, ...]:
+    """What stands in the brackets of `class …(generic[…])`, a union's members one by one."""
+    for base in cls.__dict__.get("__orig_bases__", ()):
+        origin = get_origin(base)
+        if isinstance(origin, type) and issubclass(origin, generic):
+            (argument,) = get_args(base)
+            if isinstance(argument, TypeVar):
+                return ()
+            if get_origin(argument) in (Union, UnionType):
+                return get_args(argument)
+            return (argument,)
+    return ()

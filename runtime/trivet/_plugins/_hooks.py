@@ -1,0 +1,237 @@
+"""What the methods and names of an author's plugin class have to be like.
+
+Owns the comparison of a class with the base classes of Trivet that it derives from.
+Never knows settings and instances, nor when the methods are called.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+from types import FunctionType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import attrs
+
+from .._events._event import Event, place_of
+from .._faults._errors import DefinitionError
+from .._inbox._batching import Batch
+
+SET_BY_TRIVET = {
+    "app": "the program",
+    "log": "the plugin's logger",
+    "inbox": "where the plugin's events arrive",
+}
+"""The attributes that every plugin is given, and what they are."""
+
+HOOKS = (
+    "initialize",
+    "run",
+    "close",
+    "wants",
+    "handle_event",
+    "handle_batch",
+    "flush_points",
+    "send_events",
+)
+"""The methods that an author writes and Trivet calls."""
+
+_ELSEWHERE = {
+    "initialize": "setup set_up init on_init start on_start startup on_startup on_load",
+    "close": "teardown tear_down stop on_stop shutdown on_shutdown cleanup clean_up aclose on_close"
+    " on_unload dispose terminate",
+    "run": "main on_run run_forever",
+    "wants": "filter accepts should_handle is_wanted",
+    "handle_event": "handle on_event process process_event on_message handle_message consume",
+    "handle_batch": "on_batch process_batch handle_events",
+}
+"""What other systems call the methods, by their names here."""
+
+
+def _of_trivet(cls: type) -> bool:
+    return cls.__module__.startswith("trivet.")
+
+
+def ours(cls: type, name: str) -> object:
+    """What Trivet's own base classes have under this name; None where they have nothing."""
+    bases = [base for base in cls.__mro__ if _of_trivet(base) and name in vars(base)]
+    return vars(bases[0])[name] if bases else None
+
+
+def is_authors(cls: type, name: str) -> bool:
+    """Whether the attribute is the author's, and not Trivet's."""
+    owner = next((base for base in cls.__mro__ if name in vars(base)), object)
+    return owner is not object and not _of_trivet(owner)
+
+
+def check_names(cls: type) -> None:
+    """Raise for a name in a class body that hides one of Trivet's.
+
+    A method may be overridden by a method. A setting, or a value, in its place would be called.
+    """
+    if _of_trivet(cls):
+        return
+    annotations = inspect.get_annotations(cls)
+    for name in dict.fromkeys([*annotations, *vars(cls)]):
+        meaning = SET_BY_TRIVET.get(name)
+        if meaning is not None:
+            raise DefinitionError(
+                f"{place_of(cls)}.{name}: `self.{name}` is {meaning}, which Trivet sets; "
+                "choose another name"
+            )
+        if _hides(ours(cls, name), vars(cls).get(name), is_field=name in annotations):
+            raise DefinitionError(
+                f"{place_of(cls)}.{name}: `{name}` is {_kind(ours(cls, name))} of every such "
+                "plugin; choose another name"
+            )
+
+
+def check_instance(plugin: object) -> None:
+    """Raise for a value that the author's code has set in place of a method of Trivet's."""
+    for name, value in vars(plugin).items():
+        if isinstance(ours(type(plugin), name), FunctionType) and not callable(value):
+            raise DefinitionError(
+                f"{place_of(type(plugin))}: `self.{name} = …` hides a method of every such "
+                "plugin; choose another name"
+            )
+
+
+def _kind(base: object) -> str:
+    return "a property" if isinstance(base, property) else "a method"
+
+
+def _hides(base: object, value: object, *, is_field: bool) -> bool:
+    if isinstance(base, property):
+        return is_field or not isinstance(value, property)
+    if isinstance(base, FunctionType):
+        is_method = callable(value) or isinstance(value, (staticmethod, classmethod))
+        return is_field or not is_method
+    return False
+
+
+def check_methods(cls: type) -> None:
+    """Raise for a method that Trivet calls, and could not call or await as it is written."""
+    if _of_trivet(cls):
+        return
+    for name, value in vars(cls).items():
+        base = ours(cls, name)
+        if isinstance(value, FunctionType) and isinstance(base, FunctionType):
+            method = inspect.unwrap(value)
+            fault = _fault(name, base, method) if isinstance(method, FunctionType) else None
+            if fault is not None:
+                raise DefinitionError(f"{place_of(cls)}.{name}: {fault}")
+
+
+def _fault(name: str, base: FunctionType, method: FunctionType) -> str | None:
+    is_async = inspect.iscoroutinefunction(base)
+    right = f"`{'async ' if is_async else ''}def {name}{_parameters(base)}`"
+    if inspect.isasyncgenfunction(method) or (is_async and inspect.isgeneratorfunction(method)):
+        return f"it has a `yield`, so that it cannot be awaited; write {right} without one"
+    if inspect.iscoroutinefunction(method) and not is_async:
+        return f"its result is needed at once, so it cannot be async; write {right}"
+    if is_async and not inspect.iscoroutinefunction(method):
+        return f"write {right}"
+    try:
+        inspect.signature(method).bind(*inspect.signature(base).parameters)
+    except TypeError:
+        hint = "; settings are annotated fields of the class" if name == "__init__" else ""
+        return f"it is called with other arguments; write {right}{hint}"
+    return None
+
+
+def _parameters(function: FunctionType) -> str:
+    return f"({', '.join(inspect.signature(function).parameters)})"
+
+
+@attrs.frozen
+class NearMiss:
+    """A method that is written as if Trivet called it, and is not called by anybody."""
+
+    written: str
+    """Its name."""
+    meant: str
+    """The name of the method that Trivet calls."""
+    is_certain: bool
+    """Whether it can hardly be anything else."""
+
+
+def near_misses(cls: type) -> Iterator[NearMiss]:
+    """The author's methods that are named nearly as those that Trivet calls, or as elsewhere."""
+    hooks = [name for name in HOOKS if ours(cls, name) and not is_authors(cls, name)]
+    for base in cls.__mro__:
+        if _of_trivet(base):
+            continue
+        for written, value in vars(base).items():
+            if isinstance(value, FunctionType) and _is_lonely(base, written, value):
+                meant = _meant(written, hooks)
+                if meant is not None and _could_be(cls, meant, value):
+                    is_certain = len(meant) > 4 and bool(_spelt_nearly(written, [meant]))
+                    yield NearMiss(written, meant, is_certain)
+
+
+def _is_lonely(cls: type, name: str, method: FunctionType) -> bool:
+    """Whether nothing in the module mentions the method, and no decorator has marked it."""
+    if name.startswith("_") or vars(method) or ours(cls, name):
+        return False
+    module = inspect.getmodule(cls)
+    try:
+        source = inspect.getsource(module) if module else ""
+    except (OSError, TypeError):
+        return False
+    return bool(source) and re.search(rf"\.{name}\b", source) is None
+
+
+def _meant(written: str, hooks: list[str]) -> str | None:
+    elsewhere = [hook for hook in hooks if written in _ELSEWHERE.get(hook, "").split()]
+    return next(iter([*_spelt_nearly(written, hooks), *elsewhere]), None)
+
+
+def _spelt_nearly(written: str, hooks: list[str]) -> list[str]:
+    """The hook of which this is a misspelling; `closed` is not one, but a question."""
+    plain = {hook.replace("_", ""): hook for hook in hooks}
+    word = written.replace("_", "").lower()
+    if word.endswith("ed"):
+        return []
+    return [plain[close] for close in get_close_matches(word, plain, n=1, cutoff=0.8)]
+
+
+def _could_be(cls: type, hook: str, method: FunctionType) -> bool:
+    base = ours(cls, hook)
+    if not isinstance(base, FunctionType):
+        return False
+    try:
+        inspect.signature(method).bind(*inspect.signature(base).parameters)
+    except TypeError:
+        return False
+    return inspect.iscoroutinefunction(method) or not inspect.iscoroutinefunction(base)
+
+
+def misannotated(cls: type, listens_to: tuple[type[Event], ...]) -> str | None:
+    """What is wrong where a handler is annotated with other events than the class listens to."""
+    for name in ("wants", "handle_event", "handle_batch"):
+        taken = _events_taken(cls, name) if is_authors(cls, name) else ()
+        for listened in listens_to:
+            if taken and not issubclass(listened, taken):
+                other = " | ".join(event.__name__ for event in taken)
+                return (
+                    f"it listens to {listened.__name__}, but its {name} takes {other}; "
+                    "let them be the same"
+                )
+    return None
+
+
+def _events_taken(cls: type, name: str) -> tuple[type[Event], ...]:
+    """The event types in a handler's annotation; none where it says anything else."""
+    method = inspect.unwrap(getattr(cls, name))
+    try:
+        parameter = list(inspect.signature(method).parameters)[1]
+        taken: Any = get_type_hints(method)[parameter]
+    except (IndexError, KeyError, NameError, TypeError, AttributeError):
+        return ()  # Without an annotation, or with one that only a type checker understands.
+    if get_origin(taken) is Batch:
+        (taken,) = get_args(taken)
+    members = get_args(taken) if get_origin(taken) in (Union, UnionType) else (taken,)
+    events = [each for each in members if isinstance(each, type) and issubclass(each, Event)]
+    return tuple(events) if len(events) == len(members) else ()

@@ -1,0 +1,249 @@
+"""How a plugin declares a route: `@route` on a method, or on a handler class in its body.
+
+A websocket is declared by `@websocket_route` on a method.
+
+Owns the declaration and the collecting of them from a class.
+Never knows the web framework that serves them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import attrs
+
+from .._events._event import where
+from .._faults._errors import DefinitionError, nearest
+
+if TYPE_CHECKING:
+    from ._plugin import Plugin
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_MARK = "__trivet_routes__"
+_VARIABLE = re.compile(r"<(?:[^<>:]*:)?(\w+)>")
+"""A variable in a path: `<name>`, `<int:name>`, `<int(min=1):name>`."""
+
+P = TypeVar("P", bound="Plugin")
+T = TypeVar("T", bound=Callable[..., Any])
+Method = TypeVar("Method", bound=Callable[..., Awaitable[None]])
+
+
+class Handler(Generic[P]):
+    """A resource of a plugin: one async method per HTTP method, named `get`, `post`, ….
+
+    One instance is made for each request. Put the class into the plugin's body, under `@route`.
+    """
+
+    allowed: ClassVar[tuple[str, ...]] = ()
+    """The HTTP methods that the class has."""
+
+    def __init__(self, plugin: P) -> None:
+        self.plugin = plugin
+        """The plugin that declares the route."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.allowed = tuple(name for name in METHODS if hasattr(cls, name.lower()))
+        for verb in map(str.lower, cls.allowed):
+            if not inspect.iscoroutinefunction(getattr(cls, verb)):
+                raise DefinitionError(f"{cls.__qualname__}.{verb} is not an async method")
+
+
+@attrs.frozen
+class Route:
+    """One route of one plugin class."""
+
+    path: str
+    """In the syntax of Quart's rules: `/handlers/<handler_id>/events`."""
+    methods: tuple[str, ...]
+    attribute: str
+    """The name, in the plugin's class, of the method or the handler class."""
+    is_websocket: bool = False
+    """Whether it is for websockets; else it is for requests."""
+
+    def place(self, plugin: Plugin) -> str:
+        """File, line and name of the author's code, for messages."""
+        target = getattr(plugin, self.attribute)
+        if isinstance(target, type):
+            return where(target)
+        return f"{_place(target)} ({target.__qualname__})"
+
+    async def answer(self, plugin: Plugin, method: str, variables: dict[str, Any]) -> Any:
+        """Call the author's code for one request; what it returns is Quart's to interpret."""
+        target = getattr(plugin, self.attribute)
+        if isinstance(target, type):
+            verb = method if method in self.methods else "GET"  # HEAD is answered by get
+            target = getattr(target(plugin), verb.lower())
+        return await target(**variables)
+
+
+def route(path: str, *, methods: Iterable[str] | None = None) -> Callable[[T], T]:
+    """Declare a route of a plugin, on an async method or on a `Handler` class in its body.
+
+    Args:
+        path: where it is, in the syntax of Quart's rules, such as `/teapot/<int:cup>`.
+        methods: of a method: its HTTP methods, `GET` by default. A handler class has those that
+            it defines.
+
+    Raises:
+        DefinitionError: for a path that no request can have, an unknown HTTP method, or a target
+            that is neither.
+    """
+    _check_path(path, "route")
+
+    def mark(target: T) -> T:
+        _add_mark(target, path, _verbs(target, path, methods), is_websocket=False)
+        return target
+
+    return mark
+
+
+def websocket_route(path: str) -> Callable[[Method], Method]:
+    """Declare a websocket of a plugin, on an async method that lives as long as a connection does.
+
+    Within it `quart.websocket` is the connection: the first `accept`, `send` or `receive` accepts
+    it, `quart.abort` before that refuses it. To return closes it. The method is cancelled when the
+    client has left, when the plugin is not up any more, and at the stop: a second after
+    `self.stopping` is set, or sooner if requests have less time. The client is then told 1012
+    (service restart), and 1011 (internal error) when the method has raised.
+
+    >>> import trio
+    >>> from quart import websocket
+    >>> from trivet import BackgroundPlugin
+    >>> class Clock(BackgroundPlugin):
+    ...     @websocket_route("/clock/<float:step>")
+    ...     async def ticks(self, step: float) -> None:
+    ...         await websocket.accept()
+    ...         while not self.stopping.is_set():
+    ...             await websocket.send("tick")
+    ...             await trio.sleep(step)
+
+    Args:
+        path: where it is, as for `route`. Requests may have a route at the same path.
+
+    Raises:
+        DefinitionError: for a path that no request can have, or a target that is no async method.
+    """
+    _check_path(path, "websocket_route")
+
+    def mark(target: Method) -> Method:
+        is_method = inspect.iscoroutinefunction(target)
+        if not is_method:
+            name: object = getattr(target, "__qualname__", target)
+            raise DefinitionError(
+                f"@websocket_route({path!r}) is for async methods, not for {name!r}"
+            )
+        _add_mark(target, path, ("GET",), is_websocket=True)
+        return target
+
+    return mark
+
+
+_OTHER_SYNTAX = (
+    (r"\{\w*:path\}|/\*", "a rest of several parts is `<path:name>`"),
+    (r"[{}]", "a part that varies is `<name>`, or `<int:name>`"),
+    (r"/:\w", "a part that varies is `<name>`, or `<int:name>`"),
+    (r"[?#]", "what follows `?` is in `quart.request.args`, and is no part of the path"),
+)
+"""What other frameworks write in a path, and what would never match here."""
+
+
+def _check_path(path: object, decorator: str) -> None:
+    if not isinstance(path, str):
+        method = getattr(path, "__qualname__", "")
+        at = f"{_place(path)}: {method}: " if inspect.isfunction(path) else ""
+        raise DefinitionError(f'{at}write `@{decorator}("/…")`, with the path, not `@{decorator}`')
+    if not path.startswith("/"):
+        raise DefinitionError(f"@{decorator}({path!r}): a path starts with '/'")
+    for pattern, right in _OTHER_SYNTAX:
+        if re.search(pattern, _VARIABLE.sub("", path)):
+            raise DefinitionError(f"@{decorator}({path!r}): {right}")
+
+
+def _place(function: Any) -> str:
+    code = inspect.unwrap(function).__code__
+    return f"{code.co_filename}:{code.co_firstlineno}"
+
+
+def _add_mark(target: object, path: str, methods: tuple[str, ...], *, is_websocket: bool) -> None:
+    # A class inherits the mark's list from its base: what is added must be its own.
+    marks = [*vars(target).get(_MARK, ()), (path, methods, is_websocket)]
+    setattr(target, _MARK, marks)
+
+
+def _verbs(target: object, path: str, methods: Iterable[str] | None) -> tuple[str, ...]:
+    name: object = getattr(target, "__qualname__", target)
+    is_method = inspect.iscoroutinefunction(target)
+    if isinstance(target, type) and issubclass(target, Handler):
+        if methods is not None:
+            raise DefinitionError(f"{name}: a handler class names its methods")
+        if not target.allowed:
+            raise DefinitionError(f"{name} has no method such as get or post")
+        return target.allowed
+    if not is_method:
+        raise DefinitionError(
+            f"@route({path!r}) is for async methods and subclasses of Handler, not for {name!r}"
+        )
+    if isinstance(methods, str):
+        raise DefinitionError(f"@route({path!r}): {name}: write `methods=[{methods!r}]`, a list")
+    verbs = tuple(str(verb).upper() for verb in (methods or ("GET",)))
+    for verb in sorted(set(verbs) - set(METHODS)):
+        hint = nearest(verb, METHODS)
+        raise DefinitionError(f"@route({path!r}): {name}: {verb} is not an HTTP method; {hint}")
+    return verbs
+
+
+def unmarked_handler(plugin: type[Plugin]) -> str | None:
+    """The name of a handler class in the plugin's body that no path leads to; None for none."""
+    handlers: dict[str, type[Handler[Any]]] = {
+        name: value
+        for name, value in vars(plugin).items()
+        if isinstance(value, type) and issubclass(value, Handler) and value.allowed
+    }
+    for name, handler in handlers.items():
+        others = [other for other in handlers.values() if other is not handler]
+        is_base = any(issubclass(other, handler) for other in others)
+        if not (name.startswith("_") or is_base or _MARK in vars(handler)):
+            return name
+    return None
+
+
+def misfit(plugin: type[Plugin], route: Route) -> str | None:
+    """What is wrong where a route's method does not take the variables of its path."""
+    variables = [match[1] for match in _VARIABLE.finditer(route.path)]
+    target = getattr(plugin, route.attribute)
+    methods = [target]
+    if isinstance(target, type):
+        methods = [getattr(target, verb.lower()) for verb in route.methods]
+    faults = (_misfit(method, variables, route.path) for method in methods)
+    return next((fault for fault in faults if fault is not None), None)
+
+
+def _misfit(method: Any, variables: list[str], path: str) -> str | None:
+    # Of a method that is wrapped, what the wrapper takes counts.
+    signature = inspect.signature(method, follow_wrapped=False)
+    try:
+        signature.bind(None, **dict.fromkeys(variables))
+    except TypeError:
+        right = f"`async def {method.__name__}({', '.join(['self', *variables])})`"
+        at = f"{_place(method)}: {method.__qualname__}"
+        return f"{at}: its arguments are the variables of its path, {path}: write {right}"
+    return None
+
+
+def routes_of(plugin: type[Plugin]) -> Iterator[Route]:
+    """Every route that the class declares or inherits, an overridden attribute's once."""
+    attributes: dict[str, Any] = {}
+    for cls in reversed(plugin.__mro__[:-1]):  # `object` has none.
+        attributes |= vars(cls)
+    marks = {
+        attribute: value.__dict__[_MARK]
+        for attribute, value in attributes.items()
+        if _MARK in getattr(value, "__dict__", ())
+    }
+    for attribute in sorted(marks):
+        for path, methods, is_websocket in marks[attribute]:
+            yield Route(path, methods, attribute, is_websocket)

@@ -1,0 +1,256 @@
+"""What ends this process when its event loop cannot: a thread, and behind it the kernel.
+
+Owns the pipe from the parent process, the deadlines of both watchers, and the process's end.
+Never knows the loop's own way to stop; it is told when that begins, and ends what overruns it.
+
+Everything here is made before the first plugin is imported, so that an import may hang too. A ring
+keeps its time whatever describing costs: that is another thread's work, for which it waits no
+longer than it can, and a fault of which changes nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import mmap
+import os
+import queue
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from .._log._writer import flush
+from .._loop._tasks import threads
+from ._ladder import DUMP_AFTER, KERNEL, THREAD, Ring
+from ._parent import SECOND_LOOK
+from ._report import WRITTEN_WITHIN, Report
+
+_exit = os._exit  # As it is before a plugin can replace it.
+
+DESCRIBED_WITHIN = 0.25
+"""Seconds that a ring waits for the description of what is left; half of the time to the next."""
+RESERVE = 8 * 1024 * 1024
+"""Bytes that are given back when the stop begins, where plugins may have used up the others."""
+
+
+class KernelTimer:
+    """A timer of the kernel that sends this process a signal; none of its code is needed for that.
+
+    On Linux; elsewhere it does nothing, and the parent process is the next to act.
+
+    Args:
+        number: the signal.
+    """
+
+    class _Event(ctypes.Structure):
+        _fields_ = (
+            ("value", ctypes.c_void_p),
+            ("signal", ctypes.c_int),
+            ("notify", ctypes.c_int),
+            ("padding", ctypes.c_byte * 48),
+        )
+
+    class _Spec(ctypes.Structure):
+        _fields_ = tuple(
+            (name, ctypes.c_long) for name in ("every_s", "every_ns", "after_s", "after_ns")
+        )
+
+    def __init__(self, number: signal.Signals) -> None:
+        self._id = ctypes.c_void_p()
+        self._libc: ctypes.CDLL | None = None
+        if sys.platform == "linux":
+            libc = ctypes.CDLL(None)
+            event = self._Event(signal=number)
+            clock = ctypes.c_int(time.CLOCK_MONOTONIC)
+            if libc.timer_create(clock, ctypes.byref(event), ctypes.byref(self._id)) == 0:
+                self._libc = libc
+
+    def arm(self, seconds: float) -> None:
+        """Send the signal in so many seconds, unless armed anew before; 0 for never."""
+        if self._libc is not None:
+            whole, part = divmod(seconds, 1.0)
+            spec = self._Spec(0, 0, int(whole), int(part * 1e9))
+            self._libc.timer_settime(self._id, 0, ctypes.byref(spec), None)
+
+
+class Watchdog:
+    """Hears the parent, watches the loop, and ends the process when its time is over.
+
+    Args:
+        budget: seconds of a whole stop, before the graces above.
+        hang_limit: seconds without a beat of the loop, or without its start, after which the
+            process is ended; 0 for never.
+        lifeline: the descriptor on which the parent asks for the stop.
+        report: where the ring that ends the process says why.
+    """
+
+    def __init__(
+        self, *, budget: float, hang_limit: float, lifeline: int | None, report: Report
+    ) -> None:
+        self.report = report
+        self.verdict: int | None = None
+        """The program's exit code where it is known already, whoever has to end the process."""
+        self._budget = budget
+        self._hang_limit = hang_limit
+        self._lifeline = lifeline
+        self._requests = 0
+        self._handed_on = 0
+        self._on_request: Callable[[int], None] | None = None
+        self._describe: Callable[[], Iterable[str]] = tuple
+        self._stopping = False
+        self._since = time.monotonic()
+        self._deadline = self._next_deadline()
+        self._dump = KernelTimer(signal.SIGQUIT)
+        self._kill = KernelTimer(signal.SIGKILL)
+        # What holds the interpreter cannot keep faulthandler from answering the question.
+        faulthandler.register(signal.SIGQUIT, file=report.descriptor)
+        faulthandler.enable(file=report.descriptor)
+        self._reserve = mmap.mmap(-1, RESERVE)
+        self._lock = threading.Lock()
+        self._asked: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._answered: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._described: list[str] = []
+        for work, name in ((self._tell, "trivet describer"), (self._watch, "trivet watchdog")):
+            threading.Thread(target=work, name=name, daemon=True).start()
+        self.beat()
+
+    def attach(
+        self, on_request: Callable[[int], None], describe: Callable[[], Iterable[str]]
+    ) -> None:
+        """From now on the loop runs.
+
+        Args:
+            on_request: called from the watchdog's thread when the parent asks for the stop, with
+                how often it has; where it raises it is called again.
+            describe: says what has not ended yet, part by part, what matters most first; called
+                from a thread of its own.
+        """
+        self._on_request, self._describe = on_request, describe
+
+    @property
+    def requests(self) -> int:
+        """How often the parent has asked for the stop."""
+        return self._requests
+
+    def beat(self) -> None:
+        """The loop is alive; to be called every second, or so."""
+        with self._lock:
+            if not self._stopping:
+                self._since = time.monotonic()
+                self._deadline = self._next_deadline()
+
+    def stop_begins(self) -> None:
+        """The budget of the stop runs from now; a second call changes nothing."""
+        with self._lock:
+            if self._stopping:
+                return
+            self._stopping = True
+            self._since = time.monotonic()
+            self._deadline = self._since + self._budget + THREAD.after
+        self._dump.arm(self._budget + DUMP_AFTER)
+        self._kill.arm(self._budget + KERNEL.after)
+        self._reserve.close()
+
+    def end(self, ring: Ring) -> None:
+        """End the process, with a report that says why, who is left, and where it stands.
+
+        Args:
+            ring: who ends it.
+        """
+        try:
+            if ring is THREAD:
+                self._dump.arm(0)  # What is to be said follows; a dump of what runs may crash.
+            lasted = time.monotonic() - self._since
+            self.report.say(f"{self._reason} {lasted:.1f} s, and {ring.name} ends the process\n")
+            self.report.say(self._description())
+            flush(WRITTEN_WITHIN)
+        finally:
+            _exit(ring.exit_code if self.verdict is None else self.verdict)
+
+    @property
+    def _reason(self) -> str:
+        return "the stop is over after" if self._stopping else "the event loop is held for"
+
+    def _next_deadline(self) -> float:
+        return time.monotonic() + self._hang_limit if self._hang_limit else float("inf")
+
+    # The thread that watches.
+
+    def _watch(self) -> None:
+        try:
+            self._until_over()
+        finally:
+            self.end(THREAD)
+
+    def _until_over(self) -> None:
+        while True:
+            deadline = self._deadline
+            if (left := deadline - time.monotonic()) > 0:
+                self._listen(min(left, 1.0))
+            elif self._stopping:
+                return
+            else:
+                # All processes, or the machine, may have stood still.
+                self._listen(SECOND_LOOK)
+                if self._deadline == deadline:
+                    return
+
+    def _listen(self, seconds: float) -> None:
+        """Hear what the parent says within this time; what fails here must not end the watch."""
+        try:
+            if self._requests > self._handed_on:
+                self._hand_on()
+            if self._lifeline is None:
+                time.sleep(seconds)
+            elif self._is_readable(self._lifeline, seconds):
+                self._hear(self._lifeline)
+        except BaseException:  # noqa: ASYNC103 - no memory may be left, or no loop any more
+            time.sleep(0.05)
+
+    def _is_readable(self, lifeline: int, seconds: float) -> bool:
+        pipe = select.poll()
+        pipe.register(lifeline, select.POLLIN)
+        return bool(pipe.poll(seconds * 1000))
+
+    def _hear(self, lifeline: int) -> None:
+        try:
+            asked = os.read(lifeline, 1) != b""
+        except OSError:
+            asked = False  # A plugin has closed what is not its own.
+        self._requests = self._requests + 1 if asked else max(self._requests, 1)
+        if not asked:
+            self._lifeline = None  # The parent is gone, or out of reach: stop too.
+            self.report.nobody_reads()
+        self.stop_begins()
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        requests = self._requests
+        if self._on_request is not None:
+            self._on_request(requests)
+            self._handed_on = requests
+
+    # The thread that describes.
+
+    def _description(self) -> str:
+        """What can be told of what is left within its time."""
+        self._asked.put(None)
+        try:
+            self._answered.get(timeout=DESCRIBED_WITHIN)
+        except queue.Empty:
+            self._described.append("\nthe rest takes too long to tell\n")
+        return "".join(self._described)
+
+    def _tell(self) -> None:
+        while True:
+            self._asked.get()
+            for parts in (self._describe, threads):
+                try:
+                    for part in parts():
+                        self._described.append(part)  # Read while it grows.
+                except BaseException as fault:  # noqa: ASYNC103 - a plugin's, in what is described
+                    self._described.append(f"\nthe rest cannot be told: {type(fault).__name__}\n")
+            self._answered.put(None)

@@ -1,0 +1,384 @@
+"""From a raw table to the values of attrs fields, strictly, and every fault with its key.
+
+Owns the cattrs converter, what text of the environment means to it, and the messages.
+Never knows where the files are, nor what the settings mean.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, MutableSequence
+from contextlib import suppress
+from contextvars import ContextVar
+from datetime import date, datetime, time
+from enum import Enum
+from functools import partial
+from inspect import get_annotations
+from pathlib import Path
+from types import GenericAlias, NoneType, SimpleNamespace, UnionType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    TypeGuard,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+import attrs
+import cattrs
+from cattrs.errors import AttributeValidationNote as AttributeNote
+from cattrs.errors import (
+    BaseValidationError,
+    ClassValidationError,
+    ForbiddenExtraKeysError,
+    IterableValidationError,
+    StructureHandlerNotFoundError,
+)
+from cattrs.errors import IterableValidationNote as ElementNote
+
+from .._events._event import Event, EventTypes, place_of, where
+from .._faults._errors import ConfigurationError, nearest
+
+if TYPE_CHECKING:
+    Field = attrs.Attribute[Any]
+
+
+class EnvText(str):
+    """A value, or a key, that an environment variable gave.
+
+    A TOML file says itself what is a string and what a number. Of this, the target type decides.
+    """
+
+    __slots__ = ("source",)
+
+    source: str
+    """The variable's name, for messages."""
+
+    def __new__(cls, text: str, source: str) -> EnvText:
+        self = super().__new__(cls, text)
+        self.source = source
+        return self
+
+
+class _MisfitError(ValueError):
+    """A value, or key, that does not fit. The value itself may be a secret: it is not told."""
+
+    def __init__(self, reason: str, value: object = None) -> None:
+        super().__init__(reason)
+        self.source = value.source if isinstance(value, EnvText) else ""
+
+
+# One value: cattrs converts; the hooks make it strict, and let it read text.
+
+
+_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+_BOOLEANS = {word: word in _TRUE for word in (*_TRUE, *_FALSE)}
+_SCALARS: dict[type, tuple[str, Callable[[str], object]]] = {
+    bool: ("a boolean", lambda text: _BOOLEANS[text.strip().lower()]),
+    int: ("an integer", int),
+    float: ("a number", float),
+    str: ("a string", str),
+    Path: ("a path, as a string", Path),
+    datetime: ("a date and time", datetime.fromisoformat),
+    date: ("a date", date.fromisoformat),
+    time: ("a time of day", time.fromisoformat),
+}
+_ACCEPTED: dict[type, tuple[type, ...]] = {float: (float, int), Path: (str, type(Path()))}
+
+
+def _unexpected(expected: str, value: object) -> _MisfitError:
+    if isinstance(value, EnvText):
+        return _MisfitError(f"expected {expected}", value)
+    words = {kind: words for kind, (words, _) in _SCALARS.items()}
+    words |= {dict: "a table", list: "an array"}
+    return _MisfitError(f"expected {expected}, got {words.get(type(value), 'another type')}")
+
+
+def _scalar(kind: type, value: object, target: type[Any]) -> object:
+    words, parse = _SCALARS[kind]
+    if issubclass(target, Enum):  # A `StrEnum` is a string too.
+        return _choice(value, target)
+    if isinstance(value, EnvText):
+        try:
+            value = parse(value)
+        except (KeyError, ValueError):
+            raise _unexpected(words, value) from None
+    elif type(value) not in _ACCEPTED.get(kind, (kind,)):
+        raise _unexpected(words, value)
+    return value if isinstance(value, target) else target(value)
+
+
+def _choice(value: object, target: Any) -> object:
+    """The option of a literal, or the member of an enumeration."""
+    literal = get_origin(target) is Literal
+    options = get_args(target) if literal else [member.value for member in target]
+    for option in options:
+        spelt = str(option) if isinstance(value, EnvText) else option
+        if value == spelt and type(_plain(value)) is type(spelt):
+            return option if literal else target(option)
+    raise _MisfitError(f"expected one of {', '.join(map(repr, options))}", value)
+
+
+def _union(value: object, target: Any) -> object:
+    """What the first of the types that the value fits makes of it."""
+    members = [member for member in get_args(target) if member is not NoneType]
+    if len(members) == 1:
+        return _converter.structure(value, members[0])
+    for member in members:
+        with suppress(Exception):
+            return _converter.structure(value, member)
+    raise _unexpected(f"a value of the type {target}", value)
+
+
+def is_table(value: object) -> TypeGuard[dict[str, Any]]:
+    """Whether the value is a table, for the type checkers too."""
+    return isinstance(value, dict)
+
+
+def _table(value: object, target: Any) -> dict[str, Any]:
+    if not is_table(value):
+        raise _unexpected("a table", value)
+    stock: Any = GenericAlias(MutableMapping, get_args(target) or (str, Any))
+    return _converter.structure(value, stock)
+
+
+def _is_array(value: object) -> TypeGuard[list[Any]]:
+    return isinstance(value, (list, tuple))
+
+
+def _array(value: object, target: Any) -> object:
+    if isinstance(value, EnvText):
+        parts = [part.strip() for part in value.split(",")]
+        value = [EnvText(part, value.source) for part in parts if part]
+    if not _is_array(value):
+        raise _unexpected("an array", value)
+    item, *rest = get_args(target) or (object,)
+    if rest not in ([], [...]):
+        return _fixed_tuple(value, (item, *rest))
+    # cattrs would leave alone what is to be `Any`.
+    stock: Any = GenericAlias(MutableSequence, (object if item is Any else item,))
+    return (get_origin(target) or target)(_converter.structure(value, stock))
+
+
+def _fixed_tuple(values: list[Any], targets: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(values) != len(targets):
+        raise _MisfitError(f"expected an array of {len(targets)}")
+    return tuple(map(_converter.structure, values, targets))
+
+
+def _plain(value: object, _: object = None) -> Any:
+    """The value without the environment's mark, for whoever takes anything."""
+    if is_table(value):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if _is_array(value):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, EnvText) else value
+
+
+_events: ContextVar[EventTypes] = ContextVar("events")
+"""The program's event types, of which settings name some, while a table is fitted to fields."""
+
+
+def _is_event_type(target: Any) -> bool:
+    return get_origin(target) is type and all(
+        isinstance(base, type) and issubclass(base, Event) for base in get_args(target)
+    )
+
+
+def _event_type(value: object, target: Any) -> type[Event]:
+    """The event type of this name, that is or derives from what the annotation says."""
+    (base,) = get_args(target)
+    if not isinstance(value, str):
+        raise _unexpected("an event's name, as a string", value)
+    fit = {event.__event_name__: event for event in _events.get().types if issubclass(event, base)}
+    if value not in fit:
+        raise _MisfitError(f"no event is named so, {nearest(value, fit)}", value)
+    return fit[value]
+
+
+def _instance(value: object, cls: type) -> object:
+    values = _structured(cls, [field for field in attrs.fields(cls) if field.init], value)
+    try:
+        return cls(**values)
+    except Exception as error:
+        raise _refusal(error, value) from error
+
+
+def _is(*origins: Any) -> Callable[[Any], bool]:
+    return lambda target: (get_origin(target) or target) in origins
+
+
+_converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
+for _kind in _SCALARS:
+    _converter.register_structure_hook(_kind, partial(_scalar, _kind))
+_converter.register_structure_hook(Enum, _choice)
+_converter.register_structure_hook_func(_is(Literal), _choice)
+_converter.register_structure_hook_func(_is(Union, UnionType), _union)
+_converter.register_structure_hook_func(_is(dict, Mapping), _table)
+_converter.register_structure_hook_func(_is(list, tuple, set, frozenset), _array)
+_converter.register_structure_hook_func(_is(Any, object), _plain)
+_converter.register_structure_hook_func(_is_event_type, _event_type)
+_converter.register_structure_hook_func(lambda t: isinstance(t, type) and attrs.has(t), _instance)
+
+
+# A table: every key with its field.
+
+
+def structure_fields(
+    cls: type,
+    fields: Iterable[Field],
+    raw: object,
+    *,
+    key: str = "",
+    file: Path | None = None,
+    events: EventTypes | None = None,
+) -> dict[str, Any]:
+    """Fit a table to attrs fields: the keywords for the `__init__` that attrs wrote.
+
+    A field with an attrs converter takes its value as it was written. Converters and validators
+    are called, but no instance is made: their self has the settings and nothing else.
+
+    Args:
+        cls: the class whose fields they are.
+        fields: those that may be set.
+        raw: the table.
+        key: where the table is in the settings, for messages: `plugins.teapot`.
+        file: where the settings were read from, for messages.
+        events: those that a field of the type `type[Event]` is given by name.
+
+    Raises:
+        ConfigurationError: one line for each fault.
+    """
+    token = _events.set(EventTypes([]) if events is None else events)
+    try:
+        return _structured(cls, fields, raw)
+    except (_MisfitError, ClassValidationError) as error:
+        raise ConfigurationError("\n".join(_lines(error, key, file))) from error
+    finally:
+        _events.reset(token)
+
+
+def _structured(cls: type, fields: Iterable[Field], raw: object) -> dict[str, Any]:
+    if not is_table(raw):
+        raise _unexpected("a table", raw)
+    known = {field.alias or field.name: field for field in fields}
+    faults: dict[str, Exception] = {
+        key: _MisfitError(f"unknown key, {_hint(cls, key, known)}", key)
+        for key in raw
+        if key not in known
+    }
+    values: dict[str, Any] = {}
+    draft = SimpleNamespace()  # The self of converters and validators.
+    for step in (partial(_read, cls, raw, values), attrs.setters.convert, attrs.setters.validate):
+        for key, field in list(known.items()):
+            try:
+                setattr(draft, field.name, step(draft, field, getattr(draft, field.name, None)))
+            except Exception as error:
+                del known[key]
+                vars(draft).pop(field.name, None)
+                # What asks the draft for another setting that failed is not a fault of its own.
+                if not faults or getattr(error, "obj", None) is not draft:
+                    faults[key] = _refusal(error, raw.get(key))
+    for key, fault in faults.items():
+        fault.add_note(AttributeNote("", key, None))  # From which cattrs makes the path.
+    if faults:
+        raise ClassValidationError("", [*faults.values()], cls)  # pyright: ignore[reportCallIssue]
+    return values
+
+
+def _read(
+    cls: type, raw: dict[str, Any], values: dict[str, Any], draft: object, field: Field, _: object
+) -> Any:
+    """The value that is given, which is put into `values` too; otherwise the default."""
+    key = field.alias or field.name
+    default: Any = field.default
+    if key in raw:
+        as_written = getattr(field, "converter", None) is not None
+        target = Any if as_written else _type_of(cls, field)
+        return values.setdefault(key, _converter.structure(raw[key], target))
+    if default is attrs.NOTHING:
+        raise _MisfitError("required, but not set")
+    if hasattr(default, "takes_self"):
+        return default.factory(draft) if default.takes_self else default.factory()
+    return default
+
+
+def _hint(cls: type, key: str, known: Mapping[str, Field]) -> str:
+    """What to write instead of a key that is not one."""
+    owner = next((base for base in cls.__mro__ if key in vars(base)), object)
+    value = vars(owner).get(key)
+    if owner is object or key.startswith("_") or owner.__module__.startswith("trivet."):
+        return nearest(key, known)
+    if isinstance(value, property) or callable(value):
+        return f"{where(owner)} has a {type(value).__name__} of this name; {nearest(key, known)}"
+    right = f"{key}: {type(value).__name__} = …"
+    return f"{where(owner)} has it without an annotation; for a setting write `{right}` there"
+
+
+def _type_of(cls: type, field: Field) -> Any:
+    """The type of a field, of which only this one annotation is evaluated."""
+    owners = [base for base in cls.__mro__ if field.name in get_annotations(base)]
+    owner = owners[0] if owners else cls
+    holder = SimpleNamespace(__annotations__={field.name: field.type or Any})
+    module = getattr(sys.modules.get(owner.__module__), "__dict__", {})
+    try:
+        return get_type_hints(holder, module, dict(vars(owner)))[field.name]
+    except Exception as error:
+        raise ConfigurationError(
+            f"{place_of(owner)}.{field.name}: its annotation cannot be evaluated: {error}"
+        ) from error
+
+
+# What does not fit, in words.
+
+_WORDED = (_MisfitError, ConfigurationError)
+
+
+def _refusal(error: Exception, raw: object) -> Exception:
+    """Of an author's error what it says, less the value that it says it of."""
+    if isinstance(error, (*_WORDED, BaseValidationError, StructureHandlerNotFoundError)):
+        return error
+    said = str(error.args[0]) if error.args else type(error).__name__
+    if isinstance(raw, str):
+        said = said.replace(repr(raw), "what is given")
+    return _MisfitError(said, raw)
+
+
+def _lines(error: Exception, key: str, file: Path | None) -> Iterator[str]:
+    for path, fault in _faults(error, key):
+        place = path.removeprefix(".")
+        variable = getattr(fault, "source", "")  # That gave what does not fit, if one did.
+        yield f"{variable or (place if file is None else f'{file}: {place}')}: {_told(fault)}"
+
+
+def _faults(error: Exception, path: str) -> Iterator[tuple[str, Exception]]:
+    """Every fault within, and the path that cattrs has noted step by step."""
+    if not isinstance(error, (ClassValidationError, IterableValidationError)):
+        yield path, error
+        return
+    noted, others = error.group_exceptions()
+    for fault, note in noted:
+        yield from _faults(fault, path + _step(note))
+    for fault in others:
+        yield path, fault
+
+
+def _step(note: AttributeNote | ElementNote) -> str:
+    if isinstance(note, AttributeNote):
+        return f".{note.name}"
+    return f"[{note.index}]" if isinstance(note.index, int) else f".{note.index}"
+
+
+def _told(fault: Exception) -> str:
+    if isinstance(fault, _WORDED):
+        return str(fault)
+    if isinstance(fault, StructureHandlerNotFoundError):
+        return f"a setting cannot be of the type {fault.type_!r}"
+    if isinstance(fault, ForbiddenExtraKeysError):
+        return f"unknown keys: {', '.join(sorted(fault.extra_fields))}"
+    if isinstance(fault, KeyError):  # Of a `TypedDict` or a dataclass: cattrs looks for its keys.
+        return "required, but not set"
+    return f"it cannot be read: {type(fault).__name__}"  # Whose text may have what is given in it.

@@ -1,0 +1,400 @@
+"""The durable inboxes' store: one SQLite file, written by one caller at a time.
+
+Owns the queue of each plugin, what each has seen, the dead letters, and the room for them.
+Never knows Trio, threads, inboxes, or what is in an event.
+
+Its calls block, so that they belong on a worker thread. Times are POSIX seconds of the wall clock.
+The package imports this module lazily, and SQLite with it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from ._ballast import Ballast
+from ._dead_letters import DeadLetters
+from ._lock import Lock
+from ._records import (
+    Append,
+    Backlog,
+    JournalError,
+    JournalFullError,
+    JournalUnavailableError,
+    Retention,
+    Row,
+    Seen,
+    Settlement,
+    Takes,
+)
+from ._register import InHand
+from ._schema import (
+    Synchronous,
+    check,
+    configure,
+    connect,
+    first_number,
+    first_value,
+    migrate,
+    next_opening,
+    reported,
+    transaction,
+    version_of,
+)
+from ._tables import Tables
+from ._upkeep import VACUUM, checkpoint, drop_letters, expire, shorten_log, vacuum
+
+MEMORY = Path(":memory:")
+_BESIDE = ("inhand", "ballast", "lock")
+"""Names, behind the store's own, of the files that are beside it."""
+"""What stands for the path of a journal without a file."""
+
+MARGIN = 1 << 20
+"""Bytes of a row beside its event: the history of an event that has failed again and again."""
+
+FEW = 16
+"""Settlements that are written at a time while the disk is full: the log that they take is a part
+of the ballast."""
+
+PLENTY = 16 << 20
+"""Bytes of room, below which pages are given back a few at a time, for the same reason."""
+FEW_PAGES = 64
+ROUNDS = 16
+"""How often that is done before the disk counts as full."""
+VACUUMS = 4
+"""How often one call of `tidy` gives some pages back."""
+
+
+STORED = """
+    SELECT ifnull(max(CAST(value AS INTEGER)), 0) FROM counter
+    WHERE name = 'stored' AND typeof(value) = 'integer'
+"""
+COUNT_STORED = "REPLACE INTO counter VALUES ('stored', ?)"
+
+
+def _any(_: Row) -> bool:
+    return True
+
+
+class Journal:
+    """An open file, or one in memory. Made by `open`; calls may not overlap."""
+
+    def __init__(self, path: Path | None, connection: sqlite3.Connection, in_hand: InHand) -> None:
+        self.path = path or MEMORY
+        """Where it is."""
+        self.in_hand = in_hand
+        """What the plugins have in hand: for the event loop, also while a call runs."""
+        self._connection = connection
+        self._tables = Tables(connection)
+        self._ballast = None if path is None else ballast_of(path)
+        most = connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
+        self.largest = most - MARGIN
+        """Bytes of an event, above which SQLite cannot hold it with its history."""
+        status = None if path is None else path.stat()
+        self._inode = None if status is None else status.st_ino
+        self.names = 1 if status is None else status.st_nlink
+        """How many names the file has. What is not in it yet stands beside the one that is used."""
+        self.lost = 0
+        """Events that had been committed, and are not in the file: at most so many."""
+        self._stored = 0
+        """Events that were ever committed to the file."""
+        self.cannot_tell = False
+        """Whether the register was gone by which `lost` is known."""
+        self._log_inode: int | None = None
+        self._first = 0
+        self._backlog: dict[str, Backlog] = {}
+        self._data_version = 0
+        self._held = ExitStack()
+
+    @classmethod
+    def open(
+        cls,
+        path: Path | None,
+        *,
+        synchronous: Synchronous = "full",
+        factory: type[sqlite3.Connection] = sqlite3.Connection,
+    ) -> Journal:
+        """Open the file, which is made if it is not there, and become its owner.
+
+        What the last owner had in hand when it died is settled: what was handled is deleted,
+        what was not has a crash more.
+
+        Args:
+            path: the file; None for one in memory, which has no lock and nothing beside it.
+            synchronous: whether a commit waits for the disk.
+            factory: what makes the connection; for tests.
+
+        Raises:
+            JournalInUseError: another process owns it.
+            JournalFullError: the disk is full.
+            JournalUnavailableError: it cannot be read or written, or is not one of these.
+        """
+        path = path and own_name(path)
+        try:
+            return cls._open(path, synchronous, factory)
+        except JournalFullError:
+            if path is None or not ballast_of(path).give_up():
+                raise
+            return cls._open(path, synchronous, factory)
+
+    def new_numbers(self) -> int:
+        """The first of the numbers that belong to this opening; the caller counts up from it."""
+        return self._first
+
+    def backlog(self) -> dict[str, Backlog]:
+        """What waited for each plugin when the file was opened."""
+        return self._backlog
+
+    def seen(self, plugin: str) -> list[Seen]:
+        """What a plugin has had, as far as that is remembered."""
+        with reported(self.path):
+            return self._tables.seen(plugin)
+
+    def commit(
+        self, settlements: Sequence[Settlement], appends: Sequence[Append]
+    ) -> JournalError | None:
+        """Write all of it in one transaction: the settlements, then the appends.
+
+        Where that fails, the settlements alone, at the price of the ballast if the disk is full.
+
+        Returns:
+            Why the appends are not in; None when everything is.
+
+        Raises:
+            JournalError: nothing is in, not even the settlements.
+        """
+        if not appends:
+            self._settle(settlements)
+            return None
+        try:
+            self._make_room(appends)
+            self._write(settlements, appends)
+        except JournalError as error:
+            if settlements:
+                self._settle(settlements)
+            return error
+        return None
+
+    def read(self, plugin: str, after: int, limit: int, take: Takes = _any) -> list[Row]:
+        """What waits for a plugin, in the order of its numbers.
+
+        Args:
+            plugin: its name.
+            after: only numbers above this one.
+            limit: at most so many.
+            take: called with each, one after the other; it says when it is enough.
+        """
+        with reported(self.path):
+            return self._tables.read(plugin, after, limit, take)
+
+    def read_numbers(self, plugin: str, numbers: Sequence[int], take: Takes = _any) -> list[Row]:
+        """Those of these events that wait for a plugin, in the order of their numbers."""
+        with reported(self.path):
+            return self._tables.read_numbers(plugin, numbers, take)
+
+    def counts(self) -> dict[str, Backlog]:
+        """What waits for each plugin for which anything does; reads the whole queue."""
+        with reported(self.path):
+            return self._tables.counts()
+
+    def orphans(self) -> int:
+        """How many events there are of which it cannot be told for which plugin they are."""
+        with reported(self.path):
+            return self._tables.orphans()
+
+    def changed_by_others(self) -> bool:
+        """Whether an operator has replayed or purged since this was asked the last time."""
+        before = self._data_version
+        with reported(self.path):
+            self._data_version = first_value(self._connection, "PRAGMA data_version")
+        return self._data_version != before
+
+    def renew_numbers(self) -> None:
+        """Count another opening, so that its numbers are above those that others have used."""
+        with reported(self.path), transaction(self._connection):
+            self._first = first_number(next_opening(self._connection))
+
+    def probe(self) -> None:
+        """Find out whether appends are possible (again).
+
+        Raises:
+            JournalError: they are not.
+        """
+        self._make_room(())
+        self.renew_numbers()
+
+    def dead_letters(self) -> DeadLetters:
+        """The dead letters over this connection; leave them before the next call.
+
+        Then `changed_by_others` is true, for all that is known here.
+        """
+        self._data_version = -1
+        return DeadLetters(self.path, connection=self._connection)
+
+    def tidy(self, now: float, retention: Retention) -> int:
+        """Throw away what is too old or too much, and give room back; for idle moments.
+
+        One call does a bounded part of the work.
+
+        Args:
+            now: the wall clock.
+            retention: which dead letters are kept.
+
+        Returns:
+            How many dead letters were thrown away.
+        """
+        with reported(self.path):
+            thrown_away = drop_letters(self._connection, now, retention)
+            expire(self._connection, now)
+            for _ in range(VACUUMS):
+                self._give_back()
+            shorten_log(self._connection, self.path)
+        if self._ballast is not None:
+            self._ballast.put_back()
+        return thrown_away
+
+    def close(self) -> None:
+        """Give the file up; a second time, nothing happens."""
+        with reported(self.path):
+            self._held.close()
+
+    # How it opens.
+
+    @classmethod
+    def _open(
+        cls, path: Path | None, synchronous: Synchronous, factory: type[sqlite3.Connection]
+    ) -> Journal:
+        with reported(path or MEMORY), ExitStack() as stack:
+            if path is not None:
+                for file in (path, *(Path(f"{path}.{beside}") for beside in _BESIDE)):
+                    if file.exists() and not file.is_file():
+                        reason = "it is a directory, or no regular file"
+                        raise JournalUnavailableError(file, reason)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                stack.callback(Lock(path).release)
+            connection = connect(path, factory)
+            stack.callback(connection.close)
+            version = version_of(
+                connection, path or MEMORY
+            )  # Nothing is put beside another's file.
+            in_hand = InHand(None if path is None else Path(f"{path}.inhand"))
+            stack.callback(in_hand.close)
+            journal = cls(path, connection, in_hand)
+            journal._begin(version, synchronous)
+            journal._held = stack.pop_all()
+            return journal
+
+    def _begin(self, version: int, synchronous: Synchronous) -> None:
+        connection = self._connection
+        check(connection, self.path)
+        configure(connection, self.path, synchronous)
+        migrate(connection, version)
+        with transaction(connection):
+            opening = next_opening(connection)
+            self._settle_left_over(opening)
+            self._stored = first_value(connection, STORED)
+        self.lost = max(0, self.in_hand.stored - self._stored)
+        self.in_hand.begin(opening)
+        self.in_hand.stored = self._stored
+        self.cannot_tell = self.in_hand.is_new and opening > 1
+        if self._inode is not None:
+            self._log_inode = log_of(self.path).stat().st_ino
+        self._first = first_number(opening)
+        expire(connection, time.time())
+        self._backlog = self.counts()
+        self.changed_by_others()
+        if self._ballast is not None:
+            self._ballast.put_back()
+
+    def _settle_left_over(self, opening: int) -> None:
+        """Write down what the register says, which from now on belongs to this opening."""
+        connection = self._connection
+        last = "SELECT ifnull(max(value), 0) FROM counter WHERE name = 'register'"
+        left = self.in_hand.left_over(first_value(connection, last))
+        self._tables.delete(left.done)
+        self._tables.blame(left.blamed)
+        connection.execute("REPLACE INTO counter VALUES ('register', ?)", (opening,))
+
+    # How it writes.
+
+    def _settle(self, settlements: Sequence[Settlement]) -> None:
+        try:
+            self._write(settlements, ())
+        except JournalFullError:
+            if self._ballast is None or not (self._ballast.give_up() or len(settlements) > FEW):
+                raise
+            checkpoint(self._connection)  # What failed may have left a log that takes the room.
+            # In one transaction they may need more room than there is. Each can be written twice.
+            for first in range(0, len(settlements), FEW):
+                self._write(settlements[first : first + FEW], ())
+
+    def _write(self, settlements: Sequence[Settlement], appends: Sequence[Append]) -> None:
+        with reported(self.path):
+            if self._inode is not None:
+                self._look_at_files()
+            stored = self._stored + len(appends)
+            try:
+                with transaction(self._connection):
+                    self._tables.settle(settlements)
+                    if appends:
+                        self._tables.append(appends)
+                        self._connection.execute(COUNT_STORED, (stored,))
+            except BaseException:
+                self._tables.forget_plugins()
+                raise
+            self.in_hand.stored = self._stored = stored
+
+    def _look_at_files(self) -> None:
+        """Raise if what is written would be in a file that nobody finds any more."""
+        if self.path.stat().st_ino != self._inode:
+            reason = "the file was replaced by another one; start again"
+            raise JournalUnavailableError(self.path, reason)
+        log = log_of(self.path)
+        if not log.exists() or log.stat().st_ino != self._log_inode:
+            checkpoint(self._connection)  # What is in the old one is in the file then.
+            reason = "its write-ahead log was removed or replaced; start again"
+            raise JournalUnavailableError(self.path, reason)
+
+    def _make_room(self, appends: Sequence[Append]) -> None:
+        """Raise where appends would take the room that settlements may need."""
+        if self._ballast is None:
+            return
+        # What is appended is written twice: into the log, and at a checkpoint into the file.
+        needed = 2 * sum(append.row.size for append in appends)
+        with reported(self.path):
+            if self._ballast.put_back() and self._ballast.room() >= needed:
+                return
+            checkpoint(self._connection)  # First: what gives room back needs some for its log.
+            for _ in range(ROUNDS):
+                self._give_back()
+                if self._ballast.put_back() and self._ballast.room() >= needed:
+                    return
+        raise JournalFullError(self.path, "the disk is full")
+
+    def _give_back(self) -> None:
+        """Give free pages back to the disk: a few, where there is little room for the log of it."""
+        has_plenty = self._ballast is None or self._ballast.room() >= PLENTY
+        vacuum(self._connection, VACUUM if has_plenty else FEW_PAGES)
+        if not has_plenty:
+            checkpoint(self._connection)
+
+
+def log_of(path: Path) -> Path:
+    """The write-ahead log beside the file."""
+    return Path(f"{path}-wal")
+
+
+def ballast_of(path: Path) -> Ballast:
+    """The room that is kept for this file."""
+    return Ballast(Path(f"{path}.ballast"))
+
+
+def own_name(path: Path) -> Path:
+    """The file's name, whatever links lead to it: what is beside it has one name, too."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:  # As which some versions report a circle of links.
+        raise JournalUnavailableError(path, f"it is a link that leads nowhere: {error}") from error

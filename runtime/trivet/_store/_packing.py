@@ -1,0 +1,186 @@
+"""An event as bytes, for the store, and back.
+
+Owns the form of what is stored of an event, its envelope and its history.
+Never knows where the bytes are kept.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import time
+from collections.abc import Iterable
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import attrs
+import msgspec
+import trio
+
+from .._delivery._retries import FIRST, History
+from .._events._delivery import Delivery, Receipt
+from .._events._event import Event, EventTypes
+from .._events._payloads import encode_event
+from .._events._turns import Turns, off_loop
+from .._faults._containment import one_line
+from .._faults._errors import EventDecodeError, EventEncodeError
+
+Deadline = tuple[str, float, float]
+"""By Trio's clock: of which run, when, and how many seconds that was away. The calendar may be set
+while an event is on disk, and a clock that only goes forward may be believed instead."""
+Envelope = tuple[
+    str, str, str, datetime, str | None, float | None, str | None, str | None, Deadline | None
+]  # type, id, source, time, key, when it expires, request id, traceparent, deadline
+
+_run: trio.lowlevel.RunVar[str] = trio.lowlevel.RunVar("trivet_run")
+
+_envelope: msgspec.json.Decoder[Envelope] = msgspec.json.Decoder(Envelope)
+_history: msgspec.json.Decoder[History] = msgspec.json.Decoder(History)
+
+
+@attrs.define
+class Packed:
+    """An event as bytes."""
+
+    envelope: bytes
+    payload: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes, as the journal counts them."""
+        return len(self.envelope) + len(self.payload)
+
+
+def pack(delivery: Delivery[Event]) -> Packed:
+    """The event as bytes; its deadline becomes one by the calendar.
+
+    Raises:
+        EventEncodeError: it would not come back as it is.
+    """
+    expires = deadline = None
+    if delivery.deadline < math.inf:
+        left = delivery.deadline - trio.current_time()
+        expires, deadline = time.time() + left, (this_run(), delivery.deadline, left)
+    envelope: Envelope = (
+        delivery.event.__event_name__,
+        delivery.id,
+        delivery.source,
+        delivery.time,
+        delivery.key,
+        expires,
+        delivery.request_id,
+        delivery.traceparent,
+        deadline,
+    )
+    try:
+        written = msgspec.json.encode(envelope)
+    except UnicodeEncodeError as error:  # The publisher's `id`, `source` or `key`.
+        raise EventEncodeError(envelope[0], "$", f"in its envelope: {one_line(error)}") from None
+    if isinstance(delivery.written, Exception):
+        raise delivery.written
+    return Packed(written, delivery.written or encode_event(delivery.event, exact=True))
+
+
+async def write_ahead(deliveries: Iterable[Delivery[Event]], types: EventTypes) -> None:
+    """Write the payloads before the events are offered, which has to be done at one go.
+
+    Others have their turns meanwhile, and what is large is written in a thread.
+    """
+    turns = Turns()
+    for delivery in deliveries:
+        await turns.next()
+        delivery.written = await off_loop(delivery.size, partial(_written, delivery.event, types))
+
+
+def _written(event: Event, types: EventTypes) -> bytes | Exception:
+    """The payload, of which it is known that it can be read back; or why there is none."""
+    try:
+        payload = encode_event(event, exact=True)
+        types.decode(type(event), payload)
+    except (EventEncodeError, EventDecodeError) as error:
+        return error
+    return payload
+
+
+def unpack(
+    envelope: bytes,
+    payload: bytes,
+    types: EventTypes,
+    *,
+    attempt: int,
+    receipt: Receipt | None,
+    size: int,
+    event: Event | None = None,
+) -> Delivery[Any]:
+    """The event, from its bytes; `event` where the payload has been read already.
+
+    Raises:
+        EventDecodeError: the program does not know its type any more, or it does not fit it.
+    """
+    name, event_id, source, when, key, expires, request_id, traceparent, stored = _open(envelope)
+    cls = types.get(name)
+    if cls is None:
+        raise EventDecodeError(name, "$", "no event type has this name any more")
+    deadline = math.inf
+    if expires is not None and stored is not None:
+        run, deadline, left = stored
+        if run != this_run():
+            # A calendar that was set back must not put it off.
+            deadline = trio.current_time() + min(expires - time.time(), left)
+    return Delivery.of(
+        types.decode(cls, payload) if event is None else event,
+        size=size,
+        attempt=attempt,
+        receipt=receipt,
+        id=event_id,
+        source=source,
+        time=when,
+        key=key,
+        deadline=deadline,
+        request_id=request_id,
+        traceparent=traceparent,
+    )
+
+
+def _open(envelope: bytes) -> Envelope:
+    try:
+        return _envelope.decode(envelope)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise EventDecodeError("envelope", "$", str(error)) from None
+
+
+def this_run() -> str:
+    """Tells the runs of Trio apart, each of which has a clock of its own."""
+    try:
+        return _run.get()
+    except LookupError:
+        _run.set(secrets.token_hex(4))
+        return _run.get()
+
+
+def name_and_id(envelope: bytes) -> tuple[str, str, str]:
+    """The name of the event's type, its id and its source; nothing where they cannot be read."""
+    try:
+        name, event_id, source, *_ = _envelope.decode(envelope)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return "", "", ""
+    return name, event_id, source
+
+
+def pack_history(history: History) -> bytes:
+    """The history as bytes."""
+    return msgspec.json.encode(history)
+
+
+def unpack_history(history: bytes | None, crashes: int = 0) -> History:
+    """The history from its bytes, and from the crashes that were counted beside it.
+
+    Raises:
+        EventDecodeError: it is damaged.
+    """
+    try:
+        past = FIRST if history is None else _history.decode(history)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise EventDecodeError("history", "$", str(error)) from None
+    return attrs.evolve(past, crashes=past.crashes + crashes) if crashes else past

@@ -1,0 +1,64 @@
+"""What of the store comes into memory at once: as many events as there is room for.
+
+Owns that measure, and what is done with the rows in the store's thread, beside the event loop.
+Never knows the order of events, nor what becomes of one that cannot be read.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from .._events._event import Event, EventTypes
+from .._events._sizes import estimated_bytes
+from .._events._turns import LARGE
+from .._faults._errors import EventDecodeError
+from ._packing import name_and_id
+from ._records import Row
+
+
+@attrs.frozen
+class Content:
+    """What was found out about a row."""
+
+    size: int
+    """Bytes of memory that its event takes, by the estimate."""
+    event: Event | EventDecodeError | None = None
+    """The event, or why it cannot be read; None of one that is small, and left to the loop."""
+
+
+@attrs.define
+class Page:
+    """Rows that are read together, of one plugin.
+
+    Args:
+        types: the event types.
+        room: bytes of memory for their events; the last of them may take more.
+    """
+
+    _types: EventTypes
+    _room: int
+    _contents: dict[int, Content] = attrs.field(factory=dict[int, Content])
+
+    def take(self, row: Row) -> bool:
+        """Look at a row in the store's thread; says whether there is room for another."""
+        size = estimated_bytes(row.payload)
+        self._contents[row.number] = Content(size, self._read(row) if size > LARGE else None)
+        self._room -= size
+        return not self.is_full
+
+    @property
+    def is_full(self) -> bool:
+        """Whether rows may have been left, for which there was no room."""
+        return self._room <= 0
+
+    def content(self, row: Row) -> Content:
+        """What was found out about a row of this page."""
+        return self._contents[row.number]
+
+    def _read(self, row: Row) -> Event | EventDecodeError | None:
+        name, _, _ = name_and_id(row.envelope)
+        cls = self._types.get(name)
+        try:
+            return None if cls is None else self._types.decode(cls, row.payload)
+        except EventDecodeError as error:
+            return error

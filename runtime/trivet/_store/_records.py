@@ -1,0 +1,197 @@
+"""What the durable inboxes' file is told and what it tells: plain data, and its errors.
+
+Owns the rows, the parts of a transaction, the dead letters, and the faults of the file.
+Never knows SQLite, nor what is inside an envelope, a payload or a history: all three are bytes.
+
+Times are POSIX seconds of the wall clock; sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar, TypeAlias
+
+import attrs
+
+from .._faults._errors import TrivetError
+
+
+@attrs.define
+class Row:
+    """One event that waits for one plugin."""
+
+    plugin: str
+    number: int
+    """Unique over all plugins, and never used twice; its order is the order of delivery."""
+    envelope: bytes
+    payload: bytes
+    history: bytes | None = None
+    """Its failed attempts."""
+    retry_at: float | None = None
+    """When it may be tried again."""
+    crashes: int = 0
+    """How often the process died with it in hand."""
+    damage: str | None = None
+    """What of it in the file is not what it should be; None where all is."""
+
+    @property
+    def size(self) -> int:
+        """What it counts for in a `Backlog`, in bytes: its envelope and its payload."""
+        return len(self.envelope) + len(self.payload)
+
+
+Takes: TypeAlias = Callable[[Row], bool]
+"""Takes a row that was read, and says whether another may follow."""
+
+
+@attrs.define
+class Seen:
+    """That a plugin has had an event, and until when that is remembered."""
+
+    source: str
+    id: str
+    until: float
+
+
+@attrs.define
+class Append:
+    """Put an event into a plugin's queue, and remember that the plugin has had it."""
+
+    row: Row
+    seen: Seen | None = None
+
+
+@attrs.define
+class Delete:
+    """The event has ended: handled, expired, dropped."""
+
+    plugin: str
+    number: int
+
+
+@attrs.frozen
+class Update:
+    """The event has failed, and is to be tried again. The history tells of its crashes, too."""
+
+    plugin: str
+    number: int
+    history: bytes
+    retry_at: float | None
+
+
+@attrs.frozen
+class DeadLetterFacts:
+    """Why an event was given up."""
+
+    event: str
+    """The name of its type."""
+    id: str
+    source: str
+    died_at: float
+    reason: str
+    """One line."""
+    history: bytes
+    """All its failed attempts."""
+
+
+@attrs.frozen
+class Bury:
+    """The event is given up: out of the queue, into the dead letters."""
+
+    plugin: str
+    number: int
+    letter: DeadLetterFacts
+
+
+@attrs.frozen
+class Forget:
+    """Take a `Seen` back, so that the event may come again."""
+
+    plugin: str
+    source: str
+    id: str
+
+
+Settlement: TypeAlias = Delete | Update | Bury | Forget
+"""What becomes of an event that is in the file; it needs next to no room there."""
+
+
+@attrs.frozen
+class Backlog:
+    """What waits for one plugin."""
+
+    count: int
+    bytes: int
+    """Of the envelopes and the payloads."""
+
+
+@attrs.frozen
+class DeadLetter:
+    """An event that was given up, and can be replayed."""
+
+    number: int
+    """What an operator calls it by: 1, 2, 3, and never used twice."""
+    plugin: str
+    event: str
+    id: str
+    source: str
+    died_at: float
+    reason: str
+    history: bytes
+    envelope: bytes
+    payload: bytes
+
+
+@attrs.frozen
+class Retention:
+    """Which dead letters are kept; the oldest go first."""
+
+    max_age: float
+    """Seconds."""
+    max_count: int
+    max_bytes: int
+    """Of the envelopes, the payloads and the histories."""
+
+
+@attrs.define(eq=False)
+class JournalError(TrivetError):
+    """The file of the durable inboxes does not do what it should.
+
+    >>> str(JournalError(Path("state/journal.db"), "it is not a SQLite database"))
+    'state/journal.db: it is not a SQLite database'
+    """
+
+    exit_code: ClassVar[int] = 3
+
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+@attrs.define(eq=False)
+class JournalFullError(JournalError):
+    """There is no room for it; what is in it is safe, and it takes events again when there is."""
+
+
+@attrs.define(eq=False)
+class JournalUnavailableError(JournalError):
+    """It cannot be read or written: I/O errors, permissions, damage, another program's file."""
+
+
+@attrs.define(eq=False)
+class JournalInUseError(JournalError):
+    """Another process owns it.
+
+    >>> str(JournalInUseError(Path("journal.db"), "one process owns it", pid=17))
+    'journal.db is in use by process 17: one process owns it'
+    """
+
+    pid: int | None = None
+    """None where it has not said so yet."""
+
+    def __str__(self) -> str:
+        who = "another process" if self.pid is None else f"process {self.pid}"
+        return f"{self.path} is in use by {who}: {self.reason}"

@@ -1,0 +1,509 @@
+"""The store of the durable inboxes, as the event loop sees it: group commits, and pages read back.
+
+Owns what is to be written next, and the one task that has it written, in a thread beside the loop.
+Never knows SQL, which is the journal's, nor what an inbox does with what it reads.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import attrs
+import structlog
+import trio
+
+from .._program._settings import IN_MEMORY, StoreSettings
+from ._records import (
+    Append,
+    Backlog,
+    Bury,
+    Delete,
+    JournalError,
+    JournalFullError,
+    Retention,
+    Row,
+    Seen,
+    Settlement,
+    Takes,
+)
+
+if TYPE_CHECKING:
+    from ._journal import Journal
+    from ._register import InHand
+
+T = TypeVar("T")
+
+SETTLE_WITHIN = 0.05
+"""Seconds for which what has ended may wait to be written, if nothing else has to be. Until then
+the register of what is in hand knows it, should the process be killed."""
+CLOGGED = 10_000
+"""Ends that cannot be written, above which nothing more is handed out."""
+PAUSE = 1.0
+"""Seconds between two looks at a store that fails, and at what others have done to it."""
+PLENTY = 1 << 20
+"""Bytes of room, below which the store is about to be full; an eighth of a small one."""
+TIDY_EVERY = 5.0
+"""Seconds between two tidyings."""
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
+
+
+class StoredInbox(Protocol):
+    """What the store needs of an inbox."""
+
+    @property
+    def on_file(self) -> int:
+        """Events of the inbox that are in the file, as far as it knows."""
+        ...
+
+    def recover(self, backlog: Backlog, seen: list[Seen]) -> None:
+        """That much is there from before the start."""
+
+    def found(self, count: int) -> None:
+        """So many more have come into the file by another's hand."""
+
+    def room_made(self) -> None:
+        """There may be room now for who waits for it."""
+
+    def resume(self) -> None:
+        """Events may be handed out again."""
+
+
+@attrs.define
+class _Writing:
+    """An event that is to be stored, and who is to be told."""
+
+    append: Append
+    then: Callable[[JournalError | None], None]
+
+
+@attrs.define
+class _Reading:
+    """A page that is to be read, and who is to have it."""
+
+    read: Callable[[Journal], list[Row]]
+    then: Callable[[list[Row]], None]
+
+
+@attrs.define
+class _Group:
+    """What is done in one visit to the thread, and what has become of it."""
+
+    settlements: list[Settlement]
+    writings: list[_Writing]
+    readings: list[_Reading]
+    looks: bool
+    """Whether it is time to look after the file."""
+    today: float
+    """The calendar's time; as the loop's clock has it, where the calendar was set forward."""
+    known: dict[str, int]
+    """Events in the file by plugin, if nobody else has changed it."""
+    known_bytes: int
+    """Their bytes together, those included that are to be written."""
+    refused: JournalError | None = None
+    """Why nothing was appended."""
+    unsettled: bool = False
+    """Whether what had ended could not be written, either."""
+    pages: list[list[Row] | None] = attrs.field(factory=list["list[Row] | None"])
+    """What was read; None what could not be."""
+    counts: Mapping[str, Backlog] | None = None
+    """What is in the file, where somebody else has changed it."""
+    error: JournalError | None = None
+    """The last thing that failed."""
+
+
+class Store:
+    """What the durable inboxes of one program write to.
+
+    Args:
+        settings: the operator's.
+        in_loop: whether it is written by the event loop itself: where time is a test's, a thread
+            would be late.
+    """
+
+    def __init__(self, settings: StoreSettings, *, in_loop: bool = False) -> None:
+        self._settings = settings
+        self._in_memory = settings.path == IN_MEMORY
+        self._in_loop = in_loop or self._in_memory
+        self._thread = trio.CapacityLimiter(1)
+        self._retention = Retention(
+            settings.dead_letters_max_age,
+            settings.dead_letters_max_count,
+            settings.dead_letters_max_bytes,
+        )
+        self._inboxes: dict[str, StoredInbox] = {}
+        self._settlements: list[Settlement] = []
+        self._writings: list[_Writing] = []
+        self._readings: list[_Reading] = []
+        self._settle_by = math.inf
+        self._pause_until = -math.inf
+        self._next_look = math.inf
+        self._next_tidying = 0.0
+        self._calendar = 0.0
+        """What the calendar was ahead of the loop's clock when the store was opened."""
+        self._wake = trio.Event()
+        self._is_open = False
+        self._closing = False
+        self._bytes = 0
+        self._has_said_so = False
+        """Whether it was said that the store is near its limit, and nothing after that."""
+        self.trouble: JournalError | None = None
+        """Why nothing can be stored now; None where all is well."""
+        self.in_hand: InHand
+        """The register of what the plugins have in hand; there while the store is open."""
+        self._journal: Journal
+        self._numbers = count()
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self._settings.path if self._in_memory else self._settings.path.absolute()
+
+    # The inboxes' side.
+
+    def add(self, plugin: str, inbox: StoredInbox) -> None:
+        """Keep this inbox's events, too; before the store is opened."""
+        self._inboxes[plugin] = inbox
+
+    def has_room(self, size: int) -> bool:
+        """Whether so many bytes more are within the limit."""
+        return self._bytes + size <= self._settings.max_bytes
+
+    @property
+    def bytes(self) -> int:
+        """What the events take that are in the store, or are to be."""
+        return self._bytes
+
+    @property
+    def is_near_limit(self) -> bool:
+        """Whether it is about to be full, so that nobody should fetch more for it."""
+        return not self.has_room(min(PLENTY, self._settings.max_bytes // 8))
+
+    @property
+    def largest(self) -> int:
+        """Bytes of an event, above which there is never room for it."""
+        return min(self._settings.max_bytes, self._journal.largest)
+
+    @trio.lowlevel.enable_ki_protection
+    def append(
+        self, row: Row, seen: Seen | None, then: Callable[[JournalError | None], None]
+    ) -> None:
+        """Store an event. What is asked for before the loop goes on is one transaction.
+
+        Args:
+            row: the event.
+            seen: by what its repetition is known.
+            then: called when it is stored, or cannot be.
+        """
+        self._bytes += row.size
+        self._writings.append(_Writing(Append(row, seen), then))
+        self._wake.set()
+
+    def next_number(self) -> int:
+        """A number for an event; they only grow."""
+        return next(self._numbers)
+
+    @trio.lowlevel.enable_ki_protection
+    def settle(self, settlement: Settlement, *, size: int = 0) -> None:
+        """Write what has become of an event, soon; `size` bytes are no more needed then."""
+        self._settlements.append(settlement)
+        if self._settle_by == math.inf:
+            self._settle_by = trio.current_time() + SETTLE_WITHIN
+            self._wake.set()
+        if size:
+            self.release(size)
+
+    @trio.lowlevel.enable_ki_protection
+    def release(self, size: int) -> None:
+        """So many bytes are free again."""
+        self._bytes -= size
+        for inbox in self._inboxes.values():
+            inbox.room_made()
+
+    @property
+    def is_clogged(self) -> bool:
+        """Whether so much could not be written that nothing more should be begun."""
+        return len(self._settlements) > CLOGGED
+
+    def read(
+        self, plugin: str, after: int, limit: int, take: Takes, then: Callable[[list[Row]], None]
+    ) -> None:
+        """Read the next page of a plugin's events; `take` is called beside the loop."""
+
+        def read(journal: Journal) -> list[Row]:
+            """In the thread."""
+            return journal.read(plugin, after, limit, take)
+
+        self._readings.append(_Reading(read, then))
+        self._wake.set()
+
+    def read_numbers(
+        self, plugin: str, numbers: list[int], take: Takes, then: Callable[[list[Row]], None]
+    ) -> None:
+        """Read these events of a plugin; `take` is called beside the loop."""
+
+        def read(journal: Journal) -> list[Row]:
+            """In the thread."""
+            return journal.read_numbers(plugin, numbers, take)
+
+        self._readings.append(_Reading(read, then))
+        self._wake.set()
+
+    def stop_begins(self) -> None:
+        """From now on a process that is killed was slow to stop; no event is to be blamed."""
+        if self._is_open:
+            self.in_hand.stop_begins()
+
+    # The store's own task.
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncGenerator[None]:
+        """Open the file; when the block is left, write what is still to be written, and close it.
+
+        Raises:
+            JournalError: it cannot be opened: it is in use, damaged, or not one of Trivet's.
+        """
+        await self._open()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write_on)
+            try:
+                yield
+            finally:
+                self._closing = True
+                self._wake.set()
+
+    async def _open(self) -> None:
+        from ._journal import Journal  # noqa: PLC0415 - SQLite, for those who need it
+
+        self._calendar = time.time() - trio.current_time()
+        path = None if self._in_memory else self.path
+        opening = partial(Journal.open, path, synchronous=self._settings.synchronous)
+        self._journal = await self._call(opening)
+        self.in_hand = self._journal.in_hand
+        self._numbers = count(self._journal.new_numbers())
+        backlog = self._journal.backlog()
+        for plugin, inbox in self._inboxes.items():
+            inbox.recover(backlog.get(plugin, Backlog(0, 0)), self._journal.seen(plugin))
+        self._bytes = sum(each.bytes for each in backlog.values())
+        for plugin in backlog.keys() - self._inboxes.keys():
+            _log.warning(
+                "the store has events of a plugin that is not active, or not durable",
+                plugin=plugin,
+                count=backlog[plugin].count,
+                path=str(self.path),
+            )
+        self._tell_of_losses()
+        if self._journal.names > 1:
+            _log.warning(
+                "the store's file has several names: always use the same one",
+                names=self._journal.names,
+                path=str(self.path),
+            )
+        if orphans := self._journal.orphans():
+            _log.error("the store has events of no plugin", count=orphans, path=str(self.path))
+        self._next_look = trio.current_time() + PAUSE
+        self._is_open = True
+
+    def _tell_of_losses(self) -> None:
+        """Say what the file should have, by the register beside it, and has not."""
+        journal, path = self._journal, str(self.path)
+        if journal.lost:
+            _log.error(
+                "the store has lost events that were accepted: its write-ahead log was removed or "
+                "damaged, or an older file is in its place. Some may have been handled before",
+                at_most=journal.lost,
+                path=path,
+            )
+        elif journal.cannot_tell:
+            _log.warning(
+                "the register beside the store is gone: whether events were lost cannot be told",
+                path=path,
+            )
+
+    async def _write_on(self) -> None:
+        """Write until the store is closed and nothing is left to write."""
+        with trio.CancelScope(shield=True):  # To leave the block around it is what ends it.
+            while not (self._closing and not self._settlements and not self._writings):
+                await self._something_to_do()
+                group = await self._turn()
+                if self._closing and group.unsettled:
+                    _log.error(
+                        "what has ended could not be written, and comes again after the next start",
+                        count=len(self._settlements),
+                        error=str(group.refused),
+                    )
+                    break
+            await self._call(self._journal.close)
+
+    async def _something_to_do(self) -> None:
+        while (due := self._due()) > trio.current_time():
+            self._wake = trio.Event()
+            with trio.move_on_at(due):
+                await self._wake.wait()
+        await trio.lowlevel.checkpoint()  # Who publishes at the same time is in the same group.
+
+    def _due(self) -> float:
+        """When there is something to do."""
+        if self._writings or self._closing:
+            return -math.inf
+        if self._readings or self._settlements:
+            by = -math.inf if self._readings else self._settle_by
+            return max(by, self._pause_until)
+        return self._next_look
+
+    async def _turn(self) -> _Group:
+        group = self._next_group()
+        await self._call(partial(self._do, group))
+        self._judge(group)
+        self._answer(group)
+        return group
+
+    @trio.lowlevel.enable_ki_protection
+    def _next_group(self) -> _Group:
+        now = trio.current_time()
+        settlements, self._settlements = self._settlements, []
+        writings, self._writings = self._writings, []
+        readings: list[_Reading] = []
+        if now >= self._pause_until:
+            readings, self._readings = self._readings, []
+        self._settle_by = math.inf
+        known = {plugin: inbox.on_file for plugin, inbox in self._inboxes.items()}
+        looks = now >= self._next_look
+        # An hour that the calendar leaves out makes nothing old.
+        today = min(time.time(), self._calendar + now)
+        return _Group(settlements, writings, readings, looks, today, known, self._bytes)
+
+    def _do(self, group: _Group) -> None:
+        """In the thread: write a group, read pages, and now and then look after the file."""
+        appends = [writing.append for writing in group.writings]
+        try:
+            group.refused = group.error = self._journal.commit(group.settlements, appends)
+        except JournalError as error:
+            group.refused = group.error = error
+            group.unsettled = True
+            # What has ended, and is there because that could not be written, must not come again.
+            group.pages = [None] * len(group.readings)
+            return
+        for reading in group.readings:
+            group.pages.append(_tried(partial(reading.read, self._journal), group))
+        if group.looks:
+            _tried(partial(self._look_after, group), group)
+
+    @trio.lowlevel.enable_ki_protection
+    def _answer(self, group: _Group) -> None:
+        """Tell everybody what has become of it."""
+        now = trio.current_time()
+        if group.looks:
+            self._next_look = now + PAUSE
+        if None in group.pages or group.unsettled:
+            self._pause_until = now + PAUSE
+        if group.unsettled:
+            self._settlements[:0] = group.settlements
+            self._settle_by = self._pause_until
+        else:
+            self._have_settled(group.settlements)
+        for writing in group.writings:
+            row = writing.append.row
+            if group.refused is None:
+                group.known[row.plugin] += 1
+            else:
+                group.known_bytes -= row.size
+                self.release(row.size)
+            writing.then(group.refused)
+        if group.counts is not None:  # Before the pages: what is new may be in them.
+            self._recount(group.counts, group.known, group.known_bytes)
+        for reading, page in zip(group.readings, group.pages, strict=True):
+            if page is None:
+                self._readings.append(reading)
+            else:
+                reading.then(page)
+
+    def _have_settled(self, settlements: list[Settlement]) -> None:
+        ended = [each.number for each in settlements if isinstance(each, (Delete, Bury))]
+        self.in_hand.release(ended)
+        if len(settlements) > CLOGGED:
+            for inbox in self._inboxes.values():
+                inbox.resume()
+
+    def _look_after(self, group: _Group) -> None:
+        journal = self._journal
+        if self.trouble is not None:
+            journal.probe()
+        if journal.changed_by_others():
+            journal.renew_numbers()
+            group.counts = journal.counts()
+        if time.monotonic() >= self._next_tidying:
+            journal.tidy(group.today, self._retention)
+            self._next_tidying = time.monotonic() + TIDY_EVERY
+
+    def _judge(self, group: _Group) -> None:
+        """Say so when the store begins or ceases to fail."""
+        before, self.trouble = self.trouble, self._trouble_after(group)
+        if (before is None) != (self.trouble is None):
+            if self.trouble is None:
+                _log.info("the store works again", path=str(self.path))
+            else:
+                _log.error("the store fails", error=str(self.trouble))
+
+        self._judge_limit()
+
+    def _judge_limit(self) -> None:
+        """Say so when the store comes near its limit, and when there is room again."""
+        # Twice the room, or it would be said for every event that comes and goes.
+        has_plenty = self.has_room(2 * min(PLENTY, self._settings.max_bytes // 8))
+        if self._has_said_so and has_plenty:
+            _log.info("the store has room again", path=str(self.path), bytes=self._bytes)
+            self._has_said_so = False
+        elif self.is_near_limit and not self._has_said_so:
+            _log.warning(
+                "the store is near its limit: what comes waits, or is refused",
+                path=str(self.path),
+                bytes=self._bytes,
+                max_bytes=self._settings.max_bytes,
+            )
+            self._has_said_so = True
+
+    def _trouble_after(self, group: _Group) -> JournalError | None:
+        if group.error is not None:
+            return group.error
+        # That what had ended could be written says nothing of the room for more.
+        return None if group.writings or group.looks else self.trouble
+
+    def _recount(
+        self, counts: Mapping[str, Backlog], known: Mapping[str, int], known_bytes: int
+    ) -> None:
+        """Take in what is in the file beyond what was known to be there when it was counted."""
+        self._numbers = count(self._journal.new_numbers())
+        # Not the sum itself: while the thread counted, the loop went on.
+        self._bytes += sum(each.bytes for each in counts.values()) - known_bytes
+        for plugin, inbox in self._inboxes.items():
+            more = counts.get(plugin, Backlog(0, 0)).count - known[plugin]
+            if more > 0:
+                inbox.found(more)
+
+    async def _call(self, function: Callable[[], T]) -> T:
+        if self._in_loop:
+            return function()
+        return await trio.to_thread.run_sync(
+            function, limiter=self._thread, thread_name="trivet store"
+        )
+
+
+def _tried(function: Callable[[], T], group: _Group) -> T | None:
+    try:
+        return function()
+    except JournalError as error:
+        group.error = error
+        return None
+
+
+def is_full(error: JournalError | None) -> bool:
+    """Whether it is for want of room that nothing can be stored."""
+    return isinstance(error, JournalFullError)

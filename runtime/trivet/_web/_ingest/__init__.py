@@ -1,0 +1,4 @@
+"""Events that come by HTTP, answered without Quart.
+
+Never knows plugin routes.
+"""

@@ -1,0 +1,137 @@
+"""Events that come by HTTP: `POST /events/{name}`, one as JSON or a stream of them as lines.
+
+Owns what a request may ask for, and the decoding of one payload.
+Never knows CloudEvents; `_cloudevents` uses what is here for those.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+import msgspec
+
+from ..._events._cloudevents import deadline_at, is_json
+from ..._events._delivery import Delivery, Outcome
+from ..._events._event import Event, EventTypes, PluginStatusEvent, Timestamp
+from ..._faults._errors import NAMED_AT_MOST, EventDecodeError, EventTooLargeError, nearest
+from ..._runtime import Runtime
+from .._problems import ProblemError
+from ._front import Answer, Call, Front
+from ._ndjson import LINES, publish_lines
+from ._publishing import answer, publish
+
+
+def add_ingest(front: Front, runtime: Runtime) -> None:
+    """Serve `POST /events/{name}`."""
+    publish = Publisher(runtime)
+
+    async def publish_by_name(call: Call) -> Answer:
+        """Publish one event, which is the JSON in the body, or one for each line of it."""
+        name = call.variable
+        wait, deadline = wait_wanted(call), deadline_wanted(call)
+        require_type(runtime.events, name)
+        media_type = call.media_type
+        if media_type in LINES:
+            lines = partial(publish_lines, call, runtime, name, wait=wait, deadline=deadline)
+            return await call.attended(lines)
+        if not is_json(media_type) or media_type.startswith("application/cloudevents"):
+            raise ProblemError(
+                "unsupported_media_type",
+                f"send {name} as application/json, several of them as {LINES[0]}, or a CloudEvent "
+                "to /events; "
+                f"this is {media_type or 'without Content-Type'}",
+            )
+        event, size = await decode(runtime, name, await call.read(), at="$")
+        delivery = Delivery.of(event, size=size, deadline=deadline)
+        outcomes = await publish(call, [delivery], wait=wait)
+        return answer(runtime, outcomes, waited=wait, batch=False)
+
+    front.add("POST", "/events/<name>", publish_by_name)
+
+
+class Publisher:
+    """Publishes what calls have brought."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        durable = runtime.durable
+        self._stored = {
+            event
+            for spec in runtime.program.plugins
+            if spec.name in durable
+            for event in spec.listens_to
+        }
+
+    async def __call__(
+        self, call: Call, deliveries: Sequence[Delivery[Event]], *, wait: bool
+    ) -> list[Outcome]:
+        """Publish in order; then, if asked to, wait for the end of all of them.
+
+        A client may leave meanwhile, where this may take its time: what is not accepted is not
+        published then.
+        """
+        publishing = partial(publish, self._runtime, deliveries, wait=wait)
+        if wait or self._may_wait(deliveries):
+            return await call.attended(publishing)
+        return await publishing()
+
+    def _may_wait(self, deliveries: Sequence[Delivery[Event]]) -> bool:
+        """Whether somebody has to store them, or has no room."""
+        types = {type(delivery.event) for delivery in deliveries}
+        size = sum(delivery.size for delivery in deliveries)
+        return not self._stored.isdisjoint(types) or any(
+            self._runtime.room(event) < len(deliveries) or self._runtime.room_bytes(event) < size
+            for event in types
+        )
+
+
+def wait_wanted(call: Call) -> bool:
+    """What the query says about `wait`."""
+    wait = call.query("wait")
+    if wait not in ("true", "false", None):
+        raise ProblemError("invalid_query", f"wait is true or false, not {wait!r}")
+    return wait == "true"
+
+
+def deadline_wanted(call: Call) -> float:
+    """What the query says about `expirytime`, on Trio's clock; infinity where it says nothing."""
+    given = call.query("expirytime")
+    if given is None:
+        return math.inf
+    try:
+        return deadline_at(msgspec.convert(given, Timestamp))
+    except msgspec.ValidationError as error:
+        # A bare + in a query is a space.
+        found = f"{given[:NAMED_AT_MOST]!r}: {error}"
+        detail = f"expirytime is as 2024-05-06T07:08:09Z, or with %2B02:00, not {found}"
+        raise ProblemError("invalid_query", detail, {"parameter": "expirytime"}) from None
+
+
+def require_type(types: EventTypes, name: str, *place: str) -> None:
+    """Refuse a name that no event type has, or that is not for publishers outside.
+
+    `place` says, in pieces, where in the document it stands.
+    """
+    event = types.get(name)
+    if event is not None and event is not PluginStatusEvent:
+        return
+    where = {"path": "".join(place)} if place else {}
+    if event is not None:  # From outside it would be a forgery.
+        raise ProblemError("forbidden", f"{name} comes from the supervision only", where)
+    known = sorted(types)
+    detail = f"no event type is named {name[:NAMED_AT_MOST]!r}; {nearest(name, known)}"
+    raise ProblemError("unknown_event", detail, {"known": known, **where})
+
+
+async def decode(runtime: Runtime, name: str, payload: bytes, *, at: str) -> tuple[Event, int]:
+    """Decode a payload, and estimate its size; `at` is its path in what the client has sent."""
+    event = runtime.events[name]
+    try:
+        return await runtime.events.decode_within(event, payload, runtime.buffer_bytes(event))
+    except EventDecodeError as error:
+        path = at + error.path.removeprefix("$")
+        detail = f"{name}: {error.reason} at {path}"
+        code = "event_too_large" if isinstance(error, EventTooLargeError) else "invalid_event"
+        raise ProblemError(code, detail, {"path": path, "event": name}) from None

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import structlog
+from click.testing import CliRunner, Result
+
+from trivet import CriticalPluginError, Settings, StartError, TrivetError, _cli
+from trivet._process import _serve
+from trivet._program._loader import load
+
+
+@pytest.fixture(autouse=True)
+def _the_log_is_left_as_it_was() -> Iterator[None]:
+    config = structlog.get_config()
+    yield
+    structlog.configure(**config)
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Settings]:
+    """The settings of every program that would have been served; in an empty directory."""
+    seen: list[Settings] = []
+
+    def run(settings: Settings, *, with_parent: bool) -> int:
+        assert with_parent
+        seen.append(load(settings).settings)
+        return 0
+
+    monkeypatch.setattr(_serve, "run", run)
+    monkeypatch.chdir(tmp_path)
+    return seen
+
+
+def trivet(*arguments: str, **environ: str) -> Result:
+    """Run the command."""
+    return CliRunner().invoke(_cli.main, arguments, env=environ)
+
+
+def write_plugin(directory: Path, name: str) -> None:
+    """Write a file with one plugin."""
+    directory.mkdir(exist_ok=True)
+    (directory / f"{name}.py").write_text(
+        f"from trivet import BackgroundPlugin\nclass {name.title()}(BackgroundPlugin): ...\n"
+    )
+
+
+def test_the_version_is_the_distributions() -> None:
+    """`trivet --version` tells what is installed."""
+    result = trivet("--version")
+    assert result.exit_code == 0
+    assert version("trivet") in result.stdout
+
+
+def test_serve_runs_what_the_settings_say(served: list[Settings], tmp_path: Path) -> None:
+    """Without arguments, `trivet serve` goes by ./trivet.toml and the environment."""
+    write_plugin(tmp_path / "plugins", "teapot")
+    (tmp_path / "trivet.toml").write_text('service = "kitchen"\nactive_plugins = ["teapot"]')
+    result = trivet("serve", TRIVET_BIND="127.0.0.1:0")
+    assert (result.exit_code, result.output) == (0, "")
+    assert [(one.service, one.bind, one.active_plugins) for one in served] == [
+        ("kitchen", "127.0.0.1:0", ["teapot"])
+    ]
+
+
+def test_arguments_go_over_the_settings(served: list[Settings], tmp_path: Path) -> None:
+    """Plugins, directory and address of the command line replace those of file and environment."""
+    write_plugin(tmp_path / "drop-in", "teapot")
+    write_plugin(tmp_path / "drop-in", "kettle")
+    file = tmp_path / "other.toml"
+    file.write_text('active_plugins = ["gone"]\nplugins_directory = "gone"\nservice = "kitchen"')
+    arguments = ["--config", str(file), "--plugins", "drop-in", "--bind", "127.0.0.1:1"]
+    result = trivet("serve", "teapot", "kettle", *arguments, TRIVET_BIND="127.0.0.1:2")
+    assert result.exit_code == 0
+    (settings,) = served
+    assert settings.active_plugins == ["teapot", "kettle"]
+    assert settings.plugins_directory == Path("drop-in")
+    assert (settings.bind, settings.service) == ("127.0.0.1:1", "kitchen")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["teapot.py"], "active_plugins: 'teapot.py' is no plugin's name"),
+        (["teapto"], "did you mean 'teapot'?"),
+        (["--config", "gone.toml"], "gone.toml: cannot be read"),
+        (["--bind", "8080"], "bind: expected HOST:PORT"),
+        (["--config", "misspelt.toml"], "misspelt.toml: plugins.teapto: "),
+    ],
+)
+def test_a_fault_of_configuration_ends_with_code_2(
+    served: list[Settings], tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    """The message goes to standard error, without a traceback, and nothing is served."""
+    write_plugin(tmp_path / "plugins", "teapot")
+    table = 'active_plugins = ["teapot"]\n[plugins.teapto]\ndrinks = "tea"\n'
+    (tmp_path / "misspelt.toml").write_text(table)
+    result = trivet("serve", *arguments)
+    assert (result.exit_code, result.stdout, served) == (2, "", [])
+    assert result.stderr.startswith("trivet: ")
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_wrong_option_ends_with_code_2() -> None:
+    """Usage errors have the code of configuration errors."""
+    assert trivet("serve", "--bnd", "x").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(StartError("no store"), 3), (CriticalPluginError("gave up"), 4)]
+)
+def test_an_error_of_the_program_ends_with_its_code(
+    served: list[Settings], monkeypatch: pytest.MonkeyPatch, error: TrivetError, code: int
+) -> None:
+    """What ends the program decides the exit code."""
+
+    def run(settings: Settings, *, with_parent: bool) -> int:
+        raise error
+
+    monkeypatch.setattr(_serve, "run", run)
+    result = trivet("serve")
+    assert (result.exit_code, result.stderr) == (code, f"trivet: {error}\n")
+
+
+def test_a_fault_of_ours_is_not_dressed_up(
+    served: list[Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception that Trivet does not raise on purpose keeps its traceback."""
+
+    def run(settings: Settings, *, with_parent: bool) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(_serve, "run", run)
+    assert isinstance(trivet("serve").exception, ZeroDivisionError)

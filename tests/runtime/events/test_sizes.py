@@ -1,0 +1,95 @@
+"""The estimate of what a document takes in memory: never far below the truth, whatever it is."""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any
+
+import attrs
+import msgspec
+import pytest
+
+from trivet import Event
+from trivet._events._event import EventTypes
+from trivet._events._sizes import estimated_bytes
+
+
+@attrs.frozen
+class Item:
+    sku: str
+    count: int
+    tags: dict[str, str] = attrs.field(factory=dict[str, str])
+
+
+class Ordered(Event):
+    number: int = 0
+    items: list[Item] = attrs.field(factory=list[Item])
+    extra: Any = None
+
+
+TYPES = EventTypes([Ordered])
+
+
+def extra(begin: str, element: str, end: str, count: int) -> bytes:
+    """So many elements, each with a number of its own where it says `%d`."""
+    elements = [element.replace("%d", str(10**6 + number)) for number in range(count)]
+    return f'{{"extra":{begin}{",".join(elements)}{end}}}'.encode()
+
+
+TYPICAL = {
+    "texts": extra("[", '"order %d was placed"', "]", 20_000),
+    "short texts": extra("[", '"%d"', "]", 20_000),
+    "accents": extra("[", '"café %d"', "]", 20_000),
+    "Chinese": extra("[", '"订单%d已经下了"', "]", 20_000),
+    "keys": extra("{", '"k%d":"v%d"', "}", 20_000),
+    "objects": extra("[", '{"id":%d,"name":"n%d"}', "]", 20_000),
+    "nested objects": extra("[", '{"a":{"b":{"c":"v%d"}}}', "]", 20_000),
+    "nested arrays": extra("[", "[[[[[%d]]]]]", "]", 20_000),
+    "numbers": extra("[", "%d.5", "]", 20_000),
+    "points": extra("[", '{"x":%d,"y":%d.5,"label":"p%d","tags":["a","b"]}', "]", 20_000),
+    "a long text": extra("[", '"' + "word " * 100_000 + '"', "]", 1),
+    "items": b'{"items":['
+    + b",".join(b'{"sku":"s%d","count":%d,"tags":{"a":"t%d"}}' % (n, n, n) for n in range(20_000))
+    + b"]}",
+}
+DENSE = {
+    "empty objects": extra("[", "{}", "]", 50_000),
+    "empty arrays": extra("[", "[]", "]", 50_000),
+    "deep": extra("[", "[" * 400 + "]" * 400, "]", 50),
+    "one wide character": extra("[", '"' + "a" * 100_000 + "😀" + '"', "]", 1),
+    "escapes": extra("[", '"' + "a" * 100_000 + r"\ud83d\ude00" + '"', "]", 1),
+    "small numbers": extra("[", "1", "]", 50_000),
+    "one event": b"{}",
+}
+
+
+def taken(document: bytes) -> int:
+    """What Python says that the event takes."""
+    TYPES.decode(Ordered, b"{}")
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        event = TYPES.decode(Ordered, document)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert event is not None
+    return after - before
+
+
+@pytest.mark.parametrize("document", TYPICAL.values(), ids=TYPICAL)
+def test_a_typical_document_is_estimated_well(document: bytes) -> None:
+    """An event takes at least two fifths of its estimate, and at most a quarter more than it."""
+    assert 0.8 * taken(document) <= estimated_bytes(document) <= 2.5 * taken(document)
+
+
+@pytest.mark.parametrize("document", DENSE.values(), ids=DENSE)
+def test_no_document_takes_more_than_twice_its_estimate(document: bytes) -> None:
+    """That bytes on the wire bound nothing is no way in."""
+    assert taken(document) <= 2 * estimated_bytes(document)
+
+
+def test_the_estimate_looks_at_bytes_only() -> None:
+    """What is no JSON has an estimate as well: nothing is decoded for it."""
+    assert estimated_bytes(b"{{{{,") > 4 * 64
+    assert estimated_bytes(msgspec.json.encode("text")) < 1000

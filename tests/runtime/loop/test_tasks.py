@@ -1,0 +1,43 @@
+"""Who is named when something has gone wrong that no task of a plugin has raised."""
+
+from __future__ import annotations
+
+import trio
+
+from trivet._loop._tasks import breaker_of, plugin_of_task
+
+
+def run(task: trio.lowlevel.Task | None) -> BaseException:
+    """What a loop raises that fails while it runs this task."""
+    try:
+        fail(task)
+    except trio.TrioInternalError as error:
+        return error
+    raise AssertionError("it has failed")
+
+
+def fail(task: trio.lowlevel.Task | None) -> None:
+    """Raise as Trio does, with the task in a variable."""
+    raise trio.TrioInternalError(f"internal error after {task}") from AssertionError()
+
+
+async def test_who_breaks_the_loop_is_who_was_run() -> None:
+    """Where no line of a plugin's is in the traceback, it is whose task was run, if anybody's."""
+    task = trio.lowlevel.current_task()
+    assert breaker_of(run(task), {}) == ""
+    plugin_of_task.set("billing")
+    assert breaker_of(run(task), {"audit": "audit"}) == "plugin 'billing'"
+    assert breaker_of(run(None), {"audit": "audit"}) == ""
+
+
+async def test_who_breaks_the_loop_is_whose_code_did() -> None:
+    """The code counts more than the task: the loop may have been at something else's behest."""
+    plugin_of_task.set("billing")
+    task = trio.lowlevel.current_task()
+    assert breaker_of(run(task), {"audit": __name__}) == "plugin 'audit'"
+
+
+async def test_a_fault_in_a_group_is_found() -> None:
+    """Nurseries wrap what a system task raises."""
+    error = BaseExceptionGroup("nursery", [ValueError(), run(None)])
+    assert breaker_of(error, {"audit": __name__}) == "plugin 'audit'"

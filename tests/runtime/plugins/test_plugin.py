@@ -1,0 +1,603 @@
+"""Plugin classes: what they listen to, their settings, their instance, their loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from itertools import pairwise
+from types import new_class
+from typing import Any, ClassVar, Generic, TypeVar, Union, cast
+
+import attrs
+import pytest
+import trio
+from structlog.testing import capture_logs
+from trio.testing import wait_all_tasks_blocked
+
+from trivet import (
+    BackgroundPlugin,
+    DefinitionError,
+    Delivery,
+    Event,
+    EventPlugin,
+    EventSendingPlugin,
+    Inbox,
+    MonitoringEvent,
+    MonitoringPlugin,
+    MonitoringPoint,
+    Plugin,
+    SendingEvent,
+    SourcePlugin,
+    current_delivery,
+)
+from trivet._delivery._memory import MemoryInbox
+from trivet._events._delivery_settings import DeliveryPolicy
+from trivet._inbox._inbox import BURST
+from trivet._plugins._app import App
+from trivet._plugins._plugin import (
+    Resources,
+    create_plugin,
+    missing_methods,
+    resources_of,
+    settings_fields,
+)
+
+PluginT = TypeVar("PluginT", bound=Plugin)
+E = TypeVar("E", bound=Event)
+
+
+class Ping(Event):
+    number: int = 0
+
+
+class Pong(Event):
+    number: int = 0
+
+
+class StubApp:
+    """As much of the app as a plugin's instance needs here."""
+
+    def __init__(self) -> None:
+        self.stopping = trio.Event()
+
+
+def make(
+    cls: type[PluginT],
+    *,
+    app: object = None,
+    inbox: Inbox[Any] | None = None,
+    workers: int = 1,
+    **values: object,
+) -> PluginT:
+    """The plugin's one instance, as the runtime makes it."""
+    return create_plugin(
+        cls.name, cls, cast(App, app), values, inbox, DeliveryPolicy(concurrency=workers)
+    )
+
+
+def an_inbox(*events: Event) -> MemoryInbox:
+    """An inbox with events in it."""
+    inbox = MemoryInbox("p", DeliveryPolicy(buffer=1000, delivery_limit=3))
+    for event in events:
+        inbox.offer(Delivery.of(event))
+    return inbox
+
+
+# Names
+
+
+def test_a_plugin_is_named_after_its_class() -> None:
+    """In snake case, unless the class says `name`; a subclass does not inherit the name."""
+
+    class HTTPExporter(BackgroundPlugin):
+        pass
+
+    class Named(BackgroundPlugin):
+        name = "boiler"
+
+    class Special(Named):
+        pass
+
+    assert (HTTPExporter.name, Named.name, Special.name) == ("http_exporter", "boiler", "special")
+
+
+# What LUNA's authors write
+
+
+def define(base: Any, **body: object) -> type:
+    """As `class Ported(base): …`, with the body's names as arguments."""
+    return new_class("Ported", (base,), exec_body=lambda namespace: namespace.update(body))
+
+
+def adds_a_route(self: Any, app: Any) -> None:
+    """LUNA's way to declare one route."""
+    app.addRoute("/teapot", object)
+
+
+def adds_routes(self: Any, app: Any) -> None:
+    """LUNA's way to declare several."""
+    app.addRoutes([("/teapot", object)])
+
+
+async def method(self: Any) -> None:
+    """A method of whatever name it is given."""
+
+
+@pytest.mark.parametrize(
+    ("body", "theirs", "ours"),
+    [
+        ({"eventName": "monitoring_event"}, "eventName", "EventPlugin[YourEvent], or `listens_to`"),
+        ({"handleEvent": method}, "handleEvent", "handle_event(self, event)"),
+        (
+            {"flushPointToMonitoring": method},
+            "flushPointToMonitoring",
+            "flush_points(self, points)",
+        ),
+        ({"sendEvents": method}, "sendEvents", "send_events(self, event)"),
+        ({"addRoute": method}, "addRoute", "@route(path)"),
+        ({"addRoutes": method}, "addRoutes", "@route(path)"),
+        ({"__init__": adds_a_route}, "addRoute", "@route(path)"),
+        ({"__init__": adds_routes}, "addRoutes", "@route(path)"),
+        ({"start": method}, "start", "run(self)"),
+    ],
+)
+def test_lunas_spelling_is_refused_with_ours(
+    body: dict[str, object], theirs: str, ours: str
+) -> None:
+    """Each name of LUNA's raises when the class is created, and says how it is spelled here."""
+    with pytest.raises(DefinitionError) as caught:
+        define(BackgroundPlugin, __module__=__name__, **body)
+    assert str(caught.value).startswith(f"{__name__}.Ported: LUNA's {theirs!r} is here {ours}")
+
+
+@pytest.mark.parametrize(
+    "base", [BackgroundPlugin, SourcePlugin, EventPlugin, MonitoringPlugin, EventSendingPlugin]
+)
+def test_lunas_spelling_is_refused_in_every_kind_of_plugin(base: type) -> None:
+    """Whatever the class derives from, LUNA's `eventName` is refused."""
+    with pytest.raises(DefinitionError, match="LUNA's 'eventName' is here"):
+        define(base, eventName="monitoring_event")
+
+
+def test_start_is_a_name_like_others_beside_run() -> None:
+    """A background plugin that has `run` may have a method `start` of its own."""
+    running = define(BackgroundPlugin, start=method, run=method)
+    assert issubclass(define(running, start=method), BackgroundPlugin)
+    assert issubclass(define(EventPlugin[Ping], start=method), EventPlugin)
+
+
+# What it listens to
+
+
+def test_the_event_stands_in_the_brackets() -> None:
+    """One type, or a union of several."""
+
+    class One(EventPlugin[Ping]):
+        pass
+
+    class Two(EventPlugin[Ping | Pong]):
+        pass
+
+    class OldTwo(EventPlugin[Union[Ping, Pong]]):  # noqa: UP007
+        pass
+
+    class All(EventPlugin[Event]):
+        pass
+
+    assert One.listens_to == (Ping,)
+    assert Two.listens_to == OldTwo.listens_to == (Ping, Pong)
+    assert All.listens_to == (Event,)
+
+
+def test_or_it_is_a_class_attribute() -> None:
+    """`listens_to` names the types where the brackets do not."""
+
+    class Several(EventPlugin):  # type: ignore[type-arg]
+        listens_to = (Ping, Pong)
+
+    assert Several.listens_to == (Ping, Pong)
+
+
+def test_saying_it_twice_is_refused() -> None:
+    """Brackets and `listens_to` in one class are an error that asks to keep one."""
+    with pytest.raises(
+        DefinitionError, match=r"Ported says twice .*EventPlugin\[…\].*`listens_to`"
+    ):
+        define(EventPlugin[Ping], listens_to=(Pong,))
+
+
+def test_saying_nothing_listens_to_nothing() -> None:
+    """A base that leaves the type to its subclasses listens to nothing itself."""
+
+    class Base(EventPlugin[E], Generic[E]):
+        pass
+
+    class Filled(Base[Pong]):
+        pass
+
+    class Plain(EventPlugin):  # type: ignore[type-arg]
+        pass
+
+    assert Base.listens_to == Plain.listens_to == ()
+    assert Filled.listens_to == (Pong,)
+
+
+def test_a_subclass_listens_to_what_its_base_listens_to() -> None:
+    """What is not said is inherited, and may be said anew."""
+
+    class Base(EventPlugin[Ping]):
+        pass
+
+    class Same(Base):
+        pass
+
+    class Other(Base):
+        listens_to = (Pong,)
+
+    assert Same.listens_to == (Ping,)
+    assert Other.listens_to == (Pong,)
+
+
+def test_lunas_two_kinds_listen_to_lunas_events() -> None:
+    """`MonitoringPlugin` and `EventSendingPlugin` have their event types."""
+    assert MonitoringPlugin.listens_to == (MonitoringEvent,)
+    assert EventSendingPlugin.listens_to == (SendingEvent,)
+
+
+@pytest.mark.parametrize("wrong", [int, Any, BackgroundPlugin, Ping | int])
+def test_only_events_stand_in_the_brackets(wrong: Any) -> None:
+    """Another type there is an error that shows it."""
+    with pytest.raises(DefinitionError, match=r"Ported listens to .*: not an event type"):
+        define(EventPlugin[wrong])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (Ping, r"`listens_to` is a tuple: write `\(Ping,\)`"),
+        (("monitoring_event",), "listens to 'monitoring_event': not an event type"),
+        ((Ping, int), "listens to <class 'int'>: not an event type"),
+        ((Ping(),), r"listens to Ping\(number=0\): not an event type"),
+    ],
+)
+def test_listens_to_holds_event_types(wrong: object, says: str) -> None:
+    """A lone type, a name, an instance or another type is an error that shows it."""
+    with pytest.raises(DefinitionError, match=says):
+        define(EventPlugin, listens_to=wrong)
+
+
+# Settings
+
+
+class Exporter(BackgroundPlugin):
+    limit: int = 10
+    url: str
+    tags: dict[str, str] = attrs.field(factory=dict[str, str])
+    ratio: float = attrs.field(default=0.5, validator=attrs.validators.le(1))
+    kind: ClassVar[str] = "exporter"
+    _sent: int = 0
+    _session: object
+    _cache: list[int] = attrs.field(factory=list[int])
+
+    def state(self) -> tuple[int, list[int], bool]:
+        return self._sent, self._cache, hasattr(self, "_session")
+
+
+class LoudExporter(Exporter):
+    volume: int
+
+
+def test_annotated_fields_are_the_settings() -> None:
+    """Fields of the class and its bases are settings; private ones and ClassVars are not."""
+    assert [field.name for field in settings_fields(Exporter)] == ["limit", "url", "tags", "ratio"]
+    assert [field.name for field in settings_fields(LoudExporter)] == [
+        "limit",
+        "url",
+        "tags",
+        "ratio",
+        "volume",
+    ]
+
+
+@pytest.mark.parametrize("cls", [BackgroundPlugin, SourcePlugin, EventPlugin, MonitoringPlugin])
+def test_what_trivet_sets_is_no_setting(cls: type[Plugin]) -> None:
+    """`app`, `log` and `inbox` are not the operator's."""
+    assert settings_fields(cls) == []
+
+
+def test_settings_and_defaults_are_set() -> None:
+    """What the operator says, and the author's defaults, new ones for each instance."""
+    exporter, other = make(Exporter, url="u", limit=3), make(Exporter, url="v")
+    assert (exporter.url, exporter.limit, exporter.ratio) == ("u", 3, 0.5)
+    assert (other.url, other.limit) == ("v", 10)
+    assert exporter.tags == {}
+    assert exporter.tags is not other.tags
+
+
+def test_private_fields_are_state_with_a_start_value() -> None:
+    """A private field has its default, and one without is set by the author."""
+    exporter, other = make(Exporter, url="u"), make(Exporter, url="u")
+    assert exporter.state() == (0, [], False)
+    assert exporter.state()[1] is not other.state()[1]
+    with pytest.raises(TypeError):
+        make(Exporter, url="u", sent=5)
+
+
+def test_attrs_validates_settings() -> None:
+    """A validator of the author's refuses a value, and says which field."""
+    with pytest.raises(ValueError, match="'ratio'"):
+        make(Exporter, url="u", ratio=2.0)
+
+
+def test_a_setting_without_a_default_is_required() -> None:
+    """A missing one is an error that names it; it may stand after those with defaults."""
+    with pytest.raises(TypeError, match="url"):
+        make(Exporter)
+    assert make(LoudExporter, url="u", volume=11).volume == 11
+
+
+def test_an_attrs_decorator_of_ones_own_is_refused() -> None:
+    """A plugin class that is decorated once more is an error that says that it need not be."""
+
+    class Bare(EventPlugin[Ping]):
+        limit: int = 3
+
+    with pytest.raises(DefinitionError, match="Bare: a plugin is an attrs class by itself"):
+        attrs.define(Bare)
+
+
+# The instance
+
+
+def test_what_trivet_sets_is_there_before_the_authors_init() -> None:
+    """A hand-written `__init__(self, app)` finds the settings, the app, the log and the inbox."""
+
+    class Written(EventPlugin[Ping]):
+        bucket: str = "b"
+
+        def __init__(self, app: App) -> None:
+            super().__init__(app)
+            self.log.info("made", bucket=self.bucket)
+            self.seen: list[object] = [app, self.app, self.inbox]
+
+    app, inbox = StubApp(), an_inbox()
+    with capture_logs() as lines:
+        assert make(Written, app=app, inbox=inbox, bucket="c").seen == [app, app, inbox]
+    assert [(line["bucket"], line["plugin"]) for line in lines] == [("c", "written")]
+
+
+def test_a_hand_written_init_need_not_call_its_super() -> None:
+    """Nothing is missing from a plugin whose `__init__` forgets `super().__init__(app)`."""
+
+    class Forgetful(BackgroundPlugin):
+        bucket: str = "b"
+
+        def __init__(self, app: App) -> None:
+            self.session: object = None
+
+    app = StubApp()
+    plugin = make(Forgetful, app=app, bucket="c")
+    assert (plugin.bucket, plugin.session) == ("c", None)
+    assert plugin.stopping is app.stopping
+
+
+def test_the_log_has_the_plugins_name() -> None:
+    """Each line of a plugin's log says which plugin it is from."""
+    with capture_logs() as lines:
+        make(Exporter, url="u").log.info("hello")
+    assert lines == [{"event": "hello", "log_level": "info", "plugin": "exporter"}]
+
+
+def test_instances_are_themselves() -> None:
+    """Plugins with equal settings are not equal, and can be keys."""
+    assert len({make(Exporter, url="u"), make(Exporter, url="u")}) == 2
+
+
+# What is still to be written
+
+
+def test_missing_methods_are_named() -> None:
+    """What the author has still to write, of the abstract methods and of `handle_event`."""
+
+    class Nothing(EventPlugin[Ping]):
+        pass
+
+    class Custom(EventPlugin[Ping]):
+        async def run(self) -> None: ...
+
+    class Usual(EventPlugin[Ping]):
+        async def handle_event(self, event: Ping) -> None: ...
+
+    class Inherited(Usual):
+        pass
+
+    assert missing_methods(Nothing) == ["handle_event"]
+    assert missing_methods(Custom) == missing_methods(Usual) == missing_methods(Inherited) == []
+    assert missing_methods(BackgroundPlugin) == []
+    unfinished: list[type[Any]] = [MonitoringPlugin, EventSendingPlugin, SourcePlugin]
+    assert [missing_methods(cls) for cls in unfinished] == [
+        ["flush_points"],
+        ["send_events"],
+        ["run"],
+    ]
+
+
+# Resources
+
+
+async def test_enter_is_for_initialize_and_leaves_in_reverse() -> None:
+    """Both kinds of context managers are entered, and left when the lifetime ends, last first."""
+    notes: list[str] = []
+
+    @contextmanager
+    def plain() -> Generator[str]:
+        yield "plain"
+        notes.append("plain left")
+
+    @asynccontextmanager
+    async def asynchronous() -> AsyncGenerator[str]:
+        yield "async"
+        await trio.lowlevel.checkpoint()
+        notes.append("async left")
+
+    plugin = make(BackgroundPlugin)
+    async with Resources() as resources:
+        with resources_of(plugin, resources):
+            assert await plugin.enter(plain()) == "plain"
+            assert await plugin.enter(asynchronous()) == "async"
+            assert isinstance(await plugin.enter(trio.open_nursery()), trio.Nursery)
+        assert notes == []
+        with pytest.raises(RuntimeError, match="initialize"):
+            await plugin.enter(plain())
+    assert notes == ["async left", "plain left"]
+
+
+async def test_enter_before_any_lifetime_is_an_error() -> None:
+    """In `__init__` there is no lifetime to enter anything into."""
+    with pytest.raises(RuntimeError, match="initialize"):
+        await make(BackgroundPlugin).enter(trio.open_nursery())
+
+
+# The loop
+
+
+async def test_handle_event_gets_the_events_in_order() -> None:
+    """The loop that is already written hands over one event after the other, until the close."""
+    handled: list[Event] = []
+
+    class Listener(EventPlugin[Ping | Pong]):
+        async def handle_event(self, event: Ping | Pong) -> None:
+            assert current_delivery().event is event
+            await trio.lowlevel.checkpoint()
+            handled.append(event)
+
+    inbox = an_inbox(Ping(1), Pong(2), Ping(3))
+    inbox.close()
+    await make(Listener, inbox=inbox).run()
+    assert handled == [Ping(1), Pong(2), Ping(3)]
+    assert inbox.statistics().handled == 3
+
+
+async def test_an_exception_costs_one_event() -> None:
+    """It is counted and logged with the event's identity, and the plugin goes on."""
+    handled: list[int] = []
+
+    class Picky(EventPlugin[Ping]):
+        async def handle_event(self, event: Ping) -> None:
+            if event.number == 2:
+                raise ValueError("two")
+            handled.append(event.number)
+
+    inbox = an_inbox(Ping(1))
+    inbox.offer(Delivery.of(Ping(2), id="e2", request_id="1,r"))
+    inbox.offer(Delivery.of(Ping(3)))
+    inbox.close()
+    with capture_logs() as lines:
+        await make(Picky, inbox=inbox).run()
+    assert handled == [1, 3]
+    statistics = inbox.statistics()
+    assert (statistics.handled, statistics.failed, statistics.accepted) == (2, 1, 3)
+    (line,) = lines
+    assert (line["event_id"], line["event_type"], line["request_id"]) == ("e2", "ping", "1,r")
+    assert (line["log_level"], line["plugin"]) == ("error", "p")
+    assert isinstance(line["exc_info"], ValueError)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+async def test_concurrency_handlers_run_side_by_side(workers: int) -> None:
+    """As many handlers run at once as the policy says, no more."""
+    busy, most = 0, 0
+    go_on = trio.Event()
+
+    class Slow(EventPlugin[Ping]):
+        async def handle_event(self, event: Ping) -> None:
+            nonlocal busy, most
+            busy += 1
+            most = max(most, busy)
+            await go_on.wait()
+            busy -= 1
+
+    inbox = an_inbox(*(Ping(number) for number in range(5)))
+    inbox.close()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(make(Slow, inbox=inbox, workers=workers).run)
+        await wait_all_tasks_blocked()
+        assert (busy, inbox.statistics().in_hand) == (workers, workers)
+        go_on.set()
+    assert most == workers
+    assert inbox.statistics().handled == 5
+
+
+async def test_a_flooded_plugin_lets_others_have_their_turn() -> None:
+    """A handler that never waits gives way after so many events."""
+    handled: list[int] = []
+
+    class Greedy(EventPlugin[Ping]):
+        async def handle_event(self, event: Ping) -> None:
+            handled.append(event.number)
+
+    inbox = an_inbox(*(Ping(number) for number in range(3 * BURST)))
+    inbox.close()
+    plugin = make(Greedy, inbox=inbox)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(plugin.run)
+        seen = [0]
+        while len(handled) < 3 * BURST:
+            await trio.lowlevel.checkpoint()
+            seen.append(len(handled))
+    most = max(later - earlier for earlier, later in pairwise(seen))
+    assert most <= 2 * BURST  # The last in one round of the tasks may be the first in the next.
+
+
+async def test_a_background_plugin_without_a_run_stays() -> None:
+    """One that has only routes or resources waits to be cancelled."""
+    with trio.move_on_after(0) as scope:
+        await make(BackgroundPlugin).run()
+    assert scope.cancelled_caught
+
+
+async def test_lunas_two_kinds_pass_their_events_on() -> None:
+    """`flush_points` gets the points of an event, `send_events` the event."""
+    got: list[object] = []
+
+    class Flushing(MonitoringPlugin):
+        async def flush_points(self, points: list[MonitoringPoint]) -> None:
+            got.append(points)
+
+    class Sending(EventSendingPlugin):
+        async def send_events(self, event: SendingEvent) -> None:
+            got.append(event)
+
+    points: list[MonitoringPoint] = []
+    await make(Flushing).handle_event(MonitoringEvent(points))
+    event = cast(SendingEvent, object())
+    await make(Sending).handle_event(event)
+    assert got[0] is points
+    assert got[1] is event
+
+
+@pytest.mark.parametrize("name", ["initialize", "run", "close", "handle_event"])
+def test_what_is_awaited_has_to_be_async(name: str) -> None:
+    """A method that Trivet awaits and that is not a coroutine function is refused at once."""
+
+    def not_async(self: Any) -> None: ...
+
+    with pytest.raises(DefinitionError, match=rf"write `async def {name}\(self"):
+        type("Sync", (MonitoringPlugin,), {name: not_async})
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("delivery", "DeliverySettings"), ("supervision", "SupervisionSettings")]
+)
+def test_a_policy_has_to_be_of_its_class(name: str, kind: str) -> None:
+    """A dict instead of the settings' class is explained."""
+    with pytest.raises(DefinitionError, match=rf"write `{name} = {kind}\(…\)`"):
+        type("Loose", (MonitoringPlugin,), {name: {"buffer": 3}})
+
+
+def test_a_shared_default_is_refused() -> None:
+    """A list that all instances would share is no default, not of the plugin's own state either."""
+    with pytest.raises(DefinitionError, match=r"_seen: .*attrs.field\(factory=list\)"):
+
+        class Leaky(BackgroundPlugin):  # pyright: ignore[reportUnusedClass]
+            _seen: list[int] = []  # noqa: RUF012

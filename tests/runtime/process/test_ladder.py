@@ -1,0 +1,40 @@
+"""The ladder of a stop, as data."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import hypercorn.config
+from quart import Quart
+
+from trivet import Settings
+from trivet._process._ladder import DUMP_AFTER, KERNEL, LADDER, THREAD
+
+README = Path(__file__).parents[3] / "README.md"
+
+
+def test_the_stop_fits_into_what_orchestrators_give() -> None:
+    """By default the stages and the rings behind them sum to 25 s; Kubernetes kills after 30 s."""
+    assert Settings().shutdown.budget + LADDER[-1].after == 25.0
+
+
+def test_each_ring_has_time_before_the_next() -> None:
+    """The rings act in their order, and what faulthandler writes is written before the kill."""
+    assert all(before.after < ring.after for before, ring in pairwise(LADDER))
+    assert THREAD.after < DUMP_AFTER < KERNEL.after
+
+
+def test_the_documents_name_every_ring_and_its_code() -> None:
+    """The README has a row for each ring, in this order."""
+    rows = [line for line in README.read_text("utf-8").splitlines() if line.startswith("| ")]
+    codes = [row.rsplit("|", 2)[1].strip() for row in rows]
+    rings = [str(ring.exit_code) for ring in LADDER]
+    assert [code for code in codes if code in rings] == rings
+
+
+def test_the_time_outs_of_the_stack_leave_room() -> None:
+    """Under hypercorn's own command the lifespan may take as long as the stop needs; Quart, which
+    allows its own hooks five seconds, has nothing of ours to wait for."""
+    assert hypercorn.config.Config().shutdown_timeout >= Settings().shutdown.budget
+    assert Quart("any").config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"] <= Settings().shutdown.requests

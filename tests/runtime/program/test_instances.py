@@ -1,0 +1,500 @@
+"""One class under several names, and events that settings name."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from structlog.testing import capture_logs
+
+from trivet import (
+    BackgroundPlugin,
+    ConfigurationError,
+    Event,
+    EventPlugin,
+    Fate,
+    MonitoringEvent,
+    Plugin,
+    PluginNotActiveError,
+    PluginStatusEvent,
+    Runtime,
+    Settings,
+    StoreSettings,
+    load_settings,
+    open_runtime,
+    route,
+)
+from trivet._program._inspection import Instance, check_routes
+from trivet._program._loader import Program, load
+from trivet.testing import open_plugins
+
+SHOP = """
+from trivet import Event, EventPlugin
+
+
+class OrderPlaced(Event):
+    order_id: str
+
+
+class OrderCancelled(Event):
+    order_id: str
+
+
+class Sink(EventPlugin[Event]):
+    to: str
+
+    def __init__(self, app):
+        self.sent = []
+
+    async def handle_event(self, event: Event) -> None:
+        self.log.info("sent", to=self.to, event_type=event.__event_name__)
+        self.sent.append(event)
+"""
+
+SOURCE = """
+from trivet import Event, SourcePlugin
+import trio
+
+
+class Source(SourcePlugin):
+    into: type[Event]
+
+    async def run(self) -> None:
+        await self.app.publish(self.into("o-1"))
+        await trio.sleep_forever()
+"""
+
+TWO = """
+from trivet import BackgroundPlugin
+
+
+class Kettle(BackgroundPlugin): ...
+
+
+class Samovar(BackgroundPlugin): ...
+"""
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write files of plugins and `trivet.toml`; the latter's path."""
+
+    def write(toml: str, **files: str) -> Path:
+        (tmp_path / "plugins").mkdir(exist_ok=True)
+        for name, text in files.items():
+            (tmp_path / "plugins" / f"{name}.py").write_text(text)
+        file = tmp_path / "trivet.toml"
+        file.write_text(textwrap.dedent(toml))
+        return file
+
+    return write
+
+
+def loaded(file: Path, environ: Mapping[str, str] | None = None) -> Program:
+    """The program of a settings file."""
+    return load(load_settings(file, environ=environ or {}))
+
+
+def fault(file: Path) -> str:
+    """What is said of a settings file that is refused."""
+    with pytest.raises(ConfigurationError) as caught:
+        loaded(file)
+    return str(caught.value)
+
+
+def names(program: Program) -> list[tuple[str, str]]:
+    """The plugins of a program: their names and classes."""
+    return [(spec.name, spec.cls.__name__) for spec in program.plugins]
+
+
+# Names.
+
+
+def test_one_class_runs_under_several_names(write: Write) -> None:
+    """`use` in the table of an active name makes an instance of that plugin, with its settings."""
+    file = write(
+        """
+        active_plugins = ["sink", "orders", "audit-log"]
+        [plugins.sink]
+        to = "all"
+        [plugins.orders]
+        use = "sink"
+        to = "orders"
+        [plugins.audit-log]
+        use = "sink"
+        to = "audit"
+        """,
+        sink=SHOP,
+    )
+    program = loaded(file)
+    assert names(program) == [("sink", "Sink"), ("orders", "Sink"), ("audit-log", "Sink")]
+    assert [spec.values["to"] for spec in program.plugins] == ["all", "orders", "audit"]
+    assert set(program.homes) == {"sink", "orders", "audit-log"}
+
+
+def test_a_class_need_not_run_under_its_own_name(write: Write) -> None:
+    """Only the active names run."""
+    file = write(
+        'active_plugins = ["orders"]\nplugins.orders = { use = "sink", to = "" }', sink=SHOP
+    )
+    assert names(loaded(file)) == [("orders", "Sink")]
+
+
+def test_a_connector_is_used_as_a_file_is() -> None:
+    """What `use` names may be behind an entry point."""
+    table = {"use": "webhook", "url": "https://example.org/"}
+    program = load(Settings(active_plugins=["orders"], plugins={"orders": table}))
+    assert names(program) == [("orders", "Webhook")]
+
+
+def test_the_environment_can_say_use(write: Write) -> None:
+    """A variable gives an instance as the file does."""
+    environ = {
+        "TRIVET_ACTIVE_PLUGINS": "orders",
+        "TRIVET_PLUGINS__ORDERS__USE": "sink",
+        "TRIVET_PLUGINS__ORDERS__TO": "env",
+    }
+    program = loaded(write("", sink=SHOP), environ)
+    assert [(spec.name, spec.values) for spec in program.plugins] == [("orders", {"to": "env"})]
+
+
+def test_one_of_a_modules_plugins_is_named_behind_a_point(write: Write) -> None:
+    """Where a module has several plugins, `use` says which."""
+    toml = 'active_plugins = ["morning"]\nplugins.morning.use = "{}"\n'
+    assert names(loaded(write(toml.format("two.kettle"), two=TWO))) == [("morning", "Kettle")]
+    file = write(toml.format("two"), two=TWO)
+    assert fault(file) == (
+        f"{file}: plugins.morning.use: 'two' has several plugins; "
+        "write one of 'two.kettle', 'two.samovar'"
+    )
+    assert fault(write(toml.format("two.samova"), two=TWO)).endswith(
+        "plugins.morning.use: 'two' has no plugin 'samova': did you mean 'samovar'?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("use", "said"),
+    [
+        (
+            '"snik"',
+            "no plugin 'snik' in {plugins}, nor among the entry points: did you mean 'sink'?",
+        ),
+        ('"sink.py"', "'sink.py' is no plugin's name: write it without .py: 'sink'"),
+        ("3", "expected a plugin's name, as a string"),
+    ],
+)
+def test_a_use_of_nothing_is_told_with_file_and_key(write: Write, use: str, said: str) -> None:
+    """The message names the file, the key, and the nearest right spelling."""
+    file = write(f'active_plugins = ["orders"]\nplugins.orders.use = {use}', sink=SHOP)
+    plugins = file.parent / "plugins"
+    assert fault(file) == f"{file}: plugins.orders.use: {said.format(plugins=plugins)}"
+
+
+def test_an_instances_name_has_to_fit_a_table(write: Write) -> None:
+    """As every plugin's has."""
+    file = write('active_plugins = ["a b"]\nplugins."a b".use = "sink"', sink=SHOP)
+    assert "letters, digits, '-' and '_' only, not 'a b'" in fault(file)
+
+
+def test_a_plugins_own_table_says_no_use(write: Write) -> None:
+    """Who has a name by its class cannot be something else by its table."""
+    toml = 'active_plugins = ["two"]\nplugins.kettle.use = "two.samovar"'
+    file = write(toml, two=TWO)
+    said = fault(file)
+    assert said.startswith(f"{file}: plugins.kettle.use: 'kettle' is ")
+    assert said.endswith("already; `use` is for further names in `active_plugins`")
+
+
+def test_an_instance_does_not_take_anothers_name(write: Write) -> None:
+    """Two plugins of one name are refused, however they came to it."""
+    toml = 'active_plugins = ["two", "kettle"]\nplugins.kettle.use = "sink"\nplugins.kettle.to = ""'
+    assert "two plugins are named 'kettle'" in fault(write(toml, two=TWO, sink=SHOP))
+
+
+def test_an_instance_that_is_not_active_is_warned_of(write: Write) -> None:
+    """Who wrote the table and not the name into `active_plugins` is told."""
+    file = write('active_plugins = ["two"]\nplugins.orders = { use = "sink", to = "" }', two=TWO)
+    with capture_logs() as logs:
+        loaded(file)
+    assert [(entry["log_level"], entry["table"]) for entry in logs] == [
+        ("warning", "[plugins.orders]")
+    ]
+
+
+def test_faults_of_an_instance_name_its_own_table(write: Write) -> None:
+    """What is wrong in `[plugins.orders]` is said of that key, not of the class's."""
+    file = write(
+        """
+        active_plugins = ["orders"]
+        [plugins.orders]
+        use = "sink"
+        tto = ""
+        [plugins.orders.delivery]
+        batch_size = 3
+        [plugins.orders.supervision]
+        criticl = true
+        """,
+        sink=SHOP,
+    )
+    assert sorted(fault(file).splitlines()) == [
+        f"{file}: plugins.orders.delivery.batch_size: 'orders' is not a BatchPlugin",
+        f"{file}: plugins.orders.supervision.criticl: unknown key, did you mean 'critical'?",
+        f"{file}: plugins.orders.to: required, but not set",
+        f"{file}: plugins.orders.tto: unknown key, did you mean 'to'?",
+    ]
+
+
+def test_use_cannot_be_an_authors_setting() -> None:
+    """The word is the operator's."""
+
+    class Kettle(BackgroundPlugin):
+        use: str = ""
+
+    with pytest.raises(ConfigurationError, match="'use' is the operator's word"):
+        load(Settings(), plugins=[Kettle])
+
+
+def test_two_instances_with_one_route_are_refused() -> None:
+    """A class with routes can have one instance: the message names both."""
+
+    class Teapot(BackgroundPlugin):
+        @route("/teapot")
+        async def teapot(self) -> str:
+            return "tea"
+
+    instances = [Instance("teapot", Teapot), Instance("second", Teapot, is_named=True)]
+    with pytest.raises(ConfigurationError, match=r"one route twice.*'teapot'.*'second'"):
+        check_routes(instances)
+
+
+# The running program.
+
+
+class Ping(Event):
+    number: int
+
+
+class Plain(EventPlugin[Event]):
+    async def handle_event(self, event: Event) -> None: ...
+
+
+PLAIN = """
+from trivet import Event, EventPlugin
+
+
+class Plain(EventPlugin[Event]):
+    def __init__(self, app):
+        self.sent = []
+
+    async def handle_event(self, event: Event) -> None:
+        self.sent.append(event)
+        self.log.info("sent")
+"""
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A directory with one plugin."""
+    (tmp_path / "plain.py").write_text(PLAIN)
+    return tmp_path
+
+
+def instances(*names: str, **more: Any) -> dict[str, Any]:
+    """The tables of instances of `plain`."""
+    return {name: {"use": "plain", **more} for name in names}
+
+
+async def test_each_instance_has_its_name_inbox_and_counters(directory: Path) -> None:
+    """Logs, statistics, outcomes and the plugin itself know the instance's name."""
+    with capture_logs() as logs:
+        async with open_plugins(
+            "a", "b", directory=directory, settings=instances("a", "b"), event_types=[Ping]
+        ) as runtime:
+            outcome = await runtime.publish(Ping(1), wait=True)
+            assert outcome.fates == {"a": Fate.HANDLED, "b": Fate.HANDLED}
+            assert {name: each.handled for name, each in runtime.statistics().items()} == {
+                "a": 1,
+                "b": 1,
+            }
+            a, b = (runtime.hosts[name].plugin for name in ("a", "b"))
+            assert (a.name, b.name, type(a).name) == ("a", "b", "plain")
+            assert vars(a)["sent"] == vars(b)["sent"] == [Ping(1)]
+    assert sorted(entry["plugin"] for entry in logs if entry["event"] == "sent") == ["a", "b"]
+
+
+async def test_durable_instances_have_each_their_inbox(directory: Path, tmp_path: Path) -> None:
+    """On the disk too the name says whose events they are."""
+    store = StoreSettings(path=tmp_path / "store.sqlite3")
+    fates: list[Mapping[str, Fate]] = []
+    for _ in range(2):
+        async with open_plugins(
+            "a",
+            "b",
+            directory=directory,
+            settings=instances("a", "b", delivery={"durable": True}),
+            event_types=[Ping],
+            store=store,
+        ) as runtime:
+            outcome = await runtime.publish(Ping(1), wait=True, id="1", source="s")
+            fates.append(outcome.fates)
+    assert fates == [
+        {"a": Fate.HANDLED, "b": Fate.HANDLED},
+        {"a": Fate.DUPLICATE, "b": Fate.DUPLICATE},
+    ]
+
+
+async def test_a_plugin_is_got_by_class_where_that_is_enough(directory: Path) -> None:
+    """The class's own name comes first, then the only instance; else the name has to be said."""
+
+    @asynccontextmanager
+    async def opened(*names: str | type[Plugin]) -> AsyncGenerator[tuple[Runtime, type[Plugin]]]:
+        settings = instances("a", "b")
+        async with open_plugins(*names, directory=directory, settings=settings) as runtime:
+            yield runtime, type(runtime.hosts["a"].plugin)
+
+    async with opened("a") as (runtime, plain):
+        assert runtime.get(plain).name == "a"
+    async with opened("a", "plain") as (runtime, plain):
+        assert runtime.get(plain).name == "plain"
+        assert runtime.get(plain, "a").name == "a"
+    async with opened("a", "b", Ticking) as (runtime, plain):
+        with pytest.raises(PluginNotActiveError, match=r"which Plain\?.*: a, b$"):
+            runtime.get(plain)
+        with pytest.raises(PluginNotActiveError, match="'aa' is no active Plain; did you mean 'a'"):
+            runtime.get(plain, "aa")
+        with pytest.raises(PluginNotActiveError, match="'ticking' is no active Plain"):
+            runtime.get(plain, "ticking")
+        with pytest.raises(PluginNotActiveError, match="plugin 'other' is not active"):
+            runtime.get(Other)
+
+
+class Ticking(BackgroundPlugin): ...
+
+
+class Other(BackgroundPlugin): ...
+
+
+def needing(toml: str, need: str, write: Write) -> Path:
+    """Settings of a program in which one plugin needs a kettle."""
+    text = (
+        "from .kettle import Kettle\nfrom trivet import *\n"
+        f"class Tea(BackgroundPlugin):\n    needs = ({need},)\n"
+    )
+    kettle = "from trivet import *\nclass Kettle(BackgroundPlugin): ...\n"
+    return write(toml, tea=text, kettle=kettle)
+
+
+def test_a_class_that_is_needed_may_have_another_name(write: Write) -> None:
+    """`needs` finds the only instance by its class, and any by its name."""
+    toml = 'active_plugins = ["tea", "hot"]\nplugins.hot.use = "kettle"'
+    for need in ("Kettle", "'hot'"):
+        program = loaded(needing(toml, need, write))
+        assert program.needs["tea"] == ("hot",)
+
+
+def test_which_of_several_is_needed_has_to_be_said(write: Write) -> None:
+    """By its class, one that has the class's name is meant; else nobody can tell which."""
+    toml = """
+    active_plugins = ["tea", "hot", "{}"]
+    plugins.hot.use = "kettle"
+    plugins.cold.use = "kettle"
+    """
+    assert loaded(needing(toml.format("kettle"), "Kettle", write)).needs["tea"] == ("kettle",)
+    said = fault(needing(toml.format("cold"), "Kettle", write))
+    assert "of which there are 'hot' and 'cold': name one of them in `needs`" in said
+
+
+# Events that settings name.
+
+
+class Feed(BackgroundPlugin):
+    into: type[Event]
+    others: list[type[Event]] = attrs.field(factory=list[type[Event]])
+    by_key: dict[str, type[Event]] = attrs.field(factory=dict[str, type[Event]])
+    measured: type[MonitoringEvent] | None = None
+
+
+def values(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a feed."""
+    settings = Settings(plugins={"feed": dict(table)})
+    (spec,) = load(settings, plugins=[Feed], event_types=[Ping]).plugins
+    return spec.values
+
+
+def test_a_setting_can_be_an_event_type() -> None:
+    """A field of the type `type[Event]` takes an event's name, alone or in other types."""
+    table = {
+        "into": "ping",
+        "others": ["sending_event", "ping"],
+        "by_key": {"ping": "ping"},
+        "measured": "monitoring_event",
+    }
+    read = values(table)
+    assert read["into"] is Ping
+    assert read["others"][1] is Ping
+    assert read["by_key"] == {"ping": Ping}
+    assert read["measured"] is MonitoringEvent
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"into": "pnig"}, "plugins.feed.into: no event is named so, did you mean 'ping'?"),
+        ({"into": 3}, "plugins.feed.into: expected an event's name, as a string, got an integer"),
+        ({"into": "ping", "others": ["pin"]}, "plugins.feed.others[0]: no event is named so, did"),
+        (
+            {"into": "ping", "measured": "ping"},
+            "plugins.feed.measured: no event is named so, known: monitoring_event",
+        ),
+        ({}, "plugins.feed.into: required, but not set"),
+    ],
+)
+def test_a_misspelt_event_type_is_told_with_its_key(table: dict[str, Any], said: str) -> None:
+    """The message names the key and the nearest event that fits the annotation."""
+    with pytest.raises(ConfigurationError) as caught:
+        values(table)
+    assert str(caught.value).startswith(said)
+
+
+def test_what_has_to_be_named_can_be_named_by_the_operator() -> None:
+    """Who listens to `Event` gets status events where `delivery.events` names them."""
+    table = {"delivery": {"events": ["plugin_status_event", "ping"]}}
+    settings = Settings(plugins={"plain": table})
+    (spec,) = load(settings, plugins=[Plain], event_types=[Ping]).plugins
+    assert spec.listens_to == (PluginStatusEvent, Ping)
+
+
+async def test_settings_alone_connect_a_source_to_sinks(write: Write) -> None:
+    """An event type of one module, a source that publishes it, two sinks that choose: no Python."""
+    file = write(
+        """
+        active_plugins = ["feed", "orders", "rest"]
+        event_types = ["shop"]
+        [plugins.feed]
+        use = "source"
+        into = "order_placed"
+        [plugins.orders]
+        use = "shop"
+        to = "orders"
+        [plugins.orders.delivery]
+        events = ["order_placed"]
+        [plugins.rest]
+        use = "shop"
+        to = "rest"
+        [plugins.rest.delivery]
+        events = ["order_cancelled"]
+        """,
+        shop=SHOP,
+        source=SOURCE,
+    )
+    async with open_runtime(load_settings(file, environ={})) as runtime:
+        pass
+    handled = {name: each.handled for name, each in runtime.statistics().items()}
+    assert handled == {"orders": 1, "rest": 0}

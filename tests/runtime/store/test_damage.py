@@ -1,0 +1,289 @@
+"""One damaged row costs that row: it is a dead letter, or set aside, and the program goes on."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import pytest
+import trio
+from click.testing import CliRunner
+from structlog.testing import capture_logs
+
+from trivet import (
+    Delivery,
+    DeliverySettings,
+    Event,
+    EventPlugin,
+    Fate,
+    Runtime,
+    Settings,
+    ShutdownSettings,
+    StallSettings,
+    StoreSettings,
+    open_runtime,
+)
+from trivet._cli import main
+from trivet._store._dead_letters import DeadLetters
+from trivet._store._journal import Journal
+
+QUEUE = "number, plugin, envelope, payload, history, retry_at, crashes"
+
+
+class Order(Event):
+    number: int
+
+    def __attrs_post_init__(self) -> None:
+        if CHECKS:
+            raise CHECKS[0]
+
+
+CHECKS: list[BaseException] = []
+
+
+class Billing(EventPlugin[Order]):
+    """Keeps orders on disk; `gate` says whether it handles them."""
+
+    delivery = DeliverySettings(durable=True, time_limit=0)
+    gate = trio.Event()
+
+    async def initialize(self) -> None:
+        self.got: list[int] = []
+
+    async def handle_event(self, event: Order) -> None:
+        await self.gate.wait()
+        self.got.append(event.number)
+
+
+@asynccontextmanager
+async def program(path: Path, *, opens: bool = True) -> AsyncGenerator[Runtime]:
+    """A program on this store, in which orders are handled, or only kept."""
+    Billing.gate = trio.Event()
+    if opens:
+        Billing.gate.set()
+    settings = Settings(
+        store=StoreSettings(path=path),
+        stalls=StallSettings(enabled=False),
+        shutdown=ShutdownSettings(drain=5.0 if opens else 0.01),
+    )
+    async with open_runtime(settings, plugins=[Billing]) as runtime:
+        yield runtime
+
+
+@pytest.fixture
+async def path(tmp_path: Path) -> Path:
+    """A store with the orders 0, 1 and 2."""
+    path = tmp_path / "store.sqlite3"
+    async with program(path, opens=False) as runtime:
+        orders = [Delivery.of(Order(number), id=f"o-{number}") for number in range(3)]
+        await runtime.publish_many(orders)
+    return path
+
+
+def damage(path: Path, *statements: str) -> None:
+    """Do what a bad disk or a careless hand does; no constraint is in its way."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        for table in ("queue", "dead_letter", "seen", "counter"):
+            query = "SELECT sql FROM sqlite_schema WHERE name = ?"
+            (text,) = connection.execute(query, (table,)).fetchone()
+            loose = "UPDATE sqlite_schema SET sql = ? WHERE name = ?"
+            connection.execute(loose, (text.replace(" NOT NULL", ""), table))
+        connection.execute("PRAGMA writable_schema = RESET")
+        for statement in statements:
+            connection.execute(statement)
+
+
+SECOND = "WHERE number = (SELECT number FROM queue ORDER BY number LIMIT 1 OFFSET 1)"
+
+
+async def the_others_go_on(path: Path) -> list[str]:
+    """The reasons of the dead letters, when the others were handled and the program ran again."""
+    async with program(path) as runtime:
+        plugin = runtime.get(Billing)
+        while len(plugin.got) < 2:
+            await trio.sleep(0.01)
+        assert plugin.got == [0, 2]
+        assert (await runtime.publish(Order(3), wait=True)).worst is Fate.HANDLED
+        assert runtime.hosts["billing"].restarts == 0
+    async with program(path) as runtime:
+        assert runtime.statistics()["billing"].accepted == 0
+    with DeadLetters(path) as letters:
+        return [letter.reason for letter in letters.list()]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "envelope = x'00ff'",
+        "envelope = '[]'",
+        "envelope = x'5b5d'",
+        "envelope = NULL",
+        "envelope = 7",
+        "envelope = CAST(x'ff' AS TEXT)",
+        "payload = x'ff'",
+        "payload = NULL",
+        "payload = 'text'",
+        "payload = x'7b226e756d626572223a226f6e65227d'",
+        "history = x'00'",
+        "history = 'text'",
+        """history = CAST('{"failures":[],"attempts":"x"}' AS BLOB)""",
+        "history = 1.5",
+        "retry_at = 'soon'",
+        "retry_at = x'00'",
+        "crashes = 'many'",
+        "crashes = NULL",
+        "envelope = NULL, payload = NULL, history = 'x', retry_at = 'x', crashes = x'00'",
+        "payload = CAST(replace(hex(zeroblob(3000)), '00', '[') AS BLOB)",
+    ],
+)
+async def test_a_damaged_event_is_a_dead_letter(path: Path, change: str) -> None:
+    """Whatever is wrong with it; the events before and behind it are handled, in order."""
+    damage(path, f"UPDATE queue SET {change} {SECOND}")
+    (reason,) = await the_others_go_on(path)
+    assert reason
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AssertionError("no"),
+        KeyError("no"),
+        ZeroDivisionError(),
+        SystemExit(3),
+        Exception("a\ud800b"),
+        BaseExceptionGroup("", [SystemExit()]),
+    ],
+)
+async def test_what_the_next_release_does_not_accept_is_a_dead_letter(
+    path: Path, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the type's own check raises, all three are given up, and the program runs."""
+    monkeypatch.setitem(globals(), "CHECKS", [error])
+    async with program(path) as runtime:
+        while runtime.statistics()["billing"].dead_lettered < 3:
+            await trio.sleep(0.01)
+        CHECKS.clear()
+        assert (await runtime.publish(Order(3), wait=True)).worst is Fate.HANDLED
+    with DeadLetters(path) as letters:
+        assert letters.count() == 3
+
+
+async def test_events_of_no_plugin_are_told(path: Path) -> None:
+    """They stay in the file, where somebody may mend it."""
+    damage(path, f"UPDATE queue SET plugin = 'nobody' {SECOND}")
+    with capture_logs() as logs:
+        assert await the_others_go_on(path) == []
+    told = [line["count"] for line in logs if line["event"] == "the store has events of no plugin"]
+    assert told == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE seen SET until = 'never' WHERE id = 'o-1'",
+        "UPDATE seen SET until = NULL",
+        "UPDATE seen SET source = x'00', id = x'00' WHERE id = 'o-1'",
+        "UPDATE seen SET id = CAST(x'ff' AS TEXT) WHERE id = 'o-1'",
+        "UPDATE counter SET value = 'text'",
+        "UPDATE counter SET value = 1 << 60",
+        "UPDATE counter SET value = NULL",
+        "UPDATE counter SET value = 0",
+        "DELETE FROM counter",
+    ],
+)
+async def test_what_is_remembered_beside_the_events_may_be_damaged(
+    path: Path, statement: str
+) -> None:
+    """All of them are handled, and no number is used twice."""
+    damage(path, statement)
+    async with program(path) as runtime:
+        plugin = runtime.get(Billing)
+        while len(plugin.got) < 3:
+            await trio.sleep(0.01)
+        assert (await runtime.publish(Order(3), wait=True)).worst is Fate.HANDLED
+        assert plugin.got == [0, 1, 2, 3]
+
+
+def test_a_file_that_does_not_fit_together_is_left_as_it_is(tmp_path: Path) -> None:
+    """Only a value that is wrong is one row's fault."""
+    path = tmp_path / "store.sqlite3"
+    Journal.open(path).close()
+    damage(path, "DROP INDEX queue_by_plugin")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(
+            "INSERT INTO sqlite_schema VALUES('index', 'queue_by_plugin', 'queue', 2, "
+            "'CREATE INDEX queue_by_plugin ON queue(plugin)')"
+        )
+    with pytest.raises(Exception, match="damaged"):
+        Journal.open(path)
+
+
+# Dead letters
+
+
+@pytest.fixture
+async def letters(path: Path) -> Path:
+    """A store with three dead letters."""
+    damage(path, "UPDATE queue SET crashes = 99")
+    async with program(path) as runtime:
+        while runtime.statistics()["billing"].dead_lettered < 3:
+            await trio.sleep(0.01)
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "history = x'00'",
+        "history = NULL",
+        "history = 'text'",
+        "envelope = x'00'",
+        "envelope = NULL",
+        "payload = x'ff'",
+        "payload = 5",
+        "event = NULL",
+        "event = x'ff'",
+        "id = CAST(x'ff' AS TEXT)",
+        "id = NULL, source = NULL",
+        "died_at = 'then'",
+        "died_at = 1e300",
+        "died_at = -1e300",
+        "died_at = NULL",
+        "reason = NULL",
+        "reason = x'ff'",
+        "size = 'text'",
+        "size = NULL",
+        "plugin = 'nobody'",
+        "plugin = 99",
+    ],
+)
+async def test_damaged_dead_letters_are_shown_and_replayed(
+    letters: Path, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`list`, `show` and `replay` go on, the store tidies up, and the sound ones are handled."""
+    damage(letters, f"UPDATE dead_letter SET {change} WHERE number = 2")
+    monkeypatch.chdir(letters.parent)
+    (letters.parent / "trivet.toml").write_text(f'[store]\npath = "{letters}"\n')
+
+    def trivet(*words: str) -> str:
+        result = CliRunner().invoke(main, ["dead-letters", *words])
+        assert result.exit_code == 0, (result.output, result.exception)
+        return result.output
+
+    assert len(trivet("list").splitlines()) == 4
+    assert len(trivet("list", "--json").splitlines()) == 3
+    for number in ("1", "2", "3"):
+        assert trivet("show", number)
+    trivet("replay", "--all")
+    async with program(letters) as runtime:
+        plugin = runtime.get(Billing)
+        while not {0, 2} <= {*plugin.got}:
+            await trio.sleep(0.01)
+        assert runtime.hosts["billing"].restarts == 0
+        assert runtime.store is not None
+        assert runtime.store.trouble is None
+    trivet("purge", "--since", "3650000d")

@@ -1,0 +1,167 @@
+"""A store that has lost acknowledged events says so at the next start, and goes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from trivet import DeliverySettings, Event, EventPlugin, Settings, StoreSettings, open_runtime
+from trivet._store._journal import Journal
+from trivet._store._records import Append, Delete, JournalUnavailableError, Row
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from trivet._delivery._journal import Journal
+from trivet._delivery._records import Append, Delete, Row
+
+journal = Journal.open(Path(sys.argv[1]))
+first = journal.new_numbers()
+for number in range(first, first + 40):
+    assert journal.commit([], [Append(Row("p", number, b"{}", b"x" * 300))]) is None
+journal.commit([Delete("p", number) for number in range(first, first + 10)], [])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+SECOND_PAGE = 5000
+"""Somewhere in the second page of a write-ahead log."""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A store with thirty events, whose owner was killed."""
+    path = tmp_path / "store.db"
+    with closing(Journal.open(path)) as journal:
+        first = journal.new_numbers()
+        rows = [Append(Row("p", first + at, b"{}", b"{}")) for at in range(7)]
+        assert journal.commit([], rows) is None
+        journal.commit([Delete("p", first + at) for at in range(7)], [])
+    killed = subprocess.run([sys.executable, "-c", KILLED, path], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert Path(f"{path}-wal").stat().st_size > 0
+    return path
+
+
+def log_of(path: Path) -> Path:
+    """The write-ahead log."""
+    return Path(f"{path}-wal")
+
+
+def lost(path: Path) -> int:
+    """How many events the file says it has lost, twice: it says so once."""
+    with closing(Journal.open(path)) as journal:
+        told = journal.lost
+        there = len(journal.read("p", 0, 100))
+        assert not journal.cannot_tell
+    with closing(Journal.open(path)) as journal:
+        assert journal.lost == 0
+    assert told + there >= 30
+    return told
+
+
+def test_a_log_that_is_whole(path: Path) -> None:
+    """Nothing is lost by a kill."""
+    assert lost(path) == 0
+
+
+def test_a_log_that_was_removed(path: Path) -> None:
+    """All since the last checkpoint is gone, and counted."""
+    log_of(path).unlink()
+    assert 1 <= lost(path) <= 40
+
+
+def test_a_log_that_was_cut(path: Path) -> None:
+    """What was behind the cut is counted."""
+    os.truncate(log_of(path), SECOND_PAGE)
+    assert 1 <= lost(path) < 40
+
+
+def test_a_log_with_a_damaged_page(path: Path) -> None:
+    """SQLite reads it up to there."""
+    with log_of(path).open("r+b") as log:
+        log.seek(SECOND_PAGE)
+        log.write(b"\xff" * 100)
+    assert 1 <= lost(path) < 40
+
+
+def test_a_file_that_was_removed(path: Path) -> None:
+    """A new one has lost everything; that none of it was wanted any more nobody knows."""
+    path.unlink()
+    log_of(path).unlink()
+    with closing(Journal.open(path)) as journal:
+        assert journal.lost == 47
+
+
+def test_an_older_file_in_its_place(path: Path, tmp_path: Path) -> None:
+    """A backup lacks what came after it; and is no reason to cry at every start."""
+    Journal.open(path).close()
+    shutil.copy(path, tmp_path / "backup")
+    with closing(Journal.open(path)) as journal:
+        assert journal.commit([], [Append(Row("p", journal.new_numbers(), b"{}", b"{}"))]) is None
+    shutil.copy(tmp_path / "backup", path)
+    assert lost(path) == 1
+
+
+def test_a_register_that_is_gone(path: Path) -> None:
+    """Then it cannot be told, which is said; of a new file there is nothing to tell."""
+    Path(f"{path}.inhand").unlink()
+    with closing(Journal.open(path)) as journal:
+        assert (journal.lost, journal.cannot_tell) == (0, True)
+    with closing(Journal.open(path.with_name("new.db"))) as journal:
+        assert (journal.lost, journal.cannot_tell) == (0, False)
+
+
+def test_what_is_undone_is_not_counted(path: Path) -> None:
+    """A transaction that failed has stored nothing."""
+    with closing(Journal.open(path)) as journal:
+        number = journal.read("p", 0, 1)[0].number
+        assert journal.commit([], [Append(Row("p", number, b"{}", b"{}"))]) is not None
+    assert lost(path) == 0
+
+
+def test_a_log_that_is_removed_while_it_is_written(path: Path) -> None:
+    """The owner refuses to go on, and what it has said is stored is in the file."""
+    journal = Journal.open(path)
+    first = journal.new_numbers()
+    assert journal.commit([], [Append(Row("p", first, b"{}", b"{}"))]) is None
+    log_of(path).unlink()
+    refused = journal.commit([], [Append(Row("p", first + 1, b"{}", b"{}"))])
+    assert isinstance(refused, JournalUnavailableError)
+    assert "log" in refused.reason
+    with pytest.raises(JournalUnavailableError):
+        journal.commit([Delete("p", first)], [])
+    journal.close()
+    with closing(Journal.open(path)) as again:
+        assert again.lost == 0
+        assert again.read("p", 0, 100)[-1].number == first
+
+
+async def test_the_program_says_so(path: Path) -> None:
+    """In its log, with the count; and it runs."""
+
+    class Ping(Event):
+        number: int = 0
+
+    class Keeper(EventPlugin[Ping]):
+        delivery = DeliverySettings(durable=True)
+
+        async def handle_event(self, event: Ping) -> None:
+            """Do nothing."""
+
+    log_of(path).unlink()
+    with capture_logs() as logs:
+        settings = Settings(store=StoreSettings(path=path))
+        async with open_runtime(settings, plugins=[Keeper]) as runtime:
+            assert (await runtime.publish(Ping(), wait=True)).worst is not None
+    (told,) = [line for line in logs if line["event"].startswith("the store has lost")]
+    assert told["log_level"] == "error"
+    assert 1 <= told["at_most"] <= 40

@@ -1,0 +1,204 @@
+"""The register of what is in hand: what a killed process has left, and who is blamed for it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from trivet._store import _register as _in_hand
+from trivet._store._journal import Journal
+from trivet._store._records import Append, Delete, Row
+from trivet._store._register import SIZE, SLOTS, InHand, LeftOver
+
+OPENING = 7
+NOTHING = LeftOver([], [])
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the register is."""
+    return tmp_path / "journal.db.inhand"
+
+
+@pytest.fixture
+def register(path: Path) -> Iterator[InHand]:
+    """The register of a process that will die."""
+    register = InHand(path)
+    register.begin(OPENING)
+    yield register
+    register.close()
+
+
+def left_over(path: Path, opening: int = OPENING) -> LeftOver:
+    """What the next process finds."""
+    register = InHand(path)
+    left = register.left_over(opening)
+    register.close()
+    return LeftOver(sorted(left.done), sorted(left.blamed))
+
+
+def test_what_is_left(register: InHand, path: Path) -> None:
+    """Handled events are left as handled, those in hand are blamed, released ones are forgotten."""
+    for number in range(1, 7):
+        assert register.take(number)
+    register.done(1)
+    register.done(2)
+    register.done(3)
+    register.release([3, 6])
+    assert left_over(path) == LeftOver(done=[1, 2], blamed=[4, 5])
+
+
+def test_large_numbers(register: InHand, path: Path) -> None:
+    """The numbers are those of the journal's openings, up to 63 bits."""
+    number = 2**63 - 1
+    register.take(number)
+    register.take(number - 1)
+    register.done(number - 1)
+    assert left_over(path) == LeftOver(done=[number - 1], blamed=[number])
+
+
+def test_taken_again(register: InHand, path: Path) -> None:
+    """An event that is handed out a second time is in hand once, also if it was handled before."""
+    register.take(1)
+    register.done(1)
+    register.take(1)
+    assert left_over(path) == LeftOver(done=[], blamed=[1])
+    register.release([1])
+    assert left_over(path) == NOTHING
+
+
+def test_what_is_not_there(register: InHand, path: Path) -> None:
+    """To handle or to release what was never taken does nothing."""
+    register.done(1)
+    register.release([1, 2])
+    register.take(1)
+    register.release([1])
+    register.release([1])
+    register.take(2)
+    register.take(3)
+    assert left_over(path) == LeftOver(done=[], blamed=[2, 3])
+
+
+def test_capacity(register: InHand, path: Path) -> None:
+    """What does not fit is not taken, until something is released."""
+    assert all(register.take(number) for number in range(1, SLOTS + 1))
+    assert not register.take(SLOTS + 1)
+    register.done(SLOTS + 1)
+    assert register.take(1), "it has a slot already"
+    register.release([1])
+    assert register.take(SLOTS + 1)
+    assert left_over(path).blamed == list(range(2, SLOTS + 2))
+
+
+def test_stop_blames_nothing(register: InHand, path: Path) -> None:
+    """Once a stop has begun, nothing in hand is blamed, as slow events are killed then too."""
+    register.take(1)
+    register.stop_begins()
+    register.take(2)
+    register.take(3)
+    register.done(3)
+    assert left_over(path) == LeftOver(done=[3], blamed=[])
+
+
+def test_begin_clears(path: Path) -> None:
+    """A new opening starts with an empty register, in which events can be blamed again."""
+    register = InHand(path)
+    register.begin(OPENING)
+    register.take(1)
+    register.stop_begins()
+    register.close()
+    register = InHand(path)
+    register.begin(OPENING + 1)
+    assert left_over(path, OPENING + 1) == NOTHING
+    register.take(2)
+    assert left_over(path, OPENING + 1) == LeftOver(done=[], blamed=[2])
+    register.close()
+
+
+def test_other_opening(register: InHand, path: Path) -> None:
+    """The register of another opening than the last one says nothing."""
+    register.take(1)
+    assert left_over(path, OPENING + 1) == NOTHING
+
+
+def test_other_boot(register: InHand, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power cut nothing is blamed, nor believed to be handled."""
+    register.take(1)
+    register.take(2)
+    register.done(2)
+    other = path.with_name("boot_id")
+    other.write_text("another boot")
+    monkeypatch.setattr(_in_hand, "BOOT_ID", other)
+    assert left_over(path) == NOTHING
+
+
+def test_file_of_another_size(path: Path) -> None:
+    """A file that was cut off, or never finished, is made again."""
+    path.write_bytes(b"\1" * 100)
+    assert left_over(path) == NOTHING
+    assert path.stat().st_size == SIZE
+    assert path.stat().st_blocks * 512 >= SIZE, "it has all its room from the beginning"
+
+
+def test_in_memory() -> None:
+    """Without a file it does the same, and is gone with the process."""
+    register = InHand(None)
+    register.begin(OPENING)
+    register.take(1)
+    register.take(2)
+    register.done(2)
+    assert register.left_over(OPENING) == LeftOver(done=[2], blamed=[1])
+    register.close()
+
+
+# With the journal.
+
+
+def crashed(journal: Journal) -> dict[int, int]:
+    """How often the process died with each waiting event in hand, by its place."""
+    first = journal.new_numbers() & (1 << 40) - 1
+    return {row.number & (1 << 40) - 1: row.crashes for row in journal.read("p", first, 100)}
+
+
+def test_journal_settles_what_was_left(tmp_path: Path) -> None:
+    """At its opening the journal deletes what was handled, and counts a crash for the others."""
+    path = tmp_path / "journal.db"
+    journal = Journal.open(path)
+    first = journal.new_numbers()
+    journal.commit([], [Append(Row("p", first + at, b"", b"")) for at in range(5)])
+    for at in range(4):
+        journal.in_hand.take(first + at)
+    journal.in_hand.done(first)
+    journal.in_hand.done(first + 1)
+    journal.commit([Delete("p", first + 1)], [])
+    journal.in_hand.release([first + 1, first + 3])
+    journal.close()
+    for _ in range(2):
+        journal = Journal.open(path)
+        assert crashed(journal) == {2: 1, 3: 0, 4: 0}
+        assert journal.backlog()["p"].count == 3
+        journal.close()
+
+
+def test_journal_counts_each_crash_once(tmp_path: Path) -> None:
+    """A process that dies while it settles what was left does not blame an event again."""
+    path = tmp_path / "journal.db"
+    journal = Journal.open(path)
+    number = journal.new_numbers()
+    journal.commit([], [Append(Row("p", number, b"", b""))])
+    journal.in_hand.take(number)
+    journal.close()
+    register = Path(f"{path}.inhand")
+    shutil.copy(register, tmp_path / "as it was")
+    Journal.open(path).close()
+    shutil.copy(tmp_path / "as it was", register)  # As if it had died before it began anew.
+    journal = Journal.open(path)
+    assert crashed(journal) == {0: 1}
+    journal.in_hand.take(number)
+    journal.close()
+    journal = Journal.open(path)
+    assert crashed(journal) == {0: 2}
+    journal.close()

@@ -1,0 +1,392 @@
+"""One connection: when it is idle, what ends it and what does not, and that its end is said."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import structlog
+import trio
+import trio.lowlevel
+from quart import Response, request, websocket
+
+from trivet import (
+    BackgroundPlugin,
+    Event,
+    EventPlugin,
+    EventStream,
+    Runtime,
+    route,
+    websocket_route,
+)
+from trivet._web._hypercorn import _connection as _connections
+from trivet._web._hypercorn import _server
+from trivet.testing import open_plugins, serving
+
+from ..clients import UPGRADE, ask, connect, frame, get, post, read, status, until
+
+CLOSING = b"Connection: close"
+
+
+class Placed(Event):
+    order_id: str
+
+
+class Ledger(EventPlugin[Placed]):
+    async def initialize(self) -> None:
+        self.placed: list[str] = []
+
+    async def handle_event(self, event: Placed) -> None:
+        self.placed.append(event.order_id)
+
+
+class Endless:
+    """An iterable without an end, and without a wait where it is told so."""
+
+    def __init__(self, desk: Desk, piece: bytes, pause: float | None) -> None:
+        self._desk = desk
+        self._piece = piece
+        self._pause = pause
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        self._desk.open += 1
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._pause is not None:
+            await trio.sleep(self._pause)
+        return self._piece
+
+    async def aclose(self) -> None:
+        """As a generator ends."""
+        self._desk.open -= 1
+
+
+class Desk(BackgroundPlugin):
+    """Routes that last, and how many of them are open."""
+
+    async def initialize(self) -> None:
+        self.open = 0
+        self.go_on = trio.Event()
+
+    @route("/")
+    async def home(self) -> str:
+        return "done"
+
+    @route("/slow")
+    async def slow(self) -> str:
+        self.open += 1
+        try:
+            await self.go_on.wait()
+        finally:
+            self.open -= 1
+        return "done"
+
+    @route("/ignore", methods=["POST"])
+    async def ignore(self) -> str:
+        return "done"
+
+    @route("/rows")
+    async def rows(self) -> Response:
+        return Response(Endless(self, b"a row of a large table\n" * 40, None))
+
+    @route("/lines")
+    async def lines(self) -> Response:
+        return Response(Endless(self, b"tick\n", 0.01))
+
+    @route("/news")
+    async def news(self) -> EventStream:
+        return EventStream(Endless(self, b"tick", 0.01))
+
+    @websocket_route("/deaf")
+    async def deaf(self) -> None:
+        self.open += 1
+        try:
+            await websocket.accept()  # pyright: ignore[reportUnknownMemberType]
+            await self.go_on.wait()
+        finally:
+            self.open -= 1
+
+    @route("/size", methods=["POST"])
+    async def size(self) -> str:
+        return str(len(await request.get_data()))
+
+    async def opened(self, count: int, within: float = 10.0) -> None:
+        """Wait until so many are open."""
+        with trio.fail_after(within):
+            while self.open != count:
+                await trio.sleep(0.01)
+
+
+@asynccontextmanager
+async def served() -> AsyncGenerator[tuple[str, Runtime]]:
+    """The URL of a desk and a ledger."""
+    async with open_plugins(Desk, Ledger) as runtime, serving(runtime) as url:
+        yield url, runtime
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits that a test can wait for."""
+    monkeypatch.setattr(_server, "KEEP_ALIVE", 0.3)
+    monkeypatch.setattr(_server, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(_connections, "SEND_WITHIN", 0.5)
+    monkeypatch.setattr(_connections, "ASK_AFTER", 0.2)
+
+
+@pytest.mark.parametrize("sent", [b"", b"\r\n\r\n", get(b"/")[:20]])
+async def test_a_client_that_asks_for_nothing(sent: bytes, short: None) -> None:
+    """A connection without a whole request is closed after the keep-alive time."""
+    async with served() as (url, _), await connect(url) as stream:
+        if sent:
+            await stream.send_all(sent)
+        with trio.fail_after(10):
+            assert await stream.receive_some() == b""
+
+
+async def test_a_connection_is_idle_between_requests_only(short: None) -> None:
+    """The keep-alive time counts from the last answer, and not while one is being made."""
+    async with served() as (url, runtime), await connect(url) as stream:
+        desk = runtime.get(Desk)
+        for path in (b"/", b"/slow", b"/"):
+            await stream.send_all(get(path))
+            if path == b"/slow":
+                await desk.opened(1)
+                await trio.sleep(3 * _server.KEEP_ALIVE)
+                desk.go_on.set()
+            assert status(await until(stream, b"done")) == 200
+        with trio.fail_after(10):
+            assert await stream.receive_some() == b""
+
+
+@pytest.mark.parametrize("asked_before", [True, False])
+async def test_who_is_idle_has_to_go_when_the_stop_begins(asked_before: bool) -> None:
+    """An idle connection ends with the listening socket; one that is answered, after that."""
+    async with open_plugins(Desk, Ledger) as runtime:
+        desk = runtime.get(Desk)
+        async with trio.open_nursery() as nursery:
+            async with serving(runtime) as url:
+                idle, busy = await connect(url), await connect(url)
+                if asked_before:
+                    await idle.send_all(get(b"/"))
+                    await until(idle, b"done")
+                await busy.send_all(get(b"/slow"))
+                await desk.opened(1)
+
+                async def look_on() -> None:
+                    with trio.fail_after(10):
+                        assert await idle.receive_some() == b""
+                    desk.go_on.set()
+                    assert status(await until(busy, b"done")) == 200
+
+                nursery.start_soon(look_on)
+        await idle.aclose()
+        await busy.aclose()
+
+
+async def test_an_answer_is_sent_at_once() -> None:
+    """The head of an answer whose length is known comes with its body, in one piece."""
+    async with served() as (url, _), await connect(url) as stream:
+        for _ in range(20):
+            await stream.send_all(get(b"/"))
+            assert (await stream.receive_some()).endswith(b"\r\n\r\ndone")
+
+
+async def test_the_head_of_a_stream_does_not_wait() -> None:
+    """An answer of unknown length may last: what it has said comes before it says more."""
+    async with served() as (url, _), await connect(url) as stream:
+        await stream.send_all(get(b"/lines"))
+        answer = await until(stream, b"tick\n")
+        assert b"transfer-encoding: chunked" in answer.lower()
+
+
+@pytest.mark.parametrize("blank", [b"\r\n", b"\n", b"\r\n" * 5])
+async def test_blank_lines_before_a_request_are_passed_over(blank: bytes) -> None:
+    """As after a form that some clients send with one line too many; also behind a body."""
+    async with served() as (url, _), await connect(url) as stream:
+        await stream.send_all(blank + post(b"/size", b"four") + blank + get(b"/", CLOSING))
+        answers = await read(stream)
+        assert answers.count(b"HTTP/1.1 200") == 2
+
+
+@pytest.mark.parametrize("behind", [b"\r\n", b"x" * 100_000, get(b"/")])
+async def test_what_follows_the_last_request_is_not_looked_at(behind: bytes) -> None:
+    """An event that was announced as the last request is handled, and its client told so."""
+    body = b'{"order_id":"a"}'
+    async with served() as (url, runtime):
+        asked = post(b"/events/placed?wait=true", body, CLOSING)
+        answer = await ask(url, asked + behind)
+        assert status(answer) == 200
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert runtime.get(Ledger).placed == ["a"]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        get(b"/"),
+        get(b"/slow"),
+        get(b"/livez"),
+        post(b"/events/placed?wait=true", b'{"order_id":"a"}'),
+        post(b"/size", b"four"),
+        get(b"/").replace(b"1.1", b"1.0"),
+    ],
+)
+async def test_a_client_that_sends_nothing_more_is_answered(asked: bytes, short: None) -> None:
+    """To shut down the sending side after a request is no leaving."""
+    async with served() as (url, runtime), await connect(url) as stream:
+        await stream.send_all(asked)
+        await stream.send_eof()
+        desk = runtime.get(Desk)
+        if b"/slow" in asked:
+            await desk.opened(1)
+            await trio.sleep(3 * _connections.ASK_AFTER)
+            desk.go_on.set()
+        answer = await read(stream)
+        final = answer.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b"")
+        assert status(final) in (200, 202)
+
+
+async def test_every_request_before_the_end_is_answered() -> None:
+    """Several requests in one piece, with the end of sending behind them."""
+    async with served() as (url, _), await connect(url) as stream:
+        await stream.send_all(get(b"/") * 3)
+        await stream.send_eof()
+        assert (await read(stream)).count(b"HTTP/1.1 200") == 3
+
+
+@pytest.mark.parametrize("path", [b"/slow", b"/lines", b"/news", b"/rows"])
+@pytest.mark.parametrize("how", ["closed", "reset"])
+async def test_a_route_ends_with_its_client(path: bytes, how: str, short: None) -> None:
+    """A client that is gone is noticed, whatever the route does, and the route has ended."""
+    async with served() as (url, runtime):
+        desk = runtime.get(Desk)
+        stream = await connect(url)
+        await stream.send_all(get(path))
+        await desk.opened(1)
+        if path != b"/slow":
+            await stream.receive_some(1000)
+        if how == "reset":
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        stream.socket.close()
+        await desk.opened(0)
+        assert status(await ask(url, get(b"/", CLOSING))) == 200
+
+
+async def test_a_stream_of_events_ends_with_what_its_client_sends(short: None) -> None:
+    """Nobody half closes a stream of events and reads on: it ends, and its end is whole."""
+    async with served() as (url, runtime), await connect(url) as stream:
+        await stream.send_all(get(b"/news"))
+        await until(stream, b"data: ")
+        await stream.send_eof()
+        await runtime.get(Desk).opened(0)
+        await read(stream)
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_a_websocket_that_nobody_listens_to(leaves: bool, short: None) -> None:
+    """What waits is bounded in bytes; a client that leaves meanwhile is noticed."""
+    piece = frame(b"x" * 60_000)
+    async with served() as (url, runtime):
+        desk = runtime.get(Desk)
+        stream = await connect(url)
+        await stream.send_all(UPGRADE % b"/deaf" + b"\r\n")
+        await until(stream, b"\r\n\r\n")
+        sent = 0
+        with trio.move_on_after(1):
+            while True:
+                await stream.send_all(piece)
+                sent += len(piece)
+        # What waits for the method, and what the system holds on both sides.
+        assert sent < 16 * 1024 * 1024
+        await desk.opened(1)
+        if leaves:
+            await stream.aclose()
+        else:
+            desk.go_on.set()
+        await desk.opened(0)
+        await stream.aclose()
+
+
+@pytest.mark.parametrize("path", [b"/ignore", b"/events/nope", b"/nowhere"])
+@pytest.mark.parametrize("length", [4, 60_000, 200_000])
+async def test_an_answer_before_the_body_has_come(path: bytes, length: int) -> None:
+    """The rest is let go by, and the connection kept; or the answer says that it closes."""
+    async with served() as (url, _), await connect(url) as stream:
+        whole = post(path, b"x" * length)
+        head = whole[:-length]
+        await stream.send_all(head)
+        answer = await until(stream, b"\r\n\r\n")
+        is_last = b"connection: close" in answer.lower()
+        assert is_last == (length > 64 * 1024)
+        await stream.send_all(b"x" * length)
+        if not is_last:
+            await stream.send_all(get(b"/", CLOSING))
+            assert b"HTTP/1.1 200" in await read(stream)
+
+
+async def test_the_rest_of_a_body_of_unknown_length() -> None:
+    """Its answer says that the connection closes."""
+    head = b"POST /ignore HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with served() as (url, _), await connect(url) as stream:
+        await stream.send_all(head)
+        assert b"connection: close" in (await until(stream, b"\r\n\r\n")).lower()
+
+
+async def test_the_rest_of_a_body_that_does_not_come(short: None) -> None:
+    """It is waited for as the next request would be."""
+    async with served() as (url, _), await connect(url) as stream:
+        await stream.send_all(post(b"/ignore", b"x" * 100)[:-50])
+        await until(stream, b"done")
+        with trio.fail_after(10):
+            assert await stream.receive_some() == b""
+
+
+async def test_clients_that_do_not_read(short: None) -> None:
+    """Their connections end while the service runs, each with one line in the log."""
+    with structlog.testing.capture_logs() as logs:
+        async with served() as (url, runtime):
+            desk = runtime.get(Desk)
+            streams = [await connect(url, room=4096) for _ in range(6)]
+            for number, stream in enumerate(streams):
+                path = (b"/rows", b"/news")[number % 2]
+                asked = get(b"/plugins") * 3000 if number > 3 else get(path)
+                with trio.move_on_after(0.5):
+                    await stream.send_all(asked)
+            await desk.opened(4)
+            with trio.fail_after(20):
+                while len([log for log in logs if log["event"] == "client does not read"]) < 4:
+                    await trio.sleep(0.05)
+            await trio.lowlevel.checkpoint()
+            for stream in streams:
+                stream.socket.close()
+            await desk.opened(0)
+    assert not [log for log in logs if "exc_info" in log]
+
+
+async def test_a_client_that_reads_slowly(short: None) -> None:
+    """One that takes what is asked for of it each second is served for as long as it likes."""
+    async with served() as (url, runtime), await connect(url, room=4096) as stream:
+        await stream.send_all(get(b"/rows"))
+        taken = 0
+        begun = trio.current_time()
+        while trio.current_time() < begun + 5 * _connections.SEND_WITHIN:
+            taken += len(await stream.receive_some(2000))
+            await trio.sleep(0.02)
+        assert runtime.get(Desk).open == 1
+        assert taken > 5 * _connections.SEND_WITHIN * _connections.SEND_RATE
+
+
+async def test_the_date_is_that_of_the_second() -> None:
+    """Each answer has the date, and two in a second have the same."""
+    async with served() as (url, _):
+        dates = {
+            line
+            for _ in range(20)
+            for line in (await ask(url, get(b"/", CLOSING))).split(b"\r\n")
+            if line.lower().startswith(b"date: ")
+        }
+    assert 1 <= len(dates) <= 10
