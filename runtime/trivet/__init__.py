@@ -1,25 +1,77 @@
 """Trivet: a plugin runtime with structured concurrency, on Trio.
 
-The rooms of the house, from the street to the foundation; each imports only what is below it:
+The rooms of the house, from the street to the foundation. Each room imports only from those below
+it; a module of a room with several lines is on the line that says what it is for.
 
-    _cli                        the command line
-    _serve, asgi, testing       three ways to run a program, and one to test its plugins
-    _early                      the first line of `trivet serve`
-    _parent, _lifeline, _ladder the process that watches over `trivet serve`
-    _report, _log_writer        what is left of a process that ends; a log that never waits
-    _http                       HTTP for a program of one's own: the door to the next room
-    _web                        what HTTP sees: plugin routes, ingest, probes, measurements
-    _runtime                    the running program: the order of start and stop, and the `app`
-    _loader                     from settings and files to a checked program
-    _delivery, _supervision     how an event reaches a plugin; how a plugin lives, fails and dies
-    the vocabulary              events, envelopes, fates, plugins, routes, settings, errors
+    testing             the kit for tests of plugins
+    _cli/               the command line: _options _dead_letters
+    asgi                a program under somebody else's server
+    _process/           `trivet serve`, its parent and its end
+        _serve              the signals, the server, the exit code
+        _parent _lifeline   the process that watches over the serving one, and the pipes between
+        _ladder _watchdog   who ends a stop whose budget is over: the steps, and two that take them
+        _report _garbage    the last words of a process; when Python looks for garbage
+    _web/               HTTP
+        _app _views _admin _probes _event_streams
+                            plugin routes on Quart, an operator's requests, probes, streams
+        _bodies _requests _responses _websockets
+                            a request's body and its forms, a part of an answer, messages
+        _measured _exchange _targets _senders _crashes _problems
+                            around each request: its identity, points, answer, faults
+        _ingest/            events that come in, without Quart: _front _by_name _ndjson _cloudevents
+                            _publishing
+        _hypercorn/         the server: _server _accepting _connection _protocol _heads _frames
+                            _applications
+    _runtime            the running program: the order of start and stop, and the `app`
+    _delivery/          how an event reaches a plugin
+        _bus _waits         from a publisher to each subscriber; handlers that wait for one another
+        _memory _durable    an inbox in memory; an inbox on disk
+        _queue _repeats _retries
+                            the order of events, duplicates, another attempt or none
+    _supervision/       how a plugin lives, fails and stops
+        _host _lifetime     one plugin from start to stop; one of its lifetimes
+        _restarts _starts _stop_plan
+                            when it is started again, starts side by side, a stop's deadlines
+    _store/             events on disk, in one SQLite file
+        _store _journal     as the event loop sees it; as its thread does
+        _tables _schema _records _packing _pages _register
+                            rows, their form and errors, events as bytes, pages, events in flight
+        _dead_letters _upkeep _ballast _lock
+                            what an operator asks, room on the disk, one owner
+    _loop/              what each plugin does to the event loop: _tasks _meter _processor _usage
+                        _stall_watch
+    _log/               a log that never waits and never raises: _logging _writer
+    _program/           from settings and files to a checked program
+        _settings _structuring
+                            `trivet.toml` and the environment, and what is wrong in them
+        _finder _inspection _order _loader
+                            files, classes, the order of starts, the program
+    _on_asyncio/        a plugin whose coroutines run on asyncio: _plugin _bridge _crossings _steps
+    _plugins/           what an author writes
+        _plugin _definition _hooks _instance _resources
+                            the classes, their checks, their instances
+        _routes _streams _status _supervision_settings
+                            routes, server-sent events, statuses, restarts
+    _inbox/             how a plugin reads its events: _inbox _batching _workers _workloads
+    _events/            what happens, and what became of it
+        _event _types _payloads _cloudevents
+                            event classes, to and from JSON and CloudEvents
+        _delivery _outcome _fates _history
+                            an event in its envelope, and its end
+        _delivery_settings _filters
+                            what an operator decides about a subscription
+        _sizes _turns _collisions
+                            the cost of what comes from outside
+    _faults/            what can go wrong, and how it is told: _errors _containment _stacks _frames
+                        _advice _masking _acts
+    _early              the first line of `trivet serve`
 
 One event: `_web._ingest` or `app.publish` → `_delivery._bus` → an inbox (`_delivery._memory`, or
-`_delivery._durable` and through its `_store` onto the disk) → `EventPlugin.run`, whose `_workers`
-live inside its `_supervision._host` → the author's `handle_event`.
+`_delivery._durable` and through `_store` onto the disk) → `EventPlugin.run`, whose `_workers` live
+inside its `_supervision._host` → the author's `handle_event`.
 
-One stop: `_parent` hears the signal and tells `_supervision._watchdog`, which has `_serve` cancel
-the innermost block; `_runtime.running`, read from the inside out, is the order of what follows.
+One stop: `_process._parent` hears the signal and tells `_watchdog`, which has `_serve` cancel the
+innermost block; `_runtime.running`, read from the inside out, is the order of what follows.
 """
 
 from . import _early as _early
@@ -33,23 +85,21 @@ from ._events._cloudevents import CloudEventError as CloudEventError
 from ._events._delivery import Delivery as Delivery
 from ._events._delivery import Envelope as Envelope
 from ._events._delivery import Origin as Origin
-from ._events._delivery import Outcome as Outcome
 from ._events._delivery import Receipt as Receipt
-from ._events._delivery import Refusal as Refusal
 from ._events._delivery import current_delivery as current_delivery
 from ._events._delivery import current_origin as current_origin
 from ._events._delivery_settings import DeliveryPolicy as DeliveryPolicy
 from ._events._delivery_settings import DeliverySettings as DeliverySettings
-from ._events._delivery_settings import SupervisionSettings as SupervisionSettings
 from ._events._event import Event as Event
-from ._events._event import EventTypes as EventTypes
 from ._events._event import MonitoringEvent as MonitoringEvent
 from ._events._event import MonitoringPoint as MonitoringPoint
-from ._events._event import PluginStatusEvent as PluginStatusEvent
 from ._events._event import SendingEvent as SendingEvent
 from ._events._event import Timestamp as Timestamp
 from ._events._fates import Fate as Fate
+from ._events._outcome import Outcome as Outcome
+from ._events._outcome import Refusal as Refusal
 from ._events._payloads import encode_event as encode_event
+from ._events._types import EventTypes as EventTypes
 from ._faults._errors import ConfigurationError as ConfigurationError
 from ._faults._errors import CriticalPluginError as CriticalPluginError
 from ._faults._errors import DeadlockError as DeadlockError
@@ -67,8 +117,6 @@ from ._faults._errors import StartError as StartError
 from ._faults._errors import TrivetError as TrivetError
 from ._faults._errors import UnknownEventError as UnknownEventError
 from ._faults._errors import WrongSettingError as WrongSettingError
-from ._http import create_app as create_app
-from ._http import listening as listening
 from ._inbox._batching import Batch as Batch
 from ._inbox._batching import batched as batched
 from ._inbox._inbox import Inbox as Inbox
@@ -76,7 +124,7 @@ from ._inbox._inbox import InboxStatistics as InboxStatistics
 from ._loop._usage import SERVICE as SERVICE
 from ._loop._usage import Usage as Usage
 from ._on_asyncio._plugin import AsyncioPlugin as AsyncioPlugin
-from ._plugins._app import App as App
+from ._plugins._plugin import App as App
 from ._plugins._plugin import BackgroundPlugin as BackgroundPlugin
 from ._plugins._plugin import BatchPlugin as BatchPlugin
 from ._plugins._plugin import EventPlugin as EventPlugin
@@ -87,9 +135,11 @@ from ._plugins._plugin import SourcePlugin as SourcePlugin
 from ._plugins._routes import Handler as Handler
 from ._plugins._routes import route as route
 from ._plugins._routes import websocket_route as websocket_route
+from ._plugins._status import PluginStatusEvent as PluginStatusEvent
 from ._plugins._status import Status as Status
 from ._plugins._streams import EventStream as EventStream
 from ._plugins._streams import ServerSentEvent as ServerSentEvent
+from ._plugins._supervision_settings import SupervisionSettings as SupervisionSettings
 from ._program._settings import LogSettings as LogSettings
 from ._program._settings import Settings as Settings
 from ._program._settings import ShutdownSettings as ShutdownSettings
@@ -99,5 +149,7 @@ from ._program._settings import StoreSettings as StoreSettings
 from ._program._settings import load_settings as load_settings
 from ._runtime import Runtime as Runtime
 from ._runtime import open_runtime as open_runtime
+from ._web import create_app as create_app
+from ._web import listening as listening
 
 __version__ = version("trivet")

@@ -33,14 +33,15 @@ from ._events._delivery import (
     Delivery,
     Envelope,
     Origin,
-    Outcome,
     Receipt,
     current_origin,
     current_request,
     in_hand,
 )
 from ._events._delivery_settings import BUFFER_BYTES, DeliveryPolicy
-from ._events._event import Event, EventTypes, PluginStatusEvent, where
+from ._events._event import Event, where
+from ._events._outcome import Outcome
+from ._events._types import EventTypes
 from ._faults._advice import explained, in_words
 from ._faults._containment import members, summary
 from ._faults._errors import (
@@ -57,16 +58,10 @@ from ._loop._meter import StallMeter
 from ._loop._stall_watch import watching
 from ._loop._tasks import account, plugin_of_task
 from ._loop._usage import Usage
-from ._plugins._app import App
-from ._plugins._plugin import (
-    BatchPlugin,
-    Plugin,
-    PluginT,
-    create_plugin,
-    settings_fields,
-    wanted_by,
-)
-from ._plugins._status import Status
+from ._plugins._instance import create_plugin, wanted_by
+from ._plugins._plugin import App, BatchPlugin, Plugin, PluginT
+from ._plugins._status import PluginStatusEvent, Status
+from ._program._inspection import settings_fields
 from ._program._loader import PluginSpec, Program, load
 from ._program._order import Levels
 from ._program._settings import Settings

@@ -16,7 +16,7 @@ from time import perf_counter
 from pairs import QUICK, Measure, Table, pairs
 
 from trivet import Event, MonitoringEvent, MonitoringPoint
-from trivet._events._event import EventTypes
+from trivet._events._types import EventTypes
 
 EVENTS = 5_000 if QUICK else 20_000
 """In one round."""

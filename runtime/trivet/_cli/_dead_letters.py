@@ -20,7 +20,7 @@ import attrs
 import click
 import msgspec
 
-from .._delivery._retries import FIRST, History
+from .._events._history import FIRST, History
 from .._faults._errors import ConfigurationError, EventDecodeError
 from .._program._settings import IN_MEMORY, load_settings
 from .._store._packing import Envelope, unpack_history

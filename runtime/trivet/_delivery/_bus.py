@@ -15,10 +15,11 @@ from types import MappingProxyType
 import attrs
 import trio
 
-from .._events._delivery import NO_REFUSALS, Delivery, Outcome, Refusal
+from .._events._delivery import Delivery
 from .._events._delivery_settings import BUFFER_BYTES, DeliveryPolicy
 from .._events._event import Event
 from .._events._fates import Fate
+from .._events._outcome import NO_REFUSALS, Outcome, Refusal
 from ._memory import QUEUED, Admission, MemoryInbox
 
 BURST = 192

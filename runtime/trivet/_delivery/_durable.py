@@ -15,10 +15,13 @@ from typing import Any
 import attrs
 import trio
 
-from .._events._delivery import Delivery, Receipt, Refusal
+from .._events._delivery import Delivery, Receipt
 from .._events._delivery_settings import DeliveryPolicy
-from .._events._event import Event, EventTypes
+from .._events._event import Event
 from .._events._fates import Fate
+from .._events._history import FIRST, History
+from .._events._outcome import Refusal
+from .._events._types import EventTypes
 from .._faults._containment import printable
 from .._faults._errors import EventDecodeError, EventEncodeError
 from .._inbox._inbox import InboxStatistics
@@ -38,7 +41,6 @@ from .._store._records import (
 from .._store._store import Store
 from ._memory import Admission, MemoryInbox
 from ._repeats import Identity, identity
-from ._retries import FIRST, History
 
 WINDOW = 256
 """Events that are read from the store at a time, and that are in memory before any is read."""

@@ -19,19 +19,21 @@ import attrs
 import structlog
 import trio
 
-from .._events._delivery import Delivery, Refusal, utc_now
+from .._events._delivery import Delivery, utc_now
 from .._events._delivery import in_hand as current
 from .._events._delivery_settings import DeliveryPolicy, OnFull
 from .._events._event import Event
 from .._events._fates import ENDED, Fate
 from .._events._filters import Matches
+from .._events._history import FIRST, History
+from .._events._outcome import Refusal
 from .._faults._advice import explained, where_and_why
 from .._faults._containment import one_line
 from .._faults._errors import HandlerTimeoutError
 from .._inbox._inbox import Inbox, InboxStatistics
 from ._queue import Queue
 from ._repeats import Identity, Repeats, identity
-from ._retries import FIRST, History, next_wait
+from ._retries import next_wait
 
 TURN, GLANCE, SECONDS = 192, 16, 0.001
 """How long one reader goes on before every other task has its turn: so many events, or so many

@@ -19,8 +19,9 @@ import trio
 
 from .._faults._errors import TrivetError
 from ._delivery import Delivery, utc_now
-from ._event import Event, EventT, Timestamp, path_and_reason
+from ._event import Event, EventT, Timestamp
 from ._payloads import encode_event
+from ._types import path_and_reason
 
 STRUCTURED = "application/cloudevents+json"
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack, overload
 
 import trio
 
-from .._events._delivery import Delivery, Envelope, Outcome
-from .._events._event import Event, EventTypes
-from .._plugins._app import App
+from .._events._delivery import Delivery, Envelope
+from .._events._event import Event
+from .._events._outcome import Outcome
+from .._events._types import EventTypes
 from .._plugins._definition import AWAITED
-from .._plugins._plugin import Plugin
+from .._plugins._plugin import App, Plugin
 
 if TYPE_CHECKING:
     from ._bridge import Bridge

@@ -1,27 +1,25 @@
-"""What a plugin is: a lifetime, an inbox and a `run()`.
+"""The classes that authors derive from: a lifetime, an inbox and a `run()`.
 
-Owns the classes that authors derive from, and the making of an instance.
+Owns these, and `App`: the program as a plugin sees it.
 Never knows who starts, restarts and stops a plugin, nor where its events come from.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
-    AsyncExitStack,
-    contextmanager,
 )
-from types import TracebackType
-from typing import Any, ClassVar, Generic, Self, TypeVar, overload
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, Unpack, overload
 
 import attrs
 import structlog
 import trio
 
-from .._events._delivery_settings import DeliveryPolicy, DeliverySettings, SupervisionSettings
+from .._events._delivery import Delivery, Envelope
+from .._events._delivery_settings import DeliveryPolicy, DeliverySettings
 from .._events._event import (
     Event,
     MonitoringEvent,
@@ -30,13 +28,13 @@ from .._events._event import (
     place_of,
     snake_case,
 )
-from .._events._filters import Matches, compile_filter
+from .._events._outcome import Outcome
+from .._events._types import EventTypes
 from .._faults._errors import DefinitionError
 from .._inbox._batching import Batch
 from .._inbox._inbox import Inbox
 from .._inbox._workers import Workload, work
 from .._inbox._workloads import ByBatch, OneByOne
-from ._app import App
 from ._definition import (
     events_in_brackets,
     only_settings,
@@ -46,10 +44,78 @@ from ._definition import (
     refuse_other_than_events,
 )
 from ._hooks import check_instance, check_methods, check_names
+from ._resources import Resources, T
+from ._supervision_settings import SupervisionSettings
 
 PluginT = TypeVar("PluginT", bound="Plugin")
 E = TypeVar("E", bound=Event)
-T = TypeVar("T")
+
+
+class App(Protocol):
+    """What a plugin sees of the program that runs it."""
+
+    @property
+    def service(self) -> str:
+        """The service's name."""
+        ...
+
+    @property
+    def stopping(self) -> trio.Event:
+        """Set when the stop begins."""
+        ...
+
+    @property
+    def events(self) -> EventTypes:
+        """The event types, by name."""
+        ...
+
+    @property
+    def durable(self) -> frozenset[str]:
+        """The plugins whose inboxes are durable: what these have queued is on the disk."""
+        ...
+
+    def listens(self, event: type[Event]) -> bool:
+        """Whether a plugin listens to events of this type."""
+        ...
+
+    def room(self, event: type[Event]) -> float:
+        """How many events of this type can be published together, and none has to wait for room.
+
+        For who fetches events from elsewhere, and leaves there what nobody has room for.
+        """
+        ...
+
+    def room_bytes(self, event: type[Event]) -> float:
+        """As `room`: how many bytes of memory events of this type can take together."""
+        ...
+
+    def buffer_bytes(self, event: type[Event]) -> int:
+        """How many bytes of memory an event of this type may take: what its largest inbox has.
+
+        For who decodes what comes from elsewhere; see `EventTypes.decode_within`. The bytes are an
+        estimate, and a `Delivery` tells them on as its `size`.
+        """
+        ...
+
+    async def publish(
+        self, event: Event, *, wait: bool = False, **envelope: Unpack[Envelope]
+    ) -> Outcome:
+        """Hand the event to every subscriber; see `Runtime.publish`."""
+        ...
+
+    async def publish_many(
+        self, deliveries: Iterable[Delivery[Event]], *, wait: bool = False
+    ) -> list[Outcome]:
+        """Hand several events to every subscriber; see `Runtime.publish_many`."""
+        ...
+
+    def get(self, plugin: type[PluginT], name: str | None = None) -> PluginT:
+        """The active plugin of this class, and of this name where there are several.
+
+        Raises:
+            PluginNotActiveError: there is none.
+        """
+        ...
 
 
 class Plugin(ABC):
@@ -320,115 +386,3 @@ class EventSendingPlugin(EventPlugin[SendingEvent]):
     @abstractmethod
     async def send_events(self, event: SendingEvent) -> None:
         """Send what one successful request to a handler generated."""
-
-
-def create_plugin(
-    name: str,
-    cls: type[PluginT],
-    app: App,
-    values: Mapping[str, Any],
-    inbox: Inbox[Any] | None,
-    delivery: DeliveryPolicy,
-) -> PluginT:
-    """Make an instance: what Trivet sets, then the settings, then the author's `__init__`."""
-    plugin = cls.__new__(cls)
-    if name != cls.name:
-        vars(plugin)["name"] = name
-    app = plugin.app = plugin.__trivet_view__(app)
-    plugin.log = structlog.get_logger(plugin=name)
-    plugin.__trivet_resources__ = None
-    if inbox is not None:
-        _attach(plugin, inbox, delivery)
-    attrs_init: Callable[..., None] = getattr(plugin, "__attrs_init__")  # noqa: B009
-    attrs_init(**values)
-    plugin.__init__(app)  # type: ignore[misc]
-    check_instance(plugin)
-    if inbox is not None and getattr(plugin, "inbox", inbox) is not inbox:
-        raise DefinitionError(
-            f"{place_of(cls)}: `self.inbox` is where the plugin's events arrive; "
-            "choose another name"
-        )
-    return plugin
-
-
-def _attach(plugin: Plugin, inbox: Inbox[Any], delivery: DeliveryPolicy) -> None:
-    if isinstance(plugin, EventPlugin):
-        plugin.inbox = inbox
-        plugin.__trivet_policy__ = delivery
-
-
-def wanted_by(plugin: Plugin, policy: DeliveryPolicy) -> Matches | None:
-    """Which events are to be delivered to the plugin; None for all."""
-    asked: list[Matches] = []
-    if policy.filter is not None:
-        asked.append(compile_filter(policy.filter))
-    wants: Matches | None = getattr(plugin, "wants", None)
-    if (
-        wants is not None
-        and getattr(type(plugin), "wants", None) is not EventPlugin.__dict__["wants"]
-    ):
-        asked.append(wants)
-    if not asked:
-        return None
-    return lambda event: all(matches(event) for matches in asked)
-
-
-class Resources:
-    """What a plugin has entered in one lifetime: nothing, most of them, and that costs nothing."""
-
-    __slots__ = ("_stack",)
-
-    def __init__(self) -> None:
-        self._stack: AsyncExitStack | None = None
-
-    async def enter(self, manager: AbstractAsyncContextManager[T] | AbstractContextManager[T]) -> T:
-        """Enter one that is left after those that are entered later."""
-        if self._stack is None:
-            self._stack = AsyncExitStack()
-        if isinstance(manager, AbstractAsyncContextManager):
-            return await self._stack.enter_async_context(manager)
-        return self._stack.enter_context(manager)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
-        if self._stack is None:
-            return False
-        # A lifetime bounds what it leaves.
-        return bool(await self._stack.__aexit__(kind, error, traceback))  # noqa: ASYNC102
-
-
-@contextmanager
-def resources_of(plugin: Plugin, resources: Resources) -> Generator[None]:
-    """Let `plugin.enter` put things into `resources`."""
-    plugin.__trivet_resources__ = resources
-    try:
-        yield
-    finally:
-        plugin.__trivet_resources__ = None
-
-
-def missing_methods(cls: type[Plugin]) -> list[str]:
-    """The methods that the author still has to write, in alphabetical order."""
-    missing = set(cls.__abstractmethods__)
-    if all(_is_stock(cls, name) for name in ("run", "handle_event")):  # Either of them will do.
-        missing.add("handle_event")
-    return sorted(missing)
-
-
-def _is_stock(cls: type[Plugin], name: str) -> bool:
-    """Whether this method is as `EventPlugin` has it."""
-    owner = next((base for base in cls.__mro__ if name in vars(base)), None)
-    return owner is EventPlugin
-
-
-def settings_fields(cls: type[Plugin]) -> list[attrs.Attribute[Any]]:
-    """The attrs fields that the operator may set."""
-    fields: tuple[attrs.Attribute[Any], ...] = getattr(cls, "__attrs_attrs__")  # noqa: B009
-    return [field for field in fields if field.init]

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
+from .._events._delivery_settings import DeliverySettings
+from .._events._event import Event
+
 
 class Status(StrEnum):
     """How a plugin is. The set is that of the OpenTelemetry Collector's components, more or less.
@@ -85,3 +88,29 @@ def diagram() -> str:
         for target, reason in targets.items()
     ]
     return "\n".join(["stateDiagram-v2", f"    [*] --> {Status.STARTING}", *edges])
+
+
+class PluginStatusEvent(
+    Event, name="plugin_status_event", delivery=DeliverySettings(overflow="drop_oldest")
+):
+    """A plugin's status has changed.
+
+    It is never waited for: a subscriber's full inbox drops its oldest, and where the operator has
+    chosen `block`, what its `on_full` says happens at once. Who listens to `Event` does not listen
+    to this one, which tells of what goes wrong inside: it has to be named.
+    """
+
+    __implied__ = False
+
+    plugin: str
+    """The plugin's name."""
+    status: Status
+    """How it is."""
+    previous: Status
+    """How it was."""
+    reason: str | None = None
+    """The failure, or what the plugin has said itself; one line."""
+    restarts: int = 0
+    """Its restarts since the program started."""
+    critical: bool = False
+    """Whether the program ends when it gives up."""

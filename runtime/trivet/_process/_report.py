@@ -12,17 +12,12 @@ from __future__ import annotations
 import inspect
 import os
 import traceback
-from collections.abc import Generator
-from contextlib import contextmanager
-from itertools import islice
 
 from .._faults._stacks import places
 from . import _parent
 
 WRITTEN_WITHIN = 0.1
 """Seconds in which standard error has to take what is written there."""
-NOTED = 5
-"""Of what is done at the same time, how much is noted; the latest."""
 
 
 class Report:
@@ -62,39 +57,6 @@ class Report:
         if self._has_reader:
             self._has_reader = False
             self.descriptor = _parent.copy_of_stderr()
-
-
-_kept: Report | None = None
-_doing: dict[object, str] = {}
-
-
-def keep_notes(report: Report) -> None:
-    """Have `noted` write into this report, for the rest of the process."""
-    global _kept  # noqa: PLW0603 - as many reports as processes
-    _kept = report
-
-
-@contextmanager
-def noted(doing: str) -> Generator[None]:
-    """Note in the report, if there is one, what is done in this block: `close() of 'x'`, say.
-
-    A plugin's code may end the process where no code of this process runs any more.
-    """
-    if _kept is None:
-        yield
-        return
-    key = object()
-    _doing[key] = doing
-    _note_all(_kept)
-    try:
-        yield
-    finally:
-        del _doing[key]
-        _note_all(_kept)
-
-
-def _note_all(report: Report) -> None:
-    report.note(", ".join(islice(reversed(_doing.values()), NOTED)))
 
 
 def name_who_exits(report: Report) -> None:

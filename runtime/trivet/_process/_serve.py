@@ -19,6 +19,7 @@ import structlog
 import trio
 from hypercorn.config import Config
 
+from .._faults._acts import keep_notes
 from .._faults._errors import CriticalPluginError, StartError, TrivetError
 from .._faults._masking import mask
 from .._log._logging import configure_logging, mask_tracebacks, never_waiting_stderr
@@ -32,7 +33,7 @@ from ._garbage import keep
 from ._ladder import LOOP
 from ._lifeline import Lifeline, adopted, end_copies, get_parent
 from ._parent import FINAL, PUT_OFF, STOP_SIGNALS
-from ._report import Report, keep_notes, name_who_exits
+from ._report import Report, name_who_exits
 from ._watchdog import Watchdog
 
 _exit = os._exit  # As it is before a plugin can replace it.
@@ -67,7 +68,7 @@ def run(settings: Settings, *, with_parent: bool) -> int:
     configure_logging(settings.log, sys.stderr)
     mask_tracebacks()
     report = Report(None) if lifeline is None else lifeline.report
-    keep_notes(report)
+    keep_notes(report.note)
     name_who_exits(report)
     watchdog = Watchdog(
         budget=settings.shutdown.budget,

@@ -21,9 +21,9 @@ from typing import Self
 import attrs
 import structlog
 
+from .._faults._acts import noted
 from .._faults._containment import summary
 from .._faults._errors import ConfigurationError, nearest
-from .._process._report import noted
 
 PACKAGE = "trivet_plugins"
 """The name under which the plugins' directory is imported."""

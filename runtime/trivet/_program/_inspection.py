@@ -17,17 +17,17 @@ import structlog
 
 from .._events._event import (
     Event,
-    EventTypes,
     MonitoringEvent,
-    PluginStatusEvent,
     SendingEvent,
     where,
 )
+from .._events._types import EventTypes
 from .._faults._errors import ConfigurationError, nearest
 from .._on_asyncio._plugin import AsyncioPlugin
 from .._plugins._hooks import misannotated, near_misses
-from .._plugins._plugin import EventPlugin, Plugin, missing_methods, settings_fields
+from .._plugins._plugin import EventPlugin, Plugin
 from .._plugins._routes import misfit, routes_of, unmarked_handler
+from .._plugins._status import PluginStatusEvent
 from ._finder import PACKAGE, Faults, Found, classes_within, is_within
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
@@ -289,3 +289,23 @@ def _fault_of(path: str) -> str | None:
 def _normal(path: str) -> str:
     """The path with its variables' names left out, for they distinguish nothing."""
     return re.sub(r"<(?:([^:<>]*):)?[^<>]*>", lambda match: f"<{match[1] or 'string'}>", path)
+
+
+def missing_methods(cls: type[Plugin]) -> list[str]:
+    """The methods that the author still has to write, in alphabetical order."""
+    missing = set(cls.__abstractmethods__)
+    if all(_is_stock(cls, name) for name in ("run", "handle_event")):  # Either of them will do.
+        missing.add("handle_event")
+    return sorted(missing)
+
+
+def _is_stock(cls: type[Plugin], name: str) -> bool:
+    """Whether this method is as `EventPlugin` has it."""
+    owner = next((base for base in cls.__mro__ if name in vars(base)), None)
+    return owner is EventPlugin
+
+
+def settings_fields(cls: type[Plugin]) -> list[attrs.Attribute[Any]]:
+    """The attrs fields that the operator may set."""
+    fields: tuple[attrs.Attribute[Any], ...] = getattr(cls, "__attrs_attrs__")  # noqa: B009
+    return [field for field in fields if field.init]

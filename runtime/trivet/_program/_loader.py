@@ -13,17 +13,14 @@ from typing import Any
 import attrs
 import structlog
 
-from .._events._delivery_settings import (
-    PARTITION_KEY,
-    DeliveryPolicy,
-    DeliverySettings,
-    SupervisionSettings,
-)
-from .._events._event import Event, EventTypes, where
+from .._events._delivery_settings import PARTITION_KEY, DeliveryPolicy, DeliverySettings
+from .._events._event import Event, where
 from .._events._filters import check_filter
+from .._events._types import EventTypes
 from .._faults._errors import ConfigurationError, nearest
 from .._faults._frames import home_of
-from .._plugins._plugin import BatchPlugin, EventPlugin, Plugin, settings_fields
+from .._plugins._plugin import BatchPlugin, EventPlugin, Plugin
+from .._plugins._supervision_settings import SupervisionSettings
 from ._finder import Faults, Finder, Found, import_found
 from ._inspection import (
     Instance,
@@ -31,6 +28,7 @@ from ._inspection import (
     collect_event_types,
     collect_plugins,
     event_types_within,
+    settings_fields,
 )
 from ._order import Levels, Node, tier_of, tiers
 from ._settings import VARIABLES, Settings

@@ -39,7 +39,8 @@ from cattrs.errors import (
 )
 from cattrs.errors import IterableValidationNote as ElementNote
 
-from .._events._event import Event, EventTypes, place_of, where
+from .._events._event import Event, place_of, where
+from .._events._types import EventTypes
 from .._faults._errors import ConfigurationError, nearest
 
 if TYPE_CHECKING:

@@ -18,11 +18,12 @@ import attrs
 import msgspec
 import trio
 
-from .._delivery._retries import FIRST, History
 from .._events._delivery import Delivery, Receipt
-from .._events._event import Event, EventTypes
+from .._events._event import Event
+from .._events._history import FIRST, History
 from .._events._payloads import encode_event
 from .._events._turns import Turns, off_loop
+from .._events._types import EventTypes
 from .._faults._containment import one_line
 from .._faults._errors import EventDecodeError, EventEncodeError
 

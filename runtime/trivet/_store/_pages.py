@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import attrs
 
-from .._events._event import Event, EventTypes
+from .._events._event import Event
 from .._events._sizes import estimated_bytes
 from .._events._turns import LARGE
+from .._events._types import EventTypes
 from .._faults._errors import EventDecodeError
 from ._packing import name_and_id
 from ._records import Row

@@ -17,7 +17,6 @@ import attrs
 import structlog
 import trio
 
-from .._events._delivery_settings import SupervisionSettings
 from .._faults._advice import explained
 from .._faults._containment import includes, summary
 from .._faults._errors import CriticalPluginError, PermanentError, RestartRefusedError
@@ -26,6 +25,7 @@ from .._faults._stacks import stack_of
 from .._loop._tasks import plugin_of_task
 from .._plugins._plugin import Plugin
 from .._plugins._status import TRANSITIONS, Status
+from .._plugins._supervision_settings import SupervisionSettings
 from ._lifetime import Lifetime
 from ._restarts import Restarts
 

@@ -14,10 +14,12 @@ import structlog
 import trio
 
 from .._events._delivery import in_hand
+from .._faults._acts import noted
 from .._faults._advice import explained
 from .._faults._containment import includes, split_cancelled
-from .._plugins._plugin import Plugin, Resources, resources_of
-from .._process._report import noted
+from .._plugins._instance import resources_of
+from .._plugins._plugin import Plugin
+from .._plugins._resources import Resources
 
 
 class Owner(Protocol):

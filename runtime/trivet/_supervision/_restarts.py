@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from .._events._delivery_settings import SupervisionSettings
+from .._plugins._supervision_settings import SupervisionSettings
 
 Jitter = Callable[[float, float], float]
 

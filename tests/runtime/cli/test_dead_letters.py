@@ -28,9 +28,9 @@ from trio.testing import MockClock
 
 from trivet import Delivery, Event, PermanentError, StoreSettings, _cli
 from trivet._delivery._durable import WINDOW, DurableInbox
-from trivet._delivery._retries import FIRST
 from trivet._events._delivery_settings import DeliveryPolicy
-from trivet._events._event import EventTypes
+from trivet._events._history import FIRST
+from trivet._events._types import EventTypes
 from trivet._store import _dead_letters as module
 from trivet._store._dead_letters import DeadLetters
 from trivet._store._journal import Journal

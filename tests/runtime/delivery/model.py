@@ -36,10 +36,10 @@ from trivet import Delivery, Event, Fate, Outcome, PermanentError, RetryAfter, S
 from trivet._delivery import _durable, _queue
 from trivet._delivery._bus import Bus, Subscription
 from trivet._delivery._durable import DurableInbox
-from trivet._delivery._retries import FIRST, History
 from trivet._events._delivery import Receipt
 from trivet._events._delivery_settings import PARTITION_KEY, DeliveryPolicy
-from trivet._events._event import EventTypes
+from trivet._events._history import FIRST, History
+from trivet._events._types import EventTypes
 from trivet._store import _ballast, _dead_letters, _journal, _store
 from trivet._store import _packing as _stored
 from trivet._store import _register as _in_hand

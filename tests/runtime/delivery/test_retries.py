@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from trivet import PermanentError, RetryAfter
-from trivet._delivery._retries import FIRST, REMEMBERED, History, next_wait
+from trivet._delivery._retries import next_wait
 from trivet._events._delivery_settings import DeliveryPolicy
+from trivet._events._history import FIRST, REMEMBERED, History
 from trivet._faults._containment import one_line
 
 POLICY = DeliveryPolicy(retry=True)

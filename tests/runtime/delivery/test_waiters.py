@@ -15,7 +15,7 @@ from trivet._delivery._bus import Bus, Subscription
 from trivet._delivery._durable import DurableInbox
 from trivet._delivery._memory import MemoryInbox
 from trivet._events._delivery_settings import PARTITION_KEY, DeliveryPolicy
-from trivet._events._event import EventTypes
+from trivet._events._types import EventTypes
 from trivet._store._store import Store
 
 

@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from trivet import Event, EventDecodeError
-from trivet._events._event import EventTypes
+from trivet._events._types import EventTypes
 
 MODULUS = 2**61 - 1
 COUNT = 20_000

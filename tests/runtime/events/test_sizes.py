@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from trivet import Event
-from trivet._events._event import EventTypes
 from trivet._events._sizes import estimated_bytes
+from trivet._events._types import EventTypes
 
 
 @attrs.frozen

@@ -33,14 +33,10 @@ from trivet import (
 from trivet._delivery._memory import MemoryInbox
 from trivet._events._delivery_settings import DeliveryPolicy
 from trivet._inbox._inbox import BURST
-from trivet._plugins._app import App
-from trivet._plugins._plugin import (
-    Resources,
-    create_plugin,
-    missing_methods,
-    resources_of,
-    settings_fields,
-)
+from trivet._plugins._instance import create_plugin, resources_of
+from trivet._plugins._plugin import App
+from trivet._plugins._resources import Resources
+from trivet._program._inspection import missing_methods, settings_fields
 
 PluginT = TypeVar("PluginT", bound=Plugin)
 E = TypeVar("E", bound=Event)

@@ -10,8 +10,8 @@ import pytest
 
 from trivet import BackgroundPlugin, DefinitionError, Handler, Plugin, route, websocket_route
 from trivet._events._delivery_settings import DeliveryPolicy
-from trivet._plugins._app import App
-from trivet._plugins._plugin import create_plugin
+from trivet._plugins._instance import create_plugin
+from trivet._plugins._plugin import App
 from trivet._plugins._routes import Route, routes_of
 
 

@@ -13,9 +13,12 @@ from functools import partial
 import msgspec
 
 from ..._events._cloudevents import deadline_at, is_json
-from ..._events._delivery import Delivery, Outcome
-from ..._events._event import Event, EventTypes, PluginStatusEvent, Timestamp
+from ..._events._delivery import Delivery
+from ..._events._event import Event, Timestamp
+from ..._events._outcome import Outcome
+from ..._events._types import EventTypes
 from ..._faults._errors import NAMED_AT_MOST, EventDecodeError, EventTooLargeError, nearest
+from ..._plugins._status import PluginStatusEvent
 from ..._runtime import Runtime
 from .._problems import ProblemError
 from ._front import Answer, Call, Front

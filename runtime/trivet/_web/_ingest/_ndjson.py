@@ -13,9 +13,10 @@ from operator import itemgetter
 import attrs
 import trio
 
-from ..._events._delivery import Delivery, Outcome
+from ..._events._delivery import Delivery
 from ..._events._event import Event
 from ..._events._fates import ALIVE, GOOD, Fate
+from ..._events._outcome import Outcome
 from ..._events._turns import Turns
 from ..._faults._errors import EventDecodeError
 from ..._runtime import Runtime

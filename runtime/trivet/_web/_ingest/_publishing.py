@@ -11,9 +11,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import trio
 from msgspec.structs import replace
 
-from ..._events._delivery import Delivery, Outcome, Receipt
+from ..._events._delivery import Delivery, Receipt
 from ..._events._event import Event
 from ..._events._fates import GOOD, REFUSED, SEVERITY, Fate
+from ..._events._outcome import Outcome
 from ..._runtime import Runtime
 from .._problems import ProblemError, stopping
 from ._front import Answer

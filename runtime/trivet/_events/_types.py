@@ -1,0 +1,157 @@
+"""The event types of one program, and the decoding of a payload into one of them.
+
+Owns the decoders, and the message about a document that does not fit.
+Never knows who listens, nor where a document comes from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from .._faults._containment import one_line, printable
+from .._faults._errors import (
+    ConfigurationError,
+    EventDecodeError,
+    EventTooLargeError,
+)
+from ._collisions import Collisions
+from ._event import Event, EventT, where
+from ._sizes import estimated_bytes
+from ._turns import LARGE, off_loop
+
+# msgspec has no other way to ask for it; of a mapping's key it says "at `key` in `$.path`".
+_PATH = re.compile(r"(?P<reason>.*) - at (?:`key` in )?`(?P<path>[^`]+)`", re.DOTALL)
+
+
+def path_and_reason(text: str) -> tuple[str, str]:
+    """Where a document does not fit, and why, in what msgspec says of it.
+
+    >>> path_and_reason("Expected `int`, got `str` - at `key` in `$.numbered`")
+    ('$.numbered', 'Expected `int`, got `str`')
+    >>> path_and_reason("an error that is worded otherwise")
+    ('$', 'an error that is worded otherwise')
+    """
+    found = _PATH.fullmatch(text)
+    return (found["path"], found["reason"]) if found else ("$", text)
+
+
+class EventTypes:
+    """The event types of one program, by name.
+
+    >>> from trivet import MonitoringEvent, SendingEvent
+    >>> types = EventTypes([MonitoringEvent, SendingEvent])
+    >>> sorted(types)
+    ['monitoring_event', 'sending_event']
+    """
+
+    def __init__(self, types: list[type[Event]]) -> None:
+        self._types: dict[str, type[Event]] = {}
+        self._collisions = Collisions()
+        self._decoders: dict[type[Event], msgspec.json.Decoder[Any]] = {}
+        for cls in types:
+            other = self._types.setdefault(cls.__event_name__, cls)
+            if other is not cls:
+                raise ConfigurationError(
+                    f"two event types are named {cls.__event_name__!r}: "
+                    f"{where(other)} and {where(cls)}; give one another by "
+                    f"`class {cls.__name__}(Event, name=…)`"
+                )
+            self._decoders[cls] = _decoder(cls)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._types)
+
+    def __getitem__(self, name: str) -> type[Event]:
+        return self._types[name]
+
+    @property
+    def types(self) -> Collection[type[Event]]:
+        """All of them."""
+        return self._types.values()
+
+    def get(self, name: str) -> type[Event] | None:
+        """The type of this name, or None."""
+        return self._types.get(name)
+
+    def knows(self, cls: type) -> bool:
+        """Whether this very class is one of them."""
+        return cls in self._decoders
+
+    def matching(self, cls: type[Event]) -> list[type[Event]]:
+        """The registered types that are `cls`, or derive from it and are implied by that."""
+        return [
+            known
+            for known in self._types.values()
+            if known is cls or (known.__implied__ and issubclass(known, cls))
+        ]
+
+    def decode(self, cls: type[EventT], body: bytes) -> EventT:
+        """Decode a JSON document into an event of the registered type `cls`.
+
+        Fields that the class does not have are ignored. Whatever the author's code raises, a
+        validator, a factory or `__attrs_post_init__`, says that this is no such event.
+
+        Raises:
+            EventDecodeError: naming the path of the first wrong or missing field.
+        """
+        if self._collisions.are_in(body, cls):
+            raise EventDecodeError(cls.__event_name__, "$", "too many numbers of the same hash")
+        try:
+            event: EventT = self._decoders[cls].decode(body)
+        except KeyboardInterrupt:  # Ctrl-C in a program of one's own.
+            raise
+        except BaseException as error:  # noqa: ASYNC103 - it awaits nothing: no cancellation is ours
+            raise EventDecodeError(cls.__event_name__, *_why(error)) from None  # noqa: ASYNC104
+        return event
+
+    async def decode_within(self, cls: type[EventT], body: bytes, limit: int) -> tuple[EventT, int]:
+        """Decode a document that came from outside, and estimate its size; see `Delivery.size`.
+
+        A large document is decoded in a thread. A checkpoint only then.
+
+        Args:
+            cls: the registered type.
+            body: the document.
+            limit: bytes of memory that it may take; what takes more is not decoded.
+
+        Raises:
+            EventTooLargeError: it takes more.
+            EventDecodeError: see `decode`.
+        """
+        if len(body) <= LARGE:
+            return self._decode_within(cls, body, limit)
+        return await off_loop(len(body), partial(self._decode_within, cls, body, limit))
+
+    def _decode_within(self, cls: type[EventT], body: bytes, limit: int) -> tuple[EventT, int]:
+        size = estimated_bytes(body)
+        if size > limit:
+            raise EventTooLargeError.of(cls.__event_name__, size=size, limit=limit)
+        return self.decode(cls, body), size
+
+
+def _why(error: BaseException) -> tuple[str, str]:
+    """Where in the document it is wrong, and what."""
+    if isinstance(error, RecursionError):
+        return "$", "nested too deeply"
+    if isinstance(error, msgspec.ValidationError):
+        path, reason = path_and_reason(str(error))
+        return printable(path), printable(reason)
+    if isinstance(error, (msgspec.DecodeError, UnicodeDecodeError)):
+        return "$", printable(str(error))
+    return "$", one_line(error)
+
+
+def _decoder(cls: type[Event]) -> msgspec.json.Decoder[Any]:
+    if "__dataclass_fields__" in vars(cls):
+        raise ConfigurationError(
+            f"{where(cls)}: an event's fields are fields by themselves; take its decorator away"
+        )
+    try:
+        return msgspec.json.Decoder(cls)
+    except (TypeError, NameError) as error:
+        raise ConfigurationError(f"{where(cls)} cannot be decoded from JSON: {error}") from error

@@ -1,0 +1,87 @@
+"""The making of a plugin's instance, and what Trivet sets on it.
+
+Owns the order: Trivet's attributes, the settings, then the author's `__init__`.
+Never knows when an instance is made, nor when it starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import (
+    contextmanager,
+)
+from typing import Any
+
+import structlog
+
+from .._events._delivery_settings import DeliveryPolicy
+from .._events._event import (
+    place_of,
+)
+from .._events._filters import Matches, compile_filter
+from .._faults._errors import DefinitionError
+from .._inbox._inbox import Inbox
+from ._hooks import check_instance
+from ._plugin import App, EventPlugin, Plugin, PluginT
+from ._resources import Resources
+
+
+def create_plugin(
+    name: str,
+    cls: type[PluginT],
+    app: App,
+    values: Mapping[str, Any],
+    inbox: Inbox[Any] | None,
+    delivery: DeliveryPolicy,
+) -> PluginT:
+    """Make an instance: what Trivet sets, then the settings, then the author's `__init__`."""
+    plugin = cls.__new__(cls)
+    if name != cls.name:
+        vars(plugin)["name"] = name
+    app = plugin.app = plugin.__trivet_view__(app)
+    plugin.log = structlog.get_logger(plugin=name)
+    plugin.__trivet_resources__ = None
+    if inbox is not None:
+        _attach(plugin, inbox, delivery)
+    attrs_init: Callable[..., None] = getattr(plugin, "__attrs_init__")  # noqa: B009
+    attrs_init(**values)
+    plugin.__init__(app)  # type: ignore[misc]
+    check_instance(plugin)
+    if inbox is not None and getattr(plugin, "inbox", inbox) is not inbox:
+        raise DefinitionError(
+            f"{place_of(cls)}: `self.inbox` is where the plugin's events arrive; "
+            "choose another name"
+        )
+    return plugin
+
+
+def _attach(plugin: Plugin, inbox: Inbox[Any], delivery: DeliveryPolicy) -> None:
+    if isinstance(plugin, EventPlugin):
+        plugin.inbox = inbox
+        plugin.__trivet_policy__ = delivery
+
+
+def wanted_by(plugin: Plugin, policy: DeliveryPolicy) -> Matches | None:
+    """Which events are to be delivered to the plugin; None for all."""
+    asked: list[Matches] = []
+    if policy.filter is not None:
+        asked.append(compile_filter(policy.filter))
+    wants: Matches | None = getattr(plugin, "wants", None)
+    if (
+        wants is not None
+        and getattr(type(plugin), "wants", None) is not EventPlugin.__dict__["wants"]
+    ):
+        asked.append(wants)
+    if not asked:
+        return None
+    return lambda event: all(matches(event) for matches in asked)
+
+
+@contextmanager
+def resources_of(plugin: Plugin, resources: Resources) -> Generator[None]:
+    """Let `plugin.enter` put things into `resources`."""
+    plugin.__trivet_resources__ = resources
+    try:
+        yield
+    finally:
+        plugin.__trivet_resources__ = None
