@@ -1,6 +1,6 @@
-"""A bucket of the bucket store, seen by those who send to it.
+"""A client for one bucket of the bucket store.
 
-Owns the store's HTTP interface. It has no plugin, so there is nothing in it to activate: the
+Owns the store's HTTP interface. This file defines no plugin, so it cannot be activated: the
 plugins beside it import it, as any neighbour, with a relative import.
 Never knows what the objects are.
 """
@@ -18,17 +18,17 @@ import msgspec
 
 @attrs.frozen
 class Bucket:
-    """A bucket that exists."""
+    """An existing bucket."""
 
     client: httpx.AsyncClient
     objects: str
     """The URL to which objects are posted."""
 
     async def put(self, document: object) -> None:
-        """Send one object, which is anything that msgspec can write as JSON.
+        """Send one object: any value that msgspec can encode as JSON.
 
         Raises:
-            httpx.HTTPError: the store cannot be reached, or its answer is not a 2xx.
+            httpx.HTTPError: the store cannot be reached, or its response is not a 2xx.
         """
         answer = await self.client.post(
             self.objects,
@@ -40,17 +40,17 @@ class Bucket:
 
 @asynccontextmanager
 async def open_bucket(url: str, name: str) -> AsyncGenerator[Bucket]:
-    """Create the bucket, unless it exists, and hold a client for it.
+    """Create the bucket unless it exists, and keep a client open for it.
 
     Args:
-        url: where the store's buckets are, such as `http://127.0.0.1:5020/1/buckets`.
+        url: the URL of the store's buckets, such as `http://127.0.0.1:5020/1/buckets`.
         name: the bucket's name.
 
     Raises:
-        RuntimeError: the store does not want the bucket.
+        RuntimeError: the store refuses the bucket.
         httpx.HTTPError: the store cannot be reached.
     """
-    # The store is a neighbour: a proxy named in the environment has no place on the way to it.
+    # The store is local: requests to it must not go through a proxy named in the environment.
     async with httpx.AsyncClient(trust_env=False) as client:
         answer = await client.post(url, params={"bucket": name})
         if answer.status_code not in (HTTPStatus.CREATED, HTTPStatus.CONFLICT):

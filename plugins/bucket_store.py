@@ -1,9 +1,9 @@
 """Keeps JSON documents in named buckets: the third party of the exporters beside it.
 
-Shows a service made of routes alone, and blocking work in a thread, one call at a time.
+Shows a service that consists of routes alone, and blocking work in a thread, one call at a time.
 
-Run it as a program of its own. In the program whose requests are monitored, every object that it
-takes would be a request, with points to be stored: an endless loop.
+Run it as a program of its own. In the program whose requests are monitored, every stored object
+would be another request, whose points would be stored too: an endless loop.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ class Database:
         self._connection.close()
 
     def create(self, bucket: str) -> bool:
-        """Make a bucket; False where there is one of that name."""
+        """Create a bucket; False if the name is taken."""
         with self._connection as connection:
             made = connection.execute("INSERT OR IGNORE INTO buckets VALUES (?)", (bucket,))
             return made.rowcount == 1
 
     def add(self, bucket: str, document: str) -> int | None:
-        """Keep a document under a new id; None where there is no such bucket."""
+        """Store a document under a new id; None if there is no such bucket."""
         insert = "INSERT INTO objects (bucket, document) VALUES (?, ?)"
         try:
             with self._connection as connection:
@@ -67,7 +67,7 @@ class Database:
             return None
 
     def buckets(self) -> dict[str, int]:
-        """How many objects each bucket has."""
+        """Count the objects of each bucket."""
         count = """
             SELECT name, count(id) FROM buckets LEFT JOIN objects ON bucket = name
             GROUP BY name ORDER BY name
@@ -75,7 +75,7 @@ class Database:
         return dict(self._connection.execute(count))
 
     def latest(self, bucket: str, limit: int) -> list[tuple[int, str]] | None:
-        """The last documents with their ids, newest last; None where there is no such bucket."""
+        """Return the newest documents with their ids, newest last; None if there is no bucket."""
         find = "SELECT 1 FROM buckets WHERE name = ?"
         if self._connection.execute(find, (bucket,)).fetchone() is None:
             return None
@@ -87,7 +87,7 @@ class BucketStore(BackgroundPlugin):
     """`/1/buckets` and `/1/buckets/<bucket>/objects`."""
 
     path: str = ":memory:"
-    """The database's file. In memory, it is forgotten at the end."""
+    """The database's file. A database in memory is lost when the program ends."""
 
     _database: Database
     _one: trio.CapacityLimiter = attrs.field(factory=partial(trio.CapacityLimiter, 1))
@@ -99,7 +99,7 @@ class BucketStore(BackgroundPlugin):
 
     @route("/1/buckets", methods=["POST"])
     async def create_bucket(self) -> ResponseReturnValue:
-        """Make the bucket that the query names: 201, or 409 where there is one."""
+        """Create the bucket that the query names: 201, or 409 if it exists."""
         bucket = request.args.get("bucket", "")
         if not re.fullmatch(r"[A-Za-z0-9._-]+", bucket):
             abort(400, f"?bucket= is letters, digits, '.', '-' and '_', not {bucket!r}")
@@ -109,12 +109,12 @@ class BucketStore(BackgroundPlugin):
 
     @route("/1/buckets")
     async def list_buckets(self) -> ResponseReturnValue:
-        """The buckets, each with the number of its objects."""
+        """Answer with the buckets and the number of objects in each."""
         return {"buckets": await self._in_thread(self._database.buckets)}
 
     @route("/1/buckets/<bucket>/objects", methods=["POST"])
     async def add_object(self, bucket: str) -> ResponseReturnValue:
-        """Keep the body, which may be any JSON: 201 with its id."""
+        """Store the body, which may be any JSON: 201 with its id."""
         body = await request.get_data(cache=False, as_text=False, parse_form_data=False)
         try:
             msgspec.json.decode(body)
@@ -127,7 +127,7 @@ class BucketStore(BackgroundPlugin):
 
     @route("/1/buckets/<bucket>/objects")
     async def list_objects(self, bucket: str) -> ResponseReturnValue:
-        """The last `?limit=` objects, newest last."""
+        """Answer with the newest `?limit=` objects, the newest last."""
         limit = request.args.get("limit", "100")
         if not limit.isdecimal() or not 1 <= int(limit) <= MOST:
             abort(400, f"?limit= is a number from 1 to {MOST}, not {limit!r}")

@@ -1,6 +1,6 @@
-"""Takes what a service's handler generated, and publishes it as a sending event.
+"""Receives the events that a service's handler generated, and publishes them as a sending event.
 
-Shows a route with a variable, a body that is checked, and what a publisher learns of its event.
+Shows a route with a variable, validation of a body, and the outcome that a publisher gets.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Handlers(BackgroundPlugin):
 
     @route("/handlers/<handler_id>/events", methods=["POST"])
     async def publish(self, handler_id: str) -> ResponseReturnValue:
-        """Publish what one request to a handler generated, and say what became of it."""
+        """Publish the events that one request to a handler generated; answer with their fates."""
         begun = datetime.now(UTC)
         origin = current_origin()
         generated = decode(await request.get_data())
@@ -44,7 +44,7 @@ class Handlers(BackgroundPlugin):
 
 
 def decode(body: bytes | str) -> Generated:
-    """Check the body; an error's text has the path of what is wrong, such as `$.events[0]`."""
+    """Validate the body; an error's text has the path of the wrong value, such as `$.events[0]`."""
     try:
         return msgspec.json.decode(body, type=Generated)
     except (ValueError, RecursionError) as error:  # malformed, not UTF-8, or nested too deeply
@@ -52,7 +52,7 @@ def decode(body: bytes | str) -> Generated:
 
 
 def report(outcome: Outcome) -> ResponseReturnValue:
-    """202 with the fates; 429 where there are subscribers and every one of them refused."""
+    """202 with the fates; 429 if there are subscribers and every one of them refused."""
     fates = {plugin: fate.value for plugin, fate in outcome.fates.items()}
     document = {"id": outcome.id, "fates": fates}
     if outcome.accepted or outcome.unrouted:

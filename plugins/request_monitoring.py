@@ -1,6 +1,6 @@
 """Sends the points of every request to the bucket store.
 
-Shows an event plugin: settings, a client for as long as the plugin lives, and a callback.
+Shows an event plugin: settings, a client that lives as long as the plugin, and a callback.
 LUNA's example sends the first point of an event and drops the others. This one sends all.
 """
 
@@ -14,18 +14,18 @@ from ._buckets import Bucket, open_bucket
 class RequestMonitoring(MonitoringPlugin):
     """One object per point, `{"tags": …, "fields": …}`.
 
-    What the store refuses costs that one event. Points of it that were sent before stay sent.
+    If the store refuses a point, that event has failed. Points that were sent before stay sent.
     """
 
     url: str = "http://127.0.0.1:5020/1/buckets"
-    """Where the store's buckets are."""
+    """The URL of the store's buckets."""
     bucket: str = "plugin_test_bucket"
-    """The bucket for the points; made at the start, unless it exists."""
+    """The bucket for the points; created at the start unless it exists."""
 
     _bucket: Bucket
 
     async def initialize(self) -> None:
-        """Create the bucket. Where that fails, so does the start."""
+        """Create the bucket. If that fails, the start fails."""
         self._bucket = await self.enter(open_bucket(self.url, self.bucket))
 
     async def flush_points(self, points: list[MonitoringPoint]) -> None:

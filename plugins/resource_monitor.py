@@ -1,7 +1,7 @@
-"""Publishes what the process itself uses, as monitoring points.
+"""Publishes the process's use of resources as monitoring points.
 
-Shows a background plugin that publishes: its points go to whoever listens to monitoring events,
-beside those of the requests.
+Shows a background plugin that publishes: its points reach every subscriber of monitoring events,
+as the points of requests do.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from attrs.validators import gt
 from trivet import BackgroundPlugin, MonitoringEvent, MonitoringPoint
 
 TICK = 0.1
-"""Seconds between two looks at how late the event loop is."""
+"""Seconds between two measurements of the event loop's lag."""
 
 
 class ResourceMonitor(BackgroundPlugin):
-    """One point of the series `resources` each `interval`."""
+    """One point of the series `resources` every `interval` seconds."""
 
     interval: float = attrs.field(default=10.0, validator=gt(0))
     """Seconds between two points."""
 
     async def run(self) -> None:
-        """Watch the loop for an interval, publish, and again."""
+        """Measure for an interval, publish, and repeat."""
         process = psutil.Process()
-        process.cpu_percent()  # The first call is 0.0 by definition: it begins the first interval.
+        process.cpu_percent()  # The first call returns 0.0 and begins the first interval.
         while True:
             lag = await worst_lag(self.interval)
             await self.app.publish(MonitoringEvent([self._point(process, lag)]))
@@ -50,7 +50,7 @@ class ResourceMonitor(BackgroundPlugin):
 
 
 async def worst_lag(interval: float) -> float:
-    """Sleep for `interval` seconds in ticks; return by how many seconds the latest was late."""
+    """Sleep for `interval` seconds in ticks; return the longest delay of a tick in seconds."""
     worst = 0.0
     due = trio.current_time()
     end = due + interval
