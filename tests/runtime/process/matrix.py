@@ -25,6 +25,8 @@ LIMITS = {"REQUESTS": "0.1", "DRAIN": "0.2", "CLOSE": "0.3"}
 AT_ONCE = 3
 START, HANGS = 15.0, 6.0
 """Seconds for a start, and for a stop of which the rings included are less than three."""
+SILENT = 1.5
+"""Seconds after the start in which a plugin says that it misbehaves, if it ever does."""
 NOT_ROWS = {"healthy", "vital"}
 
 EMBEDDED = """
@@ -104,14 +106,14 @@ async def cell(plugin: str, way: Way) -> str:
 
 async def end_of(process: trio.Process, log: Path, way: Way) -> str:
     """Wait for the misbehaviour, ask for the stop if that is the way, and see what comes of it."""
-    with trio.move_on_after(START):
+    with trio.move_on_after(START) as waiting:
         while process.poll() is None and way.signal is not None:
             text = await trio.Path(log).read_text(errors="replace")
             if "misbehaving" in text.replace(str(PLUGINS), "") or "Running on" in text:
-                await trio.sleep(0.5)  # It says so before it does so.
+                await trio.sleep(0.5)  # A plugin says so before it does so.
                 break
-            if '"serving"' in text:  # It says nothing.
-                break
+            if '"serving"' in text:
+                waiting.deadline = min(waiting.deadline, trio.current_time() + SILENT)
             await trio.sleep(0.02)
     if way.signal is not None and process.poll() is None:
         process.send_signal(way.signal)
