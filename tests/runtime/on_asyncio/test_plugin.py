@@ -111,7 +111,7 @@ async def test_order_of_bases() -> None:
 
 
 async def test_inherited_methods() -> None:
-    """An inherited method stays on Trio; an author's method that calls `super()` may be on asyncio."""
+    """An inherited method stays on Trio; a method that calls `super()` may be on asyncio."""
     sides: dict[str, str] = {}
 
     class Native(EventPlugin[Ping]):
