@@ -145,7 +145,7 @@ async def test_only_coroutines_become_tasks() -> None:
 
 
 async def test_task_cancelled_unbegun() -> None:
-    """A task that is cancelled before its first step ends, without a warning about its coroutine."""
+    """A task may be cancelled before its first step; no warning is about its coroutine."""
 
     class Hasty(AsyncioPlugin, BackgroundPlugin):
         async def initialize(self) -> None:
@@ -406,7 +406,7 @@ async def test_enter_and_crash() -> None:
 
 
 async def test_a_task_group_can_be_held(autojump_clock: MockClock) -> None:
-    """The tasks of a held task group live as long as the plugin; a crash of one fails the plugin."""
+    """The tasks of a held task group live as long as the plugin; a crash of one fails it."""
     notes: list[str] = []
 
     class Grouped(AsyncioPlugin, EventPlugin[Ping]):
