@@ -62,8 +62,8 @@ it; a module of a room with several lines is on the line that says what it is fo
                             what an operator decides about a subscription
         _sizes _turns _collisions
                             the cost of what comes from outside
-    _faults/            what can go wrong, and how it is told: _errors _containment _stacks _frames
-                        _advice _masking _acts
+    _faults/            what can go wrong, and how it is told: _errors _containment _backoff _stacks
+                        _frames _advice _masking _acts
     _early              the first line of `trivet serve`
 
 One event: `_web._ingest` or `app.publish` → `_delivery._bus` → an inbox (`_delivery._memory`, or
@@ -100,6 +100,7 @@ from ._events._outcome import Outcome as Outcome
 from ._events._outcome import Refusal as Refusal
 from ._events._payloads import encode_event as encode_event
 from ._events._types import EventTypes as EventTypes
+from ._faults._backoff import full_jitter as full_jitter
 from ._faults._errors import ConfigurationError as ConfigurationError
 from ._faults._errors import CriticalPluginError as CriticalPluginError
 from ._faults._errors import DeadlockError as DeadlockError

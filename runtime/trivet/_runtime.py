@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import (
     AsyncGenerator,
     Callable,
-    Generator,
     Iterable,
     Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
+from contextlib import ExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from time import time as wall_time
 from typing import TYPE_CHECKING, Unpack
@@ -43,11 +42,10 @@ from ._events._event import Event, where
 from ._events._outcome import Outcome
 from ._events._types import EventTypes
 from ._faults._advice import explained, in_words
-from ._faults._containment import members, summary
+from ._faults._containment import summary, unwrapped
 from ._faults._errors import (
     PluginNotActiveError,
     StartError,
-    TrivetError,
     UnknownEventError,
     WrongSettingError,
     nearest,
@@ -579,30 +577,6 @@ async def running(runtime: Runtime) -> AsyncGenerator[Runtime]:
                 async with tier(event):  # Their inboxes are closed and drained.
                     async with tier(source):  # They stop fetching.
                         yield runtime  # HTTP lives in here: first to stop.
-
-
-@contextmanager
-def unwrapped() -> Generator[None]:
-    """Let an exception out of the groups that nurseries wrap it in, and Trivet's own as one.
-
-    A cancellation that came at the same time is left out: what is raised ends the block as well.
-    """
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        errors = [error for error in members(group) if not isinstance(error, trio.Cancelled)]
-        if not errors:
-            raise
-        first, *others = errors
-        if others and not all(isinstance(error, TrivetError) for error in errors):
-            raise
-        for other in others:  # Two critical plugins may give up, one while the other ends all.
-            first.add_note(f"and: {other}")
-        cause, context = first.__cause__, first.__context__
-        try:
-            raise first
-        finally:
-            first.__cause__, first.__context__ = cause, context
 
 
 async def _ended(outcome: Outcome) -> Outcome:

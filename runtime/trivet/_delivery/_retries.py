@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from .._events._delivery_settings import DeliveryPolicy
 from .._events._history import History
+from .._faults._backoff import full_jitter
 from .._faults._containment import includes, members
 from .._faults._errors import PermanentError, RetryAfter
 
@@ -42,9 +43,9 @@ def next_wait(
         return None
     if policy.max_attempts is not None and history.attempts >= policy.max_attempts:
         return None
-    # A float's power overflows long before anybody has waited as often.
-    growth = policy.retry_multiplier ** min(history.attempts - 1, 100)
-    wait = draw(0.0, min(policy.retry_initial * growth, policy.retry_max))
+    wait = full_jitter(
+        policy.retry_initial, policy.retry_multiplier, policy.retry_max, history.attempts, draw
+    )
     asked_for = [found.seconds for found in members(error) if isinstance(found, RetryAfter)]
     wait = max([wait, *asked_for])
     if history.spent + wait > (policy.retry_for or math.inf):

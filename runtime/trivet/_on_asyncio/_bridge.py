@@ -18,6 +18,7 @@ from weakref import WeakSet, ref
 import structlog
 import trio
 
+from .._faults._containment import transparent
 from .._faults._stacks import asyncio_stack_of
 from ._crossings import Answer, Crossing, guarded_from_trio
 from ._steps import Loop, Steps, Task, loop_around, trio_asyncio
@@ -39,17 +40,13 @@ async def open_bridge(
         log: the plugin's.
         fail: told of the failure of a task of which nobody else knows; in Trio's thread.
     """
-    end: BaseException | None = None
-    async with trio_asyncio.open_loop() as loop:
+    async with transparent(trio_asyncio.open_loop()) as loop:
         bridge = Bridge(loop, log, fail)
         await bridge.begin()
         try:
             yield bridge
-        except BaseException as error:  # noqa: ASYNC103 - not through nurseries, which group it
-            end = error
-        await bridge.end()
-    if end is not None:
-        raise end
+        finally:
+            await bridge.end()  # noqa: ASYNC102 - a cancellation cuts it short, as it has to
 
 
 class Bridge:

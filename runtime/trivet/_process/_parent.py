@@ -257,8 +257,16 @@ class Parent:
         self._failures.append(now)
         if len(self._failures) > orders.max_restarts:
             return None
-        ceiling = orders.backoff_initial * 2.0 ** (len(self._failures) - 1)
-        return random.uniform(0.0, min(ceiling, orders.backoff_max))
+        return full_jitter(orders.backoff_initial, orders.backoff_max, len(self._failures))
+
+
+def full_jitter(initial: float, most: float, attempt: int) -> float:
+    """A copy of `trivet.full_jitter` with a factor of 2: this file imports nothing of Trivet."""
+    try:
+        growth = 2.0 ** (attempt - 1)
+    except OverflowError:
+        growth = sys.float_info.max
+    return random.uniform(0.0, min(initial * growth, most))
 
 
 def next_signal(until: float) -> int | None:

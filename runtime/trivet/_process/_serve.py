@@ -20,6 +20,7 @@ import trio
 from hypercorn.config import Config
 
 from .._faults._acts import keep_notes
+from .._faults._containment import unwrapped
 from .._faults._errors import CriticalPluginError, StartError, TrivetError
 from .._faults._masking import mask
 from .._log._logging import configure_logging, mask_tracebacks, never_waiting_stderr
@@ -27,7 +28,7 @@ from .._loop._tasks import breaker_of
 from .._plugins._status import Status
 from .._program._loader import Program, load
 from .._program._settings import Settings
-from .._runtime import Runtime, running, unwrapped
+from .._runtime import Runtime, running
 from .._web._hypercorn._server import listening
 from ._garbage import keep
 from ._ladder import LOOP

@@ -16,7 +16,7 @@ import trio
 from .._events._delivery import in_hand
 from .._faults._acts import noted
 from .._faults._advice import explained
-from .._faults._containment import includes, split_cancelled
+from .._faults._containment import split_cancelled, split_failure
 from .._plugins._instance import resources_of
 from .._plugins._plugin import Plugin
 from .._plugins._resources import Resources
@@ -217,7 +217,4 @@ class Lifetime:
         return fault
 
     def _split(self, error: BaseException) -> tuple[BaseException | None, BaseException | None]:
-        cancelled, fault = split_cancelled(error)
-        if includes(fault, KeyboardInterrupt) and not self._contains_interrupts:
-            raise error
-        return cancelled, fault
+        return split_failure(error, contains_interrupts=self._contains_interrupts)

@@ -1,7 +1,7 @@
 """When a failed plugin is started again, and when it is given up.
 
-Owns the arithmetic of intensity and back-off.
-Never knows plugins and clocks: it is told the time, and answers with a wait.
+Owns the restart intensity: so many failures within a window.
+Never knows plugins and clocks: callers pass the time, and get a wait.
 """
 
 from __future__ import annotations
@@ -9,22 +9,25 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from .._faults._backoff import full_jitter
 from .._plugins._supervision_settings import SupervisionSettings
-
-Jitter = Callable[[float, float], float]
 
 
 class Restarts:
-    """The failures of one plugin, and what follows from them.
+    """The failures of one plugin, and the wait or the end that follows from them.
 
-    >>> restarts = Restarts(SupervisionSettings(max_restarts=1), jitter=lambda low, high: high)
+    >>> restarts = Restarts(SupervisionSettings(max_restarts=1), draw=lambda least, most: most)
     >>> restarts.after_failure(0.0), restarts.after_failure(1.0)
     (0.5, None)
     """
 
-    def __init__(self, settings: SupervisionSettings, jitter: Jitter = random.uniform) -> None:
+    def __init__(
+        self,
+        settings: SupervisionSettings,
+        draw: Callable[[float, float], float] = random.uniform,
+    ) -> None:
         self._settings = settings
-        self._jitter = jitter
+        self._draw = draw
         self._failures: list[float] = []
         self._in_a_row = 0
 
@@ -33,7 +36,7 @@ class Restarts:
 
         Args:
             now: the time.
-            counts: whether it is one of the failures that there may be so many of.
+            counts: whether the failure counts against `max_restarts`.
         """
         since = now - self._settings.restart_window
         self._failures = [failure for failure in self._failures if failure > since]
@@ -41,11 +44,17 @@ class Restarts:
             self._failures.append(now)
         if len(self._failures) > self._settings.max_restarts:
             return None
-        ceiling = self._settings.backoff_initial * 2.0 ** min(self._in_a_row, 64)
         self._in_a_row += 1
-        return self._jitter(0.0, min(ceiling, self._settings.backoff_max))
+        settings = self._settings
+        return full_jitter(
+            settings.backoff_initial, 2.0, settings.backoff_max, self._in_a_row, self._draw
+        )
 
     def after_lifetime(self, lasted: float) -> None:
-        """After a lifetime as long as the window (seconds), the next back-off is small again."""
+        """Make the next back-off small again after a lifetime at least as long as the window.
+
+        Args:
+            lasted: the length of the lifetime, in seconds.
+        """
         if lasted >= self._settings.restart_window:
             self._in_a_row = 0

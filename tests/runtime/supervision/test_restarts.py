@@ -10,7 +10,7 @@ from trivet._supervision._restarts import Restarts
 
 
 def longest(low: float, high: float) -> float:
-    """Jitter that always draws the upper end."""
+    """A draw of the upper end."""
     assert low == 0.0
     return high
 
@@ -31,14 +31,14 @@ def test_a_failure_leaves_the_window_after_thirty_seconds() -> None:
 
 def test_the_back_off_doubles_up_to_its_maximum() -> None:
     """The waits' upper ends are 0.5 s, 1 s, 2 s, …, and never above 30 s."""
-    restarts = Restarts(SupervisionSettings(max_restarts=100), jitter=longest)
+    restarts = Restarts(SupervisionSettings(max_restarts=100), draw=longest)
     waits = [restarts.after_failure(0.0) for _ in range(9)]
     assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
 
 
 def test_a_long_lifetime_makes_the_back_off_small_again() -> None:
     """Once the plugin ran as long as the window, the next wait starts from the beginning."""
-    restarts = Restarts(SupervisionSettings(max_restarts=100), jitter=longest)
+    restarts = Restarts(SupervisionSettings(max_restarts=100), draw=longest)
     assert [restarts.after_failure(0.0), restarts.after_failure(1.0)] == [0.5, 1.0]
     restarts.after_lifetime(29.9)
     assert restarts.after_failure(31.0) == 2.0
