@@ -35,7 +35,7 @@ from ._events._delivery import (
     Receipt,
     current_origin,
     current_request,
-    in_hand,
+    delivery_of_task,
 )
 from ._events._delivery_settings import BUFFER_BYTES, DeliveryPolicy
 from ._events._event import Event, where
@@ -173,7 +173,7 @@ class Runtime(App):
             delivery = Delivery.of(event, origin=current_origin(), receipt=receipt, **envelope)
             delivery.source = delivery.source or self._service
         else:
-            held = in_hand.get()  # As in `current_origin`, without its call.
+            held = delivery_of_task.get()  # As in `current_origin`, without its call.
             origin = current_request.get() or (NOWHERE if held is None else held.origin)
             if origin.account_id is not None:
                 origin = Origin(origin.request_id, origin.traceparent)

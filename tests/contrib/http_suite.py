@@ -137,7 +137,7 @@ class HttpContract:
             await self.publish(runtime, range(1, 60))
             await becomes(503, lambda: readiness(runtime))
             statistics = runtime.statistics()[self.sink.name]
-            assert statistics.queued + statistics.in_hand + statistics.backing_off == 59
+            assert statistics.queued + statistics.in_flight + statistics.backing_off == 59
             await receiver.start()
             await becomes(200, lambda: readiness(runtime))
             await self.handled(runtime, 60)

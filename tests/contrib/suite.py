@@ -411,7 +411,7 @@ class Contract:
             runtime.get(Billing).may_go_on = trio.Event()
             await runtime.get(Billing).until(bool)
             await becomes(0, server.in_hand)
-            assert runtime.statistics()["billing"].in_hand == 1
+            assert runtime.statistics()["billing"].in_flight == 1
             runtime.get(Billing).may_go_on.set()
 
     async def test_back_pressure_reaches_the_broker(self, server: Server) -> None:
@@ -702,7 +702,7 @@ class Contract:
                 await runtime.publish(Order(number))
             await becomes(503, lambda: readiness(runtime))
             statistics = runtime.statistics()[self.sink.name]
-            assert statistics.queued + statistics.in_hand == 299
+            assert statistics.queued + statistics.in_flight == 299
             await server.start()
             await becomes(200, lambda: readiness(runtime))
         assert await _numbers(server) == set(range(300))

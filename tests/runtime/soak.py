@@ -252,7 +252,7 @@ def check_ended(runtime: Runtime) -> None:
         assert host.ended.is_set()
         assert host.status in (Status.STOPPED, Status.FAILED)
     for counts in runtime.statistics().values():
-        assert counts.queued == counts.in_hand == 0
+        assert counts.queued == counts.in_flight == 0
     check_running(runtime)
 
 

@@ -15,7 +15,7 @@ from trivet import Delivery, Event, Fate, Receipt, Refusal
 
 from ._client import Received
 
-FAILED, IN_HAND = Fate.FAILED, Fate.IN_HAND
+FAILED, IN_FLIGHT = Fate.FAILED, Fate.IN_FLIGHT
 ALIVE = frozenset(fate for fate in Fate if fate.alive)
 NOT_NOW = frozenset({Fate.REJECTED, Fate.ABANDONED})
 """Whoever says so has not had the event, and may have it later."""
@@ -50,7 +50,7 @@ class InHand(Receipt):
 
     def settle(self, subscriber: str, fate: Fate) -> None:
         """See `Receipt`."""
-        if fate is IN_HAND:
+        if fate is IN_FLIGHT:
             return  # It is as alive as before.
         self.fates[subscriber] = fate
         if fate not in ALIVE:

@@ -231,7 +231,7 @@ def _facts(letter: DeadLetter) -> dict[str, object]:
 
 
 def _attempts(letter: DeadLetter) -> int:
-    """How often it was begun with, a crash with it in hand included."""
+    """How often it was begun with, a crash with it in flight included."""
     history = _history(letter)
     return history.attempts + history.crashes
 

@@ -59,7 +59,7 @@ class _Place:
 class DurableInbox(MemoryInbox):
     """See `Inbox`. Its events outlive the plugin's end, and the process.
 
-    What was accepted is stored before its publisher is told. In memory is what is in hand, what
+    What was accepted is stored before its publisher is told. In memory is what is in flight, what
     waits to be tried again, and the next page of what is queued.
 
     Args:
@@ -349,7 +349,7 @@ class DurableInbox(MemoryInbox):
                         event=content.event,
                     )
                     return delivery, history
-                reason = f"the process died {history.crashes} times with it in hand"
+                reason = f"the process died {history.crashes} times with it in flight"
         except EventDecodeError as error:
             reason = printable(str(error))
         self._bury(row, history, reason, receipt)
@@ -373,8 +373,8 @@ class DurableInbox(MemoryInbox):
             return False
         if self._queue.is_blocked:
             return True
-        # Who is full of what backs off does not wait for that; what is in hand ends.
-        is_full = self._bytes >= self.buffer_bytes and not self._in_hand
+        # Who is full of what backs off does not wait for that; what is in flight ends.
+        is_full = self._bytes >= self.buffer_bytes and not self._in_flight
         is_more = self._is_reading or (self._on_disk and not self._is_held_up and not is_full)
         return super()._is_drained and not is_more
 
@@ -384,7 +384,7 @@ class DurableInbox(MemoryInbox):
         return attrs.evolve(statistics, queued=statistics.queued + self._on_disk)
 
     def _hand_out(self, delivery: Delivery[Event]) -> None:
-        self._store.in_hand.take(self._places[delivery].number)
+        self._store.register.take(self._places[delivery].number)
         super()._hand_out(delivery)
 
     def _again(
@@ -395,12 +395,12 @@ class DurableInbox(MemoryInbox):
         retry_at = time.time() + wait if wait else None
         update = Update(self._plugin, place.number, pack_history(history), retry_at)
         self._store.settle(update)
-        self._store.in_hand.release([place.number])
+        self._store.register.release([place.number])
         return again
 
     def _returned(self, delivery: Delivery[Event], *, crashed: bool) -> Delivery[Event] | None:
         if not crashed:
-            self._store.in_hand.release([self._places[delivery].number])
+            self._store.register.release([self._places[delivery].number])
         return super()._returned(delivery, crashed=crashed)
 
     def _spares(self, history: History) -> bool:
@@ -408,7 +408,7 @@ class DurableInbox(MemoryInbox):
 
     def _give_up(self, delivery: Delivery[Event], history: History) -> Fate:
         if history.crashes >= self.policy.delivery_limit:
-            reason = f"run() crashed {history.crashes} times with it in hand"
+            reason = f"run() crashed {history.crashes} times with it in flight"
         else:
             reason = history.failures[-1].error
         facts = DeadLetterFacts(
@@ -425,9 +425,9 @@ class DurableInbox(MemoryInbox):
     def _end(self, delivery: Delivery[Event], fate: Fate) -> None:
         place = self._places.pop(delivery)
         if fate is Fate.HANDLED:
-            self._store.in_hand.done(place.number)
+            self._store.register.done(place.number)
         else:  # If that is not written, it comes again, and ends again.
-            self._store.in_hand.release([place.number])
+            self._store.register.release([place.number])
         if fate is not Fate.DEAD_LETTERED:
             self._store.settle(Delete(self._plugin, place.number))
         super()._end(delivery, fate)
@@ -453,12 +453,12 @@ class DurableInbox(MemoryInbox):
             self._is_out = True
             self._keep_receipts()
             return
-        on_file, in_hand = self.on_file, list(self._in_hand)
-        for delivery in in_hand:
+        on_file, in_flight = self.on_file, list(self._in_flight)
+        for delivery in in_flight:
             self._returned(delivery, crashed=False)
         self._is_left = True
         self._keep_receipts()
-        for delivery in (*in_hand, *self._queue.clear()):
+        for delivery in (*in_flight, *self._queue.clear()):
             delivery.settle(self._plugin, Fate.QUEUED)
         self._places.clear()
         self._bytes = 0
@@ -489,7 +489,7 @@ class DurableInbox(MemoryInbox):
     @property
     def on_file(self) -> int:
         """See `StoredInbox`."""
-        in_memory = self._queue.waiting + self._queue.backing_off + len(self._in_hand)
+        in_memory = self._queue.waiting + self._queue.backing_off + len(self._in_flight)
         return self._on_disk + in_memory
 
     def recover(self, backlog: Backlog, seen: list[Seen]) -> None:

@@ -1,6 +1,6 @@
 """The inbox in memory: who gets in, who is handed out, and an account of every event that came by.
 
-Owns admission (who gets in when it is full), what is in hand, and the counters.
+Owns admission (who gets in when it is full), what is in flight, and the counters.
 Never knows other inboxes, nor the supervisor that closes this one.
 
 What changes more than one thing is protected against KeyboardInterrupt, which in a program that
@@ -20,7 +20,7 @@ import structlog
 import trio
 
 from .._events._delivery import Delivery, utc_now
-from .._events._delivery import in_hand as current
+from .._events._delivery import delivery_of_task as current
 from .._events._delivery_settings import DeliveryPolicy, OnFull
 from .._events._event import Event
 from .._events._fates import ENDED, Fate
@@ -40,7 +40,7 @@ TURN, GLANCE, SECONDS = 192, 16, 0.001
 seconds, by a clock that is looked at once in a while, and that is the machine's in tests too."""
 
 # To look an enum's member up by its name takes longer than to count an event.
-QUEUED, IN_HAND, HANDLED = Fate.QUEUED, Fate.IN_HAND, Fate.HANDLED
+QUEUED, IN_FLIGHT, HANDLED = Fate.QUEUED, Fate.IN_FLIGHT, Fate.HANDLED
 
 OnRetry = Callable[[Delivery[Event], Exception, float], None]
 """Is told of an event, of what its handler raised, and of the most seconds until it is tried
@@ -77,7 +77,7 @@ class Admission:
 
 
 class _Hand:
-    """What a worker has in hand, until somebody asks: then it is noted, and the hand is empty."""
+    """What a worker has in flight, until somebody asks: then it is noted, and the hand is empty."""
 
     __slots__ = ("delivery",)
 
@@ -250,9 +250,9 @@ class MemoryInbox(Inbox[Any]):
             self._is_making_room = False
 
     def follows(self, delivery: Delivery[Event], other: Delivery[Event]) -> bool:
-        """Whether an event would wait for one that is in hand, since both have one ordering key."""
+        """Whether an event would wait for one in flight, since both have one ordering key."""
         lane_of = self._queue.lane_of
-        is_keyed = self.policy.ordering_key is not None and other in self._in_hand
+        is_keyed = self.policy.ordering_key is not None and other in self._in_flight
         return is_keyed and lane_of(delivery) == lane_of(other)
 
     @trio.lowlevel.disable_ki_protection
@@ -293,9 +293,9 @@ class MemoryInbox(Inbox[Any]):
         return len(queue.ready) + queue.held + queue.backing_off
 
     def _can_make_room(self, delivery: Delivery[Event]) -> bool:
-        """Whether there is room for an event once nothing waits: what is in hand stays."""
-        in_hand = sum(each.size for each in self._in_hand)
-        return in_hand + delivery.size <= self.buffer_bytes
+        """Whether there is room for an event once nothing waits: what is in flight stays."""
+        in_flight = sum(each.size for each in self._in_flight)
+        return in_flight + delivery.size <= self.buffer_bytes
 
     def _has_room(self, delivery: Delivery[Event]) -> bool:
         return self._taken < self.buffer and self._bytes + delivery.size <= self.buffer_bytes
@@ -484,7 +484,7 @@ class MemoryInbox(Inbox[Any]):
                 await handle(delivery.event)
             except Exception as error:
                 self.reject(delivery, error)
-            if hand.delivery is not delivery:  # Somebody has asked meanwhile what is in hand.
+            if hand.delivery is not delivery:  # Somebody has asked meanwhile what is in flight.
                 if delivery not in self._kept:
                     self.accept(delivery)
             elif delivery.is_plain:
@@ -502,11 +502,11 @@ class MemoryInbox(Inbox[Any]):
             self.ready.appendleft(delivery)
             return False
         if delivery.receipt is not None:
-            delivery.receipt.settle(self._plugin, IN_HAND)
+            delivery.receipt.settle(self._plugin, IN_FLIGHT)
         return True
 
     @property
-    def _in_hand(self) -> dict[Delivery[Event], float]:
+    def _in_flight(self) -> dict[Delivery[Event], float]:
         """What is with the plugin, and since when."""
         for hand in self._hands:
             self._note(hand)
@@ -533,7 +533,7 @@ class MemoryInbox(Inbox[Any]):
     @trio.lowlevel.enable_ki_protection
     def accept_all(self, deliveries: Iterable[Delivery[Event]]) -> None:
         """See `Inbox`."""
-        noted = self._in_hand
+        noted = self._in_flight
         for delivery in deliveries:
             if delivery.is_plain and self.is_plain:
                 # As below, all in one.
@@ -577,7 +577,7 @@ class MemoryInbox(Inbox[Any]):
 
     def _reject(self, delivery: Delivery[Event], error: Exception) -> float | None:
         """Says how long it waits to be tried again; infinity is until the next start."""
-        since = self._in_hand.get(delivery)
+        since = self._in_flight.get(delivery)
         if since is None:
             return None
         now = trio.current_time()
@@ -612,7 +612,7 @@ class MemoryInbox(Inbox[Any]):
     @trio.lowlevel.enable_ki_protection
     def keep(self, delivery: Delivery[Event]) -> None:
         """See `Inbox`."""
-        if delivery in self._in_hand:
+        if delivery in self._in_flight:
             self._kept.add(delivery)
             self._review()
 
@@ -626,7 +626,7 @@ class MemoryInbox(Inbox[Any]):
         return InboxStatistics(
             accepted=self.accepted,
             queued=self._queue.waiting,
-            in_hand=len(self._in_hand),
+            in_flight=len(self._in_flight),
             backing_off=self._queue.backing_off,
             bytes=self._bytes,
             rejected=counts[Fate.REJECTED],
@@ -639,13 +639,13 @@ class MemoryInbox(Inbox[Any]):
     def _hand_out(self, delivery: Delivery[Event]) -> None:
         """Give an event to the plugin."""
         # How long attempts take is asked for only where there may be several.
-        self._in_hand[delivery] = trio.current_time() if self.policy.retry else 0.0
+        self._in_flight[delivery] = trio.current_time() if self.policy.retry else 0.0
         if delivery.receipt is not None:
-            delivery.receipt.settle(self._plugin, IN_HAND)
+            delivery.receipt.settle(self._plugin, IN_FLIGHT)
 
     def _take_back(self, delivery: Delivery[Event]) -> None:
         """The event is no more with the plugin."""
-        del self._in_hand[delivery]
+        del self._in_flight[delivery]
         if self._kept:
             self._let_slip(delivery)
 
@@ -654,8 +654,8 @@ class MemoryInbox(Inbox[Any]):
         self._review()
 
     def _finish(self, delivery: Delivery[Event], fate: Fate) -> None:
-        """End an event that is in hand."""
-        if self._in_hand.pop(delivery, None) is None:
+        """End an event that is in flight."""
+        if self._in_flight.pop(delivery, None) is None:
             return
         if self._kept:
             self._let_slip(delivery)
@@ -667,7 +667,7 @@ class MemoryInbox(Inbox[Any]):
     def _again(
         self, delivery: Delivery[Event], history: History, *, wait: float = 0.0
     ) -> Delivery[Event]:
-        """The next attempt at an event that is in hand, which is to be made after a wait."""
+        """The next attempt at an event that is in flight, which is to be made after a wait."""
         self._take_back(delivery)
         self._histories.pop(delivery, None)
         again = delivery.again()
@@ -739,16 +739,16 @@ class MemoryInbox(Inbox[Any]):
 
     @trio.lowlevel.enable_ki_protection
     def lifetime_ended(self, *, crashed: bool) -> None:
-        """Take back what the plugin had in hand when its lifetime ended, for the next one.
+        """Take back what the plugin had in flight when its lifetime ended, for the next one.
 
         Args:
             crashed: whether that may have been the fault of these events. Those that have been
-                in hand at as many crashes as the delivery limit allows are given up then.
+                in flight at as many crashes as the delivery limit allows are given up then.
         """
         self.is_read = False
         returned = [
             again
-            for delivery in list(self._in_hand)
+            for delivery in list(self._in_flight)
             if (again := self._returned(delivery, crashed=crashed)) is not None
         ]
         self._queue.put_back(returned)
@@ -763,7 +763,7 @@ class MemoryInbox(Inbox[Any]):
         if history.crashes < self.policy.delivery_limit:
             return self._again(delivery, history)
         self._log.error(
-            "event failed: run() crashed too often with it in hand",
+            "event failed: run() crashed too often with it in flight",
             **delivery.identity(),
             crashes=history.crashes,
         )
@@ -774,8 +774,8 @@ class MemoryInbox(Inbox[Any]):
     def abandon(self) -> None:
         """Close, and end everything that is still inside: nobody will read it any more."""
         self.close()
-        abandoned = [*self._in_hand, *self._queue.clear()]
-        self._in_hand.clear()
+        abandoned = [*self._in_flight, *self._queue.clear()]
+        self._in_flight.clear()
         self._kept.clear()
         self._review()
         for delivery in abandoned:

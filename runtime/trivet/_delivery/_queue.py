@@ -31,7 +31,7 @@ the others are on disk."""
 class _Lane:
     """Events that are handled in order, of which one is not done yet, or not to be tried yet."""
 
-    in_hand: bool = False
+    in_flight: bool = False
     """Whether one of them is with the plugin, for which the others wait."""
     returning: list[Delivery[Event]] = attrs.field(factory=list[Delivery[Event]])
     """Those that are to be tried again, all of them when the last one's wait is over."""
@@ -44,7 +44,7 @@ class _Lane:
 
     @property
     def is_blocked(self) -> bool:
-        return bool(self.in_hand or self.returning or self.is_loading)
+        return bool(self.in_flight or self.returning or self.is_loading)
 
 
 class Queue:
@@ -255,7 +255,7 @@ class Queue:
                 self.held += 1
                 continue
             if self._one_at_a_time:
-                self._lanes.setdefault(name, _Lane()).in_hand = True
+                self._lanes.setdefault(name, _Lane()).in_flight = True
             else:
                 self._release(name)  # The next one may follow at once.
             return delivery
@@ -263,7 +263,7 @@ class Queue:
 
     def _leave_lane(self, delivery: Delivery[Event]) -> None:
         if self._is_keyed and (lane := self._lanes.get(self._lane_of(delivery))) is not None:
-            lane.in_hand = False
+            lane.in_flight = False
 
     def _come_back(self, now: float) -> None:
         while self._due and self._due[0][0] <= now:

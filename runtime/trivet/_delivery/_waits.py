@@ -19,7 +19,7 @@ import attrs
 import trio
 
 from .._events._delivery import Delivery, Receipt
-from .._events._delivery import in_hand as current
+from .._events._delivery import delivery_of_task as current
 from .._events._event import Event
 from .._faults._errors import DeadlockError
 from .._inbox._workers import workers

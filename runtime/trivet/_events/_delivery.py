@@ -1,6 +1,6 @@
 """What travels with an event, apart from its payload, and what comes back to the publisher.
 
-Owns the delivery (the event in its envelope), the one in hand, the receipt and the outcome.
+Owns the delivery (the event in its envelope), the one in flight, the receipt and the outcome.
 Never knows inboxes and plugins; they read and settle what is here.
 """
 
@@ -238,7 +238,7 @@ class Receipt:
             await self._changed.wait()
 
 
-in_hand: ContextVar[Delivery[Event] | None] = ContextVar("trivet_delivery", default=None)
+delivery_of_task: ContextVar[Delivery[Event] | None] = ContextVar("trivet_delivery", default=None)
 """What `current_delivery` returns in this task, if anything."""
 
 
@@ -248,7 +248,7 @@ def current_delivery() -> Delivery[Event]:
     Raises:
         LookupError: outside of a handler and of a loop over an inbox.
     """
-    delivery = in_hand.get()
+    delivery = delivery_of_task.get()
     if delivery is None:
         raise LookupError("current_delivery() is for handlers and loops over an inbox")
     return delivery
@@ -259,10 +259,10 @@ current_request: ContextVar[Origin | None] = ContextVar("trivet_request", defaul
 
 
 def current_origin() -> Origin:
-    """The request behind what this task does: its own, or that of the event in hand."""
+    """The request behind what this task does: its own, or that of the event in flight."""
     origin = current_request.get()
     if origin is None:
-        delivery = in_hand.get()
+        delivery = delivery_of_task.get()
         origin = NOWHERE if delivery is None else delivery.origin
         if origin.account_id is not None:
             return Origin(origin.request_id, origin.traceparent)

@@ -24,7 +24,7 @@ class Fate(Enum):
     """Ended: the subscriber has it already, by its source and id."""
     QUEUED = "queued"
     """Alive: waiting in the inbox."""
-    IN_HAND = "in_hand"
+    IN_FLIGHT = "in_flight"
     """Alive: with the plugin."""
     BACKING_OFF = "backing_off"
     """Alive: its handler has failed, and it waits to be tried again."""
@@ -59,7 +59,7 @@ class Fate(Enum):
 # counter's update.
 Fate.__hash__ = object.__hash__  # type: ignore[method-assign]
 
-ALIVE = frozenset({Fate.QUEUED, Fate.IN_HAND, Fate.BACKING_OFF})
+ALIVE = frozenset({Fate.QUEUED, Fate.IN_FLIGHT, Fate.BACKING_OFF})
 REFUSED = frozenset({Fate.REJECTED, Fate.UNACCEPTABLE})
 ENDED = frozenset(Fate) - ALIVE - REFUSED
 GOOD = frozenset({Fate.HANDLED, Fate.FILTERED, Fate.DUPLICATE})

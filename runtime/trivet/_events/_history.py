@@ -34,7 +34,7 @@ class History:
     last_wait: float = 0.0
     """Seconds of the latest wait."""
     crashes: int = 0
-    """Times that `run()` or the process crashed with it in hand."""
+    """Times that `run()` or the process crashed with it in flight."""
 
     def failed(self, error: str, *, at: float, took: float) -> History:
         """With one more failure, which took so many seconds."""

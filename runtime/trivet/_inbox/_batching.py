@@ -124,7 +124,7 @@ class _Batches(AsyncIterator[Batch[E]], Generic[E]):
             return
         for delivery in deliveries:
             weight = 0
-            with trio.CancelScope(shield=True):  # It is in hand, and in no batch yet.
+            with trio.CancelScope(shield=True):  # It is in flight, and in no batch yet.
                 weight = await off_loop(delivery.size, partial(_weight, delivery.event))
             if self._batch and weight > self._room:
                 self._held = delivery

@@ -13,7 +13,7 @@ from typing import Generic
 import attrs
 import trio
 
-from .._events._delivery import Delivery, E_co, in_hand
+from .._events._delivery import Delivery, E_co, delivery_of_task
 from .._events._delivery_settings import DeliveryPolicy
 from .._events._event import Event
 
@@ -32,7 +32,7 @@ class InboxStatistics:
     """Events taken in since the program started, and those that a durable inbox had then."""
     queued: int
     """Waiting in the inbox now."""
-    in_hand: int
+    in_flight: int
     """With the plugin now."""
     backing_off: int
     """Waiting now to be tried again after a failure."""
@@ -43,7 +43,7 @@ class InboxStatistics:
     duplicate: int
     """Ended because the plugin has had them already."""
     failed: int
-    """Ended because the handler raised once too often, or `run()` crashed with them in hand."""
+    """Ended because the handler raised once too often, or `run()` crashed with them in flight."""
     dead_lettered: int
     """Ended for the same reason, and kept among the dead letters."""
     expired: int
@@ -53,7 +53,7 @@ class InboxStatistics:
     abandoned: int
     """Ended because the plugin stopped for good with them in memory."""
     bytes: int
-    """Memory that the events from outside take which are queued, in hand or backing off now, by
+    """Memory that the events from outside take which are queued, in flight or backing off now, by
     the estimates that were made before they were decoded."""
     rejected: int
     """Refused, never accepted: the inbox was full or closed, or the store could not be written."""
@@ -83,7 +83,7 @@ class Inbox(ABC, Generic[E_co]):
 
     @abstractmethod
     async def receive(self) -> Delivery[E_co]:
-        """Wait for the next event; in hand until `accept` or `reject`. Always a checkpoint.
+        """Wait for the next event; in flight until `accept` or `reject`. Always a checkpoint.
 
         Raises:
             trio.EndOfChannel: closed, and nothing is left.
@@ -116,7 +116,7 @@ class Inbox(ABC, Generic[E_co]):
 
     @abstractmethod
     def accept(self, delivery: Delivery[Event]) -> None:
-        """End an event that is in hand as handled. One that has ended already stays as it is."""
+        """End an event that is in flight as handled. One that has ended already stays as it is."""
 
     @abstractmethod
     def accept_all(self, deliveries: Iterable[Delivery[Event]]) -> None:
@@ -124,7 +124,7 @@ class Inbox(ABC, Generic[E_co]):
 
     @abstractmethod
     def reject(self, delivery: Delivery[Event], error: Exception) -> None:
-        """End this attempt at an event that is in hand as failed.
+        """End this attempt at an event that is in flight as failed.
 
         Whether it is handed out again, and when, is for the delivery's `retry…` to say, and for a
         `PermanentError` or a `RetryAfter`. One that has ended already stays as it is.
@@ -139,15 +139,15 @@ class Inbox(ABC, Generic[E_co]):
 
     @abstractmethod
     def expire(self, delivery: Delivery[Event]) -> None:
-        """End an event that is in hand because its deadline is over."""
+        """End an event that is in flight because its deadline is over."""
 
     @abstractmethod
     def keep(self, delivery: Delivery[Event]) -> None:
-        """Keep an event in hand when the next one is asked for, until `accept` or `reject`."""
+        """Keep an event in flight when the next one is asked for, until `accept` or `reject`."""
 
     @abstractmethod
     def is_kept(self, delivery: Delivery[Event]) -> bool:
-        """Whether it is in hand, and kept there."""
+        """Whether it is in flight, and kept there."""
 
     @abstractmethod
     def statistics(self) -> InboxStatistics:
@@ -191,18 +191,18 @@ class Deliveries(AsyncIterator[Delivery[E_co]]):
         if delivery is not None:
             self._streak += 1
             self._last = delivery
-            in_hand.set(delivery)
+            delivery_of_task.set(delivery)
         return delivery
 
     async def wait(self) -> Delivery[E_co] | None:
         """Wait for the next one; None where nothing is left. Always a checkpoint."""
         self._streak = 1
-        in_hand.set(None)
+        delivery_of_task.set(None)
         try:
             delivery = self._last = await self._inbox.receive()
         except trio.EndOfChannel:
             return None
-        in_hand.set(delivery)
+        delivery_of_task.set(delivery)
         return delivery
 
     async def __anext__(self) -> Delivery[E_co]:

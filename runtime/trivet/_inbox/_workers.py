@@ -182,7 +182,7 @@ class _Worker(Generic[W]):
         return piece
 
     def _end(self, piece: W) -> None:
-        # What has ended otherwise at the last moment is no longer in hand, and stays as it ended.
+        # What has ended otherwise at the last moment is no longer in flight, and stays as it ended.
         self._piece = None
         if self._is_late:
             error = HandlerTimeoutError(f"the handler took longer than {self._time_limit:g} s")

@@ -21,7 +21,7 @@ from unicodedata import category
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
-from .._events._delivery import in_hand
+from .._events._delivery import delivery_of_task
 from .._faults._containment import summary
 from .._faults._masking import mask
 from .._program._settings import LogSettings
@@ -211,8 +211,8 @@ def _plain(value: object) -> str:
 
 
 def _add_delivery(logger: WrappedLogger, method: str, event_dict: EventDict) -> EventDict:
-    """Say which event a line is about, when it is written while one is in hand."""
-    delivery = in_hand.get()
+    """Say which event a line is about, when it is written while one is in flight."""
+    delivery = delivery_of_task.get()
     return event_dict if delivery is None else {**delivery.identity(), **event_dict}
 
 

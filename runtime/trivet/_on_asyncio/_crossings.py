@@ -21,7 +21,7 @@ T = TypeVar("T")
 class Crossing(Generic[T]):
     """One call on asyncio, for which a task of Trio's waits.
 
-    A task of asyncio's makes it in the very context of Trio's task: the delivery in hand and the
+    A task of asyncio's makes it in the very context of Trio's task: the delivery in flight and the
     request are known there, and what is set there stays.
     """
 

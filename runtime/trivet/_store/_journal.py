@@ -30,7 +30,7 @@ from ._records import (
     Settlement,
     Takes,
 )
-from ._register import InHand
+from ._register import Register
 from ._schema import (
     Synchronous,
     check,
@@ -82,11 +82,13 @@ def _any(_: Row) -> bool:
 class Journal:
     """An open file, or one in memory. Made by `open`; calls may not overlap."""
 
-    def __init__(self, path: Path | None, connection: sqlite3.Connection, in_hand: InHand) -> None:
+    def __init__(
+        self, path: Path | None, connection: sqlite3.Connection, register: Register
+    ) -> None:
         self.path = path or MEMORY
         """Where it is."""
-        self.in_hand = in_hand
-        """What the plugins have in hand: for the event loop, also while a call runs."""
+        self.register = register
+        """What the plugins have in flight: for the event loop, also while a call runs."""
         self._connection = connection
         self._tables = Tables(connection)
         self._ballast = None if path is None else ballast_of(path)
@@ -119,7 +121,7 @@ class Journal:
     ) -> Journal:
         """Open the file, which is made if it is not there, and become its owner.
 
-        What the last owner had in hand when it died is settled: what was handled is deleted,
+        What the last owner had in flight when it died is settled: what was handled is deleted,
         what was not has a crash more.
 
         Args:
@@ -280,9 +282,9 @@ class Journal:
             version = version_of(
                 connection, path or MEMORY
             )  # Nothing is put beside another's file.
-            in_hand = InHand(None if path is None else Path(f"{path}.inhand"))
-            stack.callback(in_hand.close)
-            journal = cls(path, connection, in_hand)
+            register = Register(None if path is None else Path(f"{path}.inhand"))
+            stack.callback(register.close)
+            journal = cls(path, connection, register)
             journal._begin(version, synchronous)
             journal._held = stack.pop_all()
             return journal
@@ -296,10 +298,10 @@ class Journal:
             opening = next_opening(connection)
             self._settle_left_over(opening)
             self._stored = first_value(connection, STORED)
-        self.lost = max(0, self.in_hand.stored - self._stored)
-        self.in_hand.begin(opening)
-        self.in_hand.stored = self._stored
-        self.cannot_tell = self.in_hand.is_new and opening > 1
+        self.lost = max(0, self.register.stored - self._stored)
+        self.register.begin(opening)
+        self.register.stored = self._stored
+        self.cannot_tell = self.register.is_new and opening > 1
         if self._inode is not None:
             self._log_inode = log_of(self.path).stat().st_ino
         self._first = first_number(opening)
@@ -313,7 +315,7 @@ class Journal:
         """Write down what the register says, which from now on belongs to this opening."""
         connection = self._connection
         last = "SELECT ifnull(max(value), 0) FROM counter WHERE name = 'register'"
-        left = self.in_hand.left_over(first_value(connection, last))
+        left = self.register.left_over(first_value(connection, last))
         self._tables.delete(left.done)
         self._tables.blame(left.blamed)
         connection.execute("REPLACE INTO counter VALUES ('register', ?)", (opening,))
@@ -345,7 +347,7 @@ class Journal:
             except BaseException:
                 self._tables.forget_plugins()
                 raise
-            self.in_hand.stored = self._stored = stored
+            self.register.stored = self._stored = stored
 
     def _look_at_files(self) -> None:
         """Raise if what is written would be in a file that nobody finds any more."""

@@ -31,7 +31,7 @@ class Row:
     retry_at: float | None = None
     """When it may be tried again."""
     crashes: int = 0
-    """How often the process died with it in hand."""
+    """How often the process died with it in flight."""
     damage: str | None = None
     """What of it in the file is not what it should be; None where all is."""
 

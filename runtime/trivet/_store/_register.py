@@ -1,11 +1,11 @@
-"""What the plugins have in hand, and how much the journal holds, where it outlives the process.
+"""What the plugins have in flight, and how much the journal holds, where it outlives the process.
 
-Owns a file of fixed size, mapped into memory: one slot for each event in hand or just handled, and
-the count of all that were ever stored, by which a journal is known that has lost some.
+Owns a file of fixed size, mapped into memory: one slot for each event in flight or just handled,
+and the count of all that were ever stored, by which a journal is known that has lost some.
 Never knows the journal, to which it tells after a crash what the dead process left.
 
 To write into mapped memory costs next to nothing, and the system keeps what a killed process wrote;
-a power cut may take it away, after which everything in hand is delivered again, unblamed.
+a power cut may take it away, after which everything in flight is delivered again, unblamed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import attrs
 from ._ballast import allocate
 
 SLOTS = 65_536
-"""How many events can be in hand, or handled with their deletion not committed yet."""
+"""How many events can be in flight, or handled with their deletion not committed yet."""
 HEADER = 512
 """Slots before the first: one page."""
 SIZE = (HEADER + SLOTS) * 8
@@ -36,13 +36,13 @@ class LeftOver:
     done: list[int]
     """Handled; not deleted, for all that this file knows."""
     blamed: list[int]
-    """In hand; the process may have died of one of these."""
+    """In flight; the process may have died of one of these."""
 
 
-class InHand:
+class Register:
     """The register of one opening of a journal.
 
-    A slot holds the number of an event in hand, its negative once it is handled, or 0.
+    A slot holds the number of an event in flight, its negative once it is handled, or 0.
 
     Args:
         path: the file; None for a register that dies with the process.

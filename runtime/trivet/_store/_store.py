@@ -36,13 +36,13 @@ from ._records import (
 
 if TYPE_CHECKING:
     from ._journal import Journal
-    from ._register import InHand
+    from ._register import Register
 
 T = TypeVar("T")
 
 SETTLE_WITHIN = 0.05
 """Seconds for which what has ended may wait to be written, if nothing else has to be. Until then
-the register of what is in hand knows it, should the process be killed."""
+the register of what is in flight knows it, should the process be killed."""
 CLOGGED = 10_000
 """Ends that cannot be written, above which nothing more is handed out."""
 PAUSE = 1.0
@@ -156,8 +156,8 @@ class Store:
         """Whether it was said that the store is near its limit, and nothing after that."""
         self.trouble: JournalError | None = None
         """Why nothing can be stored now; None where all is well."""
-        self.in_hand: InHand
-        """The register of what the plugins have in hand; there while the store is open."""
+        self.register: Register
+        """The register of what the plugins have in flight; there while the store is open."""
         self._journal: Journal
         self._numbers = count()
 
@@ -259,7 +259,7 @@ class Store:
     def stop_begins(self) -> None:
         """From now on a process that is killed was slow to stop; no event is to be blamed."""
         if self._is_open:
-            self.in_hand.stop_begins()
+            self.register.stop_begins()
 
     # The store's own task.
 
@@ -286,7 +286,7 @@ class Store:
         path = None if self._in_memory else self.path
         opening = partial(Journal.open, path, synchronous=self._settings.synchronous)
         self._journal = await self._call(opening)
-        self.in_hand = self._journal.in_hand
+        self.register = self._journal.register
         self._numbers = count(self._journal.new_numbers())
         backlog = self._journal.backlog()
         for plugin, inbox in self._inboxes.items():
@@ -427,7 +427,7 @@ class Store:
 
     def _have_settled(self, settlements: list[Settlement]) -> None:
         ended = [each.number for each in settlements if isinstance(each, (Delete, Bury))]
-        self.in_hand.release(ended)
+        self.register.release(ended)
         if len(settlements) > CLOGGED:
             for inbox in self._inboxes.values():
                 inbox.resume()

@@ -40,7 +40,7 @@ class SupervisedInbox(Protocol):
         """Let nothing more in."""
 
     def lifetime_ended(self, *, crashed: bool) -> None:
-        """Take back what the plugin had in hand."""
+        """Take back what the plugin had in flight."""
 
     def abandon(self) -> None:
         """Close, and end everything that is still inside."""

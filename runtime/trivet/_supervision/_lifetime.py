@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 import trio
 
-from .._events._delivery import in_hand
+from .._events._delivery import delivery_of_task
 from .._faults._acts import noted
 from .._faults._advice import explained
 from .._faults._containment import split_cancelled, split_failure
@@ -139,7 +139,7 @@ class Lifetime:
                         raise
                     finally:
                         self._is_ending = True
-                        in_hand.set(None)  # What was in hand is not what closing is about.
+                        delivery_of_task.set(None)  # Closing is not about the last event.
                         await self._owner.ending()  # noqa: ASYNC102 - shielded in there
                         await self._close()  # noqa: ASYNC102 - shielded and bounded in there
         except BaseException as error:  # noqa: ASYNC103 - a cancellation goes on

@@ -23,8 +23,8 @@ from ._requests import count_json
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
 
 WAITING = 0
-"""Messages that wait here to be received, beside the one in hand: the server has a place for more,
-which is bounded in bytes."""
+"""Messages that wait here to be received, beside the one being read: the server has a place for
+more, which is bounded in bytes."""
 
 
 INVALID_DATA, TOO_LARGE = 1007, 1009

@@ -645,8 +645,8 @@ async def test_what_ends_while_the_store_is_counted_takes_no_room_for_ever(
 async def test_a_dead_letter_tells_of_the_crashes(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    """That `run()`, or the process, crashed with it in hand is in its history, beside the attempts
-    that failed; otherwise it would have died of nothing."""
+    """That `run()`, or the process, crashed with it in flight is in its history, beside the
+    attempts that failed; otherwise it would have died of nothing."""
     path = tmp_path / "store"
     packed = pack(Delivery.of(Ping(1), id="1"))
     with closing(Journal.open(path)) as journal:

@@ -6,11 +6,11 @@ answer, and the beginning and the end of each handling. The parent kills it at a
 reads on in that file, and holds what it finds against these rules:
 
 * An event that was acknowledged is handled, or among the dead letters, when all is drained.
-* It is handed out again only after a failure, or after a kill with it in hand: begun, and not
+* It is handed out again only after a failure, or after a kill with it in flight: begun, and not
   ended. "Ended" is what the handler writes down with its last statement. The inbox marks the event
   as done when the next one is asked for, with no other task's turn in between, so that there is one
   exception: the event whose end is the very last that a life has written down.
-* Of the events with the same key one is in hand at a time, and their first deliveries are in the
+* Of the events with the same key one is in flight at a time, and their first deliveries are in the
   order in which they were published.
 * A publisher that was not answered repeats the event, with the same id, and it is taken in if it
   was not in the store, and otherwise known. No event is taken in twice, however often it comes.
@@ -162,7 +162,7 @@ class Load:
 
     def _waiting(self) -> int:
         counts = self._runtime.statistics()[PLUGIN]
-        return counts.queued + counts.in_hand + counts.backing_off
+        return counts.queued + counts.in_flight + counts.backing_off
 
     async def _publish_on(self) -> None:
         while True:
@@ -248,9 +248,9 @@ class State(Enum):
     """Where an event is, for all that the log says."""
 
     WAITING = auto()
-    IN_HAND = auto()
+    IN_FLIGHT = auto()
     LEFT = auto()
-    """A life was killed with it in hand."""
+    """A life was killed with it in flight."""
     DONE = auto()
     PERHAPS_DONE = auto()
     """That it has ended was the last that a life has written down."""
@@ -292,7 +292,7 @@ class Account:
         """Events that were answered in the latest life."""
         self._repeated: set[int] = set()
         """Those that were unanswered at its beginning."""
-        self._in_hand: dict[int, int] = {}
+        self._in_flight: dict[int, int] = {}
         """By their keys."""
         self._first: dict[int, list[int]] = {}
         """By key, the events in the order of their first deliveries."""
@@ -320,11 +320,11 @@ class Account:
         self._end_life(killed=killed)
 
     def _end_life(self, *, killed: bool) -> None:
-        assert killed or not self._in_hand
-        assert len(self._in_hand) <= CONCURRENCY
-        for number in self._in_hand.values():
+        assert killed or not self._in_flight
+        assert len(self._in_flight) <= CONCURRENCY
+        for number in self._in_flight.values():
             self.events[number].state = State.LEFT
-        self._in_hand.clear()
+        self._in_flight.clear()
         kind, number = self._last
         if killed and kind == ENDED:
             self.events[number].state = State.PERHAPS_DONE
@@ -368,21 +368,21 @@ class Account:
     def _begun(self, number: int, facts: Facts) -> None:
         key = key_of(number)
         assert facts.offers, f"event {number} was never published"
-        assert key not in self._in_hand, f"{self._in_hand[key]} and {number} are in hand at once"
+        assert key not in self._in_flight, f"{self._in_flight[key]} and {number} at once"
         assert facts.state is not State.DONE, f"event {number} was handed out again"
         self.counts["duplicates"] += facts.state is not State.WAITING
         if not facts.was_begun:
             self._first.setdefault(key, []).append(number)
-        self._in_hand[key] = number
-        facts.was_begun, facts.state = True, State.IN_HAND
+        self._in_flight[key] = number
+        facts.was_begun, facts.state = True, State.IN_FLIGHT
 
     def _failed(self, number: int, facts: Facts) -> None:
-        del self._in_hand[key_of(number)]
+        del self._in_flight[key_of(number)]
         facts.state = State.WAITING
         self.counts["failed attempts"] += 1
 
     def _ended(self, number: int, facts: Facts) -> None:
-        del self._in_hand[key_of(number)]
+        del self._in_flight[key_of(number)]
         facts.state = State.DONE
 
     def close(self, dead: set[int]) -> None:
@@ -468,7 +468,7 @@ def buried(store: Path) -> set[int]:
     with DeadLetters(store) as letters:
         found = letters.list()
     for letter in found:
-        assert letter.reason == "the process died 3 times with it in hand", letter
+        assert letter.reason == "the process died 3 times with it in flight", letter
     return {int(letter.id) for letter in found}
 
 

@@ -40,9 +40,8 @@ from trivet._events._delivery import Receipt
 from trivet._events._delivery_settings import PARTITION_KEY, DeliveryPolicy
 from trivet._events._history import FIRST, History
 from trivet._events._types import EventTypes
-from trivet._store import _ballast, _dead_letters, _journal, _store
+from trivet._store import _ballast, _dead_letters, _journal, _register, _store
 from trivet._store import _packing as _stored
-from trivet._store import _register as _in_hand
 from trivet._store._dead_letters import DeadLetters
 from trivet._store._records import DeadLetter
 from trivet._store._store import Store
@@ -71,11 +70,11 @@ End = Exception | str
 """How a test's reader ends an attempt: `HANDLED`, `EXPIRED`, or with an error."""
 
 WAITING = (Fate.QUEUED, Fate.BACKING_OFF)
-ALIVE = (*WAITING, Fate.IN_HAND)
+ALIVE = (*WAITING, Fate.IN_FLIGHT)
 FOLLOWS = {
-    Fate.QUEUED: {Fate.IN_HAND, Fate.QUEUED, Fate.DROPPED, Fate.EXPIRED},
-    Fate.IN_HAND: {Fate.QUEUED, Fate.BACKING_OFF, Fate.HANDLED, Fate.DEAD_LETTERED, Fate.EXPIRED},
-    Fate.BACKING_OFF: {Fate.IN_HAND, Fate.QUEUED, Fate.DROPPED, Fate.EXPIRED},
+    Fate.QUEUED: {Fate.IN_FLIGHT, Fate.QUEUED, Fate.DROPPED, Fate.EXPIRED},
+    Fate.IN_FLIGHT: {Fate.QUEUED, Fate.BACKING_OFF, Fate.HANDLED, Fate.DEAD_LETTERED, Fate.EXPIRED},
+    Fate.BACKING_OFF: {Fate.IN_FLIGHT, Fate.QUEUED, Fate.DROPPED, Fate.EXPIRED},
 }
 """What may become of what. Queued is said again of what a stop leaves in the store."""
 EPOCH = 1.75e9
@@ -161,7 +160,7 @@ class Subscriber:
     latest: dict[str, Entry] = attrs.field(factory=dict[str, Entry])
     """The last one that was let in of each id."""
     readers: list[Reader] = attrs.field(factory=list[Reader])
-    in_hand: list[Delivery[Event]] = attrs.field(factory=list[Delivery[Event]])
+    in_flight: list[Delivery[Event]] = attrs.field(factory=list[Delivery[Event]])
     pending: dict[int, Published] = attrs.field(factory=dict[int, "Published"])
     """Offered, and not decided about."""
     followers: dict[int, tuple[Entry, Fate, Process]] = attrs.field(
@@ -211,7 +210,9 @@ class Subscriber:
         if self.policy.ordering_key is None:
             return False
         return any(
-            it is not entry and it.lane == entry.lane and (it.fate is Fate.IN_HAND or it.due > now)
+            it is not entry
+            and it.lane == entry.lane
+            and (it.fate is Fate.IN_FLIGHT or it.due > now)
             for it in self.alive
         )
 
@@ -355,7 +356,7 @@ class Process:
             assert "drop_oldest" in (one.policy.overflow, one.policy.on_full)
         elif fate is Fate.EXPIRED:
             assert one.expects is fate or entry.deadline <= now + NEARLY
-        elif fate is Fate.IN_HAND:
+        elif fate is Fate.IN_FLIGHT:
             assert entry.deadline > now - NEARLY
             assert not entry.doomed
             assert entry.due <= now + NEARLY
@@ -401,9 +402,9 @@ class Process:
     def took(self, one: Subscriber, delivery: Delivery[Event]) -> None:
         if not self.is_dead:
             entry = one.entries[number_of(delivery)]
-            assert entry.fate is Fate.IN_HAND
+            assert entry.fate is Fate.IN_FLIGHT
             assert delivery.attempt == entry.failures + entry.crashes + 1
-            one.in_hand.append(delivery)
+            one.in_flight.append(delivery)
 
     # What is checked
 
@@ -425,7 +426,7 @@ class Process:
             unsure = sum(entry.hidden or entry.doomed for entry in waiting)
             stats_waiting = statistics.queued + statistics.backing_off
             assert len(waiting) - unsure <= stats_waiting <= len(waiting)
-            assert statistics.in_hand == len(one.alive) - len(waiting)
+            assert statistics.in_flight == len(one.alive) - len(waiting)
             for fate in (Fate.HANDLED, Fate.EXPIRED, Fate.DROPPED, Fate.FILTERED, Fate.DUPLICATE):
                 assert counts[fate.value] == one.told[fate]
             doomed = sum(entry.doomed for entry in one.entries.values())
@@ -449,10 +450,10 @@ class Process:
                     entry.hidden = False
             backing_off = sum(entry.due > now for entry in one.waiting)
             if one.readers and not one.stopped and backing_off < _durable.BACKING_OFF_AT_MOST:
-                # What is in hand or backs off may take all the memory, and the others wait on disk.
+                # Events in flight or backing off may take all the memory: the others wait on disk.
                 taken = one.inbox.statistics()
                 is_full = (
-                    taken.bytes >= one.policy.buffer_bytes and taken.in_hand + taken.backing_off
+                    taken.bytes >= one.policy.buffer_bytes and taken.in_flight + taken.backing_off
                 )
                 assert is_full or all(one.is_held(entry, now) for entry in one.waiting)
         self.check_instant()
@@ -540,7 +541,7 @@ class World:
             one.entries[number].doomed = one.entries[number].crashes >= one.policy.delivery_limit
         for one in self.subscribers.values():
             one.pending.clear()
-            one.in_hand.clear()
+            one.in_flight.clear()
             one.told.clear()
 
     def check_place(self, entry: Entry, queued: bool, dead: bool, *, is_exact: bool) -> None:
@@ -588,7 +589,7 @@ class World:
         history = FIRST if packed is None else msgspec.json.decode(packed, type=History)
         crashes += history.crashes
         blamed = last is not None and last.is_dead and not last.is_blameless
-        expected = entry.crashes + (blamed and entry.fate is Fate.IN_HAND)
+        expected = entry.crashes + (blamed and entry.fate is Fate.IN_FLIGHT)
         due = -math.inf if retry_at is None else retry_at - EPOCH
         if last is None or last.is_exact:
             assert (crashes, history.attempts) == (expected, entry.failures)
@@ -654,7 +655,7 @@ class World:
         """Whether it does not hold too much already for the order to be foreseen."""
         if not one.is_one_lane or one.like.overlaps:
             return True
-        return not one.readers and all(entry.fate is not Fate.IN_HAND for entry in one.alive)
+        return not one.readers and all(entry.fate is not Fate.IN_FLIGHT for entry in one.alive)
 
     async def start_reader(self, of: int) -> None:
         one = self.subscriber(of)
@@ -682,9 +683,9 @@ class World:
 
     async def finish(self, of: int, which: int, end: End) -> None:
         one = self.subscriber(of)
-        if not one.in_hand:
+        if not one.in_flight:
             return
-        delivery = one.in_hand.pop(which % len(one.in_hand))
+        delivery = one.in_flight.pop(which % len(one.in_flight))
         one.expects = self.foresee(one, delivery, end)
         for _ in range(2):  # To end it once more changes nothing.
             if isinstance(end, Exception):
@@ -699,7 +700,7 @@ class World:
     async def handle(self, of: int, ends: list[End]) -> None:
         """Take one event after the other, and end each in its way."""
         for end in ends:
-            if not self.subscriber(of).in_hand:
+            if not self.subscriber(of).in_flight:
                 await self.take(of, 1)
             if self.process.is_dead:
                 return
@@ -743,10 +744,10 @@ class World:
         one = self.subscriber(of)
         if self.process.is_dead:
             return
-        entries = [one.entries[number_of(it)] for it in one.in_hand]
+        entries = [one.entries[number_of(it)] for it in one.in_flight]
         for entry in entries:
             entry.crashes += crashed
-        one.in_hand.clear()
+        one.in_flight.clear()
         one.inbox.lifetime_ended(crashed=crashed)
         for entry in entries:
             is_last = crashed and entry.crashes >= one.policy.delivery_limit
@@ -794,7 +795,7 @@ class World:
             process.die()
             return
         for one in self.subscribers.values():
-            one.in_hand.clear()
+            one.in_flight.clear()
             one.inbox.abandon()
             assert all(entry.fate is Fate.QUEUED for entry in one.alive)
         await wait_all_tasks_blocked()
@@ -810,7 +811,7 @@ class World:
         one = self.subscriber(of)
         await self.end_readers(of)
         for _ in range(1 + 3 * len(one.entries)):
-            while one.in_hand:
+            while one.in_flight:
                 await self.finish(of, 0, HANDLED)
             try:
                 delivery = one.inbox.receive_nowait()
@@ -865,7 +866,7 @@ class World:
             for number in everyone:
                 is_more = True
                 while is_more:
-                    while self.subscriber(number).in_hand:
+                    while self.subscriber(number).in_flight:
                         await self.finish(number, 0, HANDLED)
                     is_more = await self.read_now(number)
             await self.let_all_run()
@@ -1030,8 +1031,8 @@ def obey(program: Program) -> None:
         stack.enter_context(patch.object(_queue, "LOADED", 2))
         stack.enter_context(patch.object(_dead_letters, "SLICE", 2))
         stack.enter_context(patch.object(_ballast, "BALLAST", 4096))
-        stack.enter_context(patch.object(_in_hand, "SLOTS", 512))
-        stack.enter_context(patch.object(_in_hand, "SIZE", (_in_hand.HEADER + 512) * 8))
+        stack.enter_context(patch.object(_register, "SLOTS", 512))
+        stack.enter_context(patch.object(_register, "SIZE", (_register.HEADER + 512) * 8))
         # In memory, if there is such a place: what a power cut leaves is not asked here.
         shared = Path("/dev/shm")
         where = shared if shared.is_dir() else None

@@ -41,7 +41,7 @@ def test_an_inbox_takes_in_as_many_bytes_as_it_has_room_for() -> None:
     assert full.offer(ping(1)) is None
     assert (full.room_bytes, full.statistics().bytes) == (0, 100)
     first = full.receive_nowait()
-    assert full.offer(ping(1)) is None  # What is in hand is in memory, too.
+    assert full.offer(ping(1)) is None  # What is in flight is in memory, too.
     full.accept(first)
     assert full.offer(ping(40)) is Fate.QUEUED
     assert full.statistics().bytes == 100
@@ -157,7 +157,7 @@ async def test_one_that_can_never_come_in_is_refused_for_good(autojump_clock: Mo
 
 
 async def test_nothing_is_dropped_in_vain(autojump_clock: MockClock) -> None:
-    """What is in hand stays: where it leaves no room, the new event is refused."""
+    """What is in flight stays: where it leaves no room, the new event is refused."""
     full = inbox()
     full.offer(ping(60))
     full.receive_nowait()
@@ -179,7 +179,7 @@ async def test_room_that_a_large_one_leaves_is_for_those_who_wait(
 
 
 def test_an_abandoned_inbox_holds_nothing() -> None:
-    """In hand or queued."""
+    """In flight or queued."""
     one = inbox()
     one.offer(ping(20))
     one.offer(ping(20))

@@ -104,7 +104,7 @@ async def test_what_does_not_fit_waits_on_disk(keeper: type[Keeper], tmp_path: P
             outcomes = await runtime.publish_many(notes(3))
             assert {outcome.fates["keeper"] for outcome in outcomes} == {Fate.QUEUED}
         statistics = runtime.statistics()["keeper"]
-        assert statistics.queued + statistics.in_hand == 30
+        assert statistics.queued + statistics.in_flight == 30
         assert statistics.bytes <= LIMIT + SIZE
         plugin = runtime.get(keeper)
         await plugin.until(30)
@@ -197,11 +197,11 @@ async def test_what_vanished_from_the_file_while_memory_was_full_harms_nobody(
         # Those of one lane, of which the last three are on disk only, and one that fills memory.
         await runtime.publish_many([Delivery.of(Note(n, "a", "")) for n in range(7)])
         with trio.fail_after(5):
-            while runtime.statistics()["keeper"].in_hand < 1:
+            while runtime.statistics()["keeper"].in_flight < 1:
                 await trio.sleep(0.005)
         await runtime.publish_many([Delivery.of(Note(7, "b", "x" * LIMIT), size=LIMIT)])
         with trio.fail_after(5):
-            while runtime.statistics()["keeper"].in_hand < 2:
+            while runtime.statistics()["keeper"].in_flight < 2:
                 await trio.sleep(0.005)
         plugin.kept = {7}
         with closing(sqlite3.connect(tmp_path / "journal.db")) as connection, connection:

@@ -145,7 +145,7 @@ async def test_a_deadline_is_not_the_calendar_s(
     count = 2 * WINDOW
     Keeper.gate = trio.Event()
     async with program(tmp_path) as runtime:
-        await runtime.publish(Ping(0))  # In hand, so that the others wait.
+        await runtime.publish(Ping(0))  # In flight, so that the others wait.
         deadline = trio.current_time() + 60
         events = [Delivery.of(Ping(at), deadline=deadline) for at in range(count)]
         await runtime.publish_many(events)

@@ -58,12 +58,12 @@ End = Exception | str
 """How a test's reader ends an attempt: `HANDLED`, `EXPIRED`, or with an error."""
 
 WAITING = (Fate.QUEUED, Fate.BACKING_OFF)
-INSIDE = (*WAITING, Fate.IN_HAND)
+INSIDE = (*WAITING, Fate.IN_FLIGHT)
 FOLLOWS = {
-    Fate.QUEUED: {Fate.IN_HAND, Fate.DROPPED, Fate.EXPIRED, Fate.ABANDONED},
-    Fate.IN_HAND: {Fate.QUEUED, Fate.BACKING_OFF, Fate.ABANDONED}
+    Fate.QUEUED: {Fate.IN_FLIGHT, Fate.DROPPED, Fate.EXPIRED, Fate.ABANDONED},
+    Fate.IN_FLIGHT: {Fate.QUEUED, Fate.BACKING_OFF, Fate.ABANDONED}
     | {Fate.HANDLED, Fate.FAILED, Fate.EXPIRED},
-    Fate.BACKING_OFF: {Fate.IN_HAND, Fate.DROPPED, Fate.EXPIRED, Fate.ABANDONED},
+    Fate.BACKING_OFF: {Fate.IN_FLIGHT, Fate.DROPPED, Fate.EXPIRED, Fate.ABANDONED},
 }
 """What may become of what. In memory nothing else is said between a failure and the next try."""
 
@@ -149,7 +149,7 @@ class Subscriber:
     policies: dict[type[Event], DeliveryPolicy]
     inbox: MemoryInbox = attrs.field(init=False)
     readers: list[Reader] = attrs.field(factory=list[Reader])
-    in_hand: list[Delivery[Event]] = attrs.field(factory=list[Delivery[Event]])
+    in_flight: list[Delivery[Event]] = attrs.field(factory=list[Delivery[Event]])
     accounts: dict[int, Account] = attrs.field(factory=dict[int, Account])
     """By the event's number, in the order of acceptance."""
     latest: dict[str, Account] = attrs.field(factory=dict[str, Account])
@@ -159,7 +159,7 @@ class Subscriber:
     expects: Fate | None = None
     """What has to become of the event that the test is ending."""
     overlapped: bool = False
-    """Whether two events were in hand at once, so that the failures set their order."""
+    """Whether two events were in flight at once, so that the failures set their order."""
     stopped: set[str] = attrs.field(factory=set[str])
     """`closed`, `abandoned`."""
 
@@ -176,7 +176,7 @@ class Subscriber:
 
     @property
     def bytes(self) -> int:
-        """What the events inside take, those in hand as well."""
+        """What the events inside take, those in flight as well."""
         return sum(account.delivery.size for account in self.inside)
 
     def is_full_for(self, delivery: Delivery[Event]) -> bool:
@@ -187,8 +187,8 @@ class Subscriber:
 
     def never_fits(self, delivery: Delivery[Event]) -> bool:
         """Whether dropping all that waits would not make room."""
-        in_hand = sum(it.delivery.size for it in self.inside if it.fate is Fate.IN_HAND)
-        return in_hand + delivery.size > self.policy.buffer_bytes
+        in_flight = sum(it.delivery.size for it in self.inside if it.fate is Fate.IN_FLIGHT)
+        return in_flight + delivery.size > self.policy.buffer_bytes
 
     @property
     def is_one_lane(self) -> bool:
@@ -292,11 +292,11 @@ class World:
 
     def took(self, one: Subscriber, delivery: Delivery[Event]) -> None:
         account = one.accounts[number_of(delivery)]
-        assert account.fate is Fate.IN_HAND
+        assert account.fate is Fate.IN_FLIGHT
         assert delivery.attempt == account.failures + account.crashes + 1
         assert account.crashes < one.policy.delivery_limit
-        assert all(number_of(other) != number_of(delivery) for other in one.in_hand)
-        one.in_hand.append(delivery)
+        assert all(number_of(other) != number_of(delivery) for other in one.in_flight)
+        one.in_flight.append(delivery)
 
     # What is heard of the events
 
@@ -359,13 +359,13 @@ class World:
             assert one.expects is fate or account.delivery.deadline <= now
         elif fate is Fate.ABANDONED:
             assert "abandoned" in one.stopped
-        elif fate is Fate.IN_HAND:
+        elif fate is Fate.IN_FLIGHT:
             account.taken_at = now
             assert account.delivery.deadline > now
             assert not one.is_held(account, now)
             if not one.overlapped:
                 assert one.before(account) == []
-            elsewhere = [it for it in one.inside if it.fate is Fate.IN_HAND]
+            elsewhere = [it for it in one.inside if it.fate is Fate.IN_FLIGHT]
             one.overlapped = one.overlapped or bool(elsewhere)
         elif fate in (Fate.HANDLED, Fate.FAILED):
             one.ends[fate] += 1
@@ -435,9 +435,9 @@ class World:
         if one.readers:
             now = trio.current_time()
             waiting = [account for account in one.inside if account.fate in WAITING]
-            if one.stopped:  # Only what is in hand can still let something on.
+            if one.stopped:  # Only what is in flight can still let something on.
                 held_by = chain.from_iterable(one.before(account) for account in waiting)
-                assert Fate.IN_HAND in {account.fate for account in held_by}
+                assert Fate.IN_FLIGHT in {account.fate for account in held_by}
             assert all(one.is_held(account, now) for account in waiting)
 
     def check_wait(self, publisher: Publisher) -> None:
@@ -511,16 +511,16 @@ class World:
 
     async def keep(self, of: int, which: int) -> None:
         subscriber = self.subscriber(of)
-        if subscriber.in_hand:
-            delivery = subscriber.in_hand[which % len(subscriber.in_hand)]
+        if subscriber.in_flight:
+            delivery = subscriber.in_flight[which % len(subscriber.in_flight)]
             subscriber.inbox.keep(delivery)
             assert subscriber.inbox.is_kept(delivery)
 
     async def finish(self, of: int, which: int, end: End) -> None:
         subscriber = self.subscriber(of)
-        if not subscriber.in_hand:
+        if not subscriber.in_flight:
             return
-        delivery = subscriber.in_hand.pop(which % len(subscriber.in_hand))
+        delivery = subscriber.in_flight.pop(which % len(subscriber.in_flight))
         subscriber.expects = self.foresee(subscriber, delivery, end)
         for _ in range(2):  # To end it once more changes nothing.
             if isinstance(end, Exception):
@@ -561,10 +561,10 @@ class World:
     async def end_lifetime(self, of: int, crashed: bool) -> None:
         await self.end_readers(of)
         subscriber = self.subscriber(of)
-        accounts = [subscriber.accounts[number_of(it)] for it in subscriber.in_hand]
+        accounts = [subscriber.accounts[number_of(it)] for it in subscriber.in_flight]
         for account in accounts:
             account.crashes += crashed
-        subscriber.in_hand.clear()
+        subscriber.in_flight.clear()
         subscriber.inbox.lifetime_ended(crashed=crashed)
         for account in accounts:
             is_last = crashed and account.crashes >= subscriber.policy.delivery_limit
@@ -579,7 +579,7 @@ class World:
         await self.end_readers(of)
         subscriber = self.subscriber(of)
         subscriber.stopped |= {"closed", "abandoned"}
-        subscriber.in_hand.clear()
+        subscriber.in_flight.clear()
         subscriber.inbox.abandon()
         assert subscriber.inside == []
 
@@ -595,7 +595,7 @@ class World:
         subscriber = self.subscriber(of)
         await self.end_readers(of)
         while True:
-            while subscriber.in_hand:
+            while subscriber.in_flight:
                 await self.finish(of, 0, HANDLED)
             self.check_instant()
             try:  # It is closed: everything that it still hands out, it hands out now.
@@ -625,12 +625,12 @@ class World:
 
     async def read_all(self, of: int) -> None:
         one = self.subscriber(of)
-        while one.in_hand or not one.stopped:
-            while one.in_hand:
+        while one.in_flight or not one.stopped:
+            while one.in_flight:
                 await self.finish(of, 0, HANDLED)
-            before = len(one.in_hand)
+            before = len(one.in_flight)
             await self.read_now(of)
-            if len(one.in_hand) == before:
+            if len(one.in_flight) == before:
                 return
 
 

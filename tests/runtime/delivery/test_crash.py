@@ -51,7 +51,7 @@ PUBLISHES = """
 
 def test_a_few_kills() -> None:
     """However a process is killed, what it has acknowledged is handled, in the order of its keys,
-    and only what was in hand is handed out again.
+    and only what was in flight is handed out again.
     """
     command = [sys.executable, str(CRASH), "--kills", "4"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

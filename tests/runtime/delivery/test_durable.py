@@ -131,7 +131,7 @@ async def test_what_was_not_handled_is_handled_after_the_next_start(path: Path) 
         await wait_all_tasks_blocked()
         runtime.hurry()
     left = runtime.statistics()["billing"]
-    assert (left.accepted, left.queued, left.in_hand, left.abandoned) == (3, 3, 0, 0)
+    assert (left.accepted, left.queued, left.in_flight, left.abandoned) == (3, 3, 0, 0)
     async with program(path) as runtime:
         found = runtime.statistics()["billing"]
         assert found.accepted == 3
@@ -260,7 +260,7 @@ async def test_a_crash_of_the_plugin_costs_no_attempt_of_the_others(path: Path) 
             await trio.sleep(0.01)
         assert runtime.get(Crashing).got[:3] == [(1, 1), (1, 2), (2, 1)]
     (letter,) = dead_letters(path)
-    assert letter.reason == "run() crashed 2 times with it in hand"
+    assert letter.reason == "run() crashed 2 times with it in flight"
 
 
 async def test_a_dead_letter_says_what_ended_it(path: Path) -> None:
@@ -279,7 +279,7 @@ async def test_a_dead_letter_says_what_ended_it(path: Path) -> None:
     async with program(path, Crashing) as runtime:
         assert (await runtime.publish(Order(1), wait=True)).worst is Fate.DEAD_LETTERED
     (letter,) = dead_letters(path)
-    assert letter.reason == "run() crashed 1 times with it in hand"
+    assert letter.reason == "run() crashed 1 times with it in flight"
     assert letter.history.count(b"ValueError: one") == 1
 
 
@@ -581,7 +581,7 @@ async def test_nobody_waits_for_a_plugin_that_was_given_up(path: Path) -> None:
 
 
 async def test_a_stop_may_come_before_the_store_is_open(path: Path) -> None:
-    """Nothing is in hand by then."""
+    """Nothing is in flight by then."""
     settings = Settings(store=StoreSettings(path=path))
     runtime = Runtime(load(settings, plugins=[Billing]))
     runtime.begin_stop()
@@ -744,7 +744,7 @@ trio.run(main)
         codes.append(process.returncode)
     assert codes == [9, 9, 9, 0]
     (letter,) = dead_letters(path)
-    assert letter.reason == "the process died 3 times with it in hand"
+    assert letter.reason == "the process died 3 times with it in flight"
 
 
 async def test_a_plugin_s_tests_need_no_file(autojump_clock: MockClock) -> None:

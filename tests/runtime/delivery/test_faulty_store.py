@@ -83,7 +83,7 @@ class Keeper(EventPlugin[Ping]):
     failed: ClassVar[set[int]]
     gate: ClassVar[trio.Event]
     stops_at: ClassVar[float]
-    """An event that is in hand until the stop."""
+    """An event that is in flight until the stop."""
 
     async def handle_event(self, event: Ping) -> None:
         await self.gate.wait()
@@ -218,7 +218,7 @@ async def test_what_is_on_disk_cannot_be_read(autojump_clock: MockClock, tmp_pat
 
 
 async def test_a_stop_while_the_store_fails(autojump_clock: MockClock, tmp_path: Path) -> None:
-    """What was handled and could not be written down is known by the register of what is in hand:
+    """What was handled and could not be written down is known by the register of what is in flight:
     it does not come again after the next start, and what was not handled does.
     """
     async with program(tmp_path) as runtime:

@@ -1,4 +1,4 @@
-"""The inbox in memory: order, room, what is in hand, and what becomes of each event."""
+"""The inbox in memory: order, room, what is in flight, and what becomes of each event."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 from trivet import Delivery, Event, Fate, InboxStatistics, current_delivery
 from trivet._delivery._memory import MemoryInbox
-from trivet._events._delivery import Receipt, in_hand
+from trivet._events._delivery import Receipt, delivery_of_task
 from trivet._events._delivery_settings import DeliveryPolicy
 from trivet._inbox._inbox import BURST
 
@@ -72,7 +72,7 @@ async def test_reject_refuses_what_is_too_much() -> None:
     late = ping(3)
     assert inbox.overflow(late, "reject") is fate(late) is Fate.REJECTED
     assert [inbox.receive_nowait().id, inbox.receive_nowait().id] == ["1", "2"]
-    counts(inbox, accepted=2, in_hand=2, rejected=1)
+    counts(inbox, accepted=2, in_flight=2, rejected=1)
 
 
 async def test_drop_newest_ends_what_is_too_much() -> None:
@@ -81,7 +81,7 @@ async def test_drop_newest_ends_what_is_too_much() -> None:
     late = ping(3)
     assert inbox.overflow(late, "drop_newest") is fate(late) is Fate.DROPPED
     assert [inbox.receive_nowait().id, inbox.receive_nowait().id] == ["1", "2"]
-    counts(inbox, accepted=3, in_hand=2, dropped=1)
+    counts(inbox, accepted=3, in_flight=2, dropped=1)
 
 
 async def test_drop_oldest_makes_room() -> None:
@@ -92,7 +92,7 @@ async def test_drop_oldest_makes_room() -> None:
     assert inbox.overflow(late, "drop_oldest") is fate(late) is Fate.QUEUED
     assert (fate(first), fate(second)) == (Fate.DROPPED, Fate.QUEUED)
     assert [inbox.receive_nowait().id, inbox.receive_nowait().id] == ["2", "3"]
-    counts(inbox, accepted=3, in_hand=2, dropped=1)
+    counts(inbox, accepted=3, in_flight=2, dropped=1)
 
 
 # Publishers who wait
@@ -105,12 +105,12 @@ async def test_who_waits_is_let_in_one_by_one_in_order() -> None:
     places = [inbox.queue_up(delivery) for delivery in (second, third, fourth)]
     assert inbox.receive_nowait() is first
     assert [place.fate for place in places] == [Fate.QUEUED, None, None]
-    counts(inbox, accepted=2, queued=1, in_hand=1)
+    counts(inbox, accepted=2, queued=1, in_flight=1)
     assert await inbox.receive() is second
     assert [place.fate for place in places] == [Fate.QUEUED, Fate.QUEUED, None]
     assert inbox.receive_nowait() is third
     assert inbox.receive_nowait() is fourth
-    counts(inbox, accepted=4, in_hand=4)
+    counts(inbox, accepted=4, in_flight=4)
 
 
 async def test_nobody_overtakes_who_waits() -> None:
@@ -149,7 +149,7 @@ async def test_who_withdraws_is_not_counted() -> None:
     assert (gone.fate, stays.fate) == (None, Fate.QUEUED)
     inbox.withdraw(stays)
     assert inbox.receive_nowait() is third
-    counts(inbox, accepted=2, in_hand=2)
+    counts(inbox, accepted=2, in_flight=2)
 
 
 async def test_what_a_reader_has_not_taken_yet_takes_room() -> None:
@@ -162,15 +162,15 @@ async def test_what_a_reader_has_not_taken_yet_takes_room() -> None:
         assert inbox.offer(first) is Fate.QUEUED
         assert inbox.offer(second) is None
         place = inbox.queue_up(second)
-    assert (fate(first), place.fate) == (Fate.IN_HAND, Fate.QUEUED)
-    counts(inbox, accepted=2, queued=1, in_hand=1)
+    assert (fate(first), place.fate) == (Fate.IN_FLIGHT, Fate.QUEUED)
+    counts(inbox, accepted=2, queued=1, in_flight=1)
 
 
 # Reading
 
 
 async def test_receive_waits_for_an_event() -> None:
-    """It is in hand from then on, until it is done."""
+    """It is in flight from then on, until it is done."""
     inbox = inbox_with()
     delivery = ping(1)
     async with trio.open_nursery() as nursery:
@@ -179,8 +179,8 @@ async def test_receive_waits_for_an_event() -> None:
         async def read() -> None:
             got = await inbox.receive()
             assert got is delivery
-            counts(inbox, accepted=1, in_hand=1)
-            assert fate(delivery) is Fate.IN_HAND
+            counts(inbox, accepted=1, in_flight=1)
+            assert fate(delivery) is Fate.IN_FLIGHT
             inbox.accept(got)
 
         await wait_all_tasks_blocked()
@@ -242,11 +242,11 @@ async def test_two_readers_share_what_is_there() -> None:
         assert sorted(got) == ["1", "2"]
         inbox.offer(ping(3))
     assert sorted(got) == ["1", "2", "3"]
-    counts(inbox, accepted=3, in_hand=3)
+    counts(inbox, accepted=3, in_flight=3)
 
 
 async def test_an_event_ends_once() -> None:
-    """`done` and `fail` on what has ended, or was never in hand, change nothing."""
+    """`done` and `fail` on what has ended, or was never in flight, change nothing."""
     inbox = inbox_with(*pings(2))
     first, second = inbox.receive_nowait(), inbox.receive_nowait()
     inbox.reject(first, ValueError())
@@ -284,7 +284,7 @@ async def test_an_expired_event_is_not_handed_out(autojump_clock: MockClock) -> 
     with pytest.raises(trio.WouldBlock):
         inbox.receive_nowait()
     assert (fate(late), fate(on_the_dot)) == (Fate.EXPIRED, Fate.EXPIRED)
-    counts(inbox, accepted=3, in_hand=1, expired=2)
+    counts(inbox, accepted=3, in_flight=1, expired=2)
 
 
 async def test_a_reader_that_waits_is_not_woken_for_an_expired_event(
@@ -303,7 +303,7 @@ async def test_a_reader_that_waits_is_not_woken_for_an_expired_event(
         await wait_all_tasks_blocked()
         counts(inbox, accepted=1, expired=1)
         inbox.offer(ping(2))
-    counts(inbox, accepted=2, in_hand=1, expired=1)
+    counts(inbox, accepted=2, in_flight=1, expired=1)
 
 
 async def test_expiry_makes_room(autojump_clock: MockClock) -> None:
@@ -313,7 +313,7 @@ async def test_expiry_makes_room(autojump_clock: MockClock) -> None:
         inbox.queue_up(ping(2))
         got = inbox.receive_nowait() if nowait else await inbox.receive()
         assert got.id == "2"
-        counts(inbox, accepted=2, in_hand=1, expired=1)
+        counts(inbox, accepted=2, in_flight=1, expired=1)
 
 
 async def test_a_redelivered_event_expires_too(autojump_clock: MockClock) -> None:
@@ -330,7 +330,7 @@ async def test_a_redelivered_event_expires_too(autojump_clock: MockClock) -> Non
 # Crashes
 
 
-async def test_a_crash_gives_back_what_was_in_hand() -> None:
+async def test_a_crash_gives_back_what_was_in_flight() -> None:
     """In its order, before what still waits, as a further attempt with the same envelope."""
     inbox = inbox_with(*(sent := pings(4)))
     first, second, third = [inbox.receive_nowait() for _ in range(3)]
@@ -342,7 +342,7 @@ async def test_a_crash_gives_back_what_was_in_hand() -> None:
     assert [(delivery.id, delivery.attempt) for delivery in again] == [("1", 2), ("3", 2), ("4", 1)]
     assert again[0].time == sent[0].time
     assert again[0].receipt is sent[0].receipt
-    counts(inbox, accepted=4, in_hand=3, handled=1)
+    counts(inbox, accepted=4, in_flight=3, handled=1)
 
 
 async def test_a_former_lifetimes_word_does_not_count() -> None:
@@ -353,7 +353,7 @@ async def test_a_former_lifetimes_word_does_not_count() -> None:
     inbox.accept(former)
     again = inbox.receive_nowait()
     inbox.reject(former, ValueError())
-    counts(inbox, accepted=1, in_hand=1)
+    counts(inbox, accepted=1, in_flight=1)
     inbox.accept(again)
     counts(inbox, accepted=1, handled=1)
 
@@ -421,7 +421,7 @@ async def test_a_closed_inbox_lets_nothing_in() -> None:
     assert inbox.receive_nowait().id == "1"
     with pytest.raises(trio.EndOfChannel):
         inbox.receive_nowait()
-    counts(inbox, accepted=1, in_hand=1, rejected=1)
+    counts(inbox, accepted=1, in_flight=1, rejected=1)
 
 
 async def test_a_crash_while_draining_gives_back_to_a_closed_inbox() -> None:
@@ -444,7 +444,7 @@ async def test_who_waits_at_the_close_is_rejected() -> None:
     assert [place.fate for place in places] == [Fate.REJECTED, Fate.REJECTED]
     assert [fate(delivery) for delivery in waiting] == [Fate.REJECTED, Fate.REJECTED]
     inbox.receive_nowait()
-    counts(inbox, accepted=1, in_hand=1, rejected=2)
+    counts(inbox, accepted=1, in_flight=1, rejected=2)
 
 
 async def test_the_close_ends_a_waiting_reader() -> None:
@@ -466,7 +466,7 @@ async def test_the_close_ends_a_waiting_reader() -> None:
 
 
 async def test_what_is_left_at_the_end_is_abandoned() -> None:
-    """What is in hand, what was given back and what waits end so, with one line in the log."""
+    """What is in flight, what was given back and what waits end so, with one line in the log."""
     sent = pings(4)
     inbox = inbox_with(*sent)
     for _ in range(2):
@@ -499,23 +499,23 @@ async def test_an_empty_inbox_is_abandoned_silently() -> None:
 
 
 async def test_asking_for_the_next_says_that_the_last_is_done() -> None:
-    """Each is in hand until the loop asks again, and the end of the loop acknowledges the last."""
+    """Each is in flight until the loop asks again, and the loop's end acknowledges the last."""
     inbox = inbox_with(*pings(3))
     inbox.close()
     handled: list[int] = []
     async for event in inbox:
         handled.append(event.number)
-        counts(inbox, accepted=3, handled=len(handled) - 1, in_hand=1, queued=3 - len(handled))
+        counts(inbox, accepted=3, handled=len(handled) - 1, in_flight=1, queued=3 - len(handled))
     assert handled == [1, 2, 3]
     counts(inbox, accepted=3, handled=3)
 
 
-async def test_leaving_the_loop_leaves_the_last_in_hand() -> None:
+async def test_leaving_the_loop_leaves_the_last_in_flight() -> None:
     """What a `break` leaves behind is given back by the next crash."""
     inbox = inbox_with(*pings(2))
     async for _ in inbox:
         break
-    counts(inbox, accepted=2, in_hand=1, queued=1)
+    counts(inbox, accepted=2, in_flight=1, queued=1)
     inbox.lifetime_ended(crashed=True)
     counts(inbox, accepted=2, queued=2)
 
@@ -526,17 +526,17 @@ async def test_each_iterator_acknowledges_its_own() -> None:
     one, other = inbox.deliveries(), inbox.deliveries()
     first, second = await anext(one), await anext(other)
     await anext(other)
-    assert (fate(first), fate(second)) == (Fate.IN_HAND, Fate.HANDLED)
+    assert (fate(first), fate(second)) == (Fate.IN_FLIGHT, Fate.HANDLED)
 
 
-async def test_the_loop_has_the_delivery_in_hand() -> None:
+async def test_the_loop_has_the_delivery_in_flight() -> None:
     """`current_delivery` is the envelope of the present one, and of none after the loop."""
     inbox = inbox_with(*(sent := pings(2)))
     inbox.close()
-    in_hand.set(None)
+    delivery_of_task.set(None)
     seen = [current_delivery() async for _ in inbox]
     assert seen == sent
-    assert in_hand.get() is None
+    assert delivery_of_task.get() is None
 
 
 async def test_deliveries_come_in_their_envelopes() -> None:
@@ -556,7 +556,7 @@ async def test_a_cancelled_loop_loses_nothing() -> None:
         await anext(iterator)
     inbox.offer(ping(2))
     assert (await anext(iterator)).id == "2"
-    counts(inbox, accepted=2, handled=1, in_hand=1)
+    counts(inbox, accepted=2, handled=1, in_flight=1)
 
 
 async def test_a_reader_yields_after_a_burst() -> None:

@@ -22,7 +22,7 @@ from trivet._delivery._repeats import Repeats
 from trivet._faults._containment import members
 from trivet._store._journal import Journal
 from trivet._store._records import Delete, Forget, Update
-from trivet._store._register import InHand, LeftOver
+from trivet._store._register import LeftOver, Register
 from trivet._store._store import Store
 
 from . import model as durable
@@ -94,9 +94,11 @@ def is_handed_out_beside_others(
     queue.ready.append(delivery)
 
 
-def loses_what_was_in_hand(real: Callable[..., None], inbox: MemoryInbox, *, crashed: bool) -> None:
+def loses_what_was_in_flight(
+    real: Callable[..., None], inbox: MemoryInbox, *, crashed: bool
+) -> None:
     """Nothing is given back."""
-    inbox._in_hand.clear()  # pyright: ignore[reportPrivateUsage]
+    inbox._in_flight.clear()  # pyright: ignore[reportPrivateUsage]
     real(inbox, crashed=crashed)
 
 
@@ -121,7 +123,7 @@ def blames_at_a_stop(
     return real(inbox, delivery, crashed=True)
 
 
-def blames_nobody(real: Callable[..., LeftOver], register: InHand, opening: int) -> LeftOver:
+def blames_nobody(real: Callable[..., LeftOver], register: Register, opening: int) -> LeftOver:
     """A kill is a stop."""
     return attrs.evolve(real(register, opening), blamed=[])
 
@@ -154,17 +156,19 @@ IN_MEMORY = {
     "a repetition is not known": Mutant(Repeats, "knows", knows_nothing),
     "no reader is woken": Mutant(MemoryInbox, "wake", nothing),
     "no publisher is let in": Mutant(MemoryInbox, "_admit", nothing),
-    "a crash loses what was in hand": Mutant(MemoryInbox, "lifetime_ended", loses_what_was_in_hand),
+    "a crash loses what was in flight": Mutant(
+        MemoryInbox, "lifetime_ended", loses_what_was_in_flight
+    ),
 }
 ON_DISK = {
     "an end is not written": Mutant(Store, "settle", settles_no(Delete)),
     "a failure is not written": Mutant(Store, "settle", settles_no(Update)),
     "what is dropped stays known": Mutant(Store, "settle", settles_no(Forget)),
-    "what is handled is not in the register": Mutant(InHand, "done", nothing),
-    "what is in hand is not in the register": Mutant(InHand, "take", nothing),
-    "a crash is nobody's fault": Mutant(InHand, "left_over", blames_nobody),
+    "what is handled is not in the register": Mutant(Register, "done", nothing),
+    "what is in flight is not in the register": Mutant(Register, "take", nothing),
+    "a crash is nobody's fault": Mutant(Register, "left_over", blames_nobody),
     "a stop is somebody's fault": Mutant(DurableInbox, "_returned", blames_at_a_stop),
-    "a kill in a stop is somebody's fault": Mutant(InHand, "stop_begins", nothing),
+    "a kill in a stop is somebody's fault": Mutant(Register, "stop_begins", nothing),
     "a row of a page is forgotten": Mutant(DurableInbox, "_load", forgets_a_row),
     "a row of a lane is forgotten": Mutant(Queue, "load", forgets_one_of_a_lane),
     "numbers are used again": Mutant(Journal, "new_numbers", is_always_one),

@@ -48,7 +48,7 @@ class Side:
         self.is_quick = is_quick
         if not is_quick:
             self.inbox.is_plain = self.inbox._may_be_plain = False  # pyright: ignore[reportPrivateUsage]
-        self.in_hand: list[Delivery[Any]] = []
+        self.in_flight: list[Delivery[Any]] = []
         self.waiting: list[Admission] = []
         self.told: list[object] = []
         self._kinds = cycle(kinds)
@@ -93,7 +93,7 @@ class Side:
     def take(self, number: int, lane: str) -> None:
         delivery = self.inbox.take()
         if delivery is not None:
-            self.in_hand.append(delivery)
+            self.in_flight.append(delivery)
 
     def accept(self, number: int, lane: str) -> None:
         self._end(number, self.inbox.accept)
@@ -102,12 +102,12 @@ class Side:
         self._end(number, lambda delivery: self.inbox.reject(delivery, ValueError("no")))
 
     def keep(self, number: int, lane: str) -> None:
-        if self.in_hand:
-            self.inbox.keep(self.in_hand[number % len(self.in_hand)])
+        if self.in_flight:
+            self.inbox.keep(self.in_flight[number % len(self.in_flight)])
 
     def crash(self, number: int, lane: str) -> None:
         self.inbox.lifetime_ended(crashed=True)
-        self.in_hand.clear()
+        self.in_flight.clear()
 
     def filter(self, number: int, lane: str) -> None:
         self.inbox.wants = (lambda event: event != Step(0, "a")) if number % 2 else None
@@ -119,7 +119,7 @@ class Side:
     def abandon(self, number: int, lane: str) -> None:
         if number == 3:
             self.inbox.abandon()
-            self.in_hand.clear()
+            self.in_flight.clear()
             self.inbox.reopen()
 
     async def hand_to(self, number: int, lane: str) -> None:
@@ -132,7 +132,7 @@ class Side:
                 await self._handle(delivery.event)
             except ValueError as error:
                 self.inbox.reject(delivery, error)
-        self.in_hand += [each for each in self.inbox_in_hand() if each not in self.in_hand]
+        self.in_flight += [each for each in self.inbox_in_flight() if each not in self.in_flight]
 
     async def _handle(self, event: Step) -> None:
         self.told.append(event)
@@ -151,19 +151,19 @@ class Side:
         elif event.number == 6:
             self.told.append(self.inbox.statistics())
 
-    def inbox_in_hand(self) -> list[Delivery[Any]]:
-        return list(self.inbox._in_hand)  # pyright: ignore[reportPrivateUsage]
+    def inbox_in_flight(self) -> list[Delivery[Any]]:
+        return list(self.inbox._in_flight)  # pyright: ignore[reportPrivateUsage]
 
     def _end(self, number: int, end: Callable[[Delivery[Any]], None]) -> None:
-        if self.in_hand:
-            end(self.in_hand.pop(number % len(self.in_hand)))
+        if self.in_flight:
+            end(self.in_flight.pop(number % len(self.in_flight)))
 
     # What is to be seen
 
     def sight(self) -> object:
         return (
             self.told,
-            [delivery.event for delivery in self.in_hand],
+            [delivery.event for delivery in self.in_flight],
             [(admission.fate, admission.delivery.event) for admission in self.waiting],
             self.inbox.room,
             self.inbox.room_bytes,
@@ -236,7 +236,7 @@ def test_an_event_without_a_deadline_takes_the_quick_way(
     assert inbox.statistics().handled == 1
 
 
-@pytest.mark.parametrize("at", [Fate.QUEUED, Fate.IN_HAND, Fate.HANDLED])
+@pytest.mark.parametrize("at", [Fate.QUEUED, Fate.IN_FLIGHT, Fate.HANDLED])
 async def test_who_is_told_of_an_event_may_look_at_the_inbox(
     autojump_clock: MockClock, at: Fate
 ) -> None:
@@ -249,7 +249,7 @@ async def test_who_is_told_of_an_event_may_look_at_the_inbox(
             told.append(fate)
             if fate is at:
                 seen = inbox.statistics()
-                assert (seen.accepted, seen.queued + seen.in_hand + seen.handled) == (1, 1)
+                assert (seen.accepted, seen.queued + seen.in_flight + seen.handled) == (1, 1)
                 assert getattr(seen, fate.value) == 1
 
     async def handle(event: Step) -> None:
@@ -258,4 +258,4 @@ async def test_who_is_told_of_an_event_may_look_at_the_inbox(
     inbox.offer(Delivery.of(Step(1), receipt=Looking()))
     with trio.move_on_after(1):
         await inbox.hand_to(handle)
-    assert told == [Fate.QUEUED, Fate.IN_HAND, Fate.HANDLED]
+    assert told == [Fate.QUEUED, Fate.IN_FLIGHT, Fate.HANDLED]

@@ -96,7 +96,7 @@ async def test_workers_that_all_wait_for_one_another(autojump_clock: MockClock) 
 
 
 async def test_an_event_of_the_same_key_is_waited_for(autojump_clock: MockClock) -> None:
-    """Others of the key follow the one in hand, however many workers there are."""
+    """Others of the key follow the one in flight, however many workers there are."""
 
     class Keyed(EventPlugin[Pong]):
         delivery = DeliverySettings(concurrency=5, ordering_key="partitionkey")

@@ -17,7 +17,7 @@ from trivet._events._delivery import (
     Receipt,
     current_origin,
     current_request,
-    in_hand,
+    delivery_of_task,
 )
 from trivet._events._fates import ALIVE, ENDED, REFUSED, SEVERITY
 
@@ -28,10 +28,10 @@ class Ping(Event):
 
 @pytest.fixture(autouse=True)
 def empty_handed() -> Iterator[None]:
-    """No test begins or ends with something in hand."""
-    in_hand.set(None)
+    """No test begins or ends with something in flight."""
+    delivery_of_task.set(None)
     yield
-    in_hand.set(None)
+    delivery_of_task.set(None)
 
 
 # Fates
@@ -39,7 +39,7 @@ def empty_handed() -> Iterator[None]:
 
 def test_a_fate_is_alive_ended_or_refused() -> None:
     """Every fate is in exactly one of three groups."""
-    assert {Fate.QUEUED, Fate.IN_HAND, Fate.BACKING_OFF} == ALIVE
+    assert {Fate.QUEUED, Fate.IN_FLIGHT, Fate.BACKING_OFF} == ALIVE
     assert {
         Fate.HANDLED,
         Fate.FILTERED,
@@ -56,7 +56,7 @@ def test_a_fate_is_alive_ended_or_refused() -> None:
 
 @pytest.mark.parametrize("fate", Fate)
 def test_what_a_fate_says_of_itself(fate: Fate) -> None:
-    """Only what waits or is in hand is alive; only what was refused was not accepted."""
+    """Only what waits or is in flight is alive; only what was refused was not accepted."""
     assert fate.alive == (fate in ALIVE)
     assert fate.accepted == (fate not in REFUSED)
 
@@ -68,7 +68,7 @@ def test_fates_have_an_order() -> None:
         "filtered",
         "duplicate",
         "queued",
-        "in_hand",
+        "in_flight",
         "backing_off",
         "expired",
         "dropped",
@@ -145,9 +145,9 @@ async def test_a_receipt_waits_for_the_last_subscriber() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wait)
         for subscriber, fate in [
-            ("b", Fate.IN_HAND),
+            ("b", Fate.IN_FLIGHT),
             ("b", Fate.FAILED),
-            ("a", Fate.IN_HAND),
+            ("a", Fate.IN_FLIGHT),
             ("a", Fate.QUEUED),
         ]:
             await wait_all_tasks_blocked()
@@ -201,27 +201,27 @@ def test_one_acceptance_is_enough_and_the_worst_fate_is_told() -> None:
     assert not Outcome(Delivery.of(Ping()), {"a": Fate.REJECTED, "b": Fate.REJECTED}).accepted
 
 
-# What is in hand, and where it came from
+# What is in flight, and where it came from
 
 
-def test_outside_of_a_handler_nothing_is_in_hand() -> None:
-    """`current_delivery` raises with an explanation; `in_hand` gives None."""
-    assert in_hand.get() is None
+def test_outside_of_a_handler_nothing_is_in_flight() -> None:
+    """`current_delivery` raises with an explanation; `delivery_of_task` gives None."""
+    assert delivery_of_task.get() is None
     with pytest.raises(LookupError, match="handlers and loops over an inbox"):
         current_delivery()
 
 
-async def test_each_task_has_its_own_delivery_in_hand() -> None:
-    """What a task takes in hand is seen by its later children, not by its siblings."""
+async def test_each_task_has_its_own_delivery_in_flight() -> None:
+    """What a task takes in flight is seen by its later children, not by its siblings."""
     seen: dict[str, Delivery[Event] | None] = {}
     first, second = Delivery.of(Ping()), Delivery.of(Ping())
 
     async def look(name: str) -> None:
         await trio.lowlevel.checkpoint()
-        seen[name] = in_hand.get()
+        seen[name] = delivery_of_task.get()
 
     async def handle(name: str, delivery: Delivery[Event]) -> None:
-        in_hand.set(delivery)
+        delivery_of_task.set(delivery)
         await look(name)
         async with trio.open_nursery() as nursery:
             for child in ("child", "other child"):
@@ -243,16 +243,16 @@ async def test_each_task_has_its_own_delivery_in_hand() -> None:
     }
 
 
-def test_the_origin_is_the_event_in_hand() -> None:
+def test_the_origin_is_the_event_in_flight() -> None:
     """What a handler publishes carries on the request and the trace of what it handles."""
     assert current_origin() == Origin(None, None)
-    in_hand.set(Delivery.of(Ping(), request_id="1,r", traceparent="00-t"))
+    delivery_of_task.set(Delivery.of(Ping(), request_id="1,r", traceparent="00-t"))
     assert current_origin() == Origin("1,r", "00-t")
 
 
 def test_the_origin_is_the_request_first() -> None:
     """The task of a request carries on its own request."""
-    in_hand.set(Delivery.of(Ping(), request_id="1,event"))
+    delivery_of_task.set(Delivery.of(Ping(), request_id="1,event"))
     token = current_request.set(Origin("1,request"))
     try:
         assert current_origin() == Origin("1,request", None)

@@ -178,15 +178,15 @@ async def test_the_age_of_a_held_event_begins_with_its_batch(autojump_clock: Moc
 
 
 async def test_asking_for_the_next_batch_ends_the_last_one() -> None:
-    """Its events are in hand until then, all of them, and handled afterwards."""
+    """Its events are in flight until then, all of them, and handled afterwards."""
     inbox = inbox_with(*"abcd")
     batches = batched(inbox, size=2, within=1)
     await anext(batches)
     statistics = inbox.statistics()
-    assert (statistics.in_hand, statistics.queued, statistics.handled) == (2, 2, 0)
+    assert (statistics.in_flight, statistics.queued, statistics.handled) == (2, 2, 0)
     await anext(batches)
     statistics = inbox.statistics()
-    assert (statistics.in_hand, statistics.queued, statistics.handled) == (2, 0, 2)
+    assert (statistics.in_flight, statistics.queued, statistics.handled) == (2, 0, 2)
 
 
 async def test_a_crash_gives_the_whole_batch_back(autojump_clock: MockClock) -> None:
@@ -196,7 +196,7 @@ async def test_a_crash_gives_the_whole_batch_back(autojump_clock: MockClock) -> 
     assert texts(await anext(batches)) == "ab"
     batches = batched(inbox, size=10, within=1, bytes=SIZE + 1)
     assert texts(await anext(batches)) == LINE.text
-    assert inbox.statistics().in_hand == 4
+    assert inbox.statistics().in_flight == 4
     inbox.lifetime_ended(crashed=True)
     assert inbox.statistics().queued == 4
     batches = batched(inbox, size=2, within=1)
@@ -215,7 +215,7 @@ async def test_a_cancelled_wait_for_a_batch_loses_nothing(autojump_clock: MockCl
     with trio.move_on_after(4) as scope:
         await anext(batches)
     assert scope.cancelled_caught
-    assert inbox.statistics().in_hand == 2
+    assert inbox.statistics().in_flight == 2
     assert texts(await anext(batches)) == "ab"
     assert trio.current_time() - began == 10
     assert inbox.statistics().handled == 0

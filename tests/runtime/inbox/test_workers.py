@@ -83,7 +83,7 @@ async def test_a_slow_event_does_not_cost_its_neighbour(autojump_clock: MockCloc
     async with open_plugins(Worker, settings=settings) as runtime:
         for seconds in (100, 4, 3, 4.5, 100, 1):
             await runtime.publish(Work(seconds))
-        while runtime.statistics()["worker"].queued + runtime.statistics()["worker"].in_hand:
+        while runtime.statistics()["worker"].queued + runtime.statistics()["worker"].in_flight:
             await trio.sleep(0.5)
     assert sorted(Worker.done) == [1, 3, 4, 4.5]
     assert runtime.statistics()["worker"].timed_out == 2
@@ -315,7 +315,7 @@ async def test_an_item_of_a_batch_can_be_rejected_or_kept(autojump_clock: MockCl
         await trio.testing.wait_all_tasks_blocked()
         assert len(outcomes) == 3
         statistics = runtime.statistics()["shipping"]
-        assert (statistics.handled, statistics.failed, statistics.in_hand) == (1, 1, 1)
+        assert (statistics.handled, statistics.failed, statistics.in_flight) == (1, 1, 1)
     assert runtime.statistics()["shipping"].abandoned == 1
 
 

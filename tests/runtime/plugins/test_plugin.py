@@ -518,7 +518,7 @@ async def test_concurrency_handlers_run_side_by_side(workers: int) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(make(Slow, inbox=inbox, workers=workers).run)
         await wait_all_tasks_blocked()
-        assert (busy, inbox.statistics().in_hand) == (workers, workers)
+        assert (busy, inbox.statistics().in_flight) == (workers, workers)
         go_on.set()
     assert most == workers
     assert inbox.statistics().handled == 5

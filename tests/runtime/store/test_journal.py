@@ -184,7 +184,7 @@ def test_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = append(journal, 3)
     assert journal.commit([Delete(PLUGIN, numbers[0])], []) is None
     assert waiting(journal) == numbers[1:]
-    assert journal.in_hand.take(numbers[1])
+    assert journal.register.take(numbers[1])
     assert journal.tidy(0, KEEP_ALL) == 0
     assert not journal.changed_by_others()
     journal.close()

@@ -66,15 +66,15 @@ while True:
     number += 5
     deletes = [Delete("audit_trail", done) for done in settled]
     journal.commit(deletes, [row(new) for new in batch])
-    journal.in_hand.release(settled)
+    journal.register.release(settled)
     settled = []
     say("committed", *batch)
     queue.extend(batch)
     for _ in range(4):
         say("takes", queue[0])
-        journal.in_hand.take(queue[0])
+        journal.register.take(queue[0])
         settled.append(queue.pop(0))
-        journal.in_hand.done(settled[-1])
+        journal.register.done(settled[-1])
         say("done", settled[-1])
 """
 SYNCED = """
@@ -483,7 +483,7 @@ def test_read_only_file_system(disk: Path) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_killed_process(path: Path, seed: int) -> None:
     """However a process is killed, what was committed is there, in order; what was handled does
-    not come back; and only what may have been in hand is blamed."""
+    not come back; and only what may have been in flight is blamed."""
     count = random.Random(seed).randrange(10, 2000)
     with run_child(path, BUSY) as process:
         assert process.stdout is not None
@@ -498,11 +498,11 @@ def test_killed_process(path: Path, seed: int) -> None:
         rows = journal.read(PLUGIN, 0, 1_000_000)
     left = [row.number for row in rows]
     assert left == sorted(left)
-    in_hand = set(said["takes"]) - set(said["done"])
-    assert set(said["committed"]) - set(said["done"]) - in_hand <= set(left)
+    in_flight = set(said["takes"]) - set(said["done"])
+    assert set(said["committed"]) - set(said["done"]) - in_flight <= set(left)
     assert not set(said["done"]) & set(left)
-    assert {row.number for row in rows if row.crashes} <= in_hand
-    assert len(in_hand) <= 1
+    assert {row.number for row in rows if row.crashes} <= in_flight
+    assert len(in_flight) <= 1
 
 
 @pytest.mark.parametrize("synchronous", ["full", "normal"])

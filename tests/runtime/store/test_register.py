@@ -1,4 +1,4 @@
-"""The register of what is in hand: what a killed process has left, and who is blamed for it."""
+"""The register of what is in flight: what a killed process has left, and who is blamed for it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from trivet._store import _register as _in_hand
+from trivet._store import _register
 from trivet._store._journal import Journal
 from trivet._store._records import Append, Delete, Row
-from trivet._store._register import SIZE, SLOTS, InHand, LeftOver
+from trivet._store._register import SIZE, SLOTS, LeftOver, Register
 
 OPENING = 7
 NOTHING = LeftOver([], [])
@@ -24,9 +24,9 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def register(path: Path) -> Iterator[InHand]:
+def register(path: Path) -> Iterator[Register]:
     """The register of a process that will die."""
-    register = InHand(path)
+    register = Register(path)
     register.begin(OPENING)
     yield register
     register.close()
@@ -34,14 +34,14 @@ def register(path: Path) -> Iterator[InHand]:
 
 def left_over(path: Path, opening: int = OPENING) -> LeftOver:
     """What the next process finds."""
-    register = InHand(path)
+    register = Register(path)
     left = register.left_over(opening)
     register.close()
     return LeftOver(sorted(left.done), sorted(left.blamed))
 
 
-def test_what_is_left(register: InHand, path: Path) -> None:
-    """Handled events are left as handled, those in hand are blamed, released ones are forgotten."""
+def test_what_is_left(register: Register, path: Path) -> None:
+    """Handled events are left as handled, events in flight blamed, released ones forgotten."""
     for number in range(1, 7):
         assert register.take(number)
     register.done(1)
@@ -51,7 +51,7 @@ def test_what_is_left(register: InHand, path: Path) -> None:
     assert left_over(path) == LeftOver(done=[1, 2], blamed=[4, 5])
 
 
-def test_large_numbers(register: InHand, path: Path) -> None:
+def test_large_numbers(register: Register, path: Path) -> None:
     """The numbers are those of the journal's openings, up to 63 bits."""
     number = 2**63 - 1
     register.take(number)
@@ -60,8 +60,8 @@ def test_large_numbers(register: InHand, path: Path) -> None:
     assert left_over(path) == LeftOver(done=[number - 1], blamed=[number])
 
 
-def test_taken_again(register: InHand, path: Path) -> None:
-    """An event that is handed out a second time is in hand once, also if it was handled before."""
+def test_taken_again(register: Register, path: Path) -> None:
+    """An event handed out a second time is in flight once, even if it was handled before."""
     register.take(1)
     register.done(1)
     register.take(1)
@@ -70,7 +70,7 @@ def test_taken_again(register: InHand, path: Path) -> None:
     assert left_over(path) == NOTHING
 
 
-def test_what_is_not_there(register: InHand, path: Path) -> None:
+def test_what_is_not_there(register: Register, path: Path) -> None:
     """To handle or to release what was never taken does nothing."""
     register.done(1)
     register.release([1, 2])
@@ -82,7 +82,7 @@ def test_what_is_not_there(register: InHand, path: Path) -> None:
     assert left_over(path) == LeftOver(done=[], blamed=[2, 3])
 
 
-def test_capacity(register: InHand, path: Path) -> None:
+def test_capacity(register: Register, path: Path) -> None:
     """What does not fit is not taken, until something is released."""
     assert all(register.take(number) for number in range(1, SLOTS + 1))
     assert not register.take(SLOTS + 1)
@@ -93,8 +93,8 @@ def test_capacity(register: InHand, path: Path) -> None:
     assert left_over(path).blamed == list(range(2, SLOTS + 2))
 
 
-def test_stop_blames_nothing(register: InHand, path: Path) -> None:
-    """Once a stop has begun, nothing in hand is blamed, as slow events are killed then too."""
+def test_stop_blames_nothing(register: Register, path: Path) -> None:
+    """Once a stop has begun, nothing in flight is blamed, as slow events are killed then too."""
     register.take(1)
     register.stop_begins()
     register.take(2)
@@ -105,12 +105,12 @@ def test_stop_blames_nothing(register: InHand, path: Path) -> None:
 
 def test_begin_clears(path: Path) -> None:
     """A new opening starts with an empty register, in which events can be blamed again."""
-    register = InHand(path)
+    register = Register(path)
     register.begin(OPENING)
     register.take(1)
     register.stop_begins()
     register.close()
-    register = InHand(path)
+    register = Register(path)
     register.begin(OPENING + 1)
     assert left_over(path, OPENING + 1) == NOTHING
     register.take(2)
@@ -118,20 +118,20 @@ def test_begin_clears(path: Path) -> None:
     register.close()
 
 
-def test_other_opening(register: InHand, path: Path) -> None:
+def test_other_opening(register: Register, path: Path) -> None:
     """The register of another opening than the last one says nothing."""
     register.take(1)
     assert left_over(path, OPENING + 1) == NOTHING
 
 
-def test_other_boot(register: InHand, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_boot(register: Register, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a power cut nothing is blamed, nor believed to be handled."""
     register.take(1)
     register.take(2)
     register.done(2)
     other = path.with_name("boot_id")
     other.write_text("another boot")
-    monkeypatch.setattr(_in_hand, "BOOT_ID", other)
+    monkeypatch.setattr(_register, "BOOT_ID", other)
     assert left_over(path) == NOTHING
 
 
@@ -145,7 +145,7 @@ def test_file_of_another_size(path: Path) -> None:
 
 def test_in_memory() -> None:
     """Without a file it does the same, and is gone with the process."""
-    register = InHand(None)
+    register = Register(None)
     register.begin(OPENING)
     register.take(1)
     register.take(2)
@@ -158,7 +158,7 @@ def test_in_memory() -> None:
 
 
 def crashed(journal: Journal) -> dict[int, int]:
-    """How often the process died with each waiting event in hand, by its place."""
+    """How often the process died with each waiting event in flight, by its place."""
     first = journal.new_numbers() & (1 << 40) - 1
     return {row.number & (1 << 40) - 1: row.crashes for row in journal.read("p", first, 100)}
 
@@ -170,11 +170,11 @@ def test_journal_settles_what_was_left(tmp_path: Path) -> None:
     first = journal.new_numbers()
     journal.commit([], [Append(Row("p", first + at, b"", b"")) for at in range(5)])
     for at in range(4):
-        journal.in_hand.take(first + at)
-    journal.in_hand.done(first)
-    journal.in_hand.done(first + 1)
+        journal.register.take(first + at)
+    journal.register.done(first)
+    journal.register.done(first + 1)
     journal.commit([Delete("p", first + 1)], [])
-    journal.in_hand.release([first + 1, first + 3])
+    journal.register.release([first + 1, first + 3])
     journal.close()
     for _ in range(2):
         journal = Journal.open(path)
@@ -189,7 +189,7 @@ def test_journal_counts_each_crash_once(tmp_path: Path) -> None:
     journal = Journal.open(path)
     number = journal.new_numbers()
     journal.commit([], [Append(Row("p", number, b"", b""))])
-    journal.in_hand.take(number)
+    journal.register.take(number)
     journal.close()
     register = Path(f"{path}.inhand")
     shutil.copy(register, tmp_path / "as it was")
@@ -197,7 +197,7 @@ def test_journal_counts_each_crash_once(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "as it was", register)  # As if it had died before it began anew.
     journal = Journal.open(path)
     assert crashed(journal) == {0: 1}
-    journal.in_hand.take(number)
+    journal.register.take(number)
     journal.close()
     journal = Journal.open(path)
     assert crashed(journal) == {0: 2}

@@ -565,7 +565,7 @@ async def test_a_run_that_leaves_its_inbox_is_a_failure(autojump_clock: MockCloc
         assert "run() returned" in str(runtime.hosts["leaves"].error)
 
 
-async def test_the_inbox_survives_a_restart_and_redelivers_what_was_in_hand(
+async def test_the_inbox_survives_a_restart_and_redelivers_what_was_in_flight(
     autojump_clock: MockClock,
 ) -> None:
     """What crashes `run()` is handed out again, in order, until the delivery limit."""
@@ -588,7 +588,7 @@ async def test_the_inbox_survives_a_restart_and_redelivers_what_was_in_hand(
     assert (statistics.handled, statistics.failed, statistics.abandoned) == (2, 1, 0)
 
 
-async def test_what_crashed_run_is_not_in_hand_afterwards(autojump_clock: MockClock) -> None:
+async def test_what_crashed_run_is_not_in_flight_afterwards(autojump_clock: MockClock) -> None:
     """`close` and the next `initialize` are not about the event that crashed `run`."""
     seen: list[bool] = []
 
@@ -618,7 +618,7 @@ async def test_what_crashed_run_is_not_in_hand_afterwards(autojump_clock: MockCl
     assert seen[:4] == [False, True, False, False]
 
 
-async def test_what_is_in_hand_when_the_stop_is_over_is_abandoned(
+async def test_what_is_in_flight_when_the_stop_is_over_is_abandoned(
     autojump_clock: MockClock,
 ) -> None:
     """Running out of time at a stop is not a failure of the event, on its last attempt either."""

@@ -136,7 +136,7 @@ class Ping(Event):
     number: int = 0
 
 
-async def test_an_event_in_hand_is_not_blamed_for_the_failure_of_a_need(
+async def test_an_event_in_flight_is_not_blamed_for_the_failure_of_a_need(
     autojump_clock: MockClock,
 ) -> None:
     """It is handed out again after the restart, and its attempt is still the first."""

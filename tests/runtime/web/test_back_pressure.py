@@ -127,7 +127,7 @@ async def test_an_answer_in_the_middle() -> None:
     assert refused is not None
     status, problem = refused
     assert (status, problem["error_code"]) == (429, "not_accepted")
-    assert problem["resume_from"] == 12  # One in hand, ten in the inbox.
+    assert problem["resume_from"] == 12  # One in flight, ten in the inbox.
 
 
 async def test_a_stop_while_a_client_is_held() -> None:

@@ -317,8 +317,8 @@ def test_who_has_no_room_now_comes_first() -> None:
         ({"durable": Fate.REJECTED, "other": Fate.QUEUED}, False, Fate.REJECTED),
         ({"durable": Fate.QUEUED, "other": Fate.REJECTED}, False, None),
         # What still lives at another does not make up for it, either.
-        ({"durable": Fate.REJECTED, "other": Fate.IN_HAND}, True, Fate.REJECTED),
-        ({"durable": Fate.IN_HAND, "other": Fate.REJECTED}, True, None),
+        ({"durable": Fate.REJECTED, "other": Fate.IN_FLIGHT}, True, Fate.REJECTED),
+        ({"durable": Fate.IN_FLIGHT, "other": Fate.REJECTED}, True, None),
         ({"durable": Fate.DEAD_LETTERED, "other": Fate.HANDLED}, True, Fate.DEAD_LETTERED),
         ({"durable": Fate.BACKING_OFF, "other": Fate.HANDLED}, True, None),
         ({"durable": Fate.DUPLICATE, "other": Fate.FILTERED}, True, None),
@@ -395,7 +395,7 @@ async def test_a_batch_waits_once(autojump_clock: MockClock) -> None:
         assert trio.current_time() - begun == pytest.approx(1)
     assert response.status_code == 202
     fates = [outcome["fates"]["narrow"] for outcome in await response.get_json()]
-    # One is in hand, the next in the inbox.
+    # One is in flight, the next in the inbox.
     assert fates == ["queued", "queued", "rejected", "rejected", "rejected"]
 
 

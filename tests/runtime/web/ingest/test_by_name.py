@@ -89,7 +89,7 @@ async def post(asking: Client, document: object, query: str = "") -> Response:
 
 
 async def fill(asking: Client) -> None:
-    """Post until an inbox of one event is full: one is in hand, one waits."""
+    """Post until an inbox of one event is full: one is in flight, one waits."""
     for _ in range(2):
         await post(asking, {"order_id": "filler"})
         await trio.testing.wait_all_tasks_blocked()
@@ -205,7 +205,7 @@ async def test_waiting_ends_after_thirty_seconds(autojump_clock: MockClock) -> N
         response = await post(client(runtime), {"order_id": "o-1"}, "?wait=true")
         assert trio.current_time() - begun == pytest.approx(30)
     assert response.status_code == 202
-    assert (await response.get_json())["fates"] == {"ledger": "handled", "slow": "in_hand"}
+    assert (await response.get_json())["fates"] == {"ledger": "handled", "slow": "in_flight"}
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ async def test_waiting_ends_after_thirty_seconds(autojump_clock: MockClock) -> N
         ({Fate.DROPPED, Fate.ABANDONED}, Fate.ABANDONED),
         ({Fate.FAILED, Fate.ABANDONED}, Fate.FAILED),
         ({Fate.FAILED, Fate.REJECTED}, Fate.REJECTED),
-        ({Fate.FAILED, Fate.IN_HAND}, None),
+        ({Fate.FAILED, Fate.IN_FLIGHT}, None),
         (set[Fate](), None),
     ],
 )

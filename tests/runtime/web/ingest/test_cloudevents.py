@@ -405,7 +405,7 @@ async def test_a_batch_of_which_some_are_refused(autojump_clock: MockClock) -> N
     async with open_plugins(Narrow) as runtime:
         asking = client(runtime)
         events = [cloud_event(id=str(number)) for number in range(6)]
-        await send_json(asking, cloud_event(id="in hand"))
+        await send_json(asking, cloud_event(id="in flight"))
         await trio.testing.wait_all_tasks_blocked()
         some = await send_json(asking, events[:3], BATCHED)  # One waits in the inbox.
         none = await send_json(asking, events[3:], BATCHED)

@@ -43,7 +43,7 @@ class Pong(EventPlugin[Ping]):
 
 
 class Stuck(EventPlugin[Ping]):
-    """Has one in hand for ever, and room for one; publishers wait for a minute."""
+    """Has one in flight for ever, and room for one; publishers wait for a minute."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(buffer=1, block_for=60)
 

@@ -229,7 +229,7 @@ async def test_a_slow_subscriber_slows_the_stream(autojump_clock: MockClock) -> 
     async with open_plugins(Patient) as runtime:
         begun = trio.current_time()
         response = await post(client(runtime), lines(range(100)))
-        # One is in hand and five wait in the inbox when the last line has found its room.
+        # One is in flight and five wait in the inbox when the last line has found its room.
         assert trio.current_time() - begun == pytest.approx((100 - 6) * 0.1)
         assert runtime.statistics()["patient"].rejected == 0
     assert response.status_code == 202
@@ -248,7 +248,7 @@ async def test_a_stream_that_is_refused(autojump_clock: MockClock) -> None:
     assert int(response.headers["Retry-After"]) >= 1
     problem = await response.get_json()
     assert problem["error_code"] == "not_accepted"
-    # Lines 2 to 4 were taken, one of them in hand; 5 was refused.
+    # Lines 2 to 4 were taken, one of them in flight; 5 was refused.
     assert problem["resume_from"] == 5
     assert (problem["lines"], problem["invalid"]) == (5, 1)
     assert problem["fates"] == {"stuck": {"queued": 3, "rejected": 1}}
@@ -349,7 +349,7 @@ async def test_waiting_for_what_was_published_together(autojump_clock: MockClock
             nonlocal most
             while True:
                 statistics = runtime.statistics()["slow"]
-                most = max(most, statistics.queued + statistics.in_hand)
+                most = max(most, statistics.queued + statistics.in_flight)
                 await trio.sleep(0.001)
 
         async with trio.open_nursery() as nursery:
@@ -416,7 +416,7 @@ async def test_a_stop_while_lines_wait_for_their_turn(autojump_clock: MockClock)
         accepted = runtime.statistics()["patient"].accepted
     problem = await response.get_json()
     assert (response.status_code, problem["error_code"]) == (503, "stopping")
-    # 30 were handled, one is in hand, five wait in the inbox, and one more found room at the stop.
+    # 30 were handled, one is in flight, five wait in the inbox, one more found room at the stop.
     assert problem["resume_from"] == accepted + 1 == 38
 
 
