@@ -152,7 +152,7 @@ async def test_route() -> None:
 
 
 async def test_publishing() -> None:
-    """An event that is published on asyncio carries on the request of the event in hand."""
+    """An event that is published on asyncio carries on the request of the event in flight."""
     ids: list[str | None] = []
 
     class Relay(AsyncioPlugin, EventPlugin[Ping]):

@@ -38,8 +38,8 @@ KEEP_ALL = Retention(max_age=1e12, max_count=1_000_000, max_bytes=1 << 40)
 OPEN = """
 import sys
 from pathlib import Path
-from trivet._delivery._journal import Journal
-from trivet._errors import TrivetError
+from trivet._store._journal import Journal
+from trivet._faults._errors import TrivetError
 try:
     Journal.open(Path(sys.argv[1])).close()
 except TrivetError as error:
@@ -49,7 +49,7 @@ except TrivetError as error:
 FORK = """
 import os, sys
 from pathlib import Path
-from trivet._delivery._journal import Journal
+from trivet._store._journal import Journal
 journal = Journal.open(Path(sys.argv[1]))
 if os.fork() == 0:
     os.write(1, b"forked\\n")

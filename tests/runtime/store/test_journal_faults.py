@@ -41,8 +41,8 @@ PLUGIN = "audit_trail"
 PREAMBLE = """
 import os, signal, sys
 from pathlib import Path
-from trivet._delivery._journal import Journal
-from trivet._delivery._records import Append, Delete, Row
+from trivet._store._journal import Journal
+from trivet._store._records import Append, Delete, Row
 path, argument = Path(sys.argv[1]), sys.argv[2]
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())

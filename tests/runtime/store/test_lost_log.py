@@ -20,8 +20,8 @@ from trivet._store._records import Append, Delete, JournalUnavailableError, Row
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from trivet._delivery._journal import Journal
-from trivet._delivery._records import Append, Delete, Row
+from trivet._store._journal import Journal
+from trivet._store._records import Append, Delete, Row
 
 journal = Journal.open(Path(sys.argv[1]))
 first = journal.new_numbers()
