@@ -1,18 +1,34 @@
+"""The documents: their examples run, their links resolve, and what the code says stands there."""
+
 from __future__ import annotations
 
+import inspect
+import re
 import tomllib
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+from trio.testing import MockClock
+
+from trivet import TrivetError
+from trivet._process._ladder import LADDER
+
+from .generated import PARTS, pages, regenerated
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     path.relative_to(ROOT)
-    for pattern in ("*.md", "plugins/*.md", "contrib/trivet_contrib/*/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "plugins/*.md", "contrib/trivet_contrib/*/*.md")
     for path in sorted(ROOT.glob(pattern))
 ]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+FENCED = re.compile(r"^(```+).*?^\1$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
 def parse_toml(example: Example) -> None:
@@ -24,7 +40,81 @@ SYBIL = Sybil(parsers=[PythonCodeBlockParser(), CodeBlockParser("toml", parse_to
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=str)
-def test_the_examples_of_documents_work(path: Path) -> None:
-    """Every Python block of a document runs, in order, and every TOML block is valid."""
-    for example in SYBIL.parse(ROOT / path).examples():
+def test_the_examples_of_documents_work(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every Python block of a document runs, in order, then every test that it defines, as with
+    pytest-trio; and every TOML block is valid."""
+    monkeypatch.chdir(ROOT)
+    document = SYBIL.parse(ROOT / path)
+    for example in document.examples():
         example.evaluate()
+    for name, test in document.namespace.items():
+        if name.startswith("test_"):
+            run(test)
+
+
+def run(test: Callable[..., Coroutine[Any, Any, None]]) -> None:
+    """Run a test as pytest-trio does; the one fixture that a document uses is the clock."""
+    if "autojump_clock" in inspect.signature(test).parameters:
+        clock = MockClock(autojump_threshold=0)
+        trio.run(test, clock, clock=clock)
+    else:
+        trio.run(test)
+
+
+@pytest.mark.parametrize("path", pages(), ids=lambda path: path.name)
+def test_the_generated_parts_are_up_to_date(path: Path) -> None:
+    """`python -m tests.generated` would change nothing."""
+    assert path.read_text("utf-8") == regenerated(path.read_text("utf-8")), (
+        "run `python -m tests.generated`, and read what has changed"
+    )
+
+
+def test_every_generated_part_has_one_place() -> None:
+    """Each of them stands in one page, and a page has no part that nothing generates."""
+    marks = re.compile(r"<!-- generated: (\w+) -->\n\n.*?\n\n<!-- end -->", re.DOTALL)
+    found = [name for page in PAGES for name in marks.findall(page.read_text("utf-8"))]
+    assert sorted(found) == sorted(PARTS)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=str)
+def test_every_relative_link_resolves(path: Path) -> None:
+    """The file is there, and so is the heading."""
+    text = FENCED.sub("", (ROOT / path).read_text("utf-8"))
+    targets = [target for target in LINK.findall(text) if "://" not in target]
+    assert [target for target in targets if not resolves(ROOT / path, target)] == []
+
+
+def resolves(page: Path, target: str) -> bool:
+    """Whether a link on this page leads anywhere."""
+    name, _, heading = target.partition("#")
+    file = page.parent / name if name else page
+    return file.exists() and (not heading or heading in anchors(file))
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives a page's headings."""
+    text = FENCED.sub("", page.read_text("utf-8"))
+    headings = re.findall(r"^#+ +(.*?) *$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_a_page_says_first_whom_it_serves(path: Path) -> None:
+    """Below its title stands a line that begins with "For", and the table of contents has it."""
+    assert re.match(r"# \S.*\n\nFor [^\n]+", path.read_text("utf-8"))
+    contents = LINK.findall((ROOT / "docs" / "README.md").read_text("utf-8"))
+    assert path.name in {*contents, "README.md"}
+
+
+def test_the_readme_is_short() -> None:
+    """A visitor reads 150 lines; the rest has its pages."""
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150
+
+
+def test_every_exit_code_is_documented() -> None:
+    """The table has the code of each error that ends a program, and of each ring."""
+    page = (ROOT / "docs" / "stopping.md").read_text("utf-8")
+    rows = re.findall(r"^\| ([\d, ]+) \|", page.partition("## Exit codes\n")[2], re.MULTILINE)
+    documented = {int(code) for row in rows for code in row.split(", ")}
+    errors = {error.exit_code for error in TrivetError.__subclasses__()} - {TrivetError.exit_code}
+    assert documented == {0} | errors | {ring.exit_code for ring in LADDER}

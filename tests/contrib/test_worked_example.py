@@ -1,4 +1,4 @@
-"""The README's example of two services, three replicas and a kill, as it stands there."""
+"""The example of two services, three replicas and a kill, as it stands in the documents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from .programs import free_port
 from .redis_server import needs_redis
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "scaling-out.md"
 ORDERS = 20_000
 FEWER = 3_000
 
@@ -23,8 +23,8 @@ FEWER = 3_000
 @pytest.mark.timeout(120)  # Five starts of the program, and a kill, one after the other.
 def test_the_numbers_add_up(tmp_path: Path) -> None:
     """Copied into a directory, with other ports and fewer orders, every order is in the ledger."""
-    section = README.read_text().partition("## More than one machine\n")[2].partition("\n## ")[0]
-    blocks = re.findall(r"^```(python|toml|sh)\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    page = PAGE.read_text("utf-8")
+    blocks = re.findall(r"^```(python|toml|sh)\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     (_, plugin), (_, shop), (_, ledger), (_, script) = blocks
     ports = {port: str(free_port()) for port in ("6379", "8080", "8081", "8082", "8083")}
 

@@ -22,7 +22,7 @@ from trivet import (
 from trivet._plugins._status import TRANSITIONS, diagram
 from trivet.testing import open_plugins
 
-README = Path(__file__).parents[3] / "README.md"
+PAGE = Path(__file__).parents[3] / "docs" / "supervision.md"
 
 
 def reachable(origin: Status) -> set[Status]:
@@ -59,8 +59,8 @@ def test_no_plugin_runs_that_did_not_start_and_none_ends_that_was_not_closed() -
 
 
 def test_the_documents_draw_this_table() -> None:
-    """The diagram in the README is the one that the table makes."""
-    assert f"```mermaid\n{diagram()}\n```" in README.read_text("utf-8")
+    """The page's diagram is the one that the table makes."""
+    assert f"```mermaid\n{diagram()}\n```" in PAGE.read_text("utf-8")
 
 
 class Observer(EventPlugin[PluginStatusEvent]):

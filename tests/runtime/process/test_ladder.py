@@ -11,7 +11,7 @@ from quart import Quart
 from trivet import Settings
 from trivet._process._ladder import DUMP_AFTER, KERNEL, LADDER, THREAD
 
-README = Path(__file__).parents[3] / "README.md"
+PAGE = Path(__file__).parents[3] / "docs" / "stopping.md"
 
 
 def test_the_stop_fits_into_what_orchestrators_give() -> None:
@@ -26,8 +26,8 @@ def test_each_ring_has_time_before_the_next() -> None:
 
 
 def test_the_documents_name_every_ring_and_its_code() -> None:
-    """The README has a row for each ring, in this order."""
-    rows = [line for line in README.read_text("utf-8").splitlines() if line.startswith("| ")]
+    """The page has a row for each ring, in this order."""
+    rows = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| ")]
     codes = [row.rsplit("|", 2)[1].strip() for row in rows]
     rings = [str(ring.exit_code) for ring in LADDER]
     assert [code for code in codes if code in rings] == rings

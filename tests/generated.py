@@ -1,0 +1,225 @@
+"""The parts of the documents that the code says: `python -m tests.generated` writes them anew.
+
+Owns how settings, fates, counters, error codes and commands become Markdown.
+Never knows the rest of a page: a part stands between `<!-- generated: NAME -->` and `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import math
+import re
+import textwrap
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import attrs
+import click
+
+from trivet import (
+    DeliveryPolicy,
+    DeliverySettings,
+    Fate,
+    InboxStatistics,
+    Settings,
+    SupervisionSettings,
+)
+from trivet._cli import main as trivet_command
+from trivet._web._problems import STATUS
+
+ROOT = Path(__file__).parents[1]
+PART = re.compile(r"(?<=<!-- generated: )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
+TOML = {bool: "boolean", int: "integer", float: "number", str: "string", Path: "string"}
+"""TOML's name for a type; a number may be written without a fraction."""
+NO_KEYS = {"plugins", "file", "unknown_variables"}
+"""Fields of `Settings` that are no key at the top of the file."""
+NOTHING = "—"
+
+
+def pages() -> list[Path]:
+    """The documents that have generated parts."""
+    files = sorted(ROOT.glob("docs/*.md"))
+    return [file for file in files if PART.search(file.read_text("utf-8"))]
+
+
+def regenerated(text: str) -> str:
+    """A page's text with its generated parts as they should be."""
+    return PART.sub(lambda part: f"{part[1]}{part[2]}\n{PARTS[part[1]]()}\n", text)
+
+
+def settings() -> str:
+    """The keys of the settings' file, table by table."""
+    hints = get_type_hints(Settings)
+    fields = [field for field in attrs.fields(Settings) if field.name not in NO_KEYS]
+    tables: dict[str, type] = {
+        field.name: hints[field.name] for field in fields if attrs.has(hints[field.name])
+    }
+    parts = [_keys(Settings, [field for field in fields if field.name not in tables])]
+    for name, cls in tables.items():
+        head = f"`[{name}]`"
+        about = " ".join(str(inspect.getdoc(cls)).split()).replace(f" ({head})", "")
+        parts += [f"### {head}\n\n{about}\n", _keys(cls, attrs.fields(cls))]
+    return "\n".join(parts)
+
+
+def delivery() -> str:
+    """The keys of `[plugins.NAME.delivery]`, whose defaults may depend on `durable`."""
+    plain = DeliveryPolicy.decide()
+    durable = DeliveryPolicy.decide(DeliverySettings(durable=True))
+
+    def default(field: attrs.Attribute[Any]) -> str:
+        if not hasattr(plain, field.name):
+            return NOTHING
+        values = [_toml(getattr(policy, field.name)) for policy in (plain, durable)]
+        if field.name == "durable" or values[0] == values[1]:
+            return values[0]
+        return f"{values[0]}; if durable: {values[1]}"
+
+    return _keys(DeliverySettings, attrs.fields(DeliverySettings), default)
+
+
+def supervision() -> str:
+    """The keys of `[plugins.NAME.supervision]`."""
+    return _keys(SupervisionSettings, attrs.fields(SupervisionSettings))
+
+
+def fates() -> str:
+    """Every fate of an event."""
+    about = attribute_docstrings(Fate)
+    return table(["fate", "meaning"], [[f"`{fate.value}`", about[fate.name]] for fate in Fate])
+
+
+def counters() -> str:
+    """The counters of an inbox."""
+    about = attribute_docstrings(InboxStatistics)
+    names = [field.name for field in attrs.fields(InboxStatistics)]
+    return table(["counter", "meaning"], [[f"`{name}`", about[name]] for name in names])
+
+
+def errors() -> str:
+    """The error codes of HTTP, by their statuses."""
+    codes: defaultdict[int, list[str]] = defaultdict(list)
+    for code, status in STATUS.items():
+        codes[status.value].append(f"`{code}`")
+    rows = [[str(status), ", ".join(codes[status])] for status in sorted(codes)]
+    return table(["status", "`error_code`"], rows)
+
+
+def commands() -> str:
+    """The help of each command."""
+    return "\n".join(
+        f"## `{context.command_path}`\n\n```text\n{context.get_help()}\n```\n"
+        for context in _contexts(trivet_command, "trivet")
+    )
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    part.__name__: part
+    for part in (settings, delivery, supervision, fates, counters, errors, commands)
+}
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    r"""A table in Markdown.
+
+    >>> print(table(["a", "b"], [["1", "2 | 3"]]), end="")
+    | a | b |
+    |---|---|
+    | 1 | 2 \| 3 |
+    """
+    return "".join([_row(head), "|---" * len(head), "|\n", *map(_row, rows)])
+
+
+def _row(cells: Sequence[str]) -> str:
+    escaped = (cell.replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |\n"
+
+
+def attribute_docstrings(cls: type) -> dict[str, str]:
+    """The text under each of a class's attributes, in one line."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(definition, ast.ClassDef)
+    found: dict[str, str] = {}
+    for statement, following in pairwise(definition.body):
+        match statement, following:
+            case (
+                (ast.AnnAssign(ast.Name(name)) | ast.Assign([ast.Name(name)])),
+                ast.Expr(ast.Constant(str() as text)),
+            ):
+                found[name] = " ".join(text.split())
+            case _:
+                pass
+    return found
+
+
+def _keys(
+    cls: type,
+    fields: Iterable[attrs.Attribute[Any]],
+    default: Callable[[attrs.Attribute[Any]], str] | None = None,
+) -> str:
+    about, hints = attribute_docstrings(cls), get_type_hints(cls)
+    rows = [
+        [
+            f"`{field.name}`",
+            _type(hints[field.name]),
+            default(field) if default else _toml(_default(field)),
+            about[field.name],
+        ]
+        for field in fields
+    ]
+    return table(["key", "type", "default", "meaning"], rows)
+
+
+def _type(hint: Any) -> str:
+    arguments = get_args(hint)
+    origin = get_origin(hint)
+    if origin is Literal:
+        return ", ".join(f"`{_quoted(word)}`" for word in arguments)
+    if origin in (Union, UnionType):
+        (only,) = (each for each in arguments if each is not NoneType)
+        return _type(only)
+    if origin is list:
+        return f"array of {_type(arguments[0])}s"
+    return "table" if origin is dict else TOML[hint]
+
+
+def _default(field: attrs.Attribute[Any]) -> Any:
+    factory: Any = field.default
+    return factory.factory() if isinstance(factory, attrs.Factory) else factory  # type: ignore[arg-type]
+
+
+def _toml(value: object) -> str:
+    match value:
+        case None | math.inf:
+            return NOTHING
+        case bool():
+            return f"`{str(value).lower()}`"
+        case int() | float():
+            return f"`{value:_}`"
+        case str() | Path():
+            return f"`{_quoted(value)}`"
+        case _:
+            return f"`{value}`"
+
+
+def _quoted(value: object) -> str:
+    return f'"{value}"'
+
+
+def _contexts(command: click.Command, path: str) -> Iterator[click.Context]:
+    context = click.Context(command, info_name=path, terminal_width=80)
+    yield context
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            if (inner := command.get_command(context, name)) is not None:
+                yield from _contexts(inner, f"{path} {name}")
+
+
+if __name__ == "__main__":
+    for page in pages():
+        page.write_text(regenerated(page.read_text("utf-8")), "utf-8")
