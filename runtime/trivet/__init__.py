@@ -46,7 +46,8 @@ it; a module of a room with several lines is on the line that says what it is fo
                             `trivet.toml` and the environment, and what is wrong in them
         _finder _inspection _order _loader
                             files, classes, the order of starts, the program
-    _on_asyncio/        a plugin whose coroutines run on asyncio: _plugin _bridge _crossings _steps
+    _on_asyncio/        plugins whose coroutines run on asyncio
+        _plugin _bridge _crossings _patched_loop
     _plugins/           what an author writes
         _plugin _definition _hooks _instance _resources
                             the classes, their checks, their instances

@@ -1,4 +1,4 @@
-"""How a plugin runs on asyncio, inside a program that runs on Trio.
+"""Plugins that run on asyncio, inside a program that runs on Trio.
 
-Never knows the program; `_bridge` and below never know plugins.
+Never knows the program; only `_plugin` knows plugins.
 """

@@ -1,7 +1,7 @@
-"""asyncio within one lifetime of a plugin: its loop, the way into it, and the way back.
+"""The asyncio loop of one plugin's lifetime: calls into it, calls back, and its end.
 
-Owns the loop, its tasks of which nobody else knows, and what is held open between two calls.
-Never knows plugins: it is told where to log, and whom to tell of a failure.
+Owns the loop, the failures of tasks that nobody awaits, and context managers held open on asyncio.
+Never knows plugins: the caller gives a logger, and a function for failures.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import trio
 from .._faults._containment import transparent
 from .._faults._stacks import asyncio_stack_of
 from ._crossings import Answer, Crossing, guarded_from_trio
-from ._steps import Loop, Steps, Task, loop_around, trio_asyncio
+from ._patched_loop import Loop, PatchedLoop, Task, is_unseen, loop_around, trio_asyncio
 
 UNSEEN_FOR = 1.0
-"""Seconds after which nobody is expected to ask any more why a task has failed."""
+"""Seconds after its failure in which a task may still be awaited; then the plugin fails by it."""
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -34,11 +34,11 @@ Ts = TypeVarTuple("Ts")
 async def open_bridge(
     log: structlog.typing.FilteringBoundLogger, fail: Callable[[BaseException], None]
 ) -> AsyncGenerator[Bridge]:
-    """Run a loop for as long as this block. What is left of its tasks then is cancelled.
+    """Run an asyncio loop for the duration of this block, and cancel what remains of its tasks.
 
     Args:
-        log: the plugin's.
-        fail: told of the failure of a task of which nobody else knows; in Trio's thread.
+        log: the plugin's logger.
+        fail: called in Trio's thread with the failure of a task that nobody awaits.
     """
     async with transparent(trio_asyncio.open_loop()) as loop:
         bridge = Bridge(loop, log, fail)
@@ -50,7 +50,7 @@ async def open_bridge(
 
 
 class Bridge:
-    """The way from Trio to one loop of asyncio's, and back. Made by `open_bridge`."""
+    """Calls from Trio to one asyncio loop, and back. Made by `open_bridge`."""
 
     def __init__(
         self,
@@ -68,37 +68,41 @@ class Bridge:
         self._token = trio.lowlevel.current_trio_token()
         loop.set_task_factory(self._make_task)
         loop.set_exception_handler(self._hear)
-        self._steps = Steps(loop, fail)
+        self._patched = PatchedLoop(loop, fail)
 
     async def begin(self) -> None:
-        """Be ready."""
+        """Start the nursery of calls back to Trio; called once, before any other method."""
         is_ready = trio.Event()
-        self._loop.run_trio_task(self._answer, is_ready)
+        self._loop.run_trio_task(self._host_answers, is_ready)
         await is_ready.wait()
 
-    async def _answer(self, is_ready: trio.Event) -> None:
-        """Have a nursery for what is done on Trio, in that of the loop, which no scope cancels."""
+    async def _host_answers(self, is_ready: trio.Event) -> None:
+        """Keep a nursery for calls on Trio open, in the loop's nursery, which no scope cancels."""
         async with trio.open_nursery() as self._nursery:
             is_ready.set()
             await trio.sleep_forever()
 
     async def call(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
-        """Await this on asyncio."""
+        """Await `function(*args)` on asyncio, wherever this is called.
+
+        Raises:
+            RuntimeError: the lifetime ends, or the call was cancelled on asyncio's side.
+        """
         around = loop_around()
         if around is self._loop:
             return await function(*args)
         if self._has_ended:
             raise RuntimeError("the plugin's lifetime ends, and its asyncio loop with it")
-        if around is not None:  # Another plugin's.
+        if around is not None:  # Another plugin's loop.
             return await around.trio_as_future(self.call, function, *args)
-        return await Crossing(function, args).over(self._steps)
+        return await Crossing(function, args).over(self._patched)
 
     async def call_back(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
-        """Await this on Trio."""
+        """Await `function(*args)` on Trio, wherever this is called."""
         around = loop_around()
         if around is None:
             return await function(*args)
-        if around is not self._loop:  # Another plugin's.
+        if around is not self._loop:  # Another plugin's loop.
             return await around.trio_as_future(function, *args)
         assert self._nursery is not None
         answer: Answer[T] = Answer(around)
@@ -106,7 +110,11 @@ class Bridge:
         return await answer
 
     def held(self, manager: AbstractAsyncContextManager[T]) -> AbstractAsyncContextManager[T]:
-        """What can be left on Trio's side, wherever the manager is entered."""
+        """A context manager like this one, entered here and left on Trio's side.
+
+        Raises:
+            RuntimeError: called on asyncio with one of Trio's own.
+        """
         if loop_around() is None:
             return manager
         if type(manager).__module__.partition(".")[0] == "trio":
@@ -114,7 +122,10 @@ class Bridge:
         return _Held(self, self._loop, manager)
 
     async def end(self) -> None:
-        """Cancel all tasks, those too that others start as they end; wait for them."""
+        """Cancel all tasks, also the ones that ending tasks start, and wait for their ends.
+
+        Cancelled itself, it logs the remaining tasks and their stacks, and waits on.
+        """
         self._has_ended = True
         asked: set[Task] = set()
         try:
@@ -131,43 +142,42 @@ class Bridge:
                     stack=asyncio_stack_of(task),
                 )
                 task.cancel()
-            with trio.CancelScope(shield=True):  # The loop cannot end before them.
+            with trio.CancelScope(shield=True):  # The loop cannot end before its tasks.
                 while left := self._tasks():
                     await _until_done(left.pop())
             raise
         finally:
-            for task in filter(_is_unseen, list(self._unseen)):
+            for task in filter(is_unseen, list(self._unseen)):
                 self.fail_by(task)
 
     def _tasks(self) -> set[Task]:
         return asyncio.all_tasks(cast("asyncio.AbstractEventLoop", self._loop))
 
     def _make_task(self, loop: Any, coro: Coroutine[Any, Any, Any], **keywords: Any) -> Task:
-        task_coro = (
-            guarded_from_trio(coro) if asyncio.iscoroutine(coro) else coro
-        )  # Which is refused.
+        # `Task` itself refuses an object that is no coroutine.
+        task_coro = guarded_from_trio(coro) if asyncio.iscoroutine(coro) else coro
         task = asyncio.Task(task_coro, loop=loop, **keywords)
         task.add_done_callback(partial(self._look_at, coro))
         return task
 
     def _look_at(self, coro: Coroutine[Any, Any, Any], task: Task) -> None:
-        coro.close()  # It has not begun, where the task was cancelled at once.
-        if not _is_unseen(task):
+        coro.close()  # It may not have begun: the task was cancelled at once.
+        if not is_unseen(task):
             return
         look_again = partial(self._look_again, ref(task))
-        if self._has_ended:  # The loop goes on until nothing is to be called back.
+        if self._has_ended:  # The loop goes on until its queue is empty.
             self._loop.call_soon(look_again)
-        else:  # Where nobody has a reference to it, asyncio says so sooner.
+        else:  # asyncio reports it sooner where nobody has a reference to the task.
             self._unseen.add(task)
             self._loop.call_later(UNSEEN_FOR, look_again)
 
     def _look_again(self, reference: ref[Task]) -> None:
         task = reference()
-        if task is not None and _is_unseen(task):
+        if task is not None and is_unseen(task):
             self.fail_by(task)
 
     def _hear(self, loop: Loop, context: dict[str, Any]) -> None:
-        """Hear of an error of which asyncio does not know whom to tell; from any thread."""
+        """Handle an error that asyncio can raise nowhere; called in any thread."""
         if threading.get_ident() != self._thread:
             self._token.run_sync_soon(self._hear, loop, context)
             return
@@ -180,11 +190,11 @@ class Bridge:
         elif error is not None and "handle" in context:
             error.add_note(f"in {context['handle']!r}")
             self._fail(error)
-        else:  # A connection's, of which its protocol is told; or something was not closed.
+        else:  # A connection's error, which its protocol gets too; or something was not closed.
             self._log.error(f"asyncio: {context['message']}", exc_info=error)
 
     def fail_by(self, task: asyncio.Task[Any]) -> None:
-        """Fail the plugin by this task's failure."""
+        """Fail the plugin with the exception of this task."""
         error = task.exception()
         assert error is not None
         error.add_note(f"in the asyncio task {task.get_name()!r}, for which nobody has waited")
@@ -195,13 +205,8 @@ def _is_task(future: object) -> TypeGuard[Task]:
     return isinstance(future, asyncio.Task)
 
 
-def _is_unseen(task: Task) -> bool:
-    """Whether the task has failed, and nobody has asked why; asyncio itself looks at this."""
-    return bool(getattr(task, "_log_traceback", False))
-
-
 class _Held(AbstractAsyncContextManager[T]):
-    """Entered on asyncio, left on Trio; what is in it has one task of asyncio's for both."""
+    """A context manager that is entered on asyncio and left on Trio; one asyncio task does both."""
 
     def __init__(self, bridge: Bridge, loop: Loop, manager: AbstractAsyncContextManager[T]) -> None:
         self._bridge = bridge
@@ -218,7 +223,7 @@ class _Held(AbstractAsyncContextManager[T]):
             self._task.cancel()
             raise
         if not self._value.done():
-            await self._task  # Which has failed.
+            await self._task  # It has failed.
         self._task.add_done_callback(self._ended)
         return self._value.result()
 
@@ -237,7 +242,7 @@ class _Held(AbstractAsyncContextManager[T]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        # A lifetime bounds what it leaves.
+        # A lifetime limits the time of leaving.
         return await self._bridge.call(self._leave, error)  # noqa: ASYNC102
 
     async def _leave(self, error: BaseException | None) -> bool:

@@ -1,6 +1,6 @@
 """One call from Trio to asyncio, or back.
 
-Owns what a cancellation and an error on one side are on the other.
+Owns the translation of a cancellation and of an error from one side to the other.
 Never knows the lifetime in which the calls are made.
 """
 
@@ -13,16 +13,16 @@ from typing import Any, Generic, TypeVar, cast
 
 import trio
 
-from ._steps import Steps
+from ._patched_loop import PatchedLoop, is_for_asyncio, undo_wait
 
 T = TypeVar("T")
 
 
 class Crossing(Generic[T]):
-    """One call on asyncio, for which a task of Trio's waits.
+    """One call on asyncio, for which a Trio task waits.
 
-    A task of asyncio's makes it in the very context of Trio's task: the delivery in flight and the
-    request are known there, and what is set there stays.
+    An asyncio task makes the call in the very context of the Trio task: the delivery in flight and
+    the request are known there, and changes to the context stay.
     """
 
     def __init__(self, function: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> None:
@@ -36,13 +36,13 @@ class Crossing(Generic[T]):
         self._raise_cancel: Callable[[], Any] | None = None
 
     @trio.lowlevel.enable_ki_protection
-    async def over(self, steps: Steps) -> T:
-        """Make it; to be called on Trio."""
+    async def over(self, loop: PatchedLoop) -> T:
+        """Make the call; called on Trio."""
         trio_task = trio.lowlevel.current_task()
-        asyncio_task = steps.task_of(self._call(trio_task), trio_task.context)
+        asyncio_task = loop.eager_task(self._call(trio_task), trio_task.context)
 
         def abort(raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
-            """Cancel the other side, and wait for it."""
+            """Cancel the asyncio task, and go on waiting for its end."""
             self._raise_cancel = raise_cancel
             if self._has_begun:
                 asyncio_task.cancel()
@@ -62,20 +62,20 @@ class Crossing(Generic[T]):
         self._has_begun = True
         try:
             self._value = await _on_asyncio_only(self._called())
-        except BaseException as error:  # noqa: ASYNC103 - it is raised in Trio's task
+        except BaseException as error:  # noqa: ASYNC103 - raised in the Trio task
             self._error = error
         self._is_over = True
-        if self._is_waited_for:  # Sooner than asyncio would call back.
+        if self._is_waited_for:  # Sooner than asyncio would call a done callback.
             trio.lowlevel.reschedule(trio_task)
 
     @trio.lowlevel.disable_ki_protection
     async def _called(self) -> T:
-        if self._raise_cancel is not None:  # Before it began.
+        if self._raise_cancel is not None:  # Cancelled before it began.
             raise asyncio.CancelledError
         return await self._function(*self._args)
 
     def _translated(self, error: BaseException) -> BaseException:
-        """What the error is on Trio's side."""
+        """The error as Trio's side shall see it."""
         if not isinstance(error, asyncio.CancelledError):
             return error
         if self._raise_cancel is None:
@@ -84,27 +84,27 @@ class Crossing(Generic[T]):
             return stray
         try:
             self._raise_cancel()
-        except trio.Cancelled as cancelled:  # noqa: ASYNC103 - it is raised by who asks for it
+        except trio.Cancelled as cancelled:  # noqa: ASYNC103 - the caller raises it
             return cancelled.with_traceback(error.__traceback__)  # noqa: ASYNC104
-        raise AssertionError("Trio has not cancelled what it wanted to")
+        raise AssertionError("Trio has not raised the cancellation that it asked for")
 
 
 class Answer(asyncio.Future[T]):
-    """What is awaited on Trio, for asyncio. To cancel the one is to cancel the other."""
+    """The result of a call on Trio, awaited on asyncio. Cancelling one side cancels the other."""
 
     def __init__(self, loop: Any) -> None:
         super().__init__(loop=loop)
         self._scope = trio.CancelScope()
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """It is cancelled when Trio has ended it."""
+        """Cancel the call on Trio; the future is cancelled when that has ended."""
         if self.done():
             return False
         self._scope.cancel()
         return True
 
     async def find(self, function: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> None:
-        """Await it; to be called on Trio."""
+        """Make the call, and settle the future with its result or error; called on Trio."""
         try:
             result: T | None = None
             with self._scope:
@@ -116,15 +116,15 @@ class Answer(asyncio.Future[T]):
         except trio.Cancelled:
             super().cancel()
             raise
-        except BaseException as error:  # noqa: ASYNC103 - it is raised on asyncio
+        except BaseException as error:  # noqa: ASYNC103 - raised on asyncio
             self.set_exception(error)
 
 
 def guarded_from_trio(coro: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
-    """The same coroutine, but a wrong `await` in it is an error, and no more."""
+    """A coroutine of the same code, in which awaiting Trio by mistake raises an error."""
 
     async def guarded() -> T:
-        """A coroutine, as tasks want one: what it runs is a generator."""
+        """Run the generator in a coroutine, since tasks accept nothing else."""
         return await _on_asyncio_only(coro)
 
     guarded.__qualname__ = getattr(coro, "__qualname__", repr(coro))  # For asyncio's messages.
@@ -133,10 +133,9 @@ def guarded_from_trio(coro: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
 
 @coroutine
 def _on_asyncio_only(asyncio_coro: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
-    """Run a coroutine of asyncio's; where it awaits Trio, raise, and undo what Trio has noted.
+    """Run a coroutine of asyncio's; where it awaits Trio, undo that wait and raise an error in it.
 
-    Otherwise Trio would take the loop's task, which goes on, for one that waits: a wrong `await` of
-    one plugin would be the end of the program.
+    Otherwise one wrong `await` in a plugin would end the program.
     """
     resume: Callable[[Any], Any] = asyncio_coro.send
     value: Any = None
@@ -145,20 +144,14 @@ def _on_asyncio_only(asyncio_coro: Coroutine[Any, Any, T]) -> Generator[Any, Any
             awaited = resume(value)
         except StopIteration as result:
             return cast("T", result.value)
-        if awaited is None or hasattr(awaited, "_asyncio_future_blocking"):
+        if is_for_asyncio(awaited):
             try:
                 value = yield awaited
                 resume = asyncio_coro.send
-            except BaseException as error:  # noqa: ASYNC103 - it is thrown into the coroutine
+            except BaseException as error:  # noqa: ASYNC103 - thrown into the coroutine
                 value = error
                 resume = asyncio_coro.throw
         else:
-            give_up = getattr(awaited, "abort_func", None)
-            if give_up is not None:
-                give_up(_never)
+            undo_wait(awaited)
             value = RuntimeError("Trio's functions cannot be awaited on asyncio: see `run_on_trio`")
             resume = asyncio_coro.throw
-
-
-def _never() -> None:
-    raise AssertionError("the task was not cancelled")

@@ -1,8 +1,8 @@
 """A plugin whose coroutines run on asyncio.
 
-Owns the class that authors derive from, and which of its methods cross to asyncio.
-Never knows how they cross: that is `_bridge`, which is imported when such a plugin starts. With it
-comes trio-asyncio, which makes all of the process's asyncio slower.
+Owns the class that authors derive from, and the choice of the methods that cross to asyncio.
+Never knows how they cross: that is `_bridge`, imported when such a plugin starts. It imports
+trio-asyncio, which slows down all asyncio code of the process.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ Ts = TypeVarTuple("Ts")
 
 
 class AsyncioPlugin(Plugin):
-    """A plugin on asyncio, so that it can use aiohttp, aio-pika, nats-py and their like.
+    """A plugin on asyncio, for libraries such as aiohttp, aio-pika and nats-py.
 
     Derive from this and from a kind of plugin: `class Sender(AsyncioPlugin, EventPlugin[Order])`.
-    What such a class defines of `initialize`, `run`, `handle_event`, `handle_batch`,
-    `flush_points`, `send_events` and `close` runs on asyncio. Everything else stays on Trio: what
-    is inherited from other classes, and routes and websockets, because Quart is there. Where one
-    needs the other, `run_on_asyncio` and `run_on_trio` cross.
+    The methods `initialize`, `run`, `handle_event`, `handle_batch`, `flush_points`, `send_events`
+    and `close` run on asyncio if such a class defines them itself. Everything else stays on Trio:
+    methods inherited from other classes, and routes and websockets, because Quart is there. Code
+    of one side calls the other by `run_on_asyncio` and `run_on_trio`.
 
-    A cancellation, be it by a time limit, a deadline, a restart or the stop, is asyncio's
-    `CancelledError`, once. A task that fails, and of whose failure nobody has taken note within a
-    second, is a crash of the plugin. What is left of tasks when `close` has returned is cancelled,
-    and awaited.
+    Life: each lifetime has an asyncio loop of its own, opened before `initialize`. A cancellation
+    by a time limit, a deadline, a restart or the stop is raised once, as asyncio's
+    `CancelledError`. A task that fails is a crash of the plugin, unless it is awaited within a
+    second. Tasks that remain when `close` has returned are cancelled and awaited.
 
-    It needs the extra `asyncio`.
+    The extra `asyncio` brings the libraries that this class needs.
 
     >>> import asyncio
     >>> from trivet import AsyncioPlugin, BackgroundPlugin
@@ -65,7 +65,7 @@ class AsyncioPlugin(Plugin):
     async def run_on_asyncio(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
         """Await `function(*args)` on the plugin's asyncio loop, wherever this is called.
 
-        Routes need it for what they do with asyncio's libraries.
+        A route calls asyncio's libraries by this.
 
         Raises:
             RuntimeError: the plugin is not alive, or the function was cancelled on asyncio's side.
@@ -75,7 +75,7 @@ class AsyncioPlugin(Plugin):
     async def run_on_trio(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
         """Await `function(*args)` on Trio, wherever this is called: `self.stopping.wait`, say.
 
-        `self.app.publish` and `publish_many` do that by themselves.
+        `self.app.publish` and `self.app.publish_many` cross by themselves.
 
         Raises:
             RuntimeError: the plugin is not alive.
@@ -89,10 +89,13 @@ class AsyncioPlugin(Plugin):
     async def enter(self, manager: AbstractContextManager[T]) -> T: ...
 
     async def enter(self, manager: AbstractAsyncContextManager[T] | AbstractContextManager[T]) -> T:
-        """See `Plugin.enter`. Called on asyncio, what is entered is entered and left there.
+        """Enter a context manager for this lifetime, as `Plugin.enter` does.
 
-        Both happen in one task, so that an `asyncio.TaskGroup` can be held, too: if it fails, so
-        does the plugin.
+        Called on asyncio, it enters and leaves the manager there, in one task. So an
+        `asyncio.TaskGroup` can be held, too: the plugin fails when the group does.
+
+        Raises:
+            RuntimeError: called outside of `initialize`, or with one of Trio's own on asyncio.
         """
         bridge = self.__trivet_bridge__
         if isinstance(manager, AbstractAsyncContextManager):
@@ -135,7 +138,7 @@ def _crossing(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[
 
 
 class _AppFromAsyncio(App):
-    """The program, for code that may be on asyncio."""
+    """The program as code on asyncio sees it: publishing crosses to Trio."""
 
     def __init__(self, app: App, plugin: AsyncioPlugin) -> None:
         self._app = app

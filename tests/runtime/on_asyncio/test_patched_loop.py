@@ -1,13 +1,14 @@
-"""What code finds while it runs on a plugin's loop, whichever way it asks; and Trio's code beside.
+"""Other libraries' insides, and the loop that code finds on asyncio and beside it on Trio.
 
-The functions in C are what a library has that bound them before trio-asyncio was imported, as
-psycopg, aiofiles and anyio do: `from asyncio import get_running_loop`.
+A library has the functions in C if it bound them before trio-asyncio was imported, as psycopg,
+aiofiles and anyio do: `from asyncio import get_running_loop`.
 """
 
 from __future__ import annotations
 
 import _asyncio
 import asyncio
+import inspect
 import os
 import signal
 import socket
@@ -15,6 +16,8 @@ import sys
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from pkgutil import resolve_name
 
 import anyio.lowlevel
 import httpx
@@ -25,6 +28,7 @@ from aiohttp import web
 from trio.testing import MockClock
 
 from trivet import App, AsyncioPlugin, BackgroundPlugin, Status, SupervisionSettings, route
+from trivet._on_asyncio._patched_loop import CALLBACK_FIRST, CALLBACK_SECOND, INSIDES, Inside
 from trivet.testing import client, open_plugins
 
 IN_C: dict[str, Callable[[], object]] = {
@@ -35,9 +39,52 @@ NEVER = SupervisionSettings(restart="temporary")
 
 Told = asyncio.Future[dict[str, bool]]
 
+# The insides of other libraries.
+
+
+@pytest.mark.parametrize("inside", INSIDES, ids=lambda inside: f"{inside.owner}.{inside.name}")
+def test_insides(inside: Inside) -> None:
+    """Each private name exists in the installed version, with the signature that is counted on."""
+    value = getattr(resolve_name(inside.owner), inside.name)
+    if inside.signature is not None:
+        signature = inspect.signature(value)
+        bare = [each.replace(annotation=each.empty) for each in signature.parameters.values()]
+        assert str(inspect.Signature(bare)) == inside.signature
+
+
+def test_patched_methods_are_listed() -> None:
+    """Each method whose callback is wrapped is in the list, with the callback at its place."""
+    listed = {inside.name: inside.signature or "" for inside in INSIDES}
+    for place, names in ((1, CALLBACK_FIRST), (2, CALLBACK_SECOND)):
+        for name in names:
+            assert listed[name].split(", ")[place].startswith("callback")
+
+
+def test_a_new_task_asks_for_its_first_step_once() -> None:
+    """A task calls `call_soon` of its loop once while it is made, with its context."""
+    loop, context = asyncio.SelectorEventLoop(), copy_context()
+    asked: list[tuple[Callable[[], object], object]] = []
+
+    def keep(step: Callable[[], object], *, context: object) -> None:
+        asked.append((step, context))
+
+    async def nothing() -> None: ...
+
+    call_soon, loop.call_soon = loop.call_soon, keep  # type: ignore[method-assign,assignment]
+    task = asyncio.Task(nothing(), loop=loop, context=context)
+    loop.call_soon = call_soon  # type: ignore[method-assign]
+    ((step, its_context),) = asked
+    assert its_context is context
+    step()
+    assert task.done()
+    loop.close()
+
+
+# The running loop.
+
 
 def found(loop: object) -> dict[str, bool]:
-    """For each way to ask, whether it finds this loop, or that it is on asyncio."""
+    """The answer of each way to ask: whether it finds this loop, or finds asyncio."""
     ways: dict[str, Callable[[], object]] = {
         "asyncio.get_running_loop": asyncio.get_running_loop,
         "asyncio._get_running_loop": asyncio.events._get_running_loop,
@@ -51,7 +98,7 @@ def found(loop: object) -> dict[str, bool]:
 
 
 class Places:
-    """Where code may run on asyncio: there `found` is called."""
+    """Places where code runs on asyncio; each calls `found`."""
 
     @staticmethod
     async def in_the_first_step(loop: asyncio.AbstractEventLoop, told: Told) -> None:
@@ -161,7 +208,7 @@ PLACES = [name for name in vars(Places) if not name.startswith("_")]
 
 
 class Asking(AsyncioPlugin, BackgroundPlugin):
-    """Has its loop found."""
+    """A plugin whose loop is looked for."""
 
     async def initialize(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -179,7 +226,7 @@ class Asking(AsyncioPlugin, BackgroundPlugin):
 @pytest.mark.parametrize("by_route", [False, True], ids=["plugin", "route"])
 @pytest.mark.parametrize("place", PLACES)
 async def test_code_on_asyncio_finds_its_loop(place: str, by_route: bool) -> None:
-    """Each way to ask, at each place, whether the plugin crosses or one of its requests does."""
+    """Each way to ask finds the loop, at each place, in the plugin's code and in a request."""
     async with open_plugins(Asking) as runtime:
         asking = runtime.get(Asking)
         if by_route:
@@ -191,7 +238,7 @@ async def test_code_on_asyncio_finds_its_loop(place: str, by_route: bool) -> Non
 
 
 class OnTrio(BackgroundPlugin):
-    """Uses on Trio what finds out by itself where it is; and asyncio, by mistake."""
+    """Calls on Trio httpx and anyio, which find out where they are; and asyncio, by mistake."""
 
     url: str = ""
 
@@ -206,7 +253,7 @@ class OnTrio(BackgroundPlugin):
 
 
 class Serving(AsyncioPlugin, BackgroundPlugin):
-    """A server of aiohttp's."""
+    """Runs a server of aiohttp."""
 
     async def initialize(self) -> None:
         server = web.Application()
@@ -229,8 +276,8 @@ class Serving(AsyncioPlugin, BackgroundPlugin):
         await self.close_server()
 
 
-async def test_httpx_is_on_asyncio_in_one_plugin_and_on_trio_in_another() -> None:
-    """Between two steps of asyncio's the code is Trio's, and is told so."""
+async def test_httpx_on_both_sides() -> None:
+    """Httpx finds asyncio in one plugin and Trio in another, however their steps alternate."""
     async with open_plugins(Serving, OnTrio) as runtime:
         serving = runtime.get(Serving)
         runtime.get(OnTrio).url = serving.url
@@ -252,8 +299,8 @@ async def test_httpx_is_on_asyncio_in_one_plugin_and_on_trio_in_another() -> Non
     assert texts == ["here"] * 11
 
 
-async def test_a_plugin_on_trio_that_calls_asyncio_is_told_that_no_loop_runs() -> None:
-    """Also while plugins on asyncio live; and so is code that a crossing leads back to Trio."""
+async def test_asyncio_called_on_trio() -> None:
+    """Code on Trio finds no running loop beside plugins on asyncio, nor after a call back."""
     asked: list[object] = []
 
     async def ask() -> None:
@@ -272,8 +319,8 @@ def _asyncio_runs() -> object:
     return IN_C["_get_running_loop"]()
 
 
-async def test_a_loop_around_trio_is_what_runs_again_after_a_step() -> None:
-    """Trio may be the guest of a loop of asyncio's: to its code that loop goes on running."""
+async def test_loop_around_trio() -> None:
+    """An asyncio loop that hosts Trio is the running one again after each callback."""
     told: list[object] = []
 
     def in_asyncio() -> None:
@@ -306,8 +353,8 @@ async def hosting(told: list[object]) -> None:
     told.insert(0, (await ended).unwrap())
 
 
-async def test_asyncios_own_tools_work_together() -> None:
-    """Queues, locks, limits, groups, threads, executors, streams and processes, in one plugin."""
+async def test_tools_of_asyncio() -> None:
+    """Queues, locks, time-outs, groups, threads, executors, streams, processes work together."""
 
     class Working(AsyncioPlugin, BackgroundPlugin):
         async def work(self) -> list[object]:
@@ -367,8 +414,8 @@ async def test_asyncios_own_tools_work_together() -> None:
         ]
 
 
-async def test_an_exit_of_what_reads_a_socket_is_a_crash() -> None:
-    """It is a task of Trio's that calls it: the loop and the program go on."""
+async def test_exit_in_a_reader() -> None:
+    """`sys.exit` in the callback of a socket fails the plugin; the program goes on."""
     ours, theirs = socket.socketpair()
 
     class Exiting(AsyncioPlugin, BackgroundPlugin):
@@ -387,7 +434,7 @@ async def test_an_exit_of_what_reads_a_socket_is_a_crash() -> None:
 
 
 async def test_a_coroutine_is_no_callback(autojump_clock: MockClock) -> None:
-    """It would never run: the plugin fails by an error that says what to write instead."""
+    """A coroutine function as a callback fails the plugin; the error names `create_task`."""
 
     class Mistaken(AsyncioPlugin, BackgroundPlugin):
         supervision = NEVER
@@ -405,8 +452,8 @@ async def test_a_coroutine_is_no_callback(autojump_clock: MockClock) -> None:
         assert "create_task" in str(host.failure)
 
 
-async def test_a_finalizer_may_ask_the_loop_for_something_at_any_moment() -> None:
-    """Garbage is found amid Trio's code as well: what a `__del__` asks for is done, in any case."""
+async def test_callbacks_from_finalizers() -> None:
+    """A callback that a `__del__` asks for is called, wherever the garbage was found."""
 
     class Littering(AsyncioPlugin, BackgroundPlugin):
         def __init__(self, app: App) -> None:
@@ -428,7 +475,7 @@ async def test_a_finalizer_may_ask_the_loop_for_something_at_any_moment() -> Non
             finally:
                 sys.setprofile(None)
             self.asked += 1
-            await asyncio.to_thread(loop.call_soon, self._call)  # Garbage is found there, too.
+            await asyncio.to_thread(loop.call_soon, self._call)  # Garbage is found in threads too.
             while self.called < self.asked:
                 await asyncio.sleep(1e-6)
 
