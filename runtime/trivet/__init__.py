@@ -49,7 +49,7 @@ it; a module of a room with several lines is on the line that says what it is fo
     _on_asyncio/        plugins whose coroutines run on asyncio
         _plugin _bridge _crossings _patched_loop
     _plugins/           what an author writes
-        _plugin _definition _hooks _instance _resources
+        _plugin _definition _hooks _instance _internals _resources
                             the classes, their checks, their instances
         _routes _streams _status _supervision_settings
                             routes, server-sent events, statuses, restarts

@@ -94,7 +94,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _advice(error: BaseException) -> str | None:
     if isinstance(error, AttributeError) and inspect.iscoroutine(error.obj):
         return NO_AWAIT
-    if isinstance(error, AttributeError) and hasattr(error.obj, "__trivet_report__"):
+    if isinstance(error, AttributeError) and hasattr(error.obj, "_trivet"):
         return f"for a setting write an annotated field, `{error.name}: …`, in the class"
     if isinstance(error, KeyError) and _is_of_the_environment(error):
         return f"the environment has no variable {error.args[0]}; a setting is safer to ask for"

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from functools import partial, wraps
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack, overload
+from typing import Any, TypeVar, TypeVarTuple, Unpack, overload
 
 import trio
 
@@ -20,10 +20,9 @@ from .._events._event import Event
 from .._events._outcome import Outcome
 from .._events._types import EventTypes
 from .._plugins._definition import AWAITED
+from .._plugins._instance import internals_of, start, view
+from .._plugins._internals import Bridge
 from .._plugins._plugin import App, Plugin
-
-if TYPE_CHECKING:
-    from ._bridge import Bridge
 
 T = TypeVar("T")
 P = TypeVar("P", bound=Plugin)
@@ -52,8 +51,6 @@ class AsyncioPlugin(Plugin):
     ...     async def run(self) -> None:
     ...         self.boiling = asyncio.create_task(asyncio.sleep(60))
     """
-
-    __trivet_bridge__: Bridge | None = None
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -97,33 +94,38 @@ class AsyncioPlugin(Plugin):
         Raises:
             RuntimeError: called outside of `initialize`, or with one of Trio's own on asyncio.
         """
-        bridge = self.__trivet_bridge__
+        bridge = self._trivet.bridge
         if isinstance(manager, AbstractAsyncContextManager):
             return await super().enter(manager if bridge is None else bridge.held(manager))
         return await super().enter(manager)
-
-    async def __trivet_start__(self) -> None:
-        await self.enter(_loop_of(self))
-        await super().__trivet_start__()
-
-    def __trivet_view__(self, app: App) -> App:
-        return _AppFromAsyncio(app, self)
 
 
 @asynccontextmanager
 async def _loop_of(plugin: AsyncioPlugin) -> AsyncGenerator[None]:
     from ._bridge import open_bridge  # noqa: PLC0415 - see above
 
+    internals = internals_of(plugin)
     try:
-        async with open_bridge(plugin.log, plugin.__trivet_fail__) as bridge:
-            plugin.__trivet_bridge__ = bridge
+        async with open_bridge(plugin.log, internals.fail) as bridge:
+            internals.bridge = bridge
             yield
     finally:
-        plugin.__trivet_bridge__ = None
+        internals.bridge = None
+
+
+@start.register
+async def _start_on_asyncio(plugin: AsyncioPlugin) -> None:
+    await plugin.enter(_loop_of(plugin))
+    await start.dispatch(Plugin)(plugin)  # As on Trio.
+
+
+@view.register
+def _view_from_asyncio(plugin: AsyncioPlugin, app: App) -> App:
+    return _AppFromAsyncio(app, plugin)
 
 
 def _bridge_of(plugin: AsyncioPlugin) -> Bridge:
-    bridge = plugin.__trivet_bridge__
+    bridge = internals_of(plugin).bridge
     if bridge is None:
         raise RuntimeError(f"plugin {plugin.name!r} is not alive, nor is its asyncio loop")
     return bridge

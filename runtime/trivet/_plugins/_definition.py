@@ -14,6 +14,7 @@ import attrs
 
 from .._events._event import Event, place_of
 from .._faults._errors import DefinitionError, refuse_shared_default
+from ._hooks import SET_BY_TRIVET
 
 LUNA_SPELLING = {
     "eventName": "EventPlugin[YourEvent], or `listens_to`",
@@ -32,19 +33,6 @@ AWAITED = (
     "handle_batch",
     "flush_points",
     "send_events",
-)
-
-_SET_BY_TRIVET = frozenset(
-    {
-        "app",
-        "log",
-        "inbox",
-        "__trivet_bridge__",
-        "__trivet_fail__",
-        "__trivet_policy__",
-        "__trivet_report__",
-        "__trivet_resources__",
-    }
 )
 
 
@@ -82,7 +70,7 @@ def only_settings(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.A
     return [
         field.evolve(init=False) if field.name.startswith("_") else field
         for field in fields
-        if field.name not in _SET_BY_TRIVET
+        if field.name not in SET_BY_TRIVET
     ]
 
 

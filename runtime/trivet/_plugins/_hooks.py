@@ -23,6 +23,7 @@ SET_BY_TRIVET = {
     "app": "the program",
     "log": "the plugin's logger",
     "inbox": "where the plugin's events arrive",
+    "_trivet": "Trivet's own side of the plugin",
 }
 """The attributes that every plugin is given, and what they are."""
 

@@ -7,9 +7,8 @@ Never knows when an instance is made, nor when it starts.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from contextlib import (
-    contextmanager,
-)
+from contextlib import contextmanager
+from functools import singledispatch
 from typing import Any
 
 import structlog
@@ -22,6 +21,7 @@ from .._events._filters import Matches, compile_filter
 from .._faults._errors import DefinitionError
 from .._inbox._inbox import Inbox
 from ._hooks import check_instance
+from ._internals import Internals
 from ._plugin import App, EventPlugin, Plugin, PluginT
 from ._resources import Resources
 
@@ -38,11 +38,11 @@ def create_plugin(
     plugin = cls.__new__(cls)
     if name != cls.name:
         vars(plugin)["name"] = name
-    app = plugin.app = plugin.__trivet_view__(app)
+    app = plugin.app = view(plugin, app)
     plugin.log = structlog.get_logger(plugin=name)
-    plugin.__trivet_resources__ = None
+    plugin._trivet = Internals(policy=delivery)  # pyright: ignore[reportPrivateUsage]
     if inbox is not None:
-        _attach(plugin, inbox, delivery)
+        _attach(plugin, inbox)
     attrs_init: Callable[..., None] = getattr(plugin, "__attrs_init__")  # noqa: B009
     attrs_init(**values)
     plugin.__init__(app)  # type: ignore[misc]
@@ -55,10 +55,27 @@ def create_plugin(
     return plugin
 
 
-def _attach(plugin: Plugin, inbox: Inbox[Any], delivery: DeliveryPolicy) -> None:
+def _attach(plugin: Plugin, inbox: Inbox[Any]) -> None:
     if isinstance(plugin, EventPlugin):
         plugin.inbox = inbox
-        plugin.__trivet_policy__ = delivery
+
+
+def internals_of(plugin: Plugin) -> Internals:
+    """Trivet's own side of the plugin."""
+    return plugin._trivet  # pyright: ignore[reportPrivateUsage] - other rooms come through here
+
+
+@singledispatch
+def view(plugin: Plugin, app: App) -> App:
+    """The program as this plugin's code sees it; a kind of plugin may have a view of its own."""
+    return app
+
+
+@singledispatch
+async def start(plugin: Plugin) -> None:
+    """Call `initialize`; a kind of plugin may need something before."""
+    await plugin.initialize()
+    check_instance(plugin)
 
 
 def wanted_by(plugin: Plugin, policy: DeliveryPolicy) -> Matches | None:
@@ -80,8 +97,9 @@ def wanted_by(plugin: Plugin, policy: DeliveryPolicy) -> Matches | None:
 @contextmanager
 def resources_of(plugin: Plugin, resources: Resources) -> Generator[None]:
     """Let `plugin.enter` put things into `resources`."""
-    plugin.__trivet_resources__ = resources
+    internals = internals_of(plugin)
+    internals.resources = resources
     try:
         yield
     finally:
-        plugin.__trivet_resources__ = None
+        internals.resources = None

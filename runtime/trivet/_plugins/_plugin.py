@@ -7,7 +7,7 @@ Never knows who starts, restarts and stops a plugin, nor where its events come f
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -19,7 +19,7 @@ import structlog
 import trio
 
 from .._events._delivery import Delivery, Envelope
-from .._events._delivery_settings import DeliveryPolicy, DeliverySettings
+from .._events._delivery_settings import DeliverySettings
 from .._events._event import (
     Event,
     MonitoringEvent,
@@ -43,8 +43,9 @@ from ._definition import (
     refuse_other_policies,
     refuse_other_than_events,
 )
-from ._hooks import check_instance, check_methods, check_names
-from ._resources import Resources, T
+from ._hooks import check_methods, check_names
+from ._internals import Internals
+from ._resources import T
 from ._supervision_settings import SupervisionSettings
 
 PluginT = TypeVar("PluginT", bound="Plugin")
@@ -140,9 +141,7 @@ class Plugin(ABC):
     """The program; set before anything of the author's runs."""
     log: structlog.typing.FilteringBoundLogger
     """A logger that has the plugin's name bound."""
-    __trivet_resources__: Resources | None
-    __trivet_report__: Callable[[str | None], None]
-    __trivet_fail__: Callable[[BaseException], None]
+    _trivet: Internals
 
     def __init__(self, app: App) -> None:
         """Hand-written ones take the app, as here. The settings are set by then."""
@@ -197,9 +196,10 @@ class Plugin(ABC):
             RuntimeError: outside of `initialize`. Within `run`, use `async with`: a scope that is
                 entered there and left after it would leave Trio's scopes in disorder.
         """
-        if self.__trivet_resources__ is None:
+        resources = self._trivet.resources
+        if resources is None:
             raise RuntimeError("enter() is for initialize(); elsewhere use `async with`")
-        return await self.__trivet_resources__.enter(manager)
+        return await resources.enter(manager)
 
     def degrade(self, reason: str) -> None:
         """Say that the plugin works, but not as it should: its broker is away, say.
@@ -210,20 +210,11 @@ class Plugin(ABC):
         Args:
             reason: for operators; it must not hold secrets.
         """
-        self.__trivet_report__(reason)
+        self._trivet.report(reason)
 
     def recover(self) -> None:
         """Say that nothing is amiss any more; harmless where nothing was."""
-        self.__trivet_report__(None)
-
-    async def __trivet_start__(self) -> None:
-        """Do what comes before `initialize`, and that."""
-        await self.initialize()
-        check_instance(self)
-
-    def __trivet_view__(self, app: App) -> App:
-        """The program as this plugin's code sees it."""
-        return app
+        self._trivet.report(None)
 
     @property
     def stopping(self) -> trio.Event:
@@ -294,7 +285,6 @@ class EventPlugin(Plugin, Generic[E]):
     """The author's choice; the operator's goes over it."""
     inbox: Inbox[E]
     """Where the events arrive; it outlives restarts."""
-    __trivet_policy__: DeliveryPolicy
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -330,7 +320,7 @@ class EventPlugin(Plugin, Generic[E]):
         await self._work(OneByOne(self.inbox, self.handle_event))
 
     async def _work(self, workload: Workload[Any]) -> None:
-        policy = self.__trivet_policy__
+        policy = self._trivet.policy
         limit, crew = policy.time_limit, policy.concurrency
         await work(workload, plugin=self.name, crew=crew, time_limit=limit, log=self.log)
 
@@ -361,7 +351,7 @@ class BatchPlugin(EventPlugin[E]):
 
     async def run(self) -> None:
         """Hand batches out of the inbox to `handle_batch`, `concurrency` of them side by side."""
-        await self._work(ByBatch(self.inbox, self.handle_batch, self.__trivet_policy__))
+        await self._work(ByBatch(self.inbox, self.handle_batch, self._trivet.policy))
 
 
 class MonitoringPlugin(EventPlugin[MonitoringEvent]):

@@ -23,6 +23,7 @@ from .._faults._errors import CriticalPluginError, PermanentError, RestartRefuse
 from .._faults._masking import mask
 from .._faults._stacks import stack_of
 from .._loop._tasks import plugin_of_task
+from .._plugins._instance import internals_of
 from .._plugins._plugin import Plugin
 from .._plugins._status import TRANSITIONS, Status
 from .._plugins._supervision_settings import SupervisionSettings
@@ -116,8 +117,8 @@ class Host:
         self._restart_at = math.nan
         self._pause: trio.CancelScope | None = None
         self._changed: trio.Event | None = None
-        plugin.__trivet_report__ = self._report
-        plugin.__trivet_fail__ = self._fail
+        internals = internals_of(plugin)
+        internals.report, internals.fail = self._report, self._fail
 
     # What others ask.
 

@@ -72,6 +72,7 @@ PLUGIN = "class M(BackgroundPlugin):\n"
     [
         ("log: str = 'x'", "log", "the plugin's logger, which Trivet sets"),
         ("app: str", "app", "the program, which Trivet sets"),
+        ("_trivet: str", "_trivet", "Trivet's own side of the plugin, which Trivet sets"),
         ("inbox: list[int] = attrs.field(factory=list)", "inbox", "where the plugin's events"),
         ("log = 'x'", "log", "the plugin's logger"),
         ("def app(self): ...", "app", "the program"),

@@ -171,7 +171,7 @@ async def test_probes_call_no_plugin(path: str) -> None:
                 "run",
                 "close",
                 "__class__",
-                "__trivet_resources__",
+                "_trivet",
                 "log",
             ):
                 touched.append(name)

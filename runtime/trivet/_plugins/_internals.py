@@ -1,0 +1,55 @@
+"""Trivet's own side of one plugin, apart from what its author sees.
+
+Owns the fields that other rooms set on a plugin.
+Never knows who sets them, nor when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import NoReturn, Protocol, TypeVar, TypeVarTuple, Unpack
+
+import attrs
+
+from .._events._delivery_settings import DeliveryPolicy
+from ._resources import Resources
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Bridge(Protocol):
+    """The way from Trio to a plugin's asyncio loop, and back."""
+
+    async def call(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
+        """Await `function(*args)` on asyncio."""
+        ...
+
+    async def call_back(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
+        """Await `function(*args)` on Trio."""
+        ...
+
+    def held(self, manager: AbstractAsyncContextManager[T]) -> AbstractAsyncContextManager[T]:
+        """Make a manager that is left on Trio's side, wherever it is entered."""
+        ...
+
+
+def _has_no_host(_: object) -> NoReturn:
+    raise RuntimeError("the plugin cannot do that yet: no program runs it")
+
+
+@attrs.define
+class Internals:
+    """Trivet's own side of one plugin: `Plugin._trivet`."""
+
+    resources: Resources | None = None
+    """The resources of this lifetime, while `initialize` may enter some."""
+    report: Callable[[str | None], None] = _has_no_host
+    """Tells the host what is amiss; None for nothing."""
+    fail: Callable[[BaseException], None] = _has_no_host
+    """Tells the host of a failure beside `run`, which ends the lifetime."""
+    policy: DeliveryPolicy = attrs.field(factory=DeliveryPolicy)
+    """The decisions about deliveries to the plugin, where it has an inbox."""
+    bridge: Bridge | None = None
+    """The way to asyncio in this lifetime; None on Trio, and between two lifetimes."""
