@@ -1,5 +1,5 @@
-"""Ready connectors for Trivet, one package each, enabled by name as plugins are.
+"""Ready connectors for Trivet, one package each; a plugin is enabled by its name.
 
-Owns nothing but the name; each connector has its client, its plugin and its README.
-Never knows Trivet's private modules: connectors import what any plugin may.
+Owns the name alone. Each connector has its client, its plugins and its README.
+Never knows Trivet's private modules: a connector imports what any plugin may import.
 """

@@ -1,4 +1,4 @@
-"""What every sink that speaks HTTP promises, as tests that each of them inherits.
+"""The promises that every sink over HTTP makes, as tests that each sink inherits.
 
 A connector's tests are a `Receiver`, a real server in a process of its own, and a class that
 derives from `HttpContract`.
@@ -30,48 +30,48 @@ BATCHES = pytest.mark.parametrize("size", [1, 10], ids=["one by one", "in batche
 
 
 class Receiver(Peer):
-    """Who gets the events."""
+    """The server that gets the events."""
 
     secret: ClassVar[str]
-    """In the settings, what nobody may see."""
+    """The secret in the settings, which no log may show."""
 
     @abstractmethod
     async def allow(self, *, allowed: bool) -> None:
-        """Whether it takes events of those who have that secret."""
+        """Take events from a sink with this secret, or from none."""
 
     @abstractmethod
     async def taken(self) -> list[int]:
-        """The numbers of the events that it has, in order."""
+        """The numbers of the taken events, in order."""
 
 
 class HttpContract:
-    """Derive from it, name it `Test…`, and say which plugin and, by a fixture, which `receiver`."""
+    """The tests of a sink: derive `Test…` from it, with the plugin and a fixture `receiver`."""
 
-    # Where a connection breaks, httpx leaves the iterator of the body to the garbage.
+    # After a lost connection httpx leaves the body's iterator to the garbage collector.
     pytestmark = pytest.mark.filterwarnings("ignore:Async generator 'httpx:ResourceWarning")
 
     sink: ClassVar[type[HttpSink[Any]]]
     credentials: ClassVar[str]
-    """The settings in which the secret stands, as a message names them."""
+    """The settings that hold the secret, as a message names them."""
     chosen: ClassVar[Table]
-    """What the delivery section says, so that requests to the program are no events of it."""
+    """The delivery section, without the events that requests to the program make."""
 
     @pytest.fixture(autouse=True)
     def own_garbage(self) -> Iterator[None]:
-        """Collect it here, and not where it is not ignored."""
+        """Collect garbage here, where its warning is ignored."""
         yield
         gc.collect()
 
     def event(self, number: int) -> Event:
-        """One that the receiver takes."""
+        """An event that the receiver takes."""
         raise NotImplementedError
 
     def poison(self, number: int) -> Event:
-        """One that it does not want, when it has had another."""
+        """An event that the receiver refuses."""
         raise NotImplementedError
 
     async def publish_unsayable(self, runtime: Runtime) -> None:
-        """Publish one of which no request can be made."""
+        """Publish an event that no request can hold."""
         raise NotImplementedError
 
     def sending(
@@ -83,13 +83,13 @@ class HttpContract:
         concurrency: int = 1,
         table: Table | None = None,
     ) -> AbstractAsyncContextManager[Runtime]:
-        """A program with the sink; durable, where there is a path."""
+        """A program with the sink, durable if there is a path."""
         sizes: Table = {"batch_size": size, "batch_age": 0.02, "overflow": "block"}
         sizes["concurrency"] = concurrency
         again = {"retry": True} if path is None else {"durable": True}
         sections = {
             "delivery": {**SOON, **sizes, **again, **self.chosen},
-            "supervision": {"critical": True},  # Or `/readyz` would not care.
+            "supervision": {"critical": True},  # Only a critical plugin counts for `/readyz`.
         }
         return open_plugins(
             self.sink,
@@ -99,27 +99,27 @@ class HttpContract:
         )
 
     async def publish(self, runtime: Runtime, numbers: Iterable[int]) -> None:
-        """Publish events of these numbers."""
+        """Publish events with these numbers."""
         for number in numbers:
             outcome = await runtime.publish(self.event(number))
             assert outcome.fates == {self.sink.name: Fate.QUEUED}
 
     async def handled(self, runtime: Runtime, count: int) -> None:
-        """Wait until so many events are done."""
+        """Wait until `count` events are done."""
         with trio.fail_after(PATIENCE):
             while runtime.statistics()[self.sink.name].handled < count:
                 await trio.sleep(0.01)
 
     @BATCHES
     async def test_events_arrive(self, receiver: Receiver, size: int) -> None:
-        """Each once, and the program's end waits for the last."""
+        """Each event arrives once, and the stop waits for the last one."""
         async with self.sending(receiver, size=size) as runtime:
             await self.publish(runtime, range(25))
         assert await receiver.taken() == list(range(25))
 
     async def test_several_requests_at_once(self, receiver: Receiver) -> None:
-        """Side by side, each event still arrives once, in whatever order, though the receiver is
-        away for a while."""
+        """With several requests side by side each event still arrives once, in any order, even if
+        the receiver is unavailable for a while."""
         async with self.sending(receiver, size=3, concurrency=4) as runtime:
             await receiver.kill()
             await self.publish(runtime, range(100))
@@ -129,7 +129,8 @@ class HttpContract:
         assert sorted(await receiver.taken()) == list(range(100))
 
     async def test_events_wait_for_their_receiver(self, receiver: Receiver) -> None:
-        """While it is away they stay in the inbox, `/readyz` says so, and then all are sent."""
+        """Events stay in the inbox while the receiver is unavailable, and are sent after its
+        return."""
         async with self.sending(receiver) as runtime:
             await self.publish(runtime, [0])
             await self.handled(runtime, 1)
@@ -144,8 +145,8 @@ class HttpContract:
         assert await receiver.taken() == list(range(60))
 
     async def test_a_receiver_may_come_later(self, receiver: Receiver, tmp_path: Path) -> None:
-        """The program starts without it, and a stop keeps what could not be sent: the next program
-        sends it."""
+        """The program starts without the receiver, and a stop keeps the events for the next
+        program."""
         path = tmp_path / "store.sqlite3"
         await receiver.kill()
         async with self.sending(receiver, path=path) as runtime:
@@ -161,8 +162,8 @@ class HttpContract:
     async def test_a_poison_event_costs_no_other(
         self, receiver: Receiver, tmp_path: Path, size: int
     ) -> None:
-        """It is tried once, and is a dead letter with what the receiver said; who is well stays
-        ready."""
+        """A refused event is tried once and becomes a dead letter with the receiver's reason, and
+        the program stays ready."""
         path = tmp_path / "store.sqlite3"
         async with self.sending(receiver, path=path, size=size) as runtime:
             await self.publish(runtime, [0])
@@ -181,7 +182,7 @@ class HttpContract:
 
     @BATCHES
     async def test_an_event_that_cannot_be_said(self, receiver: Receiver, size: int) -> None:
-        """It fails alone, whatever it is that an encoder raises, and the others are sent once."""
+        """An event fails alone, whatever its encoder raises, and the others are sent once."""
         async with self.sending(receiver, size=size) as runtime:
             await self.publish(runtime, range(4))
             await self.publish_unsayable(runtime)
@@ -194,7 +195,7 @@ class HttpContract:
 
     @BATCHES
     async def test_an_event_for_the_end_of_all_time(self, receiver: Receiver, size: int) -> None:
-        """A deadline that no calendar has costs nobody, itself included."""
+        """A deadline beyond the calendar costs no event, not even its own."""
         async with self.sending(receiver, size=size) as runtime:
             await self.publish(runtime, [0])
             await runtime.publish(self.event(1), deadline=1e15)
@@ -206,7 +207,7 @@ class HttpContract:
     async def test_a_receiver_that_is_killed(
         self, receiver: Receiver, tmp_path: Path, size: int
     ) -> None:
-        """In the middle of a stream, again and again: all of it is there in the end."""
+        """Connections that are cut again and again in the middle of a stream lose no event."""
         async with self.sending(receiver, path=tmp_path / "store.sqlite3", size=size) as runtime:
             for first in range(0, 300, 100):
                 await self.publish(runtime, range(first, first + 100))
@@ -218,7 +219,7 @@ class HttpContract:
         assert sorted(set(await receiver.taken())) == list(range(300))
 
     async def test_a_receiver_that_stands_still(self, receiver: Receiver) -> None:
-        """One that takes connections and answers nothing is asked again, until it goes on."""
+        """A receiver that takes connections and answers nothing is asked again until it goes on."""
         async with self.sending(receiver, table=receiver.settings(timeout=0.3)) as runtime:
             await self.publish(runtime, range(10))
             await self.handled(runtime, 10)
@@ -230,7 +231,7 @@ class HttpContract:
         assert sorted(set(await receiver.taken())) == list(range(50))
 
     async def test_connections_that_are_cut(self, receiver: Receiver) -> None:
-        """In the middle of requests: nothing is lost."""
+        """A receiver that is killed in the middle of requests costs no event."""
         async with Proxy(receiver.port).serving() as proxy:
             table = receiver.settings(url=f"http://127.0.0.1:{proxy.port}")
             async with self.sending(receiver, table=table, size=3) as runtime:
@@ -244,8 +245,8 @@ class HttpContract:
         assert sorted(set(await receiver.taken())) == list(range(500))
 
     async def test_credentials_that_are_revoked(self, receiver: Receiver) -> None:
-        """The events wait until they are given back; the trouble names the setting, and neither it
-        nor a log has the secret."""
+        """Events wait while the credentials are revoked, and the status names the setting without
+        the secret."""
         with capture_logs() as logs:
             async with self.sending(receiver) as runtime:
                 await self.publish(runtime, [0])
@@ -265,7 +266,7 @@ class HttpContract:
         assert await receiver.taken() == list(range(20))
 
     async def test_a_stop_loses_nothing(self, receiver: Receiver, tmp_path: Path) -> None:
-        """What a stop in the middle of the stream leaves, the next program sends."""
+        """The next program sends the events that a stop in the middle of the stream left."""
         path = tmp_path / "store.sqlite3"
         async with self.sending(receiver, path=path, size=2) as runtime:
             await self.publish(runtime, range(300))

@@ -18,7 +18,7 @@ needs_influx = needs("influxd")
 ADMIN = ("root", "r00t")
 DATABASE, USER, PASSWORD = "monitoring", "clerk", "s3cret"
 READER = "reader"
-"""Who may not write."""
+"""A user who may not write."""
 
 _CONFIGURATION = """
 reporting-disabled = true
@@ -37,7 +37,8 @@ store-enabled = false
 
 
 class InfluxServer(Program, Receiver):
-    """Of version 1, which asks who writes. What it has answered 204 to survives a kill."""
+    """An InfluxDB of version 1 with authentication; points that it answered 204 to survive a
+    kill."""
 
     secret = PASSWORD
 
@@ -55,7 +56,7 @@ class InfluxServer(Program, Receiver):
         await until_it_answers(self, "/ping")
 
     async def query(self, statement: str) -> list[dict[str, Any]]:
-        """The rows that a statement of the administrator's gives, times in nanoseconds."""
+        """The rows of an administrator's query, with times in nanoseconds."""
         async with httpx.AsyncClient(auth=ADMIN, trust_env=False) as http:
             parameters = {"q": statement, "db": DATABASE, "epoch": "ns"}
             url = f"http://127.0.0.1:{self.port}/query"
@@ -81,7 +82,7 @@ class InfluxServer(Program, Receiver):
 
 @asynccontextmanager
 async def influx_server(directory: Path) -> AsyncGenerator[InfluxServer]:
-    """A server that has the database, and a user who may write into it, for a test."""
+    """A server for a test, with the database, and with a user who may write to it."""
     server = InfluxServer(directory)
     try:
         await server.start()

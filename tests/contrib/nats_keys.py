@@ -1,4 +1,4 @@
-"""Keys of NATS' users, accounts and operators, and what one signs of another, as `nsc` does."""
+"""Keys of NATS users, accounts and operators, and their signatures, as `nsc` makes them."""
 
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 
@@ -25,30 +25,30 @@ PREFIXES: dict[Kind, int] = {
 
 @attrs.frozen
 class Key:
-    """One that nobody else has."""
+    """A key that nobody else has."""
 
     kind: Kind
     _pair: Any = attrs.field(repr=False)
 
     @classmethod
     def of(cls, kind: Kind) -> Key:
-        """Make one."""
+        """Make a key."""
         return cls(kind, nkeys.from_seed(nkeys.encode_seed(os.urandom(32), PREFIXES[kind])))
 
     @property
     def public(self) -> str:
-        """By what others know who has it."""
+        """The public key."""
         name: bytes = self._pair.public_key
         return name.decode()
 
     @property
     def seed(self) -> str:
-        """What it is made of, and nobody else may know."""
+        """The seed, which is secret."""
         seed: bytes = self._pair.seed
         return seed.decode()
 
     def token(self, subject: Key, **claims: object) -> str:
-        """A JWT that it has signed."""
+        """A JWT that the key has signed."""
         facts = {"type": subject.kind, "version": 2, **claims}
         names = {"iss": self.public, "sub": subject.public, "name": subject.kind}
         said = {"jti": subject.kind, "iat": 1_700_000_000, **names, "nats": facts}
@@ -63,12 +63,12 @@ def _part(data: bytes) -> str:
 
 
 class WithOperator(NatsServer):
-    """A server that knows nobody but its operator, who has signed for an account."""
+    """A server that trusts its operator alone, who has signed an account."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         self._operator, self._account = Key.of("operator"), Key.of("account")
-        self._system = Key.of("account")  # Which JetStream needs.
+        self._system = Key.of("account")  # JetStream needs a system account.
 
     def _write(self) -> None:
         at_most = ("subs", "data", "payload", "imports", "exports", "conn", "leaf")
@@ -86,7 +86,7 @@ class WithOperator(NatsServer):
         )
 
     def credentials(self, file: Path, *, of: Key | None = None) -> Path:
-        """A user's, signed for by the account, or by somebody else."""
+        """A user's credentials, signed by the account or by another key."""
         user = Key.of("user")
         parts = {
             "NATS USER JWT": (of or self._account).token(user, subs=-1, data=-1, payload=-1),

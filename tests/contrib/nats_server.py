@@ -28,27 +28,27 @@ needs_nats = needs("nats-server")
 STREAM, CONSUMER, USER = "orders", "billing", "clerk"
 OWN_PASSWORD = "0wn"
 MAX_PAYLOAD = 100_000
-"""Bytes of a message."""
+"""Bytes of a message, at most."""
 
 T = TypeVar("T")
 
 
 class NatsServer(Program, Server):
-    """With its store on the disk, so that a kill costs nothing."""
+    """A nats-server with its store on disk, so that a kill costs nothing."""
 
     def __init__(self, directory: Path, *, jetstream: bool = True) -> None:
         super().__init__(directory)
         self.config = directory / "nats.conf"
         self._jetstream = jetstream
         self.more = ""
-        """What the configuration has besides."""
+        """Further lines of the configuration."""
         self.nkeys: list[str] = []
-        """Users who prove that they have the key to these."""
+        """The public keys of admitted users."""
         self._users: dict[str, tuple[str, str]] = {"tests": (OWN_PASSWORD, "")}
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The URL of the server."""
         return f"nats://tests:{OWN_PASSWORD}@127.0.0.1:{self.port}"
 
     def settings(self, **others: object) -> Table:
@@ -64,7 +64,7 @@ class NatsServer(Program, Server):
         return self.settings(url=f"nats://{USER}:{password}@127.0.0.1:{self.port}")
 
     async def client(self, ask: Callable[[JetStreamContext], Awaitable[T]]) -> T:
-        """Ask by a bare client."""
+        """Send a request with a bare client."""
 
         async def asked() -> T:
             async with await nats.connect(self.url, allow_reconnect=False) as client:
@@ -83,7 +83,7 @@ class NatsServer(Program, Server):
             await trio.sleep(0.01)
 
     async def admit(self, user: str, password: str, permissions: str = "") -> None:
-        """Let a user in, with permissions as the configuration has them."""
+        """Admit a user, with permissions in the configuration's form."""
         self._users[user] = (password, permissions)
         self._reload()
         while not await self._lets_in(user, password):
@@ -120,7 +120,7 @@ class NatsServer(Program, Server):
         self._write()
         self.run("nats-server", "-c", str(self.config))
         while not await self._answers():
-            if self.pid is None:  # Somebody else was quicker to take the port.
+            if self.pid is None:  # Another program has taken the port meanwhile.
                 assert "in use" in self.said
                 self.port = free_port()
                 await self.start()
@@ -135,12 +135,12 @@ class NatsServer(Program, Server):
             return False
 
     async def make_stream(self, name: str = STREAM, **others: object) -> None:
-        """Have a stream, which listens to its name."""
+        """Make a stream that listens to its name."""
         config = StreamConfig(name=name, subjects=[name]).evolve(**others)
         await self.client(lambda js: js.add_stream(config))
 
     async def change_stream(self, name: str = STREAM, /, **others: object) -> None:
-        """Have it otherwise."""
+        """Change the configuration of a stream."""
         config = StreamConfig(name=name, subjects=[name]).evolve(**others)
         await self.client(lambda js: js.update_stream(config))
 
@@ -157,14 +157,14 @@ class NatsServer(Program, Server):
         await self.client(send)
 
     async def _line(self) -> trio.SocketStream:
-        """A connection that knows nothing of messages."""
+        """A bare TCP connection."""
         stream = await trio.open_tcp_stream("127.0.0.1", self.port)
         options = {"user": "tests", "pass": OWN_PASSWORD, "verbose": False, "headers": True}
         await stream.send_all(f"CONNECT {json.dumps(options)}\r\n".encode())
         return stream
 
     async def send_raw(self, frame: bytes) -> None:
-        """Put a message in, byte by byte as it is given."""
+        """Publish a message whose bytes are given."""
         async with await self._line() as stream:
             await stream.send_all(frame + b"PING\r\n")
             said = b""
@@ -174,7 +174,7 @@ class NatsServer(Program, Server):
 
     @asynccontextmanager
     async def answering(self, subject: str, answers: Sequence[bytes]) -> AsyncGenerator[None]:
-        """Have somebody who answers each message, by all of these, before the stream does."""
+        """Answer each message, with all of these, before the stream does."""
         async with await self._line() as stream, trio.open_nursery() as nursery:
             await stream.send_all(f"SUB {subject} 1\r\nPING\r\n".encode())
             nursery.start_soon(self._answer, stream, answers)
@@ -210,7 +210,7 @@ class NatsServer(Program, Server):
 
         return await self.client(read)
 
-    async def in_hand(self) -> int:
+    async def unacknowledged(self) -> int:
         """See `Server`."""
 
         async def ask(js: JetStreamContext) -> int:
@@ -231,7 +231,7 @@ class NatsServer(Program, Server):
 
 @asynccontextmanager
 async def running(server: NatsServer) -> AsyncGenerator[NatsServer]:
-    """It runs in this block."""
+    """Run the server during the block."""
     try:
         await server.start()
         yield server
@@ -243,7 +243,7 @@ async def running(server: NatsServer) -> AsyncGenerator[NatsServer]:
 
 @asynccontextmanager
 async def nats_server(directory: Path, **stream: object) -> AsyncGenerator[NatsServer]:
-    """A server that has the stream, for a test."""
+    """A server for a test, with the stream."""
     async with running(NatsServer(directory)) as server:
         await server.make_stream(STREAM, **stream)
         yield server

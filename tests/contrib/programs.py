@@ -1,7 +1,7 @@
-"""Programs that tests start: whether they are there, where they may listen, how they end.
+"""Programs that tests start.
 
-Owns what a test does without one, and the process.
-Never knows what they are.
+Owns the process, the free ports, and the skipping of tests whose program is not installed.
+Never knows a particular program.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import trio
 
 
 def needs(program: str) -> pytest.MarkDecorator:
-    """Skip a test where this is not on the PATH; not in CI, where it fails without it."""
+    """Skip a test if a program is not on the PATH; in CI the test fails instead."""
     is_missing = shutil.which(program) is None and os.environ.get("CI") != "true"
     return pytest.mark.skipif(is_missing, reason=f"{program} is not on the PATH")
 
 
 def free_port() -> int:
-    """A port at which nobody listens."""
+    """A port without a listener."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         port: int = bound.getsockname()[1]
@@ -33,42 +33,42 @@ def free_port() -> int:
 
 
 class Program:
-    """A server's process, which can be ended and started again."""
+    """The process of a server, which can be ended and started again."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        """Its own; what it prints is in there, in `log`."""
+        """The program's directory; its output is in `log` there."""
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def said(self) -> str:
-        """What it has printed."""
+        """The output of the program."""
         return (self.directory / "log").read_text()
 
     @property
     def pid(self) -> int | None:
-        """Of the process, while it runs."""
+        """The process while it runs."""
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
     def run(self, *command: str) -> None:
-        """Start it."""
+        """Start the program."""
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
 
     async def kill(self) -> None:
-        """End it at once, as a fault of its machine would."""
+        """Kill the program, as a fault of its machine would."""
         self._signal(signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
 
     def pause(self) -> None:
-        """Have it stand still."""
+        """Make the program hang."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Have it go on."""
+        """Make the program go on."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -77,7 +77,7 @@ class Program:
 
 
 async def until_it_answers(program: Program, path: str) -> None:
-    """Wait for a good answer of a program that speaks HTTP."""
+    """Wait for a good answer of a program over HTTP."""
     while not await _answers(f"http://127.0.0.1:{program.port}{path}"):
         assert program.pid is not None, program.said
         await trio.sleep(0.02)

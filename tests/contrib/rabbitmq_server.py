@@ -1,6 +1,6 @@
 """A rabbitmq-server of the tests' own, on free ports, in a directory of its own.
 
-It starts in seconds, so that tests share one, and have a virtual host each.
+A start takes seconds, so tests share one server, and each has a virtual host.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -42,14 +42,14 @@ QUEUE, USER, OWN_USER, OWN_PASSWORD = "orders", "clerk", "guest", "guest"
 STARTING = 60.0
 """Seconds for a start."""
 BY_DEFAULT = 128 << 20
-"""Bytes of a message."""
+"""Bytes of a message, at most."""
 PREFIXES = ("cloudEvents:", "cloudEvents_")
 
 T = TypeVar("T")
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports at which nobody listens."""
+    """Ports without a listener."""
     bound = [socket.socket() for _ in range(count)]
     try:
         for each in bound:
@@ -61,19 +61,19 @@ def free_ports(count: int) -> list[int]:
 
 
 class Node:
-    """One process of RabbitMQ's, with what it has on its disk."""
+    """One process of RabbitMQ, with its directory."""
 
     def __init__(self, directory: Path) -> None:
         self.port, self._distribution, self._mapper = free_ports(3)
         self._directory = directory
         self._cookie = secrets.token_hex(16)
         self._process: subprocess.Popen[bytes] | None = None
-        # It would start one that outlives it.
+        # Otherwise it would start a port mapper that outlives it.
         command = ["epmd", "-address", "127.0.0.1", "-port", str(self._mapper)]
         self._ports = subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
     def _environment(self) -> dict[str, str]:
-        """Nothing of it is the system's server's."""
+        """Settings that share nothing with the system's own server."""
         own = self._directory
         return {
             **{name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ},
@@ -93,7 +93,7 @@ class Node:
         }
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the node, and wait until it answers."""
         (self._directory / "plugins").write_text("[].\n")
         (self._directory / ".erlang.cookie").write_text(self._cookie)
         (self._directory / ".erlang.cookie").chmod(0o400)
@@ -114,39 +114,40 @@ class Node:
 
     @property
     def is_running(self) -> bool:
-        """Whether there is a process."""
+        """Whether the process exists."""
         return self._process is not None and self._process.poll() is None
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to it, and to its helpers."""
+        """Send a signal to the process and its helpers."""
         if self._process is not None and self.is_running:
             os.killpg(self._process.pid, number)
 
     def kill(self) -> None:
-        """Kill it at once."""
+        """Kill the node at once."""
         self.signal(signal.SIGCONT)
         self.signal(signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
 
     def end(self) -> None:
-        """Kill it, and its mapper of ports."""
+        """Kill the node and its port mapper."""
         self.kill()
         self._ports.kill()
         self._ports.wait()
 
     def ask(self, expression: str) -> str:
-        """Evaluate Erlang there."""
+        """Evaluate Erlang in the node."""
         command = ["erl_call", "-address", f"127.0.0.1:{self._distribution}", "-c", self._cookie]
         until = monotonic() + STARTING
         while True:
-            done = subprocess.run(  # Each by a name of its own: the last may not be gone yet.
+            # Each call has a node name of its own: the last node may not be gone yet.
+            done = subprocess.run(
                 [*command, "-r", "-e"],
                 input=f"{expression}.\n".encode(),
                 capture_output=True,
                 check=False,
             )
-            # Of a node that is busy the connection may fail; then nothing was evaluated.
+            # A busy node may refuse the connection; then nothing was evaluated.
             if b"connect" not in done.stderr or monotonic() > until:
                 break
             sleep(0.1)
@@ -157,7 +158,7 @@ class Node:
 
 
 def _program() -> str:
-    """The script itself: what is on the PATH may become another user, who has nothing here."""
+    """The script itself: the program on the PATH may switch to a user without rights here."""
     found = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
     return str(found) if found.exists() else "rabbitmq-server"
 
@@ -171,7 +172,7 @@ class RabbitmqServer(Server):
         self.vhost = vhost
 
     def url(self, user: str = OWN_USER, password: str = OWN_PASSWORD, port: int = 0) -> str:
-        """Where it is."""
+        """The URL of the virtual host."""
         return f"amqp://{user}:{password}@127.0.0.1:{port or self.port}/{self.vhost}"
 
     def settings(self, **others: object) -> Table:
@@ -187,11 +188,11 @@ class RabbitmqServer(Server):
         return self.settings(url=self.url(USER, password))
 
     async def ask(self, expression: str) -> str:
-        """Evaluate Erlang there."""
+        """Evaluate Erlang in the node."""
         return await trio.to_thread.run_sync(self.node.ask, expression)
 
     async def listen_with_tls(self, certificate: Certificate) -> int:
-        """Answer at one more port, which it returns."""
+        """Listen at one more port; returns the port."""
         (port,) = free_ports(1)
         files = f'{{certfile, "{certificate.certificate}"}}, {{keyfile, "{certificate.key}"}}'
         await self.ask(
@@ -200,17 +201,17 @@ class RabbitmqServer(Server):
         return port
 
     async def make(self) -> None:
-        """Have the virtual host."""
+        """Make the virtual host."""
         await self.ask(f"rabbit_vhost:add({_binary(self.vhost)}, {_binary('tests')})")
         await self.permit(OWN_USER)
 
     async def permit(self, user: str, configure: str = ".*", write: str = ".*") -> None:
-        """Let a user do things here."""
+        """Give a user permissions in the virtual host."""
         given = ", ".join(map(_binary, (user, self.vhost, configure, write, ".*", "tests")))
         await self.ask(f"rabbit_auth_backend_internal:set_permissions({given})")
 
     async def remove(self) -> None:
-        """Forget it, and the user."""
+        """Delete the virtual host and the user."""
         await self._limit(BY_DEFAULT)
         await self.ask(f"rabbit_vhost:delete({_binary(self.vhost)}, {_binary('tests')})")
         await self._turn_out()
@@ -219,7 +220,7 @@ class RabbitmqServer(Server):
         user = _binary(USER)
         await self.ask(
             f"catch rabbit_auth_backend_internal:delete_user({user}, {_binary('tests')}),"
-            " [catch rabbit_networking:close_connection(P, <<>>) ||"  # It may be ending by itself.
+            " [catch rabbit_networking:close_connection(P, <<>>) ||"  # Some may be ending.
             f" [{{pid, P}}, {{user, U}}] <- rabbit_networking:connection_info_all([pid, user]),"
             f" U =:= {user}]"
         )
@@ -233,7 +234,7 @@ class RabbitmqServer(Server):
             await self.permit(USER)
 
     async def client(self, ask: Callable[[Channel], Awaitable[T]]) -> T:
-        """Ask by a bare client; what it has taken and not acknowledged goes back."""
+        """Send a request with a bare client; messages that it leaves unacknowledged go back."""
 
         async def asked() -> T:
             async with aiormq.connect(self.url()) as connection:
@@ -244,7 +245,7 @@ class RabbitmqServer(Server):
         return await trio.to_thread.run_sync(lambda: asyncio.run(asked()))
 
     async def declare(self, name: str = QUEUE, **arguments: str | int) -> None:
-        """Have a queue; a quorum queue, unless it is said otherwise."""
+        """Make a queue, by default a quorum queue."""
         given: FieldTable = {"x-queue-type": "quorum"}
         given.update({f"x-{key.replace('_', '-')}": each for key, each in arguments.items()})
 
@@ -252,7 +253,7 @@ class RabbitmqServer(Server):
             await channel.queue_declare(name, durable=True, arguments=given)
 
         await self.client(declare)
-        # Or a kill within half a second would cost the queue, of which RabbitMQ says nothing.
+        # A kill within half a second would silently cost the queue.
         await self.ask("[dets:sync(Table) || Table <- dets:all()]")
 
     async def start(self) -> None:
@@ -260,11 +261,11 @@ class RabbitmqServer(Server):
         await trio.to_thread.run_sync(self.node.start)
 
     async def limit_memory(self, share: str) -> None:
-        """Let it take nothing from publishers while it needs more than this share of all."""
+        """Block publishers while RabbitMQ uses more than this share of the memory."""
         await self.ask(f"vm_memory_monitor:set_vm_memory_high_watermark({share})")
 
     async def arguments(self, name: str = QUEUE) -> str:
-        """With which a queue was made, as Erlang has them."""
+        """The arguments of a queue, in Erlang's form."""
         queue = f"{{resource, {_binary(self.vhost)}, queue, {_binary(name)}}}"
         said = 'lists:flatten(io_lib:format("~p", [amqqueue:get_arguments(Q)]))'
         return await self.ask(f"{{ok, Q}} = rabbit_amqqueue:lookup({queue}), {said}")
@@ -285,7 +286,7 @@ class RabbitmqServer(Server):
         """See `Server`."""
 
         async def send(channel: Channel) -> None:
-            # Frame by frame: the client gives an id to what has none.
+            # Frame by frame: the client adds an id to a message without one.
             confirmed: list[asyncio.Future[object]] = []
             for each in messages:
                 channel.delivery_tag += 1
@@ -302,7 +303,7 @@ class RabbitmqServer(Server):
     async def send_raw(
         self, properties: bytes, body: bytes, exchange: str = "", routing_key: bytes = b""
     ) -> None:
-        """Put a message in whose properties, flags first, are those bytes."""
+        """Publish a message whose properties, flags first, are these bytes."""
         to = routing_key or QUEUE.encode()
         publish = struct.pack(">HHHB", 60, 40, 0, len(exchange)) + exchange.encode()
         publish += bytes([len(to)]) + to + b"\0"
@@ -326,7 +327,7 @@ class RabbitmqServer(Server):
         return [_message(each) for each in await self.raw()]
 
     async def raw(self, queue: str = QUEUE) -> list[DeliveredMessage]:
-        """The messages of a queue, as the client has them."""
+        """The messages of a queue, in the client's form."""
 
         async def read(channel: Channel) -> list[DeliveredMessage]:
             found: list[DeliveredMessage] = []
@@ -339,7 +340,7 @@ class RabbitmqServer(Server):
 
         return await self.client(read)
 
-    async def in_hand(self) -> int:
+    async def unacknowledged(self) -> int:
         """See `Server`."""
         queue = f"{{resource, {_binary(self.vhost)}, queue, {_binary(QUEUE)}}}"
         said = await self.ask(
@@ -349,7 +350,7 @@ class RabbitmqServer(Server):
         return int(said)
 
     async def limit(self) -> int:
-        """See `Server`. It is for the whole node, until this virtual host is removed."""
+        """See `Server`. The limit is for the whole node, until this virtual host is deleted."""
         await self._limit(1 << 20)
         return 1 << 20
 
@@ -392,7 +393,7 @@ def _message(delivered: DeliveredMessage) -> Message:
 
 @asynccontextmanager
 async def rabbitmq_server(node: Node) -> AsyncGenerator[RabbitmqServer]:
-    """A virtual host of a node, for a test; it has the queue."""
+    """A virtual host for a test, with the queue."""
     if not node.is_running:
         await trio.to_thread.run_sync(node.start)
     server = RabbitmqServer(node, f"v{secrets.token_hex(4)}")

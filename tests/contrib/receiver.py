@@ -1,9 +1,9 @@
-"""A receiver of webhooks: a process that answers for what it has written to its disk.
+"""A receiver of webhooks: a process that answers after it has written an event to its disk.
 
     python receiver.py PORT DIRECTORY
 
-Every event that it takes is a line of `taken` in the directory; who sends has to know the token
-that is in `token` there. An event whose number is negative it does not want.
+Every event that it takes is a line of the file `taken` in the directory. A sender needs the token
+in the file `token` there. The receiver refuses an event with a negative number.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MANY = "application/cloudevents-batch+json"
 
 class Answering(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # An answer is one packet, or the second would wait for the first.
+    wbufsize = -1  # An answer is one packet: a second packet would wait for the first.
 
     def do_GET(self) -> None:
         self.answer(200, "ready")

@@ -22,7 +22,7 @@ STREAM, GROUP, USER = "orders", "billing", "clerk"
 
 
 class RedisServer(Program, Server):
-    """With its append-only file, so that a kill costs nothing."""
+    """A redis-server with an append-only file, so that a kill costs nothing."""
 
     def __init__(self, directory: Path, **options: str) -> None:
         super().__init__(directory)
@@ -30,7 +30,7 @@ class RedisServer(Program, Server):
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The URL of the server."""
         return f"redis://127.0.0.1:{self.port}"
 
     def settings(self, **others: object) -> Table:
@@ -61,7 +61,7 @@ class RedisServer(Program, Server):
                 await client.client_kill(user=USER)
 
     async def cut(self) -> None:
-        """Cut off everybody else."""
+        """Cut all other connections."""
         async with self.client() as client:
             await client.client_kill(type_=PureToken.NORMAL, skipme=True)
 
@@ -71,7 +71,7 @@ class RedisServer(Program, Server):
         place = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)]
         self.run("redis-server", *place, *options)
         while not await self._answers():
-            if self.pid is None:  # Somebody else was quicker to take the port.
+            if self.pid is None:  # Another program has taken the port meanwhile.
                 assert "in use" in self.said
                 self.port = free_port()
                 await self.start()
@@ -85,7 +85,7 @@ class RedisServer(Program, Server):
             return False
         async with stream:
             await stream.send_all(b"PING\r\n")
-            if bytes(await stream.receive_some(64)) != b"+PONG\r\n":  # But -LOADING.
+            if bytes(await stream.receive_some(64)) != b"+PONG\r\n":  # It may be -LOADING.
                 return False
         async with self.client() as client:
             facts = await client.info("server")
@@ -112,7 +112,7 @@ class RedisServer(Program, Server):
             found.append(Message(fields.get(b"data", b""), headers))
         return found
 
-    async def in_hand(self) -> int:
+    async def unacknowledged(self) -> int:
         """See `Server`."""
         async with self.client() as client:
             groups = await client.xinfo_groups(STREAM)
@@ -132,7 +132,7 @@ class RedisServer(Program, Server):
 
 @asynccontextmanager
 async def redis_server(directory: Path, **options: str) -> AsyncGenerator[RedisServer]:
-    """A server that has the stream, for a test."""
+    """A server for a test, with the stream."""
     server = RedisServer(directory, **options)
     try:
         await server.start()

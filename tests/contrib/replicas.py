@@ -1,14 +1,14 @@
 """Programs that share the messages of a broker, killed at random, and held to account.
 
 Some processes of `trivet serve` read one stream, or one queue, of Redis, NATS or RabbitMQ. Each
-writes down, in a file that outlives it, the number of every event that it has handled. One process
-after the other is killed with SIGKILL at a random moment, and started again; and once the broker
-stands still for longer than its visibility. When nobody has anything left in hand:
+process writes the number of every event that it has handled into a file. The processes are killed
+with SIGKILL one after the other, at random moments, and started again. Once the broker hangs for
+longer than its visibility. At the end no message is in flight, and then:
 
 * every event was handled at least once;
-* an event was handled more than once only where a process was killed, or the broker stood still:
-  not more often than those that it befell have had in hand together;
-* nothing is among the dead letters.
+* an event was handled more than once only if a process was killed, or the broker hung, and the
+  repetitions are not more than the messages that were in flight at those moments;
+* there are no dead letters.
 
     python -m tests.contrib.replicas redis --events 20000 --replicas 3 --kills 10 --stopped 10
 """
@@ -42,9 +42,9 @@ PREFETCH = 64
 VISIBILITY = 2.0
 """Seconds."""
 BATCH = 500
-"""Events that are sent at once."""
+"""Events that are sent together."""
 QUIET = 10.0
-"""Seconds without anything new, after which what is missing is lost."""
+"""Seconds without progress after which the missing events count as lost."""
 
 PLUGIN = '''
     import os
@@ -84,28 +84,28 @@ SETTINGS = """
 
 @attrs.frozen
 class Orders:
-    """What is to be done."""
+    """The orders of one run."""
 
     broker: str
     events: int
     replicas: int
     kills: int
     stopped: float
-    """Seconds for which the broker stands still, once; 0 for not at all."""
+    """Seconds for which the broker hangs, once; 0 for not at all."""
     seed: int
 
 
 @attrs.define
 class Replica:
-    """One process of `trivet serve`, in a directory of its own, in all its lives."""
+    """One replica of `trivet serve`, in a directory of its own, over all its starts."""
 
     directory: Path
     process: subprocess.Popen[bytes] | None = None
     begins: int = 0
-    """Where in the log this life begins."""
+    """The beginning, in the log, of the present process."""
 
     def prepare(self, source: str, table: Mapping[str, object]) -> None:
-        """Write its plugin and its settings."""
+        """Write the replica's plugin and settings."""
         (self.directory / "plugins").mkdir(parents=True)
         (self.directory / "plugins" / "billing.py").write_text(dedent(PLUGIN))
         lines = "\n".join(f"{name} = {json.dumps(value)}" for name, value in table.items())
@@ -113,7 +113,7 @@ class Replica:
         (self.directory / "trivet.toml").write_text(settings)
 
     def start(self) -> None:
-        """Start it, without the parent that would start it again by itself."""
+        """Start the replica, without the parent process that would restart it."""
         with (self.directory / "log").open("ab") as log:
             self.begins = log.tell()
             self.process = subprocess.Popen(
@@ -122,40 +122,40 @@ class Replica:
 
     @property
     def is_serving(self) -> bool:
-        """Whether it has said so, in this life."""
+        """Whether the present process has logged that it is up."""
         return b" serving " in (self.directory / "log").read_bytes()[self.begins :]
 
     def end(self, number: signal.Signals) -> int:
-        """End it so; returns its exit code."""
+        """End the process with a signal; returns its exit code."""
         assert self.process is not None
         self.process.send_signal(number)
         return self.process.wait()
 
     def handled(self) -> list[int]:
-        """What it has handled, in all its lives."""
+        """The numbers that the replica has handled, over all its starts."""
         file = self.directory / "handled"
         return [int(line) for line in file.read_text().split()] if file.exists() else []
 
 
 @attrs.frozen
 class Found:
-    """What has become of the events."""
+    """The result of a run."""
 
     lost: int
     twice: int
     dead: int
     unacknowledged: int
     shares: list[int]
-    """How many each replica has handled."""
+    """The number of events that each replica has handled."""
     befallen: int
-    """How often a replica was killed, or could not reach the broker for a while."""
+    """The number of times that a replica was killed, or could not reach the broker."""
     seconds: float
 
     def faults(self) -> list[str]:
-        """What must not be."""
+        """The faults of the run."""
         found = [f"{self.lost} events were lost"] if self.lost else []
         if self.twice > self.befallen * PREFETCH:
-            found.append(f"{self.twice} were handled again, more than were in hand")
+            found.append(f"{self.twice} were handled again, more than were in flight")
         if self.dead:
             found.append(f"{self.dead} are dead letters")
         if self.unacknowledged:
@@ -186,19 +186,19 @@ async def produce(server: Server, events: int) -> None:
 
 
 async def kill(replicas: list[Replica], orders: Orders, dice: random.Random) -> None:
-    """Kill one after the other, at random moments, and start it again."""
+    """Kill replicas at random moments, and start them again."""
     takes = orders.events * 0.004 / orders.replicas
     for _ in range(orders.kills):
         await trio.sleep(dice.uniform(0, 2 * takes / (orders.kills + 1)))
         replica = dice.choice(replicas)
-        while not replica.handled():  # It has to have something to lose.
+        while not replica.handled():  # A replica needs messages in flight to lose.
             await trio.sleep(0.05)
         replica.end(signal.SIGKILL)
         replica.start()
 
 
 async def stand_still(server: Server, orders: Orders, dice: random.Random) -> None:
-    """Stop the broker at a random moment, and let it go on after a while."""
+    """Make the broker hang at a random moment, and let it go on after a while."""
     if orders.stopped:
         await trio.sleep(dice.uniform(0, orders.events * 0.004 / orders.replicas))
         server.pause()
@@ -207,14 +207,17 @@ async def stand_still(server: Server, orders: Orders, dice: random.Random) -> No
 
 
 async def all_serving(replicas: list[Replica]) -> None:
-    """Wait until all of them are up."""
+    """Wait until all replicas are up."""
     while not all(replica.is_serving for replica in replicas):
         await trio.sleep(0.05)
 
 
 async def nothing_left(server: Server, replicas: list[Replica], events: int) -> int:
-    """Wait until everything was handled, or nothing is any more, and acknowledged; returns how much
-    is not."""
+    """Wait until every event is handled and acknowledged, or progress ends.
+
+    Returns:
+        The number of unacknowledged messages.
+    """
     seen, since = 0, monotonic()
     while seen < events and monotonic() < since + QUIET:
         await trio.sleep(0.2)
@@ -222,12 +225,12 @@ async def nothing_left(server: Server, replicas: list[Replica], events: int) -> 
         if handled != seen:
             seen, since = handled, monotonic()
     with trio.move_on_after(QUIET):
-        await becomes(0, server.in_hand)
-    return await server.in_hand()
+        await becomes(0, server.unacknowledged)
+    return await server.unacknowledged()
 
 
 async def run(replicas: list[Replica], orders: Orders, directory: Path) -> Found:
-    """Do as ordered."""
+    """Do a run."""
     dice = random.Random(orders.seed)
     async with serving(orders.broker, directory) as server:
         facts = {"event": "order", "prefetch": PREFETCH, "visibility": VISIBILITY}
@@ -238,11 +241,11 @@ async def run(replicas: list[Replica], orders: Orders, directory: Path) -> Found
         began = monotonic()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(kill, replicas, orders, dice)
-            await produce(server, orders.events)  # Which a broker that stands still would not take.
+            await produce(server, orders.events)  # A broker that hangs would not take them.
             nursery.start_soon(stand_still, server, orders, dice)
         unacknowledged = await nothing_left(server, replicas, orders.events)
         took = monotonic() - began
-        await all_serving(replicas)  # Who was started just now has not heard of signals yet.
+        await all_serving(replicas)  # A process that was just started does not handle signals yet.
         dead = len(await server.dead())
         codes = [replica.end(signal.SIGTERM) for replica in replicas]
         assert codes == [0] * len(replicas), codes
@@ -252,7 +255,7 @@ async def run(replicas: list[Replica], orders: Orders, directory: Path) -> Found
 def account(
     replicas: list[Replica], orders: Orders, dead: int, unacknowledged: int, seconds: float
 ) -> Found:
-    """Add up what the replicas have written down."""
+    """Add up the files of the replicas."""
     lists = [replica.handled() for replica in replicas]
     times = Counter(number for handled in lists for number in handled)
     return Found(
@@ -267,7 +270,7 @@ def account(
 
 
 def main() -> int:
-    """Do as the arguments say; the exit code is 1 where something must not be."""
+    """Do a run by the arguments; the exit code is 1 after a fault."""
     parser = argparse.ArgumentParser()
     parser.add_argument("broker", choices=["redis", "nats", "rabbitmq"])
     parser.add_argument("--events", type=int, default=20_000)

@@ -1,6 +1,6 @@
-"""What every connector to a broker promises, as tests that each of them inherits.
+"""The promises that every connector to a broker makes, as tests that each connector inherits.
 
-A connector's tests are a `Server`, which starts the real broker and looks into it with a bare
+A connector's tests are a `Server`, which starts the real broker and inspects it with a bare
 client, and a class that derives from `Contract`.
 """
 
@@ -45,38 +45,38 @@ from trivet_contrib._brokers._source import BrokerSource
 
 PASSWORD = "s3cret"
 QUICK = 0.2
-"""Seconds of visibility, with which what has failed is tried again soon."""
+"""Seconds of visibility, short enough for a failed message to be tried again soon."""
 PATIENCE = 60
-"""Seconds after which what is waited for is not going to be."""
+"""Seconds of waiting after which a test fails."""
 
 Table = dict[str, object]
 
 TOGETHER_IN_NOTES: Table = {"events": ["note"], "batch_age": 0.1}
-"""A delivery section with which what is published at once is one batch."""
+"""A delivery section in which events that are published at once are one batch."""
 
 
 class Order(Event):
-    """What the messages are about."""
+    """An order, which most messages are about."""
 
     number: int
 
 
 class Note(Event):
-    """What may hold anything."""
+    """An event that may hold any value."""
 
     number: int
     text: Any = None
 
 
 class Endless:
-    """What no encoder has, and what cannot even say what it is."""
+    """A value that no encoder takes, and whose `repr` fails."""
 
     def __repr__(self) -> str:
         raise ArithmeticError
 
 
 class Picky(Event):
-    """What refuses some of its numbers, each in another way."""
+    """An event that refuses some numbers, each with another exception."""
 
     number: int
 
@@ -87,14 +87,14 @@ class Picky(Event):
 
 
 class UnspeakableError(Exception):
-    """What fails at saying what it is."""
+    """An error whose text fails."""
 
     def __str__(self) -> str:
         raise RecursionError
 
 
 class Billing(EventPlugin[Order]):
-    """Notes what it is handed, and waits or fails where the test says so."""
+    """A subscriber that notes its events, and waits or fails if the test says so."""
 
     delivery = DeliverySettings(block_for=0.2)
 
@@ -116,68 +116,68 @@ class Billing(EventPlugin[Order]):
             raise ValueError("no")
 
     async def until(self, condition: Callable[[list[int]], bool]) -> None:
-        """Wait until this holds of what was seen."""
+        """Wait until the condition holds for the seen numbers."""
         with trio.fail_after(PATIENCE):
             while not condition(self.seen):
                 await self.changed.wait()
 
 
 class Peer(ABC):
-    """What a connector speaks to, in a process of the tests' own."""
+    """The server that a connector speaks to, in a process of the tests' own."""
 
     port: int
 
     @abstractmethod
     def settings(self, **others: object) -> Table:
-        """What a connector's table has to say to get here."""
+        """The settings with which a connector finds this server."""
 
     @abstractmethod
     async def start(self) -> None:
-        """Start it, or start it again with what it has on its disk; returns when it answers."""
+        """Start the server, or start it again with its disk as it is; returns when it answers."""
 
     @abstractmethod
     async def kill(self) -> None:
-        """Kill it at once."""
+        """Kill the server at once."""
 
     @abstractmethod
     def pause(self) -> None:
-        """Have it stand still."""
+        """Make the server hang."""
 
     @abstractmethod
     def resume(self) -> None:
-        """Have it go on."""
+        """Make the server go on."""
 
 
 class Server(Peer):
-    """A real broker, in a process of the tests' own, and a bare client of it."""
+    """A real broker, in a process of the tests' own, with a bare client."""
 
     @abstractmethod
     def through(self, port: int) -> Table:
-        """The same, by another port of this machine."""
+        """The same settings, with another port of this machine."""
 
     @abstractmethod
     def with_password(self, password: str) -> Table:
-        """The same, as a user who has a password."""
+        """The same settings, with a user and a password."""
 
     @abstractmethod
     async def allow(self, password: str | None) -> None:
-        """Let that user in with this password; None turns him out, and cuts him off."""
+        """Admit that user with this password; None revokes it, and cuts the user's connections."""
 
     @abstractmethod
     async def send(self, messages: Sequence[Message]) -> None:
-        """Put messages in."""
+        """Send messages to the broker."""
 
     @abstractmethod
     async def messages(self) -> list[Message]:
-        """All that is in there."""
+        """All messages that the broker has."""
 
     @abstractmethod
-    async def in_hand(self) -> int:
-        """How many messages were delivered, and not acknowledged."""
+    async def unacknowledged(self) -> int:
+        """The number of messages that were delivered and not acknowledged."""
 
     @abstractmethod
     async def limit(self) -> int:
-        """Take no message from now on that is larger; returns the bytes."""
+        """Set a limit to the size of messages; returns the limit in bytes."""
 
     @abstractmethod
     async def dead(self) -> list[tuple[Message, str]]:
@@ -185,7 +185,7 @@ class Server(Peer):
 
 
 class Proxy:
-    """Carries bytes between a client and a server, until it is cut."""
+    """A proxy that carries bytes between a client and a server until it is cut."""
 
     def __init__(self, port: int) -> None:
         self._server = port
@@ -225,7 +225,7 @@ class Proxy:
         scope.cancel()
 
     def cut(self) -> int:
-        """Cut every connection; says how many there were."""
+        """Cut every connection; returns how many there were."""
         cut = len(self._open) // 2
         for stream in self._open:
             stream.socket.close()
@@ -253,13 +253,13 @@ def structured(number: int, **attributes: str) -> Message:
 
 
 def text_of(logs: Sequence[Mapping[str, Any]]) -> str:
-    """All that was logged."""
+    """The text of all log entries."""
     return "\n".join(map(repr, logs))
 
 
 @attrs.frozen
 class Certificate:
-    """One for 127.0.0.1, of an authority that nobody knows."""
+    """A certificate for 127.0.0.1, from an authority that nobody trusts."""
 
     key: Path
     certificate: Path
@@ -267,7 +267,7 @@ class Certificate:
 
     @classmethod
     def made_in(cls, directory: Path) -> Certificate:
-        """Make it, in files of these names."""
+        """Make a certificate, in files of these names."""
         authority = trustme.CA()
         issued = authority.issue_cert("127.0.0.1")
         made = cls(*(directory / f"{name}.pem" for name in ("key", "certificate", "authority")))
@@ -278,19 +278,19 @@ class Certificate:
 
 
 async def becomes(wanted: object, ask: Callable[[], Awaitable[object]]) -> None:
-    """Wait until the broker says so."""
+    """Wait until the broker's answer is the wanted one."""
     with trio.fail_after(PATIENCE):
         while await ask() != wanted:
             await trio.sleep(0.02)
 
 
 async def readiness(runtime: Runtime) -> int:
-    """What `/readyz` answers."""
+    """The status that `/readyz` answers with."""
     return (await client(runtime).get("/readyz")).status_code
 
 
 class Contract:
-    """Derive from it, name it `Test…`, and say which plugins and, by a fixture, which `server`."""
+    """The tests of a connector: derive `Test…` from it, with the plugins and a fixture `server`."""
 
     source: ClassVar[type[BrokerSource]]
     sink: ClassVar[type[BrokerSink]]
@@ -298,7 +298,7 @@ class Contract:
     def reading(
         self, server: Server, *plugins: type[Plugin], table: Table | None = None, **settings: object
     ) -> AbstractAsyncContextManager[Runtime]:
-        """A program with the source, and who listens to it."""
+        """A program with the source and its subscribers."""
         given = {**(table or server.settings()), "event": "order", "reconnect_max": 0.2, **settings}
         if given["event"] is None:
             del given["event"]
@@ -324,7 +324,8 @@ class Contract:
     # On the wire.
 
     async def test_plain_json_becomes_an_event(self, server: Server) -> None:
-        """A message of JSON is an event of the type that the settings name, and its own id."""
+        """A message of JSON is an event of the type that the settings name, with an id of its
+        own."""
         await server.send([plain(1), plain(2)])
         async with self.reading(server) as runtime:
             billing = runtime.get(Billing)
@@ -336,7 +337,7 @@ class Contract:
     async def test_a_cloudevent_brings_its_envelope(
         self, server: Server, write: Callable[..., Message]
     ) -> None:
-        """In either mode its attributes are the event's id, source, time, key and trace."""
+        """In either mode the attributes become the event's id, source, time, key and trace."""
         trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
         attributes = {"time": "2025-01-31T12:00:00Z", "partitionkey": "k", "traceparent": trace}
         await server.send([write(1, **attributes)])
@@ -350,7 +351,7 @@ class Contract:
         assert delivery.time.isoformat() == "2025-01-31T12:00:00+00:00"
 
     async def test_a_cloudevent_says_its_type(self, server: Server) -> None:
-        """Without `event` its `type` decides, and what does not say one cannot be read."""
+        """Without `event` the attribute `type` decides, and a message without it cannot be read."""
         await server.send([binary(1), plain(2), binary(3, type="plugin_status_event")])
         async with self.reading(server, event=None) as runtime:
             await runtime.get(Billing).until(bool)
@@ -370,7 +371,7 @@ class Contract:
         assert facts == (Order(1), "o-1", "shop", "k")
 
     async def test_a_sink_sends_plain_json_where_told_to(self, server: Server) -> None:
-        """With the format `json` a message is the event's data."""
+        """With the format `json` a message is the data of the event."""
         async with self.sending(server, format="json") as runtime:
             await runtime.publish(Order(1), wait=True)
         (message,) = await server.messages()
@@ -382,7 +383,8 @@ class Contract:
     async def test_a_message_is_acknowledged_when_its_event_is_handled(
         self, server: Server
     ) -> None:
-        """Until the last subscriber is done with it the broker has it in hand."""
+        """The broker counts a message as unacknowledged until the last subscriber is done with
+        it."""
 
         class Audit(Billing):
             pass
@@ -392,14 +394,14 @@ class Contract:
             runtime.get(Audit).may_go_on = trio.Event()
             await runtime.get(Audit).until(bool)
             await runtime.get(Billing).until(bool)
-            assert await server.in_hand() == 1
+            assert await server.unacknowledged() == 1
             runtime.get(Audit).may_go_on.set()
-            await becomes(0, server.in_hand)
+            await becomes(0, server.unacknowledged)
 
     async def test_a_message_is_acknowledged_when_its_event_is_on_the_disk(
         self, server: Server, tmp_path: Path
     ) -> None:
-        """A durable subscriber has it from then on, however long it takes."""
+        """A durable subscriber has its own copy from then on, however long its handler takes."""
         await server.send([plain(1)])
         given = {**server.settings(), "event": "order"}
         async with open_plugins(
@@ -410,12 +412,13 @@ class Contract:
         ) as runtime:
             runtime.get(Billing).may_go_on = trio.Event()
             await runtime.get(Billing).until(bool)
-            await becomes(0, server.in_hand)
+            await becomes(0, server.unacknowledged)
             assert runtime.statistics()["billing"].in_flight == 1
             runtime.get(Billing).may_go_on.set()
 
     async def test_back_pressure_reaches_the_broker(self, server: Server) -> None:
-        """What nobody has room for stays there, and what is in hand is bounded by `prefetch`."""
+        """Messages without room stay in the broker, and `prefetch` bounds the messages in
+        flight."""
         await server.send([plain(number) for number in range(1000)])
         narrow = {"delivery": {"buffer": 8}}
         given = {**server.settings(), "event": "order", "prefetch": 20}
@@ -425,46 +428,47 @@ class Contract:
             billing = runtime.get(Billing)
             billing.may_go_on = trio.Event()
             await billing.until(bool)
-            await becomes(9, server.in_hand)  # One with the handler, eight behind it.
+            await becomes(9, server.unacknowledged)  # One with the handler, eight behind it.
             assert runtime.statistics()["billing"].rejected == 0
             billing.may_go_on.set()
             await billing.until(lambda seen: len(seen) == 1000)
             assert billing.seen == list(range(1000))
-            await becomes(0, server.in_hand)
+            await becomes(0, server.unacknowledged)
 
     async def test_in_hand_is_at_most_what_the_settings_say(self, server: Server) -> None:
-        """With room for all of them only `prefetch` are fetched."""
+        """Even with room for all messages only `prefetch` are fetched."""
         await server.send([plain(number) for number in range(100)])
         async with self.reading(server, prefetch=20) as runtime:
             billing = runtime.get(Billing)
             billing.may_go_on = trio.Event()
             await billing.until(bool)
-            await becomes(20, server.in_hand)
+            await becomes(20, server.unacknowledged)
             billing.may_go_on.set()
             await billing.until(lambda seen: len(seen) == 100)
 
     async def test_what_cannot_be_read_is_put_to_the_dead_letters(self, server: Server) -> None:
-        """It is there with the reason, it is acknowledged, and what follows is handled."""
+        """An unreadable message is dead with its reason and acknowledged, and later ones are
+        handled."""
         bad = [Message(b"{", {}), Message(b"{}", {}), Message(b"x", {"content-type": "text/plain"})]
         await server.send([*bad, plain(1)])
         async with self.reading(server) as runtime:
             await runtime.get(Billing).until(bool)
             await becomes(3, lambda: _count(server.dead()))
-            await becomes(0, server.in_hand)
+            await becomes(0, server.unacknowledged)
         dead = await server.dead()
         assert [message.body for message, _ in dead] == [message.body for message in bad]
         assert "number" in dead[1][1]
         assert "text/plain" in dead[2][1]
 
     async def test_what_fails_comes_again_until_its_limit(self, server: Server) -> None:
-        """A poison message is delivered so often, then it is a dead letter; it holds up nobody."""
+        """A poison message becomes a dead letter at the limit, and holds up no other message."""
         await server.send([plain(number) for number in range(10)])
         async with self.reading(server, delivery_limit=3, visibility=QUICK) as runtime:
             billing = runtime.get(Billing)
             billing.fails = lambda number: number == 0
             await billing.until(lambda seen: set(seen) == set(range(10)))
             await becomes(1, lambda: _count(server.dead()))
-            await becomes(0, server.in_hand)
+            await becomes(0, server.unacknowledged)
             assert billing.seen.count(0) == 3
             assert len(billing.seen) == 12
         ((message, reason),) = await server.dead()
@@ -472,7 +476,7 @@ class Contract:
         assert "billing" in reason
 
     async def test_who_has_had_it_does_not_get_it_again(self, server: Server) -> None:
-        """Of two subscribers the one that failed has the event again, the other does not."""
+        """The subscriber that failed gets the event again, and the other subscriber does not."""
 
         class Audit(Billing):
             pass
@@ -482,13 +486,14 @@ class Contract:
             audit = runtime.get(Audit)
             audit.fails = lambda _: len(audit.seen) == 1
             await audit.until(lambda seen: len(seen) == 2)
-            await becomes(0, server.in_hand)
+            await becomes(0, server.unacknowledged)
             assert runtime.get(Billing).seen == [1]
 
     # One costs no other.
 
     async def test_an_event_that_cannot_be_written(self, server: Server) -> None:
-        """Whatever is wrong in it, it fails alone, and the others of its batch are sent once."""
+        """An event that cannot be written fails alone, and the others of its batch are sent
+        once."""
         bad: list[object] = [
             {"\ud800": 1},
             "\ud800",
@@ -511,7 +516,7 @@ class Contract:
         assert [json.loads(each.body)["number"] for each in await server.messages()] == [0, 2]
 
     async def test_an_event_for_the_end_of_all_time(self, server: Server) -> None:
-        """A deadline that no calendar has costs nobody, itself included."""
+        """A deadline beyond the calendar costs no event, not even its own."""
         async with self.sending(server) as runtime:
             await runtime.publish(Order(0), deadline=1e15)
             await runtime.publish(Order(1), deadline=trio.current_time() + 250_000_000_000)
@@ -521,7 +526,7 @@ class Contract:
             await runtime.get(Billing).until(lambda seen: seen == [0, 1, 2])
 
     async def test_an_event_that_is_larger_than_the_broker_takes(self, server: Server) -> None:
-        """It fails alone, and the others are sent once; with it, and without it."""
+        """An event that is too large fails alone, and the others are sent once."""
         text = "x" * (await server.limit() + 1)
         async with self.sending(server, delivery=TOGETHER_IN_NOTES, types=[Note]) as runtime:
             for number in range(7):
@@ -535,7 +540,7 @@ class Contract:
         assert sent == [0, 1, 2, 4, 5, 6, 8]
 
     async def test_an_event_type_that_refuses_what_came(self, server: Server) -> None:
-        """Whatever its own check raises, that message alone is a dead letter."""
+        """Whatever the type's own check raises, only that message becomes a dead letter."""
 
         class Buyer(EventPlugin[Picky]):
             def __init__(self, app: object) -> None:
@@ -547,13 +552,14 @@ class Contract:
         await server.send([plain(number) for number in range(6)])
         async with self.reading(server, Buyer, event="picky") as runtime:
             await becomes(4, lambda: _count(server.dead()))
-            await becomes(0, server.in_hand)
+            await becomes(0, server.unacknowledged)
             assert runtime.get(Buyer).seen == [0, 5]
             assert await readiness(runtime) == 200
         assert {json.loads(dead.body)["number"] for dead, _ in await server.dead()} == {1, 2, 3, 4}
 
     async def test_an_event_that_can_never_be_stored(self, server: Server, tmp_path: Path) -> None:
-        """It is a dead letter at once, with what its subscriber says, and holds up nobody."""
+        """The message becomes a dead letter at once, with the subscriber's reason, and holds up no
+        other."""
 
         class Vague(Event):
             number: int
@@ -578,25 +584,25 @@ class Contract:
             store=StoreSettings(path=tmp_path / "store.sqlite3"),
         ) as runtime:
             await becomes(2, lambda: _count(server.dead()))
-            await becomes(0, server.in_hand)
+            await becomes(0, server.unacknowledged)
             assert runtime.get(Keeper).seen == [1, 2]
             assert await readiness(runtime) == 200
         assert all("keeper cannot take it" in reason for _, reason in await server.dead())
 
     async def test_an_event_that_nobody_listens_to(self, server: Server) -> None:
-        """It is a dead letter at once, and holds up nobody."""
+        """The message becomes a dead letter at once, and holds up no other."""
         unwanted = binary(1, type="monitoring_event")
         await server.send([Message(b'{"points": []}', unwanted.headers), binary(2)])
         async with self.reading(server, event=None) as runtime:
             await runtime.get(Billing).until(bool)
             await becomes(1, lambda: _count(server.dead()))
-            await becomes(0, server.in_hand)
+            await becomes(0, server.unacknowledged)
             assert await readiness(runtime) == 200
         ((_, reason),) = await server.dead()
         assert "no active plugin listens to 'monitoring_event'" in reason
 
     async def test_envelopes_that_make_no_sense(self, server: Server) -> None:
-        """Each is a dead letter or an event, and what follows is handled."""
+        """Each such message is a dead letter or an event, and later ones are handled."""
         ends, begins = "9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"
         odd: list[dict[str, str]] = [
             {"id": ""},
@@ -613,7 +619,7 @@ class Contract:
         await server.send([*written, Message(surrogate, structured(1).headers), binary(2)])
         async with self.reading(server, event=None) as runtime:
             await runtime.get(Billing).until(lambda seen: 2 in seen)
-            await becomes(0, server.in_hand)
+            await becomes(0, server.unacknowledged)
             assert await readiness(runtime) == 200
         reasons = [reason for _, reason in await server.dead()]
         assert len(reasons) >= 9
@@ -622,7 +628,7 @@ class Contract:
     async def test_a_wait_for_room_is_told(
         self, server: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Where nothing goes on for long `/readyz` says so, and who has no room, until it does."""
+        """After long without progress `/readyz` says which subscriber has no room, until it has."""
         monkeypatch.setattr("trivet_contrib._brokers._source.BLOCKED", 0.2)
         await server.send([plain(number) for number in range(9)])
         given = {**server.settings(), "event": "order"}
@@ -639,7 +645,8 @@ class Contract:
             await becomes(200, lambda: readiness(runtime))
 
     async def test_dead_letters_are_not_put_where_they_come_from(self, server: Server) -> None:
-        """The source's own place is refused: it would have them again for ever."""
+        """The source's own stream or queue is refused: the dead letters would come again for
+        ever."""
         table = server.settings()
         own = table.get("stream") or table["queue"]
         with pytest.raises(ConfigurationError, match=rf"{self.source.name}\.dead_letters: "):
@@ -649,37 +656,37 @@ class Contract:
     # A stop.
 
     async def test_a_stop_gives_back_what_is_not_done(self, server: Server) -> None:
-        """What was in hand at a stop is with the next program at once, unblamed; none is lost."""
+        """The next program gets the messages in flight at once, uncounted, and none is lost."""
         await server.send([plain(number) for number in range(50)])
         async with self.reading(server, prefetch=10, drain=0.1, delivery_limit=1) as runtime:
             first = runtime.get(Billing)
             first.may_go_on = trio.Event()
             await first.until(bool)
-            await becomes(10, server.in_hand)
+            await becomes(10, server.unacknowledged)
             runtime.hurry()
         async with self.reading(server, delivery_limit=1) as runtime:
             second = runtime.get(Billing)
             await second.until(lambda seen: set(seen) == set(range(50)))
-            await becomes(0, server.in_hand)
+            await becomes(0, server.unacknowledged)
         assert await server.dead() == []
 
     async def test_a_stop_waits_a_little_for_what_is_in_hand(self, server: Server) -> None:
-        """What ends within `drain` is acknowledged, and does not come again."""
+        """A message that ends within `drain` is acknowledged, and does not come again."""
         await server.send([plain(number) for number in range(5)])
         async with self.reading(server) as runtime:
             billing = runtime.get(Billing)
             billing.may_go_on = trio.Event()
             await billing.until(bool)
-            await becomes(5, server.in_hand)
+            await becomes(5, server.unacknowledged)
             billing.may_go_on.set()
-        assert await server.in_hand() == 0
+        assert await server.unacknowledged() == 0
         assert billing.seen == list(range(5))
 
     # The broker's ends.
 
     async def test_a_source_outlives_its_broker(self, server: Server) -> None:
-        """Killed in the middle, the broker is missed by `/readyz`; once it is there again all that
-        it had is handled."""
+        """While the broker is killed `/readyz` says so, and after its return all its messages are
+        handled."""
         await server.send([binary(number) for number in range(400)])
         async with self.reading(server, prefetch=20) as runtime:
             billing = runtime.get(Billing)
@@ -691,10 +698,11 @@ class Contract:
             await server.start()
             await becomes(200, lambda: readiness(runtime))
             await billing.until(lambda seen: set(seen) == set(range(400)))
-            await becomes(0, server.in_hand)
+            await becomes(0, server.unacknowledged)
 
     async def test_a_sinks_events_wait_for_its_broker(self, server: Server) -> None:
-        """While it is away they stay in the inbox, `/readyz` says so, and then all are sent."""
+        """Events stay in the inbox while the broker is unavailable, and are sent after its
+        return."""
         async with self.sending(server) as runtime:
             await runtime.publish(Order(0), wait=True)
             await server.kill()
@@ -710,8 +718,7 @@ class Contract:
     async def test_what_a_durable_sink_could_not_send_waits_for_the_next_start(
         self, server: Server, tmp_path: Path
     ) -> None:
-        """With its broker away all the time, a stop keeps the events, and the next program sends
-        them."""
+        """A stop without the broker keeps the events, and the next program sends them."""
         store = StoreSettings(path=tmp_path / "store.sqlite3")
         delivery = {"events": ["order"], "durable": True}
         table = {**server.settings(), "reconnect_max": 0.2, "delivery": delivery}
@@ -732,14 +739,15 @@ class Contract:
         assert await _numbers(server) == set(range(20))
 
     async def test_a_stop_while_the_broker_is_away(self, server: Server) -> None:
-        """It ends in time, and says what could not be given back; it comes again."""
+        """The stop ends in time, logs the messages that it could not give back, and they come
+        again."""
         await server.send([plain(number) for number in range(5)])
         with capture_logs() as logs:
             async with self.reading(server, drain=0, visibility=QUICK) as runtime:
                 billing = runtime.get(Billing)
                 billing.may_go_on = trio.Event()
                 await billing.until(bool)
-                await becomes(5, server.in_hand)
+                await becomes(5, server.unacknowledged)
                 await server.kill()
                 runtime.hurry()
         assert "messages could not be given back" in [entry["event"] for entry in logs]
@@ -748,7 +756,7 @@ class Contract:
             await runtime.get(Billing).until(lambda seen: set(seen) == set(range(5)))
 
     async def test_programs_start_without_their_broker(self, server: Server) -> None:
-        """A broker that is away is waited for."""
+        """A program starts without its broker, and waits for it."""
         await server.kill()
         async with self.reading(server) as runtime, self.sending(server) as other:
             await becomes(503, lambda: readiness(runtime))
@@ -758,7 +766,7 @@ class Contract:
             await becomes(200, lambda: readiness(runtime))
 
     async def test_a_broker_that_stands_still(self, server: Server) -> None:
-        """One that accepts connections and answers nothing counts as away, until it goes on."""
+        """A broker that accepts connections and answers nothing counts as unavailable."""
         table = {**server.settings(), "timeout": 0.3}
         async with (
             self.reading(server, table=table) as runtime,
@@ -774,10 +782,10 @@ class Contract:
             await runtime.get(Billing).until(lambda seen: 1 in seen)
             await becomes(200, lambda: readiness(runtime))
             await becomes(200, lambda: readiness(other))
-            await becomes(0, server.in_hand)
+            await becomes(0, server.unacknowledged)
 
     async def test_connections_that_are_cut_lose_nothing(self, server: Server) -> None:
-        """Between sink, broker and source, again and again, in the middle of the stream."""
+        """Connections that are cut again and again in the middle of a stream lose no event."""
         patient = {"events": ["order"], "block_for": 30}  # A connection may take its time.
         async with Proxy(server.port).serving() as proxy:
             table = server.through(proxy.port)
@@ -794,12 +802,12 @@ class Contract:
                         cut += proxy.cut()
                 assert cut
                 await billing.until(lambda seen: set(seen) == set(range(2000)))
-                await becomes(0, server.in_hand)
+                await becomes(0, server.unacknowledged)
 
     # Wrong settings.
 
     async def test_wrong_credentials_are_said_with_their_setting(self, server: Server) -> None:
-        """The program does not start; the message names the setting, and no password."""
+        """The program does not start, and the error names the setting and no password."""
         await server.allow(PASSWORD)
         for opened, name in (
             (self.reading(server, table=server.with_password("wr0ng")), self.source.name),
@@ -812,10 +820,10 @@ class Contract:
             assert "wr0ng" not in str(caught.value) + text_of(logs)
 
     credentials: ClassVar[str]
-    """The setting in which a password stands."""
+    """The setting that holds the password."""
 
     async def test_credentials_that_are_revoked(self, server: Server) -> None:
-        """`/readyz` says so while they are, and no password; then it goes on."""
+        """While the credentials are revoked `/readyz` says so, without a password."""
         await server.allow(PASSWORD)
         table = server.with_password(PASSWORD)
         with capture_logs() as logs:
@@ -837,7 +845,7 @@ class Contract:
         assert PASSWORD not in text_of(logs) + trouble
 
     async def test_the_password_is_not_shown(self, server: Server) -> None:
-        """Neither the plugins themselves nor what HTTP tells of them hold it."""
+        """Neither the `repr` of a plugin nor its HTTP status shows the password."""
         await server.allow(PASSWORD)
         table = server.with_password(PASSWORD)
         async with self.reading(server, table=table) as runtime:
@@ -847,7 +855,7 @@ class Contract:
             assert PASSWORD not in repr(runtime.get(self.sink))
 
     async def test_what_is_missing_is_said_with_its_setting(self, server: Server) -> None:
-        """A stream, queue or subject that is not there is an error, unless it is to be made."""
+        """A missing stream, queue or subject is an error, unless the settings let it be made."""
         setting, table = self.missing(server)
         for opened, name in (
             (self.reading(server, table=table), self.source.name),
@@ -858,11 +866,11 @@ class Contract:
                     pass
 
     def missing(self, server: Server) -> tuple[str, Table]:
-        """A setting, and a table in which it names `missing`, which is not there."""
+        """A setting, and a table in which it names `missing`, which does not exist."""
         raise NotImplementedError
 
     async def test_an_event_that_nobody_knows_or_wants(self, server: Server) -> None:
-        """A source that would publish for nobody does not start, and says which setting it is."""
+        """A source without any subscriber does not start, and the error names the setting."""
 
         class Other(EventPlugin[PluginStatusEvent]):
             async def handle_event(self, event: PluginStatusEvent) -> None:
@@ -883,8 +891,7 @@ class Contract:
     # What an operator copies.
 
     async def test_the_readmes_settings_work(self, server: Server, tmp_path: Path) -> None:
-        """The README's sample starts both plugins, by their names, with the settings that it
-        shows."""
+        """The README's sample starts both plugins by name, with the settings that it shows."""
         package = inspect.getfile(self.source)
         readme = Path(package).with_name("README.md").read_text()
         (block,) = re.findall(r"^```toml\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
@@ -903,13 +910,13 @@ class Contract:
                 assert {name: getattr(plugin, name) for name in table} == table
 
     async def sample_for(self, server: Server, sample: str) -> str:
-        """The README's sample with this server in the standard one's place."""
+        """The README's sample with the address of this server."""
         raise NotImplementedError
 
     # Several.
 
     async def test_replicas_share_the_work(self, server: Server) -> None:
-        """Two programs on one group have each message once between them."""
+        """Two programs in one group handle each message once between them."""
         async with (
             self.reading(server, prefetch=10) as one,
             self.reading(server, prefetch=10) as two,
@@ -922,7 +929,7 @@ class Contract:
                 await billing.until(bool)
             for billing in billings:
                 billing.may_go_on.set()
-            await becomes(0, server.in_hand)
+            await becomes(0, server.unacknowledged)
             seen = [number for billing in billings for number in billing.seen]
             assert sorted(seen) == list(range(200))
 
@@ -941,5 +948,5 @@ async def _count(asked: Awaitable[Sequence[object]]) -> int:
 
 
 async def _numbers(server: Server) -> set[int]:
-    """Which orders are in there."""
+    """The numbers of the orders that the broker has."""
     return {json.loads(message.body)["number"] for message in await server.messages()}

@@ -1,4 +1,4 @@
-"""An operator connects brokers by settings alone: there is no line of Python in here to run."""
+"""Brokers that an operator connects by settings alone: no line of Python runs in here."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SETTINGS = """
 
 
 def message(number: int) -> Message:
-    """What a handler generated, as a CloudEvent."""
+    """A handler's event as a CloudEvent."""
     said = {"specversion": "1.0", "id": f"h-{number}", "source": "lp5", "type": "sending_event"}
     data = {
         "events": [{"face": number}],
@@ -67,7 +67,7 @@ def message(number: int) -> Message:
 @needs_nats
 @needs_rabbitmq
 async def test_a_stream_goes_to_two_other_brokers(tmp_path: Path) -> None:
-    """What is in a Redis stream arrives in NATS and in RabbitMQ, with its id and its data."""
+    """Entries of a Redis stream arrive in NATS and in RabbitMQ, with their ids and data."""
     for name in ("redis", "nats", "rabbitmq", "program"):
         (tmp_path / name).mkdir()
     node = Node(tmp_path / "rabbitmq")

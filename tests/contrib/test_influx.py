@@ -54,7 +54,7 @@ NANOSECONDS = 1738324800_000_000_000
 
 
 def parsed(line: str) -> dict[str, Any]:
-    """What the parser makes of a line."""
+    """A line as the parser reads it."""
     parse: Any = parse_line  # pyright: ignore[reportUnknownVariableType]
     return cast("dict[str, Any]", parse(line))
 
@@ -76,7 +76,7 @@ class Request:
 
 
 class Store(ThreadingHTTPServer):
-    """A stand-in for InfluxDB: it takes lines, all of a request or none, and notes them."""
+    """A stand-in for InfluxDB that takes all lines of a request or none, and notes them."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answering)
@@ -86,9 +86,9 @@ class Store(ThreadingHTTPServer):
         self.answer: dict[str, str] = {}
         self.said = b""
         self.bad = "nothing is bad"
-        """What no line may contain."""
+        """A text that no line may contain."""
         self.most = 1000
-        """Lines that a request may have."""
+        """Lines of a request, at most."""
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.requests: list[Request] = []
@@ -119,7 +119,7 @@ class Answering(BaseHTTPRequestHandler):
             status = 413
         if status == 204 and server.bad in request.text:
             status, said = 422, b'{"code": "invalid", "message": "field type conflict"}'
-        if body:  # Without any points somebody only asks whether he may write.
+        if body:  # A request without points asks whether the sender may write.
             server.requests.append(request if status == 204 else attrs.evolve(request, text=""))
         self.send_response(status)
         for name, value in server.answer.items():
@@ -146,7 +146,7 @@ def store() -> Iterator[Store]:
 
 
 def settings(store: Store, **others: object) -> dict[str, dict[str, Any]]:
-    """What stands in `[plugins.influx]`, for version 2."""
+    """The settings in `[plugins.influx]`, for version 2."""
     table = {"url": store.url, "bucket": "b", "org": "o", "token": "s3cret", **others}
     return {"influx": table}
 
@@ -165,7 +165,7 @@ def measured(value: Value, **tags: Value) -> MonitoringEvent:
 
 
 async def publish(runtime: Runtime, *values: Value) -> list[Fate | None]:
-    """Publish an event for each value, and wait for the end of all; the fates."""
+    """Publish an event for each value, and wait for their ends; returns their fates."""
     deliveries = [Delivery[Event].of(measured(value)) for value in values]
     outcomes = await runtime.publish_many(deliveries, wait=True)
     return [outcome.fates.get("influx") for outcome in outcomes]
@@ -178,7 +178,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def nanoseconds(time: datetime) -> int:
-    """Since 1970."""
+    """Nanoseconds since 1970."""
     return (time - EPOCH) // timedelta(microseconds=1) * 1000
 
 
@@ -200,7 +200,7 @@ UNSAID = {"\n": r"\n", "\r": r"\r", "\t": r"\t", "\0": r"\0"}
 
 
 def as_written(text: str, special: str | None = None) -> str:
-    """What is read of a text: what line protocol cannot have stands as the README says."""
+    """A text as it is read back, with the replacements that the README names."""
     if special is not None:
         characters = list(text)
         for place in reversed(range(len(text))):
@@ -252,7 +252,7 @@ STRINGS = st.text(st.characters(exclude_characters="\n\r\t\0", exclude_categorie
 def test_lines_are_those_of_the_official_client(
     series: str, tags: dict[str, str], fields: dict[str, Value], time: datetime
 ) -> None:
-    """Where InfluxData's own serializer has one way to write a point, this is it."""
+    """A point is written as InfluxData's own serializer writes it."""
     create: Any = OfficialPoint
     official = create(series)
     for name, tag in tags.items():
@@ -271,7 +271,7 @@ def test_lines_are_those_of_the_official_client(
     st.dictionaries(st.text(), st.text() | st.floats()),
 )
 def test_a_line_is_one_line(series: str, tags: dict[str, str], fields: dict[str, Any]) -> None:
-    """Whatever is in a point, it is one line, or it is refused: nothing can begin another."""
+    """Any point is one line, or is refused: no content can begin a second line."""
     try:
         line = to_line(MonitoringPoint(series, NOON, dict(tags), fields), {})
     except PointError:
@@ -298,14 +298,14 @@ def test_a_value_keeps_its_type(value: Value, written: str) -> None:
 
 
 def test_what_is_no_number_is_left_out() -> None:
-    """Of fields; and tags without a value, which line protocol does not have."""
+    """Fields that are not finite numbers, and tags without a value, are left out."""
     fields: dict[str, Value] = {"a": math.nan, "b": -math.inf, "c": 10**400, "": 1, "d": 1.5}
     line = to_line(MonitoringPoint("s", NOON, {"empty": "", "": "x", "t": 0}, fields), {"h": "w"})
     assert line == f"s,h=w,t=0 d=1.5 {NANOSECONDS}"
 
 
 def test_a_points_own_tag_comes_first() -> None:
-    """The operator's tags are for points that have none of the name."""
+    """An operator's tag does not replace a point's own tag."""
     point = MonitoringPoint("s", NOON, {"host": "own"}, {"f": 1})
     line = to_line(point, {"host": "web-1", "a": "b"})
     assert line.startswith("s,a=b,host=own ")
@@ -323,13 +323,13 @@ def test_a_points_own_tag_comes_first() -> None:
     ],
 )
 def test_a_point_that_cannot_be_said_is_refused(point: MonitoringPoint) -> None:
-    """Rather than written as something else, or as a comment."""
+    """A point that cannot be written is refused, and not written as something else."""
     with pytest.raises(PointError):
         to_line(point, {})
 
 
 def test_a_time_has_its_offset() -> None:
-    """What is noon in one place is written as that moment."""
+    """A time with any UTC offset is written as its moment."""
     time = datetime(2025, 1, 31, 14, tzinfo=timezone(timedelta(hours=2)))
     assert to_line(MonitoringPoint("s", time, {}, {"f": 1}), {}).endswith(f" {NANOSECONDS}")
 
@@ -375,7 +375,7 @@ async def test_points_are_written_by_version_1(store: Store) -> None:
 
 
 async def test_an_event_without_points_is_no_request(store: Store) -> None:
-    """There is nothing to write."""
+    """An event without points makes no request."""
     async with open_plugins(Influx, settings=settings(store)) as runtime:
         outcome = await runtime.publish(MonitoringEvent([]), wait=True)
     assert outcome.fates == {"influx": Fate.HANDLED}
@@ -383,7 +383,7 @@ async def test_an_event_without_points_is_no_request(store: Store) -> None:
 
 
 async def test_the_stop_writes_what_is_left(store: Store) -> None:
-    """A batch that is not full is written when nothing more will come."""
+    """A batch that is not full is written at the stop."""
     writing = settings(store, delivery={"batch_size": 100, "batch_age": 3600.0})
     async with open_plugins(Influx, settings=writing) as runtime:
         for value in range(3):
@@ -396,7 +396,7 @@ async def test_the_stop_writes_what_is_left(store: Store) -> None:
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
 async def test_what_may_pass_is_tried_again(store: Store, status: int) -> None:
-    """By the runtime's policy, until InfluxDB takes it."""
+    """A failed batch is tried again by the runtime's policy, until InfluxDB takes it."""
     store.first = [status, status]
     writing = settings(store, delivery=batches(1, **RETRY))
     async with open_plugins(Influx, settings=writing) as runtime:
@@ -419,8 +419,8 @@ async def test_what_may_pass_is_tried_again(store: Store, status: int) -> None:
 async def test_settings_that_are_wrong_are_named(
     store: Store, status: int, version: int, named: str
 ) -> None:
-    """At the start they are an error; later the points wait, and the trouble says what to look
-    at."""
+    """Wrong credentials are an error at the start; later the points wait, and the status names
+    the settings."""
     writing = settings(store, delivery=batches(2, **RETRY))
     if version == 1:
         url, delivery = store.url, batches(2, **RETRY)
@@ -447,7 +447,7 @@ async def test_settings_that_are_wrong_are_named(
 
 @pytest.mark.parametrize("status", [200, 202])
 async def test_an_answer_that_is_not_influxdbs_is_none(store: Store, status: int) -> None:
-    """With 204 alone it says that points are written; with another good status they wait."""
+    """Only 204 means that points are written; after another good status they wait."""
     async with open_plugins(Influx, settings=settings(store, delivery=RETRY)) as runtime:
         store.status = status
         await runtime.publish(measured(1))
@@ -463,7 +463,7 @@ async def test_an_answer_that_is_not_influxdbs_is_none(store: Store, status: int
 
 @pytest.mark.parametrize("status", [400, 500])
 async def test_a_start_asks_only_whether_one_may_write(store: Store, status: int) -> None:
-    """Whatever else InfluxDB says of no points at all is no reason not to start."""
+    """Other answers to a request without points do not keep the plugin from starting."""
     store.status = status
     async with open_plugins(Influx, settings=settings(store)) as runtime:
         store.status = 204
@@ -471,7 +471,7 @@ async def test_a_start_asks_only_whether_one_may_write(store: Store, status: int
 
 
 async def test_a_point_that_is_refused_costs_nobody_else(store: Store) -> None:
-    """The batch is halved until the event is found that InfluxDB does not want."""
+    """The batch is halved until the refused event is found."""
     store.bad = "value=5i"
     writing = settings(store, delivery=batches(8, **RETRY))
     with capture_logs() as logs:
@@ -485,7 +485,7 @@ async def test_a_point_that_is_refused_costs_nobody_else(store: Store) -> None:
 
 
 async def test_a_batch_that_is_too_large_is_halved(store: Store) -> None:
-    """413 says that there are too many points at once."""
+    """A 413 means that a request has too many points."""
     store.most = 3
     async with open_plugins(Influx, settings=settings(store, delivery=batches(8))) as runtime:
         assert await publish(runtime, *range(8)) == [Fate.HANDLED] * 8
@@ -493,7 +493,7 @@ async def test_a_batch_that_is_too_large_is_halved(store: Store) -> None:
 
 
 async def test_a_point_that_cannot_be_said_costs_nobody_else(store: Store) -> None:
-    """It is refused before anything is sent, and the events beside it are written."""
+    """An event that cannot be written is refused before the request, and the others are written."""
     writing = settings(store, delivery=batches(3))
     with capture_logs() as logs:
         async with open_plugins(Influx, settings=writing) as runtime:
@@ -508,7 +508,7 @@ async def test_a_point_that_cannot_be_said_costs_nobody_else(store: Store) -> No
 
 
 async def test_what_was_written_is_not_tried_again(store: Store) -> None:
-    """Of a batch that fails half way the rest comes again."""
+    """The rest of a batch that fails half way is tried again."""
     store.first = [400, 204, 503]
     writing = settings(store, delivery=batches(2, **RETRY))
     async with open_plugins(Influx, settings=writing) as runtime:
@@ -527,14 +527,14 @@ async def test_no_answer_in_time_is_a_failure(store: Store) -> None:
 
 
 async def test_a_server_that_is_away_fails_the_event_only() -> None:
-    """The plugin starts without InfluxDB, and says so, before there is anything to write."""
+    """The plugin starts without InfluxDB, and says so before there are points."""
     with socket.socket() as bound, capture_logs() as logs:
-        bound.bind(("127.0.0.1", 0))  # Nobody listens there.
+        bound.bind(("127.0.0.1", 0))  # A bound port without a listener.
         table = {"url": f"http://127.0.0.1:{bound.getsockname()[1]}", "database": "d"}
         async with open_plugins(Influx, settings={"influx": table}) as runtime:
             host = runtime.hosts["influx"]
             assert host.trouble is not None
-            assert host.trouble.startswith("InfluxDB is away: ConnectError")
+            assert host.trouble.startswith("InfluxDB is unavailable: ConnectError")
             assert await publish(runtime, 1) == [Fate.FAILED]
             assert host.restarts == 0
     assert messages(logs)[0].startswith("no answer: ConnectError")
@@ -545,7 +545,7 @@ async def test_a_server_that_is_away_fails_the_event_only() -> None:
     [b'{"message": "no s3cret here"}', b'{"error": "\\u001b[31ms3cret\\n"}', b"s3cret"],
 )
 async def test_no_message_has_the_credentials(store: Store, said: bytes) -> None:
-    """Not even where the server says them itself."""
+    """A secret is not logged, even if the server repeats it."""
     store.said = said
     with capture_logs() as logs:
         async with open_plugins(Influx, settings=settings(store)) as runtime:
@@ -560,7 +560,7 @@ async def test_no_message_has_the_credentials(store: Store, said: bytes) -> None
 
 @given(st.binary())
 def test_any_answer_is_a_line(body: bytes) -> None:
-    """What a server says is put into one line of bounded length."""
+    """A server's reason becomes one line of bounded length."""
     assert re.fullmatch(r"[^\x00-\x1f\x7f-\x9f]{0,300}", shown(reason_in(body), []))
 
 
@@ -575,7 +575,7 @@ def test_any_answer_is_a_line(body: bytes) -> None:
     ],
 )
 def test_the_reason_is_found(body: object, reason: str) -> None:
-    """As version 2 says it, and as version 1 does."""
+    """The reason is found in answers of version 2 and of version 1."""
     assert reason_in(json.dumps(body).encode()) == reason
 
 
@@ -594,13 +594,13 @@ def test_the_reason_is_found(body: object, reason: str) -> None:
         ({"bucket": "b", "token": "s3cret\n"}, "token: a token has no spaces"),
         ({"database": "d", "username": "a:b"}, "username: a user's name"),
         ({"bucket": "b", "url": "ftp://h"}, "url: an http or https URL"),
-        ({"bucket": "b", "url": "http://u:s3cret@h"}, "url: who writes is said by"),
-        ({"bucket": "b", "url": "http://h?token=s3cret"}, "url: who writes is said by"),
+        ({"bucket": "b", "url": "http://u:s3cret@h"}, "url: credentials belong in"),
+        ({"bucket": "b", "url": "http://h?token=s3cret"}, "url: credentials belong in"),
         ({"bucket": "b", "timeout": 0}, "timeout: "),
     ],
 )
 async def test_settings_that_cannot_be_meant_are_refused(table: dict[str, Any], said: str) -> None:
-    """With the setting's name, and without what may be a secret."""
+    """A wrong setting is an error with its name, and without a possible secret."""
     refused = {"influx": {"url": "http://127.0.0.1:1", **table}}
     with pytest.raises(ConfigurationError) as caught:
         async with open_plugins(Influx, settings=refused):
@@ -627,7 +627,7 @@ async def test_the_readmes_settings_work(tmp_path: Path, sample: str) -> None:
 
 
 def test_the_readmes_line_is_one() -> None:
-    """The sample is what is made of such a point."""
+    """The README's sample line is the line of such a point."""
     (block,) = re.findall(r"^requests,.*$", README, re.MULTILINE)
     tags: dict[str, Value] = {"service": "shop", "route": "GET:/teapot", "status_code": 418}
     point = MonitoringPoint("requests", NOON, tags, {"execution_time": 0.0042})
@@ -640,5 +640,5 @@ def failures(logs: list[Any]) -> list[SinkError]:
 
 
 def messages(logs: list[Any]) -> list[str]:
-    """What those errors say."""
+    """The texts of those errors."""
     return [str(error) for error in failures(logs)]

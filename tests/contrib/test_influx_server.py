@@ -58,20 +58,20 @@ async def influx(tmp_path: Path) -> AsyncGenerator[InfluxServer]:
 
 
 def measured(value: Value, number: int = 0) -> MonitoringEvent:
-    """An event with one point, which no other number's replaces."""
+    """An event with one point, different for each number."""
     point = MonitoringPoint("orders", AT, {"number": str(number)}, {"value": value})
     return MonitoringEvent([point])
 
 
 async def publish(runtime: Runtime, events: Sequence[MonitoringEvent]) -> list[Fate | None]:
-    """Publish them as one, and wait for their end; the fates."""
+    """Publish events as one batch, and wait for their ends; returns their fates."""
     deliveries = [Delivery[Event].of(event) for event in events]
     outcomes = await runtime.publish_many(deliveries, wait=True)
     return [outcome.fates.get("influx") for outcome in outcomes]
 
 
 async def test_points_are_found_again(influx: InfluxServer) -> None:
-    """With their tags, their fields, each of its type, and their time to the microsecond."""
+    """Points arrive with tags, with fields of the same type, and with times to the microsecond."""
     fields: dict[str, Value] = {"whole": 3, "part": 2.5, "text": 'a "b" \\ c', "yes": True}
     event = MonitoringEvent([MonitoringPoint("orders", AT, {"route": "a b,c=d"}, fields)])
     async with open_plugins(
@@ -90,7 +90,7 @@ async def test_points_are_found_again(influx: InfluxServer) -> None:
 
 
 async def test_a_field_of_another_type_costs_nobody_else(influx: InfluxServer) -> None:
-    """InfluxDB writes a part, and says 400: the event to blame is given up, with the reason."""
+    """After a partial write and a 400 the event to blame is given up, with the reason."""
     table = influx.settings(delivery={"batch_size": 5, "retry": True})
     with capture_logs() as logs:
         async with open_plugins(Influx, settings={"influx": table}) as runtime:

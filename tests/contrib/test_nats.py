@@ -74,7 +74,7 @@ class TestNats(Contract):
     def reading(
         self, server: Server, *plugins: type[Plugin], table: Table | None = None, **settings: object
     ) -> AbstractAsyncContextManager[Runtime]:
-        """See `Contract`. What is lost on its way over a connection that breaks comes soon."""
+        """See `Contract`. A message on its way over a broken connection comes soon."""
         return super().reading(server, *plugins, table=table, **{"visibility": 2.0, **settings})
 
     def missing(self, server: Server) -> tuple[str, Table]:
@@ -88,19 +88,19 @@ class TestNats(Contract):
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncGenerator[NatsServer]:
-    """The server, with all that only NATS has."""
+    """The server, with the methods that only NATS needs."""
     async with nats_server(tmp_path) as server:
         yield server
 
 
 def source(server: NatsServer, **others: object) -> dict[str, Table]:
-    """A table for the source."""
+    """Settings of the source."""
     table = {"event": "order", "consumer": CONSUMER, "reconnect_max": 0.2, **others}
     return {"nats_source": server.settings(**table)}
 
 
 def sink(server: NatsServer, **others: object) -> dict[str, Table]:
-    """A table for the sink."""
+    """Settings of the sink."""
     table = {"delivery": {"events": ["order"]}, "reconnect_max": 0.2, **others}
     return {"nats_sink": server.settings(**table)}
 
@@ -119,13 +119,13 @@ def reading(server: NatsServer, **others: object) -> AbstractAsyncContextManager
 
 
 async def make_consumer(server: NatsServer, **others: object) -> None:
-    """Have a durable consumer, by a bare client."""
+    """Make a durable consumer, with a bare client."""
     config = ConsumerConfig(durable_name=CONSUMER).evolve(**others)
     await server.client(lambda js: js.add_consumer(STREAM, config))
 
 
 async def take(server: NatsServer, count: int) -> None:
-    """Take messages in hand, as a program that is killed with them, by a bare client."""
+    """Pull messages with a bare client, as a program does that is then killed."""
 
     async def fetch(js: JetStreamContext) -> None:
         subscription = await js.pull_subscribe_bind(durable=CONSUMER, stream=STREAM)
@@ -135,17 +135,17 @@ async def take(server: NatsServer, count: int) -> None:
 
 
 def contains(number: int, seen: list[int]) -> bool:
-    """Whether it was seen."""
+    """Whether the number was seen."""
     return number in seen
 
 
 async def number_of_dead(server: NatsServer) -> int:
-    """How many dead letters there are."""
+    """The number of dead letters."""
     return len(await server.dead())
 
 
 async def until_trouble(runtime: Runtime, plugin: str, *words: str) -> None:
-    """Wait until a plugin is degraded because of this."""
+    """Wait until a plugin is degraded for a reason with these words."""
     while not all(word in (runtime.hosts[plugin].trouble or "") for word in words):
         await trio.sleep(0.02)
 
@@ -154,7 +154,7 @@ async def until_trouble(runtime: Runtime, plugin: str, *words: str) -> None:
 
 
 async def test_attributes_are_percent_encoded(server: NatsServer) -> None:
-    """A header holds printable ASCII, whatever the attribute; it is read as it was."""
+    """A header holds any attribute in printable ASCII, and the attribute is read as it was."""
     async with sending(server, service="Kaffee & Tee 50 %") as runtime:
         await runtime.publish(Order(1), id="ä 1", key='"k"', wait=True)
     (message,) = await server.messages()
@@ -170,7 +170,7 @@ async def test_attributes_are_percent_encoded(server: NatsServer) -> None:
 
 
 async def test_headers_as_others_write_them(server: NatsServer) -> None:
-    """Names are read in small and large letters, and the data's type as an attribute."""
+    """Header names are read in any case, and the data's type is read as an attribute."""
     headers = {
         name.title() if name != "content-type" else "ce-datacontenttype": value
         for name, value in binary(1).headers.items()
@@ -186,13 +186,14 @@ async def test_headers_as_others_write_them(server: NatsServer) -> None:
 
 
 async def test_a_plain_message_has_one_id(server: NatsServer) -> None:
-    """It is the same when the message comes again, and another in a stream that was made anew."""
+    """The tag is the same when a message comes again, and differs in a stream that was made
+    again."""
     await server.send([plain(1)])
     async with reading(server, visibility=QUICK) as runtime:
         first = runtime.get(Billing)
         first.fails = lambda _: len(first.seen) == 1
         await first.until(lambda seen: len(seen) == 2)
-        await becomes(0, server.in_hand)
+        await becomes(0, server.unacknowledged)
     assert first.deliveries[0].id == first.deliveries[1].id
     assert first.deliveries[0].source == "nats:orders"
     await server.client(lambda js: js.delete_stream(STREAM))
@@ -204,7 +205,7 @@ async def test_a_plain_message_has_one_id(server: NatsServer) -> None:
 
 
 async def test_a_dead_letter_is_what_came(server: NatsServer) -> None:
-    """It has the message's body and headers, and says why and whence; not the ids of NATS' own."""
+    """A dead letter has the body, the headers, the reason and the origin, without NATS' own ids."""
     headers = {"content-type": "text/plain", "X-Own": "1", "Nats-Msg-Id": "m-1"}
     await server.send([Message(b"x", headers)])
     async with reading(server):
@@ -221,7 +222,8 @@ async def test_a_dead_letter_is_what_came(server: NatsServer) -> None:
 async def test_what_a_full_stream_of_dead_letters_does_not_take_goes_back(
     server: NatsServer,
 ) -> None:
-    """The rest is handled meanwhile, and at a stop all that is in hand is given back at once."""
+    """Other messages are handled meanwhile, and a stop gives back the messages in flight at
+    once."""
     await server.make_stream(f"{STREAM}_dead", max_msgs=1, discard=DiscardPolicy.NEW)
     bad = [Message(b"{", {}), Message(b"[", {}), Message(b"!", {})]
     await server.send([*bad, plain(1), plain(2)])
@@ -235,11 +237,11 @@ async def test_what_a_full_stream_of_dead_letters_does_not_take_goes_back(
         await runtime.get(Billing).until(lambda seen: {1, 2} <= set(seen))
         await server.change_stream(f"{STREAM}_dead", max_msgs=10, discard=DiscardPolicy.NEW)
         await becomes(3, lambda: number_of_dead(server))
-        await becomes(0, server.in_hand)
+        await becomes(0, server.unacknowledged)
 
 
 def with_headers(block: bytes) -> bytes:
-    """What comes before a body of thirteen bytes."""
+    """The protocol line of a body of thirteen bytes."""
     return b"HPUB orders %d %d\r\n%b" % (len(block), len(block) + 13, block)
 
 
@@ -260,7 +262,7 @@ READABLE = [
 
 
 async def test_what_the_client_cannot_parse(tmp_path: Path) -> None:
-    """A subject or headers that are no text make one dead letter each; all others are handled."""
+    """Each message with an unreadable subject or header is a dead letter; others are handled."""
     frames = [*UNREADABLE, *READABLE]
     async with nats_server(tmp_path, subjects=["orders", "orders.>"]) as server:
         await server.send([plain(99)])
@@ -271,21 +273,21 @@ async def test_what_the_client_cannot_parse(tmp_path: Path) -> None:
             billing = runtime.get(Billing)
             await billing.until(lambda seen: 100 in seen)
             await becomes(len(UNREADABLE), lambda: number_of_dead(server))
-            await becomes(0, server.in_hand)
+            await becomes(0, server.unacknowledged)
         dead = {json.loads(letter.body)["number"] for letter, _ in await server.dead()}
     assert dead == set(range(10, 10 + len(UNREADABLE)))
     assert sorted(billing.seen) == [*range(10 + len(UNREADABLE), 10 + len(frames)), 99, 100]
 
 
 async def test_a_header_that_cannot_be_sent_again(server: NatsServer) -> None:
-    """A dead letter has those that can be, and names the others; those behind it come, too."""
+    """A dead letter has the headers that can be sent, and names the others."""
     headers = with_headers(b"NATS/1.0\r\nX(1): y\r\nX-Own: z\r\n\r\n")
     await server.send_raw(headers + b"not an order!\r\n")
     await server.send([Message(b"nor is this", {}), plain(1)])
     async with reading(server) as runtime:
         await runtime.get(Billing).until(bool)
         await becomes(2, lambda: number_of_dead(server))
-        await becomes(0, server.in_hand)
+        await becomes(0, server.unacknowledged)
     letter = (await server.dead())[0][0]
     assert (letter.headers["X-Own"], letter.headers["dead-left-out"]) == ("z", "X(1)")
 
@@ -305,13 +307,13 @@ async def test_a_header_that_cannot_be_sent_again(server: NatsServer) -> None:
     ],
 )
 def test_a_message_that_is_not_of_the_consumer(reply: str) -> None:
-    """Anybody may send to where a source listens; that is none of its messages."""
+    """A message that another program sends to a source's inbox is none of the source's messages."""
     assert received(Msg(cast("Client", None), reply=reply), "orders", "billing") is None
 
 
 @pytest.mark.parametrize("prefix", ["$JS.ACK", "$JS.ACK.hub.acc"])
 def test_a_message_of_the_consumer(prefix: str) -> None:
-    """Older servers say it without a domain and an account."""
+    """Older servers name neither a domain nor an account in the reply subject."""
     message = Msg(cast("Client", None), reply=f"{prefix}.orders.billing.3.7.5.99.0.r")
     found = received(message, "orders", "billing")
     assert found is not None
@@ -319,7 +321,7 @@ def test_a_message_of_the_consumer(prefix: str) -> None:
 
 
 async def test_a_source_may_take_a_part_of_the_stream(tmp_path: Path) -> None:
-    """With `subject` it has what matches, and no more."""
+    """With `subject` a source has the matching messages alone."""
     async with nats_server(tmp_path, subjects=["orders", "orders.>"]) as server:
 
         async def send(js: JetStreamContext) -> None:
@@ -338,7 +340,7 @@ async def test_a_source_may_take_a_part_of_the_stream(tmp_path: Path) -> None:
 
 
 async def test_what_is_sent_twice_is_there_once(server: NatsServer) -> None:
-    """NATS knows an event by its source and id, in every form, and leaves out what comes again."""
+    """In every format NATS knows an event by its source and id, and drops duplicates."""
     for form in ("binary", "structured", "json", "binary"):
         async with sending(server, format=form) as runtime:
             await runtime.publish(Order(1), id="o-1", wait=True)
@@ -348,7 +350,7 @@ async def test_what_is_sent_twice_is_there_once(server: NatsServer) -> None:
 
 
 async def test_what_a_dead_program_held_is_taken_over(server: NatsServer) -> None:
-    """Within its visibility others have it, with its deliveries counted on."""
+    """Within the visibility other programs get the messages, and their deliveries count on."""
     await server.send([plain(number) for number in range(10)])
     await make_consumer(server, ack_wait=1)
     await take(server, 5)
@@ -357,11 +359,11 @@ async def test_what_a_dead_program_held_is_taken_over(server: NatsServer) -> Non
         await billing.until(lambda seen: len(seen) >= 5)
         assert set(billing.seen) == set(range(5, 10))
         await billing.until(lambda seen: set(seen) == set(range(10)))
-        await becomes(0, server.in_hand)
+        await becomes(0, server.unacknowledged)
 
 
 async def test_what_kills_its_readers_is_put_to_the_dead_letters(server: NatsServer) -> None:
-    """What was delivered as often as the limit says, and never acknowledged, is not read again."""
+    """A message that was delivered up to the limit, and never acknowledged, is not read again."""
     await server.send([plain(1)])
     await make_consumer(server, ack_wait=QUICK)
     for _ in range(3):
@@ -370,43 +372,43 @@ async def test_what_kills_its_readers_is_put_to_the_dead_letters(server: NatsSer
     async with reading(server, visibility=QUICK, delivery_limit=3) as runtime:
         await becomes(1, lambda: number_of_dead(server))
         await runtime.get(Billing).until(lambda seen: seen == [2])
-        await becomes(0, server.in_hand)
+        await becomes(0, server.unacknowledged)
     ((_, reason),) = await server.dead()
     assert reason == "delivered 3 times, and never done"
 
 
 async def test_a_handler_may_take_longer_than_the_visibility(server: NatsServer) -> None:
-    """While the program lives nobody else gets what it has in hand."""
+    """A living program keeps its messages in flight, however long the handler takes."""
     await server.send([plain(1)])
     async with reading(server, visibility=QUICK) as one, reading(server, visibility=QUICK) as two:
         billings = [one.get(Billing), two.get(Billing)]
         for billing in billings:
             billing.may_go_on = trio.Event()
-        await trio.sleep(6 * QUICK)  # It is about nothing happening in that time.
+        await trio.sleep(6 * QUICK)  # The test is that nothing happens in this time.
         for billing in billings:
             billing.may_go_on.set()
-        await becomes(0, server.in_hand)
+        await becomes(0, server.unacknowledged)
         assert sum(len(billing.seen) for billing in billings) == 1
 
 
 async def test_what_many_stops_give_back_is_never_blamed(server: NatsServer) -> None:
-    """NATS counts each as a delivery; it is counted off, so that the limit is for failures."""
+    """Releases are subtracted from NATS' deliveries, so that the limit counts failures alone."""
     await server.send([plain(number) for number in range(20)])
     for _ in range(4):
         async with reading(server, drain=0, delivery_limit=2) as runtime:
             billing = runtime.get(Billing)
             billing.may_go_on = trio.Event()
             await billing.until(bool)
-            await becomes(20, server.in_hand)
+            await becomes(20, server.unacknowledged)
             runtime.hurry()
     async with reading(server, visibility=30.0, delivery_limit=2) as runtime:
         await runtime.get(Billing).until(lambda seen: set(seen) == set(range(20)))
-        await becomes(0, server.in_hand)
+        await becomes(0, server.unacknowledged)
     assert await server.dead() == []
 
 
 async def test_without_a_bucket_a_stop_is_blamed(server: NatsServer) -> None:
-    """It is said at the start, and what was given back so often is a dead letter."""
+    """Without a bucket the start logs it, and a message that was given back too often is dead."""
     await server.send([plain(1)])
     await make_consumer(server, ack_wait=30)
     await server.make_stream(f"{STREAM}_dead")
@@ -422,16 +424,16 @@ async def test_without_a_bucket_a_stop_is_blamed(server: NatsServer) -> None:
 
 
 async def test_programs_that_stop_together_count_all(server: NatsServer) -> None:
-    """What two of them give back at one time is counted off for both."""
+    """Releases of two programs at one time are subtracted for both."""
     await server.send([plain(number) for number in range(20)])
 
     async def program() -> None:
         async with reading(server, drain=0, delivery_limit=1, prefetch=10) as runtime:
             runtime.get(Billing).may_go_on = trio.Event()
-            # What is on its way to who stops meanwhile NATS may count for itself.
+            # NATS may count a message on its way to a program that stops meanwhile.
             while runtime.statistics()["billing"].accepted < 10:
                 await trio.sleep(0.02)
-            await becomes(20, server.in_hand)
+            await becomes(20, server.unacknowledged)
             runtime.hurry()
 
     for _ in range(3):
@@ -440,12 +442,12 @@ async def test_programs_that_stop_together_count_all(server: NatsServer) -> None
             nursery.start_soon(program)
     async with reading(server, delivery_limit=1) as runtime:
         await runtime.get(Billing).until(lambda seen: set(seen) == set(range(20)))
-        await becomes(0, server.in_hand)
+        await becomes(0, server.unacknowledged)
     assert await server.dead() == []
 
 
 async def test_what_is_too_large_fails(server: NatsServer) -> None:
-    """An event that NATS would not take holds up nobody: the sink has failed at it."""
+    """An event that NATS would not take fails, and holds up no other event."""
 
     class Note(Event):
         text: str
@@ -463,13 +465,13 @@ async def test_what_is_too_large_fails(server: NatsServer) -> None:
 
 
 async def test_a_dead_letter_may_be_too_large(server: NatsServer) -> None:
-    """Where there is no room for the reason beside the message, that is kept, and its size."""
+    """Without room for the message, a dead letter keeps the reason and the size."""
     size = MAX_PAYLOAD - 50
     await server.send([Message(b"x" * size, {}), plain(1)])
     async with reading(server) as runtime:
         await becomes(1, lambda: number_of_dead(server))
         await runtime.get(Billing).until(bool)
-        await becomes(0, server.in_hand)
+        await becomes(0, server.unacknowledged)
     ((letter, reason),) = await server.dead()
     assert (letter.body, letter.headers["dead-size"]) == (b"", str(size))
     assert "JSON" in reason
@@ -479,7 +481,7 @@ async def test_a_dead_letter_may_be_too_large(server: NatsServer) -> None:
 
 
 async def test_a_stop_while_the_server_stands_still(server: NatsServer) -> None:
-    """It ends all the same, and says what could not be given back."""
+    """The stop ends, and logs the messages that it could not give back."""
     await server.send([plain(1)])
     with capture_logs() as logs:
         async with reading(server, drain=0, timeout=1.0) as runtime:
@@ -494,7 +496,7 @@ async def test_a_stop_while_the_server_stands_still(server: NatsServer) -> None:
 
 
 async def test_a_stop_while_much_is_on_its_way(server: NatsServer) -> None:
-    """More than the connection takes in does not hold up the stop of a sink either."""
+    """Unsent bytes of a sink do not hold up its stop either."""
 
     class Note(Event):
         text: str
@@ -514,7 +516,8 @@ async def test_a_stop_while_much_is_on_its_way(server: NatsServer) -> None:
 async def test_a_lost_connection_is_no_crash(
     server: NatsServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """However often it is cut, no task of nats-py's fails unheard, and it logs nothing itself."""
+    """However often the connection is cut, no task of nats-py fails unheard, and it logs
+    nothing."""
     async with Proxy(server.port).serving() as proxy:
         table = server.through(proxy.port)
         with capture_logs() as logs, caplog.at_level(logging.DEBUG):
@@ -533,7 +536,7 @@ async def test_a_lost_connection_is_no_crash(
 
 
 async def test_a_stream_that_is_lost_is_missed(server: NatsServer) -> None:
-    """Where it was deleted, the plugins say so; once it is there again they go on."""
+    """The plugins report a deleted stream or consumer, and go on once it exists again."""
     await make_consumer(server, ack_wait=30)
     await server.make_stream(f"{STREAM}_dead")
     async with (
@@ -548,11 +551,11 @@ async def test_a_stream_that_is_lost_is_missed(server: NatsServer) -> None:
         await until_trouble(runtime, "nats_source", "consumer: there is no consumer 'billing'")
         await make_consumer(server, ack_wait=30)
         await runtime.get(Billing).until(bool)
-        await becomes(0, server.in_hand)
+        await becomes(0, server.unacknowledged)
 
 
 async def test_a_subject_that_nobody_listens_to_any_more(server: NatsServer) -> None:
-    """What is sent there waits, the sink says why, and then it is sent."""
+    """Events for a subject without a stream wait, the sink says why, and then they are sent."""
     async with sending(server) as runtime:
         await server.change_stream(subjects=["others"])
         await runtime.publish(Order(1))
@@ -564,8 +567,8 @@ async def test_a_subject_that_nobody_listens_to_any_more(server: NatsServer) -> 
 
 
 async def test_a_full_stream_is_waited_for(tmp_path: Path) -> None:
-    """One that refuses what is new, rather than drop what is old, has each event once,
-    even after its window for duplicates."""
+    """A full stream with `discard new` has each event once, even after its window for
+    duplicates."""
     limits = {"max_msgs": 5, "discard": DiscardPolicy.NEW, "duplicate_window": 0.1}
     async with nats_server(tmp_path, **limits) as server:
         async with sending(server) as runtime:
@@ -573,7 +576,7 @@ async def test_a_full_stream_is_waited_for(tmp_path: Path) -> None:
                 await runtime.publish(Order(number))
             await until_trouble(runtime, "nats_sink", "maximum messages exceeded")
             assert len(await server.messages()) == 5
-            await trio.sleep(0.5)  # NATS does not know by now that it has had them.
+            await trio.sleep(0.5)  # NATS has forgotten them as duplicates by now.
             await server.change_stream(**{**limits, "max_msgs": 100})
             while runtime.statistics()["nats_sink"].handled < 20:
                 await trio.sleep(0.02)
@@ -592,7 +595,7 @@ STRAYS = (
 
 
 async def test_others_who_answer_do_not_acknowledge(tmp_path: Path) -> None:
-    """Only the stream says that it has an event, whoever else answers what is published there."""
+    """Only the stream's answer confirms an event, whatever other programs answer."""
     limits = {"max_msgs": 1, "discard": DiscardPolicy.NEW}
     async with nats_server(tmp_path, **limits) as server, server.answering(STREAM, STRAYS):
         async with sending(server) as runtime:
@@ -619,7 +622,7 @@ async def test_others_who_answer_do_not_acknowledge(tmp_path: Path) -> None:
 async def test_dead_letters_that_come_back_are_refused(
     tmp_path: Path, stream: dict[str, object], dead: dict[str, object]
 ) -> None:
-    """A stream that copies its dead letters, or is sent them, would have them for ever."""
+    """A stream that copies its dead letters, or gets them sent, would have them for ever."""
     async with running(NatsServer(tmp_path)) as server:
         await server.make_stream("old", **dead)
         await server.make_stream(STREAM, **stream)
@@ -642,7 +645,7 @@ async def test_dead_letters_that_come_back_are_refused(
 async def test_a_consumer_of_another_kind_is_refused(
     server: NatsServer, consumer: Table, said: str
 ) -> None:
-    """The program does not start; the message names the setting that is at odds with it."""
+    """The program does not start, and the error names the setting that differs."""
     await make_consumer(server, **{"ack_wait": 30, **consumer})
     with pytest.raises(StartError, match=rf"plugins\.nats_source\.{said}"):
         async with reading(server, delivery_limit=5):
@@ -650,7 +653,7 @@ async def test_a_consumer_of_another_kind_is_refused(
 
 
 async def test_what_is_missing_is_said_one_after_the_other(server: NatsServer) -> None:
-    """Without `create` the stream of the dead letters, and the consumer, have to be there."""
+    """Without `create` the dead letters' stream and the consumer have to exist."""
     with pytest.raises(
         StartError, match=r"nats_source\.dead_letters: there is no stream 'orders_d"
     ):
@@ -663,14 +666,14 @@ async def test_what_is_missing_is_said_one_after_the_other(server: NatsServer) -
 
 
 async def test_a_subject_of_another_stream_is_refused(server: NatsServer) -> None:
-    """A sink does not start that would publish to where its stream does not listen."""
+    """A sink does not start if its stream does not listen to the subject."""
     with pytest.raises(StartError, match=r"nats_sink\.subject: .*does not listen to 'shipments'"):
         async with sending(server, subject="shipments"):
             pass
 
 
 async def test_a_server_without_jetstream_is_refused(tmp_path: Path) -> None:
-    """It is said as what it is, with the setting that leads there."""
+    """The error says what is missing on the server, and names the setting."""
     async with running(NatsServer(tmp_path, jetstream=False)) as server:
         with pytest.raises(StartError, match=r"nats_source\.url: JetStream is not enabled"):
             async with reading(server):
@@ -678,7 +681,7 @@ async def test_a_server_without_jetstream_is_refused(tmp_path: Path) -> None:
 
 
 async def test_what_is_not_permitted_is_said(server: NatsServer) -> None:
-    """A user who may not publish somewhere is told so, with the subject."""
+    """A user without the permission to publish gets an error with the subject."""
     permissions = 'permissions: { publish: { deny: "$JS.API.STREAM.INFO.>" } }'
     await server.admit("guest", "pw", permissions)
     url = f"nats://guest:pw@127.0.0.1:{server.port}"
@@ -689,7 +692,7 @@ async def test_what_is_not_permitted_is_said(server: NatsServer) -> None:
 
 
 async def test_tls_is_not_done_without(server: NatsServer) -> None:
-    """A server that takes no TLS is not told the password that `tls://` was to protect."""
+    """A server without TLS does not get the password that `tls://` was to protect."""
     await server.allow("s3cret")
     with pytest.raises(StartError, match=r"nats_sink\.url: the server takes no TLS"):
         async with sending(server, url=f"tls://clerk:s3cret@127.0.0.1:{server.port}"):
@@ -704,11 +707,11 @@ async def test_tls_is_not_done_without(server: NatsServer) -> None:
         "http://127.0.0.1/s3cret",
         "nats://",
         "nats://s3cret@h:s3cret",
-        "nats://clerk:12/s3cret@h",  # Of which only an `%2F` would be a password's.
+        "nats://clerk:12/s3cret@h",  # Only `%2F` would be part of a password.
     ],
 )
 async def test_a_url_that_is_none_is_refused(url: str) -> None:
-    """It is an error of the settings that names the key, and does not repeat a password."""
+    """A wrong URL is an error of the settings that names the key without repeating a password."""
     table = {"nats_sink": {"url": url, "stream": STREAM}}
     with pytest.raises(ConfigurationError, match=r"nats_sink\S* ?.*url") as caught:
         async with open_plugins(NatsSink, event_types=[Order], settings=table):
@@ -727,14 +730,14 @@ async def test_a_url_that_is_none_is_refused(url: str) -> None:
     ],
 )
 async def test_a_name_that_is_none_is_refused(key: str, value: str) -> None:
-    """It is an error of the settings, before anybody is asked."""
+    """A wrong name is an error of the settings, before the server is asked."""
     table = {"nats_source": {"stream": STREAM, "event": "order", key: value}}
     with pytest.raises(ConfigurationError, match=rf"nats_source\S* ?.*{key}"):
         async with open_plugins(NatsSource, Billing, settings=table):
             pass
 
 
-# What is promised.
+# Missing guarantees.
 
 
 @pytest.mark.parametrize(
@@ -752,7 +755,7 @@ async def test_a_name_that_is_none_is_refused(key: str, value: str) -> None:
 async def test_what_a_stream_may_lose_is_said_at_the_start(
     tmp_path: Path, stream: Table, missing: str
 ) -> None:
-    """The log has a line for each of its settings with which it does not keep what it was given."""
+    """The log has a line for each setting of the stream with which it may lose messages."""
     async with nats_server(tmp_path, **stream) as server:
         for opened in (reading(server), sending(server)):
             with capture_logs() as logs:
@@ -772,7 +775,7 @@ async def test_what_a_stream_may_lose_is_said_at_the_start(
 async def test_what_a_consumer_may_lose_is_said_at_the_start(
     server: NatsServer, consumer: Table, missing: str
 ) -> None:
-    """The same for the consumer's settings."""
+    """The log has a line for each setting of the consumer with which it may lose messages."""
     await make_consumer(server, ack_wait=30, **consumer)
     with capture_logs() as logs:
         async with reading(server):
@@ -781,7 +784,7 @@ async def test_what_a_consumer_may_lose_is_said_at_the_start(
 
 
 async def test_several_programs_have_room_in_the_consumer_that_is_made(server: NatsServer) -> None:
-    """It has no limit of deliveries, and one of messages in hand that is for sixteen programs."""
+    """A consumer that is made has no `max_deliver`, and `max_ack_pending` for sixteen programs."""
     async with reading(server, prefetch=100, visibility=7):
         info = await server.client(lambda js: js.consumer_info(STREAM, CONSUMER))
     config = info.config
@@ -792,7 +795,7 @@ async def test_several_programs_have_room_in_the_consumer_that_is_made(server: N
 async def test_a_certificate_must_be_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With TLS a server of an unknown authority is refused, and one of a known authority is not."""
+    """With TLS a server is refused if its authority is unknown, and accepted if it is known."""
     made = Certificate.made_in(tmp_path)
     server = NatsServer(tmp_path)
     server.more = f'tls {{ cert_file: "{made.certificate}", key_file: "{made.key}" }}\n'
@@ -813,7 +816,7 @@ async def test_a_certificate_must_be_trusted(
 
 @pytest.mark.parametrize("operator", [False, True], ids=["an nkey", "a JWT"])
 async def test_credentials_in_a_file(tmp_path: Path, operator: bool) -> None:
-    """A user proves to have its key, by itself or with what its account has signed."""
+    """A user proves to have its key, alone or with a JWT that its account has signed."""
     server: NatsServer
     file = tmp_path / "clerk.creds"
     if operator:
@@ -834,7 +837,7 @@ async def test_credentials_in_a_file(tmp_path: Path, operator: bool) -> None:
 
 
 async def test_wrong_credentials_in_a_file(tmp_path: Path) -> None:
-    """Those of another account are refused with the setting's name; so is what is none."""
+    """Credentials of another account, and files without any, are refused with the setting."""
     async with running(WithOperator(tmp_path)) as server:
         assert isinstance(server, WithOperator)
         file = server.credentials(tmp_path / "forged.creds", of=Key.of("account"))

@@ -47,7 +47,7 @@ pytestmark = needs_rabbitmq
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Generator[Node]:
-    """RabbitMQ, for all of these tests; what they kill they start again."""
+    """The RabbitMQ of all these tests; a test that kills it starts it again."""
     made = Node(tmp_path_factory.mktemp("rabbitmq"))
     try:
         yield made
@@ -80,7 +80,7 @@ class TestRabbitmq(Contract):
 
 @pytest.fixture
 async def server(node: Node) -> AsyncGenerator[RabbitmqServer]:
-    """The same, with all that only RabbitMQ has."""
+    """The server, with the methods that only RabbitMQ needs."""
     async with rabbitmq_server(node) as server:
         yield server
 
@@ -100,25 +100,25 @@ def sending(server: RabbitmqServer, **others: object) -> AbstractAsyncContextMan
 
 
 async def number_of_dead(server: RabbitmqServer) -> int:
-    """How many dead letters there are."""
+    """The number of dead letters."""
     return len(await server.dead())
 
 
 async def until_trouble(runtime: Runtime, plugin: str, *words: str) -> None:
-    """Wait until a plugin is degraded because of this."""
+    """Wait until a plugin is degraded for a reason with these words."""
     while not all(word in (runtime.hosts[plugin].trouble or "") for word in words):
         await trio.sleep(0.02)
 
 
 async def fill(server: RabbitmqServer) -> None:
-    """Send until the queue rejects more, which it does a little late."""
+    """Send until the queue rejects messages, which it does a little late."""
     with contextlib.suppress(DeliveryError):
         while True:
             await server.send([plain(99)])
 
 
 async def take(server: RabbitmqServer, count: int) -> list[dict[str, object]]:
-    """Have so many messages in hand, by a bare client that is killed; returns their headers."""
+    """Get `count` messages with a bare client that is then killed; returns their headers."""
 
     async def take(channel: Channel) -> list[dict[str, object]]:
         arrived = asyncio.Queue[DeliveredMessage]()
@@ -136,7 +136,7 @@ async def take(server: RabbitmqServer, count: int) -> list[dict[str, object]]:
 async def test_a_certificate_must_be_trusted(
     server: RabbitmqServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With TLS a server of an unknown authority is refused, and one of a known authority is not."""
+    """With TLS a server is refused if its authority is unknown, and accepted if it is known."""
     port = await server.listen_with_tls(Certificate.made_in(tmp_path))
     url = server.url(port=port).replace("amqp://", "amqps://")
     with pytest.raises(
@@ -150,7 +150,7 @@ async def test_a_certificate_must_be_trusted(
 
 
 async def test_an_event_as_a_message(server: RabbitmqServer) -> None:
-    """It is persistent, known by the event's id, and its attributes have AMQP's prefix."""
+    """A message is persistent, has the event's id, and its attributes have AMQP's prefix."""
     async with sending(server) as runtime:
         await runtime.publish(Order(1), id="o-1", key="k", wait=True)
     (message,) = await server.raw()
@@ -164,12 +164,12 @@ async def test_an_event_as_a_message(server: RabbitmqServer) -> None:
 
 
 def table(*fields: bytes) -> bytes:
-    """A table of AMQP's."""
+    """A table of AMQP."""
     return struct.pack(">I", len(b"".join(fields))) + b"".join(fields)
 
 
 def short(text: bytes) -> bytes:
-    """A short string of AMQP's."""
+    """A short string of AMQP."""
     return bytes([len(text)]) + text
 
 
@@ -189,8 +189,8 @@ UNDECODABLE = [
 
 
 async def test_properties_that_the_client_cannot_decode(server: RabbitmqServer) -> None:
-    """Each makes one dead letter, with its body and its properties as they came; all others are
-    handled, and the connection lasts."""
+    """Each undecodable message becomes a dead letter with its body and properties as they came;
+    the others are handled, and the connection lasts."""
     await server.send([plain(0)])
     for number, properties in enumerate(UNDECODABLE, start=1):
         await server.send_raw(properties, b'{"number": %d}' % number)
@@ -198,7 +198,7 @@ async def test_properties_that_the_client_cannot_decode(server: RabbitmqServer) 
     async with reading(server) as runtime:
         await runtime.get(Billing).until(lambda seen: 99 in seen)
         await becomes(len(UNDECODABLE), lambda: number_of_dead(server))
-        await becomes(0, server.in_hand)
+        await becomes(0, server.unacknowledged)
         assert runtime.get(Billing).seen == [0, 99]
     dead = [(each.body, each.header.properties) for each in await server.raw(f"{QUEUE}_dead")]
     assert {json.loads(body)["number"] for body, _ in dead} == set(range(1, 1 + len(UNDECODABLE)))
@@ -209,7 +209,7 @@ async def test_properties_that_the_client_cannot_decode(server: RabbitmqServer) 
 
 
 async def test_a_routing_key_that_is_no_text(server: RabbitmqServer) -> None:
-    """It makes its message a dead letter, and costs no other."""
+    """A delivery that is not UTF-8 becomes a dead letter, and costs no other message."""
     await server.client(lambda channel: channel.queue_bind(QUEUE, "amq.fanout"))
     await server.send([plain(0)])
     await server.send_raw(b"\0\0", plain(1).body, "amq.fanout", b"Caf\xe9")
@@ -217,17 +217,17 @@ async def test_a_routing_key_that_is_no_text(server: RabbitmqServer) -> None:
     async with reading(server) as runtime:
         await runtime.get(Billing).until(lambda seen: 2 in seen)
         await becomes(1, lambda: number_of_dead(server))
-        await becomes(0, server.in_hand)
+        await becomes(0, server.unacknowledged)
         assert runtime.get(Billing).seen == [0, 2]
 
 
 async def test_a_dead_letter_without_room_for_its_headers(server: RabbitmqServer) -> None:
-    """Where a frame does not hold them and the reason, the body is kept with that."""
+    """If the headers and the reason exceed a frame, the dead letter has body and reason alone."""
     await server.send([Message(b"{", {"x": "y" * 130_990}), plain(1)])
     async with reading(server) as runtime:
         await runtime.get(Billing).until(bool)
         await becomes(1, lambda: number_of_dead(server))
-        await becomes(0, server.in_hand)
+        await becomes(0, server.unacknowledged)
     ((letter, reason),) = await server.dead()
     assert letter.body == b"{"
     assert "x" not in letter.headers
@@ -235,7 +235,7 @@ async def test_a_dead_letter_without_room_for_its_headers(server: RabbitmqServer
 
 
 async def test_headers_that_are_larger_than_a_frame(server: RabbitmqServer) -> None:
-    """An event with an id of that size fails alone, and the others are sent once."""
+    """An event whose headers exceed a frame fails alone, and the others are sent once."""
     settings = server.settings(delivery=TOGETHER_IN_NOTES, reconnect_max=0.2)
     async with open_plugins(
         RabbitmqSink, event_types=[Note], settings={"rabbitmq_sink": settings}
@@ -249,7 +249,7 @@ async def test_headers_that_are_larger_than_a_frame(server: RabbitmqServer) -> N
 
 
 async def test_attributes_with_the_other_prefix(server: RabbitmqServer) -> None:
-    """`cloudEvents_` is for those who cannot have a colon in a header."""
+    """The prefix `cloudEvents_` is read as well, for senders without colons in headers."""
     message = binary(1)
     headers = {name.replace("ce-", "cloudEvents_"): each for name, each in message.headers.items()}
     await server.send([Message(message.body, headers)])
@@ -260,58 +260,58 @@ async def test_attributes_with_the_other_prefix(server: RabbitmqServer) -> None:
 
 
 async def test_the_id_of_a_plain_message(server: RabbitmqServer) -> None:
-    """It is its `message_id`, and the same when the message comes again; what has the same is the
-    same event."""
+    """The id is the `message_id`, the same when the message comes again; messages with the same
+    id are the same event."""
     await server.send([Message(plain(1).body, {}, id="m-1"), Message(plain(2).body, {}, id="m-1")])
     async with reading(server, visibility=QUICK) as runtime:
         billing = runtime.get(Billing)
         billing.fails = lambda _: len(billing.seen) == 1
         await billing.until(lambda seen: len(seen) == 2)
-        await becomes(0, server.in_hand)
+        await becomes(0, server.unacknowledged)
     assert [delivery.id for delivery in billing.deliveries] == ["m-1", "m-1"]
     assert {delivery.source for delivery in billing.deliveries} == {"rabbitmq:orders"}
 
 
 async def test_messages_without_any_id(server: RabbitmqServer) -> None:
-    """Each has one of its own, which it keeps when it fails here and comes again here."""
+    """A message without an id gets one, and keeps it when it fails here and comes again here."""
     await server.send([plain(1), plain(1)])
     async with reading(server, visibility=QUICK) as runtime:
         billing = runtime.get(Billing)
         billing.fails = lambda _: len(billing.seen) == 1
         await billing.until(lambda seen: len(seen) == 3)
-        await becomes(0, server.in_hand)
+        await becomes(0, server.unacknowledged)
     first, second, again = [delivery.id for delivery in billing.deliveries]
     assert first == again != second
 
 
-# What is in hand.
+# Messages in flight.
 
 
 async def test_what_is_in_hand_when_a_connection_breaks(server: RabbitmqServer) -> None:
-    """It comes again, is known for what it is, and is not handled twice by the same program."""
+    """A message that comes again is recognized, and the same program does not handle it twice."""
     await server.send([plain(number) for number in (0, 1, 1)])
     async with Proxy(server.port).serving() as proxy:
         async with reading(server, url=server.url(port=proxy.port)) as runtime:
             billing = runtime.get(Billing)
             billing.may_go_on = trio.Event()
             await billing.until(bool)
-            await becomes(3, server.in_hand)
+            await becomes(3, server.unacknowledged)
             assert proxy.cut()
             await becomes(503, lambda: readiness(runtime))
             await becomes(200, lambda: readiness(runtime))
-            await becomes(3, server.in_hand)
+            await becomes(3, server.unacknowledged)
             billing.may_go_on.set()
-            await becomes(0, server.in_hand)
+            await becomes(0, server.unacknowledged)
             assert billing.seen == [0, 1, 1]
 
 
 async def test_what_a_stop_gives_back(server: RabbitmqServer) -> None:
-    """It is at the end of the queue, as it was, and its deliveries are what they were before."""
+    """A released message is at the end of the queue, unchanged, with its earlier deliveries."""
     await server.send([plain(1), binary(2), plain(3)])
     await take(server, 2)
     async with reading(server, drain=0, prefetch=2) as runtime:
         runtime.get(Billing).may_go_on = trio.Event()
-        await becomes(2, server.in_hand)
+        await becomes(2, server.unacknowledged)
         runtime.hurry()
     messages = await server.raw()
     assert [each.body for each in messages] == [plain(each).body for each in (3, 1, 2)]
@@ -322,13 +322,13 @@ async def test_what_a_stop_gives_back(server: RabbitmqServer) -> None:
 
 
 async def test_a_stop_with_a_queue_that_is_full(server: RabbitmqServer) -> None:
-    """What it does not take is given back, and counted; none is lost, or there twice."""
+    """Messages that a full queue does not take are given back and counted, and none is lost."""
     await server.client(lambda channel: channel.queue_delete(QUEUE))
     await server.declare(max_length=3, overflow="reject-publish")
     await server.send([plain(number) for number in range(3)])
     async with reading(server, drain=0) as runtime:
         runtime.get(Billing).may_go_on = trio.Event()
-        await becomes(3, server.in_hand)
+        await becomes(3, server.unacknowledged)
         await fill(server)
         runtime.hurry()
     left = [each.body for each in await server.messages() if each.body != plain(99).body]
@@ -336,7 +336,7 @@ async def test_a_stop_with_a_queue_that_is_full(server: RabbitmqServer) -> None:
 
 
 async def test_more_fail_than_may_be_in_hand(server: RabbitmqServer) -> None:
-    """They hold up nobody: what has failed first is tried again before its time."""
+    """Failed messages hold up no other: the first of them is tried again before its time."""
     await server.send([plain(number) for number in range(30)])
     async with reading(server, prefetch=4, visibility=3600, delivery_limit=2) as runtime:
         billing = runtime.get(Billing)
@@ -346,7 +346,7 @@ async def test_more_fail_than_may_be_in_hand(server: RabbitmqServer) -> None:
 
 
 async def test_what_kills_its_readers_is_put_to_the_dead_letters(server: RabbitmqServer) -> None:
-    """What was delivered as often as the limit says, and never acknowledged, is not read again."""
+    """A message that was delivered up to the limit, and never acknowledged, is not read again."""
     await server.send([plain(1), plain(2)])
     for _ in range(3):
         await take(server, 1)
@@ -362,7 +362,7 @@ async def test_what_kills_its_readers_is_put_to_the_dead_letters(server: Rabbitm
 
 
 async def test_a_queue_that_is_made(server: RabbitmqServer) -> None:
-    """It is a quorum queue; what RabbitMQ itself gives up there reaches the dead letters."""
+    """A queue that is made is a quorum queue, whose own dead letters reach the connector's."""
     await server.client(lambda channel: channel.queue_delete(QUEUE))
     with capture_logs() as logs:
         async with reading(server, delivery_limit=3):
@@ -380,7 +380,7 @@ async def test_a_queue_that_is_made(server: RabbitmqServer) -> None:
 
 
 async def test_a_queue_that_is_bound(server: RabbitmqServer) -> None:
-    """What is published to the exchange with the routing key is in the queue."""
+    """Messages for the exchange with the routing key are in the queue."""
     binding = {"exchange": "amq.topic", "routing_key": "order.*"}
     sink: Table = {"queue": "", "exchange": "amq.topic", "routing_key": "order.new"}
     async with reading(server, **binding) as runtime:
@@ -401,7 +401,7 @@ async def test_a_queue_that_is_bound(server: RabbitmqServer) -> None:
 async def test_dead_letters_that_come_back_are_refused(
     server: RabbitmqServer, arguments: dict[str, str | int]
 ) -> None:
-    """A queue that gets again what RabbitMQ gives up in it would have it for ever."""
+    """A queue that gets its own dead letters again would have them for ever."""
     await server.declare("other", **arguments)
     binding = {"exchange": "amq.direct", "routing_key": "order"}
     place = r"rabbitmq_source\.queue: 'other' .* leads back to it"
@@ -430,13 +430,13 @@ async def test_a_queue_of_another_type(server: RabbitmqServer) -> None:
         ),
         ({"max_length": 10}, "with `x-max-length 10` the oldest messages are dropped"),
         ({"delivery_limit": 2}, "with `x-delivery-limit 2` RabbitMQ gives up before"),
-        ({"message_ttl": 60_000}, "with `x-message-ttl 60000` what is older is gone"),
+        ({"message_ttl": 60_000}, "with `x-message-ttl 60000` older messages are dropped"),
     ],
 )
 async def test_what_a_queue_may_lose_is_said_at_the_start(
     server: RabbitmqServer, arguments: dict[str, str | int], missing: str
 ) -> None:
-    """The log has a line for each of its arguments with which it does not keep everything."""
+    """The log has a line for each argument of the queue with which it may lose messages."""
     await server.declare("other", **arguments)
     with capture_logs() as logs:
         async with reading(server, queue="other"):
@@ -445,7 +445,7 @@ async def test_what_a_queue_may_lose_is_said_at_the_start(
 
 
 async def test_who_may_not_configure(server: RabbitmqServer) -> None:
-    """A source works with a queue that it may only read; how it was made is not known then."""
+    """A source works with a queue that it may only read, without knowing its arguments."""
     await server.allow(PASSWORD)
     await server.permit(USER, configure="", write="orders_dead|amq.default")
     await server.declare("orders_dead")
@@ -454,7 +454,7 @@ async def test_who_may_not_configure(server: RabbitmqServer) -> None:
     with capture_logs() as logs:
         async with reading(server, **table) as runtime:
             await runtime.get(Billing).until(bool)
-            await becomes(0, server.in_hand)
+            await becomes(0, server.unacknowledged)
     assert "how the queue was made may not be asked" in text_of(logs)
     place = r"plugins\.rabbitmq_source\.dead_letters: .*'new_dead' cannot be made: ACCESS_REFUSED"
     with pytest.raises(StartError, match=place):
@@ -463,7 +463,7 @@ async def test_who_may_not_configure(server: RabbitmqServer) -> None:
 
 
 async def test_a_queue_that_is_deleted(server: RabbitmqServer) -> None:
-    """The source says so at once; once it is there again it goes on."""
+    """The source reports a deleted queue at once, and goes on once it exists again."""
     await server.declare("orders_dead")
     async with reading(server, create=False) as runtime:
         await server.send([plain(0)])
@@ -480,7 +480,7 @@ async def test_a_queue_that_is_deleted(server: RabbitmqServer) -> None:
 
 @pytest.mark.parametrize("given", ["o-1", "x" * 300], ids=["an id", "none that AMQP has"])
 async def test_what_nobody_would_get_is_not_sent(server: RabbitmqServer, given: str) -> None:
-    """A message that an exchange has no queue for waits, and the sink says so, until it has one."""
+    """An unroutable event waits, and the sink says so, until the exchange has a queue for it."""
     table: Table = {"queue": "", "exchange": "amq.direct", "routing_key": "new"}
     async with sending(server, **table) as runtime:
         await runtime.publish(Order(1), id=given)
@@ -493,7 +493,7 @@ async def test_what_nobody_would_get_is_not_sent(server: RabbitmqServer, given: 
 
 
 async def test_a_queue_that_is_full(server: RabbitmqServer) -> None:
-    """What it rejects is sent again until there is room; what it has confirmed is not."""
+    """Rejected events are sent again until there is room, and confirmed ones are not."""
     await server.client(lambda channel: channel.queue_delete(QUEUE))
     await server.declare(max_length=3, overflow="reject-publish")
     await fill(server)
@@ -507,12 +507,12 @@ async def test_a_queue_that_is_full(server: RabbitmqServer) -> None:
             await billing.until(lambda seen: set(seen) >= set(range(10)))
             while runtime.statistics()["rabbitmq_sink"].handled < 10:
                 await trio.sleep(0.02)
-            await becomes(0, server.in_hand)
+            await becomes(0, server.unacknowledged)
     assert sorted(number for number in billing.seen if number < 10) == list(range(10))
 
 
 async def test_a_server_without_memory(server: RabbitmqServer) -> None:
-    """While it takes nothing from publishers the sink says why, and its events wait."""
+    """While RabbitMQ blocks publishers the sink says why, and its events wait."""
     async with sending(server, timeout=0.3) as runtime:
         await runtime.publish(Order(0), wait=True)
         await server.limit_memory("0.000001")
@@ -534,7 +534,7 @@ async def test_a_server_without_memory(server: RabbitmqServer) -> None:
 
 
 async def test_what_else_is_missing(server: RabbitmqServer) -> None:
-    """An exchange, a virtual host: the message names the setting."""
+    """The error for a missing exchange or virtual host names the setting."""
     missing = "the exchange 'none' is missing"
     with pytest.raises(StartError, match=rf"plugins\.rabbitmq_source\.exchange: {missing}"):
         async with reading(server, exchange="none"):
@@ -549,7 +549,7 @@ async def test_what_else_is_missing(server: RabbitmqServer) -> None:
 
 
 async def test_a_sink_is_for_one_place(server: RabbitmqServer) -> None:
-    """It does not start with a queue and an exchange, nor without either."""
+    """A sink starts neither with both a queue and an exchange, nor without either."""
     for exchange, queue in (("", ""), ("amq.direct", QUEUE)):
         with pytest.raises(StartError, match="name a `queue`, or an `exchange`"):
             async with sending(server, exchange=exchange, queue=queue):
@@ -561,7 +561,7 @@ async def test_a_sink_is_for_one_place(server: RabbitmqServer) -> None:
     ["", "127.0.0.1:5672", "http://h/s3cret", "amqp://", "amqp://s3cret@h:s3cret", "amqp://h?s=3"],
 )
 async def test_a_url_that_is_none_is_refused(url: str) -> None:
-    """It is an error of the settings that names the key, and does not repeat a password."""
+    """A wrong URL is an error of the settings that names the key without repeating a password."""
     table = {"rabbitmq_sink": {"url": url, "queue": QUEUE}}
     with pytest.raises(ConfigurationError, match=r"rabbitmq_sink\S* ?.*url") as caught:
         async with open_plugins(RabbitmqSink, event_types=[Order], settings=table):

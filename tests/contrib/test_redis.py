@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from trivet import ConfigurationError, ShutdownSettings, StartError
 from trivet.testing import open_plugins
-from trivet_contrib._brokers import _source as _sources
+from trivet_contrib._brokers import _source
 from trivet_contrib._brokers._client import Message
 from trivet_contrib.redis import RedisSink, RedisSource
 
@@ -35,14 +35,14 @@ from .suite import (
 
 pytestmark = [
     needs_redis,
-    # Where it is refused a connection coredis leaves channels, of memory alone, to the garbage.
+    # After a refused connection coredis leaves memory channels to the garbage collector.
     pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning"),
 ]
 
 
 @pytest.fixture(autouse=True)
 def own_garbage() -> Iterator[None]:
-    """Collect it here, and not where it is not ignored."""
+    """Collect garbage here, where its warning is ignored."""
     yield
     gc.collect()
 
@@ -69,19 +69,19 @@ class TestRedis(Contract):
 
 @pytest.fixture
 async def redis(tmp_path: Path) -> AsyncGenerator[RedisServer]:
-    """The server, with all that only Redis has."""
+    """The server, with the methods that only Redis needs."""
     async with redis_server(tmp_path) as server:
         yield server
 
 
 def source(server: RedisServer, **others: object) -> dict[str, Table]:
-    """A table for the source."""
+    """Settings of the source."""
     table = {"event": "order", "group": GROUP, "reconnect_max": 0.2, **others}
     return {"redis_source": server.settings(**table)}
 
 
 async def test_what_a_dead_program_held_is_taken_over(redis: RedisServer) -> None:
-    """Within its visibility others have it, with its deliveries counted on."""
+    """Within the visibility other programs get the entries, and their deliveries count on."""
     await redis.send([plain(number) for number in range(10)])
     async with redis.client() as client:
         await client.xgroup_create(STREAM, GROUP, identifier="0")
@@ -93,11 +93,11 @@ async def test_what_a_dead_program_held_is_taken_over(redis: RedisServer) -> Non
         assert set(billing.seen) == set(range(5, 10))
         await billing.until(lambda seen: set(seen) == set(range(10)))
         assert trio.current_time() - began > 0.5
-        await becomes(0, redis.in_hand)
+        await becomes(0, redis.unacknowledged)
 
 
 async def test_what_kills_its_readers_is_put_to_the_dead_letters(redis: RedisServer) -> None:
-    """What was delivered as often as the limit says, and never acknowledged, is not read again."""
+    """An entry that was delivered up to the limit, and never acknowledged, is not read again."""
     await redis.send([plain(1), plain(2)])
     async with redis.client() as client:
         await client.xgroup_create(STREAM, GROUP, identifier="0")
@@ -115,8 +115,8 @@ async def test_what_kills_its_readers_is_put_to_the_dead_letters(redis: RedisSer
 
 
 async def test_a_handler_may_take_longer_than_the_visibility(redis: RedisServer) -> None:
-    """While the program lives nobody else gets what it has in hand."""
-    visibility = 2.0  # Long enough that a program on a busy machine is not taken for dead.
+    """A living program keeps its entries in flight, however long the handler takes."""
+    visibility = 2.0  # Long enough for a program on a busy machine not to count as dead.
     settings = source(redis, visibility=visibility)
     await redis.send([plain(1)])
     async with (
@@ -126,15 +126,15 @@ async def test_a_handler_may_take_longer_than_the_visibility(redis: RedisServer)
         billings = [one.get(Billing), two.get(Billing)]
         for billing in billings:
             billing.may_go_on = trio.Event()
-        await trio.sleep(1.5 * visibility)  # It is about nothing happening in that time.
+        await trio.sleep(1.5 * visibility)  # The test is that nothing happens in this time.
         for billing in billings:
             billing.may_go_on.set()
-        await becomes(0, redis.in_hand)
+        await becomes(0, redis.unacknowledged)
         assert sum(len(billing.seen) for billing in billings) == 1
 
 
 async def test_what_was_trimmed_in_hand_is_a_dead_letter(redis: RedisServer) -> None:
-    """Of an entry that is there no more its id is kept, and the loss is said."""
+    """The dead letter of a deleted entry has its id, and says that the content is lost."""
     await redis.send([plain(1), plain(2)])
     async with redis.client() as client:
         await client.xgroup_create(STREAM, GROUP, identifier="0")
@@ -144,7 +144,7 @@ async def test_what_was_trimmed_in_hand_is_a_dead_letter(redis: RedisServer) -> 
     settings = source(redis, visibility=QUICK)
     async with open_plugins(RedisSource, Billing, settings=settings):
         await becomes(1, lambda: _dead(redis))
-        await becomes(0, redis.in_hand)
+        await becomes(0, redis.unacknowledged)
     ((letter, reason),) = await redis.dead()
     assert letter.headers["dead-id"].encode() == entry.identifier
     assert "trimmed" in reason
@@ -152,7 +152,7 @@ async def test_what_was_trimmed_in_hand_is_a_dead_letter(redis: RedisServer) -> 
 
 @pytest.mark.parametrize("how", ["trimmed", "its consumer"])
 async def test_what_is_not_to_be_had_again_when_it_fails(redis: RedisServer, how: str) -> None:
-    """Where its entry, or its consumer, was deleted while a handler had it, it is a dead letter."""
+    """A failed message whose entry or consumer was deleted meanwhile becomes a dead letter."""
     await redis.send([plain(1)])
     async with open_plugins(RedisSource, Billing, settings=source(redis)) as runtime:
         billing = runtime.get(Billing)
@@ -178,7 +178,7 @@ async def test_what_is_not_to_be_had_again_when_it_fails(redis: RedisServer, how
 async def test_what_somebody_else_has_meanwhile_stays_there(
     redis: RedisServer, fails: bool
 ) -> None:
-    """It is not taken away when it fails here; when it is done, and not here, that is said."""
+    """A claimed entry is left to its new consumer if it fails here, and logged if it is done."""
     await redis.send([plain(1)])
     with capture_logs() as logs:
         async with open_plugins(RedisSource, Billing, settings=source(redis)) as runtime:
@@ -192,50 +192,52 @@ async def test_what_somebody_else_has_meanwhile_stays_there(
                 if not fails:
                     await client.xack(STREAM, GROUP, [entry.identifier])
                 billing.may_go_on.set()
-                await redis.send([plain(2)])  # When it is told of this, it was of the other.
+                await redis.send([plain(2)])  # By this report the other one was handled as well.
                 await billing.until(lambda seen: 2 in seen)
-                await becomes(int(fails), redis.in_hand)
+                await becomes(int(fails), redis.unacknowledged)
                 pending = cast("Sequence[Any]", await client.xpending(STREAM, GROUP, "-", "+", 10))
     assert [each.consumer for each in pending] == ([b"other"] if fails else [])
-    told = [each for each in logs if each["event"] == "messages were no longer in hand when done"]
+    told = [each for each in logs if each["event"] == "messages were no longer in flight when done"]
     assert len(told) == (0 if fails else 1)
 
 
 async def test_what_was_in_an_answer_that_is_lost_is_read_again(redis: RedisServer) -> None:
-    """What Redis has given to this program over a connection that broke comes over the next one,
-    long before others could have it; what is there no more is a dead letter."""
+    """Entries of a broken connection come over the next one, long before other programs could
+    claim them; deleted entries become dead letters."""
     await redis.send([plain(0)])
     async with open_plugins(RedisSource, Billing, settings=source(redis)) as runtime:
         await runtime.get(Billing).until(bool)
         async with redis.client() as client:
             (consumer,) = [each[b"name"] for each in await client.xinfo_consumers(STREAM, GROUP)]
             assert isinstance(consumer, bytes)
-            async with client.pipeline(transaction=True) as pipeline:  # Before it can read.
+            async with client.pipeline(
+                transaction=True
+            ) as pipeline:  # Before the program can read.
                 pipeline.xadd(STREAM, {"data": '{"number": 1}'}, identifier="99999999999999-1")
                 pipeline.xadd(STREAM, {"data": '{"number": 2}'}, identifier="99999999999999-2")
                 pipeline.xreadgroup(GROUP, consumer, {STREAM: ">"}, count=2)
                 pipeline.xdel(STREAM, ["99999999999999-1"])
         await redis.cut()
         await runtime.get(Billing).until(lambda seen: 2 in seen)
-        await becomes(0, redis.in_hand)
+        await becomes(0, redis.unacknowledged)
     assert runtime.get(Billing).seen == [0, 2]
     ((letter, _),) = await redis.dead()
     assert letter.headers["dead-id"] == "99999999999999-1"
 
 
 async def test_nothing_is_left_of_a_consumer_that_has_stopped(redis: RedisServer) -> None:
-    """Its name is gone from the group, and so are those of programs that died long ago."""
+    """After a stop the group has neither this consumer, nor those of long dead programs."""
     await redis.send([plain(1)])
     async with redis.client() as client:
         async with open_plugins(RedisSource, Billing, settings=source(redis)) as runtime:
             await runtime.get(Billing).until(bool)
-            await becomes(0, redis.in_hand)
+            await becomes(0, redis.unacknowledged)
             assert len(await client.xinfo_consumers(STREAM, GROUP)) == 1
         assert await client.xinfo_consumers(STREAM, GROUP) == ()
 
 
 async def test_a_stream_that_is_lost_is_missed(redis: RedisServer) -> None:
-    """Where Redis has forgotten it, the source says so; once it is there again it goes on."""
+    """The source reports a lost group, and goes on once it exists again."""
     async with open_plugins(RedisSource, Billing, settings=source(redis)) as runtime:
         async with redis.client() as client:
             await client.delete([STREAM])
@@ -259,7 +261,7 @@ async def test_a_key_of_another_type_is_said_with_its_setting(redis: RedisServer
 
 
 async def test_dead_letters_that_are_no_stream_are_refused(redis: RedisServer) -> None:
-    """What is put there would be acknowledged, and kept nowhere."""
+    """Otherwise dead letters would be acknowledged, and kept nowhere."""
     async with redis.client() as client:
         await client.set("text", "x")
     place = r"plugins\.redis_source\.dead_letters: 'text' is a string in Redis, not a stream"
@@ -269,7 +271,7 @@ async def test_dead_letters_that_are_no_stream_are_refused(redis: RedisServer) -
 
 
 async def test_a_database_that_there_is_not_is_said_with_its_setting(redis: RedisServer) -> None:
-    """Its number is in the URL; the server has sixteen of them."""
+    """The URL names the database by number; the server has sixteen."""
     table = source(redis, url=f"{redis.url}/99")
     with pytest.raises(StartError, match=r"plugins\.redis_source\.url: there is no such database"):
         async with open_plugins(RedisSource, Billing, settings=table):
@@ -279,19 +281,19 @@ async def test_a_database_that_there_is_not_is_said_with_its_setting(redis: Redi
 async def test_large_messages_in_hand_are_bounded_in_memory(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not all that `prefetch` allows are fetched where they are large; each comes in the end."""
-    monkeypatch.setattr(_sources, "BYTES_IN_HAND", 1_000_000)
+    """Of large messages fewer than `prefetch` are fetched at once; all come in the end."""
+    monkeypatch.setattr(_source, "BYTES_IN_FLIGHT", 1_000_000)
     large = b'{"number":%d,"more":"' + b"x" * 100_000 + b'"}'
     await redis.send([Message(large % number, {}) for number in range(40)])
     async with open_plugins(RedisSource, Billing, settings=source(redis, prefetch=3)) as runtime:
-        billing, in_hand = runtime.get(Billing), runtime.get(RedisSource)._ledger  # pyright: ignore[reportPrivateUsage]
+        billing, acks = runtime.get(Billing), runtime.get(RedisSource)._acks  # pyright: ignore[reportPrivateUsage]
         billing.may_go_on = trio.Event()
         await billing.until(bool)
         runtime.get(RedisSource).prefetch = 100
         billing.may_go_on.set()
         most = 0
         while len(billing.seen) < 40:
-            most = max(most, in_hand.bytes)
+            most = max(most, acks.bytes)
             await trio.lowlevel.checkpoint()
     assert most <= 1_000_000
 
@@ -299,8 +301,8 @@ async def test_large_messages_in_hand_are_bounded_in_memory(
 async def test_a_stop_does_not_wait_for_what_nobody_has(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What waits for room in memory goes back at once; what a plugin has in hand may end."""
-    monkeypatch.setattr(_sources, "WAIT_FOR_BYTES", 100.0)
+    """A stop gives back events that wait for memory, and lets a plugin finish its own."""
+    monkeypatch.setattr(_source, "WAIT_FOR_BYTES", 100.0)
     large = b'{"number":%d,"more":"' + b"x" * 60_000 + b'"}'
     await redis.send([Message(large % number, {}) for number in range(2)])
     tables: dict[str, Table] = source(redis, drain=20.0)
@@ -320,7 +322,7 @@ async def test_a_stop_does_not_wait_for_what_nobody_has(
                 may_go_on.set()
 
             await billing.until(bool)
-            while len(runtime.get(RedisSource)._ledger.in_hand) < 2:  # pyright: ignore[reportPrivateUsage]
+            while len(runtime.get(RedisSource)._acks.in_flight) < 2:  # pyright: ignore[reportPrivateUsage]
                 await trio.sleep(0.01)
             began = trio.current_time()
         assert trio.current_time() - began < 6
@@ -330,7 +332,7 @@ async def test_a_stop_does_not_wait_for_what_nobody_has(
 
 
 async def test_a_message_that_no_inbox_can_hold_is_a_dead_letter(redis: RedisServer) -> None:
-    """It is never decoded; those beside it are handled."""
+    """A message that is too large is never decoded, and the others are handled."""
     dense = b'{"number":2,"more":[' + b",".join([b"{}"] * 10_000) + b"]}"
     await redis.send([plain(1), Message(dense, {}), plain(3)])
     tables: dict[str, Table] = {**source(redis), "billing": {"delivery": {"buffer_bytes": 100_000}}}
@@ -343,7 +345,7 @@ async def test_a_message_that_no_inbox_can_hold_is_a_dead_letter(redis: RedisSer
 
 
 async def test_what_a_slow_subscriber_has_room_for_is_fetched_together(redis: RedisServer) -> None:
-    """Not each message by itself, where many are in hand anyway."""
+    """With many messages in flight the next ones are fetched together."""
 
     class Slow(Billing):
         async def handle_event(self, event: Order) -> None:
@@ -361,7 +363,7 @@ async def test_what_a_slow_subscriber_has_room_for_is_fetched_together(redis: Re
 async def test_a_certificate_must_be_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With TLS a server of an unknown authority is refused, and one of a known authority is not."""
+    """With TLS a server is refused if its authority is unknown, and accepted if it is known."""
     made, tls_port = Certificate.made_in(tmp_path), str(free_port())
     options = {"tls-port": tls_port, "tls-auth-clients": "no"}
     options |= {"tls-key-file": str(made.key), "tls-cert-file": str(made.certificate)}
@@ -380,7 +382,7 @@ async def test_a_certificate_must_be_trusted(
 
 
 async def test_a_limit_that_redis_does_not_tell(redis: RedisServer) -> None:
-    """An event at which it ends the connection each time fails alone; the others are sent once."""
+    """An event at which Redis ends the connection each time fails alone; others are sent once."""
     text = "x" * (await redis.limit() + 1)
     rules = ["on", "~*", "&*", "+@all", "-config", f">{PASSWORD}"]
     async with redis.client() as client:
@@ -398,7 +400,7 @@ async def test_a_limit_that_redis_does_not_tell(redis: RedisServer) -> None:
 
 
 async def test_a_full_redis_has_each_event_once(redis: RedisServer) -> None:
-    """While it takes no more the others wait; what it has taken of a batch is not sent again."""
+    """Events wait while Redis is full, and events of a batch that it took are not sent again."""
     settings = {"redis_sink": redis.settings(reconnect_max=0.05, delivery=TOGETHER_IN_NOTES)}
     async with open_plugins(RedisSink, event_types=[Note], settings=settings) as runtime:
         await runtime.publish(Note(0), wait=True)
@@ -417,7 +419,7 @@ async def test_a_full_redis_has_each_event_once(redis: RedisServer) -> None:
 
 
 async def test_a_sink_trims_its_stream(redis: RedisServer) -> None:
-    """It has about `max_length` entries, the newest."""
+    """A stream has about `max_length` entries, the newest."""
     table = redis.settings(max_length=100, delivery={"events": ["order"], "block_for": 30})
     async with open_plugins(
         RedisSink, event_types=[Order], settings={"redis_sink": table}
@@ -443,7 +445,7 @@ async def test_a_sink_trims_its_stream(redis: RedisServer) -> None:
 async def test_what_redis_may_lose_is_said_at_the_start(
     tmp_path: Path, options: dict[str, str], missing: str
 ) -> None:
-    """The log has a line for each of its settings with which it does not keep what it was given."""
+    """The log has a line for each setting of Redis with which it may lose entries."""
     async with redis_server(tmp_path, **options) as server:
         with capture_logs() as logs:
             async with open_plugins(RedisSource, Billing, settings=source(server)):
@@ -452,7 +454,7 @@ async def test_what_redis_may_lose_is_said_at_the_start(
 
 
 async def test_a_redis_that_keeps_everything_is_not_complained_of(tmp_path: Path) -> None:
-    """With `appendfsync always` there is nothing to say."""
+    """With `appendfsync always` no guarantee is missing."""
     async with redis_server(tmp_path, appendfsync="always") as server:
         with capture_logs() as logs:
             async with open_plugins(RedisSource, Billing, settings=source(server)):
@@ -468,7 +470,7 @@ async def test_a_redis_that_keeps_everything_is_not_complained_of(tmp_path: Path
     ],
 )
 async def test_a_url_that_is_none_is_refused(url: str) -> None:
-    """It is an error of the settings that names the key, and does not repeat a password."""
+    """A wrong URL is an error of the settings that names the key without repeating a password."""
     table = {"redis_sink": {"url": url, "stream": STREAM}}
     with pytest.raises(ConfigurationError, match=r"redis_sink\S* ?.*url") as caught:
         async with open_plugins(RedisSink, event_types=[Order], settings=table):
@@ -478,7 +480,7 @@ async def test_a_url_that_is_none_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 async def test_a_body_may_stand_anywhere(redis: RedisServer, place: int) -> None:
-    """Among the other fields of an entry; whose value may be the name of its field."""
+    """The body is found among other fields, even if its value is the name of its field."""
     fields = [("ce-subject", "data"), ("ce-specversion", "1.0")]
     fields.insert(place, ("data", '{"number": 7}'))
     fields += [("ce-id", "1"), ("ce-source", "data"), ("ce-type", "order")]
@@ -489,7 +491,7 @@ async def test_a_body_may_stand_anywhere(redis: RedisServer, place: int) -> None
 
 
 async def test_a_dead_letter_that_is_put_back_dies_anew(redis: RedisServer) -> None:
-    """With the reason, the place and the count of this time alone."""
+    """A dead letter that dies again has the reason, the place and the count of this time."""
     async with redis.client() as client:
         await client.xadd(STREAM, {"data": "{", "dead-reason": "long ago", "dead-id": "0-0"})
     async with open_plugins(RedisSource, Billing, settings=source(redis)):

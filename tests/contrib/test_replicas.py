@@ -23,10 +23,10 @@ ROOT = Path(__file__).parents[2]
         pytest.param("rabbitmq", marks=needs_rabbitmq),
     ],
 )
-@pytest.mark.timeout(120)  # Four starts of the program, beside each other and a broker.
+@pytest.mark.timeout(120)  # Four starts of the program, besides a broker.
 def test_a_few_kills(broker: str) -> None:
-    """Whichever of three processes is killed, the others take over what it held, and no event is
-    lost, though the broker stands still for a while; only what was in hand is handled again."""
+    """Whichever of three processes is killed, the others take over its messages, and no event is
+    lost, even if the broker hangs; only messages in flight are handled again."""
     script = [sys.executable, "-m", "tests.contrib.replicas", broker]
     orders = ["--events", "600", "--kills", "1", "--stopped", "2"]
     done = subprocess.run([*script, *orders], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""What a sink makes of a broker that fails at some messages, and does as it is told."""
+"""A sink whose broker fails at some messages."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from trio.testing import MockClock
 from trivet import Delivery, Event, Fate, Runtime
 from trivet.testing import open_plugins
 from trivet_contrib._brokers._client import (
-    AwayError,
-    CutOffError,
+    BrokerUnavailableError,
+    ConnectionLostError,
     Message,
     MessageRefusedError,
     Producer,
-    UnsendableError,
+    UnsendableMessagesError,
 )
-from trivet_contrib._brokers._sink import CUTS, TOGETHER, BrokerSink
+from trivet_contrib._brokers._sink import LOST_CONNECTIONS, TOGETHER, BrokerSink
 
 
 class Letter(Event):
-    """What is sent."""
+    """The event that is sent."""
 
     text: str
 
 
 class Broker(Producer):
-    """Takes messages, in order, until it comes to one that it fails at."""
+    """A broker that takes messages in order, up to the first one that it fails at."""
 
     def __init__(self) -> None:
         self.sent: list[list[str]] = []
-        """What was sent together, whatever became of it."""
+        """The messages of each call, whether taken or not."""
         self.has: list[str] = []
         self.fails_at: dict[str, Exception] = {}
         self.answers = True
-        """Whether it says which it has, where it fails."""
+        """Whether the broker confirms the messages before a failure."""
 
     async def send(self, messages: Sequence[Message], taken: set[int]) -> None:
         """See `Producer`."""
@@ -55,7 +55,7 @@ class Post(BrokerSink):
     broker = Broker()
 
     def connect(self) -> AbstractAsyncContextManager[Producer]:
-        """To the one that there is."""
+        """Connect to the test's broker."""
         return self._connected()
 
     @asynccontextmanager
@@ -65,7 +65,7 @@ class Post(BrokerSink):
 
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
-    """One for a test."""
+    """A broker for a test."""
     made = Broker()
     monkeypatch.setattr(Post, "broker", made)
     return made
@@ -79,7 +79,7 @@ def sending(**delivery: object) -> AbstractAsyncContextManager[Runtime]:
 
 
 async def publish(runtime: Runtime, *texts: str) -> str:
-    """Publish them, and wait for the end of all; the texts of those that were handled."""
+    """Publish events, and wait for their ends; returns the texts of the handled ones."""
     deliveries = [Delivery[Event].of(Letter(text)) for text in texts]
     outcomes = await runtime.publish_many(deliveries, wait=True)
     ended = zip(texts, outcomes, strict=True)
@@ -87,8 +87,8 @@ async def publish(runtime: Runtime, *texts: str) -> str:
 
 
 async def test_what_was_taken_is_not_sent_again(broker: Broker, autojump_clock: MockClock) -> None:
-    """Of a batch that fails the broker is sent what it does not say that it has."""
-    broker.fails_at["c"] = AwayError("full")
+    """After a failure only the messages are sent again that the broker has not confirmed."""
+    broker.fails_at["c"] = BrokerUnavailableError("full")
     async with sending() as runtime, trio.open_nursery() as nursery:
         nursery.start_soon(publish, runtime, "a", "b", "c", "d")
         await trio.sleep(10)
@@ -99,7 +99,7 @@ async def test_what_was_taken_is_not_sent_again(broker: Broker, autojump_clock: 
 
 
 async def test_an_event_that_is_refused_is_found(broker: Broker, autojump_clock: MockClock) -> None:
-    """Where a broker does not say which one it is they are sent one at a time, at once."""
+    """If the broker does not say which event it refuses, the events are sent one at a time."""
     broker.fails_at["c"] = MessageRefusedError("no")
     async with sending() as runtime:
         assert await publish(runtime, "a", "b", "c", "d") == "abd"
@@ -109,36 +109,41 @@ async def test_an_event_that_is_refused_is_found(broker: Broker, autojump_clock:
 async def test_an_event_at_which_the_connection_breaks_is_found(
     broker: Broker, autojump_clock: MockClock
 ) -> None:
-    """The others are sent twice more, at most, and it alone until it has failed so often."""
-    broker.fails_at["c"], broker.answers = CutOffError("gone"), False
+    """The others are sent at most twice more, and the event alone until the limit of failures."""
+    broker.fails_at["c"], broker.answers = ConnectionLostError("gone"), False
     async with sending() as runtime:
         assert await publish(runtime, "a", "b", "c", "d") == "abd"
-    assert broker.sent == [["a", "b", "c", "d"]] * 2 + [["a"], ["b"], *[["c"]] * CUTS, ["d"]]
+    assert broker.sent == [["a", "b", "c", "d"]] * 2 + [
+        ["a"],
+        ["b"],
+        *[["c"]] * LOST_CONNECTIONS,
+        ["d"],
+    ]
 
 
 async def test_an_event_that_has_failed_before_is_sent_alone(
     broker: Broker, autojump_clock: MockClock
 ) -> None:
-    """Tried again, it costs nobody any more."""
-    broker.fails_at["c"], broker.answers = CutOffError("gone"), False
+    """An event that is tried again costs no other event any more."""
+    broker.fails_at["c"], broker.answers = ConnectionLostError("gone"), False
     again = {"retry": True, "max_attempts": 3, "retry_initial": 0.1, "retry_max": 0.1}
     async with sending(**again) as runtime:
         assert await publish(runtime, "a", "b", "c", "d") == "abd"
     alone = [each for each in broker.sent if "c" in each][2:]
-    assert alone == [["c"]] * (3 * CUTS)
+    assert alone == [["c"]] * (3 * LOST_CONNECTIONS)
     assert broker.has.count("a") == 3
 
 
 async def test_events_that_can_never_be_sent(broker: Broker, autojump_clock: MockClock) -> None:
-    """They are given up as the broker's client says, and the others are sent on."""
-    broker.fails_at["b"] = UnsendableError({1: "too large", 3: "too large"})
+    """Unsendable events are given up with the client's reason, and the others are sent."""
+    broker.fails_at["b"] = UnsendableMessagesError({1: "too large", 3: "too large"})
     async with sending() as runtime:
         assert await publish(runtime, "a", "b", "c", "d") == "ac"
     assert broker.has == ["a", "c"]
 
 
 async def test_large_events_are_sent_alone(broker: Broker, autojump_clock: MockClock) -> None:
-    """What is sent together is bounded in bytes, and in order."""
+    """Messages that are sent together are bounded in bytes, and in order."""
     large = "x" * (TOGETHER + 1)
     async with sending() as runtime:
         await publish(runtime, "a", "b", large, "c", "d")

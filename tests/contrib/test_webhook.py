@@ -64,7 +64,7 @@ class Request:
     body: bytes
     connection: int
     at: float
-    """Seconds, when it came."""
+    """The time of its arrival, in seconds."""
 
     @property
     def document(self) -> Any:
@@ -72,7 +72,7 @@ class Request:
 
 
 class Receiver(ThreadingHTTPServer):
-    """A real HTTP server that notes every POST, and answers as it is told."""
+    """A real HTTP server that notes every POST, and answers as the test says."""
 
     request_queue_size = 64
 
@@ -84,16 +84,16 @@ class Receiver(ThreadingHTTPServer):
         self.answer: dict[str, str] = {"Location": "/elsewhere"}
         self.said = b""
         self.bad = b"nothing is bad"
-        """What it answers with 500."""
+        """Requests that it answers with 500."""
         self.unheard = b"nothing is unheard"
-        """What it does not answer."""
+        """Requests that it does not answer."""
         self.has_ended = threading.Event()
         self.waits: list[str] = []  # `Retry-After` of the first answers.
         self.delays: list[float] = []  # Seconds before the first answers.
         self.promised: int | None = None
-        """How long it says that a body is."""
+        """The length that it gives for a body."""
         self.hangs = False
-        """Whether it keeps back what it does not say, and does not break off."""
+        """Whether it keeps the connection open after an incomplete body."""
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.requests: list[Request] = []
@@ -150,7 +150,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """A port at which nobody listens, and nobody will."""
+    """A port that never has a listener."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         port: int = bound.getsockname()[1]
@@ -159,7 +159,7 @@ def closed_port() -> Iterator[int]:
 
 @pytest.fixture
 async def resolver() -> AsyncGenerator[Resolver]:
-    """What names stand for, for one test."""
+    """The addresses of names, for one test."""
     resolver = Resolver()
     previous = trio.socket.set_custom_hostname_resolver(resolver)
     yield resolver
@@ -167,7 +167,7 @@ async def resolver() -> AsyncGenerator[Resolver]:
 
 
 class Resolver(trio.abc.HostnameResolver):
-    """Answers from a list, one after the other, and the last one again and again."""
+    """A list of answers, given one after the other; the last one is repeated."""
 
     def __init__(self) -> None:
         self.answers: list[list[str]] = []
@@ -198,7 +198,7 @@ class Resolver(trio.abc.HostnameResolver):
 
 
 def settings(url: str, **others: object) -> dict[str, dict[str, object]]:
-    """What stands in `[plugins.webhook]`."""
+    """The settings in `[plugins.webhook]`."""
     return {"webhook": {"url": url, "allowed_networks": ["127.0.0.0/8"], **others}}
 
 
@@ -224,7 +224,7 @@ async def test_an_event_is_posted_as_a_structured_cloudevent(receiver: Receiver)
 
 
 async def test_key_and_trace_context_travel_along(receiver: Receiver) -> None:
-    """An event's key and trace context are the extension attributes of those meanings."""
+    """An event's key and trace context become the extension attributes for them."""
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     async with open_plugins(
         Webhook, settings=settings(receiver.url), event_types=[Greeting]
@@ -235,7 +235,7 @@ async def test_key_and_trace_context_travel_along(receiver: Receiver) -> None:
 
 
 async def test_events_are_posted_in_order_over_one_connection(receiver: Receiver) -> None:
-    """The receiver sees the order of publishing, and the connection is kept alive."""
+    """Events arrive in the order of publishing, over one connection."""
     texts = [str(number) for number in range(20)]
     async with open_plugins(
         Webhook, settings=settings(receiver.url), event_types=[Greeting]
@@ -247,7 +247,7 @@ async def test_events_are_posted_in_order_over_one_connection(receiver: Receiver
 
 
 async def test_the_operators_headers_are_sent(receiver: Receiver) -> None:
-    """Headers of the settings accompany each event."""
+    """The settings' headers accompany each event."""
     headers = {"Authorization": "Bearer s3cret"}
     async with open_plugins(
         Webhook, settings=settings(receiver.url, headers=headers), event_types=[Greeting]
@@ -260,8 +260,8 @@ async def test_the_operators_headers_are_sent(receiver: Receiver) -> None:
 
 @pytest.mark.parametrize("status", [301, 307, 404, 503])
 async def test_any_other_answer_fails_that_one_event(receiver: Receiver, status: int) -> None:
-    """An answer outside 200 to 299 fails the event; it is not repeated, no redirect is followed,
-    and the next event is posted."""
+    """An answer outside 200 to 299 fails the event, without a retry and without a redirect, and
+    the next event is posted."""
     async with open_plugins(
         Webhook, settings=settings(receiver.url), event_types=[Greeting]
     ) as runtime:
@@ -290,7 +290,7 @@ async def test_no_answer_in_time_fails_the_event(receiver: Receiver) -> None:
 
 
 async def test_a_receiver_that_is_away_fails_the_event_only(closed_port: int) -> None:
-    """The plugin starts without its receiver, and an event that nobody took has failed."""
+    """The plugin starts without its receiver, and an event without an answer has failed."""
     with capture_logs() as logs:
         async with open_plugins(
             Webhook,
@@ -347,14 +347,14 @@ async def test_the_environments_proxy_is_not_used(
     ],
 )
 async def test_a_url_that_cannot_be_posted_to_is_refused(url: str) -> None:
-    """Anything but an http or https URL is an error of the settings that names the key."""
+    """A URL other than http or https is an error of the settings that names the key."""
     with pytest.raises(ConfigurationError, match=r"webhook\S* ?.*url"):
         async with open_plugins(Webhook, settings=settings(url)):
             pass
 
 
 async def test_the_operator_chooses_the_events(receiver: Receiver) -> None:
-    """`events` of the delivery section narrows the webhook to those types."""
+    """The delivery section's `events` narrows the webhook to those types."""
     narrowed = settings(receiver.url, delivery={"events": ["greeting"]})
     async with open_plugins(Webhook, settings=narrowed, event_types=[Greeting]) as runtime:
         chosen = await runtime.publish(Greeting("hello"), wait=True)
@@ -395,7 +395,7 @@ OLD_SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 
 
 async def test_a_request_is_signed(receiver: Receiver) -> None:
-    """The library of Standard Webhooks verifies what was posted, and nothing that was changed."""
+    """The library of Standard Webhooks accepts a posted request, and no changed one."""
     signing = settings(receiver.url, secrets=[SECRET])
     async with open_plugins(Webhook, settings=signing, event_types=[Greeting]) as runtime:
         await runtime.publish(Greeting("hellö"), wait=True, id="g-1")
@@ -423,7 +423,7 @@ async def test_two_secrets_sign_while_they_are_changed(receiver: Receiver) -> No
 
 
 async def test_without_a_secret_nothing_is_signed(receiver: Receiver) -> None:
-    """There are no headers of Standard Webhooks then."""
+    """Without secrets a request has no headers of Standard Webhooks."""
     async with open_plugins(
         Webhook, settings=settings(receiver.url), event_types=[Greeting]
     ) as runtime:
@@ -435,7 +435,7 @@ async def test_without_a_secret_nothing_is_signed(receiver: Receiver) -> None:
     "secret", ["", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_c2hvcnQ=", "whsec_ä", "whsec_" * 30]
 )
 async def test_a_secret_that_is_none_is_refused(secret: str) -> None:
-    """The message names the key and the form, and does not show what was given."""
+    """The error names the key and the form, and does not show the secret."""
     with pytest.raises(
         ConfigurationError, match=r"plugins\.webhook\.secrets: a secret is"
     ) as caught:
@@ -448,7 +448,7 @@ async def test_a_secret_that_is_none_is_refused(secret: str) -> None:
 
 @given(st.lists(st.text(), min_size=1), st.lists(st.text(), min_size=1))
 def test_an_id_can_stand_in_a_header(parts: list[str], others: list[str]) -> None:
-    """Whatever a publisher gives as id: no point, no line's end; the same for the same parts."""
+    """For any id of an event the message's id has no dot and no line end, and is reproducible."""
     made = message_id(*parts)
     assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", made)
     assert (message_id(*others) == made) == (parts == others)
@@ -479,7 +479,7 @@ async def test_a_batch_is_one_request(receiver: Receiver) -> None:
 
 
 async def test_a_batch_that_comes_again_has_the_same_id(receiver: Receiver) -> None:
-    """So that the receiver knows it."""
+    """A batch that is posted again has the same id, by which the receiver knows it."""
     receiver.status = 500
     retrying = batches(receiver, retry=True, retry_initial=0, max_attempts=2)
     async with open_plugins(Webhook, settings=retrying, event_types=[Greeting]) as runtime:
@@ -490,7 +490,7 @@ async def test_a_batch_that_comes_again_has_the_same_id(receiver: Receiver) -> N
 
 
 async def test_an_event_that_json_does_not_have_costs_no_other(receiver: Receiver) -> None:
-    """It is refused before anything is posted, with its reason; those beside it are posted."""
+    """An event that cannot be written is refused before the post, and the others are posted."""
     with capture_logs() as logs:
         async with open_plugins(
             Webhook, settings=batches(receiver), event_types=[Measured]
@@ -507,7 +507,7 @@ async def test_an_event_that_json_does_not_have_costs_no_other(receiver: Receive
 
 
 async def only_poison_fails(table: dict[str, dict[str, object]], bad: set[int]) -> None:
-    """Of ten events those of these numbers are poison; all the others are handled."""
+    """Poison events are given up, and the others of ten are handled."""
     texts = [f"{'poison' if number in bad else 'good'} {number}" for number in range(10)]
     async with open_plugins(Webhook, settings=table, event_types=[Greeting]) as runtime:
         outcomes = await runtime.publish_many(
@@ -521,8 +521,8 @@ async def only_poison_fails(table: dict[str, dict[str, object]], bad: set[int]) 
 async def test_an_event_at_which_the_receiver_fails_costs_no_other(
     receiver: Receiver, bad: set[int]
 ) -> None:
-    """When a batch has failed again, its events are posted one by one, however many of them the
-    receiver fails at: these are tried to their end, and the others are handled."""
+    """After a second failure the events of a batch are posted one by one: those at which the
+    receiver fails are tried to their end, and the others are handled."""
     receiver.bad = b"poison"
     again = batches(receiver, batch_size=10, retry=True, retry_initial=0, max_attempts=3)
     await only_poison_fails(again, bad)
@@ -533,7 +533,7 @@ async def test_an_event_at_which_the_receiver_fails_costs_no_other(
 async def test_an_event_that_the_receiver_does_not_answer_costs_no_other(
     receiver: Receiver, bad: set[int], hangs: bool
 ) -> None:
-    """When a batch is not answered a second time, its events are posted one by one."""
+    """After a second time without an answer the events of a batch are posted one by one."""
     receiver.unheard, receiver.hangs = b"poison", hangs
     retrying = {"retry": True, "retry_initial": 0, "max_attempts": 5}
     sizes = {"batch_size": 10, "batch_age": 0.05, **retrying}
@@ -543,7 +543,7 @@ async def test_an_event_that_the_receiver_does_not_answer_costs_no_other(
 async def test_a_receiver_that_answers_nothing_is_not_asked_about_everything(
     receiver: Receiver,
 ) -> None:
-    """Events that it does not answer one by one either are left for the next attempt."""
+    """If single events get no answer either, the rest waits for the next attempt."""
     receiver.unheard = b"data"
     again = batches(receiver, batch_size=10, retry=True, retry_initial=0, max_attempts=3)
     async with open_plugins(Webhook, settings=again, event_types=[Greeting]) as runtime:
@@ -556,8 +556,8 @@ async def test_a_receiver_that_answers_nothing_is_not_asked_about_everything(
 
 
 async def test_what_was_taken_is_not_posted_again(receiver: Receiver) -> None:
-    """Where a receiver takes one half of a batch, and fails at the other, only that one's events
-    are posted one by one."""
+    """If the receiver takes one half of a batch, and fails at the other, only the events of the
+    other half are posted one by one."""
     receiver.first = [503, 400, 202, 500]
     again = batches(receiver, batch_size=4, retry=True, retry_initial=0)
     async with open_plugins(Webhook, settings=again, event_types=[Greeting]) as runtime:
@@ -567,7 +567,7 @@ async def test_what_was_taken_is_not_posted_again(receiver: Receiver) -> None:
 
 
 async def test_who_has_failed_alone_goes_alone(receiver: Receiver) -> None:
-    """Those that come later are not posted with it, and so not twice."""
+    """Later events are not posted together with a suspect, and so not twice."""
     receiver.bad = b"poison"
     again = batches(receiver, batch_size=3, retry=True, retry_initial=0.2, max_attempts=3)
     async with open_plugins(Webhook, settings=again, event_types=[Greeting]) as runtime:
@@ -585,7 +585,7 @@ async def test_who_has_failed_alone_goes_alone(receiver: Receiver) -> None:
 
 
 async def test_a_receiver_that_refuses_everything_is_in_trouble(receiver: Receiver) -> None:
-    """Ten events on end are not about the events any more; one that is taken is the end of it."""
+    """After ten refused events in a row the sink is degraded, until one event is taken."""
     receiver.status = 415
     async with open_plugins(
         Webhook, settings=settings(receiver.url), event_types=[Greeting]
@@ -594,18 +594,18 @@ async def test_a_receiver_that_refuses_everything_is_in_trouble(receiver: Receiv
             await runtime.publish(Greeting(str(number)), wait=True)
             assert (runtime.hosts["webhook"].trouble is None) == (number < 9)
         trouble = runtime.hosts["webhook"].trouble
-        assert trouble == "10 events on end, or more, were refused"
+        assert trouble == "10 events in a row, or more, were refused"
         receiver.first = [503]
         for number in range(2):
             await runtime.publish(Greeting(str(number)), wait=True)
-        assert runtime.hosts["webhook"].trouble == trouble  # And not what it was between.
+        assert runtime.hosts["webhook"].trouble == trouble  # The status in between was another.
         receiver.status = 200
         await runtime.publish(Greeting("hello"), wait=True)
         assert runtime.hosts["webhook"].trouble is None
 
 
 async def test_another_trivet_takes_a_batch() -> None:
-    """`POST /events` of another program takes the batches."""
+    """Another program takes batches at `POST /events`."""
     arrived: list[str] = []
 
     class Archive(EventPlugin[Greeting]):
@@ -634,7 +634,7 @@ def retrying(receiver: Receiver, **delivery: object) -> dict[str, dict[str, obje
 
 @pytest.mark.parametrize("status", [302, 401, 403, 404, 408, 429, 500, 503])
 async def test_what_may_pass_is_tried_again(receiver: Receiver, status: int) -> None:
-    """By the runtime's policy, until the receiver takes it."""
+    """A failed event is tried again by the runtime's policy, until the receiver takes it."""
     receiver.first = [status, status]
     async with open_plugins(
         Webhook, settings=retrying(receiver), event_types=[Greeting]
@@ -646,7 +646,7 @@ async def test_what_may_pass_is_tried_again(receiver: Receiver, status: int) -> 
 
 @pytest.mark.parametrize("status", [400, 409, 413, 415, 422, 410])
 async def test_what_cannot_pass_is_posted_once(receiver: Receiver, status: int) -> None:
-    """An answer that will be the same another time ends the event, whatever the policy says."""
+    """A permanent refusal ends the event, whatever the policy says."""
     receiver.status = status
     with capture_logs() as logs:
         async with open_plugins(
@@ -695,8 +695,8 @@ async def test_what_the_receiver_says_is_kept(receiver: Receiver) -> None:
 async def test_a_secret_that_the_receiver_repeats_is_withheld(
     receiver: Receiver, said: str
 ) -> None:
-    """However it writes it: of what is in headers and URL nothing is in the log or in the
-    trouble."""
+    """A receiver that repeats a secret, in any spelling, gets it neither into the log nor into
+    the status."""
     receiver.status, receiver.said = 503, json.dumps({"error": said}).encode()
     headers = {"Authorization": "Bearer s3cret", "Cookie": "session=c00kie&more; a=b"}
     url = receiver.url.replace("//", "//clerk:p%40ss@") + "/t0ken?key=qu%2Bery%2Fpart"
@@ -718,7 +718,7 @@ WITHHELD = "(withheld: it repeats what was sent)"
 async def test_an_answer_counts_although_its_body_is_cut_off(
     receiver: Receiver, status: int, hangs: bool
 ) -> None:
-    """Its status is known: an event that was taken, or refused, is not posted again."""
+    """The status counts even without the body: the event is not posted again."""
     receiver.status, receiver.promised, receiver.hangs = status, 1000, hangs
     again = {"retry": True, "retry_initial": 0, "max_attempts": 3}
     there = settings(receiver.url, timeout=0.2, delivery=again)
@@ -730,7 +730,7 @@ async def test_an_answer_counts_although_its_body_is_cut_off(
 
 
 async def test_as_many_requests_as_handlers(receiver: Receiver) -> None:
-    """Side by side, were they twenty."""
+    """Twenty events are posted side by side."""
     receiver.may_answer.clear()
     there = settings(receiver.url, delivery={"concurrency": 20})
     async with open_plugins(Webhook, settings=there, event_types=[Greeting]) as runtime:
@@ -744,8 +744,8 @@ async def test_as_many_requests_as_handlers(receiver: Receiver) -> None:
 
 @pytest.mark.parametrize("status", [503, 413])
 async def test_retry_after_is_heeded(receiver: Receiver, status: int) -> None:
-    """Until its time is over the receiver is not asked, neither for the event that it did not take
-    nor for the next; that costs none of them."""
+    """Until the time in `Retry-After` no event is posted, neither the refused one nor the next,
+    and none is lost."""
     receiver.first, receiver.answer = [status], {"Retry-After": "1"}
     async with open_plugins(
         Webhook, settings=retrying(receiver, retry_for=0.5), event_types=[Greeting]
@@ -762,7 +762,7 @@ async def test_retry_after_is_heeded(receiver: Receiver, status: int) -> None:
 async def test_the_longest_of_several_retry_after_counts(
     receiver: Receiver, order: tuple[str, str]
 ) -> None:
-    """Also for who waits already when another answer asks for more."""
+    """A second `Retry-After` that is longer holds for the events that wait already."""
     receiver.first, receiver.waits, receiver.delays = [503, 503], list(order), [0.0, 0.5]
     there = retrying(receiver, concurrency=2)
     async with open_plugins(Webhook, settings=there, event_types=[Greeting]) as runtime:
@@ -789,21 +789,21 @@ async def test_the_longest_of_several_retry_after_counts(
     ],
 )
 def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> None:
-    """A date counts from the server's own; what is neither is as if it were not there."""
+    """A date counts by the server's clock, and a value that makes no sense is ignored."""
     date = "Fri, 31 Jan 2025 12:00:00 GMT"
     assert retry_after({"retry-after": value, "date": date}) == seconds
 
 
 @given(st.text())
 def test_nothing_in_retry_after_raises(value: str) -> None:
-    """A header is a stranger's."""
+    """A `Retry-After` of any length or content is read without an error."""
     seconds = retry_after({"retry-after": value, "date": value})
     assert seconds is None or seconds >= 0
 
 
 @pytest.mark.parametrize("status", [200, 422])
 async def test_a_receiver_that_is_back_is_well(receiver: Receiver, status: int) -> None:
-    """Trouble is shown while it lasts; who refuses an event is there."""
+    """The sink is degraded while trouble lasts; a refused event is no trouble."""
     async with open_plugins(
         Webhook, settings=settings(receiver.url), event_types=[Greeting]
     ) as runtime:
@@ -838,7 +838,8 @@ async def test_a_receiver_that_is_back_is_well(receiver: Receiver, status: int) 
     ],
 )
 def test_an_address_that_is_not_public_is_known(address: str) -> None:
-    """Loopback, private, shared, link-local, reserved, in whatever it is embedded."""
+    """Loopback, private, shared, link-local and reserved addresses are not public, even
+    embedded."""
     assert not is_public(ip_address(address))
     assert is_allowed(ip_address(address), [ip_network("0.0.0.0/0"), ip_network("::/0")])
 
@@ -848,7 +849,7 @@ def test_an_address_that_is_not_public_is_known(address: str) -> None:
     ["9.9.9.9", "1.1.1.1", "::ffff:9.9.9.9", "64:ff9b::9.9.9.9", "2620:fe::fe"],
 )
 def test_a_public_address_is_known(address: str) -> None:
-    """Also one that is behind a translation."""
+    """A public address is public also inside a translated one."""
     assert is_public(ip_address(address))
 
 
@@ -860,7 +861,7 @@ SPELLINGS = [
 
 @pytest.mark.parametrize("host", SPELLINGS)
 async def test_no_spelling_of_loopback_is_posted_to(receiver: Receiver, host: str) -> None:
-    """Unless allowed, however it is written: the program does not start, and says why."""
+    """The program does not start with a private address, in any spelling, unless it is allowed."""
     url = f"http://{host}:{receiver.server_port}/"
     place = r"plugins\.webhook\.url: \S*: not a public address, and not within `allowed_networks`"
     with pytest.raises(StartError, match=place):
@@ -872,8 +873,7 @@ async def test_no_spelling_of_loopback_is_posted_to(receiver: Receiver, host: st
 
 
 async def test_no_name_of_loopback_is_posted_to(receiver: Receiver, resolver: Resolver) -> None:
-    """It is what a name stands for that counts, and not the name; if only for a while, the events
-    wait."""
+    """The address of a name decides; while it is private, the events wait."""
     url = f"http://localhost.:{receiver.server_port}/"
     resolver.answers = [[], ["::1"], ["127.0.0.1"]]
     allowed = settings(url, delivery={"retry": True, "retry_initial": 0})
@@ -887,7 +887,7 @@ async def test_no_name_of_loopback_is_posted_to(receiver: Receiver, resolver: Re
 async def test_the_address_that_was_checked_is_connected_to(
     receiver: Receiver, resolver: Resolver
 ) -> None:
-    """A name that stands for something else a moment later is not asked again."""
+    """A name is looked up once, so a different second answer does not help."""
     resolver.answers = [["127.0.0.1"], ["127.0.0.1"], ["10.0.0.1"]]
     url = f"http://shop.example:{receiver.server_port}/"
     with capture_logs() as logs:
@@ -914,8 +914,8 @@ async def test_the_address_that_was_checked_is_connected_to(
 async def test_of_several_addresses_only_those_allowed_are_tried(
     receiver: Receiver, resolver: Resolver
 ) -> None:
-    """And the next where one does not answer."""
-    resolver.answers = [["10.0.0.1", "127.0.0.2", "127.0.0.1"]]  # Of .2 nobody answers.
+    """If one address does not answer, the next one is tried."""
+    resolver.answers = [["10.0.0.1", "127.0.0.2", "127.0.0.1"]]  # Nothing listens at .2.
     url = f"http://shop.example:{receiver.server_port}/"
     async with open_plugins(Webhook, settings=settings(url), event_types=[Greeting]) as runtime:
         outcome = await runtime.publish(Greeting("hello"), wait=True)
@@ -925,7 +925,7 @@ async def test_of_several_addresses_only_those_allowed_are_tried(
 async def test_a_name_that_stands_for_nothing_may_do_so_later(
     receiver: Receiver, resolver: Resolver
 ) -> None:
-    """A failed look-up is tried again, as a connection that fails is."""
+    """A failed look-up is tried again, as a failed connection is."""
     resolver.answers = [[], [], ["127.0.0.1"]]
     again = {"retry": True, "retry_initial": 0}
     url = f"http://shop.example:{receiver.server_port}/"
@@ -937,7 +937,7 @@ async def test_a_name_that_stands_for_nothing_may_do_so_later(
 
 
 async def test_a_redirect_is_not_followed(receiver: Receiver) -> None:
-    """Wherever it leads, to a private address or back to the receiver."""
+    """A redirect is not followed, neither to a private address nor back to the receiver."""
     for target in (f"http://127.0.0.2:{receiver.server_port}/", f"{receiver.url}/other"):
         receiver.status, receiver.answer = 307, {"Location": target}
         async with open_plugins(
@@ -954,7 +954,7 @@ async def test_a_redirect_is_not_followed(receiver: Receiver) -> None:
 async def test_the_certificate_is_the_names(
     receiver: Receiver, resolver: Resolver, tmp_path: Path, name: str, fate: Fate
 ) -> None:
-    """TLS goes by the name of the URL, not by the address that was connected to."""
+    """TLS checks the name in the URL, not the address of the connection."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -985,7 +985,7 @@ async def test_the_certificate_is_the_names(
     ],
 )
 async def test_settings_that_cannot_be_meant_are_refused(setting: str, value: object) -> None:
-    """With the setting's name, and without what may be a secret."""
+    """A wrong setting is an error with its name, and without a possible secret."""
     refused = settings("http://example.org/", **{setting: value})
     with pytest.raises(ConfigurationError, match=f"plugins.webhook.{setting}: ") as caught:
         async with open_plugins(Webhook, settings=refused):
@@ -994,7 +994,7 @@ async def test_settings_that_cannot_be_meant_are_refused(setting: str, value: ob
 
 
 async def test_the_plugins_text_has_no_secrets() -> None:
-    """Neither the URL nor headers nor secrets are in what `repr` says."""
+    """The `repr` shows neither URL nor headers nor secrets."""
     masked = settings("http://s3cret.example/", headers={"A": "s3cret"}, secrets=[SECRET])
     async with open_plugins(Webhook, settings=masked) as runtime:
         text = repr(runtime.get(Webhook))
@@ -1024,7 +1024,7 @@ async def test_the_readmes_document_is_what_a_receiver_gets(receiver: Receiver) 
 
 
 def code_block(language: str) -> str:
-    """The README's only block in this language."""
+    """The README's block in this language."""
     (block,) = re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
     assert isinstance(block, str)
     return block

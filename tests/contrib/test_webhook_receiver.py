@@ -20,7 +20,7 @@ from .suite import Order, Table
 
 
 class WebhookReceiver(Program, Receiver):
-    """It has what it has answered 200 to on its disk."""
+    """A receiver with the events that it answered 200 to on its disk."""
 
     secret = "s3cret"
 
@@ -52,7 +52,7 @@ class TestWebhook(HttpContract):
 
     @pytest.fixture
     async def receiver(self, tmp_path: Path) -> AsyncGenerator[Receiver]:
-        """A receiver that lets the sink in."""
+        """A receiver that admits the sink."""
         directory = tmp_path / "receiver"
         directory.mkdir()
         receiver = WebhookReceiver(directory)

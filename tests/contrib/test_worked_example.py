@@ -1,4 +1,4 @@
-"""The example of two services, three replicas and a kill, as it stands in the documents."""
+"""The example of two services, three replicas and a kill, word for word."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FEWER = 3_000
 @needs_redis
 @pytest.mark.timeout(120)  # Five starts of the program, and a kill, one after the other.
 def test_the_numbers_add_up(tmp_path: Path) -> None:
-    """Copied into a directory, with other ports and fewer orders, every order is in the ledger."""
+    """In the example, with other ports and fewer orders, every order is in the ledger."""
     page = PAGE.read_text("utf-8")
     blocks = re.findall(r"^```(python|toml|sh)\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     (_, plugin), (_, shop), (_, ledger), (_, script) = blocks

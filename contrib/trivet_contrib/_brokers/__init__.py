@@ -1,4 +1,4 @@
-"""What the sources and sinks of all brokers share.
+"""The parts that the sources and sinks of all brokers share.
 
-Never knows one broker.
+Never knows a particular broker.
 """

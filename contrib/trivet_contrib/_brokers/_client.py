@@ -1,7 +1,7 @@
-"""What a connector's client offers to its plugin: messages, a consumer, a producer, and its errors.
+"""The interface between a connector's client and its plugin: messages, consumer, producer, errors.
 
-Owns the words between the two, in which one connector is like another.
-Never knows Trivet, nor any broker.
+Owns the terms that are the same in every connector.
+Never knows Trivet, nor a particular broker.
 """
 
 from __future__ import annotations
@@ -9,39 +9,28 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
+import attrs
 import msgspec
 
-LONGEST = 300
-"""Characters of what an exception says."""
+
+class BrokerUnavailableError(Exception):
+    """The broker gives no answer now; the text says why, without credentials."""
 
 
-def in_words(error: Exception) -> str:
-    """An exception in one line, not too long; what an author's says of itself may raise, too."""
-    try:
-        said = " ".join(str(error)[:LONGEST].split())
-    except Exception:
-        said = ""
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+class ConnectionLostError(BrokerUnavailableError):
+    """The broker ended the connection during a request, without a reason."""
 
 
-class AwayError(Exception):
-    """The broker cannot be asked now; its text says why, without credentials."""
+class MessageRefusedError(BrokerUnavailableError):
+    """The broker refuses one of the messages that were being sent, without naming it."""
 
 
-class CutOffError(AwayError):
-    """The broker has ended the connection while something was asked of it, and does not say why."""
-
-
-class MessageRefusedError(AwayError):
-    """The broker refuses one of the messages that were being sent, and does not say which."""
-
-
-class RefusedError(AwayError):
-    """The broker answers, and what the settings ask for is not to be had of it.
+class BrokerRefusedError(BrokerUnavailableError):
+    """The broker answers, and refuses something that the settings ask for.
 
     Args:
-        setting: the setting that is wrong, as far as can be known.
-        reason: what the broker says, or what is missing.
+        setting: the setting that is probably wrong.
+        reason: the broker's own words, or what is missing.
     """
 
     def __init__(self, setting: str, reason: str) -> None:
@@ -50,11 +39,11 @@ class RefusedError(AwayError):
         self.reason = reason
 
 
-class UnsendableError(Exception):
+class UnsendableMessagesError(Exception):
     """Some of the messages can never be sent.
 
     Args:
-        reasons: why, by the places of those messages among all.
+        reasons: why, by the index of each such message.
     """
 
     def __init__(self, reasons: Mapping[int, str]) -> None:
@@ -62,42 +51,59 @@ class UnsendableError(Exception):
         self.reasons = reasons
 
 
+@attrs.frozen(kw_only=True)
+class Server:
+    """The address of a broker, and the time limit of its answers."""
+
+    url: str = attrs.field(repr=False)
+    """The URL from the settings; it may hold a password."""
+    timeout: float = 5.0
+    """Seconds for one answer, and for one attempt to connect."""
+    name: str = ""
+    """The connection's name in the broker's own lists, if the protocol has such names."""
+
+
 class Message(msgspec.Struct, frozen=True, eq=False):
-    """What a broker carries."""
+    """A message as a broker carries it."""
 
     body: bytes
     headers: Mapping[str, str]
     id: str = ""
-    """What one that is sent twice is known by: its event's source and id."""
+    """The key of duplicates: the source and id of the event."""
 
 
 class Received(Message, frozen=True, eq=False, kw_only=True):
-    """A message that a consumer has in hand."""
+    """A message that was delivered to a consumer and is not acknowledged yet."""
 
     tag: str
-    """By what its broker knows it."""
+    """The broker's identifier of the message."""
     deliveries: int = 1
-    """How often it was handed to a consumer, this time included."""
+    """How often the message was delivered to a consumer, this time included."""
     fault: str | None = None
-    """Why there is no body, where there is none."""
+    """Why the message has no body, if it has none."""
     raw: object = None
-    """The client's own."""
+    """The library's own message, for the client alone."""
 
 
-class Consumer(ABC):
-    """One connection over which messages come. Every method may raise `AwayError`."""
+class Client:
+    """One connection to a broker."""
 
-    not_promised: tuple[str, ...] = ()
-    """What an operator should know: how the broker is set up so that it may lose something."""
+    missing_guarantees: tuple[str, ...] = ()
+    """Ways in which the broker, as it is set up, may lose something; an operator should know."""
+
+
+class Consumer(Client, ABC):
+    """One connection over which messages come. Every method may raise `BrokerUnavailableError`."""
+
     visibility: float
-    """Seconds after which the broker may hand a message that is in hand here to somebody else."""
+    """Seconds after which the broker may deliver an unacknowledged message to another consumer."""
 
     @abstractmethod
     async def fetch(self, count: int) -> list[Received]:
-        """Wait for messages, at most so many; now and then there is none.
+        """Wait for messages, at most `count`; the list may be empty.
 
-        Those that this consumer had in hand over an earlier connection come first, and after them
-        those that others have let lie.
+        Messages that this consumer had in flight over an earlier connection come first, then those
+        that other consumers left unacknowledged for too long.
         """
 
     @abstractmethod
@@ -105,47 +111,45 @@ class Consumer(ABC):
         """Tell the broker that these messages are done.
 
         Returns:
-            How many of them were not in hand any more, as far as the broker says.
+            How many of them were no longer in flight here, as far as the broker says.
         """
 
     @abstractmethod
     async def retry(self, messages: Sequence[Received]) -> list[tuple[Received, str]]:
-        """Have messages that failed handed to somebody again, not at once, and count it.
+        """Have failed messages delivered again after a while, each with its delivery counted.
 
         Returns:
-            Those that nobody would be handed again, each with why.
+            The messages that the broker cannot deliver again, each with the reason.
         """
 
     @abstractmethod
-    async def bury(self, messages: Sequence[tuple[Received, str]]) -> None:
-        """Put these to the dead letters, each with the reason."""
+    async def dead_letter(self, messages: Sequence[tuple[Received, str]]) -> None:
+        """Move messages to the dead letters, each with its reason."""
 
     @abstractmethod
     async def extend(self, messages: Sequence[Received]) -> None:
-        """These are still in hand."""
+        """Tell the broker that these messages are still in flight here."""
 
     @abstractmethod
-    async def leave(self) -> None:
-        """Give back, unblamed, everything that is in hand; nothing is fetched after this."""
+    async def release(self) -> None:
+        """Give back every message in flight, without blame; nothing is fetched afterwards."""
 
 
-class Producer(ABC):
+class Producer(Client, ABC):
     """One connection over which messages are sent."""
-
-    not_promised: tuple[str, ...] = ()
-    """As a consumer's."""
 
     @abstractmethod
     async def send(self, messages: Sequence[Message], taken: set[int]) -> None:
-        """Send messages, in order, and wait until the broker has them.
+        """Send messages in order, and wait until the broker has them.
 
         Args:
-            messages: all of them are sent, or tried to be.
-            taken: gets the place of each message that the broker says it has; of all of them
-                where nothing is raised. What is not in it may have arrived as well.
+            messages: all messages; each of them is sent, or attempted.
+            taken: receives the index of each message that the broker confirms. If nothing is
+                raised, the broker has all of them. A message that is missing here may have arrived
+                as well.
 
         Raises:
-            AwayError: the broker does not say of all of them that it has them.
-            MessageRefusedError: because it refuses one of them.
-            UnsendableError: some can never be sent; they were not.
+            BrokerUnavailableError: the broker did not confirm all messages.
+            MessageRefusedError: the broker refuses one of the messages.
+            UnsendableMessagesError: some messages can never be sent, and were not.
         """

@@ -1,13 +1,12 @@
 """Events as messages of a broker: CloudEvents, binary and structured, and plain JSON.
 
-Owns which form a message has, and what makes it one that cannot be read.
-Never knows any broker: where its attributes and its body are is for the client to say.
+Owns the three formats, and the rules by which a message is unreadable.
+Never knows a particular broker: its client says where body and attributes are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Literal
 
 import attrs
@@ -18,90 +17,65 @@ from trivet import (
     Delivery,
     Event,
     EventDecodeError,
-    EventEncodeError,
     EventTypes,
     PluginStatusEvent,
     encode_event,
 )
 
-from ._client import Message, Received, in_words
+from .._documents import JSON, STRUCTURED, UnreadableError, blaming, document
+from .._error_text import describe
+from ._client import Message, Received
 
 Format = Literal["binary", "structured", "json"]
-"""A CloudEvent's attributes as headers; all of it as one document; or its data alone."""
+"""A CloudEvent with its attributes as headers; a CloudEvent as one document; its data alone."""
 
-JSON, STRUCTURED = "application/json", "application/cloudevents+json"
 CONTENT_TYPE, SPECVERSION = "content-type", "ce-specversion"
-
-
-class UnreadableError(Exception):
-    """The message is no event, and will not become one."""
-
-
-def document(delivery: Delivery[Event]) -> bytes:
-    """An event as a CloudEvent in one document.
-
-    Raises:
-        UnreadableError: JSON does not have what is in it.
-    """
-    with _of(delivery):
-        return CloudEvent.document_of(delivery)
 
 
 def write(delivery: Delivery[Event], format: Format) -> Message:
     """An event as a message.
 
     Raises:
-        UnreadableError: JSON does not have what is in it.
+        UnreadableError: the event holds a value that JSON cannot express.
     """
-    with _of(delivery):
-        known_by = f"{delivery.source} {delivery.id}"
+    with blaming(delivery):
+        identity = f"{delivery.source} {delivery.id}"
         if format == "structured":
-            return Message(document(delivery), {CONTENT_TYPE: STRUCTURED}, id=known_by)
+            return Message(document(delivery), {CONTENT_TYPE: STRUCTURED}, id=identity)
         body = encode_event(delivery.event)
         headers = {CONTENT_TYPE: JSON}
         if format == "binary":
             headers |= CloudEvent.attributes_of(delivery)
-            del headers["ce-datacontenttype"]  # Which is the content type.
-        for text in (known_by, *headers.values()):
-            text.encode()  # No broker has a lone surrogate.
-        return Message(body, headers, id=known_by)
-
-
-@contextmanager
-def _of(delivery: Delivery[Event]) -> Generator[None]:
-    """Whatever is raised while an event is written, it is this event that cannot be."""
-    try:
-        yield
-    except (EventEncodeError, UnreadableError) as error:
-        raise UnreadableError(str(error)) from None
-    except Exception as error:
-        raise UnreadableError(f"{delivery.event.__event_name__}: {in_words(error)}") from None
+            del headers["ce-datacontenttype"]  # The content type says the same.
+        for text in (identity, *headers.values()):
+            text.encode()  # No broker takes a lone surrogate.
+        return Message(body, headers, id=identity)
 
 
 @attrs.frozen
 class Reader:
-    """Reads messages into events.
+    """A reader of messages.
 
     Args:
-        types: what there is.
-        all_are: what every message is, whatever it says itself; None where it has to say.
-        buffer_bytes: how many bytes of memory an event of a type may take.
+        types: the event types of the program.
+        only_type: the type of every message, whatever a message says; None if messages say it.
+        buffer_bytes: gives the bytes of memory that an event of a type may take.
     """
 
     types: EventTypes
-    all_are: type[Event] | None
+    only_type: type[Event] | None
     buffer_bytes: Callable[[type[Event]], int]
 
     async def read(self, message: Received, source: str) -> Delivery[Event]:
-        """The event in its envelope.
+        """The event of a message, in its envelope.
 
         Args:
-            message: as it came.
-            source: who says that it happened, where the message does not. Its id is then by what
-                the message is known, or its tag.
+            message: the message as it came.
+            source: the event's source if the message names none. The event's id is then the
+                message's id, or its tag.
 
         Raises:
-            UnreadableError: it is none.
+            UnreadableError: the message holds no event.
         """
         if message.fault is not None:
             raise UnreadableError(message.fault)
@@ -109,17 +83,17 @@ class Reader:
             found = _cloud_event(message)
             if found is None:
                 return await self._plain(message, source)
-            cls = self.all_are or self._named(found.type)
+            cls = self.only_type or self._named(found.type)
             return found.delivery(*await self._decode(cls, found.data))
         except (CloudEventError, EventDecodeError, UnreadableError) as error:
             raise UnreadableError(str(error)) from None
-        except Exception as error:  # It is about this message, and costs no other.
-            raise UnreadableError(in_words(error)) from None
+        except Exception as error:  # The fault is this message's, and costs no other message.
+            raise UnreadableError(describe(error)) from None
 
     async def _plain(self, message: Received, source: str) -> Delivery[Event]:
-        if self.all_are is None:
+        if self.only_type is None:
             raise UnreadableError("no CloudEvent, and `event` does not say what it is")
-        event, size = await self._decode(self.all_are, message.body)
+        event, size = await self._decode(self.only_type, message.body)
         return Delivery.of(event, size=size, id=message.id or message.tag, source=source)
 
     async def _decode(self, cls: type[Event], body: bytes) -> tuple[Event, int]:
@@ -133,7 +107,7 @@ class Reader:
 
 
 def _cloud_event(message: Received) -> CloudEvent | None:
-    """The CloudEvent that it is; None for plain JSON."""
+    """The CloudEvent of a message; None for plain JSON."""
     headers = message.headers
     if not headers:
         return None

@@ -1,42 +1,32 @@
-"""One connection to a broker, made anew for ever.
+"""One connection to a broker, made again whenever it is lost.
 
-Owns the back-off, and that the plugin's status says whether the broker is there.
-Never knows which broker, nor what is asked of it.
+Owns the back-off, and the plugin's status while the broker is unavailable.
+Never knows a particular broker, nor the requests.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import trio
 
 from trivet import Plugin, WrongSettingError
 
-from ._client import AwayError, RefusedError
+from ._client import BrokerRefusedError, BrokerUnavailableError, Client
 
 FIRST_WAIT = 0.1
-"""Seconds before the second attempt to connect, at most; it doubles with each."""
+"""Seconds before the second attempt to connect, at most; the limit doubles with each attempt."""
 
-
-class Connection(Protocol):
-    """What is to be connected."""
-
-    @property
-    def not_promised(self) -> Sequence[str]:
-        """What an operator should know."""
-        ...
-
-
-C = TypeVar("C", bound=Connection)
+C = TypeVar("C", bound=Client)
 T = TypeVar("T")
 
 
 class Backoff:
-    """Waits that double, with full jitter, up to a limit."""
+    """Waits with full jitter, whose limit doubles up to `at_most` seconds."""
 
     def __init__(self, at_most: float, first: float = FIRST_WAIT) -> None:
         self._first = min(first, at_most)
@@ -44,27 +34,31 @@ class Backoff:
         self._next = self._first
 
     async def wait(self) -> None:
-        """Wait, and longer the next time."""
+        """Wait; the limit of the next wait is twice as long."""
         await trio.sleep(random.uniform(0, self._next))
         self._next = min(self._at_most, self._next * 2)
 
     def reset(self) -> None:
-        """It has worked."""
+        """Begin again with the first limit, after a success."""
         self._next = self._first
 
-    def has_worked_for(self, seconds: float) -> None:
-        """It has, but not for good: after less than the limit the next wait is no shorter."""
+    def reset_after(self, seconds: float) -> None:
+        """Begin again, after a success that lasted `seconds`, unless it was shorter than the most.
+
+        A connection that is lost again and again must not be made again in a hurry.
+        """
         if seconds >= self._at_most:
             self.reset()
 
 
-class Link(Generic[C]):
-    """Connects for a plugin, and again whenever the connection is lost.
+class Reconnector(Generic[C]):
+    """A plugin's connection, made again whenever it is lost.
 
     Args:
-        plugin: it is degraded while there is no connection.
-        connect: makes a connection; raises `AwayError`, and `RefusedError` for wrong settings.
-        at_most: seconds between two attempts.
+        plugin: the plugin, which is degraded while there is no connection.
+        connect: makes a connection. It raises `BrokerUnavailableError`, and `BrokerRefusedError`
+            for wrong settings.
+        at_most: seconds between two attempts, at most.
     """
 
     def __init__(
@@ -77,73 +71,76 @@ class Link(Generic[C]):
         self._plugin = plugin
         self._connect = connect
         self._backoff = Backoff(at_most)
-        self._connection: C | None = None
+        self._client: C | None = None
         self._changed = trio.Event()
-        self._told: tuple[str, ...] = ()
+        self._logged: tuple[str, ...] = ()
 
     async def check(self) -> None:
-        """Connect once, to find wrong settings before anything starts. One that is away may be.
+        """Connect once, to find wrong settings before anything starts.
+
+        A broker that is unavailable is logged, and is no error.
 
         Raises:
-            WrongSettingError: it answers, and refuses.
+            WrongSettingError: the broker answers, and refuses.
         """
         try:
-            async with self._connect() as connection:
-                self._tell(connection)
-        except RefusedError as error:
+            async with self._connect() as client:
+                self._log_missing_guarantees(client)
+        except BrokerRefusedError as error:
             raise WrongSettingError(error.setting, error.reason) from None
-        except AwayError as error:
-            self._plugin.log.warning("the broker is away", reason=str(error))
+        except BrokerUnavailableError as error:
+            self._plugin.log.warning("the broker is unavailable", reason=str(error))
 
     async def run(self) -> None:
         """Connect, and connect again, until cancelled."""
         while True:
             since = math.inf
             try:
-                async with self._connect() as connection:
+                async with self._connect() as client:
                     since = trio.current_time()
-                    self._tell(connection)
+                    self._log_missing_guarantees(client)
                     self._plugin.recover()
-                    self._set(connection)
-                    while self._connection is connection:
+                    self._set(client)
+                    while self._client is client:
                         await self._changed.wait()
-            except AwayError as error:
+            except BrokerUnavailableError as error:
                 self._plugin.degrade(str(error))
             finally:
                 self._set(None)
-            self._backoff.has_worked_for(trio.current_time() - since)
+            self._backoff.reset_after(trio.current_time() - since)
             await self._backoff.wait()
 
-    async def call(self, ask: Callable[[C], Awaitable[T]]) -> T:
-        """Ask the broker, for as long and as often as it takes to get an answer."""
+    async def call(self, request: Callable[[C], Awaitable[T]]) -> T:
+        """Make a request, and repeat it until the broker answers."""
         while True:
-            with suppress(AwayError):  # The plugin is degraded, and says why.
-                return await self.attempt(ask)
+            with suppress(BrokerUnavailableError):  # The plugin is degraded, and says why.
+                return await self.attempt(request)
 
-    async def attempt(self, ask: Callable[[C], Awaitable[T]]) -> T:
-        """Ask the broker once, as soon as it is there.
+    async def attempt(self, request: Callable[[C], Awaitable[T]]) -> T:
+        """Make a request once, as soon as there is a connection.
 
         Raises:
-            AwayError: it gives no answer, or refuses; the connection is made anew.
+            BrokerUnavailableError: the broker gives no answer, or refuses. The connection is made
+                again.
         """
-        while (connection := self._connection) is None:
+        while (client := self._client) is None:
             await self._changed.wait()
         try:
-            return await ask(connection)
-        except AwayError as error:
-            if self._connection is connection:
+            return await request(client)
+        except BrokerUnavailableError as error:
+            if self._client is client:
                 self._plugin.degrade(str(error))
                 self._set(None)
             raise
 
-    def _set(self, connection: C | None) -> None:
-        self._connection = connection
+    def _set(self, client: C | None) -> None:
+        self._client = client
         self._changed.set()
         self._changed = trio.Event()
 
-    def _tell(self, connection: C) -> None:
-        """Say once what is not promised, and again where it has become something else."""
-        told, self._told = self._told, tuple(connection.not_promised)
-        for each in self._told:
-            if each not in told:
-                self._plugin.log.warning("the broker does not promise all", missing=each)
+    def _log_missing_guarantees(self, client: C) -> None:
+        """Log each missing guarantee once, and again after it was away for a connection."""
+        logged, self._logged = self._logged, tuple(client.missing_guarantees)
+        for each in self._logged:
+            if each not in logged:
+                self._plugin.log.warning("the broker does not guarantee everything", missing=each)

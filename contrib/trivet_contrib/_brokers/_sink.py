@@ -1,8 +1,8 @@
-"""What the sinks of all brokers share: batches of events that wait until the broker has them.
+"""The sink that all brokers share: batches of events, which wait until the broker has them.
 
-Owns the promise: an event is done when the broker has said that it has it, and one that the broker
-does not take costs no other.
-Never knows any broker: that is what a `Producer` is for.
+Owns the promise: an event ends when the broker has confirmed it, and an event that the broker does
+not take costs no other event.
+Never knows a particular broker: a `Producer` speaks to it.
 """
 
 from __future__ import annotations
@@ -26,154 +26,162 @@ from trivet import (
     TrivetError,
 )
 
-from ._client import AwayError, CutOffError, Message, MessageRefusedError, Producer, UnsendableError
-from ._messages import Format, UnreadableError, write
-from ._reconnecting import Link
+from .._documents import UnreadableError
+from ._client import (
+    BrokerUnavailableError,
+    ConnectionLostError,
+    Message,
+    MessageRefusedError,
+    Producer,
+    UnsendableMessagesError,
+)
+from ._messages import Format, write
+from ._reconnecting import Reconnector
 
 TOGETHER = 1 << 20
-"""Bytes of messages that are sent together, at most; one that is larger is sent alone."""
+"""Bytes of messages that are sent together, at most; a larger message is sent alone."""
 FAILURES = 2
 """Failures of a batch after which its events are sent one at a time."""
-CUTS = 3
-"""How often the connection may break while one event alone is sent over it."""
+LOST_CONNECTIONS = 3
+"""How often the connection may be lost while one event alone is sent."""
 
 
-class UnsentError(PermanentError):
-    """This event cannot be sent."""
+class UnsendableEventError(PermanentError):
+    """This event can never be sent."""
 
 
-class SuspectError(TrivetError):
-    """Each time that this event was sent alone the broker has ended the connection.
+class SuspectedPoisonError(TrivetError):
+    """The broker ended the connection each time that this event was sent alone.
 
-    Whether it is tried again is for the delivery's `retry…` to say.
+    The delivery's `retry…` settings decide whether it is tried again.
     """
 
 
 @attrs.define(eq=False)
-class _Letter:
-    """An event as a message that the broker does not have yet."""
+class _Unsent:
+    """An event as a message that the broker has not confirmed yet."""
 
     delivery: Delivery[Event]
     message: Message
-    cuts: int = 0
-    """How often the connection broke while it alone was sent."""
+    lost_connections: int = 0
+    """How often the connection was lost while this message alone was sent."""
 
     @property
     def size(self) -> int:
-        """Bytes, more or less."""
+        """Bytes, an estimate."""
         return len(self.message.body) + sum(map(len, self.message.headers.values()))
 
 
 class BrokerSink(BatchPlugin[Event]):
-    """Sends events, and waits for the broker as long as it takes: they wait in the inbox.
+    """Sends events. While the broker is unavailable they wait in the inbox, however long it takes.
 
-    It listens to every type of event: `events` in its delivery section chooses among them.
+    A sink listens to every type of event: `events` in its delivery section chooses among them.
     """
 
-    supervision = SupervisionSettings(critical=True)  # While its broker is away it is not ready.
+    supervision = SupervisionSettings(critical=True)  # Without its broker it is not ready.
     delivery = DeliverySettings(
-        time_limit=0,  # A broker that is away is no failure of an event.
+        time_limit=0,  # An unavailable broker is no failure of an event.
         batch_size=256,
         batch_age=0.02,
     )
 
     format: Format = "binary"
-    """What is sent: a CloudEvent, `binary` or `structured`, or the plain `json` of its data."""
+    """A message: a CloudEvent, `binary` or `structured`, or the plain `json` of the data."""
     reconnect_max: float = attrs.field(default=15.0, validator=gt(0))
     """Seconds between two attempts to connect, at most."""
 
-    _link: Link[Producer]
+    _broker: Reconnector[Producer]
 
     @abstractmethod
     def connect(self) -> AbstractAsyncContextManager[Producer]:
         """Connect, and check what the settings ask for.
 
         Raises:
-            AwayError: the broker does not answer.
-            RefusedError: it does, and a setting is wrong.
+            BrokerUnavailableError: the broker does not answer.
+            BrokerRefusedError: the broker answers, and a setting is wrong.
         """
 
     async def initialize(self) -> None:
-        """Find wrong settings. A broker that is away may come later than this."""
-        self._link = Link[Producer](self, self.connect, at_most=self.reconnect_max)
-        await self._link.check()
+        """Find wrong settings. The broker may become available later."""
+        self._broker = Reconnector[Producer](self, self.connect, at_most=self.reconnect_max)
+        await self._broker.check()
 
     async def run(self) -> None:
-        """Send what is in the inbox."""
+        """Send the events of the inbox."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._link.run)
+            nursery.start_soon(self._broker.run)
             await super().run()
             nursery.cancel_scope.cancel()
 
     async def handle_batch(self, events: Batch[Event]) -> None:
-        """Send a batch, again and again until the broker has it.
+        """Send a batch, and repeat that until the broker has it.
 
-        Events at which it failed before are sent one at a time, after the others. So are those of
-        a batch that has failed twice: it may be at one of them only that the broker does.
+        Events that failed before are sent one at a time, after the others. After two failures the
+        other events of the batch are sent one at a time as well: a single event may be the cause.
         """
-        letters = self._letters(events.deliveries)
-        await self._send([each for each in letters if each.delivery.attempt == 1], failures=0)
-        again = [each for each in letters if each.delivery.attempt > 1]
-        await self._send(again, failures=FAILURES)
+        unsent = self._written(events.deliveries)
+        await self._send([each for each in unsent if each.delivery.attempt == 1], failures=0)
+        retried = [each for each in unsent if each.delivery.attempt > 1]
+        await self._send(retried, failures=FAILURES)
 
-    def _letters(self, deliveries: Sequence[Delivery[Event]]) -> list[_Letter]:
-        """The events that can be written, as messages; the others are given up."""
-        letters: list[_Letter] = []
+    def _written(self, deliveries: Sequence[Delivery[Event]]) -> list[_Unsent]:
+        """The events as messages; an event that cannot be written is rejected."""
+        unsent: list[_Unsent] = []
         for delivery in deliveries:
             try:
-                letters.append(_Letter(delivery, write(delivery, self.format)))
+                unsent.append(_Unsent(delivery, write(delivery, self.format)))
             except UnreadableError as error:
-                self.inbox.reject(delivery, UnsentError(str(error)))
-        return letters
+                self.inbox.reject(delivery, UnsendableEventError(str(error)))
+        return unsent
 
-    async def _send(self, left: Sequence[_Letter], failures: int) -> None:
-        """Send all of them, in order; those that the broker has are not sent again."""
+    async def _send(self, left: Sequence[_Unsent], failures: int) -> None:
+        """Send all messages in order; a message that the broker has is not sent again."""
         while left:
             part = _first_of(left) if failures < FAILURES else left[:1]
             taken = set[int]()
             try:
                 await self._send_part(part, taken)
-            except AwayError as error:
-                is_found = isinstance(error, MessageRefusedError)
-                failures = FAILURES if is_found else failures + 1
-            others = [each for place, each in enumerate(part) if place not in taken]
+            except BrokerUnavailableError as error:
+                is_one_to_blame = isinstance(error, MessageRefusedError)
+                failures = FAILURES if is_one_to_blame else failures + 1
+            others = [each for index, each in enumerate(part) if index not in taken]
             left = [*others, *left[len(part) :]]
-            if left:  # Which may fail. What is sent last is done when the batch is, at once.
-                for place in taken:
-                    self.inbox.accept(part[place].delivery)
+            if left:  # These may fail. Without any left, the end of the batch accepts the rest.
+                for index in taken:
+                    self.inbox.accept(part[index].delivery)
 
-    async def _send_part(self, part: Sequence[_Letter], taken: set[int]) -> None:
-        """Send these once; `taken` gets the place of each that has ended, taken or given up."""
+    async def _send_part(self, part: Sequence[_Unsent], taken: set[int]) -> None:
+        """Send these once; `taken` receives the index of each that has ended, sent or rejected."""
         messages = [each.message for each in part]
         try:
-            await self._link.attempt(lambda producer: producer.send(messages, taken))
-        except UnsendableError as error:
-            for place, reason in error.reasons.items():
-                self._give_up(part, place, taken, UnsentError(reason))
+            await self._broker.attempt(lambda producer: producer.send(messages, taken))
+        except UnsendableMessagesError as error:
+            for index, reason in error.reasons.items():
+                self._reject(part, index, taken, UnsendableEventError(reason))
         except MessageRefusedError as error:
             if len(part) > 1:
                 raise
-            self._give_up(part, 0, taken, UnsentError(str(error)))
-        except CutOffError as error:
-            part[0].cuts += len(part) == 1
-            if part[0].cuts < CUTS:
+            self._reject(part, 0, taken, UnsendableEventError(str(error)))
+        except ConnectionLostError as error:
+            part[0].lost_connections += len(part) == 1
+            if part[0].lost_connections < LOST_CONNECTIONS:
                 raise
-            self._give_up(part, 0, taken, SuspectError(str(error)))
+            self._reject(part, 0, taken, SuspectedPoisonError(str(error)))
         else:
             taken.update(range(len(part)))
 
-    def _give_up(
-        self, part: Sequence[_Letter], place: int, taken: set[int], error: Exception
+    def _reject(
+        self, part: Sequence[_Unsent], index: int, taken: set[int], error: Exception
     ) -> None:
-        self.inbox.reject(part[place].delivery, error)
-        taken.add(place)
+        self.inbox.reject(part[index].delivery, error)
+        taken.add(index)
 
 
-def _first_of(letters: Sequence[_Letter]) -> Sequence[_Letter]:
-    """The first messages, as many as are sent together, at least one."""
+def _first_of(unsent: Sequence[_Unsent]) -> Sequence[_Unsent]:
+    """The first messages, as many as are sent together, but at least one."""
     room = TOGETHER
-    for place, letter in enumerate(letters):
-        room -= letter.size
+    for index, each in enumerate(unsent):
+        room -= each.size
         if room < 0:
-            return letters[: max(1, place)]
-    return letters
+            return unsent[: max(1, index)]
+    return unsent

@@ -1,8 +1,8 @@
-"""What the sources of all brokers share: from a message to what became of its event, and back.
+"""The source that all brokers share: from a message to the fate of its event, and back.
 
-Owns the promise: a message is acknowledged when every subscriber has ended its event, or has it on
-its disk; until then the broker has it, and how many are in hand is bounded.
-Never knows any broker: that is what a `Consumer` is for.
+Owns the promise: a message is acknowledged when every subscriber has ended its event, or has the
+event on its disk. Until then the broker keeps the message, and the messages in flight are bounded.
+Never knows a particular broker: a `Consumer` speaks to it.
 """
 
 from __future__ import annotations
@@ -27,64 +27,70 @@ from trivet import (
     WrongSettingError,
 )
 
-from ._client import AwayError, Consumer, Received
-from ._ledger import InHand, Ledger
-from ._messages import Reader, UnreadableError
-from ._reconnecting import Backoff, Link
+from .._documents import UnreadableError
+from ._acknowledgements import Acknowledgements, InFlight
+from ._client import BrokerUnavailableError, Consumer, Received
+from ._messages import Reader
+from ._reconnecting import Backoff, Reconnector
 
-GIVE_BACK = 2.0
-"""Seconds for telling the broker, at a stop, what is done and what is not. Who cannot be told takes
-it over later."""
-FEW = 32
-"""Messages in hand, up to which more are fetched as soon as there is room for one. With more than
-that nobody waits for the next, and to ask the broker for many at once costs hardly more."""
+RELEASE_WITHIN = 2.0
+"""Seconds for the last reports and the release of messages at a stop. A message that could not be
+released is delivered to another consumer later."""
+FETCH_AT_ONCE = 32
+"""Messages in flight up to which more are fetched as soon as there is room for one. Above that no
+subscriber waits for the next message, and a request for many messages costs hardly more than a
+request for one."""
 WAIT_FOR_BYTES = 1.0
-"""Seconds for which an event waits here for room in memory; then each inbox has its policy."""
-BYTES_IN_HAND = 64 * 1024 * 1024
-"""Bytes of memory for the messages in hand and their events. How large the next messages are nobody
-knows before they come: they are taken to be as large as those that have come lately."""
-LOOK_AGAIN = 0.05
-"""Seconds after which it is looked again whether there is room, where others fill the inboxes."""
+"""Seconds for which an event waits here for memory; after that each inbox has its policy."""
+BYTES_IN_FLIGHT = 64 * 1024 * 1024
+"""Bytes of memory for the messages in flight and their events. The size of the next messages is
+unknown before they come: they are taken to be as large as the largest of the last ones."""
+CHECK_ROOM_EVERY = 0.05
+"""Seconds between two checks for room, while others fill the inboxes."""
 BLOCKED = 60.0
-"""Seconds without room for a single message, nor an event that ends, after which it is said."""
+"""Seconds without room for one message, and without an event that ends, until the source is
+degraded."""
 
 
-def is_another(other: str) -> Callable[[object, attrs.Attribute[str], str], None]:
-    """Refuse a place for dead letters that is where they come from: they would die for ever."""
+def differs_from(other: str) -> Callable[[object, attrs.Attribute[str], str], None]:
+    """A validator that refuses the setting `other` as the place of dead letters.
+
+    Dead letters that are put where they came from would come again for ever.
+    """
 
     def check(plugin: object, _field: attrs.Attribute[str], value: str) -> None:
         if value and value == getattr(plugin, other):
             raise ValueError(
-                f"it is the source's own `{other}`: what is put there would come again"
+                f"it is the source's own `{other}`: a dead letter that is put there comes again"
             )
 
     return check
 
 
 class BrokerSource(SourcePlugin):
-    """Fetches messages, publishes them as events, and acknowledges those that are done.
+    """Fetches messages, publishes them as events, and acknowledges the messages that are done.
 
-    A connector derives from it, and says how to connect.
+    A connector derives from this class, and says how to connect.
     """
 
-    supervision = SupervisionSettings(critical=True)  # While its broker is away it is not ready.
+    supervision = SupervisionSettings(critical=True)  # Without its broker it is not ready.
 
     event: type[Event] | None = None
-    """The type that messages are published as. Without it they are CloudEvents that say it."""
+    """The event type of every message. Without it a message is a CloudEvent that names its type."""
     prefetch: int = attrs.field(default=256, validator=ge(1))
-    """Messages in hand, at most."""
+    """Messages in flight, at most."""
     delivery_limit: int = attrs.field(default=5, validator=ge(1))
-    """How often a message is delivered before it is put to the dead letters."""
+    """How often a message is delivered before it becomes a dead letter."""
     drain: float = attrs.field(default=3.0, validator=ge(0))
-    """Seconds to wait at a stop for what is in hand; what is not done then goes back."""
+    """Seconds for which a stop waits for the messages in flight; the others are then given back."""
     reconnect_max: float = attrs.field(default=15.0, validator=gt(0))
     """Seconds between two attempts to connect, at most."""
 
-    _ledger: Ledger
+    _acks: Acknowledgements
     _types: set[type[Event]]
-    """Those that have come, or are going to."""
+    """The event types that have come, or will come."""
     _reader: Reader
-    _link: Link[Consumer]
+    _broker: Reconnector[Consumer]
     _largest: int
     """Bytes of the largest message that has come lately."""
 
@@ -93,18 +99,18 @@ class BrokerSource(SourcePlugin):
         """Connect, and check what the settings ask for.
 
         Raises:
-            AwayError: the broker does not answer.
-            RefusedError: it does, and a setting is wrong.
+            BrokerUnavailableError: the broker does not answer.
+            BrokerRefusedError: the broker answers, and a setting is wrong.
         """
 
     @property
     @abstractmethod
     def origin(self) -> str:
-        """The source of events whose message does not say it."""
+        """The source of an event whose message names none."""
 
     async def initialize(self) -> None:
-        """Find wrong settings. A broker that is away may come later than this."""
-        self._ledger = Ledger(self.app.durable, self.delivery_limit, self._mourn)
+        """Find wrong settings. The broker may become available later."""
+        self._acks = Acknowledgements(self.app.durable, self.delivery_limit, self._log_dead_letter)
         self._types = set()
         self._largest = 1
         self._reader = Reader(self.app.events, self.event, self.app.buffer_bytes)
@@ -115,82 +121,84 @@ class BrokerSource(SourcePlugin):
                 raise WrongSettingError("event", f"{name!r} does not come from outside")
             if not self.app.listens(self.event):
                 raise WrongSettingError("event", f"no active plugin listens to {name!r}")
-        self._link = Link[Consumer](self, self.connect, at_most=self.reconnect_max)
-        await self._link.check()
+        self._broker = Reconnector[Consumer](self, self.connect, at_most=self.reconnect_max)
+        await self._broker.check()
 
     async def run(self) -> None:
-        """Fetch and publish, tell the broker what is done, and what is still in hand."""
+        """Fetch and publish, report ended messages, and extend the messages in flight."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._link.run)
-            nursery.start_soon(self._tell)
+            nursery.start_soon(self._broker.run)
+            nursery.start_soon(self._report)
             nursery.start_soon(self._extend)
             await self._fetch()
 
     async def close(self) -> None:
-        """Wait a little for what is in hand, and give the rest back."""
-        ledger = self._ledger
+        """Wait a little for the messages in flight, and give the others back."""
+        acks = self._acks
         with trio.move_on_after(self.drain):
-            while len(ledger.in_hand) > len(ledger.again):
-                await ledger.wait_for_fewer()
-        reason = f"no answer within {GIVE_BACK:g} s"
-        with trio.move_on_after(GIVE_BACK):
+            while len(acks.in_flight) > len(acks.to_publish):
+                await acks.wait_for_end()
+        reason = f"no answer within {RELEASE_WITHIN:g} s"
+        with trio.move_on_after(RELEASE_WITHIN):
             try:
                 async with self.connect() as consumer:
-                    await self._take_leave(consumer)
+                    await self._release(consumer)
                     return
-            except AwayError as error:
+            except BrokerUnavailableError as error:
                 reason = str(error)
-        left = len(ledger.in_hand) + len(ledger.done) + len(ledger.failed) + len(ledger.dead)
+        left = len(acks.in_flight) + len(acks.done) + len(acks.failed) + len(acks.dead)
         if not left:
             return
         self.log.warning("messages could not be given back", count=left, reason=reason)
 
-    async def _take_leave(self, consumer: Consumer) -> None:
+    async def _release(self, consumer: Consumer) -> None:
         try:
-            await self._tell_all(consumer)
-        except AwayError as error:  # Where it is the dead letters, the rest goes back all the same.
-            await consumer.leave()
-            self.log.warning("not all was told, and comes again", reason=str(error))
+            await self._report_all(consumer)
+        except BrokerUnavailableError as error:  # It may be the dead letters alone that fail.
+            await consumer.release()
+            reason = str(error)
+            self.log.warning("some messages could not be reported, and come again", reason=reason)
         else:
-            await consumer.leave()
+            await consumer.release()
 
     # From the broker to the subscribers.
 
     async def _fetch(self) -> None:
-        ledger, backoff = self._ledger, Backoff(1.0)
+        acks, backoff = self._acks, Backoff(1.0)
         while True:
             count = await self._wait_for_room()
-            if ledger.again:
-                taken = [ledger.again.popleft() for _ in range(min(count, len(ledger.again)))]
-                if not await self._publish(taken):
+            if acks.to_publish:
+                waiting = min(count, len(acks.to_publish))
+                records = [acks.to_publish.popleft() for _ in range(waiting)]
+                if not await self._publish(records):
                     await backoff.wait()
                 continue
             backoff.reset()
-            messages = await self._link.call(lambda consumer: consumer.fetch(count))  # noqa: B023
-            taken = list[InHand]()
-            with trio.CancelScope(shield=True):  # What is in the ledger is to be published.
-                taken = await self._take(messages)
-            if taken:
-                await self._publish(taken)
+            messages = await self._broker.call(lambda consumer: consumer.fetch(count))  # noqa: B023
+            records = list[InFlight]()
+            with trio.CancelScope(shield=True):  # A message in flight has to be published.
+                records = await self._read(messages)
+            if records:
+                await self._publish(records)
 
     async def _wait_for_room(self) -> int:
         """How many messages there is room for, here and at every subscriber."""
-        ledger, is_blocked = self._ledger, False
-        until, ended = trio.current_time() + BLOCKED, self._ledger.ended
+        acks, is_blocked = self._acks, False
+        until, ended = trio.current_time() + BLOCKED, self._acks.ended
         while True:
-            free = len(ledger.again) or self.prefetch - len(ledger.in_hand) - len(ledger.dead)
-            if ledger.in_hand and not ledger.again:
-                free = min(free, (BYTES_IN_HAND - ledger.bytes) // self._largest)
+            free = len(acks.to_publish) or self.prefetch - len(acks.in_flight) - len(acks.dead)
+            if acks.in_flight and not acks.to_publish:
+                free = min(free, (BYTES_IN_FLIGHT - acks.bytes) // self._largest)
             room = min([free, *map(self.app.room, self._types)])
-            few = 0 if ledger.again else (len(ledger.in_hand) - FEW) // 2
+            few = 0 if acks.to_publish else (len(acks.in_flight) - FETCH_AT_ONCE) // 2
             if room >= max(1, few):
                 if is_blocked:
                     self.recover()
                 return int(room)
-            with trio.move_on_after(LOOK_AGAIN):
-                await ledger.wait_for_fewer()
-            if ledger.ended != ended:
-                until, ended = trio.current_time() + BLOCKED, ledger.ended
+            with trio.move_on_after(CHECK_ROOM_EVERY):
+                await acks.wait_for_end()
+            if acks.ended != ended:
+                until, ended = trio.current_time() + BLOCKED, acks.ended
             elif not is_blocked and trio.current_time() >= until:
                 is_blocked = True
                 self.degrade(self._why_blocked(free))
@@ -198,64 +206,65 @@ class BrokerSource(SourcePlugin):
     def _why_blocked(self, free: int) -> str:
         full = sorted(each.__event_name__ for each in self._types if self.app.room(each) < 1)
         if free < 1 or not full:
-            return f"none of the {len(self._ledger.in_hand)} messages in hand ends"
-        return f"nobody has room for {', '.join(full)}, and nothing ends"
+            return f"none of the {len(self._acks.in_flight)} messages in flight ends"
+        return f"no subscriber has room for {', '.join(full)}, and no event ends"
 
-    async def _take(self, messages: Sequence[Received]) -> list[InHand]:
-        """Those that can be read, and are not in hand already."""
-        ledger, now, origin = self._ledger, trio.current_time(), self.origin
-        taken: list[InHand] = []
+    async def _read(self, messages: Sequence[Received]) -> list[InFlight]:
+        """The messages that hold an event, now in flight; unreadable ones become dead letters."""
+        acks, now, origin = self._acks, trio.current_time(), self.origin
+        records: list[InFlight] = []
         for message in messages:
-            if message.tag in ledger.in_hand:
+            if message.tag in acks.in_flight:
                 continue
-            if message.deliveries > self.delivery_limit:  # It may be what kills its readers.
-                ledger.bury(message, f"delivered {message.deliveries - 1} times, and never done")
+            if message.deliveries > self.delivery_limit:  # It may kill each program that reads it.
+                reason = f"delivered {message.deliveries - 1} times, and never done"
+                acks.dead_letter(message, reason)
                 continue
             try:
                 delivery = await self._reader.read(message, origin)
             except UnreadableError as error:
-                ledger.bury(message, str(error))
+                acks.dead_letter(message, str(error))
                 continue
             if not self.app.listens(type(delivery.event)):
                 name = delivery.event.__event_name__
-                ledger.bury(message, f"no active plugin listens to {name!r}")
+                acks.dead_letter(message, f"no active plugin listens to {name!r}")
                 continue
             self._types.add(type(delivery.event))
-            taken.append(ledger.add(message, delivery, now))
-        self._largest = max([self._largest // 2, 1, *(record.size for record in taken)])
-        return taken
+            records.append(acks.add(message, delivery, now))
+        self._largest = max([self._largest // 2, 1, *(record.size for record in records)])
+        return records
 
-    async def _publish(self, records: Sequence[InHand]) -> bool:
-        """Publish; says whether all of them have come in somewhere, or have ended."""
+    async def _publish(self, records: Sequence[InFlight]) -> bool:
+        """Publish events; returns whether each is in some inbox, or has ended."""
         outcomes, left = list[Outcome](), deque(records)
         try:
             while left:
-                together = await self._that_fit(left)
+                together = await self._take_fitting(left)
                 new = await self.app.publish_many([record.delivery for record in together])
                 for record, outcome in zip(together, new, strict=True):
-                    record.published(outcome.refusals)
+                    record.on_published(outcome.refusals)
                 outcomes += new
         except trio.Cancelled:
-            self._ledger.again.extend(left)  # Nobody has them, and the stop need not wait for them.
+            self._acks.to_publish.extend(left)  # No subscriber has them: the stop need not wait.
             raise
-        if not self._ledger.again:
+        if not self._acks.to_publish:
             self.recover()
             return True
         refused: set[str] = set()
         for outcome in outcomes:
             if outcome.unrouted:
-                refused.add(f"nobody listens to {outcome.event}")
+                refused.add(f"no plugin listens to {outcome.event}")
             fates = outcome.fates.items()
             refused |= {f"{name} refuses events" for name, fate in fates if fate is Fate.REJECTED}
         self.degrade("; ".join(sorted(refused)) or "events were refused")
         return False
 
-    async def _that_fit(self, records: deque[InHand]) -> list[InHand]:
-        """Take out the first of them, for which the inboxes have the memory; one in any case."""
+    async def _take_fitting(self, records: deque[InFlight]) -> list[InFlight]:
+        """Take out the first records, as many as the inboxes have memory for, but at least one."""
         with trio.move_on_after(WAIT_FOR_BYTES):
             while records[0].delivery.size > self._room_bytes:
-                with trio.move_on_after(LOOK_AGAIN):
-                    await self._ledger.wait_for_fewer()
+                with trio.move_on_after(CHECK_ROOM_EVERY):
+                    await self._acks.wait_for_end()
         room = self._room_bytes
         together = [records.popleft()]
         room -= together[0].delivery.size
@@ -270,49 +279,50 @@ class BrokerSource(SourcePlugin):
 
     # From the subscribers to the broker.
 
-    def _mourn(self, message: Received, reason: str) -> None:
+    def _log_dead_letter(self, message: Received, reason: str) -> None:
         self.log.error("message put to the dead letters", message_id=message.tag, reason=reason)
 
-    async def _tell(self) -> None:
+    async def _report(self) -> None:
         while True:
-            await self._ledger.wait_for_news()
-            await trio.lowlevel.checkpoint()  # What ends with it is told with it.
-            await self._link.call(self._tell_all)
+            await self._acks.wait_for_reports()
+            await trio.lowlevel.checkpoint()  # Messages that end in this turn are reported as well.
+            await self._broker.call(self._report_all)
 
-    async def _tell_all(self, consumer: Consumer) -> None:
-        """Tell the broker; what it may not have heard is told again."""
-        ledger = self._ledger
-        if done := list(ledger.done):
+    async def _report_all(self, consumer: Consumer) -> None:
+        """Report ended messages; a report that may not have arrived is sent again later."""
+        acks = self._acks
+        if done := list(acks.done):
             missing = await consumer.acknowledge(done)
-            ledger.forget(done=done)
-            if missing:  # Perhaps with somebody else meanwhile, and handled twice.
-                self.log.warning("messages were no longer in hand when done", count=missing)
-        if failed := list(ledger.failed):
+            acks.reported(done=done)
+            if missing:  # Another consumer may have had them meanwhile, and handled them twice.
+                self.log.warning("messages were no longer in flight when done", count=missing)
+        if failed := list(acks.failed):
             lost = await consumer.retry(failed)
-            ledger.forget(failed=failed)
+            acks.reported(failed=failed)
             for message, reason in lost:
-                ledger.bury(message, f"it has failed, and {reason}")
-        if dead := list(ledger.dead):
-            await consumer.bury(dead)
-            ledger.forget(dead=dead)
+                acks.dead_letter(message, f"it has failed, and {reason}")
+        if dead := list(acks.dead):
+            await consumer.dead_letter(dead)
+            acks.reported(dead=dead)
 
     async def _extend(self) -> None:
-        """Keep from others what takes long here."""
+        """Keep slow messages from being delivered to another consumer."""
         while True:
-            visibility = await self._link.call(_visibility)
+            visibility = await self._broker.call(_visibility)
             await trio.sleep(min(visibility / 4, 3600))
             now = trio.current_time()
-            held = [
+            slow = [
                 record
-                for record in self._ledger.in_hand.values()
-                # What was not seen for longer may be in hand elsewhere by now.
-                if visibility / 4 <= now - record.seen + 0.001 and now - record.seen < visibility
+                for record in self._acks.in_flight.values()
+                # A message that was not extended for longer may be at another consumer by now.
+                if visibility / 4 <= now - record.extended_at + 0.001
+                and now - record.extended_at < visibility
             ]
-            if held:
-                messages = [record.message for record in held]
-                await self._link.call(lambda consumer: consumer.extend(messages))  # noqa: B023
-                for record in held:
-                    record.seen = now
+            if slow:
+                messages = [record.message for record in slow]
+                await self._broker.call(lambda consumer: consumer.extend(messages))  # noqa: B023
+                for record in slow:
+                    record.extended_at = now
 
 
 async def _visibility(consumer: Consumer) -> float:

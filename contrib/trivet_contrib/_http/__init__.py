@@ -1,4 +1,4 @@
-"""What the sinks that speak HTTP share.
+"""The parts that the sinks over HTTP share.
 
-Never knows one server.
+Never knows a particular server.
 """

@@ -1,7 +1,7 @@
-"""What a server that speaks HTTP has answered: its status, its reason, and when to ask again.
+"""The answer of an HTTP server: its status, its reason, and when to ask again.
 
-Owns the reading of an answer, and how a client asks, for the connectors that speak HTTP.
-Never knows Trivet, nor which answers are good ones.
+Owns the client's options and the reading of an answer, for the connectors that speak HTTP.
+Never knows Trivet, nor which statuses mean success.
 """
 
 from __future__ import annotations
@@ -23,62 +23,62 @@ import msgspec
 import trio
 
 LONGEST_REASON = 300
-"""Characters of what the server says, at most."""
+"""Characters of the server's reason, at most."""
 SHORTEST_SECRET = 4
-"""Characters of what is looked for; less than that is in every sentence."""
+"""Characters of a secret that is looked for; a shorter one would be found in every sentence."""
 _LONGEST_ANSWER = 64 * 1024
-"""Bytes of an answer in which a reason is looked for; what is longer is none."""
+"""Bytes of an answer that is read as a reason; a longer answer is none."""
 
 
 @attrs.frozen
 class Answer:
-    """What a server said."""
+    """The answer of a server."""
 
     status: int
     """The HTTP status."""
     reason: str
-    """In its own words, as they came; they may be none, and they may repeat what was sent."""
+    """The server's own words, which may be empty, or may repeat a part of the request."""
     retry_after: float | None
-    """Seconds after which it wants to be asked again, if it said so."""
+    """Seconds after which the server wants to be asked again, if it named any."""
 
 
 async def ask(http: httpx.AsyncClient, request: httpx.Request, timeout: float) -> Answer:  # noqa: ASYNC109 - two scopes
     """Send a request, and read the answer to its end, so that the connection is free again.
 
-    What is answered is known once the status is; its reason may be cut off.
+    With its status the answer is known; the reason may be cut off by the time limit.
 
     Args:
         http: the client.
-        request: to send.
-        timeout: seconds for all of it.
+        request: the request to send.
+        timeout: seconds for the request and its answer.
 
     Raises:
         httpx.HTTPError: there was no answer.
-        trio.TooSlowError: nor any within that time.
+        trio.TooSlowError: there was no answer within that time.
     """
     until = trio.current_time() + timeout
     with trio.fail_at(until):
         response = await http.send(request, stream=True)
-    said = b""
+    body = b""
     try:
         with trio.move_on_at(until), suppress(httpx.HTTPError):
             async for chunk in response.aiter_raw():
-                said = (said + chunk)[: _LONGEST_ANSWER + 1]
+                body = (body + chunk)[: _LONGEST_ANSWER + 1]
     finally:
         await response.aclose()
-    is_reason = not response.is_success and len(said) <= _LONGEST_ANSWER
-    reason = reason_in(said) if is_reason else ""
+    has_reason = not response.is_success and len(body) <= _LONGEST_ANSWER
+    reason = reason_in(body) if has_reason else ""
     return Answer(response.status_code, reason, retry_after(response.headers))
 
 
 def new_client(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
-    """A client that follows no redirect, and heeds no proxy or password of the environment.
+    """A client without redirects, and without proxies and passwords of the environment.
 
-    What it sends goes where the settings say, or nowhere. It has no time limit: that of `ask` is on
-    the whole of a request, not on each step.
+    A request goes where the settings say, or nowhere. The client has no time limit of its own:
+    `ask` limits the whole of a request, not each step.
     """
     return httpx.AsyncClient(
-        headers={"Accept-Encoding": "identity"},  # Reasons are short, and to be read.
+        headers={"Accept-Encoding": "identity"},  # Reasons are short, and are read as they come.
         timeout=httpx.Timeout(None),
         transport=transport,
         trust_env=False,
@@ -87,14 +87,14 @@ def new_client(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
 
 
 def trust_in(ca_file: Path | None) -> ssl.SSLContext:
-    """Whose certificates are believed: the usual authorities', or those of a file."""
+    """The trusted authorities: the usual ones, or those of a file."""
     if ca_file is None:
         return httpx.create_ssl_context(trust_env=False)
     return ssl.create_default_context(cafile=ca_file)
 
 
 def reason_in(body: bytes) -> str:
-    """What a document of JSON calls its message, error or detail; otherwise all of the text.
+    """The `message`, `error` or `detail` of a JSON document; otherwise the whole text.
 
     >>> reason_in(b'{"code": "invalid", "message": "no field"}'), reason_in(b"no such page")
     ('no field', 'no such page')
@@ -111,41 +111,33 @@ def reason_in(body: bytes) -> str:
 
 
 def shown(text: str, secrets: Iterable[str]) -> str:
-    """What others have said, for a log: in one line, not too long, and not if a secret is in it.
+    """The text of a server as a line for a log; the text is withheld if it repeats a secret.
 
-    It is looked for as it was sent, and as it is written in a URL and in HTML.
+    A secret is looked for as it was sent, and as it is written in a URL and in HTML.
 
     >>> shown("no such event", ["t0ken"]), shown("I do not know Bearer T0KEN", ["t0ken"])
     ('no such event', '(withheld: it repeats what was sent)')
     """
-    told = _bare(text)
-    if any(_bare(each) in told for each in secrets if len(each) >= SHORTEST_SECRET):
+    plain = _normalized(text)
+    if any(_normalized(each) in plain for each in secrets if len(each) >= SHORTEST_SECRET):
         return "(withheld: it repeats what was sent)"
     return re.sub(r"[^\x20-\x7e\xa0-\U0010ffff]+", " ", text).strip()[:LONGEST_REASON]
 
 
-def _bare(text: str) -> str:
-    """However it was written."""
+def _normalized(text: str) -> str:
+    """A text without escapes, blanks and upper case."""
     return re.sub(r"\s+", "", unquote(html.unescape(text))).casefold()
 
 
-def words(error: BaseException) -> str:
-    """What has happened; where a library says nothing of it, what its cause says."""
-    told: BaseException | None = error
-    while told is not None and not str(told):
-        told = told.__cause__ or told.__context__
-    return f"{type(error).__name__}: {told}" if told is not None else type(error).__name__
-
-
 def basic(username: str, password: str) -> str:
-    """As which a password stands in a header, of whom one reads it as easily."""
+    """The form of a name and a password in a header, which is as readable as the password."""
     return base64.b64encode(f"{username}:{password}".encode()).decode()
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds from now on, by `Retry-After`; None where it is missing, or says nothing sensible.
+    """Seconds until the time in `Retry-After`; None if it is missing, or makes no sense.
 
-    A date is understood by the server's own clock, where the answer has its `Date`.
+    A date counts by the server's own clock if the answer has a `Date`.
 
     >>> retry_after({"retry-after": "120"})
     120.0
@@ -154,7 +146,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     30.0
 
     Args:
-        headers: of the answer; looked up by names in small letters.
+        headers: the headers of the answer, by names in lower case.
     """
     value = headers.get("retry-after", "").strip()
     if not value:

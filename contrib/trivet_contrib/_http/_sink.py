@@ -1,8 +1,8 @@
-"""What the sinks that speak HTTP share: a request for some events, and what its answer means.
+"""The sink that all HTTP connectors share: a request for some events, and the answer's meaning.
 
-Owns the promise: an event is done when it was answered for, one that is not wanted costs no other,
-and whoever does not answer is asked again as the delivery's `retry…` says.
-Never knows what is sent, nor where to.
+Owns the promise: an event ends with a good answer, an event that is refused costs no other event,
+and without an answer the events are tried again as the delivery's `retry…` settings say.
+Never knows the form of a request, nor the server.
 """
 
 from __future__ import annotations
@@ -30,47 +30,48 @@ from trivet import (
     TrivetError,
 )
 
-from ._answers import Answer, shown, trust_in, words
+from .._error_text import describe
+from ._answers import Answer, shown, trust_in
 
 E = TypeVar("E", bound=Event)
 
 ABOUT_THE_EVENTS = frozenset({400, 406, 409, 411, 413, 415, 422})
-"""Answers that say something about the events, and nothing about who answers. Every other that is
-not a good one is about who answers, or about the settings, and may be another in a while."""
+"""Statuses that are about the events, and not about the receiver. Every other bad status is about
+the receiver or the settings, and may change in a while."""
 GONE = 410
-"""Who answers this will never want anything again."""
+"""The status of a receiver that will never want anything again."""
 FAILED = 500
-"""Who answers this has failed itself, perhaps at one of the events."""
-MANY = 10
-"""Events refused one after the other, with which it is no more about the events."""
+"""The status of a receiver that has failed itself, perhaps because of one of the events."""
+REFUSED_IN_A_ROW = 10
+"""Refused events in a row after which the receiver, and not the events, is in trouble."""
 SUSPECTS = 1000
-"""Events that are remembered to have failed alone."""
+"""Events that are remembered as having failed alone."""
 LONGEST_PAUSE = 3600.0
-"""Seconds for which a receiver can ask not to be asked."""
+"""Seconds of a pause that a receiver asks for, at most."""
 
 
 class SinkError(TrivetError):
-    """Events were not taken, and may be another time."""
+    """The receiver has not taken the events, and may take them later."""
 
 
 class SinkRefusedError(SinkError, PermanentError):
-    """Events will not be taken, however often they are sent."""
+    """The receiver will not take the events, however often they are sent."""
 
 
 class EventsRefusedError(SinkRefusedError):
-    """It is one of the events, or how many they are, and not who sends them, or where to."""
+    """The receiver refuses one of the events, or their number, and not the sender."""
 
 
 class ReceiverFailedError(SinkError):
-    """Who was sent the events has failed, perhaps at one of them."""
+    """The receiver has failed, perhaps because of one of the events."""
 
 
 class NoAnswerError(ReceiverFailedError):
-    """Who was sent the events has not answered."""
+    """The receiver has not answered."""
 
 
 def is_http_url(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:
-    """Refuse what is no URL of HTTP; the message does not show it."""
+    """Refuse a text that is no URL of HTTP; the message does not show the text."""
     try:
         url = httpx.URL(value)
     except httpx.InvalidURL:
@@ -80,7 +81,7 @@ def is_http_url(_plugin: object, _field: attrs.Attribute[str], value: str) -> No
 
 
 def is_readable(_plugin: object, _field: attrs.Attribute[Path | None], value: Path | None) -> None:
-    """Refuse a file of certificates that is none."""
+    """Refuse a file without certificates."""
     if value is None:
         return
     try:
@@ -102,47 +103,47 @@ class HttpSink(BatchPlugin[E]):
     """Certificates of the authorities to trust instead of the usual ones, as PEM."""
 
     good: ClassVar[Container[int]] = range(200, 300)
-    """The answers with which events are taken."""
+    """The statuses with which events are taken."""
     receiver: ClassVar[str] = "the receiver"
-    """What logs call who answers."""
+    """The receiver's name in logs."""
 
     _not_before: float = -math.inf
-    """When the receiver wants to be asked again."""
-    _answered: int = 0
-    """What it answers since it is in trouble, where it does."""
+    """The time before which the receiver wants no request."""
+    _bad_status: int = 0
+    """The status that the receiver has answered since it is in trouble; 0 without one."""
     _refused: int = 0
-    """Events that it did not want, since it has taken one."""
+    """Events that the receiver has refused since it last took one."""
     _suspects: set[tuple[str, str]] = attrs.field(factory=set[tuple[str, str]])
-    """Events at which it failed although they were alone."""
+    """Events at which the receiver failed although they were sent alone."""
 
     @abstractmethod
     async def send(self, deliveries: Sequence[Delivery[E]]) -> Answer | None:
-        """Send them as one request; None where there was nothing to send.
+        """Send events as one request; None if there was nothing to send.
 
         Raises:
-            EventsRefusedError: one of them cannot be said.
-            SinkError: they cannot be sent now.
+            EventsRefusedError: one of the events cannot be written.
+            SinkError: the events cannot be sent now.
             httpx.HTTPError: there was no answer.
-            trio.TooSlowError: nor any within `timeout`.
+            trio.TooSlowError: there was no answer within `timeout`.
         """
 
     @abstractmethod
     def to_blame(self, status: int) -> str:
-        """The settings that lead to an answer, as `url`; an empty text where it is not known."""
+        """The settings that a bad status is about, such as `url`; an empty text if unknown."""
 
     @abstractmethod
     def secrets_of_settings(self) -> Iterable[str]:
-        """What no log may show, and whoever answers might repeat."""
+        """Texts that no log may show, and that the receiver might repeat."""
 
     async def handle_batch(self, events: Batch[E]) -> None:
-        """Send some events. Those that are refused are found by halves, and given up alone.
+        """Send some events. Refused events are found by halving the batch, and rejected alone.
 
-        Events at which the receiver itself fails a second time, or does not answer, are sent one by
-        one, as it may be at one of them only that it does; and one at which it failed alone goes
-        alone from then on. Who does not answer for two on end is not asked about the others.
+        If the receiver fails at a batch a second time, or does not answer, the events are sent one
+        by one: a single event may be the cause. An event at which the receiver fails alone is sent
+        alone from then on. After two events in a row without an answer the others are not sent.
 
         Raises:
-            SinkError: they were not taken, or not all of them.
+            SinkError: the receiver has not taken all events.
         """
         together: Sequence[Delivery[E]] = events.deliveries
         if self._suspects:
@@ -173,7 +174,7 @@ class HttpSink(BatchPlugin[E]):
                 return
             else:
                 self._refused = 0
-                if parts:  # Which may fail. What is sent last is done when the batch is, at once.
+                if parts:  # These may fail. Without any, the end of the batch accepts the rest.
                     self._accept(part)
 
     async def _send_one_by_one(self, deliveries: Sequence[Delivery[E]]) -> None:
@@ -186,13 +187,13 @@ class HttpSink(BatchPlugin[E]):
             was_silent = is_silent
 
     async def _send_alone(self, delivery: Delivery[E]) -> ReceiverFailedError | None:
-        """Says how the receiver has failed, if it has."""
+        """Send one event; returns how the receiver has failed, if it has."""
         try:
             await self._send([delivery])
         except EventsRefusedError as error:
             self._refuse(delivery, error)
         except ReceiverFailedError as error:
-            if len(self._suspects) == SUSPECTS:  # Of what was given up one is not told.
+            if len(self._suspects) == SUSPECTS:  # No sink hears which of them ended elsewhere.
                 self._suspects.clear()
             self._suspects.add(_identity(delivery))
             self.inbox.reject(delivery, error)
@@ -210,8 +211,8 @@ class HttpSink(BatchPlugin[E]):
     def _refuse(self, delivery: Delivery[E], error: EventsRefusedError) -> None:
         self.inbox.reject(delivery, error)
         self._refused += 1
-        if self._refused >= MANY:
-            self.degrade(f"{MANY} events on end, or more, were refused")
+        if self._refused >= REFUSED_IN_A_ROW:
+            self.degrade(f"{REFUSED_IN_A_ROW} events in a row, or more, were refused")
 
     async def _send(self, deliveries: Sequence[Delivery[E]]) -> None:
         while self._not_before > trio.current_time():  # noqa: ASYNC110 - others may move it
@@ -221,45 +222,46 @@ class HttpSink(BatchPlugin[E]):
         except trio.TooSlowError:
             raise self.trouble(f"no answer within {self.timeout:g} s", NoAnswerError) from None
         except httpx.HTTPError as cause:
-            told = shown(words(cause), self.secrets_of_settings())
+            reason = shown(describe(cause), self.secrets_of_settings())
             kind = SinkError if isinstance(cause, httpx.ConnectError) else NoAnswerError
-            raise self.trouble(f"no answer: {told}", kind) from None  # Its text may have secrets.
+            # The text of the cause may hold secrets.
+            raise self.trouble(f"no answer: {reason}", kind) from None
         if answer is not None:
-            self._heed(answer)
+            self._handle(answer)
 
-    def _heed(self, answer: Answer) -> None:
-        """Raise where events were not taken, and say how the receiver is."""
+    def _handle(self, answer: Answer) -> None:
+        """Raise if events were not taken, and update the plugin's status."""
         if answer.status in self.good:
-            self._answered = 0
+            self._bad_status = 0
             self.recover()
             return
-        said = self.said(answer)
-        # With a time after which to try again it is not about the events.
+        reason = self.text_of(answer)
+        # An answer with a time to try again is not about the events.
         if answer.status in ABOUT_THE_EVENTS and answer.retry_after is None:
-            self._answered = 0
-            if self._refused < MANY:
-                self.recover()  # It is there, and takes others.
-            raise EventsRefusedError(said)
-        if answer.status != self._answered:  # What it adds may be another each time.
-            self.degrade(said)
-            self._answered = answer.status
+            self._bad_status = 0
+            if self._refused < REFUSED_IN_A_ROW:
+                self.recover()  # The receiver works, and takes other events.
+            raise EventsRefusedError(reason)
+        if answer.status != self._bad_status:  # The words may differ each time.
+            self.degrade(reason)
+            self._bad_status = answer.status
         if answer.retry_after is not None:
             until = trio.current_time() + min(answer.retry_after, LONGEST_PAUSE)
             self._not_before = max(self._not_before, until)
         if answer.status == GONE:
-            raise SinkRefusedError(said)
+            raise SinkRefusedError(reason)
         if answer.status == FAILED:
-            raise ReceiverFailedError(said)
-        raise SinkError(said)
+            raise ReceiverFailedError(reason)
+        raise SinkError(reason)
 
     def trouble(self, reason: str, kind: type[SinkError] = SinkError) -> SinkError:
-        """Be in trouble; returns what to raise for the events that it befell."""
-        self._answered = 0
+        """Degrade the plugin; returns the error to raise for the events that were being sent."""
+        self._bad_status = 0
         self.degrade(reason)
         return kind(reason)
 
-    def said(self, answer: Answer) -> str:
-        """An answer that was no good one, for logs."""
+    def text_of(self, answer: Answer) -> str:
+        """A bad answer in one line, for logs."""
         settings, reason = self.to_blame(answer.status), answer.reason
         reason = shown(reason, self.secrets_of_settings())
         see = f" (see {settings} of {self.name!r})" if settings else ""
@@ -267,5 +269,5 @@ class HttpSink(BatchPlugin[E]):
 
 
 def _identity(delivery: Delivery[Event]) -> tuple[str, str]:
-    """By what an event is known when it comes again."""
+    """The key by which an event is recognized when it comes again."""
     return delivery.source, delivery.id

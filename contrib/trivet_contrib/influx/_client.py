@@ -1,7 +1,7 @@
-"""InfluxDB's write API: that of version 2, and that of version 1.
+"""InfluxDB's write API, in version 2 and in version 1.
 
 Owns the requests and the connections.
-Never knows Trivet, nor which answers are good ones.
+Never knows Trivet, nor which statuses mean success.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from ._lines import Point, to_lines
 
 @attrs.frozen(kw_only=True)
 class Target:
-    """Where points go, and who brings them."""
+    """The place that points are written to, and the credentials for it."""
 
     path: str
-    """Of the write API, below the server's URL."""
+    """The path of the write API, below the server's URL."""
     parameters: Mapping[str, str]
-    """Of the query."""
+    """The parameters of the query."""
     authorization: str | None = attrs.field(default=None, repr=False)
-    """The header's value."""
+    """The value of the header `Authorization`."""
     login: tuple[str, str] | None = attrs.field(default=None, repr=False)
-    """A user's name and password, otherwise."""
+    """The name and password of a user, instead of a token."""
 
 
 def version_2(bucket: str, *, org: str | None, token: str | None) -> Target:
@@ -46,7 +46,7 @@ def version_1(
     parameters = {"db": database, "precision": "ns"}
     if retention_policy:
         parameters["rp"] = retention_policy
-    login = (username, password or "") if username else None  # In a header: a URL is in logs.
+    login = (username, password or "") if username else None  # In a header: logs show URLs.
     return Target(path="/write", parameters=parameters, login=login)
 
 
@@ -62,27 +62,27 @@ class InfluxClient:
     compressed: bool
 
     def lines_of(self, points: Iterable[Point]) -> bytes:
-        """Some points, as they are written.
+        """Points in line protocol.
 
         Raises:
-            PointError: one of them cannot be.
+            PointError: one of the points cannot be written.
         """
         return to_lines(points, self.tags)
 
     async def write(self, body: bytes) -> Answer:
-        """Write some points in one request.
+        """Write points in one request.
 
         Args:
-            body: their lines. Without any InfluxDB says no more than whether one may.
+            body: the lines of the points. Without lines InfluxDB checks the credentials alone.
 
         Raises:
             httpx.HTTPError: there was no answer.
-            trio.TooSlowError: nor any within `timeout`.
+            trio.TooSlowError: there was no answer within `timeout`.
         """
         headers = {"Content-Type": "text/plain; charset=utf-8"}
         if self.compressed and body:
             headers["Content-Encoding"] = "gzip"
-            body = gzip.compress(body, 1, mtime=0)  # Lines repeat themselves: more costs only time.
+            body = gzip.compress(body, 1, mtime=0)  # Lines are repetitive: level 1 will do.
         request = self.http.build_request("POST", self.url, content=body, headers=headers)
         return await ask(self.http, request, self.timeout)
 
@@ -97,15 +97,15 @@ async def open_client(
     compressed: bool,
     ca_file: Path | None = None,
 ) -> AsyncGenerator[InfluxClient]:
-    """Make a client, whose connections are closed in the end.
+    """A client, whose connections end with the block.
 
     Args:
-        url: of the server.
-        target: what to write into.
+        url: the URL of the server.
+        target: the bucket or database to write to.
         timeout: seconds for one request.
-        tags: of each point.
+        tags: tags of each point.
         compressed: whether requests are compressed.
-        ca_file: authorities to trust instead of the usual, as PEM.
+        ca_file: a PEM file of authorities to trust instead of the usual ones.
     """
     place = httpx.URL(f"{url.rstrip('/')}{target.path}", params=dict(target.parameters))
     transport = httpx.AsyncHTTPTransport(verify=trust_in(ca_file), limits=httpx.Limits())

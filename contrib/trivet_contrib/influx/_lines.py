@@ -1,12 +1,12 @@
 r"""Points as lines of InfluxDB's line protocol.
 
-Owns what is escaped where, and what cannot be said at all.
+Owns the escapes, and the points that the protocol cannot express.
 Never knows where the lines go.
 
-Of the protocol's own characters each is escaped where it has a meaning. What no escape can express
-is written otherwise: a line's end, a tabulator and NUL as `\n`, `\r`, `\t` and `\0`; and, outside
-of strings, a backslash that would be read as an escape, since it stands at the end or before one
-of those characters, as `/`.
+Each of the protocol's own characters is escaped where it has a meaning. Some characters have no
+escape, and are replaced: line ends, tabs and NUL become `\n`, `\r`, `\t` and `\0`. Outside of
+strings a backslash at the end, or before one of these characters, would be read as an escape; it
+becomes `/`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Value = str | int | float
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LEAST, MOST = -(2**63), 2**63 - 1
-"""Of an integer, and of a time in nanoseconds."""
+"""The range of an integer, and of a time in nanoseconds."""
 
-_UNSAID = {"\n": r"\n", "\r": r"\r", "\t": r"\t", "\0": r"\0"}
-_IN_SERIES = str.maketrans(_UNSAID | {",": r"\,", " ": r"\ "})
-_IN_KEY = str.maketrans(_UNSAID | {",": r"\,", " ": r"\ ", "=": r"\="})
+_REPLACED = {"\n": r"\n", "\r": r"\r", "\t": r"\t", "\0": r"\0"}
+_IN_SERIES = str.maketrans(_REPLACED | {",": r"\,", " ": r"\ "})
+_IN_KEY = str.maketrans(_REPLACED | {",": r"\,", " ": r"\ ", "=": r"\="})
 _IN_STRING = str.maketrans(
-    {key: f"\\{text}" for key, text in _UNSAID.items()} | {'"': r"\"", "\\": r"\\"}
+    {key: f"\\{text}" for key, text in _REPLACED.items()} | {'"': r"\"", "\\": r"\\"}
 )
 
 
@@ -36,7 +36,7 @@ class PointError(ValueError):
 
 
 class Point(Protocol):
-    """What is measured at one moment."""
+    """Measurements of one moment."""
 
     @property
     def series(self) -> str:
@@ -45,41 +45,42 @@ class Point(Protocol):
 
     @property
     def time(self) -> datetime:
-        """With its UTC offset."""
+        """The moment, with a UTC offset."""
         ...
 
     @property
     def tags(self) -> Mapping[str, Value]:
-        """What one groups by."""
+        """Names and values to group by."""
         ...
 
     @property
     def fields(self) -> Mapping[str, Value]:
-        """What was measured."""
+        """Names and values that were measured."""
         ...
 
 
 def to_lines(points: Iterable[Point], tags: Mapping[str, str]) -> bytes:
-    """The points, a line each.
+    """Points in line protocol, a line each.
 
     Args:
-        points: those to write.
-        tags: of each point, where it has not its own of that name.
+        points: the points.
+        tags: tags of each point; a point's own tag of the same name goes first.
 
     Raises:
-        PointError: for the first point that cannot be written.
-        UnicodeEncodeError: there is a lone surrogate in one of them.
+        PointError: a point cannot be written; this is about the first one.
+        UnicodeEncodeError: a point has a lone surrogate.
     """
     return "\n".join(to_line(point, tags) for point in points).encode()
 
 
 def to_line(point: Point, tags: Mapping[str, str]) -> str:
-    """One point. Its time is in nanoseconds; its tags are in the order in which InfluxDB has them.
+    """One point in line protocol, with its time in nanoseconds, and its tags in InfluxDB's order.
 
-    Left out are tags without a value, and fields that are not a finite number.
+    Tags without a value, and fields that are not finite numbers, are left out.
 
     Raises:
-        PointError: no name, a name that would begin a comment, no field, or a time too far away.
+        PointError: the point has no name, a name that begins a comment, no field, or a time that is
+            out of range.
     """
     series = _escaped(point.series, _IN_SERIES, ", ")
     if not series or series.startswith("#"):
@@ -104,13 +105,13 @@ def to_line(point: Point, tags: Mapping[str, str]) -> str:
 
 def _escaped(text: str, table: dict[int, str], special: str) -> str:
     if "\\" in text:
-        # Each of several, or the one before would stand before an escape itself.
+        # All of several in a row: the last but one would stand before an escape itself.
         text = re.sub(rf"\\+(?=[{special}\n\r\t\0]|\Z)", lambda found: "/" * len(found[0]), text)
     return text.translate(table)
 
 
 def _field(value: Value) -> str:
-    """Empty for what is no number."""
+    """A field's value; empty if it is not finite."""
     if isinstance(value, str):
         return f'"{value.translate(_IN_STRING)}"'
     if isinstance(value, bool):

@@ -1,7 +1,7 @@
 """InfluxDB as a plugin: monitoring points become lines in it.
 
-Owns the settings, and that they are tried at the start.
-Never knows bytes and connections, which are the client's, nor what an answer means for an event.
+Owns the settings, and their trial at the start.
+Never knows bytes and connections: the client has them. Nor what an answer means for an event.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from attrs.validators import min_len, optional
 
 from trivet import Delivery, MonitoringEvent, WrongSettingError
 
-from .._brokers._client import in_words
-from .._http._answers import Answer, basic, shown, words
+from .._error_text import describe
+from .._http._answers import Answer, basic, shown
 from .._http._sink import ABOUT_THE_EVENTS, EventsRefusedError, HttpSink, is_http_url
 from ._client import InfluxClient, Target, open_client, version_1, version_2
 
@@ -27,7 +27,7 @@ def _is_servers_url(plugin: object, field: attrs.Attribute[str], value: str) -> 
     is_http_url(plugin, field, value)
     url = httpx.URL(value)
     if url.userinfo or url.query:
-        raise ValueError("who writes is said by `token`, or by `username` and `password`")
+        raise ValueError("credentials belong in `token`, or in `username` and `password`")
 
 
 def _is_one_of_two(plugin: Any, _field: attrs.Attribute[str | None], value: str | None) -> None:
@@ -40,7 +40,7 @@ def _is_one_of_two(plugin: Any, _field: attrs.Attribute[str | None], value: str 
 
 
 def _goes_with(other: str) -> Callable[[Any, attrs.Attribute[str | None], str | None], None]:
-    """Refuse a setting that says nothing without another."""
+    """A validator that refuses a setting without another one that it needs."""
 
     def check(plugin: Any, _field: attrs.Attribute[str | None], value: str | None) -> None:
         if value is not None and getattr(plugin, other) is None:
@@ -62,43 +62,43 @@ def _has_no_colon(_plugin: object, _field: attrs.Attribute[str | None], value: s
 
 
 class Influx(HttpSink[MonitoringEvent]):
-    """Writes the service's monitoring points into InfluxDB, a request a batch.
+    """Writes the service's monitoring points into InfluxDB, one request for each batch.
 
-    To write a point twice leaves one, so what was written before a failure does no harm.
+    A point that is written twice is there once, so a retry does no harm.
     """
 
-    good = (204,)  # By another a server says that it is not InfluxDB, or has not written all.
+    good = (204,)  # Any other status comes from another server, or from a partial write.
     receiver = "InfluxDB"
 
     url: str = attrs.field(validator=_is_servers_url)
-    """The server's, such as `http://127.0.0.1:8086`."""
+    """The URL of the server, such as `http://127.0.0.1:8086`."""
     bucket: str | None = attrs.field(default=None, validator=_is_one_of_two)
-    """What to write into, by the API of version 2."""
+    """The bucket to write to, by the API of version 2."""
     org: str | None = attrs.field(default=None, validator=_goes_with("bucket"))
-    """The organization that has the bucket."""
+    """The organization of the bucket."""
     token: str | None = attrs.field(
         default=None, validator=[_goes_with("bucket"), _can_stand_in_a_header], repr=False
     )
-    """Who writes."""
+    """The token for the bucket."""
     database: str | None = attrs.field(default=None, validator=optional(min_len(1)))
-    """What to write into, by the API of version 1."""
+    """The database to write to, by the API of version 1."""
     retention_policy: str | None = attrs.field(default=None, validator=_goes_with("database"))
-    """Of the database; its default one otherwise."""
+    """The retention policy to write to; by default the database's own."""
     username: str | None = attrs.field(
         default=None, validator=[_goes_with("database"), _has_no_colon]
     )
-    """Who writes into the database."""
+    """The user of the database."""
     password: str | None = attrs.field(default=None, validator=_goes_with("username"), repr=False)
-    """The user's."""
+    """The password of the user."""
     tags: dict[str, str] = attrs.field(factory=dict[str, str])
-    """Tags of each point that does not have its own of that name, such as the host's name."""
+    """Tags of each point, such as the host; a point's own tag of the same name goes first."""
     gzip: bool = True
     """Whether requests are compressed."""
 
     _client: InfluxClient
 
     async def initialize(self) -> None:
-        """Find wrong settings. A server that is away may come later than this."""
+        """Find wrong settings. The server may become available later."""
         opened = open_client(
             self.url,
             self._target(),
@@ -111,11 +111,11 @@ class Influx(HttpSink[MonitoringEvent]):
         try:
             answer = await self._client.write(b"")
         except (httpx.HTTPError, trio.TooSlowError) as error:
-            told = shown(words(error), self.secrets_of_settings())
-            self.degrade(f"InfluxDB is away: {told}")
+            reason = shown(describe(error), self.secrets_of_settings())
+            self.degrade(f"InfluxDB is unavailable: {reason}")
             return
         if self.to_blame(answer.status):
-            raise WrongSettingError(None, self.said(answer))
+            raise WrongSettingError(None, self.text_of(answer))
 
     def _target(self) -> Target:
         if self.bucket is not None:
@@ -134,8 +134,8 @@ class Influx(HttpSink[MonitoringEvent]):
             lines = self._client.lines_of(
                 [point for delivery in deliveries for point in delivery.event.points]
             )
-        except Exception as error:  # Points are the author's own.
-            raise EventsRefusedError(in_words(error)) from None
+        except Exception as error:  # A point may be of an author's own class.
+            raise EventsRefusedError(describe(error)) from None
         return await self._client.write(lines) if lines else None
 
     def to_blame(self, status: int) -> str:
@@ -144,7 +144,7 @@ class Influx(HttpSink[MonitoringEvent]):
             return "`username` and `password`" if self.bucket is None else "`token`"
         if status == 404:
             return "`url` and `database`" if self.bucket is None else "`url`, `bucket` and `org`"
-        return "`url`" if 300 <= status <= 499 and status not in _MEANT else ""
+        return "`url`" if 300 <= status <= 499 and status not in _FROM_INFLUXDB else ""
 
     def secrets_of_settings(self) -> Iterable[str]:
         """See `HttpSink`."""
@@ -152,5 +152,5 @@ class Influx(HttpSink[MonitoringEvent]):
         return (self.token or "", password, basic(self.username or "", password))
 
 
-_MEANT = ABOUT_THE_EVENTS | {408, 425, 429}
-"""What InfluxDB may answer; every other refusal is somebody else's, who has this URL."""
+_FROM_INFLUXDB = ABOUT_THE_EVENTS | {408, 425, 429}
+"""Statuses that InfluxDB may answer; every other refusal comes from another server."""

@@ -1,4 +1,4 @@
-"""What must be there, what is made where it is missing, and what the server does not promise.
+"""The streams and the consumer that the settings ask for, and the guarantees that NATS lacks.
 
 Owns the names of the settings that are wrong.
 Never knows messages.
@@ -24,26 +24,26 @@ from nats.js.api import (
 )
 from nats.js.errors import APIError, NotFoundError
 
-from .._brokers._client import RefusedError
+from .._brokers._client import BrokerRefusedError
 
-TOGETHER = 16
-"""Programs that a consumer which is made here has room for in `max_ack_pending`."""
+PROGRAMS = 16
+"""Programs whose `prefetch` fits into the `max_ack_pending` of a consumer that is made here."""
 
 
 @attrs.frozen(kw_only=True)
 class Durable:
-    """What is consumed, and as whom."""
+    """A durable consumer, and its streams."""
 
     stream: str
     consumer: str
     subject: str
-    """What of the stream; all of it where it is empty."""
+    """The subjects of the stream that are consumed; all of them if it is empty."""
     create: bool
     """Whether to make what is missing."""
     start: DeliverPolicy
-    """Where a consumer begins that is made."""
+    """The beginning of a consumer that is made here."""
     visibility: float
-    """Seconds after which others may have what is in hand."""
+    """Seconds after which other programs may have an unacknowledged message."""
     delivery_limit: int
     prefetch: int
     dead_letters: str
@@ -51,26 +51,26 @@ class Durable:
     max_dead_letters: int
 
 
-async def look_at_stream(
+async def check_stream(
     js: JetStreamContext, stream: str, subject: str, *, create: bool
 ) -> StreamConfig:
-    """What a stream is like.
+    """The configuration of a stream.
 
     Args:
-        js: where.
-        stream: its name.
-        subject: what one that is made listens to.
-        create: whether to make it where it is missing.
+        js: the connection.
+        stream: the name of the stream.
+        subject: the subject of a stream that is made here.
+        create: whether to make a stream that is missing.
 
     Raises:
-        RefusedError: it is missing.
+        BrokerRefusedError: the stream is missing.
     """
     try:
         return (await js.stream_info(stream)).config
     except NotFoundError:
         if not create:
             reason = f"there is no stream {stream!r}; `create = true` makes it"
-            raise RefusedError("stream", reason) from None
+            raise BrokerRefusedError("stream", reason) from None
     return await _make(js, StreamConfig(name=stream, subjects=[subject]), "stream")
 
 
@@ -78,16 +78,16 @@ async def _make(js: JetStreamContext, config: StreamConfig, setting: str) -> Str
     try:
         return (await js.add_stream(config)).config
     except APIError as error:
-        raise RefusedError(
+        raise BrokerRefusedError(
             setting, f"{config.name!r} cannot be made: {error.description}"
         ) from None
 
 
-async def look_at_dead_letters(js: JetStreamContext, durable: Durable) -> StreamConfig:
-    """The configuration of their stream, which is made where it is missing.
+async def check_dead_letters(js: JetStreamContext, durable: Durable) -> StreamConfig:
+    """The configuration of the dead letters' stream; a missing stream is made.
 
     Raises:
-        RefusedError: it is missing, or listens to something else.
+        BrokerRefusedError: the stream is missing, or listens to something else.
     """
     name = durable.dead_letters
     try:
@@ -95,18 +95,18 @@ async def look_at_dead_letters(js: JetStreamContext, durable: Durable) -> Stream
     except NotFoundError:
         if not durable.create:
             reason = f"there is no stream {name!r}; `create = true` makes it"
-            raise RefusedError("dead_letters", reason) from None
+            raise BrokerRefusedError("dead_letters", reason) from None
         limit = durable.max_dead_letters
         config = await _make(
             js, StreamConfig(name=name, subjects=[name], max_msgs=limit), "dead_letters"
         )
     if not listens(config, name):
-        raise RefusedError("dead_letters", f"the stream {name!r} does not listen to {name!r}")
+        raise BrokerRefusedError("dead_letters", f"the stream {name!r} does not listen to {name!r}")
     return config
 
 
 def _feeds(one: StreamConfig, other: StreamConfig) -> bool:
-    """Whether what is put into one stream comes into another."""
+    """Whether messages of one stream come into another."""
     copied = [*(other.sources or []), *([other.mirror] if other.mirror else [])]
     if any(each.name == one.name for each in copied):
         return True
@@ -115,7 +115,7 @@ def _feeds(one: StreamConfig, other: StreamConfig) -> bool:
 
 
 def _overlap(one: str, other: str) -> bool:
-    """Whether a subject can be one of both patterns."""
+    """Whether some subject matches both patterns."""
     for mine, others in zip_longest(one.split("."), other.split(".")):
         if ">" in (mine, others):
             return True
@@ -127,12 +127,12 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def _is_filled_in(token: str | None) -> bool:
-    """Whether a token stands for a part of another subject, as `{{wildcard(1)}}` or `$1` does."""
+    """Whether a token stands for a part of another subject, such as `{{wildcard(1)}}` or `$1`."""
     return token is not None and token.startswith(("{{", "$"))
 
 
 def listens(config: StreamConfig, subject: str) -> bool:
-    """Whether a stream takes what is published there."""
+    """Whether a stream takes messages that are published to a subject."""
     return any(_covers(pattern, subject) for pattern in config.subjects or [])
 
 
@@ -147,31 +147,31 @@ def _covers(pattern: str, subject: str) -> bool:
     )
 
 
-async def look_at_consumer(js: JetStreamContext, durable: Durable) -> list[str]:
-    """Make what is missing, and say what is not promised.
+async def check_consumer(js: JetStreamContext, durable: Durable) -> list[str]:
+    """Make what is missing; returns the missing guarantees.
 
     Raises:
-        RefusedError: something is missing, or is not as the settings say.
+        BrokerRefusedError: something is missing, or is not as the settings say.
     """
-    stream = await look_at_stream(
+    stream = await check_stream(
         js, durable.stream, durable.subject or durable.stream, create=durable.create
     )
-    dead_letters = await look_at_dead_letters(js, durable)
+    dead_letters = await check_dead_letters(js, durable)
     if _feeds(dead_letters, stream):
-        reason = f"what is in {dead_letters.name!r} comes into {stream.name!r} again"
-        raise RefusedError("dead_letters", reason)
+        reason = f"the messages of {dead_letters.name!r} come into {stream.name!r} again"
+        raise BrokerRefusedError("dead_letters", reason)
     try:
         config = (await js.consumer_info(durable.stream, durable.consumer)).config
     except NotFoundError:
         config = await _make_consumer(js, durable)
-    _check(config, durable)
-    return [*may_lose(stream), *_may_lose_of(config, durable)]
+    _check_consumer(config, durable)
+    return [*missing_guarantees(stream), *_missing_guarantees_of(config, durable)]
 
 
 async def _make_consumer(js: JetStreamContext, durable: Durable) -> ConsumerConfig:
     if not durable.create:
         reason = f"there is no consumer {durable.consumer!r}; `create = true` makes it"
-        raise RefusedError("consumer", reason)
+        raise BrokerRefusedError("consumer", reason)
     config = ConsumerConfig(
         durable_name=durable.consumer,
         ack_policy=AckPolicy.EXPLICIT,
@@ -179,57 +179,59 @@ async def _make_consumer(js: JetStreamContext, durable: Durable) -> ConsumerConf
         deliver_policy=durable.start,
         filter_subject=durable.subject or None,
         max_deliver=-1,
-        max_ack_pending=max(1000, TOGETHER * durable.prefetch),
+        max_ack_pending=max(1000, PROGRAMS * durable.prefetch),
     )
     try:
         return (await js.add_consumer(durable.stream, config)).config
     except APIError as error:
         setting = "subject" if "filter" in (error.description or "") else "consumer"
-        raise RefusedError(setting, f"it cannot be made: {error.description}") from None
+        raise BrokerRefusedError(setting, f"it cannot be made: {error.description}") from None
 
 
-def _check(config: ConsumerConfig, durable: Durable) -> None:
-    """Raise `RefusedError` where a consumer is not one that can be used so."""
+def _check_consumer(config: ConsumerConfig, durable: Durable) -> None:
+    """Raise `BrokerRefusedError` if a consumer differs from the settings, or is of another kind."""
     name = f"the consumer {durable.consumer!r}"
     if config.deliver_subject:
-        raise RefusedError("consumer", f"{name} is a push consumer; a pull consumer is needed")
+        raise BrokerRefusedError(
+            "consumer", f"{name} is a push consumer; a pull consumer is needed"
+        )
     if config.ack_policy != AckPolicy.EXPLICIT:
         reason = f"{name} has the ack_policy {config.ack_policy!s}; `explicit` is needed"
-        raise RefusedError("consumer", reason)
+        raise BrokerRefusedError("consumer", reason)
     if config.headers_only:
-        raise RefusedError("consumer", f"{name} has headers_only: bodies are needed")
+        raise BrokerRefusedError("consumer", f"{name} has headers_only: bodies are needed")
     if (config.filter_subject or "") != durable.subject or config.filter_subjects:
         subjects = config.filter_subjects or [config.filter_subject or "none"]
-        raise RefusedError("subject", f"{name} has another filter: {', '.join(subjects)}")
+        raise BrokerRefusedError("subject", f"{name} has another filter: {', '.join(subjects)}")
     if abs((config.ack_wait or 0) - durable.visibility) > 1e-6:
-        raise RefusedError("visibility", f"{name} has an ack_wait of {config.ack_wait:g} s")
+        raise BrokerRefusedError("visibility", f"{name} has an ack_wait of {config.ack_wait:g} s")
     if 0 < (config.max_deliver or -1) <= durable.delivery_limit:
         reason = (
             f"{name} has a max_deliver of {config.max_deliver}: NATS would drop a message in"
             " silence before it is a dead letter; let it be -1, or greater"
         )
-        raise RefusedError("delivery_limit", reason)
+        raise BrokerRefusedError("delivery_limit", reason)
 
 
-def _may_lose_of(config: ConsumerConfig, durable: Durable) -> list[str]:
+def _missing_guarantees_of(config: ConsumerConfig, durable: Durable) -> list[str]:
     missing: list[str] = []
     if (config.max_deliver or -1) > 0:
         missing.append(
-            f"with `max_deliver {config.max_deliver}` NATS drops in silence what was in hand so"
-            " often, a stop or a lost connection included"
+            f"with `max_deliver {config.max_deliver}` NATS drops in silence a message that was"
+            " delivered so often, a stop or a lost connection included"
         )
     if 0 < (config.max_ack_pending or -1) < durable.prefetch:
         missing.append(
             f"with `max_ack_pending {config.max_ack_pending}` all programs together have no more"
-            " in hand than that"
+            " messages in flight than that"
         )
     if config.mem_storage:
         missing.append("with `mem_storage` a restart of NATS forgets what was acknowledged")
     return missing
 
 
-def may_lose(config: StreamConfig) -> list[str]:
-    """What a stream, as it is set up, may lose."""
+def missing_guarantees(config: StreamConfig) -> list[str]:
+    """The ways in which a stream, as it is set up, may lose something."""
     missing: list[str] = []
     if config.storage == StorageType.MEMORY:
         missing.append("with `storage memory` a restart of NATS costs everything")

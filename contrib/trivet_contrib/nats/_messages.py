@@ -1,7 +1,7 @@
-"""Messages of NATS and those of a connector.
+"""Messages of NATS, and the messages of a connector.
 
-Owns which headers are whose, and CloudEvents' attributes in them, percent-encoded.
-Never knows how they travel.
+Owns the names of headers, and the percent-encoding of CloudEvents' attributes.
+Never knows how messages travel.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ FRAME = len("NATS/1.0\r\n\r\n")
 _SAFE = "".join(chr(each) for each in range(0x21, 0x7F) if chr(each) not in '"%')
 _IS_SAFE = re.compile(f"[{re.escape(_SAFE)}]*").fullmatch
 _IS_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
-"""Whether nats-py sends a header of this name; what it reads may have others."""
-_OF_THE_SERVER = "nats-"
+"""Whether nats-py sends a header of this name; it reads headers of other names as well."""
+_SERVERS_PREFIX = "nats-"
 FACTS = ("dead-reason", "dead-stream", "dead-subject", "dead-id", "dead-deliveries", MESSAGE_ID)
 LARGEST_HEADERS = 64_000
-"""Bytes; more than 65 535 no stream takes."""
+"""Bytes; no stream takes more than 65 535."""
 
 Headers = dict[str, str]
 
 
 def encoded(headers: Mapping[str, str]) -> Headers:
-    """As they are sent: an attribute's value in printable ASCII."""
+    """Headers as they are sent: the value of an attribute is in printable ASCII."""
     sent: Headers = {}
     for name, value in headers.items():
         sent[name] = in_ascii(value) if name.startswith(PREFIX) else value
@@ -42,28 +42,29 @@ def encoded(headers: Mapping[str, str]) -> Headers:
 
 
 def in_ascii(value: str) -> str:
-    """Without what a header cannot hold, nor a space: percent-encoded."""
+    """A text with spaces, and characters that a header cannot hold, percent-encoded."""
     return value if _IS_SAFE(value) else quote(value, safe=_SAFE)
 
 
 def decoded(headers: Mapping[str, str]) -> Headers:
-    """As they are meant, with names in small letters."""
-    meant: Headers = {}
+    """Headers with their attributes decoded, and with names in lower case."""
+    result: Headers = {}
     for given, value in headers.items():
         name = given.lower()
-        meant[name] = unquote(value) if "%" in value and name.startswith(PREFIX) else value
-    data_content_type = meant.pop(DATA_CONTENT_TYPE, None)
+        result[name] = unquote(value) if "%" in value and name.startswith(PREFIX) else value
+    data_content_type = result.pop(DATA_CONTENT_TYPE, None)
     if data_content_type is not None:
-        meant.setdefault(CONTENT_TYPE, data_content_type)
-    return meant
+        result.setdefault(CONTENT_TYPE, data_content_type)
+    return result
 
 
 def received(message: Msg, stream: str, consumer: str) -> Received | None:
-    """A message of a consumer's; None for one that is not.
+    """A message of the consumer; None for a message that comes from somebody else.
 
-    Its tag is its sequence in the stream, and its time, for a stream that was made anew.
+    The tag is the message's sequence in the stream and its time: a stream that was deleted and made
+    again begins with the same sequences.
     """
-    tokens = message.reply.split(".")  # $JS.ACK, domain and account since 2.9 or none of them, …
+    tokens = message.reply.split(".")  # $JS.ACK, from 2.9 on with domain and account, then these.
     at = 2 if len(tokens) < 11 else 4
     numbers = tokens[at + 2 : at + 7]
     is_ours = tokens[:2] == ["$JS", "ACK"] and tokens[at : at + 2] == [stream, consumer]
@@ -81,18 +82,20 @@ def received(message: Msg, stream: str, consumer: str) -> Received | None:
 
 
 def size_of(message: Message) -> int:
-    """Bytes, as NATS counts them: with the headers."""
+    """Bytes of a message as NATS counts them: with the headers."""
     lines = sum(len(name) + len(value.encode()) + 4 for name, value in message.headers.items())
     return len(message.body) + lines + FRAME
 
 
-def dead_letter(message: Received, reason: str, stream: str, largest: int) -> Message:
-    """A message as it came, and why it is dead; the reason alone, where there is no room for both.
+def as_dead_letter(message: Received, reason: str, stream: str, largest: int) -> Message:
+    """The dead letter of a message: the message as it came, and why it died.
+
+    Without room for both, the dead letter has the reason alone.
 
     Args:
         message: the message.
-        reason: why it is dead.
-        stream: where it was.
+        reason: why it died.
+        stream: the stream that it was in.
         largest: bytes that the server takes.
     """
     assert isinstance(message.raw, Msg)
@@ -100,7 +103,7 @@ def dead_letter(message: Received, reason: str, stream: str, largest: int) -> Me
     original = {
         name: value
         for name, value in given.items()
-        if _IS_NAME(name) and not name.lower().startswith(_OF_THE_SERVER)
+        if _IS_NAME(name) and not name.lower().startswith(_SERVERS_PREFIX)
     }
     facts = {
         "dead-reason": " ".join(reason.encode("ascii", "backslashreplace").decode().split()),
@@ -110,15 +113,15 @@ def dead_letter(message: Received, reason: str, stream: str, largest: int) -> Me
         "dead-deliveries": str(message.deliveries),
         MESSAGE_ID: f"{stream}/{message.tag}",
     }
-    if unsayable := [name for name in given if not _IS_NAME(name)]:
-        facts["dead-left-out"] = in_ascii(" ".join(unsayable))
+    if unsendable := [name for name in given if not _IS_NAME(name)]:
+        facts["dead-left-out"] = in_ascii(" ".join(unsendable))
     letter = Message(message.body, {**original, **facts})
     if size_of(letter) <= largest and size_of(letter) - len(message.body) <= LARGEST_HEADERS:
         return letter
-    return bare(letter)
+    return facts_only(letter)
 
 
-def bare(letter: Message) -> Message:
-    """A dead letter without what the message was: why, where and how large."""
+def facts_only(letter: Message) -> Message:
+    """A dead letter without the message: why it died, where, and how large it was."""
     facts = {name: each for name, each in letter.headers.items() if name in FACTS}
     return Message(b"", {**facts, "dead-size": str(len(letter.body))})

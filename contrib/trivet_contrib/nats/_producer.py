@@ -1,6 +1,6 @@
-"""A producer for a stream of JetStream's.
+"""A producer for a stream of JetStream.
 
-Owns what a message is known by, and how large it may be.
+Owns the key by which NATS knows duplicates, and the size of a message.
 Never knows Trivet, nor what a message is about.
 """
 
@@ -12,16 +12,17 @@ from contextlib import asynccontextmanager
 import attrs
 from nats.js.api import StreamConfig
 
-from .._brokers._client import Message, Producer, RefusedError, UnsendableError
-from ._checks import listens, look_at_stream, may_lose
-from ._connection import Line, Server, connected
+from .._brokers._client import BrokerRefusedError, Message, Producer, UnsendableMessagesError
+from ._checks import check_stream, listens, missing_guarantees
+from ._connection import NatsServer, connected
 from ._messages import EXPECTED_STREAM, MESSAGE_ID, encoded, in_ascii, size_of
 from ._publishing import publish
+from ._requests import Requests
 
 
 @attrs.frozen(kw_only=True)
 class Target:
-    """Where to."""
+    """A stream, and the subject to publish to."""
 
     stream: str
     subject: str
@@ -32,11 +33,12 @@ class Target:
 class NatsProducer(Producer):
     """See `Producer`. Made by `open_producer`."""
 
-    def __init__(self, line: Line, target: Target, config: StreamConfig) -> None:
-        self.not_promised = tuple(may_lose(config))
-        self._line = line
+    def __init__(self, requests: Requests, target: Target, config: StreamConfig) -> None:
+        self.missing_guarantees = tuple(missing_guarantees(config))
+        self._requests = requests
         self._target = target
-        limits = (line.client.max_payload, config.max_msg_size, config.max_bytes)
+        max_payload = requests.connection.client.max_payload
+        limits = (max_payload, config.max_msg_size, config.max_bytes)
         self._largest = min(limit for limit in limits if limit and limit > 0)
 
     async def send(self, messages: Sequence[Message], taken: set[int]) -> None:
@@ -44,16 +46,16 @@ class NatsProducer(Producer):
         target = self._target
         sent = [self._as_sent(message) for message in messages]
         self._check_sizes(sent)
-        await publish(self._line, target.stream, target.subject, sent, taken, setting="subject")
+        await publish(self._requests, target.stream, target.subject, sent, taken, setting="subject")
 
     def _check_sizes(self, messages: Sequence[Message]) -> None:
         too_large = {
-            place: f"it is larger than NATS takes: {size} bytes, of {self._largest}"
-            for place, message in enumerate(messages)
+            index: f"it is larger than NATS takes: {size} bytes, of {self._largest}"
+            for index, message in enumerate(messages)
             if (size := size_of(message)) > self._largest
         }
         if too_large:
-            raise UnsendableError(too_large)
+            raise UnsendableMessagesError(too_large)
 
     def _as_sent(self, message: Message) -> Message:
         own = {MESSAGE_ID: in_ascii(message.id), EXPECTED_STREAM: self._target.stream}
@@ -61,21 +63,23 @@ class NatsProducer(Producer):
 
 
 @asynccontextmanager
-async def open_producer(server: Server, target: Target) -> AsyncGenerator[NatsProducer]:
-    """Connect, to send to a stream.
+async def open_producer(server: NatsServer, target: Target) -> AsyncGenerator[NatsProducer]:
+    """Connect, to publish to a stream.
 
     Raises:
-        AwayError: NATS does not answer.
-        RefusedError: it does, and something is wrong: `url`, `stream`, `subject`.
+        BrokerUnavailableError: NATS does not answer.
+        BrokerRefusedError: NATS answers, and a setting is wrong: `url`, `stream`, `subject`.
     """
-    async with connected(server) as line:
-        with line.translated():
-            config = await look_at_stream(
-                line.js, target.stream, target.subject, create=target.create
+    async with connected(server) as connection:
+        requests = await Requests.open(connection)
+        with connection.translating():
+            config = await check_stream(
+                connection.js, target.stream, target.subject, create=target.create
             )
         if not listens(config, target.subject):
             reason = f"the stream {target.stream!r} does not listen to {target.subject!r}"
-            raise RefusedError("subject", reason)
+            raise BrokerRefusedError("subject", reason)
         if config.no_ack:
-            raise RefusedError("stream", f"{target.stream!r} has `no_ack`: it acknowledges nothing")
-        yield NatsProducer(line, target, config)
+            reason = f"{target.stream!r} has `no_ack`: it acknowledges nothing"
+            raise BrokerRefusedError("stream", reason)
+        yield NatsProducer(requests, target, config)

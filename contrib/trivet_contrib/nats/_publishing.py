@@ -1,6 +1,6 @@
-"""Messages put into a stream, many at once, each acknowledged.
+"""Messages published to a stream, many at once, each acknowledged by the stream.
 
-Owns what is an acknowledgement, and what a refusal by the stream means.
+Owns the recognition of an acknowledgement, and the meaning of a refusal.
 Never knows whose messages they are.
 """
 
@@ -11,79 +11,88 @@ from collections.abc import Sequence
 import msgspec
 from nats.aio.msg import Msg
 
-from .._brokers._client import AwayError, Message, RefusedError, UnsendableError
-from ._connection import NO_RESPONDERS, Line, status_of
+from .._brokers._client import (
+    BrokerRefusedError,
+    BrokerUnavailableError,
+    Message,
+    UnsendableMessagesError,
+)
+from ._connection import status_of
+from ._requests import NO_RESPONDERS, Requests
 
 OTHER_STREAM = 10060
 TOO_LARGE = (10054, 10097)
-"""For the stream, or with its headers for any stream."""
+"""Error codes for a message that is too large for the stream, or whose headers no stream takes."""
 
 
-class _Fault(msgspec.Struct):
+class _Error(msgspec.Struct):
     code: int
     err_code: int
     description: str = ""
 
 
-class _Answer(msgspec.Struct):
-    """JetStream's to a message; of a message that is there already it says the same."""
+class _PubAck(msgspec.Struct):
+    """JetStream's answer to a message; for a duplicate it is the same."""
 
     stream: str = ""
     seq: int = 0
-    error: _Fault | None = None
+    error: _Error | None = None
 
 
-_decode = msgspec.json.Decoder(_Answer).decode
+_decode = msgspec.json.Decoder(_PubAck).decode
 
 
-class _Hearing:
-    """The answers to what was published.
+class _PubAcks:
+    """The answers to published messages.
 
     Args:
-        stream: the one that is to have it.
-        subject: where it was published.
-        setting: the one that names that.
-        taken: gets the number of each that the stream has.
+        stream: the stream that is to have the messages.
+        subject: the subject that they are published to.
+        setting: the setting that names the subject.
+        taken: receives the index of each message that the stream has.
     """
 
     def __init__(self, stream: str, subject: str, setting: str, taken: set[int]) -> None:
-        self.faults: list[AwayError] = []
-        self.reasons: dict[int, str] = {}
+        self.errors: list[BrokerUnavailableError] = []
+        self.unsendable: dict[int, str] = {}
         self._stream = stream
         self._subject = subject
         self._setting = setting
         self._taken = taken
 
-    def hear(self, index: int, answer: Msg) -> bool:
-        """Heed an answer; says whether it is one. Anybody may listen to a subject, and answer."""
+    def on_answer(self, index: int, answer: Msg) -> bool:
+        """Note an answer; returns whether the message is one.
+
+        Any program may listen to the subject, and answer.
+        """
         if status_of(answer) == NO_RESPONDERS:
             reason = f"no stream listens to {self._subject!r} (no responders)"
-            self.faults.append(RefusedError(self._setting, reason))
+            self.errors.append(BrokerRefusedError(self._setting, reason))
             return True
         try:
-            said = _decode(answer.data)
+            ack = _decode(answer.data)
         except msgspec.DecodeError:
             return False
-        if said.error is not None:
-            self._note(index, said.error)
-        elif said.stream == self._stream and said.seq > 0:
+        if ack.error is not None:
+            self._on_error(index, ack.error)
+        elif ack.stream == self._stream and ack.seq > 0:
             self._taken.add(index)
         else:
             return False
         return True
 
-    def _note(self, index: int, fault: _Fault) -> None:
-        if fault.err_code in TOO_LARGE:
-            self.reasons[index] = f"the stream does not take it: {fault.description}"
-        elif fault.err_code == OTHER_STREAM:
+    def _on_error(self, index: int, error: _Error) -> None:
+        if error.err_code in TOO_LARGE:
+            self.unsendable[index] = f"the stream does not take it: {error.description}"
+        elif error.err_code == OTHER_STREAM:
             reason = f"another stream listens to {self._subject!r}"
-            self.faults.append(RefusedError(self._setting, reason))
+            self.errors.append(BrokerRefusedError(self._setting, reason))
         else:
-            self.faults.append(AwayError(f"the stream refuses: {fault.description}"))
+            self.errors.append(BrokerUnavailableError(f"the stream refuses: {error.description}"))
 
 
 async def publish(
-    line: Line,
+    requests: Requests,
     stream: str,
     subject: str,
     messages: Sequence[Message],
@@ -91,24 +100,24 @@ async def publish(
     *,
     setting: str,
 ) -> None:
-    """Publish messages, in order, and wait until a stream has all of them.
+    """Publish messages in order, and wait until a stream has all of them.
 
     Args:
-        line: the connection.
-        stream: the one that is to have them.
-        subject: where.
-        messages: with the headers that are sent.
-        taken: gets the place of each that the stream has.
-        setting: the one that names the subject.
+        requests: the requests of the connection.
+        stream: the stream that is to have the messages.
+        subject: the subject to publish to.
+        messages: the messages, with their headers as NATS has them.
+        taken: receives the index of each message that the stream has.
+        setting: the setting that names the subject.
 
     Raises:
-        AwayError: it has not all of them.
-        UnsendableError: it will not take some of them.
+        BrokerUnavailableError: the stream does not have all messages.
+        UnsendableMessagesError: the stream will never take some of them.
     """
-    hearing = _Hearing(stream, subject, setting, taken)
-    requests = [(subject, each.body, dict(each.headers)) for each in messages]
-    await line.ask(requests, hearing.hear)
-    if hearing.reasons:
-        raise UnsendableError(hearing.reasons)
-    if hearing.faults:
-        raise hearing.faults[0]
+    acks = _PubAcks(stream, subject, setting, taken)
+    sent = [(subject, each.body, dict(each.headers)) for each in messages]
+    await requests.request(sent, acks.on_answer)
+    if acks.unsendable:
+        raise UnsendableMessagesError(acks.unsendable)
+    if acks.errors:
+        raise acks.errors[0]

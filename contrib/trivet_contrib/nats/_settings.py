@@ -1,7 +1,7 @@
-"""What the settings of source and sink have in common.
+"""The checks that the settings of source and sink share.
 
-Owns the checks of URLs, which never repeat them, of names and of subjects.
-Never knows what is done with them.
+Owns the checks of URLs, names, subjects and credentials. A message of a check never repeats a URL.
+Never knows what the settings are used for.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ _NAME = re.compile(r"[-\w]+", re.ASCII)
 
 
 def is_nats_url(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:
-    """Refuse what is none."""
+    """Refuse a text that is no URL of NATS."""
     for each in value.split(","):
         try:
             url = urlsplit(each.strip())
             port = url.port
         except ValueError:
             raise ValueError(f"not a URL: expected {FORM}") from None
-        is_more = url.path not in ("", "/") or url.query or url.fragment  # A `/` of a password.
-        if url.scheme not in ("nats", "tls") or not url.hostname or port == 0 or is_more:
+        has_more = url.path not in ("", "/") or url.query or url.fragment  # A `/` in a password.
+        if url.scheme not in ("nats", "tls") or not url.hostname or port == 0 or has_more:
             raise ValueError(f"expected {FORM}")
 
 
 def are_credentials(
     _plugin: object, _field: attrs.Attribute[Path | None], value: Path | None
 ) -> None:
-    """Refuse a file that holds none."""
+    """Refuse a file without credentials."""
     if value is None:
         return
     try:
@@ -48,39 +48,39 @@ def is_seed(file: Path) -> bool:
     """Whether a file holds the seed of a user's nkey, and not credentials with a JWT.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it holds neither.
+        OSError: the file cannot be read.
+        ValueError: the file holds neither.
     """
     text = file.read_text("ascii", "replace")
     seed = _SEED.search(text)
     try:
         nkeys.from_seed((seed[1] if seed else "").encode())  # pyright: ignore[reportUnknownMemberType]
     except nkeys.NkeysError:
-        said = "holds neither a user's credentials (`.creds`) nor the seed of its nkey"
-        raise ValueError(f"{file} {said}") from None
+        fault = "holds neither a user's credentials (`.creds`) nor the seed of its nkey"
+        raise ValueError(f"{file} {fault}") from None
     return _JWT not in text
 
 
 def is_name(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:
-    """Refuse what cannot be the name of a stream or a consumer."""
+    """Refuse a text that cannot be the name of a stream or a consumer."""
     if not _NAME.fullmatch(value):
         raise ValueError("a name is made of letters of ASCII, digits, `_` and `-`")
 
 
 def is_name_or_empty(plugin: object, field: attrs.Attribute[str], value: str) -> None:
-    """The same, for what has another default."""
+    """Refuse a text that cannot be a name; an empty text stands for the default."""
     if value:
         is_name(plugin, field, value)
 
 
 def is_subject(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:
-    """Refuse what cannot be published to."""
+    """Refuse a subject that cannot be published to."""
     if value and not all(_NAME.fullmatch(each) for each in value.split(".")):
         raise ValueError("a subject is made of names with dots between them")
 
 
 def is_filter(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:
-    """Refuse what is no subject, with `*` and `>` or without."""
+    """Refuse a text that is no subject; `*` and `>` are allowed."""
     *names, last = value.split(".")
     if not value or ((last == ">" or _is_token(last)) and all(map(_is_token, names))):
         return

@@ -1,7 +1,7 @@
 """The source as a plugin: messages of a stream become events.
 
 Owns the settings.
-Never knows bytes and connections; those are the client's.
+Never knows bytes and connections: the client has them.
 """
 
 from __future__ import annotations
@@ -16,58 +16,61 @@ from nats.js.api import DeliverPolicy
 
 from trivet import AsyncioPlugin
 
-from .._brokers._across import consumer_across
 from .._brokers._client import Consumer
-from .._brokers._source import BrokerSource, is_another
+from .._brokers._on_asyncio import consumer_on_asyncio
+from .._brokers._source import BrokerSource, differs_from
 from ._checks import Durable
-from ._connection import Server
-from ._consumer import Hand, open_consumer
+from ._connection import NatsServer
+from ._consumer import open_consumer
 from ._settings import are_credentials, is_filter, is_name, is_name_or_empty, is_nats_url
+from ._unacked import Unacked
 
 
 class NatsSource(AsyncioPlugin, BrokerSource):
-    """Publishes the messages of a stream, as one of those who share a durable pull consumer."""
+    """Publishes the messages of a stream, through a durable pull consumer."""
 
     url: str = attrs.field(default="nats://127.0.0.1:4222", validator=is_nats_url, repr=False)
-    """Where NATS is; it may hold a password, so it stands in no message."""
+    """The URL of NATS; it may hold a password, so no message shows it."""
     credentials: Path | None = attrs.field(default=None, validator=are_credentials)
-    """A file that says who this is: a user's credentials (`.creds`), or the seed of its nkey."""
+    """The file with a user's credentials (`.creds`), or with the seed of the user's nkey."""
     stream: str = attrs.field(validator=is_name)
-    """The stream's name."""
+    """The name of the stream."""
     consumer: str = attrs.field(default="trivet", validator=is_name)
-    """The durable consumer's name; programs that name the same one share the work."""
+    """The durable consumer's name; programs that name the same consumer share the work."""
     subject: str = attrs.field(default="", validator=is_filter)
-    """What of the stream, with `*` and `>`; all of it without."""
+    """The subjects to consume, with `*` and `>`; by default all of the stream."""
     create: bool = False
     """Whether to make streams and a consumer that are missing, instead of failing."""
     start: Literal["all", "new"] = "all"
-    """Where a consumer that is made begins: with the oldest message, or what comes from now on."""
+    """The beginning of a consumer that is made here: the oldest message, or the next one."""
     visibility: float = attrs.field(default=30.0, validator=gt(0))
-    """Seconds after which others get what is in hand of a program that is not heard of, and
-    after which what has failed is tried again; the consumer's `ack_wait`."""
-    dead_letters: str = attrs.field(default="", validator=[is_name_or_empty, is_another("stream")])
-    """The stream, and its subject, for what cannot be read, or handled; by default the stream's
-    name with `_dead`."""
+    """Seconds after which other programs get the messages of a dead program, and after which a
+    failed message is tried again; the consumer's `ack_wait`."""
+    dead_letters: str = attrs.field(
+        default="", validator=[is_name_or_empty, differs_from("stream")]
+    )
+    """The stream of the dead letters, and its subject; by default the stream's name with
+    `_dead`."""
     max_dead_letters: int = attrs.field(default=100_000, validator=ge(1))
-    """Messages that are kept there, where the stream is made here."""
+    """Dead letters that are kept, if their stream is made here."""
     timeout: float = attrs.field(default=5.0, validator=gt(0))
     """Seconds for one answer of NATS."""
 
-    _hand: Hand
+    _unacked: Unacked
 
     async def initialize(self) -> None:
         """Find wrong settings."""
-        self._hand = Hand()
+        self._unacked = Unacked()
         await self.run_on_trio(super().initialize)
 
     @property
     def origin(self) -> str:
-        """The stream, for events whose message does not say where they are from."""
+        """The stream, for an event whose message names no source."""
         return f"nats:{self.stream}"
 
     def connect(self) -> AbstractAsyncContextManager[Consumer]:
-        """As one of the consumer's."""
-        server = Server(
+        """Connect to the consumer."""
+        server = NatsServer(
             url=self.url,
             credentials=self.credentials,
             timeout=self.timeout,
@@ -85,5 +88,5 @@ class NatsSource(AsyncioPlugin, BrokerSource):
             dead_letters=self.dead_letters or f"{self.stream}_dead",
             max_dead_letters=self.max_dead_letters,
         )
-        made = open_consumer(server, durable, self._hand)
-        return consumer_across(self.run_on_asyncio, made)
+        consumer = open_consumer(server, durable, self._unacked)
+        return consumer_on_asyncio(self.run_on_asyncio, consumer)

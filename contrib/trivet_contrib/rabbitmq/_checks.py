@@ -1,4 +1,4 @@
-"""What must be there, what is made where it is missing, and what RabbitMQ does not promise.
+"""The queues and exchanges that the settings ask for, and the guarantees that RabbitMQ lacks.
 
 Owns the names of the settings that are wrong.
 Never knows messages.
@@ -17,43 +17,43 @@ from aiormq.exceptions import (
 )
 from pamqp.common import FieldTable
 
-from .._brokers._client import AwayError, RefusedError
-from ._connection import Line
+from .._brokers._client import BrokerRefusedError, BrokerUnavailableError
+from ._connection import Connection
 
 QUORUM: FieldTable = {"x-queue-type": "quorum"}
 DIFFERENT = re.compile(
     r"inequivalent arg '(?P<name>[\w-]+)'.* but current is (?:the value )?"
     r"(?:'(?P<text>[^']*)'(?: of type '(?P<type>\w+)')?|(?P<number>-?\d+)|none)"
 )
-"""How RabbitMQ says of a queue that it is otherwise than declared."""
+"""RabbitMQ's words for a queue that differs from its declaration."""
 TEXT = ("longstr", "shortstr", "binary")
-ASKED = 20
-"""Arguments, at most, that are found out one by one."""
+DECLARATIONS = 20
+"""Declarations by which the arguments of a queue are found out one by one, at most."""
 
 
-def _beside(queue: Queue) -> str:
+def _dead_letters_of(queue: Queue) -> str:
     return f"{queue.name}_dead"
 
 
 @attrs.frozen(kw_only=True)
 class Queue:
-    """What is consumed."""
+    """A queue, and what it is bound to."""
 
     name: str
     create: bool
     """Whether to make what is missing."""
     exchange: str = ""
-    """What it is to be bound to; nothing, where it is empty."""
+    """The exchange to bind the queue to; none if it is empty."""
     routing_key: str = ""
     visibility: float = 30.0
-    """Seconds after which what has failed is given back."""
+    """Seconds after which a failed message is given back."""
     delivery_limit: int = 5
     prefetch: int = 256
-    dead_letters: str = attrs.field(default=attrs.Factory(_beside, takes_self=True))
+    dead_letters: str = attrs.field(default=attrs.Factory(_dead_letters_of, takes_self=True))
 
     @property
     def arguments(self) -> FieldTable:
-        """Of a queue that is made here."""
+        """The arguments of a queue that is made here."""
         return {
             **QUORUM,
             "x-delivery-limit": self.delivery_limit,
@@ -64,53 +64,53 @@ class Queue:
         }
 
 
-async def look_at_queue(line: Line, queue: Queue, *, consumes: bool) -> list[str]:
-    """Make what is missing, and say what is not promised.
+async def check_queue(connection: Connection, queue: Queue, *, consumes: bool) -> list[str]:
+    """Make what is missing; returns the missing guarantees.
 
     Args:
-        line: where.
-        queue: what is to be there.
-        consumes: whether dead letters are put beside it; who only sends to a queue that is there
-            has no need of them.
+        connection: the connection.
+        queue: the queue that is to exist.
+        consumes: whether the queue is consumed, and needs a queue for dead letters. A sink that
+            sends to an existing queue needs none.
 
     Raises:
-        RefusedError: something is missing, or is not as the settings say.
+        BrokerRefusedError: something is missing, or is not as the settings say.
     """
-    is_there = await _is_there(line, queue.name, "queue")
-    if not is_there and not queue.create:
-        raise RefusedError("queue", _missing(queue.name))
-    if consumes or not is_there:
-        await _look_at_dead_letters(line, queue, "dead_letters" if consumes else "queue")
-    if not is_there:
-        await _make(line, queue.name, "queue", queue.arguments)
+    exists = await _exists(connection, queue.name, "queue")
+    if not exists and not queue.create:
+        raise BrokerRefusedError("queue", _missing(queue.name))
+    if consumes or not exists:
+        await _check_dead_letters(connection, queue, "dead_letters" if consumes else "queue")
+    if not exists:
+        await _make(connection, queue.name, "queue", queue.arguments)
     if queue.exchange:
-        await look_at_exchange(line, queue.exchange)
-        await _bind(line, queue)
-    arguments = await _arguments_of(line, queue)
+        await check_exchange(connection, queue.exchange)
+        await _bind(connection, queue)
+    arguments = await _arguments_of(connection, queue)
     if consumes and arguments is not None:
         _refuse_round_trip(arguments, queue)
-    return [*ALWAYS, *_may_lose(arguments, queue)]
+    return [*ALWAYS, *_missing_guarantees(arguments, queue)]
 
 
-async def _look_at_dead_letters(line: Line, queue: Queue, setting: str) -> None:
-    if not await _is_there(line, queue.dead_letters, setting):
+async def _check_dead_letters(connection: Connection, queue: Queue, setting: str) -> None:
+    if not await _exists(connection, queue.dead_letters, setting):
         if not queue.create:
-            raise RefusedError(setting, _missing(queue.dead_letters))
-        await _make(line, queue.dead_letters, setting, QUORUM)
+            raise BrokerRefusedError(setting, _missing(queue.dead_letters))
+        await _make(connection, queue.dead_letters, setting, QUORUM)
 
 
-async def _is_there(line: Line, name: str, setting: str) -> bool:
-    channel = await line.channel()
+async def _exists(connection: Connection, name: str, setting: str) -> bool:
+    channel = await connection.open_channel()
     try:
-        with line.translated_but(
+        with connection.translating_except(
             ChannelNotFoundEntity, ChannelAccessRefused, ChannelLockedResource
         ):
-            await channel.queue_declare(name, passive=True, timeout=line.timeout)
+            await channel.queue_declare(name, passive=True, timeout=connection.timeout)
     except ChannelNotFoundEntity:
         return False
     except (ChannelAccessRefused, ChannelLockedResource) as error:
-        raise RefusedError(setting, _said(error)) from None
-    await line.leave(channel)
+        raise BrokerRefusedError(setting, _words(error)) from None
+    await connection.close_channel(channel)
     return True
 
 
@@ -118,86 +118,88 @@ def _missing(name: str) -> str:
     return f"the queue {name!r} is missing; `create = true` makes it"
 
 
-async def _make(line: Line, name: str, setting: str, arguments: FieldTable) -> None:
-    channel = await line.channel()
+async def _make(connection: Connection, name: str, setting: str, arguments: FieldTable) -> None:
+    channel = await connection.open_channel()
     try:
-        with line.translated_but(ChannelAccessRefused, ChannelPreconditionFailed):
+        with connection.translating_except(ChannelAccessRefused, ChannelPreconditionFailed):
             await channel.queue_declare(
-                name, durable=True, arguments=arguments, timeout=line.timeout
+                name, durable=True, arguments=arguments, timeout=connection.timeout
             )
     except ChannelAccessRefused as error:
-        raise RefusedError(setting, f"the queue {name!r} cannot be made: {_said(error)}") from None
+        raise BrokerRefusedError(
+            setting, f"the queue {name!r} cannot be made: {_words(error)}"
+        ) from None
     except ChannelPreconditionFailed:
-        return  # Another program was quicker.
-    await line.leave(channel)
+        return  # Another program has made it meanwhile.
+    await connection.close_channel(channel)
 
 
-async def look_at_exchange(line: Line, name: str) -> None:
-    """See that an exchange is there.
+async def check_exchange(connection: Connection, name: str) -> None:
+    """Check that an exchange exists.
 
     Raises:
-        RefusedError: it is missing.
+        BrokerRefusedError: the exchange is missing.
     """
-    channel = await line.channel()
+    channel = await connection.open_channel()
     try:
-        with line.translated_but(ChannelNotFoundEntity, ChannelAccessRefused):
-            await channel.exchange_declare(name, passive=True, timeout=line.timeout)
+        with connection.translating_except(ChannelNotFoundEntity, ChannelAccessRefused):
+            await channel.exchange_declare(name, passive=True, timeout=connection.timeout)
     except ChannelNotFoundEntity:
-        raise RefusedError("exchange", f"the exchange {name!r} is missing") from None
+        raise BrokerRefusedError("exchange", f"the exchange {name!r} is missing") from None
     except ChannelAccessRefused as error:
-        raise RefusedError("exchange", _said(error)) from None
-    await line.leave(channel)
+        raise BrokerRefusedError("exchange", _words(error)) from None
+    await connection.close_channel(channel)
 
 
-async def _bind(line: Line, queue: Queue) -> None:
-    channel = await line.channel()
+async def _bind(connection: Connection, queue: Queue) -> None:
+    channel = await connection.open_channel()
     try:
-        with line.translated_but(ChannelAccessRefused):
+        with connection.translating_except(ChannelAccessRefused):
             await channel.queue_bind(
-                queue.name, queue.exchange, queue.routing_key, timeout=line.timeout
+                queue.name, queue.exchange, queue.routing_key, timeout=connection.timeout
             )
     except ChannelAccessRefused as error:
-        raise RefusedError("exchange", f"it cannot be bound to: {_said(error)}") from None
-    await line.leave(channel)
+        raise BrokerRefusedError("exchange", f"it cannot be bound to: {_words(error)}") from None
+    await connection.close_channel(channel)
 
 
-async def _arguments_of(line: Line, queue: Queue) -> FieldTable | None:
-    """With which the queue was made; None where this user may not ask.
+async def _arguments_of(connection: Connection, queue: Queue) -> FieldTable | None:
+    """The arguments that the queue was made with; None if this user may not declare it.
 
-    AMQP has no question for them, but says of a declaration in which argument it differs.
+    AMQP has no request for them. But RabbitMQ names the argument in which a declaration differs.
     """
     arguments = queue.arguments
-    for _ in range(ASKED):
-        channel = await line.channel()
+    for _ in range(DECLARATIONS):
+        channel = await connection.open_channel()
         try:
-            with line.translated_but(ChannelPreconditionFailed, ChannelAccessRefused):
+            with connection.translating_except(ChannelPreconditionFailed, ChannelAccessRefused):
                 await channel.queue_declare(
-                    queue.name, durable=True, arguments=arguments, timeout=line.timeout
+                    queue.name, durable=True, arguments=arguments, timeout=connection.timeout
                 )
         except ChannelAccessRefused:
             return None
         except ChannelPreconditionFailed as error:
-            _learn(arguments, _said(error), queue.name)
+            _learn(arguments, _words(error), queue.name)
         else:
-            await line.leave(channel)
+            await connection.close_channel(channel)
             return arguments
     return None
 
 
-def _learn(arguments: FieldTable, said: str, name: str) -> None:
-    """Put in what RabbitMQ says that it is.
+def _learn(arguments: FieldTable, words: str, name: str) -> None:
+    """Correct the argument in which, by RabbitMQ's words, the queue differs.
 
     Raises:
-        RefusedError: it is no quorum queue.
+        BrokerRefusedError: the queue is no quorum queue.
     """
-    found = DIFFERENT.search(said)
+    found = DIFFERENT.search(words)
     if found is None:
-        raise AwayError(said)
+        raise BrokerUnavailableError(words)
     argument, text, number = found["name"], found["text"], found["number"]
     if argument in ("x-queue-type", "durable", "auto_delete", "exclusive"):
         kind = text or "classic"
         reason = f"{name!r} is a {kind} queue; a quorum queue is needed"
-        raise RefusedError("queue", reason)
+        raise BrokerRefusedError("queue", reason)
     if text is not None:
         kind = found["type"] or ""
         is_number = kind not in TEXT if kind else isinstance(arguments.get(argument), int)
@@ -209,20 +211,20 @@ def _learn(arguments: FieldTable, said: str, name: str) -> None:
 
 
 def _refuse_round_trip(arguments: FieldTable, queue: Queue) -> None:
-    """Raise `RefusedError` where what RabbitMQ itself gives up comes into the queue again."""
+    """Raise `BrokerRefusedError` if messages that RabbitMQ gives up come back into the queue."""
     exchange = arguments.get("x-dead-letter-exchange")
-    key = arguments.get("x-dead-letter-routing-key")  # Without it each message has its own.
+    key = arguments.get("x-dead-letter-routing-key")  # Without it each message keeps its own key.
     is_straight = exchange == "" and key in (None, queue.name)
     is_around = bool(exchange) and exchange == queue.exchange and key in (None, queue.routing_key)
     if is_straight or is_around:
         reason = f"{queue.name!r} has an `x-dead-letter-exchange` that leads back to it"
-        raise RefusedError("queue", reason)
+        raise BrokerRefusedError("queue", reason)
 
 
 ALWAYS = ("whether RabbitMQ has more than one node cannot be asked: with one, its disk is all",)
 
 
-def _may_lose(arguments: FieldTable | None, queue: Queue) -> list[str]:
+def _missing_guarantees(arguments: FieldTable | None, queue: Queue) -> list[str]:
     if arguments is None:
         return ["how the queue was made may not be asked: it takes the permission to configure"]
     missing: list[str] = []
@@ -250,9 +252,10 @@ def _may_lose(arguments: FieldTable | None, queue: Queue) -> list[str]:
             " reason"
         )
     if "x-message-ttl" in arguments:
-        missing.append(f"with `x-message-ttl {arguments['x-message-ttl']!r}` what is older is gone")
+        age = arguments["x-message-ttl"]
+        missing.append(f"with `x-message-ttl {age!r}` older messages are dropped")
     return missing
 
 
-def _said(error: BaseException) -> str:
+def _words(error: BaseException) -> str:
     return ", ".join(map(str, error.args))

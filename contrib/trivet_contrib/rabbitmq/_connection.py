@@ -1,6 +1,7 @@
-"""One connection to RabbitMQ: connected once, and lost once.
+"""One connection to RabbitMQ, and the meaning of each of its failures.
 
-Owns what each failure of the client means, and how long an answer may take.
+Owns the errors that aiormq's own are translated into, and the time limit of an answer. A connection
+is made once and lost once.
 Never knows queues and messages, nor Trivet.
 """
 
@@ -10,14 +11,11 @@ Never knows queues and messages, nor Trivet.
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any
 
-import attrs
-from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
 from aiormq.exceptions import (
     AMQPConnectionError,
     AMQPError,
@@ -33,179 +31,159 @@ from aiormq.exceptions import (
 )
 from yarl import URL
 
-from .._brokers._client import AwayError, CutOffError, MessageRefusedError, RefusedError
-from ._channel import BatchChannel, RoomyConnection, open_channel
-
-# What it would say, with a traceback, is raised here, and said by the plugin in a line.
-logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+from .._brokers._client import (
+    BrokerRefusedError,
+    BrokerUnavailableError,
+    ConnectionLostError,
+    MessageRefusedError,
+    Server,
+)
+from .._brokers._library_logs import our_calls, our_records_left_out
+from ._library import LOGGERS, BatchChannel, BatchConnection, Transport, open_channel
 
 HEARTBEAT = 10
-"""Seconds. After two of them RabbitMQ gives to others what a machine held that is gone."""
-
-
-@attrs.frozen(kw_only=True)
-class Server:
-    """Where RabbitMQ is, and how patient to be with it."""
-
-    url: str = attrs.field(repr=False)
-    """`amqp://user:password@host:port/vhost`, or `amqps://`."""
-    timeout: float = 5.0
-    """Seconds for one answer, and for a connection."""
-    name: str = ""
-    """By what the server's operator knows the connection."""
+"""Seconds. Without two heartbeats RabbitMQ delivers the messages of a vanished machine again."""
 
 
 @contextmanager
-def translated(seconds: float) -> Generator[None]:
-    """Raise what aiormq raises as what it means."""
+def translating(seconds: float) -> Generator[None]:
+    """Raise each of aiormq's errors as a connector's error.
+
+    Args:
+        seconds: the time limit in the block, for the text of its error.
+    """
     try:
-        yield
+        with our_calls():
+            yield
     except TimeoutError:
-        raise AwayError(f"no answer within {seconds:g} s") from None
+        raise BrokerUnavailableError(f"no answer within {seconds:g} s") from None
     except asyncio.CancelledError as error:
-        # Of a connection that is lost the client cancels all that waits for it.
+        # When a connection is lost, aiormq cancels every task that waits for it.
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        raise meant_by(error) from None  # noqa: ASYNC104 - nobody has cancelled this task
+        raise translated(error) from None  # noqa: ASYNC104 - nobody has cancelled this task
     except (AMQPError, OSError, RuntimeError) as error:
-        raise meant_by(error) from None
+        raise translated(error) from None
 
 
-def meant_by(error: BaseException | None) -> AwayError:
-    """What a failure of the connection means."""
+def translated(error: BaseException | None) -> BrokerUnavailableError:
+    """The connector's error for an error of aiormq; None is a connection that just ended."""
     text = ", ".join(map(str, error.args)) if error is not None else ""
     cause = None if error is None else error.__cause__
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return RefusedError("url", f"the certificate is not trusted: {cause.verify_message}")
+        return BrokerRefusedError("url", f"the certificate is not trusted: {cause.verify_message}")
     if isinstance(error, (ProbableAuthenticationError, AuthenticationError)):
-        return RefusedError("url", f"not with these credentials: {text}")
+        return BrokerRefusedError("url", f"not with these credentials: {text}")
     if isinstance(error, (ConnectionNotAllowed, ChannelAccessRefused)):
-        return RefusedError("url", text)
+        return BrokerRefusedError("url", text)
     if isinstance(error, InvalidFrameError) and "Connection.OpenOk" in text:
-        return RefusedError("url", "there is no such virtual host, or not for this user")
+        return BrokerRefusedError("url", "there is no such virtual host, or not for this user")
     if isinstance(error, (ChannelPreconditionFailed, ConnectionFrameError, ConnectionSyntaxError)):
         return MessageRefusedError(text)
-    said = text.partition(". Read")[0] or "the connection is lost"
-    is_told = isinstance(error, ConnectionClosed)
-    is_cut = isinstance(error, (AMQPConnectionError, OSError)) and not is_told
-    return CutOffError(said) if is_cut else AwayError(said)
+    reason = text.partition(". Read")[0] or "the connection is lost"
+    has_reason = isinstance(error, ConnectionClosed)
+    is_lost = isinstance(error, (AMQPConnectionError, OSError)) and not has_reason
+    return ConnectionLostError(reason) if is_lost else BrokerUnavailableError(reason)
 
 
-@attrs.define
-class _Transport(TransportFactory):
-    """Remembers what is open: of a server that stands still no leave can be taken."""
-
-    made: TransportFactory
-    writer: asyncio.StreamWriter | None = None
-
-    async def create(
-        self, url: URL, **kwargs: Any
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """See `TransportFactory`."""
-        reader, self.writer = await self.made.create(url, **kwargs)
-        return reader, self.writer
-
-    def abort(self) -> None:
-        """Close it at once."""
-        if self.writer is not None:
-            self.writer.transport.abort()
-
-
-class Line:
-    """A connection. Made by `open_line`."""
+class Connection:
+    """A connection, its channels, and the tasks that wait for it."""
 
     def __init__(self, server: Server) -> None:
         self.timeout = server.timeout
         url, is_tls = URL(server.url), server.url.startswith("amqps")
-        self._transport = _Transport(TLSTransportFactory() if is_tls else TCPTransportFactory())
-        self._connection = RoomyConnection(
+        self._transport = Transport(is_tls=is_tls)
+        self._amqp = BatchConnection(
             url.with_query({"heartbeat": str(HEARTBEAT), "name": server.name}),
             context=ssl.create_default_context() if is_tls else None,
             transport_factory=self._transport,
         )
-        self.end: AwayError | None = None
-        """Why nothing more is to be expected of it."""
-        self._waiting: asyncio.Future[None] | None = None
+        self.error: BrokerUnavailableError | None = None
+        """Why the connection is of no more use, if it is not."""
+        self._news: asyncio.Future[None] | None = None
         self._confirms: Sequence[asyncio.Future[object]] = ()
+        self._while_open = ExitStack()
 
-    async def begin(self) -> None:
+    async def open(self) -> None:
         """Connect.
 
         Raises:
-            AwayError: it does not answer.
-            RefusedError: it refuses the credentials.
+            BrokerUnavailableError: RabbitMQ does not answer.
+            BrokerRefusedError: RabbitMQ refuses the credentials.
         """
-        with self.translated():
+        self._while_open.enter_context(our_records_left_out(*LOGGERS))
+        with self.translating():
             async with asyncio.timeout(self.timeout):
-                await self._connection.connect()
-        self._connection.closing.add_done_callback(self._lost)
+                await self._amqp.connect()
+        self._amqp.closing.add_done_callback(self._on_closed)
 
     @contextmanager
-    def translated(self) -> Generator[None]:
-        """As the function of this name; after it the connection is of no use."""
+    def translating(self) -> Generator[None]:
+        """As the function of this name; an error makes the connection useless."""
         try:
-            with translated(self.timeout):
+            with translating(self.timeout):
                 yield
-        except AwayError as error:
+        except BrokerUnavailableError as error:
             self.fail(error)
-            raise self.end or error from None
+            raise self.error or error from None
 
     @contextmanager
-    def translated_but(self, *expected: type[AMQPError]) -> Generator[None]:
-        """The same, but for what an answer may be. It is one of the channel alone."""
+    def translating_except(self, *expected: type[AMQPError]) -> Generator[None]:
+        """As `translating`, but these errors pass: they end a channel, not the connection."""
         try:
-            yield
+            with our_calls():
+                yield
         except expected:
             raise
         except BaseException as error:
-            with self.translated():
+            with self.translating():
                 raise error from None
 
-    def _lost(self, closing: asyncio.Future[Any]) -> None:
+    def _on_closed(self, closing: asyncio.Future[Any]) -> None:
         error = None if closing.cancelled() else closing.exception()
-        self.fail(meant_by(error))
+        self.fail(translated(error))
 
-    def fail(self, error: AwayError) -> None:
-        """Nothing more is to be expected of it."""
-        self.end = self.end or error
+    def fail(self, error: BrokerUnavailableError) -> None:
+        """Make the connection useless, and fail what waits for it; the first error counts."""
+        self.error = self.error or error
         self.wake()
         for confirm in self._confirms:
             if not confirm.done():
-                confirm.set_exception(self.end)
-                confirm.exception()  # Perhaps nobody asks.
+                confirm.set_exception(self.error)
+                confirm.exception()  # Perhaps no task awaits it any more.
 
     def wake(self) -> None:
-        """There is something to look at."""
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
+        """Wake the task that waits for news."""
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
-    async def wait(self, seconds: float) -> None:
-        """Wait until there is something to look at, for so long.
+    async def wait_for_news(self, seconds: float) -> None:
+        """Wait until `wake` is called, for at most `seconds` seconds.
 
         Raises:
-            AwayError: the connection is lost.
+            BrokerUnavailableError: the connection is lost.
         """
-        if self.end is None:
-            self._waiting = asyncio.get_running_loop().create_future()
+        if self.error is None:
+            self._news = asyncio.get_running_loop().create_future()
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    await self._waiting
-        if self.end is not None:
-            raise self.end
+                    await self._news
+        if self.error is not None:
+            raise self.error
 
     async def confirmed(
         self, confirms: Sequence[asyncio.Future[object]]
     ) -> list[BaseException | None]:
-        """Wait for confirms; says of each what was wrong with it.
+        """Wait for confirms; returns the error of each, or None.
 
         Raises:
-            AwayError: some of them have not come.
+            BrokerUnavailableError: some confirm has not come.
         """
         self._confirms = confirms
-        if self.end is not None:
-            raise self.end
-        with self.translated():
+        if self.error is not None:
+            raise self.error
+        with self.translating():
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.timeout):
                     for confirm in confirms:
@@ -213,62 +191,64 @@ class Line:
                             await asyncio.wait((confirm,))
             if not all(confirm.done() for confirm in confirms):
                 if await self._is_blocked():
-                    raise AwayError("it takes no messages, for want of memory or disk")
+                    reason = "it takes no messages, for want of memory or disk"
+                    raise BrokerUnavailableError(reason)
                 raise TimeoutError
         self._confirms = ()
-        if self.end is not None:
-            raise self.end
+        if self.error is not None:
+            raise self.error
         return [confirm.exception() for confirm in confirms]
 
     async def _is_blocked(self) -> bool:
-        """Whether RabbitMQ has said that it reads nothing more for now."""
+        """Whether RabbitMQ has blocked the connection: it reads nothing more for now."""
         try:
             async with asyncio.timeout(0):
-                await self._connection.ready()
+                await self._amqp.ready()
         except TimeoutError:
             return True
         return False
 
-    async def channel(self, *, confirms: bool = False) -> BatchChannel:
-        """Open one. It may end by what is asked of it."""
-        with self.translated():
+    async def open_channel(self, *, confirms: bool = False) -> BatchChannel:
+        """Open a channel for one request, whose refusal may end the channel."""
+        with self.translating():
             async with asyncio.timeout(self.timeout):
-                return await open_channel(self._connection, confirms=confirms)
+                return await open_channel(self._amqp, confirms=confirms)
 
-    async def lasting_channel(self, *, confirms: bool = False) -> BatchChannel:
-        """Open one whose end is the connection's."""
-        channel = await self.channel(confirms=confirms)
-        channel.closing.add_done_callback(self._lost)
+    async def open_lasting_channel(self, *, confirms: bool = False) -> BatchChannel:
+        """Open a channel whose end makes the connection useless."""
+        channel = await self.open_channel(confirms=confirms)
+        channel.closing.add_done_callback(self._on_closed)
         return channel
 
-    async def leave(self, channel: BatchChannel) -> None:
-        """Close a channel that has answered."""
-        with self.translated():
+    async def close_channel(self, channel: BatchChannel) -> None:
+        """Close a channel after its request was answered."""
+        with self.translating():
             await channel.close(timeout=self.timeout)
 
     async def close(self) -> None:
-        """Take leave, if there is somebody to take it of."""
-        if self.end is not None:
+        """Close the connection; in order if RabbitMQ still answers."""
+        if self.error is not None:
             self._transport.abort()
         try:
-            with suppress(AMQPError, OSError, TimeoutError, RuntimeError):
+            with our_calls(), suppress(AMQPError, OSError, TimeoutError, RuntimeError):
                 async with asyncio.timeout(self.timeout):
-                    await self._connection.close()
+                    await self._amqp.close()
         finally:
             self._transport.abort()
+            self._while_open.close()
 
 
 @asynccontextmanager
-async def open_line(server: Server) -> AsyncGenerator[Line]:
-    """A connection that ends with the block; it is not made again.
+async def connected(server: Server) -> AsyncGenerator[Connection]:
+    """A connection that ends with the block. It is not made again.
 
     Raises:
-        AwayError: it does not answer.
-        RefusedError: it refuses the credentials.
+        BrokerUnavailableError: RabbitMQ does not answer.
+        BrokerRefusedError: RabbitMQ refuses the credentials.
     """
-    line = Line(server)
+    connection = Connection(server)
     try:
-        await line.begin()
-        yield line
+        await connection.open()
+        yield connection
     finally:
-        await line.close()
+        await connection.close()

@@ -1,6 +1,6 @@
 """A consumer of a quorum queue.
 
-Owns how much RabbitMQ may send, and how it is told what has become of it.
+Owns the reports about messages, and the release of messages at a stop.
 Never knows Trivet, nor what a message is about.
 """
 
@@ -10,345 +10,250 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from itertools import count
 
 import attrs
-from aiormq.abc import DeliveredMessage
-from pamqp.commands import Basic
 
-from .._brokers._client import AwayError, Consumer, Received, RefusedError
-from ._channel import BatchChannel, Sent, UnsayableError
-from ._checks import Queue, look_at_queue
-from ._connection import Line, Server
-from ._messages import anew, bare
+from .._brokers._client import BrokerUnavailableError, Consumer, Received, Server
+from ._checks import Queue, check_queue
+from ._connection import Connection
+from ._library import AmqpMessage, BatchChannel, UnencodableError
+from ._messages import body_only, republished
 from ._publishing import publish
-from ._unacked import Hand, Held
+from ._subscription import Subscription
+from ._unacked import Unacked, UnackedMessage
 
-MOST = 65535
-"""What `prefetch_count` can be."""
 PATIENCE = 0.02
-"""Seconds in which acknowledgements may bring more, before the consumer is replaced for little."""
-SPARE = 32
-"""Messages that RabbitMQ may send, besides twice those that there is room for."""
-
-
-async def _nobody(_: DeliveredMessage) -> None:
-    """It is the channel that is heard."""
+"""Seconds in which acknowledgements may give credit, before the consumer is replaced for little."""
 
 
 class RabbitmqConsumer(Consumer):
-    """See `Consumer`. Made by `open_consumer`.
+    """See `Consumer`. Made by `open_consumer`."""
 
-    A quorum queue has credit for a consumer: how much more it may send. It comes back with every
-    acknowledgement, so one consumer lasts as long as there is as much room as before. For more
-    room, and for much less, it is replaced. A second one beside it would cost the order.
-    """
+    visibility = 0.0  # While the connection lasts no other consumer gets these messages.
 
-    visibility = 0.0  # While the connection lasts nobody else gets what is in hand.
-
-    def __init__(self, line: Line, queue: Queue, hand: Hand) -> None:
-        self._line = line
+    def __init__(self, connection: Connection, queue: Queue, unacked: Unacked) -> None:
+        self._connection = connection
         self._queue = queue
-        self._hand = hand
-        self._channel: BatchChannel
+        self._unacked = unacked
+        self._subscription: Subscription
         self._publishing: BatchChannel
-        self._replacing = asyncio.Lock()
-        """What gives credit waits meanwhile."""
-        self._consuming = ""
-        self._consumers = count(1)
-        self._credit = 0
-        self._sent = 0
-        """What is not acknowledged of what the present consumer has brought."""
-        self._open: dict[int, str] = {}
-        """Which consumer has brought what is not acknowledged, the oldest first."""
         self._failed: deque[tuple[float, int]] = deque()
-        """When to give back what has failed."""
+        """Failed messages, each with the time at which it is given back."""
         self._giving_back: asyncio.Task[None] | None = None
-        self.has_left = False
+        self.is_released = False
 
-    async def begin(self) -> None:
-        """Look at the queue, and be ready."""
-        self.not_promised = tuple(await look_at_queue(self._line, self._queue, consumes=True))
-        self._channel = await self._line.lasting_channel()
-        self._channel.hear = self._hear
-        self._channel.on_consumer_cancel_callbacks.add(self._cancelled)
-        self._publishing = await self._line.lasting_channel(confirms=True)
+    async def open(self) -> None:
+        """Check the queue, and open the channels."""
+        self.missing_guarantees = tuple(
+            await check_queue(self._connection, self._queue, consumes=True)
+        )
+        self._subscription = await Subscription.open(
+            self._connection, self._queue.name, self._unacked
+        )
+        self._publishing = await self._connection.open_lasting_channel(confirms=True)
 
     @property
     def is_usable(self) -> bool:
-        """Whether it may be taken again, by who has left it for a moment."""
-        return self._line.end is None and not self.has_left
-
-    # What RabbitMQ may send.
+        """Whether the next `open_consumer` may go on with this consumer."""
+        return self._connection.error is None and not self.is_released
 
     async def fetch(self, count: int) -> list[Received]:
         """See `Consumer`."""
-        arrived = self._hand.arrived
-        if not arrived and not self._credit and count <= self._sent // 2:
-            await self._line.wait(PATIENCE)
-        if not arrived:
-            async with self._replacing:
-                await self._make_room(count)
-            if not arrived:
-                await self._line.wait(self._line.timeout / 2)
-            if not arrived:
-                await self._limit(1)  # Whether it answers at all.
-        return [arrived.popleft().message for _ in range(min(count, len(arrived)))]
-
-    async def _make_room(self, count: int) -> None:
-        count = min(count, MOST)
-        # What is on its way to a consumer that is replaced comes again, at the end and counted:
-        # for more room there is none while there is no credit.
-        if 0 < self._credit <= 2 * count + SPARE:
-            return
-        await self._stop_consuming()
-        if (more := count - len(self._hand.arrived)) <= 0:
-            return
-        await self._limit(more)
-        self._consuming, self._credit, self._sent = f"{next(self._consumers)}", more, 0
-        with self._line.translated():
-            await self._channel.basic_consume(
-                self._queue.name,
-                _nobody,
-                consumer_tag=self._consuming,
-                timeout=self._line.timeout,
-            )
-
-    async def _limit(self, count: int) -> None:
-        with self._line.translated():
-            await self._channel.basic_qos(prefetch_count=count, timeout=self._line.timeout)
-
-    def _hear(self, delivered: DeliveredMessage) -> None:
-        delivery = delivered.delivery
-        assert isinstance(delivery, Basic.Deliver)
-        number, tag = delivery.delivery_tag or 0, delivery.consumer_tag or ""
-        self._open[number] = tag
-        if tag == self._consuming:
-            self._credit -= 1
-            self._sent += 1
-        self._hand.add(delivered, number, is_again=bool(delivery.redelivered))
-        self._line.wake()
-
-    async def _stop_consuming(self) -> None:
-        """Have nothing more sent; what has come stays in hand."""
-        if self._consuming:
-            with self._line.translated():
-                await self._channel.basic_cancel(self._consuming, timeout=self._line.timeout)
-            self._consuming = ""
-            self._credit = self._sent = 0
-
-    def _cancelled(self, frame: Basic.Cancel) -> None:
-        reason = (
-            f"the queue {self._queue.name!r} is missing: RabbitMQ has ended {frame.consumer_tag}"
-        )
-        self._line.fail(RefusedError("queue", reason))
-
-    # What RabbitMQ is told.
+        buffered, subscription = self._unacked.buffered, self._subscription
+        if not buffered and subscription.is_worth_waiting(count):
+            await self._connection.wait_for_news(PATIENCE)
+        if not buffered:
+            await subscription.make_room(count)
+            if not buffered:
+                await self._connection.wait_for_news(self._connection.timeout / 2)
+            if not buffered:
+                await subscription.limit(1)  # RabbitMQ must answer at least this.
+        return [buffered.popleft().message for _ in range(min(count, len(buffered)))]
 
     async def acknowledge(self, messages: Sequence[Received]) -> int:
-        """See `Consumer`. What of it comes again meanwhile is told, too."""
-        while known := self._hand.known(messages):
-            await self._acknowledge(known)
-            self._hand.drop([held.message for held in known])
-        self._hand.drop(messages)
+        """See `Consumer`. Messages that come again meanwhile are acknowledged as well."""
+        while present := self._unacked.on_this_connection(messages):
+            await self._acknowledge(present)
+            self._unacked.remove([each.message for each in present])
+        self._unacked.remove(messages)
         return 0
 
-    async def _acknowledge(self, done: Iterable[Held]) -> None:
-        """Those with nothing before them that is not done need one frame together."""
-        async with self._replacing:
-            await self._acknowledge_all(done)
-
-    async def _acknowledge_all(self, done: Iterable[Held]) -> None:
-        numbers, together = {held.delivery for held in done if held.delivery is not None}, 0
-        for number in self._open:
-            if number not in numbers:
-                break
-            together = number
-        with self._line.translated():
-            if together:
-                await self._channel.basic_ack(together, multiple=True, wait=False)
-            for number in numbers:
-                if number > together:
-                    await self._channel.basic_ack(number, wait=False)
-                self._close(number)
-
-    def _close(self, number: int) -> None:
-        if self._open.pop(number, None) == self._consuming:
-            self._credit += 1
-            self._sent -= 1
+    async def _acknowledge(self, done: Iterable[UnackedMessage]) -> None:
+        await self._subscription.acknowledge(done)
 
     async def retry(self, messages: Sequence[Received]) -> list[tuple[Received, str]]:
         """See `Consumer`: they are given back when the visibility is over.
 
-        Of those that wait for it there are no more than half of what may be in hand, so that they
-        hold up nobody.
+        At most half of `prefetch` messages wait for that, so that they hold up no other message.
         """
         due = asyncio.get_running_loop().time() + self._queue.visibility
-        for held in self._hand.known(messages):
-            assert held.delivery is not None
-            self._failed.append((due, held.delivery))
-            self._hand.remember(held)
-        self._hand.drop(messages)
+        for each in self._unacked.on_this_connection(messages):
+            assert each.delivery is not None
+            self._failed.append((due, each.delivery))
+            self._unacked.remember_tag(each)
+        self._unacked.remove(messages)
         while len(self._failed) > self._queue.prefetch // 2:
-            await self._give_back(self._failed.popleft()[1])
+            await self._subscription.give_back(self._failed.popleft()[1])
         if self._failed and (self._giving_back is None or self._giving_back.done()):
             self._giving_back = asyncio.create_task(self._give_back_later())
         return []
 
     async def _give_back_later(self) -> None:
-        with suppress(AwayError):  # Then it comes again anyway.
+        with suppress(BrokerUnavailableError):  # With the connection RabbitMQ has them back.
             while self._failed:
                 due, number = self._failed[0]
                 await asyncio.sleep(due - asyncio.get_running_loop().time())
                 if self._failed and self._failed[0][1] == number:
                     self._failed.popleft()
-                    await self._give_back(number)
+                    await self._subscription.give_back(number)
 
-    async def _give_back(self, number: int) -> None:
-        async with self._replacing:
-            with self._line.translated():
-                await self._channel.basic_nack(number, requeue=True, wait=False)
-            self._close(number)
-
-    async def bury(self, messages: Sequence[tuple[Received, str]]) -> None:
-        """See `Consumer`: there first, then gone from here."""
+    async def dead_letter(self, messages: Sequence[tuple[Received, str]]) -> None:
+        """See `Consumer`: published there first, then acknowledged here."""
         reasons = {message.tag: reason for message, reason in messages}
         dead = [message for message, _ in messages]
-        while known := self._hand.known(dead):
+        while present := self._unacked.on_this_connection(dead):
             await publish(
-                self._line,
+                self._connection,
                 self._publishing,
-                [self._letter(held.message, reasons[held.message.tag]) for held in known],
+                [self._as_dead_letter(each.message, reasons) for each in present],
                 routing_key=self._queue.dead_letters,
                 setting="dead_letters",
                 taken=set(),
             )
-            await self._acknowledge(known)
-            self._hand.drop([held.message for held in known])
-        self._hand.drop(dead)  # What was lost with a connection comes again, and is judged then.
+            await self._acknowledge(present)
+            self._unacked.remove([each.message for each in present])
+        self._unacked.remove(dead)  # Messages of a lost connection come again, and are judged then.
 
-    def _letter(self, message: Received, reason: str) -> Sent:
+    def _as_dead_letter(self, message: Received, reasons: dict[str, str]) -> AmqpMessage:
         facts: dict[str, str | int] = {
-            "dead_reason": reason.encode(errors="backslashreplace").decode(),
+            "dead_reason": reasons[message.tag].encode(errors="backslashreplace").decode(),
             "dead_queue": self._queue.name,
             "dead_deliveries": message.deliveries,
         }
-        letter = anew(message, **facts)
-        return letter if self._can_say(letter) else bare(message, **facts)
+        letter = republished(message, **facts)
+        return letter if self._can_encode(letter) else body_only(message, **facts)
 
-    def _can_say(self, message: Sent) -> bool:
+    def _can_encode(self, message: AmqpMessage) -> bool:
         try:
-            self._publishing.framed(message, "", self._queue.name)
-        except UnsayableError:
+            self._publishing.encode(message, "", self._queue.name)
+        except UnencodableError:
             return False
         return True
 
     async def extend(self, messages: Sequence[Received]) -> None:
-        """See `Consumer`: the connection does it."""
+        """See `Consumer`: the connection's heartbeats do it."""
 
-    async def leave(self) -> None:
+    async def release(self) -> None:
         """See `Consumer`.
 
-        RabbitMQ counts as a delivery what is given back, and has it at the end of the queue. So it
-        is published anew there, uncounted; only what the queue does not take is given back.
+        RabbitMQ counts a message that is given back as delivered, and moves it to the end of the
+        queue. So the message is published again, uncounted; a message that the queue does not take
+        is given back.
         """
-        await self._stop_consuming()
+        await self._subscription.stop()
         while self._failed:
-            await self._give_back(self._failed.popleft()[1])
-        hand = self._hand
-        held = hand.known([each.message for each in hand.held.values()])
-        published = await self._publish_anew(held)
-        await self._acknowledge(each for each in held if each in published)
-        for each in held:
+            await self._subscription.give_back(self._failed.popleft()[1])
+        unacked = self._unacked
+        present = unacked.on_this_connection([each.message for each in unacked.by_tag.values()])
+        published = await self._publish_again(present)
+        await self._acknowledge(each for each in present if each in published)
+        for each in present:
             if each not in published and each.delivery is not None:
-                await self._give_back(each.delivery)
-        await self._limit(1)  # Answered after all that was told before.
-        hand.held.clear()
-        hand.arrived.clear()
-        self.has_left = True
+                await self._subscription.give_back(each.delivery)
+        await self._subscription.limit(1)  # RabbitMQ answers it after all reports before it.
+        unacked.clear()
+        self.is_released = True
 
-    async def _publish_anew(self, held: Sequence[Held]) -> set[Held]:
-        """Those that the queue has taken."""
-        again = {
-            each: anew(each.message, trivet_deliveries=each.message.deliveries - 1)
-            for each in held
+    async def _publish_again(self, present: Sequence[UnackedMessage]) -> set[UnackedMessage]:
+        """Publish messages to their queue again; returns those that the queue has taken."""
+        copies = {
+            each: republished(each.message, trivet_deliveries=each.message.deliveries - 1)
+            for each in present
             if each.message.fault is None
         }
-        said = {each: message for each, message in again.items() if self._can_say(message)}
+        sent = {each: message for each, message in copies.items() if self._can_encode(message)}
         taken: set[int] = set()
         try:
             await publish(
-                self._line,
+                self._connection,
                 self._publishing,
-                list(said.values()),
+                list(sent.values()),
                 routing_key=self._queue.name,
                 setting="queue",
                 taken=taken,
             )
-        except AwayError:
-            if self._line.end is not None:
+        except BrokerUnavailableError:
+            if self._connection.error is not None:
                 raise
-        return {each for place, each in enumerate(said) if place in taken}
+        return {each for index, each in enumerate(sent) if index in taken}
 
     async def pause(self) -> None:
-        """Have nothing more sent, for now."""
-        await self._stop_consuming()
+        """Have no more messages sent, for now."""
+        await self._subscription.stop()
 
     async def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         if self._giving_back is not None:
             self._giving_back.cancel()
-        await self._line.close()
+        await self._connection.close()
 
 
 @attrs.define
-class Kept:
-    """The connection between two who use it: what is in hand is of that connection alone."""
+class Session:
+    """The state of a source between two uses of its connection.
 
-    hand: Hand = attrs.field(factory=Hand)
+    A message of AMQP can be acknowledged only over the connection that brought it, so the
+    connection is kept.
+    """
+
+    unacked: Unacked = attrs.field(factory=Unacked)
     consumer: RabbitmqConsumer | None = None
+    """The consumer that nobody uses now, if there is one."""
 
     def take(self) -> RabbitmqConsumer | None:
-        """It, where there is one."""
+        """Take out the consumer, if there is one."""
         taken, self.consumer = self.consumer, None
         return taken
 
 
 @asynccontextmanager
-async def open_consumer(server: Server, queue: Queue, kept: Kept) -> AsyncGenerator[Consumer]:
-    """Connect to a queue, or go on with the connection that is kept.
+async def open_consumer(
+    server: Server, queue: Queue, session: Session
+) -> AsyncGenerator[RabbitmqConsumer]:
+    """Connect to a queue, or go on with the connection of the session.
 
-    One that is lost, or has been taken leave of, ends with the block; any other is kept.
+    A connection that is lost, or whose messages were released, ends with the block. Any other stays
+    in the session.
 
     Raises:
-        AwayError: RabbitMQ does not answer.
-        RefusedError: it does, and something is wrong: `url`, `queue`, `exchange`, and so on.
+        BrokerUnavailableError: RabbitMQ does not answer.
+        BrokerRefusedError: RabbitMQ answers, and a setting is wrong: `url`, `queue`, `exchange` …
     """
-    consumer = kept.take()
+    consumer = session.take()
     if consumer is None or not consumer.is_usable:
         if consumer is not None:
             await consumer.close()
-        kept.hand.lose()
-        consumer = await _connected(server, queue, kept.hand)
+        session.unacked.on_connection_lost()
+        consumer = await _new_consumer(server, queue, session.unacked)
     try:
         yield consumer
     finally:
-        with suppress(AwayError):
+        with suppress(BrokerUnavailableError):
             if consumer.is_usable:
                 await consumer.pause()
         if consumer.is_usable:
-            kept.consumer = consumer
+            session.consumer = consumer
         else:
             await consumer.close()
 
 
-async def _connected(server: Server, queue: Queue, hand: Hand) -> RabbitmqConsumer:
-    line = Line(server)
+async def _new_consumer(server: Server, queue: Queue, unacked: Unacked) -> RabbitmqConsumer:
+    connection = Connection(server)
     try:
-        await line.begin()
-        consumer = RabbitmqConsumer(line, queue, hand)
-        await consumer.begin()
+        await connection.open()
+        consumer = RabbitmqConsumer(connection, queue, unacked)
+        await consumer.open()
     except BaseException:
-        await line.close()
+        await connection.close()
         raise
     return consumer

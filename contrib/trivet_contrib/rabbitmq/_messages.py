@@ -1,7 +1,7 @@
-"""Messages of AMQP and those of a connector.
+"""Messages of AMQP, and the messages of a connector.
 
-Owns which properties and headers are whose: CloudEvents' attributes are `cloudEvents:` here.
-Never knows how they travel.
+Owns the names of headers and properties: those of CloudEvents begin with `cloudEvents:` here.
+Never knows how messages travel.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from pamqp.commands import Basic
 from pamqp.common import FieldTable, FieldValue
 
 from .._brokers._client import Message, Received
-from ._frames import UnreadableHeader, fault_of
+from ._library import AmqpMessage, UnreadableHeader, fault_of
 
-PREFIX, OURS, ALTERNATIVE = "ce-", "cloudEvents:", "cloudEvents_"
+PREFIX, AMQP_PREFIX, ALTERNATIVE = "ce-", "cloudEvents:", "cloudEvents_"
 CONTENT_TYPE, DATA_CONTENT_TYPE = "content-type", "ce-datacontenttype"
-FAILED = "trivet-deliveries"
-"""How often a message was delivered before it was published anew."""
-COUNT = "x-delivery-count"
+EARLIER_DELIVERIES = "trivet-deliveries"
+"""The header with the deliveries of a message before it was published again."""
+DELIVERY_COUNT = "x-delivery-count"
 PERSISTENT = 2
 LONGEST = 255
-"""Bytes of a property."""
-NOT_AGAIN = frozenset({"CC", "BCC", COUNT})
-"""The headers that would mean something when a message is published anew."""
+"""Bytes of a property, at most."""
+NOT_REPUBLISHED = frozenset({"CC", "BCC", DELIVERY_COUNT})
+"""The headers that RabbitMQ would act on when a message is published again."""
 
 
 def properties(message: Message) -> Basic.Properties:
-    """What goes before the body."""
+    """The properties of a message, which are sent before the body."""
     headers: FieldTable = {}
     content_type = None
     for name, value in message.headers.items():
         if name == CONTENT_TYPE:
             content_type = value
         elif name.startswith(PREFIX):
-            headers[OURS + name[len(PREFIX) :]] = value
+            headers[AMQP_PREFIX + name[len(PREFIX) :]] = value
         else:
             headers[name] = value
     return Basic.Properties(
@@ -48,19 +48,19 @@ def properties(message: Message) -> Basic.Properties:
 
 
 def _message_id(message: Message) -> str | None:
-    known_by = message.headers.get(f"{PREFIX}id") or message.id.rpartition(" ")[2]
-    return known_by if 0 < len(known_by.encode()) <= LONGEST else None
+    identifier = message.headers.get(f"{PREFIX}id") or message.id.rpartition(" ")[2]
+    return identifier if 0 < len(identifier.encode()) <= LONGEST else None
 
 
 def received(delivered: DeliveredMessage, tag: str) -> Received:
-    """A message of a consumer's."""
+    """A message that was delivered to a consumer."""
     given = delivered.header.properties
     headers: dict[str, str] = {}
     if given.content_type:
         headers[CONTENT_TYPE] = given.content_type
     for name, value in (given.headers or {}).items():
-        if name.startswith((OURS, ALTERNATIVE)):
-            headers[PREFIX + name[len(OURS) :].lower()] = _text(value)
+        if name.startswith((AMQP_PREFIX, ALTERNATIVE)):
+            headers[PREFIX + name[len(AMQP_PREFIX) :].lower()] = _text(value)
     data_content_type = headers.pop(DATA_CONTENT_TYPE, None)
     if data_content_type is not None:
         headers.setdefault(CONTENT_TYPE, data_content_type)
@@ -76,8 +76,8 @@ def received(delivered: DeliveredMessage, tag: str) -> Received:
 
 
 def deliveries_of(headers: Mapping[str, FieldValue]) -> int:
-    """How often it was handed to a consumer, now included."""
-    counts = [headers.get(name) for name in (COUNT, FAILED)]
+    """How often a message was delivered to a consumer, this time included."""
+    counts = [headers.get(name) for name in (DELIVERY_COUNT, EARLIER_DELIVERIES)]
     return 1 + sum(count for count in counts if isinstance(count, int) and count > 0)
 
 
@@ -91,31 +91,33 @@ def _text(value: FieldValue) -> str:
     return str(value)
 
 
-def known_by(delivered: DeliveredMessage) -> tuple[object, ...]:
-    """What is the same, whenever and to whom a message is delivered."""
+def fingerprint(delivered: DeliveredMessage) -> tuple[object, ...]:
+    """The parts of a message that are the same at each delivery."""
     given = delivered.header.properties
-    headers = {name: each for name, each in (given.headers or {}).items() if name != COUNT}
+    headers = {name: each for name, each in (given.headers or {}).items() if name != DELIVERY_COUNT}
     where = (delivered.exchange, delivered.routing_key)
-    said = (given.message_id, given.content_type, repr(given.timestamp), repr(headers))
-    return (*where, *said, delivered.body)
+    about = (given.message_id, given.content_type, repr(given.timestamp), repr(headers))
+    return (*where, *about, delivered.body)
 
 
-def bare(message: Received, **facts: str | int) -> tuple[bytes, Basic.Properties]:
-    """A message's body with these headers alone: what came with it cannot be sent again."""
+def body_only(message: Received, **facts: str | int) -> AmqpMessage:
+    """The body of a message with these headers alone: its own cannot be sent again."""
     return message.body, Basic.Properties(
         headers={name.replace("_", "-"): value for name, value in facts.items()},
         delivery_mode=PERSISTENT,
     )
 
 
-def anew(message: Received, **facts: str | int) -> tuple[bytes, Basic.Properties]:
-    """A message as it came, to be published once more, with these headers besides.
+def republished(message: Received, **facts: str | int) -> AmqpMessage:
+    """A copy of a message, to be published again, with these headers added.
 
-    What could not be decoded of what came with its body is in `dead-properties`, as bytes.
+    Properties that could not be decoded are in the header `dead-properties`, as bytes.
     """
     assert isinstance(message.raw, DeliveredMessage)
     given = message.raw.header.properties
-    headers = {name: each for name, each in (given.headers or {}).items() if name not in NOT_AGAIN}
+    headers = dict(given.headers or {})
+    for name in NOT_REPUBLISHED:
+        headers.pop(name, None)
     if isinstance(message.raw.header, UnreadableHeader):
         headers["dead-properties"] = bytearray(message.raw.header.raw)
     headers |= {name.replace("_", "-"): value for name, value in facts.items()}

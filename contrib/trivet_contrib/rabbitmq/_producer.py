@@ -1,6 +1,6 @@
-"""A producer for an exchange, or a queue.
+"""A producer for an exchange, or for a queue.
 
-Owns where a sink's messages go.
+Owns the place that a sink's messages go to.
 Never knows Trivet, nor what a message is about.
 """
 
@@ -11,29 +11,29 @@ from contextlib import asynccontextmanager
 
 import attrs
 
-from .._brokers._client import Message, Producer
-from ._channel import BatchChannel
-from ._checks import Queue, look_at_exchange, look_at_queue
-from ._connection import Line, Server, open_line
+from .._brokers._client import Message, Producer, Server
+from ._checks import Queue, check_exchange, check_queue
+from ._connection import Connection, connected
+from ._library import BatchChannel
 from ._messages import properties
 from ._publishing import publish
 
 
 @attrs.frozen(kw_only=True)
 class Target:
-    """Where to."""
+    """An exchange with a routing key, or a queue."""
 
     exchange: str
     routing_key: str
     queue: Queue | None
-    """The one that it is, where there is no exchange between."""
+    """The queue, if there is no exchange before it."""
 
 
 class RabbitmqProducer(Producer):
     """See `Producer`. Made by `open_producer`."""
 
-    def __init__(self, line: Line, channel: BatchChannel, target: Target) -> None:
-        self._line = line
+    def __init__(self, connection: Connection, channel: BatchChannel, target: Target) -> None:
+        self._connection = connection
         self._channel = channel
         self._target = target
 
@@ -41,7 +41,7 @@ class RabbitmqProducer(Producer):
         """See `Producer`."""
         target = self._target
         await publish(
-            self._line,
+            self._connection,
             self._channel,
             [(message.body, properties(message)) for message in messages],
             exchange=target.exchange,
@@ -52,19 +52,20 @@ class RabbitmqProducer(Producer):
 
 
 @asynccontextmanager
-async def open_producer(server: Server, target: Target) -> AsyncGenerator[Producer]:
+async def open_producer(server: Server, target: Target) -> AsyncGenerator[RabbitmqProducer]:
     """Connect, to publish.
 
     Raises:
-        AwayError: RabbitMQ does not answer.
-        RefusedError: it does, and something is wrong: `url`, `queue`, `exchange`.
+        BrokerUnavailableError: RabbitMQ does not answer.
+        BrokerRefusedError: RabbitMQ answers, and a setting is wrong: `url`, `queue`, `exchange`.
     """
-    async with open_line(server) as line:
+    async with connected(server) as connection:
         missing: list[str] = []
         if target.exchange:
-            await look_at_exchange(line, target.exchange)
+            await check_exchange(connection, target.exchange)
         if target.queue is not None:
-            missing = await look_at_queue(line, target.queue, consumes=False)
-        producer = RabbitmqProducer(line, await line.lasting_channel(confirms=True), target)
-        producer.not_promised = tuple(missing)
+            missing = await check_queue(connection, target.queue, consumes=False)
+        channel = await connection.open_lasting_channel(confirms=True)
+        producer = RabbitmqProducer(connection, channel, target)
+        producer.missing_guarantees = tuple(missing)
         yield producer

@@ -1,6 +1,6 @@
-"""Messages published, many at once, each confirmed.
+"""Messages published to RabbitMQ, many at once, each confirmed.
 
-Owns what it means that RabbitMQ returns or refuses one.
+Owns the meaning of a message that RabbitMQ returns or refuses.
 Never knows whose messages they are.
 """
 
@@ -11,72 +11,79 @@ from collections.abc import Sequence
 
 from aiormq.exceptions import DeliveryError, PublishError
 
-from .._brokers._client import AwayError, RefusedError, UnsendableError
-from ._channel import BatchChannel, Sent, UnsayableError
-from ._connection import Line, meant_by
+from .._brokers._client import (
+    BrokerRefusedError,
+    BrokerUnavailableError,
+    UnsendableMessagesError,
+)
+from ._connection import Connection, translated
+from ._library import AmqpMessage, BatchChannel, UnencodableError
 
 
 async def publish(
-    line: Line,
+    connection: Connection,
     channel: BatchChannel,
-    messages: Sequence[Sent],
+    messages: Sequence[AmqpMessage],
     *,
     exchange: str = "",
     routing_key: str,
     setting: str,
     taken: set[int],
 ) -> None:
-    """Publish messages, in order, and wait until RabbitMQ has confirmed all of them.
+    """Publish messages in order, and wait until RabbitMQ has confirmed all of them.
 
     Args:
-        line: the connection.
-        channel: one with confirms.
+        connection: the connection.
+        channel: a channel with confirms.
         messages: bodies and properties.
-        exchange: where to.
-        routing_key: and for whom.
-        setting: the one that names that.
-        taken: gets the place of each that RabbitMQ has confirmed.
+        exchange: the exchange to publish to.
+        routing_key: the routing key of each message.
+        setting: the setting that names the exchange, the key or the queue.
+        taken: receives the index of each message that RabbitMQ has confirmed.
 
     Raises:
-        AwayError: it has not all of them.
-        UnsendableError: AMQP does not have what is in some of them; none was sent.
+        BrokerUnavailableError: RabbitMQ has not confirmed all messages.
+        UnsendableMessagesError: AMQP cannot express some messages; none was sent.
     """
-    framed = _framed(channel, messages, exchange, routing_key)
-    with line.translated():
-        async with asyncio.timeout(line.timeout):
-            confirms = await channel.publish_all(framed)
+    encoded = _encoded(channel, messages, exchange, routing_key)
+    with connection.translating():
+        async with asyncio.timeout(connection.timeout):
+            confirms = await channel.publish_all(encoded)
     try:
-        faults = await line.confirmed(confirms)
+        errors = await connection.confirmed(confirms)
     finally:
-        taken.update(place for place, each in enumerate(confirms) if _is_good(each))
-    for fault in faults:
-        if fault is not None:
-            raise line.end or _meant(fault, exchange, routing_key, setting)
+        taken.update(index for index, each in enumerate(confirms) if _is_good(each))
+    for error in errors:
+        if error is not None:
+            raise connection.error or _refusal(error, exchange, routing_key, setting)
 
 
-def _framed(
-    channel: BatchChannel, messages: Sequence[Sent], exchange: str, routing_key: str
+def _encoded(
+    channel: BatchChannel, messages: Sequence[AmqpMessage], exchange: str, routing_key: str
 ) -> list[bytes]:
-    framed: list[bytes] = []
+    encoded: list[bytes] = []
     reasons: dict[int, str] = {}
-    for place, message in enumerate(messages):
+    for index, message in enumerate(messages):
         try:
-            framed.append(channel.framed(message, exchange, routing_key))
-        except UnsayableError as error:
-            reasons[place] = str(error)
+            encoded.append(channel.encode(message, exchange, routing_key))
+        except UnencodableError as error:
+            reasons[index] = str(error)
     if reasons:
-        raise UnsendableError(reasons)
-    return framed
+        raise UnsendableMessagesError(reasons)
+    return encoded
 
 
 def _is_good(confirm: asyncio.Future[object]) -> bool:
     return confirm.done() and not confirm.cancelled() and confirm.exception() is None
 
 
-def _meant(fault: BaseException, exchange: str, routing_key: str, setting: str) -> AwayError:
-    if isinstance(fault, PublishError):
+def _refusal(
+    error: BaseException, exchange: str, routing_key: str, setting: str
+) -> BrokerUnavailableError:
+    if isinstance(error, PublishError):
         where = f"the exchange {exchange!r} has no queue" if exchange else "there is no queue"
-        return RefusedError(setting, f"unroutable: {where} for {routing_key!r}")
-    if isinstance(fault, DeliveryError):
-        return AwayError("RabbitMQ refuses messages: a queue is full, or not to be had")
-    return meant_by(fault)
+        return BrokerRefusedError(setting, f"unroutable: {where} for {routing_key!r}")
+    if isinstance(error, DeliveryError):
+        reason = "RabbitMQ refuses messages: a queue is full, or unavailable"
+        return BrokerUnavailableError(reason)
+    return translated(error)

@@ -1,7 +1,7 @@
-"""What the settings of source and sink have in common.
+"""The checks that the settings of source and sink share.
 
-Owns the checks of a URL, which never repeat it, and of names.
-Never knows what is done with them.
+Owns the checks of URLs and names. A message of a check never repeats a URL.
+Never knows what the settings are used for.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import attrs
 
 FORM = "amqp://[USER:PASSWORD@]HOST[:PORT][/VHOST], or amqps:// for TLS"
 LONGEST = 255
-"""Bytes of a name in AMQP."""
+"""Bytes of a name in AMQP, at most."""
 
 
 def is_amqp_url(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:
-    """Refuse what is none."""
+    """Refuse a text that is no URL of RabbitMQ."""
     try:
         url = urlsplit(value)
         port = url.port
@@ -27,13 +27,13 @@ def is_amqp_url(_plugin: object, _field: attrs.Attribute[str], value: str) -> No
 
 
 def is_short(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:
-    """Refuse what is too long for a name."""
+    """Refuse a text that is too long for a name."""
     if len(value.encode()) > LONGEST:
         raise ValueError(f"a name has at most {LONGEST} bytes")
 
 
 def is_name(plugin: object, field: attrs.Attribute[str], value: str) -> None:
-    """The same, and what is empty."""
+    """Refuse a text that is empty, or too long for a name."""
     if not value:
         raise ValueError("a name is not empty")
     is_short(plugin, field, value)

@@ -1,7 +1,7 @@
 """The sink as a plugin: events become messages of an exchange, or of a queue.
 
 Owns the settings.
-Never knows bytes and connections; those are the client's.
+Never knows bytes and connections: the client has them.
 """
 
 from __future__ import annotations
@@ -13,46 +13,45 @@ from attrs.validators import gt
 
 from trivet import AsyncioPlugin, PermanentError
 
-from .._brokers._across import producer_across
-from .._brokers._client import Producer
+from .._brokers._client import Producer, Server
+from .._brokers._on_asyncio import producer_on_asyncio
 from .._brokers._sink import BrokerSink
 from ._checks import Queue
-from ._connection import Server
 from ._producer import Target, open_producer
 from ._settings import is_amqp_url, is_short
 
 
-class NowhereError(PermanentError):
-    """The settings do not say where to."""
+class TargetMissingError(PermanentError):
+    """The settings name neither a queue nor an exchange, or both."""
 
 
 class RabbitmqSink(AsyncioPlugin, BrokerSink):
     """Publishes events to an exchange, or to a queue, batch by batch."""
 
     url: str = attrs.field(default="amqp://127.0.0.1:5672", validator=is_amqp_url, repr=False)
-    """Where RabbitMQ is; it may hold a password, so it stands in no message."""
+    """The URL of RabbitMQ; it may hold a password, so no message shows it."""
     queue: str = attrs.field(default="", validator=is_short)
-    """The queue to send to, where no exchange is between."""
+    """The queue to publish to, without an exchange."""
     create: bool = False
     """Whether to make a queue that is missing, instead of failing."""
     exchange: str = attrs.field(default="", validator=is_short)
-    """The exchange to publish to; it has to be there."""
+    """The exchange to publish to; it has to exist."""
     routing_key: str = attrs.field(default="", validator=is_short)
-    """With which to publish to an exchange."""
+    """The routing key of messages that are published to an exchange."""
     timeout: float = attrs.field(default=5.0, validator=gt(0))
     """Seconds for one answer of RabbitMQ."""
 
     async def initialize(self) -> None:
         """Find wrong settings."""
         if bool(self.queue) is bool(self.exchange):
-            raise NowhereError(f"plugins.{self.name}: name a `queue`, or an `exchange`")
+            raise TargetMissingError(f"plugins.{self.name}: name a `queue`, or an `exchange`")
         await self.run_on_trio(super().initialize)
 
     def connect(self) -> AbstractAsyncContextManager[Producer]:
-        """As a producer."""
+        """Connect as a producer."""
         queue = Queue(name=self.queue, create=self.create) if self.queue else None
         target = Target(
             exchange=self.exchange, routing_key=self.queue or self.routing_key, queue=queue
         )
         server = Server(url=self.url, timeout=self.timeout, name=self.app.service)
-        return producer_across(self.run_on_asyncio, open_producer(server, target))
+        return producer_on_asyncio(self.run_on_asyncio, open_producer(server, target))

@@ -1,7 +1,7 @@
 """The source as a plugin: messages of a queue become events.
 
 Owns the settings.
-Never knows bytes and connections; those are the client's.
+Never knows bytes and connections: the client has them.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from attrs.validators import gt
 
 from trivet import AsyncioPlugin
 
-from .._brokers._across import consumer_across
-from .._brokers._client import Consumer
-from .._brokers._source import BrokerSource, is_another
+from .._brokers._client import Consumer, Server
+from .._brokers._on_asyncio import consumer_on_asyncio
+from .._brokers._source import BrokerSource, differs_from
 from ._checks import Queue
-from ._connection import Server
-from ._consumer import Kept, open_consumer
+from ._consumer import Session, open_consumer
 from ._settings import is_amqp_url, is_name, is_short
 
 
@@ -26,36 +25,36 @@ class RabbitmqSource(AsyncioPlugin, BrokerSource):
     """Publishes the messages of a quorum queue, as one of its consumers."""
 
     url: str = attrs.field(default="amqp://127.0.0.1:5672", validator=is_amqp_url, repr=False)
-    """Where RabbitMQ is; it may hold a password, so it stands in no message."""
+    """The URL of RabbitMQ; it may hold a password, so no message shows it."""
     queue: str = attrs.field(validator=is_name)
     """The queue's name; programs that name the same one share the work."""
     create: bool = False
     """Whether to make queues that are missing, instead of failing."""
     exchange: str = attrs.field(default="", validator=is_short)
-    """What the queue is bound to; without it, to nothing else than it is."""
+    """The exchange to bind the queue to; by default its bindings stay as they are."""
     routing_key: str = attrs.field(default="", validator=is_short)
-    """With which it is bound."""
+    """The routing key of the binding."""
     visibility: float = attrs.field(default=30.0, validator=gt(0))
-    """Seconds after which what has failed is tried again."""
-    dead_letters: str = attrs.field(default="", validator=[is_short, is_another("queue")])
-    """The queue for what cannot be read, or handled; by default the queue's name with `_dead`."""
+    """Seconds after which a failed message is tried again."""
+    dead_letters: str = attrs.field(default="", validator=[is_short, differs_from("queue")])
+    """The queue of the dead letters; by default the queue's name with `_dead`."""
     timeout: float = attrs.field(default=5.0, validator=gt(0))
     """Seconds for one answer of RabbitMQ."""
 
-    _kept: Kept
+    _session: Session
 
     async def initialize(self) -> None:
         """Find wrong settings."""
-        self._kept = Kept()
+        self._session = Session()
         await self.run_on_trio(super().initialize)
 
     @property
     def origin(self) -> str:
-        """The queue, for events whose message does not say where they are from."""
+        """The queue, for an event whose message names no source."""
         return f"rabbitmq:{self.queue}"
 
     def connect(self) -> AbstractAsyncContextManager[Consumer]:
-        """As a consumer of the queue."""
+        """Connect as a consumer of the queue."""
         queue = Queue(
             name=self.queue,
             create=self.create,
@@ -67,4 +66,5 @@ class RabbitmqSource(AsyncioPlugin, BrokerSource):
             dead_letters=self.dead_letters or f"{self.queue}_dead",
         )
         server = Server(url=self.url, timeout=self.timeout, name=self.app.service)
-        return consumer_across(self.run_on_asyncio, open_consumer(server, queue, self._kept))
+        consumer = open_consumer(server, queue, self._session)
+        return consumer_on_asyncio(self.run_on_asyncio, consumer)

@@ -1,7 +1,8 @@
-"""What a program has of a queue's, over whichever connection it came.
+"""The unacknowledged messages of a program, over all its connections.
 
-Owns which message is which after a connection was lost: AMQP has no name for one.
-Never knows what becomes of them.
+Owns the recognition of a message that comes again after a lost connection: AMQP has no identifier
+for messages.
+Never knows how a message ends.
 """
 
 from __future__ import annotations
@@ -14,99 +15,106 @@ import attrs
 from aiormq.abc import DeliveredMessage
 
 from .._brokers._client import Received
-from ._messages import known_by, received
+from ._messages import fingerprint, received
 
-AT_MOST = 10_000
-"""Messages whose names are remembered."""
+REMEMBERED = 10_000
+"""Fingerprints of failed messages that are remembered."""
+
+Fingerprint = tuple[object, ...]
 
 
 @attrs.define(eq=False)
-class Held:
+class UnackedMessage:
     """A message that is not acknowledged."""
 
     message: Received
     delivery: int | None
-    """By what the present connection knows it; None where that has not brought it."""
+    """The delivery tag on the present connection; None if the message came over another one."""
 
 
 @attrs.define
-class Hand:
-    """What is in hand."""
+class Unacked:
+    """The messages that RabbitMQ has sent and that are not acknowledged."""
 
-    arrived: deque[Held] = attrs.field(factory=deque[Held])
-    """What of it nobody has asked for yet."""
-    held: dict[str, Held] = attrs.field(factory=dict[str, Held])
-    """All of it, by its tag."""
-    _lost: dict[tuple[object, ...], deque[Held]] = attrs.field(
-        factory=dict[tuple[object, ...], deque[Held]]
+    buffered: deque[UnackedMessage] = attrs.field(factory=deque[UnackedMessage])
+    """The messages that were not fetched yet."""
+    by_tag: dict[str, UnackedMessage] = attrs.field(factory=dict[str, UnackedMessage])
+    """All of them."""
+    _lost: dict[Fingerprint, deque[UnackedMessage]] = attrs.field(
+        factory=dict[Fingerprint, deque[UnackedMessage]]
     )
-    """What came over a connection that is lost, and will come again."""
-    _names: dict[tuple[object, ...], deque[str]] = attrs.field(
-        factory=dict[tuple[object, ...], deque[str]]
-    )
-    """The tags of what has failed here, and has no id."""
+    """The messages of a lost connection, which will come again."""
+    _tags: dict[Fingerprint, deque[str]] = attrs.field(factory=dict[Fingerprint, deque[str]])
+    """The tags of messages that failed here and have no id."""
     _prefix: str = attrs.field(factory=lambda: secrets.token_hex(8))
     _number: int = 0
 
-    def add(self, delivered: DeliveredMessage, delivery: int, *, is_again: bool) -> Held:
-        """It has come, perhaps again."""
-        if is_again and self._lost:
-            same = self._lost.get(known_by(delivered))
+    def add(
+        self, delivered: DeliveredMessage, delivery: int, *, is_redelivered: bool
+    ) -> UnackedMessage:
+        """Count a message that has come; it may be one of a lost connection."""
+        if is_redelivered and self._lost:
+            same = self._lost.get(fingerprint(delivered))
             if same:
-                held = same.popleft()
-                held.delivery = delivery
-                return held
+                found = same.popleft()
+                found.delivery = delivery
+                return found
         tag = delivered.header.properties.message_id or ""
-        if is_again and not tag:
-            tag = self._take_name(delivered)
-        if not tag or tag in self.held:
+        if is_redelivered and not tag:
+            tag = self._take_tag(delivered)
+        if not tag or tag in self.by_tag:
             self._number += 1
             tag = f"{self._prefix}-{self._number}"
-        held = Held(received(delivered, tag), delivery)
-        self.held[tag] = held
-        self.arrived.append(held)
-        return held
+        added = UnackedMessage(received(delivered, tag), delivery)
+        self.by_tag[tag] = added
+        self.buffered.append(added)
+        return added
 
-    def remember(self, held: Held) -> None:
-        """This one is given back; if it comes again it has its name again."""
-        delivered = held.message.raw
+    def remember_tag(self, failed: UnackedMessage) -> None:
+        """Remember the tag of a message that is given back: if it comes again, it has this tag."""
+        delivered = failed.message.raw
         assert isinstance(delivered, DeliveredMessage)
-        if not held.message.id:
-            self._names.setdefault(known_by(delivered), deque()).append(held.message.tag)
-            if len(self._names) > AT_MOST:
-                del self._names[next(iter(self._names))]
+        if not failed.message.id:
+            self._tags.setdefault(fingerprint(delivered), deque()).append(failed.message.tag)
+            if len(self._tags) > REMEMBERED:
+                del self._tags[next(iter(self._tags))]
 
-    def _take_name(self, delivered: DeliveredMessage) -> str:
-        key = known_by(delivered)
-        names = self._names.get(key)
-        if names is None:
+    def _take_tag(self, delivered: DeliveredMessage) -> str:
+        key = fingerprint(delivered)
+        tags = self._tags.get(key)
+        if tags is None:
             return ""
-        name = names.popleft()
-        if not names:
-            del self._names[key]
-        return name
+        tag = tags.popleft()
+        if not tags:
+            del self._tags[key]
+        return tag
 
-    def lose(self) -> None:
-        """The connection is lost, and RabbitMQ hands all of it to somebody again."""
-        while self.arrived:
-            del self.held[self.arrived.popleft().message.tag]
+    def on_connection_lost(self) -> None:
+        """Expect all messages again: RabbitMQ delivers them to some consumer."""
+        while self.buffered:
+            del self.by_tag[self.buffered.popleft().message.tag]
         self._lost.clear()
-        for held in self.held.values():
-            held.delivery = None
-            assert isinstance(held.message.raw, DeliveredMessage)
-            self._lost.setdefault(known_by(held.message.raw), deque()).append(held)
+        for each in self.by_tag.values():
+            each.delivery = None
+            assert isinstance(each.message.raw, DeliveredMessage)
+            self._lost.setdefault(fingerprint(each.message.raw), deque()).append(each)
 
-    def known(self, messages: Iterable[Received]) -> list[Held]:
-        """Those of these that the present connection has brought."""
-        found = [self.held[each.tag] for each in messages if each.tag in self.held]
+    def on_this_connection(self, messages: Iterable[Received]) -> list[UnackedMessage]:
+        """The messages, of these, that the present connection has brought."""
+        found = [self.by_tag[each.tag] for each in messages if each.tag in self.by_tag]
         return [each for each in found if each.delivery is not None]
 
-    def drop(self, messages: Sequence[Received]) -> None:
-        """RabbitMQ has heard of these."""
+    def remove(self, messages: Sequence[Received]) -> None:
+        """Forget messages, after RabbitMQ was told how they ended."""
         for message in messages:
-            held = self.held.pop(message.tag, None)
-            if held is not None and held.delivery is None:
+            removed = self.by_tag.pop(message.tag, None)
+            if removed is not None and removed.delivery is None:
                 assert isinstance(message.raw, DeliveredMessage)
-                same = self._lost.get(known_by(message.raw))
-                if same is not None and held in same:
-                    same.remove(held)
+                same = self._lost.get(fingerprint(message.raw))
+                if same is not None and removed in same:
+                    same.remove(removed)
+
+    def clear(self) -> None:
+        """Forget all messages."""
+        self.by_tag.clear()
+        self.buffered.clear()

@@ -1,7 +1,7 @@
-"""What the settings of source and sink have in common.
+"""The check of a URL, which the settings of source and sink share.
 
-Owns the check of a URL, which never repeats it.
-Never knows what is done with it.
+Owns the forms of a URL. A message of the check never repeats the URL.
+Never knows what the URL is used for.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ FORMS = "redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss:// for TLS, or unix://
 
 
 def is_redis_url(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:
-    """Refuse what is none."""
+    """Refuse a text that is no URL of Redis."""
     try:
         url = urlsplit(value)
         port = url.port

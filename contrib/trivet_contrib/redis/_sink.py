@@ -1,7 +1,7 @@
 """The sink as a plugin: events become entries of a stream.
 
 Owns the settings.
-Never knows bytes and connections; those are the client's.
+Never knows bytes and connections: the client has them.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from contextlib import AbstractAsyncContextManager
 import attrs
 from attrs.validators import ge, gt, min_len
 
-from .._brokers._client import Producer
+from .._brokers._client import Producer, Server
 from .._brokers._sink import BrokerSink
-from ._consumer import Server, open_producer
+from ._producer import Target, open_producer
 from ._settings import is_redis_url
 
 
@@ -21,17 +21,18 @@ class RedisSink(BrokerSink):
     """Adds events to a stream, batch by batch."""
 
     url: str = attrs.field(default="redis://127.0.0.1:6379", validator=is_redis_url, repr=False)
-    """Where Redis is; it may hold a password, so it stands in no message."""
+    """The URL of Redis; it may hold a password, so no message shows it."""
     stream: str = attrs.field(validator=min_len(1))
-    """The stream's key."""
+    """The key of the stream."""
     create: bool = False
     """Whether to make a stream that is missing, instead of failing."""
     max_length: int = attrs.field(default=1_000_000, validator=ge(0))
-    """Entries that the stream keeps, more or less, read or not; 0 for all."""
+    """Entries that the stream keeps, approximately, read or not; 0 for all."""
     timeout: float = attrs.field(default=5.0, validator=gt(0))
     """Seconds for one answer of Redis."""
 
     def connect(self) -> AbstractAsyncContextManager[Producer]:
-        """As a producer."""
+        """Connect as a producer."""
         server = Server(url=self.url, timeout=self.timeout)
-        return open_producer(server, self.stream, create=self.create, max_length=self.max_length)
+        target = Target(stream=self.stream, create=self.create, max_length=self.max_length)
+        return open_producer(server, target)

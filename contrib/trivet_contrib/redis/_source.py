@@ -1,7 +1,7 @@
 """The source as a plugin: entries of a stream become events.
 
 Owns the settings.
-Never knows bytes and connections; those are the client's.
+Never knows bytes and connections: the client has them.
 """
 
 from __future__ import annotations
@@ -11,49 +11,50 @@ from contextlib import AbstractAsyncContextManager
 import attrs
 from attrs.validators import ge, gt, min_len
 
-from .._brokers._client import Consumer
-from .._brokers._source import BrokerSource, is_another
-from ._consumer import Group, Server, new_name, open_consumer
+from .._brokers._client import Consumer, Server
+from .._brokers._source import BrokerSource, differs_from
+from ._checks import Group
+from ._consumer import new_name, open_consumer
 from ._settings import is_redis_url
 
 
 class RedisSource(BrokerSource):
-    """Publishes the entries of a stream, as a consumer of a group that others may share."""
+    """Publishes the entries of a stream, as a consumer of a group that programs may share."""
 
     url: str = attrs.field(default="redis://127.0.0.1:6379", validator=is_redis_url, repr=False)
-    """Where Redis is; it may hold a password, so it stands in no message."""
+    """The URL of Redis; it may hold a password, so no message shows it."""
     stream: str = attrs.field(validator=min_len(1))
-    """The stream's key."""
+    """The key of the stream."""
     group: str = attrs.field(default="trivet", validator=min_len(1))
-    """The consumer group; it is made where it is missing."""
+    """The consumer group; a missing group is made."""
     create: bool = False
     """Whether to make a stream that is missing, instead of failing."""
     start: str = "0"
-    """Where a group that is missing begins: `0` is the oldest entry, `$` what comes from now on."""
+    """The beginning of a missing group: `0`, the oldest entry, or `$`, the next one that comes."""
     visibility: float = attrs.field(default=30.0, validator=gt(0))
-    """Seconds after which others take over what is in hand of a consumer that is not heard of, and
-    after which what has failed is tried again."""
-    dead_letters: str = attrs.field(default="", validator=is_another("stream"))
-    """The stream for what cannot be read, or handled; by default the stream's name with `:dead`."""
+    """Seconds after which other consumers claim the entries of a dead consumer, and after which a
+    failed entry is tried again."""
+    dead_letters: str = attrs.field(default="", validator=differs_from("stream"))
+    """The stream of the dead letters; by default the stream's name with `:dead`."""
     max_dead_letters: int = attrs.field(default=100_000, validator=ge(1))
-    """Entries that are kept there, more or less."""
+    """Dead letters that are kept, approximately."""
     timeout: float = attrs.field(default=5.0, validator=gt(0))
     """Seconds for one answer of Redis."""
 
     _consumer: str
 
     async def initialize(self) -> None:
-        """Choose a name, which the group knows this program by, and find wrong settings."""
+        """Choose the consumer's name in the group, and find wrong settings."""
         self._consumer = new_name(self.app.service)
         await super().initialize()
 
     @property
     def origin(self) -> str:
-        """The stream, for events whose entry does not say where they are from."""
+        """The stream, for an event whose entry names no source."""
         return f"redis:{self.stream}"
 
     def connect(self) -> AbstractAsyncContextManager[Consumer]:
-        """As a consumer of the group."""
+        """Connect as a consumer of the group."""
         group = Group(
             stream=self.stream,
             group=self.group,

@@ -1,6 +1,6 @@
-"""Which addresses may be connected to, and the connecting to the very address that was checked.
+"""The addresses that may be connected to, and connections to exactly the address that was checked.
 
-Owns the question whether an address is public, and a network backend for httpcore that asks it.
+Owns the check whether an address is public, and httpcore's network backend that makes it.
 Never knows what is sent.
 """
 
@@ -28,26 +28,26 @@ SocketOption = (
 )
 
 FALL_BACK_AFTER = 2.0
-"""Seconds after which the next address of a name is tried."""
+"""Seconds for one address of a name, before the next one is tried."""
 
 _TRANSLATED = ip_network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address.
-_NOBODYS = [  # What Python's own tables do not refuse, or not in each version.
-    ip_network("64:ff9b:1::/48"),  # RFC 8215: translated, who knows to what.
-    ip_network("100.64.0.0/10"),  # RFC 6598: between a provider and its customers.
-    ip_network("192.0.0.0/24"),  # RFC 6890: protocols' own.
-    ip_network("192.88.99.0/24"),  # RFC 7526: relays that are no more.
-    ip_network("2001::/32"),  # RFC 4380: Teredo, which has an IPv4 address within.
-    ip_network("2002::/16"),  # RFC 3056: 6to4, behind relays that are no more.
-    ip_network("fec0::/10"),  # RFC 3879: sites that are no more.
+_NOT_PUBLIC = [  # Networks that Python's own tables allow, in some version at least.
+    ip_network("64:ff9b:1::/48"),  # RFC 8215: translated to any address.
+    ip_network("100.64.0.0/10"),  # RFC 6598: shared by a provider and its customers.
+    ip_network("192.0.0.0/24"),  # RFC 6890: assigned to protocols.
+    ip_network("192.88.99.0/24"),  # RFC 7526: relays, abolished.
+    ip_network("2001::/32"),  # RFC 4380: Teredo, with an IPv4 address inside.
+    ip_network("2002::/16"),  # RFC 3056: 6to4, behind the abolished relays.
+    ip_network("fec0::/10"),  # RFC 3879: site-local, abolished.
 ]
 
 
 class AddressRefusedError(Exception):
-    """The name of the receiver stands for no address that may be connected to."""
+    """The name of the receiver has no address that may be connected to."""
 
 
 def is_public(address: Address) -> bool:
-    """Whether the address, and one that is embedded in it, is of the public Internet.
+    """Whether an address, and an address inside it, belongs to the public Internet.
 
     >>> is_public(ip_address("9.9.9.9")), is_public(ip_address("::ffff:127.0.0.1"))
     (True, False)
@@ -57,7 +57,7 @@ def is_public(address: Address) -> bool:
             return is_public(address.ipv4_mapped)
         if address in _TRANSLATED:
             return is_public(IPv4Address(address.packed[-4:]))
-    if any(address in network for network in _NOBODYS):
+    if any(address in network for network in _NOT_PUBLIC):
         return False
     return address.is_global and not (
         address.is_multicast
@@ -69,7 +69,7 @@ def is_public(address: Address) -> bool:
 
 
 def is_allowed(address: Address, allowed: Iterable[Network]) -> bool:
-    """Whether the address is public, or within a network that is allowed.
+    """Whether an address is public, or in one of the allowed networks.
 
     >>> is_allowed(ip_address("::ffff:10.0.0.1"), [ip_network("10.0.0.0/8")])
     True
@@ -82,18 +82,18 @@ def is_allowed(address: Address, allowed: Iterable[Network]) -> bool:
 
 
 class CheckedBackend(httpcore.AsyncNetworkBackend):
-    """Resolves a name, checks each address, and connects to one that it has checked.
+    """A backend that resolves a name, checks the addresses, and connects to a checked one.
 
-    There is no second look-up in between that could say something else. TLS goes on with the name,
-    so the certificate has to be the name's.
+    No second look-up comes in between, which could give another address. TLS still uses the name,
+    so the certificate has to be for the name.
 
     Args:
-        allowed: networks to which one may connect although they are not public.
+        allowed: networks that may be connected to although they are not public.
     """
 
     def __init__(self, allowed: Iterable[Network] = ()) -> None:
         self._allowed = tuple(allowed)
-        # Where trio is not installed httpcore has something else of this name.
+        # Without trio httpcore has another class of this name.
         self._backend = cast("httpcore.AsyncNetworkBackend", httpcore.TrioBackend())
 
     async def connect_tcp(
@@ -107,8 +107,8 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         """Connect to the first address that is allowed and answers.
 
         Raises:
-            AddressRefusedError: none is allowed.
-            httpcore.ConnectError: none answers, or the name stands for none.
+            AddressRefusedError: no address is allowed.
+            httpcore.ConnectError: no address answers, or the name has none.
         """
         *first, last = await self.check(host, port)
         for address in first:
@@ -124,8 +124,8 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         """The addresses of a host that may be connected to.
 
         Raises:
-            AddressRefusedError: there are others only.
-            httpcore.ConnectError: there is none.
+            AddressRefusedError: none of the addresses is allowed.
+            httpcore.ConnectError: the name has no address.
         """
         try:
             found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -138,5 +138,5 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         return allowed
 
     async def sleep(self, seconds: float) -> None:
-        """Wait, as httpcore does between attempts."""
+        """Wait between two attempts."""
         await self._backend.sleep(seconds)

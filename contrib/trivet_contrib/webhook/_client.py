@@ -1,12 +1,11 @@
 """CloudEvents to one URL.
 
 Owns the requests (one document, or an array of them), their signatures, and the connections.
-Never knows Trivet, what is in a document, nor which answers are good ones.
+Never knows Trivet, the content of a document, nor which statuses mean success.
 """
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ import httpx
 
 from .._http._answers import Answer, ask, new_client, trust_in
 from ._addresses import CheckedBackend, Network
+from ._library import CheckedTransport
 from ._signature import message_id, signed_headers
 
 ONE = "application/cloudevents+json"
@@ -34,56 +34,42 @@ class WebhookClient:
     timeout: float
     """Seconds for one request."""
     keys: Sequence[bytes] = attrs.field(default=(), repr=False)
-    """With which to sign."""
+    """The keys to sign with."""
 
     async def check(self) -> None:
-        """Look up the URL's host. One whose name is not known may be so later.
+        """Look up the URL's host. A name that is unknown now may be known later.
 
         Raises:
-            AddressRefusedError: it is at no address that may be connected to.
+            AddressRefusedError: the host has no address that may be connected to.
         """
         with suppress(httpcore.ConnectError):
             await self.backend.check(self.url.host, self.url.port or 0)
 
-    async def post(self, document: bytes, known_by: Iterable[str]) -> Answer:
+    async def post(self, document: bytes, identity: Iterable[str]) -> Answer:
         """Post one document.
 
         Args:
             document: a CloudEvent as JSON.
-            known_by: what nothing else has in common with what is posted, for its signature.
+            identity: texts that together identify the document, for its signature.
 
         Raises:
             httpx.HTTPError: there was no answer.
-            trio.TooSlowError: nor any within `timeout`.
-            AddressRefusedError: the URL's host is at no address that may be connected to.
+            trio.TooSlowError: there was no answer within `timeout`.
+            AddressRefusedError: the URL's host has no address that may be connected to.
         """
-        return await self._post(document, ONE, known_by)
+        return await self._post(document, ONE, identity)
 
-    async def post_batch(self, documents: Sequence[bytes], known_by: Iterable[str]) -> Answer:
-        """Post several in an array, were it of one; see `post`."""
-        return await self._post(b"[%b]" % b",".join(documents), MANY, known_by)
+    async def post_batch(self, documents: Sequence[bytes], identity: Iterable[str]) -> Answer:
+        """Post documents in an array, even a single one; see `post`."""
+        return await self._post(b"[%b]" % b",".join(documents), MANY, identity)
 
-    async def _post(self, body: bytes, content_type: str, known_by: Iterable[str]) -> Answer:
+    async def _post(self, body: bytes, content_type: str, identity: Iterable[str]) -> Answer:
         headers = {"Content-Type": content_type}
         if self.keys:
-            known_as = message_id(*known_by)
-            headers |= signed_headers(self.keys, known_as, int(wall_time()), body)
+            signed_id = message_id(*identity)
+            headers |= signed_headers(self.keys, signed_id, int(wall_time()), body)
         request = self.http.build_request("POST", self.url, content=body, headers=headers)
         return await ask(self.http, request, self.timeout)
-
-
-class _CheckedTransport(httpx.AsyncHTTPTransport):
-    """httpx's own, over connections to addresses that were checked."""
-
-    def __init__(self, trust: ssl.SSLContext, backend: CheckedBackend) -> None:
-        super().__init__(verify=trust)
-        # httpx hands no network backend on; the tests would see it if this were not heeded.
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=trust,
-            max_connections=None,  # As many as there are handlers.
-            keepalive_expiry=5.0,
-            network_backend=backend,
-        )
 
 
 @asynccontextmanager
@@ -96,17 +82,17 @@ async def open_client(
     allowed: Iterable[Network] = (),
     ca_file: Path | None = None,
 ) -> AsyncGenerator[WebhookClient]:
-    """Make a client, whose connections are closed in the end.
+    """A client, whose connections end with the block.
 
     Args:
-        url: where to post.
+        url: the URL to post to.
         timeout: seconds for one request.
-        headers: to send with each document.
-        keys: with which to sign each document.
+        headers: headers to send with each document.
+        keys: keys to sign each document with.
         allowed: networks that may be connected to although they are not public.
-        ca_file: authorities to trust instead of the usual, as PEM.
+        ca_file: a PEM file of authorities to trust instead of the usual ones.
     """
     backend = CheckedBackend(allowed)
-    async with new_client(_CheckedTransport(trust_in(ca_file), backend)) as http:
+    async with new_client(CheckedTransport(trust_in(ca_file), backend)) as http:
         http.headers.update(headers)
         yield WebhookClient(http, url, backend, timeout, keys)

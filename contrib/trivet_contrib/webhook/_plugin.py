@@ -1,7 +1,7 @@
-"""The webhook as a plugin: every event that it gets becomes a CloudEvent.
+"""The webhook as a plugin: every event becomes a CloudEvent.
 
 Owns the settings.
-Never knows bytes and connections, which are the client's, nor what an answer means.
+Never knows bytes and connections: the client has them. Nor what an answer means.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from attrs.validators import deep_iterable
 
 from trivet import Delivery, DeliverySettings, Event, WrongSettingError
 
-from .._brokers._messages import UnreadableError, document
+from .._documents import UnreadableError, document
 from .._http._answers import Answer, basic
 from .._http._sink import EventsRefusedError, HttpSink, is_http_url
 from ._addresses import AddressRefusedError
@@ -24,19 +24,19 @@ from ._client import WebhookClient, open_client
 from ._signature import secret_key
 
 NOT_ALLOWED = "and not within `allowed_networks`"
-OURS = r"(content|webhook)-.*|host|connection|transfer-encoding"
-"""Headers that are not for the operator to say."""
+RESERVED = r"(content|webhook)-.*|host|connection|transfer-encoding"
+"""Headers that an operator may not set."""
 
 
 def _are_headers(
     _plugin: object, _field: attrs.Attribute[dict[str, str]], value: dict[str, str]
 ) -> None:
     for name, text in value.items():
-        # What the server would refuse, and what would say the value in the refusal.
+        # The server would refuse the header, and its refusal would show the value.
         if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
             raise ValueError(f"{name!r} is not the name of a header")
-        if re.fullmatch(OURS, name, re.IGNORECASE):
-            raise ValueError(f"{name!r} is said by the webhook itself")
+        if re.fullmatch(RESERVED, name, re.IGNORECASE):
+            raise ValueError(f"{name!r} is set by the webhook itself")
         if not re.fullmatch(r"([\x21-\x7e]([\t\x20-\x7e]*[\x21-\x7e])?)?", text):
             raise ValueError(
                 f"the value of {name!r} cannot stand in a header: it has what is not ASCII, or a "
@@ -53,16 +53,16 @@ def _is_network(_plugin: object, _field: attrs.Attribute[str], value: str) -> No
 
 
 class Webhook(HttpSink[Event]):
-    """Posts each event to a URL, or batches of them.
+    """Posts events to a URL, one by one or in batches.
 
-    It listens to every type of event: `events` in `[plugins.webhook.delivery]` chooses among them.
-    A `batch_size` above 1 makes each request an array of events; without it a request is one.
+    A webhook listens to every type of event: `events` in `[plugins.webhook.delivery]` chooses among
+    them. With a `batch_size` above 1 each request is an array of events; otherwise it is one event.
     """
 
     delivery = DeliverySettings(batch_size=1).over(HttpSink.delivery)
 
     url: str = attrs.field(validator=is_http_url, repr=False)
-    """Where to post. It may hold a secret, so it stands in no message."""
+    """The URL to post to. It may hold a secret, so no message shows it."""
     headers: dict[str, str] = attrs.field(
         factory=dict[str, str], validator=_are_headers, repr=False
     )
@@ -70,20 +70,20 @@ class Webhook(HttpSink[Event]):
     secrets: list[str] = attrs.field(
         factory=list[str], validator=deep_iterable(_is_secret), repr=False
     )
-    """With which requests are signed, after Standard Webhooks; while they are changed, the new one
-    and the old one."""
+    """Secrets that requests are signed with, after Standard Webhooks. While a secret is replaced
+    these are the new one and the old one."""
     allowed_networks: list[str] = attrs.field(
         factory=list[str], validator=deep_iterable(_is_network)
     )
-    """Networks, as `"10.1.0.0/16"`, that may be posted to although they are not public."""
+    """Networks, such as `"10.1.0.0/16"`, that may be posted to although they are not public."""
 
     _client: WebhookClient
 
     async def initialize(self) -> None:
-        """Make the client. Nothing is posted, so a receiver may start later than this.
+        """Make the client. Nothing is posted, so the receiver may start later.
 
         Raises:
-            WrongSettingError: the URL's host is at no address that may be posted to.
+            WrongSettingError: the URL's host has no address that may be posted to.
         """
         opened = open_client(
             self.url,
@@ -106,11 +106,11 @@ class Webhook(HttpSink[Event]):
             documents = [document(delivery) for delivery in deliveries]
         except UnreadableError as error:
             raise EventsRefusedError(str(error)) from None
-        known_by = (part for each in deliveries for part in (each.source, each.id))
+        identity = (part for each in deliveries for part in (each.source, each.id))
         try:
             if self.inbox.policy.batch_size == 1:
-                return await self._client.post(documents[0], known_by)
-            return await self._client.post_batch(documents, known_by)
+                return await self._client.post(documents[0], identity)
+            return await self._client.post_batch(documents, identity)
         except AddressRefusedError as error:
             raise self.trouble(f"{error}, {NOT_ALLOWED}") from None
 
@@ -121,16 +121,20 @@ class Webhook(HttpSink[Event]):
         return "`url`" if status in (404, 405, 410) or 300 <= status <= 399 else ""
 
     def secrets_of_settings(self) -> Iterable[str]:
-        """See `HttpSink`: what is in headers and URL, but for the host and what is a mere word."""
+        """See `HttpSink`: the parts of headers and URL, without the host and without mere words."""
         for value in self.headers.values():
-            yield from (value, *value.split()[-1:], *_no_words(re.split(r"[\s=;,:\"]+", value)))
+            yield from (
+                value,
+                *value.split()[-1:],
+                *_without_words(re.split(r"[\s=;,:\"]+", value)),
+            )
         url = self._client.url
         yield from (url.username, url.password, basic(url.username, url.password))
         path, _, query = url.raw_path.decode().partition("?")
-        yield from _no_words(path.split("/"))
+        yield from _without_words(path.split("/"))
         yield from re.split(r"[&=]", query)
 
 
-def _no_words(parts: Iterable[str]) -> Iterable[str]:
-    """Without what stands in every sentence: `events`, `Bearer`."""
+def _without_words(parts: Iterable[str]) -> Iterable[str]:
+    """The parts that are not mere words, such as `events` and `Bearer`."""
     return (part for part in parts if not re.fullmatch(r"[A-Za-z_.-]{0,15}", part))

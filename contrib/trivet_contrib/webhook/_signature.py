@@ -1,7 +1,7 @@
 """Signatures after Standard Webhooks 1.0, with shared secrets (`v1`).
 
 Owns the form of a secret, and the three headers of a signed request.
-Never knows what the body means.
+Never knows the meaning of the body.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def secret_key(secret: str) -> bytes:
     24
 
     Raises:
-        ValueError: it is none; the text does not show it.
+        ValueError: the text is no secret; the message does not show it.
     """
     try:
         key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
@@ -39,26 +39,26 @@ def secret_key(secret: str) -> bytes:
 
 
 def message_id(*parts: str) -> str:
-    """An identifier for a header, the same for the same parts, and for no others.
+    """An identifier for a header: the same for the same parts, and different for others.
 
     >>> len(message_id("shop", "a8f1-17"))
     64
     """
     digest = hashlib.sha256()
-    for part in parts:  # With its length before it: ("ab", "c") is not ("a", "bc").
+    for part in parts:  # Each with its length: ("ab", "c") is not ("a", "bc").
         encoded = part.encode("utf-8", "surrogatepass")
         digest.update(b"%d:%b" % (len(encoded), encoded))
     return digest.hexdigest()
 
 
 def signed_headers(keys: Iterable[bytes], id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """The headers of a request with this body; no signature where there is no key.
+    """The headers of a request with this body; without a key there is no signature.
 
     Args:
-        keys: one, or while secrets are changed the new one and the old one.
-        id: the same at each attempt; without a point in it.
-        timestamp: of this attempt, in seconds since 1970.
-        body: what is sent.
+        keys: one key, or the new one and the old one while a secret is replaced.
+        id: the identifier of the message, the same at each attempt, and without a dot.
+        timestamp: the time of this attempt, in seconds since 1970.
+        body: the body of the request.
     """
     content = b"%b.%d.%b" % (id.encode("ascii"), timestamp, body)
     signatures = [

@@ -9,8 +9,8 @@ import trio
 
 from trivet import AsyncioPlugin, BackgroundPlugin
 from trivet.testing import open_plugins
-from trivet_contrib._brokers._across import producer_across
 from trivet_contrib._brokers._client import Message, Producer
+from trivet_contrib._brokers._on_asyncio import producer_on_asyncio
 
 
 class Crosser(AsyncioPlugin, BackgroundPlugin):
@@ -24,7 +24,7 @@ class Sent(Producer):
 
 
 class Door(AbstractAsyncContextManager[Producer]):
-    """Opens on asyncio, and hears of cancellations as a library's author had it."""
+    """A connection on asyncio that handles a cancellation as some library does."""
 
     def __init__(self, *, opens_in_spite: bool) -> None:
         self.opens_in_spite = opens_in_spite
@@ -54,11 +54,11 @@ class Door(AbstractAsyncContextManager[Producer]):
 
 
 async def enter(door: Door) -> None:
-    """Begin to enter it, and be cancelled."""
+    """Enter the connection, and be cancelled meanwhile."""
     async with open_plugins(Crosser) as runtime, trio.open_nursery() as nursery:
 
         async def go_in() -> None:
-            async with producer_across(runtime.get(Crosser).run_on_asyncio, door):
+            async with producer_on_asyncio(runtime.get(Crosser).run_on_asyncio, door):
                 await trio.sleep_forever()
 
         nursery.start_soon(go_in)
@@ -67,14 +67,14 @@ async def enter(door: Door) -> None:
 
 
 async def test_a_connection_that_loses_a_cancellation_is_cancelled_again() -> None:
-    """A stop does not wait for who has swallowed its cancellation, as `asyncio.wait_for` may."""
+    """A stop does not wait for a task that swallows its cancellation, as `asyncio.wait_for` may."""
     door = Door(opens_in_spite=False)
     await enter(door)
     assert (door.cancelled, door.closed) == (3, 0)
 
 
 async def test_what_has_opened_in_spite_of_it_is_closed() -> None:
-    """Where the cancellation has come too late, nothing is left open."""
+    """A connection that opens in spite of its cancellation is closed."""
     door = Door(opens_in_spite=True)
     await enter(door)
     assert (door.cancelled, door.closed) == (1, 1)

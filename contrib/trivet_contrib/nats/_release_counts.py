@@ -1,4 +1,4 @@
-"""Which messages a stop has given back, and how often: NATS counts these deliveries, too.
+"""How often a stop has given back each message: NATS counts these deliveries as well.
 
 Owns one entry of a key-value bucket for each consumer.
 Never knows what the counts decide.
@@ -24,41 +24,43 @@ from nats.js.kv import KeyValue
 
 from .._brokers._client import Received
 from ._checks import Durable
-from ._connection import Line
+from ._connection import Connection
 
-AT_MOST = 10_000
+REMEMBERED = 10_000
 """Messages that are remembered, the newest of them."""
 
 
 @attrs.define
-class Returned:
-    """What was given back to one consumer. Made by `open`."""
+class ReleaseCounts:
+    """The releases of one consumer's messages. Made by `open`."""
 
     _bucket: KeyValue | None
     _key: str
-    _line: Line
+    _connection: Connection
     _stream: str
 
     @classmethod
-    async def open(cls, line: Line, durable: Durable) -> tuple[Returned, list[str]]:
-        """Find the bucket, or make it; where there is none, say so."""
+    async def open(
+        cls, connection: Connection, durable: Durable
+    ) -> tuple[ReleaseCounts, list[str]]:
+        """Find the bucket, or make it; returns the counts, and the missing guarantees."""
         name = f"{durable.stream}_returned"
         bucket, missing = None, list[str]()
         try:
-            bucket = await line.js.key_value(name)
+            bucket = await connection.js.key_value(name)
         except BucketNotFoundError:
             with suppress(APIError):
                 if durable.create:
-                    bucket = await line.js.create_key_value(bucket=name, direct=True)
+                    bucket = await connection.js.create_key_value(bucket=name, direct=True)
         if bucket is None:
             missing.append(
                 f"without a key-value bucket {name!r} what a stop gives back counts as delivered"
             )
-        return cls(bucket, durable.consumer, line, durable.stream), missing
+        return cls(bucket, durable.consumer, connection, durable.stream), missing
 
     async def counts(self) -> dict[str, int]:
-        """How often each was given back, by their tags."""
-        with self._line.translated():
+        """How often each message was given back, by tag."""
+        with self._connection.translating():
             return (await self._read())[0]
 
     async def _read(self) -> tuple[dict[str, int], int]:
@@ -72,18 +74,18 @@ class Returned:
         return counts, entry.revision or 0
 
     async def add(self, messages: Sequence[Received]) -> None:
-        """These are given back now; those that are done by now are forgotten."""
+        """Count messages that are given back now; messages that are done are forgotten."""
         if self._bucket is None:
             return
-        with self._line.translated():
-            info = await self._line.js.consumer_info(self._stream, self._key)
+        with self._connection.translating():
+            info = await self._connection.js.consumer_info(self._stream, self._key)
             floor = info.ack_floor.stream_seq if info.ack_floor else 0
             while True:
                 counts, revision = await self._read()
                 counts = {tag: n for tag, n in counts.items() if int(tag.partition("-")[0]) > floor}
                 for message in messages:
                     counts[message.tag] = counts.pop(message.tag, 0) + 1
-                value = json.dumps(dict(list(counts.items())[-AT_MOST:])).encode()
-                with suppress(KeyWrongLastSequenceError):  # Another program stops, too.
+                value = json.dumps(dict(list(counts.items())[-REMEMBERED:])).encode()
+                with suppress(KeyWrongLastSequenceError):  # Another program stops at the same time.
                     await self._bucket.update(self._key, value, revision)
                     return
