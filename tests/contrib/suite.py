@@ -435,7 +435,7 @@ class Contract:
             assert billing.seen == list(range(1000))
             await becomes(0, server.unacknowledged)
 
-    async def test_in_hand_is_at_most_what_the_settings_say(self, server: Server) -> None:
+    async def test_at_most_prefetch_messages_are_in_flight(self, server: Server) -> None:
         """Even with room for all messages only `prefetch` are fetched."""
         await server.send([plain(number) for number in range(100)])
         async with self.reading(server, prefetch=20) as runtime:
@@ -540,7 +540,7 @@ class Contract:
         assert sent == [0, 1, 2, 4, 5, 6, 8]
 
     async def test_an_event_type_that_refuses_what_came(self, server: Server) -> None:
-        """Whatever the type's own check raises, only that message becomes a dead letter."""
+        """Only the message that a type's own check refuses becomes a dead letter."""
 
         class Buyer(EventPlugin[Picky]):
             def __init__(self, app: object) -> None:
@@ -670,7 +670,7 @@ class Contract:
             await becomes(0, server.unacknowledged)
         assert await server.dead() == []
 
-    async def test_a_stop_waits_a_little_for_what_is_in_hand(self, server: Server) -> None:
+    async def test_a_stop_waits_a_little_for_messages_in_flight(self, server: Server) -> None:
         """A message that ends within `drain` is acknowledged, and does not come again."""
         await server.send([plain(number) for number in range(5)])
         async with self.reading(server) as runtime:

@@ -287,7 +287,7 @@ async def test_messages_without_any_id(server: RabbitmqServer) -> None:
 # Messages in flight.
 
 
-async def test_what_is_in_hand_when_a_connection_breaks(server: RabbitmqServer) -> None:
+async def test_messages_in_flight_on_a_lost_connection(server: RabbitmqServer) -> None:
     """A message that comes again is recognized, and the same program does not handle it twice."""
     await server.send([plain(number) for number in (0, 1, 1)])
     async with Proxy(server.port).serving() as proxy:
@@ -335,7 +335,7 @@ async def test_a_stop_with_a_queue_that_is_full(server: RabbitmqServer) -> None:
     assert sorted(left) == [plain(number).body for number in range(3)]
 
 
-async def test_more_fail_than_may_be_in_hand(server: RabbitmqServer) -> None:
+async def test_more_fail_than_may_be_in_flight(server: RabbitmqServer) -> None:
     """Failed messages hold up no other: the first of them is tried again before its time."""
     await server.send([plain(number) for number in range(30)])
     async with reading(server, prefetch=4, visibility=3600, delivery_limit=2) as runtime:

@@ -133,7 +133,7 @@ async def test_a_handler_may_take_longer_than_the_visibility(redis: RedisServer)
         assert sum(len(billing.seen) for billing in billings) == 1
 
 
-async def test_what_was_trimmed_in_hand_is_a_dead_letter(redis: RedisServer) -> None:
+async def test_an_entry_that_is_trimmed_in_flight_is_a_dead_letter(redis: RedisServer) -> None:
     """The dead letter of a deleted entry has its id, and says that the content is lost."""
     await redis.send([plain(1), plain(2)])
     async with redis.client() as client:
@@ -278,10 +278,10 @@ async def test_a_database_that_there_is_not_is_said_with_its_setting(redis: Redi
             pass
 
 
-async def test_large_messages_in_hand_are_bounded_in_memory(
+async def test_large_messages_in_flight_are_bounded_in_memory(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of large messages fewer than `prefetch` are fetched at once; all come in the end."""
+    """Fewer large messages than `prefetch` are fetched at once; all come in the end."""
     monkeypatch.setattr(_source, "BYTES_IN_FLIGHT", 1_000_000)
     large = b'{"number":%d,"more":"' + b"x" * 100_000 + b'"}'
     await redis.send([Message(large % number, {}) for number in range(40)])

@@ -49,7 +49,7 @@ class InFlight(Receipt):
         self.message = message
         self.delivery = delivery
         self.extended_at = now
-        """When the broker delivered the message, or was last told that it is in flight."""
+        """The time of the delivery, or of the last report that the message is in flight."""
         self.refusals: Mapping[str, Refusal] = {}
         """The subscribers that can never take the event, each with the reason."""
         self._acknowledgements = acknowledgements

@@ -47,11 +47,11 @@ LOST_CONNECTIONS = 3
 
 
 class UnsendableEventError(PermanentError):
-    """This event can never be sent."""
+    """An event can never be sent."""
 
 
 class SuspectedPoisonError(TrivetError):
-    """The broker ended the connection each time that this event was sent alone.
+    """The broker ended the connection each time that an event was sent alone.
 
     The delivery's `retry…` settings decide whether it is tried again.
     """

@@ -135,7 +135,7 @@ class Connection:
 
     @contextmanager
     def translating(self) -> Generator[None]:
-        """As the function of this name, but a failure of the connection goes first.
+        """Raise each of nats-py's errors as a connector's; a failure of the connection goes first.
 
         A request that is not permitted gets no answer: the connection's failure says why.
         """

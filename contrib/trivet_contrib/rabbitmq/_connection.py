@@ -120,7 +120,7 @@ class Connection:
 
     @contextmanager
     def translating(self) -> Generator[None]:
-        """As the function of this name; an error makes the connection useless."""
+        """Raise each of aiormq's errors as a connector's error, and give the connection up."""
         try:
             with translating(self.timeout):
                 yield
@@ -130,7 +130,7 @@ class Connection:
 
     @contextmanager
     def translating_except(self, *expected: type[AMQPError]) -> Generator[None]:
-        """As `translating`, but these errors pass: they end a channel, not the connection."""
+        """Translate all errors except these, which end a channel and not the connection."""
         try:
             with our_calls():
                 yield
