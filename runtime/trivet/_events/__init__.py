@@ -1,4 +1,4 @@
-"""What happens, and what became of it: events, their envelopes, outcomes and settings.
+"""Events: their types and payloads, envelopes, fates, outcomes and delivery settings.
 
 Never knows plugins, inboxes or the program.
 """

@@ -1,7 +1,7 @@
 """CloudEvents 1.0, read and written: structured as one JSON document, or binary.
 
-Owns both forms, and what their attributes mean for an event's envelope.
-Never knows what carries them, HTTP or a broker, nor which event types there are.
+Owns both forms, and the meaning of their attributes for an event's envelope.
+Never knows the carrier, HTTP or a broker, nor the event types of a program.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from ._types import path_and_reason
 STRUCTURED = "application/cloudevents+json"
 
 LONGEST = 400
-"""Characters that an attribute may have. What is remembered of an event, so that it is known when
-it comes again, is its source and id."""
+"""Characters of an attribute, at most: the source and id of each event are kept to recognise
+repetitions."""
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST)]
 Optional = Annotated[str, msgspec.Meta(max_length=LONGEST)] | None
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
@@ -36,25 +36,25 @@ T = TypeVar("T")
 
 @attrs.define(eq=False)
 class CloudEventError(TrivetError, ValueError):
-    """What came is no CloudEvent whose data is JSON.
+    """A message is no CloudEvent, or a CloudEvent whose data is not JSON.
 
     >>> str(CloudEventError("data is missing", "$"))
     'data is missing, at $'
     """
 
     reason: str
-    """What is wrong there."""
+    """The reason, in one line."""
     path: str
-    """Where: `$.time` in a document, `ce-time` among attributes."""
+    """The place: `$.time` in a document, `ce-time` among attributes."""
     is_media_type: bool = False
-    """Whether it is a CloudEvent, but one whose data is not JSON."""
+    """Whether the only fault is that the data is not JSON."""
 
     def __str__(self) -> str:
         return f"{self.reason}, at {self.path}"
 
 
 class Attributes(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """The context attributes that mean something here; others are let through unread."""
+    """The context attributes that Trivet reads; it ignores others."""
 
     specversion: Text
     id: Text
@@ -63,7 +63,7 @@ class Attributes(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """The event type's name."""
     time: Timestamp | None = None
     expirytime: Timestamp | None = None
-    """When nobody needs it any more; of the expiry time extension."""
+    """The moment after which the event is not worth handling; of the expiry time extension."""
     subject: Optional = None
     partitionkey: Optional = None
     traceparent: Optional = None
@@ -71,7 +71,7 @@ class Attributes(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 
 PREFIX = "ce-"
-"""Before the names of attributes that come apart from the data."""
+"""The prefix of the names of attributes in the binary form."""
 
 _Prefixed = cast(
     "type[Attributes]",
@@ -91,7 +91,7 @@ _Prefixed = cast(
 
 
 class Structured(Attributes, frozen=True, kw_only=True, eq=False):
-    """A CloudEvent in the JSON format; its data stays as it is until the type is known."""
+    """A CloudEvent in the JSON format; the data is decoded when the event type is known."""
 
     data: msgspec.Raw = msgspec.Raw()
     data_base64: str | None = None
@@ -102,7 +102,7 @@ _batch = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class CloudEvent(msgspec.Struct, frozen=True, eq=False):
-    """One that was read; its data is bytes until somebody knows the event's type.
+    """A CloudEvent that was read; the data stays bytes until the event type is known.
 
     >>> document = b'{"specversion": "1.0", "id": "1", "source": "s", "type": "paid", "data": {}}'
     >>> event = CloudEvent.structured(document)
@@ -112,11 +112,11 @@ class CloudEvent(msgspec.Struct, frozen=True, eq=False):
 
     attributes: Attributes
     data: bytes
-    """JSON, as far as the CloudEvent says."""
+    """The data, which is JSON if the CloudEvent tells the truth."""
     at: str = "$"
-    """Where it stood in what was read."""
+    """The place of the CloudEvent in the document that was read."""
     data_at: str = "$"
-    """Where its data stood."""
+    """The place of the data there."""
 
     @property
     def type(self) -> str:
@@ -125,36 +125,36 @@ class CloudEvent(msgspec.Struct, frozen=True, eq=False):
 
     @staticmethod
     def structured(document: bytes | msgspec.Raw, at: str = "$") -> CloudEvent:
-        """One CloudEvent, attributes and data in one document.
+        """Read a CloudEvent whose attributes and data are one document.
 
         Args:
             document: the JSON.
-            at: where it stood, if it was an element of a batch.
+            at: the place of the document, if it was an element of a batch.
 
         Raises:
-            CloudEventError: it is none.
+            CloudEventError: the document is no CloudEvent.
         """
         return _open(_parse(_structured, document, at), at)
 
     @staticmethod
     def split(document: bytes) -> list[msgspec.Raw]:
-        """The elements of a batch, each of which `structured` reads.
+        """The elements of a batch, for `structured`.
 
         Raises:
-            CloudEventError: it is no array.
+            CloudEventError: the document is no array.
         """
         return _parse(_batch, document, "$")
 
     @staticmethod
     def binary(given: Mapping[str, str], data: bytes) -> CloudEvent:
-        """One whose attributes came apart from its data.
+        """Read a CloudEvent whose attributes came apart from its data.
 
         Args:
-            given: the attributes, by their names behind `ce-`; what else is among them is let be.
-            data: what came with them.
+            given: the attributes, whose names begin with `ce-`; other keys are ignored.
+            data: the bytes that came with them.
 
         Raises:
-            CloudEventError: its path is the attribute's name behind `ce-`.
+            CloudEventError: an attribute is missing or wrong; the error's path is its name.
         """
         try:
             attributes = msgspec.convert(given, _Prefixed)
@@ -167,11 +167,11 @@ class CloudEvent(msgspec.Struct, frozen=True, eq=False):
         return CloudEvent(attributes, data, PREFIX)
 
     def delivery(self, event: EventT, size: int = 0) -> Delivery[EventT]:
-        """The event, which its data was decoded into, in the envelope that came with it.
+        """Put the decoded event into the envelope that came with it.
 
         Args:
             event: the payload.
-            size: the bytes of memory that it takes; see `EventTypes.decode_within`.
+            size: bytes of memory that it takes; see `EventTypes.decode_within`.
         """
         attributes, expires = self.attributes, self.attributes.expirytime
         return Delivery.of(
@@ -187,7 +187,7 @@ class CloudEvent(msgspec.Struct, frozen=True, eq=False):
 
     @staticmethod
     def attributes_of(delivery: Delivery[Event]) -> dict[str, str]:
-        """The attributes of an event that is sent on, by their names behind `ce-`."""
+        """The attributes of an event to send, by names that begin with `ce-`."""
         attributes = _attributes_of(delivery)
         return {
             PREFIX + name: value if isinstance(value, str) else value.isoformat()
@@ -196,10 +196,10 @@ class CloudEvent(msgspec.Struct, frozen=True, eq=False):
 
     @staticmethod
     def document_of(delivery: Delivery[Event]) -> bytes:
-        """An event that is sent on, attributes and data in one document.
+        """The document of an event to send, with attributes and data.
 
         Raises:
-            EventEncodeError: JSON cannot express it.
+            EventEncodeError: JSON cannot express the event.
         """
         data = msgspec.Raw(encode_event(delivery.event))
         return msgspec.json.encode({**_attributes_of(delivery), "data": data})
@@ -224,7 +224,7 @@ def _attributes_of(delivery: Delivery[Event]) -> dict[str, str | datetime]:
 
 
 def _moment_of(deadline: float) -> datetime:
-    """A deadline by the calendar, whose first and last moments stand for all beyond them."""
+    """A deadline as a date; the first and the last date stand for all moments beyond them."""
     try:
         return utc_now() + timedelta(seconds=deadline - trio.current_time())
     except OverflowError:
@@ -234,7 +234,7 @@ def _moment_of(deadline: float) -> datetime:
 
 
 def deadline_at(expires: datetime) -> float:
-    """A moment of the calendar on Trio's clock."""
+    """A date as seconds on Trio's clock."""
     return trio.current_time() + (expires - utc_now()).total_seconds()
 
 
@@ -251,7 +251,7 @@ def _parse(decoder: msgspec.json.Decoder[T], document: bytes | msgspec.Raw, at: 
 
 
 def is_json(media_type: str) -> bool:
-    """Whether this is JSON, by its name.
+    """Whether a media type is JSON.
 
     >>> is_json("application/json"), is_json("application/vnd.api+json"), is_json("text/plain")
     (True, True, False)
@@ -281,9 +281,9 @@ def _require_version(attributes: Attributes, path: str) -> None:
 
 
 def _require_text(attributes: Attributes, before: str) -> None:
-    """Refuse control characters, which the specification excludes; `before` is of the path."""
+    """Refuse control characters, as the specification does; paths in errors begin with `before`."""
     a = attributes
-    # Nearly all are printable; what is not may still be text, such as a space of another width.
+    # Nearly all are printable; others may be text all the same, such as a space of another width.
     if f"{a.id}{a.source}{a.subject}{a.partitionkey}{a.traceparent}".isprintable():
         return
     for name in ("id", "source", "subject", "partitionkey", "traceparent"):

@@ -1,10 +1,11 @@
-"""Numbers that somebody chose so that a dictionary of them takes as long as the square of them.
+"""Colliding numbers: chosen by an attacker so that a dictionary of them takes quadratic time.
 
-Owns which types put numbers into dictionaries and sets, and the search for such numbers.
-Never knows what an event is, nor who sent it.
+Owns the question which types put numbers into dictionaries and sets, and the search for such
+numbers in a document.
+Never knows events, nor who sent a document.
 
-Python hashes texts with a secret, and numbers without: those that differ by a multiple of 2**61 - 1
-have the same hash. Sixteen thousand of them, in half a megabyte, take twenty seconds.
+Python hashes strings with a secret, and numbers without one: numbers that differ by a multiple of
+2**61 - 1 have the same hash. Sixteen thousand of them, in half a megabyte, take twenty seconds.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ import attrs
 import msgspec.inspect as kinds
 
 FEW = 16 * 1024
-"""Bytes of a document in which there is no room for enough of them."""
+"""Bytes of a document that is too short for a harmful number of collisions."""
 ALIKE = 50
-"""Different numbers of one hash, in one document, that are no accident any more."""
+"""Different numbers of one hash, in one document, that cannot be an accident."""
 
 _LONG = re.compile(rb"[0-9]{19,4000}|[0-9A-Fa-f]{8}-?(?:[0-9A-Fa-f]{4}-?){3}[0-9A-Fa-f]{12}")
-"""Numbers that may be above that modulus, and UUIDs, which are hashed as numbers."""
+"""Numbers that may exceed the modulus, and UUIDs, which are hashed as numbers."""
 _NUMBERS = (kinds.IntType, kinds.FloatType, kinds.DecimalType, kinds.UUIDType)
 _CHILDREN = ("type", "item_type", "key_type", "value_type")
 _SEVERAL = ("types", "item_types", "fields")
 
 
 def collide(document: bytes) -> bool:
-    """Whether there are too many numbers of the same hash in a document.
+    """Whether a document has too many numbers of the same hash.
 
     >>> collide(b",".join(b"%d" % (number * (2**61 - 1)) for number in range(1, 100)))
     True
@@ -48,7 +49,7 @@ def _hash(token: bytes) -> int:
 
 
 def hashes_numbers(cls: type) -> bool:
-    """Whether a value of this type has dictionaries by number, or sets of numbers, in it."""
+    """Whether values of this type contain dictionaries with numbers as keys, or sets of numbers."""
     return any(_hashed(kind) for kind in _parts(kinds.type_info(cls), set()))
 
 
@@ -63,7 +64,7 @@ def _has_numbers(kind: kinds.Type) -> bool:
 
 
 def _parts(kind: kinds.Type, begun: set[type]) -> Iterator[kinds.Type]:
-    """A type, and all that it is made of."""
+    """A type and all its parts."""
     yield kind
     cls = getattr(kind, "cls", None)
     if cls is not None:
@@ -86,7 +87,7 @@ def _children(kind: kinds.Type) -> Iterator[kinds.Type]:
 
 @attrs.define
 class Collisions:
-    """Looks for such numbers where a type would hash them."""
+    """Looks for colliding numbers in documents of the types that hash numbers."""
 
     _hashing: dict[type, bool] = attrs.field(factory=dict[type, bool])
 

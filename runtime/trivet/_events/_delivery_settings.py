@@ -1,7 +1,7 @@
-"""What an operator may decide about a plugin: how it is delivered to, how it is supervised.
+"""Delivery settings: the keys of the operator and the author, and the policy that they make.
 
-Owns the policies as data, with their defaults, and how one layer of them overrides another.
-Never knows the mechanisms that obey them, nor where the values were read from.
+Owns the keys, their defaults, and how one layer of settings overrides another.
+Never knows the mechanisms that obey a policy, nor where its values were read from.
 """
 
 from __future__ import annotations
@@ -16,88 +16,99 @@ Overflow = Literal["block", "drop_oldest", "drop_newest", "reject"]
 OnFull = Literal["drop_oldest", "drop_newest", "reject"]
 
 PARTITION_KEY = "partitionkey"
-"""The `ordering_key` that is the envelope's key, by its name in CloudEvents."""
+"""The `ordering_key` that means the envelope's key; the name is that of CloudEvents."""
+BUFFER = 1000
+"""Events in an inbox in memory, by default."""
 BUFFER_BYTES = 64 * 1024 * 1024
-"""Bytes of memory for the events from outside that one inbox holds."""
+"""Bytes of memory for the events from outside that one inbox holds, by default."""
 TRY_FOR = 5.0
-"""Seconds for one attempt, where an event is tried again: the OpenTelemetry Collector's."""
+"""Seconds for one attempt where events are tried again, by default: the OpenTelemetry
+Collector's."""
 
 
 @attrs.frozen(kw_only=True)
 class DeliverySettings:
-    """How events reach one plugin. What is None is decided by the next in line.
+    """Settings for the delivery of events to one plugin; None leaves a key to the next layer.
 
-    The operator (`[plugins.NAME.delivery]`) comes first, then the author (the class attribute
-    `delivery`), then the event type, then the defaults of `DeliveryPolicy`. The defaults of what
-    begins with `retry` are the OpenTelemetry Collector's.
+    The layers are the operator (`[plugins.NAME.delivery]`), then the author (the class attribute
+    `delivery`), then the event type, then the defaults, which stand in `DeliveryPolicy`.
+
+    >>> DeliveryPolicy.decide(DeliverySettings(batch_size=50)).batch_size
+    50
     """
 
     durable: bool | None = None
-    """Whether accepted events are kept on disk until they are handled; false by default."""
+    """Whether accepted events are kept on disk until they are handled."""
     buffer: int | None = attrs.field(default=None, validator=optional(ge(1)))
-    """Events that may wait in the inbox; by default 1000 in memory, and on disk as many as
-    `[store] max_bytes` has room for."""
+    """Events that may wait in the inbox. A durable inbox has no such limit by default, but that of
+    `[store] max_bytes`."""
     buffer_bytes: int | None = attrs.field(default=None, validator=optional(ge(1)))
     """Bytes of memory for the events from outside (by HTTP, or from a source) that wait in the
-    inbox, back off or are in flight; by default 64 MiB. Each counts with an estimate that is made
-    before it is decoded. An event that is above this alone is refused for good. What the program
-    publishes itself does not count."""
+    inbox, back off or are in flight. The size of an event is an estimate, made before it is
+    decoded. An event larger than the whole limit is refused for good. Events that the program
+    itself publishes do not count."""
     overflow: Overflow | None = attrs.field(
         default=None, validator=optional(in_(get_args(Overflow)))
     )
-    """What a full inbox does with one more event; `"block"` by default."""
+    """The action of a full inbox on one more event: make the publisher wait, drop the oldest or
+    the newest event, or reject it."""
     block_for: float | None = attrs.field(default=None, validator=optional(ge(0)))
-    """Seconds for which `"block"` makes the publisher wait; 1 by default."""
+    """Seconds for which `"block"` makes the publisher wait."""
     on_full: OnFull | None = attrs.field(default=None, validator=optional(in_(get_args(OnFull))))
-    """What `"block"` does when its time is over; `"reject"` by default."""
+    """The action of `"block"` when `block_for` is over."""
     concurrency: int | None = attrs.field(default=None, validator=optional(ge(1)))
-    """Handlers that run side by side; 1 by default, which keeps the order."""
+    """Handlers that run side by side; one handler keeps the order of events."""
     ordering_key: str | None = None
-    """The field of the event whose values are each handled in order, one event after the other,
-    while different values are handled side by side; or `"partitionkey"`, the envelope's key. Not
-    given: with a `concurrency` of 1 the inbox is handled in order, otherwise nothing is. Where
-    several batches are handled side by side, each has one event of a value."""
+    """A field of the event, or `"partitionkey"`, the envelope's key. Events of one value are
+    handled in order, one after the other; different values are handled side by side. Without it,
+    a `concurrency` of 1 keeps the order of the whole inbox, and a higher one keeps none. Where
+    several batches are handled side by side, each has at most one event of a value."""
     delivery_limit: int | None = attrs.field(default=None, validator=optional(ge(1)))
-    """Times that an event is handed to a `run()`, or a process, that crashes before the event is
-    given up; 3 by default. RabbitMQ's quorum queues have a limit of the same name."""
+    """Crashes of `run()`, or of the process, with an event in flight, after which that event is
+    given up. RabbitMQ's quorum queues have a limit of the same name."""
     time_limit: float | None = attrs.field(default=None, validator=optional(ge(0)))
-    """Seconds that one attempt to handle an event may take, 0 for no limit; by default 5 where
-    failed events are tried again, otherwise none. A plugin with a `run()` of its own sets its
-    limits itself."""
+    """Seconds that one attempt to handle an event may take, 0 for no limit. The default is a limit
+    where failed events are tried again, and none elsewhere. A plugin with a `run()` of its own sets
+    its limits itself."""
     retry: bool | None = None
-    """Whether an event whose handler failed is tried again; by default if the inbox is durable."""
+    """Whether an event whose handler failed is tried again; by default, if the inbox is durable.
+    The defaults of `time_limit` and of the keys that begin with `retry_` are the OpenTelemetry
+    Collector's."""
     retry_initial: float | None = attrs.field(default=None, validator=optional(ge(0)))
     """Seconds before the second attempt, at most (full jitter: the wait is drawn evenly between
-    zero and that); 5 by default."""
+    zero and that)."""
     retry_multiplier: float | None = attrs.field(
         default=None, validator=optional([ge(1), le(1000)])
     )
-    """By what that grows with each further attempt; 1.5 by default."""
+    """The factor by which that limit grows with each further attempt."""
     retry_max: float | None = attrs.field(default=None, validator=optional(ge(0)))
-    """Seconds that such a wait is never above; 30 by default."""
+    """Seconds that no wait between two attempts exceeds."""
     retry_for: float | None = attrs.field(default=None, validator=optional(ge(0)))
-    """Seconds of attempts and waits after which an event is given up, 0 for never; 300 by default.
-    The time in which its plugin is down does not count."""
+    """Seconds of attempts and waits after which an event is given up, 0 for never. The time in
+    which the plugin is down does not count."""
     max_attempts: int | None = attrs.field(default=None, validator=optional(ge(1)))
-    """Attempts after which an event is given up; no such limit by default."""
+    """Attempts after which an event is given up; None for no such limit."""
     deduplicate_for: float | None = attrs.field(default=None, validator=optional(ge(0)))
-    """Seconds for which an event that comes again, by the `source` and `id` that its publisher
-    gave it, is not delivered again, 0 for never; 300 by default, as in Amazon's FIFO queues."""
+    """Seconds for which a repetition of an event, recognised by the `source` and `id` that its
+    publisher gave, is not delivered again, 0 for never. The default is that of Amazon's FIFO
+    queues."""
     batch_size: int | None = attrs.field(default=None, validator=optional(ge(1)))
-    """Events in one batch of a `BatchPlugin`, at most; 100 by default."""
+    """Events in one batch of a `BatchPlugin`, at most."""
     batch_age: float | None = attrs.field(default=None, validator=optional(gt(0)))
-    """Seconds after its first event in which a batch closes; 1 by default."""
+    """Seconds after which a batch closes, from its first event on."""
     batch_bytes: int | None = attrs.field(default=None, validator=optional(ge(1)))
-    """JSON bytes in one batch, at most; an event larger than that is a batch of its own. No such
-    limit by default."""
+    """JSON bytes in one batch, at most; a larger event is a batch of its own. None for no such
+    limit."""
     filter: dict[str, Any] | None = None
-    """What to deliver only, by the path of a field: a value, or an array of values one of which
-    it has to be. `"points.tags.route" = ["GET:/teapot"]` is of lists any element."""
+    """The events to deliver: for each path of a field a value, or an array of values one of which
+    the field must have. A path leads through lists to any of their elements:
+    `"points.tags.route" = ["GET:/teapot"]`. None for all events."""
     events: list[str] | None = None
-    """Names of the event types to listen to, of those that the class listens to; all by default."""
+    """Names of the event types to listen to, among those that the class listens to; None for
+    all."""
 
     def over(self, other: DeliverySettings) -> DeliverySettings:
-        """These settings where they decide, the other's where they do not.
+        """Merge: these settings, and the other's for the keys that these leave open.
 
         >>> author = DeliverySettings(buffer=10, concurrency=4)
         >>> DeliverySettings(buffer=50).over(author)
@@ -107,7 +118,7 @@ class DeliverySettings:
         return attrs.evolve(other, **self.decided())
 
     def decided(self) -> dict[str, Any]:
-        """What is not left to others."""
+        """The keys that are given, with their values."""
         return {
             field.name: value
             for field in attrs.fields(DeliverySettings)
@@ -117,11 +128,14 @@ class DeliverySettings:
 
 @attrs.frozen(kw_only=True)
 class DeliveryPolicy:
-    """What was decided for one subscription; the defaults are here."""
+    """The delivery of events to one plugin, as decided; the values here are the defaults.
+
+    `DeliverySettings` says what the keys mean, and their units.
+    """
 
     durable: bool = False
     buffer: int | None = None
-    """None: whatever the store has room for."""
+    """`BUFFER` in memory; None, for no such limit, on disk."""
     buffer_bytes: int = BUFFER_BYTES
     overflow: Overflow = "block"
     block_for: float = 1.0
@@ -144,7 +158,7 @@ class DeliveryPolicy:
 
     @classmethod
     def decide(cls, *layers: DeliverySettings) -> DeliveryPolicy:
-        """For each key, the first of the layers that has something to say about it.
+        """Take each key from the first layer that gives it, and otherwise from the defaults.
 
         >>> operator, author = DeliverySettings(buffer=5), DeliverySettings(buffer=9, block_for=0)
         >>> policy = DeliveryPolicy.decide(operator, author)
@@ -164,5 +178,5 @@ class DeliveryPolicy:
         retry = chosen.setdefault("retry", durable)
         chosen["time_limit"] = chosen.get("time_limit", TRY_FOR if retry else 0) or math.inf
         if not durable:
-            chosen.setdefault("buffer", 1000)
+            chosen.setdefault("buffer", BUFFER)
         return cls(**chosen)

@@ -1,7 +1,7 @@
-"""What an event is: a frozen attrs class with a name, decoded from JSON into itself.
+"""Event classes: frozen attrs classes with a name.
 
-Owns the base class, LUNA's two event types and the decoding of a payload.
-Never knows who listens, nor how an event travels (that is the envelope, in `_envelope`).
+Owns the base class, the checks of a subclass, and LUNA's two event types.
+Never knows who listens, nor how an event travels: the envelope is in `_delivery`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from .._faults._errors import (
 from ._delivery_settings import DeliverySettings
 
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
-"""A moment with its UTC offset. A naive one is refused: nobody knows which hour it means."""
+"""A moment with its UTC offset. A naive one is refused, since its hour is ambiguous."""
 
 Value = str | int | float
-"""What a tag or a field of a monitoring point may hold."""
+"""The value of a tag or a field of a monitoring point."""
 
 
 def snake_case(name: str) -> str:
@@ -37,20 +37,20 @@ def snake_case(name: str) -> str:
 
 
 class FrozenEventError(attrs.exceptions.FrozenInstanceError):
-    """A field of an event was to be changed."""
+    """Code tried to change a field of an event."""
 
     def __init__(self, message: str) -> None:
         AttributeError.__init__(self, message)
-        self.args = (message,)  # Which attrs has on the class, one for all.
+        self.args = (message,)  # attrs' base class has one `args` for all instances.
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(attrs.field,))
 @attrs.frozen(slots=False)
 class Event:
-    """What happened. Subclass it, annotate the fields, and that is all.
+    """The base class of events. A subclass with annotated fields is a frozen attrs class.
 
-    A subclass becomes a frozen attrs class by itself. Its name, which routes it and which
-    `POST /events/{name}` uses, is the class's in snake case unless `name=` says otherwise.
+    The name of an event type routes its events, and is the `name` of `POST /events/{name}`. The
+    default is the name of the class in snake case.
 
     >>> class OrderPlaced(Event):
     ...     order_id: str
@@ -62,20 +62,23 @@ class Event:
 
     Args of the class statement:
         name: letters, digits, `.`, `-` and `_`.
-        delivery: how this type is delivered where neither the plugin's author nor the operator
-            says otherwise.
+        delivery: the delivery settings of this type, for the keys that neither the operator nor
+            the plugin's author gives.
+
+    Raises:
+        DefinitionError: when a subclass is created, for one that cannot be an event type.
     """
 
     __event_name__: ClassVar[str] = "event"
     __delivery__: ClassVar[DeliverySettings] = DeliverySettings()
-    __implied__: ClassVar[bool] = True
-    """Whether who listens to a base class of this type listens to this type, too."""
+    __listen_by_base__: ClassVar[bool] = True
+    """Whether a plugin that listens to a base class of this type listens to this type, too."""
 
     def __init_subclass__(
         cls, *, name: str | None = None, delivery: DeliverySettings | None = None
     ) -> None:
         super().__init_subclass__()
-        if "__attrs_attrs__" in cls.__dict__:  # A copy, made by an author's own @attrs.frozen.
+        if "__attrs_attrs__" in cls.__dict__:  # An author's own @attrs.frozen has made a copy.
             raise DefinitionError(
                 f"{place_of(cls)}: an event is a frozen attrs class by itself; "
                 "take its decorator away"
@@ -97,13 +100,13 @@ class Event:
                     f"{place_of(cls)}.{field.name}: a converter is not called for an event that "
                     "comes as JSON; convert where the event is handled"
                 )
-        # Event's are the same. With its own, the decorator that is refused above would fail sooner,
-        # and say something about __setattr__.
+        # The methods of `Event` do the same. With methods of its own, the decorator that is refused
+        # above would fail sooner, with a message about __setattr__.
         del cls.__setattr__, cls.__delattr__
 
 
 def _refuse_taken_names(cls: type[Event]) -> None:
-    """Raise for a field, or a value, in place of what Trivet keeps under such a name."""
+    """Raise for a field or value whose name Trivet uses itself."""
     annotations = inspect.get_annotations(cls)
     for name in dict.fromkeys([*annotations, *vars(cls)]):
         taken = name in annotations and name.startswith("__") and name.endswith("__")
@@ -115,7 +118,7 @@ def _refuse_taken_names(cls: type[Event]) -> None:
 
 
 def _refuse_change(event: Event, name: str, value: object = None) -> None:
-    """Raise, since all that listen have this very event."""
+    """Raise, since all subscribers share this very event."""
     kind = type(event).__name__
     raise FrozenEventError(
         f"{kind}.{name}: an event cannot be changed, since others have it too; "
@@ -123,7 +126,7 @@ def _refuse_change(event: Event, name: str, value: object = None) -> None:
     )
 
 
-# Those of attrs say neither the event nor the field.
+# The methods of attrs name neither the event nor the field.
 Event.__setattr__ = _refuse_change  # type: ignore[method-assign,assignment]
 Event.__delattr__ = _refuse_change  # type: ignore[method-assign,assignment]
 
@@ -131,7 +134,7 @@ EventT = TypeVar("EventT", bound=Event)
 
 
 def place_of(cls: type) -> str:
-    """Where a class is, for messages: `module.QualifiedName`."""
+    """The place of a class, for messages: `module.QualifiedName`."""
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
@@ -153,9 +156,9 @@ class MonitoringPoint:
     time: Timestamp
     """The start of the request."""
     tags: dict[str, Value]
-    """What one groups by: few distinct values each."""
+    """Labels to group by, each with few distinct values."""
     fields: dict[str, Value]
-    """What was measured."""
+    """The measured values."""
 
 
 class MonitoringEvent(
@@ -170,7 +173,7 @@ class MonitoringEvent(
 
 
 class SendingEvent(Event, name="sending_event"):
-    """What a handler generated, for sending to a third party."""
+    """Events that a handler generated, for sending to a third party."""
 
     events: list[dict[str, Any]]
     handler_id: str

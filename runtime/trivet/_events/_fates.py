@@ -1,6 +1,6 @@
-"""What can become of an event at one subscriber.
+"""The fates of an event at one subscriber.
 
-Owns the one table of fates: whoever adds a fate adds a row, and its counter follows.
+Owns the one table of fates: a new fate is a new row, and its counter follows.
 Never knows how a fate comes about.
 """
 
@@ -10,43 +10,46 @@ from enum import Enum
 
 
 class Fate(Enum):
-    """What became of an event at one subscriber; the later in this list, the worse.
+    """The fate of an event at one subscriber; the later in this list, the worse.
 
-    At every instant, what a subscriber has accepted is the sum of its ended and its alive
-    events. What was rejected, or is unacceptable, was never accepted.
+    At every instant, the number of events that a subscriber has accepted is the sum of its ended
+    and its alive events. Rejected and unacceptable events were never accepted.
+
+    >>> Fate.HANDLED.alive, Fate.QUEUED.alive, Fate.REJECTED.accepted
+    (False, True, False)
     """
 
     HANDLED = "handled"
-    """Ended: the plugin asked for the next one."""
+    """Ended: the plugin has finished the event, and asked for the next one."""
     FILTERED = "filtered"
-    """Ended: the subscription's filter left it out."""
+    """Ended: the subscription's filter left the event out."""
     DUPLICATE = "duplicate"
-    """Ended: the subscriber has it already, by its source and id."""
+    """Ended: the subscriber has had an event with this source and id."""
     QUEUED = "queued"
     """Alive: waiting in the inbox."""
     IN_FLIGHT = "in_flight"
     """Alive: with the plugin."""
     BACKING_OFF = "backing_off"
-    """Alive: its handler has failed, and it waits to be tried again."""
+    """Alive: its handler has failed, and the event waits for the next attempt."""
     EXPIRED = "expired"
     """Ended: its deadline was over before it was handled."""
     DROPPED = "dropped"
-    """Ended: the inbox was full and its policy chose this one."""
+    """Ended: the inbox was full, and its policy chose this event."""
     ABANDONED = "abandoned"
-    """Ended: the plugin stopped for good, or ran out of time, with this one in memory."""
+    """Ended: the plugin stopped for good, or ran out of time, with this event in memory."""
     DEAD_LETTERED = "dead_lettered"
-    """Ended: given up, and put to the dead letters."""
+    """Ended: given up, and stored among the dead letters."""
     FAILED = "failed"
-    """Ended: given up, with nowhere to keep it."""
+    """Ended: given up; an inbox in memory has no dead letters."""
     REJECTED = "rejected"
-    """Never accepted: the inbox was full, or closed, or could not be written to."""
+    """Never accepted: the inbox was full or closed, or its store could not be written."""
     UNACCEPTABLE = "unacceptable"
-    """Never accepted, and never will be: the inbox cannot hold such an event, so that to publish it
-    again is of no use. The outcome's `refusals` say why."""
+    """Never accepted, at any time: the inbox cannot hold such an event, and publishing it again is
+    useless. The outcome's `refusals` give the reason."""
 
     @property
     def alive(self) -> bool:
-        """Whether something else can still become of it."""
+        """Whether this fate may still change."""
         return self in ALIVE
 
     @property
@@ -55,13 +58,13 @@ class Fate(Enum):
         return self not in REFUSED
 
 
-# By identity: an Enum's own hash is that of its name, and takes longer than all the rest of a
-# counter's update.
+# By identity: an Enum's own hash is that of its name, and takes longer than the rest of a counter's
+# update.
 Fate.__hash__ = object.__hash__  # type: ignore[method-assign]
 
 ALIVE = frozenset({Fate.QUEUED, Fate.IN_FLIGHT, Fate.BACKING_OFF})
 REFUSED = frozenset({Fate.REJECTED, Fate.UNACCEPTABLE})
 ENDED = frozenset(Fate) - ALIVE - REFUSED
 GOOD = frozenset({Fate.HANDLED, Fate.FILTERED, Fate.DUPLICATE})
-"""What a publisher need not worry about."""
+"""Fates that need no action of the publisher."""
 SEVERITY = {fate: rank for rank, fate in enumerate(Fate)}

@@ -1,6 +1,6 @@
-"""Which events a subscription is to deliver.
+"""The operator's `filter` of a subscription.
 
-Owns what the operator's `filter` means.
+Owns the meaning of a filter, and the check of its paths.
 Never knows who subscribes.
 """
 
@@ -18,9 +18,9 @@ Matches = Callable[[Event], bool]
 
 
 def compile_filter(filter: Mapping[str, Any]) -> Matches:
-    """What the filter lets through: events in which each path leads to one of its values.
+    """Compile a filter: an event passes if each path leads to one of the path's values.
 
-    A path goes into fields and into the keys of dictionaries; of a list it is any element.
+    A path goes into fields and keys of dictionaries, and through a list to any of its elements.
 
     >>> from trivet import SendingEvent
     >>> matches = compile_filter({"handler_id": ["h1", "h2"], "events.face": 1})
@@ -34,14 +34,14 @@ def compile_filter(filter: Mapping[str, Any]) -> Matches:
     ]
 
     def matches(event: Event) -> bool:
-        """Whether the event is let through."""
+        """Whether the event passes the filter."""
         return all(any(found in values for found in _at(event, path)) for path, values in wanted)
 
     return matches
 
 
 def check_filter(filter: Mapping[str, Any], types: Iterable[type[Event]]) -> None:
-    """Refuse a path of which no event type has the first part.
+    """Refuse a path whose first part is a field of no event type.
 
     Raises:
         ConfigurationError: naming the nearest right spelling.

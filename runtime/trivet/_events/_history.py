@@ -1,7 +1,7 @@
 """The failed attempts at one event, as they are kept with it.
 
 Owns the account of the attempts.
-Never knows what is decided because of them.
+Never knows the decisions that are made from it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import attrs
 
 REMEMBERED = 100
-"""Failures of one event that are remembered, the latest of them."""
+"""The number of the latest failures of one event that are kept."""
 
 
 @attrs.frozen
@@ -17,27 +17,28 @@ class Failure:
     """One attempt that has failed."""
 
     at: float
-    """When, in seconds since 1970."""
+    """The moment, in seconds since 1970."""
     error: str
-    """What was raised, in one line."""
+    """The exception, in one line."""
 
 
 @attrs.frozen
 class History:
-    """What has become so far of the attempts at one event, at one subscriber."""
+    """The attempts at one event at one subscriber so far."""
 
     failures: tuple[Failure, ...] = ()
+    """The latest failures, the oldest first."""
     attempts: int = 0
-    """Attempts that have failed, those included that are no longer remembered."""
+    """Failed attempts, including ones that are no longer among `failures`."""
     spent: float = 0.0
     """Seconds of attempts and waits."""
     last_wait: float = 0.0
     """Seconds of the latest wait."""
     crashes: int = 0
-    """Times that `run()` or the process crashed with it in flight."""
+    """Crashes of `run()` or of the process while the event was in flight."""
 
     def failed(self, error: str, *, at: float, took: float) -> History:
-        """With one more failure, which took so many seconds."""
+        """The history with one more failure, after `took` seconds; `at` is since 1970."""
         return attrs.evolve(
             self,
             failures=(*self.failures, Failure(at, error))[-REMEMBERED:],
@@ -46,11 +47,11 @@ class History:
         )
 
     def waited(self, seconds: float) -> History:
-        """With a wait."""
+        """The history with one more wait."""
         return attrs.evolve(self, spent=self.spent + seconds, last_wait=seconds)
 
     def crashed(self) -> History:
-        """With one more crash."""
+        """The history with one more crash."""
         return attrs.evolve(self, crashes=self.crashes + 1)
 
 

@@ -1,4 +1,4 @@
-"""What a publisher is told about its event: one fate for each subscriber.
+"""The outcome of publishing an event: one fate for each subscriber.
 
 Owns the outcome and the refusals in it.
 Never knows how a fate comes about.
@@ -17,21 +17,21 @@ from ._fates import SEVERITY, Fate
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """Why a subscriber can never take an event in: what waits for room would wait for ever.
+    """The reason why a subscriber can never accept an event, however much room it has.
 
-    A source puts such a message to its dead letters; over HTTP the answer is 413 for what is too
-    large, and 400 for anything else.
+    A source stores such a message among its dead letters. Over HTTP the answer is 413 for an event
+    that is too large, and 400 for any other reason.
 
     >>> str(Refusal("JSON has no such number: nan", "$.total"))
     'JSON has no such number: nan at $.total'
     """
 
     reason: str
-    """What is wrong, in one line."""
+    """The reason, in one line."""
     path: str = "$"
-    """Where in the payload, `$` being its root."""
+    """The place in the payload, whose root is `$`."""
     is_too_large: bool = False
-    """Whether a smaller event of its kind could be taken in."""
+    """Whether a smaller event of this type would be accepted."""
 
     def __str__(self) -> str:
         return self.reason if self.path == "$" else f"{self.reason} at {self.path}"
@@ -41,7 +41,7 @@ NO_REFUSALS: Mapping[str, Refusal] = MappingProxyType({})
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of one published event, subscriber by subscriber.
+    """The fates of one published event, subscriber by subscriber.
 
     >>> class OrderPlaced(Event):
     ...     order_id: str
@@ -56,12 +56,12 @@ class Outcome(msgspec.Struct, frozen=True):
     fates: Mapping[str, Fate]
     """One fate per subscriber, by the plugin's name."""
     refusals: Mapping[str, Refusal] = NO_REFUSALS
-    """Why, for each subscriber whose fate is `unacceptable`; to publish the event again is of no
-    use to these."""
+    """The reasons, for each subscriber whose fate is `unacceptable`; publishing the event again is
+    useless to these."""
 
     @property
     def id(self) -> str:
-        """The event's id. Who may have to repeat an event gives it one before it is published."""
+        """The event's id. A publisher that may repeat an event gives the id when it publishes."""
         return self.delivery.id
 
     @property
@@ -71,12 +71,12 @@ class Outcome(msgspec.Struct, frozen=True):
 
     @property
     def accepted(self) -> bool:
-        """Whether at least one subscriber took the event in."""
+        """Whether at least one subscriber accepted the event."""
         return any(fate.accepted for fate in self.fates.values())
 
     @property
     def unrouted(self) -> bool:
-        """Whether nobody listens to this type of event."""
+        """Whether no plugin listens to this type of event."""
         return not self.fates
 
     @property

@@ -1,10 +1,10 @@
-"""An event's payload as JSON, so that what is written is what is read.
+"""An event's payload as JSON, written only if it can be read again.
 
-Owns which values JSON has no words for, and where in an event such a value is.
+Owns the search for values that JSON cannot express, and their paths in an event.
 Never knows where the bytes go.
 
-JSON has no NaN: it would be written as null. Where the type is `Any`, a tuple, a date or a number
-as a key would come back as something else; what is annotated more closely comes back by its type.
+JSON has no NaN, which msgspec would write as null. In a field of the type `Any`, a tuple, a date or
+a numeric key would come back as another type; a closer annotation brings it back as it was.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .._faults._errors import EventEncodeError
 from ._event import Event
 
 Fault = tuple[str, str]
-"""Where below a value it is, and what is wrong there."""
+"""A path below a value, and the reason why the part there cannot be written."""
 Check = Callable[[Any], Fault | None]
-"""Finds the first fault in a value."""
+"""A function that finds the first fault in a value."""
 
 LONGEST_PATH = 200
-"""Characters; what is nested deeper is named by its beginning."""
+"""Characters of a path in a message; a longer path is cut."""
 
 
 def encode_event(event: Event, *, exact: bool = False) -> bytes:
@@ -43,12 +43,12 @@ def encode_event(event: Event, *, exact: bool = False) -> bytes:
     trivet._faults._errors.EventEncodeError: measured: JSON has no such number: nan at $.value
 
     Args:
-        event: what is to be written.
-        exact: whether values of a type such as `Any` have to be equal when they are read back. A
-            tuple is not: it comes back as a list.
+        event: the event to write.
+        exact: whether values in fields of a type such as `Any` must be equal when they are read
+            back. A tuple is not, since it comes back as a list.
 
     Raises:
-        EventEncodeError: JSON cannot express it. It names the path of the first such value.
+        EventEncodeError: JSON cannot express the event; it names the path of the first such value.
     """
     payload, fault = b"", None
     try:
@@ -69,7 +69,7 @@ _checks: dict[tuple[type[Event], bool], Check] = {}
 
 
 def _check_of(cls: type[Event], exact: bool) -> Check:
-    """The check of an event type. Most fields need none, by their annotations."""
+    """The check of an event type. The annotations of most fields make a check needless."""
     if (cls, exact) not in _checks:
         check = _Checks(_comes_back if exact else _is_finite).of(kinds.type_info(cls))
         _checks[cls, exact] = check or (lambda _: None)
@@ -80,7 +80,7 @@ class _Checks:
     """The checks of types.
 
     Args:
-        json: the check of a value that may be any JSON.
+        json: the check of values that may be any JSON.
     """
 
     def __init__(self, json: Check) -> None:
@@ -88,7 +88,7 @@ class _Checks:
         self._begun: dict[type, Check] = {}
 
     def of(self, kind: kinds.Type) -> Check | None:
-        """The check of this type; None where its values come back whatever they are."""
+        """The check of this type; None where all its values come back equal."""
         if isinstance(kind, kinds.Metadata):
             return self.of(kind.type)
         if not _is_json(kind):
@@ -98,7 +98,7 @@ class _Checks:
         return _is_finite if _mentions(kind, kinds.FloatType) else None
 
     def _of_others(self, kind: kinds.Type) -> Check | None:
-        """The check of a type that JSON has no word for."""
+        """The check of a type that JSON itself does not have."""
         match kind:
             case kinds.StructType() | kinds.DataclassType() | kinds.NamedTupleType():
                 return self._of_object(kind.cls, kind.fields)
@@ -158,7 +158,7 @@ class _Checks:
 
 
 def _is_json(kind: kinds.Type) -> bool:
-    """Whether values of this type are JSON's own, so that they are compared all at once."""
+    """Whether values of this type are plain JSON, so that one comparison checks all of a value."""
     match kind:
         case kinds.Metadata():
             return _is_json(kind.type)
@@ -177,7 +177,7 @@ def _is_json(kind: kinds.Type) -> bool:
 
 
 def _mentions(kind: kinds.Type, wanted: type[kinds.Type]) -> bool:
-    """Whether a type that `_is_json` has this one in it."""
+    """Whether a type that `_is_json` contains this kind of type."""
     match kind:
         case kinds.Metadata():
             return _mentions(kind.type, wanted)
@@ -227,7 +227,7 @@ def _first(parts: Iterable[tuple[str, object, Check]]) -> Fault | None:
 
 
 def _children(value: object) -> Iterable[tuple[str, object]]:
-    """What is directly in a value, and where."""
+    """The direct parts of a value, with their paths."""
     if isinstance(value, Mapping):
         mapping = cast("Mapping[object, object]", value)
         return ((f".{_name(key)}", child) for key, child in mapping.items())
@@ -240,15 +240,15 @@ def _children(value: object) -> Iterable[tuple[str, object]]:
 
 
 def _name(key: object) -> str:
-    """A key for messages; of one that is no text or number, the type, whose code may raise."""
+    """A key for messages, or its type where the key's own `__str__` might raise."""
     return str(key) if type(key) in (str, int, float) else f"<{type(key).__name__}>"
 
 
-# Of a value that may be any JSON.
+# Checks of values that may be any JSON.
 
 
 def _is_finite(value: object) -> Fault | None:
-    """The first number in a value that is none."""
+    """The first NaN or infinity in a value."""
     if type(value) is float:
         return None if math.isfinite(value) else ("", f"JSON has no such number: {value}")
     if value is None or isinstance(value, (str, int)):
@@ -275,10 +275,10 @@ def _comes_back(value: object) -> Fault | None:
 
 
 def _unwritable(value: object, error: BaseException) -> Fault:
-    """Where it is that a value cannot be written, and why."""
+    """The path of the part that cannot be written, and the reason."""
     if isinstance(error, RecursionError):
         return "", "nested too deeply"
-    with suppress(Exception):  # The value may not let anybody look into it, either.
+    with suppress(Exception):  # Looking into the value may raise, too.
         for where, child in _children(value):
             try:
                 msgspec.json.encode(child)

@@ -1,7 +1,7 @@
-"""How much memory an event from outside takes, estimated before it is decoded.
+"""The memory that an event from outside takes, estimated before it is decoded.
 
 Owns the estimate.
-Never knows what is in a document, nor what becomes of it.
+Never knows the contents of a document, nor its use.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ COMMA, COLON, BRACKET, BRACE = b",:[{"
 
 
 def estimated_bytes(document: bytes) -> int:
-    """Bytes of memory that a JSON document takes once it is decoded, by what it is made of.
+    """Bytes of memory that a JSON document takes once it is decoded, by an estimate.
 
-    The text alone says little: `{},` is three bytes, and the object that it becomes is seventy. So
-    the characters that begin a value are counted. Characters outside of ASCII take two bytes or
-    four, and make all of their string as wide. Most documents take between a third of the estimate
-    and all of it.
+    The length of the text alone says little: `{},` has three bytes, and its object seventy.
+    Therefore the characters that begin a value are counted. Characters outside of ASCII take two
+    bytes or four, and make their whole string as wide. Most documents take between a third of the
+    estimate and all of it.
 
     >>> estimated_bytes(b'{"order_id": "o-1", "total": 9.5}')
     841
     """
     count = document.count
-    # Most documents are short, and each call counts: the four together take half a microsecond.
+    # Most documents are short, so that each call matters: all four take half a microsecond.
     text = len(document)
     if not document.isascii() or b"\\u" in document:
         text *= 2

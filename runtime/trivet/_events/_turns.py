@@ -1,7 +1,7 @@
-"""Work that grows with what somebody sends, done so that nobody else waits for it.
+"""Work that grows with a client's data, in turns, so that no other task waits long.
 
-Owns the pace of such work on the event loop, and the one thread for what is too large for it.
-Never knows what is done.
+Owns the pace of such work on the event loop, and the one thread for large documents.
+Never knows what the work is.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ import trio
 T = TypeVar("T")
 
 TURN = 0.005
-"""Seconds for which one task works before every other task has its turn. By the machine's clock, in
-tests too: what is measured is work, not waiting."""
+"""Seconds for which one task works before every other task has its turn; by the machine's clock, in
+tests too, since work is measured and not waiting."""
 LARGE = 64 * 1024
-"""Bytes of a document, above which it is not worked on by the event loop. Of the densest documents,
-and of those with the longest numbers, so many take about ten milliseconds."""
+"""Bytes of a document above which a thread works on it. The densest documents of this size, and the
+ones with the longest numbers, take about ten milliseconds."""
 
 MANY = 10_000
-"""New objects, a search through which would be felt."""
+"""New objects through which a search for garbage would be noticeable."""
 
-_one = trio.CapacityLimiter(1)
 # The work holds the interpreter's lock: several threads would be no faster, and would leave the
-# loop less of it.
+# event loop less time with the lock.
+_one = trio.CapacityLimiter(1)
 
 
 class Turns:
-    """The turns of one task that does many things, each of them small."""
+    """The turns of one task that has many small pieces of work."""
 
     def __init__(self) -> None:
         self._until = perf_counter() + TURN
 
     async def next(self) -> None:
-        """Let every other task have its turn, if this one has lasted long enough.
+        """Let every other task have its turn, if this task has worked for `TURN` seconds.
 
-        A checkpoint only then: between two of these calls cancellation comes once in a while.
+        This is a checkpoint only then, so that a cancellation may come at a later call.
         """
         if perf_counter() >= self._until:
             await trio.lowlevel.checkpoint()
@@ -48,9 +48,9 @@ class Turns:
 
 
 async def off_loop(size: int, work: Callable[[], T]) -> T:
-    """Do it in the thread if it is about a document of so many bytes that the loop would be late.
+    """Do the work at once, or in the thread where the document has more than `LARGE` bytes.
 
-    Not cancelled while it runs: it takes a part of a second at most.
+    The thread is not cancelled: its work takes a fraction of a second.
     """
     if size <= LARGE:
         return work()
@@ -58,7 +58,7 @@ async def off_loop(size: int, work: Callable[[], T]) -> T:
 
 
 def _without_searches(work: Callable[[], T]) -> T:
-    """Do it, and have no garbage looked for meanwhile: what is made is none, and there is much."""
+    """Do the work while the garbage collector pauses: the many new objects are no garbage."""
     with _collector_paused():
         return work()
 
@@ -72,5 +72,5 @@ def _collector_paused() -> Generator[None]:
     finally:
         if was_enabled:
             if gc.get_count()[0] > MANY:
-                gc.collect(1)  # Here, and not on the loop: it goes through all that was made.
+                gc.collect(1)  # In the thread, and not on the loop: it visits all new objects.
             gc.enable()

@@ -24,12 +24,12 @@ from ._event import Event, EventT, where
 from ._sizes import estimated_bytes
 from ._turns import LARGE, off_loop
 
-# msgspec has no other way to ask for it; of a mapping's key it says "at `key` in `$.path`".
+# msgspec tells the path in its text only; for a key of a mapping it says "at `key` in `$.path`".
 _PATH = re.compile(r"(?P<reason>.*) - at (?:`key` in )?`(?P<path>[^`]+)`", re.DOTALL)
 
 
 def path_and_reason(text: str) -> tuple[str, str]:
-    """Where a document does not fit, and why, in what msgspec says of it.
+    """The path and the reason in a message of msgspec about a document that does not fit.
 
     >>> path_and_reason("Expected `int`, got `str` - at `key` in `$.numbered`")
     ('$.numbered', 'Expected `int`, got `str`')
@@ -71,33 +71,38 @@ class EventTypes:
 
     @property
     def types(self) -> Collection[type[Event]]:
-        """All of them."""
+        """All event types of the program."""
         return self._types.values()
 
     def get(self, name: str) -> type[Event] | None:
-        """The type of this name, or None."""
+        """The event type with this name, or None."""
         return self._types.get(name)
 
     def knows(self, cls: type) -> bool:
-        """Whether this very class is one of them."""
+        """Whether this very class is an event type of the program."""
         return cls in self._decoders
 
     def matching(self, cls: type[Event]) -> list[type[Event]]:
-        """The registered types that are `cls`, or derive from it and are implied by that."""
+        """The event types that a plugin listens to by naming `cls`: itself, and types below it."""
         return [
             known
             for known in self._types.values()
-            if known is cls or (known.__implied__ and issubclass(known, cls))
+            if known is cls or (known.__listen_by_base__ and issubclass(known, cls))
         ]
 
     def decode(self, cls: type[EventT], body: bytes) -> EventT:
         """Decode a JSON document into an event of the registered type `cls`.
 
-        Fields that the class does not have are ignored. Whatever the author's code raises, a
-        validator, a factory or `__attrs_post_init__`, says that this is no such event.
+        Fields that the class does not have are ignored.
+
+        Args:
+            cls: a type of this program.
+            body: the document.
 
         Raises:
-            EventDecodeError: naming the path of the first wrong or missing field.
+            EventDecodeError: the document does not fit; it names the path of the first wrong or
+                missing field. Any exception of the author's code, in a validator, a factory or
+                `__attrs_post_init__`, counts as a misfit.
         """
         if self._collisions.are_in(body, cls):
             raise EventDecodeError(cls.__event_name__, "$", "too many numbers of the same hash")
@@ -105,23 +110,27 @@ class EventTypes:
             event: EventT = self._decoders[cls].decode(body)
         except KeyboardInterrupt:  # Ctrl-C in a program of one's own.
             raise
-        except BaseException as error:  # noqa: ASYNC103 - it awaits nothing: no cancellation is ours
+        except BaseException as error:  # noqa: ASYNC103 - nothing is awaited: no cancellation is Trio's
             raise EventDecodeError(cls.__event_name__, *_why(error)) from None  # noqa: ASYNC104
         return event
 
     async def decode_within(self, cls: type[EventT], body: bytes, limit: int) -> tuple[EventT, int]:
-        """Decode a document that came from outside, and estimate its size; see `Delivery.size`.
+        """Decode a document from outside, and estimate its size.
 
-        A large document is decoded in a thread. A checkpoint only then.
+        A document above 64 KiB is decoded in a thread. This is a checkpoint only then.
 
         Args:
-            cls: the registered type.
+            cls: a type of this program.
             body: the document.
-            limit: bytes of memory that it may take; what takes more is not decoded.
+            limit: bytes of memory that the event may take, by the estimate; a larger one is not
+                decoded.
+
+        Returns:
+            The event, and the estimated bytes, for `Delivery.size`.
 
         Raises:
-            EventTooLargeError: it takes more.
-            EventDecodeError: see `decode`.
+            EventTooLargeError: the estimate is above the limit.
+            EventDecodeError: the document does not fit; see `decode`.
         """
         if len(body) <= LARGE:
             return self._decode_within(cls, body, limit)
@@ -135,7 +144,7 @@ class EventTypes:
 
 
 def _why(error: BaseException) -> tuple[str, str]:
-    """Where in the document it is wrong, and what."""
+    """The path in the document, and the reason."""
     if isinstance(error, RecursionError):
         return "$", "nested too deeply"
     if isinstance(error, msgspec.ValidationError):

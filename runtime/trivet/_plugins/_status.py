@@ -100,7 +100,7 @@ class PluginStatusEvent(
     to this one, which tells of what goes wrong inside: it has to be named.
     """
 
-    __implied__ = False
+    __listen_by_base__ = False
 
     plugin: str
     """The plugin's name."""
