@@ -263,7 +263,7 @@ def _listens_to(
         event = events.get(word)
         if event is None:
             raise ConfigurationError(f"{key}: no event is named {word!r}: {nearest(word, events)}")
-        if not issubclass(event, cls.listens_to):  # Types that no base class implies are named here.
+        if not issubclass(event, cls.listens_to):  # Some types have to be named.
             listens_to = ", ".join(types)
             raise ConfigurationError(f"{key}: {name!r} listens to {listens_to}, not to {word}")
         chosen.append(event)
