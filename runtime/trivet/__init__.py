@@ -44,8 +44,8 @@ it; a module of a room with several lines is on the line that says what it is fo
     _program/           from settings and files to a checked program
         _settings _structuring
                             `trivet.toml` and the environment, and what is wrong in them
-        _finder _inspection _order _loader
-                            files, classes, the order of starts, the program
+        _finder _inspection _plugin_tables _order _loader _collector
+                            modules, classes, tables, the order of starts, the program, its faults
     _on_asyncio/        plugins whose coroutines run on asyncio
         _plugin _bridge _crossings _patched_loop
     _plugins/           what an author writes

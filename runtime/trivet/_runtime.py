@@ -60,8 +60,9 @@ from ._plugins._instance import create_plugin, wanted_by
 from ._plugins._plugin import App, BatchPlugin, Plugin, PluginT
 from ._plugins._status import PluginStatusEvent, Status
 from ._program._inspection import settings_fields
-from ._program._loader import PluginSpec, Program, load
+from ._program._loader import Program, load
 from ._program._order import Levels
+from ._program._plugin_tables import CheckedPlugin
 from ._program._settings import Settings
 from ._supervision._host import Host, StatusChange
 from ._supervision._starts import Starts
@@ -108,7 +109,7 @@ class Runtime(App):
         self.store: Store | None = None
         """Where durable inboxes keep their events; None where no plugin has one."""
         self._mask_secrets()
-        wishes = [wish for spec in program.plugins for wish in self._add(spec)]
+        wishes = [wish for checked in program.plugins for wish in self._add(checked)]
         self._mask_secrets()  # What the authors' code has made of the settings, too.
         self._bus = Bus(wishes, program.events.types)
         self._durable = frozenset(
@@ -407,33 +408,35 @@ class Runtime(App):
         secrets = Secrets()
         secrets.of_instance(self.program.settings)
         names = [self.service, *self.events]
-        for spec in self.program.plugins:
-            names.append(spec.name)
-            fields = settings_fields(spec.cls)
+        for checked in self.program.plugins:
+            names.append(checked.name)
+            fields = settings_fields(checked.cls)
             given = {
-                field.name: spec.values.get(field.alias or field.name, field.default)
+                field.name: checked.values.get(field.alias or field.name, field.default)
                 for field in fields
             }
             secrets.of_fields(fields, given)
-            if spec.name in self.hosts:
-                secrets.of_instance(self.hosts[spec.name].plugin)
+            if checked.name in self.hosts:
+                secrets.of_instance(self.hosts[checked.name].plugin)
         know(self, secrets, names)
 
-    def _add(self, spec: PluginSpec) -> Iterator[Subscription]:
-        name, types = spec.name, spec.listens_to
+    def _add(self, checked: CheckedPlugin) -> Iterator[Subscription]:
+        name, types = checked.name, checked.listens_to
         policy, inbox = DeliveryPolicy(), None
         if types:
-            policy = DeliveryPolicy.decide(spec.delivery, *(event.__delivery__ for event in types))
-            inbox = self._add_inbox(spec, policy)
+            policy = DeliveryPolicy.decide(
+                checked.delivery, *(event.__delivery__ for event in types)
+            )
+            inbox = self._add_inbox(checked, policy)
         try:
-            plugin = create_plugin(name, spec.cls, self, spec.values, inbox, policy)
+            plugin = create_plugin(name, checked.cls, self, checked.values, inbox, policy)
         except Exception as error:
             _log.error("plugin did not start", plugin=name, exc_info=explained(error))
-            said = in_words(error, spec.home)
+            said = in_words(error, checked.home)
             raise StartError(f"plugin {name!r}: its __init__ failed: {said}") from error
         self.hosts[name] = Host(
             plugin,
-            supervision=spec.supervision,
+            supervision=checked.supervision,
             inbox=inbox,
             start_limit=self.program.settings.startup.limit,
             close_limit=self.program.settings.shutdown.close,
@@ -443,11 +446,11 @@ class Runtime(App):
         if inbox is not None:
             inbox.wants = wanted_by(plugin, policy)
             for event in types:
-                policy = DeliveryPolicy.decide(spec.delivery, event.__delivery__)
+                policy = DeliveryPolicy.decide(checked.delivery, event.__delivery__)
                 yield Subscription(name, event, inbox, policy)
 
-    def _add_inbox(self, spec: PluginSpec, policy: DeliveryPolicy) -> MemoryInbox:
-        name, in_batches = spec.name, issubclass(spec.cls, BatchPlugin)
+    def _add_inbox(self, checked: CheckedPlugin, policy: DeliveryPolicy) -> MemoryInbox:
+        name, in_batches = checked.name, issubclass(checked.cls, BatchPlugin)
         if policy.durable:
             from ._delivery._durable import DurableInbox  # noqa: PLC0415 - most programs need no
             from ._store._store import Store  # noqa: PLC0415 - store

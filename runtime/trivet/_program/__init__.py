@@ -1,4 +1,4 @@
-"""From settings and files to a checked program.
+"""Settings and files, and the checked program that they make.
 
 Never knows how a program runs.
 """

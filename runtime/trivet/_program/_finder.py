@@ -1,7 +1,7 @@
-"""From a name to a module: a file of the plugins' directory, or an entry point.
+"""Names in settings, and the modules that they name: files, folders or entry points.
 
-Owns the synthetic package `trivet_plugins`, the importing, and the words for what fails there.
-Never knows what a plugin must look like.
+Owns the synthetic package `trivet_plugins`, the importing, and the messages about failed imports.
+Never knows the classes of a plugin, nor when a class is right.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from functools import cached_property
 from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import attrs
 import structlog
@@ -35,59 +33,30 @@ GROUP = "trivet.plugins"
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
 
-class Faults:
-    """Several faults of a configuration, to be reported at once."""
-
-    def __init__(self) -> None:
-        self._errors: list[ConfigurationError] = []
-
-    def collect(self) -> Self:
-        """Keep the fault that is raised inside, and go on."""
-        return self
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
-        if isinstance(error, ConfigurationError):
-            self._errors.append(error)
-            return True
-        return False
-
-    def check(self) -> None:
-        """Raise what was collected, as one error of one line each."""
-        if len(self._errors) == 1:
-            raise self._errors[0]
-        if self._errors:
-            text = "\n".join(dict.fromkeys(map(str, self._errors)))
-            raise ConfigurationError(text) from ExceptionGroup("faults", self._errors)
-
-
 @attrs.frozen
-class Found:
-    """What an activated name stands for."""
+class NamedModule:
+    """A module that a setting names."""
 
     name: str
-    """As the settings have it."""
+    """The name in the settings."""
     module: str
     """The module's name for Python."""
     place: str
-    """Where it is, for messages."""
+    """The file or entry point, for messages."""
     setting: str
-    """Which setting names it."""
-    instance: str | None = None
-    """What its one plugin is to be called, where a table says `use`; else each has its own name."""
+    """The key that names the module, for messages."""
+    alias: str | None = None
+    """The new name of its one plugin, where a table says `use`; None to keep the names of all."""
     plugin: str | None = None
-    """Which of its plugins that is, by its own name; None where there is but one."""
+    """The own name of the plugin that gets the alias; None where the module has one plugin."""
 
 
 class Finder:
-    """Finds modules in one directory, and behind entry points."""
+    """Finds modules in one directory, and behind entry points.
+
+    Args:
+        directory: the plugins' directory, which need not exist.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -100,7 +69,7 @@ class Finder:
         return by_name
 
     def mount(self) -> None:
-        """Make the directory importable as `trivet_plugins`, with nothing imported from it yet."""
+        """Make the directory importable as `trivet_plugins`, and forget an earlier one."""
         for name in [name for name in sys.modules if is_within(name, PACKAGE)]:
             del sys.modules[name]
         spec = ModuleSpec(PACKAGE, None, is_package=True)
@@ -108,44 +77,43 @@ class Finder:
         sys.modules[PACKAGE] = importlib.util.module_from_spec(spec)
         importlib.invalidate_caches()
 
-    def find(self, name: str, setting: str = "active_plugins") -> Found:
-        """Find the plugin's module by the name of its file, its folder or its entry point.
+    def find(self, name: str, setting: str = "active_plugins") -> NamedModule:
+        """Find a plugin's module by the name of its file, its folder or its entry point.
 
         Args:
-            name: that name.
-            setting: which setting gives it, for messages.
+            name: the name.
+            setting: the key that gives the name, for messages.
 
         Raises:
-            ConfigurationError: there is none, or that cannot be a name.
+            ConfigurationError: there is no such module, or the name cannot be one.
         """
         self._check_file_name(name, setting)
         file = self._file(name)
-        behind = self._entry_points.get(name, [])
-        if file is None and not behind:
+        entries = self._entry_points.get(name, [])
+        if file is None and not entries:
             missing = "" if self._directory.is_dir() else ", which does not exist"
             raise ConfigurationError(
                 f"{setting}: no plugin {name!r} in {self._directory}{missing}, "
                 f"nor among the entry points: {nearest(name, self._available())}"
             )
         if file is None:
-            return _found_behind(name, behind, setting)
-        if behind:
+            return _behind(name, entries, setting)
+        if entries:
             _log.warning(
-                "a file hides an entry point", name=name, file=str(file), hidden=behind[0].value
+                "a file hides an entry point", name=name, file=str(file), hidden=entries[0].value
             )
-        return Found(name, f"{PACKAGE}.{name}", str(file), setting)
+        return NamedModule(name, f"{PACKAGE}.{name}", str(file), setting)
 
-    def find_instance(self, name: str, use: object, setting: str) -> Found:
-        """Find the plugin of which the operator wants an instance of this name.
+    def find_used(self, name: str, use: object, setting: str) -> NamedModule:
+        """Find the module of a plugin that the operator runs under another name.
 
         Args:
-            name: what the instance is to be called.
-            use: a name as for `find`; where that module has several plugins, with a point and the
-                plugin's own name behind it.
-            setting: which setting gives it, for messages.
+            name: the new name.
+            use: a name as for `find`; where the module has several plugins, `MODULE.PLUGIN`.
+            setting: the key that gives `use`, for messages.
 
         Raises:
-            ConfigurationError: there is none, or that cannot be a name.
+            ConfigurationError: there is no such module, or a name cannot be one.
         """
         if not isinstance(use, str):
             raise ConfigurationError(f"{setting}: expected a plugin's name, as a string")
@@ -156,13 +124,13 @@ class Finder:
         module, _, plugin = use.partition(".")
         if plugin == "py":
             module, plugin = use, ""
-        return attrs.evolve(self.find(module, setting), instance=name, plugin=plugin or None)
+        return attrs.evolve(self.find(module, setting), alias=name, plugin=plugin or None)
 
-    def find_event_types(self, name: str) -> Found:
-        """Find a module that `event_types` names: in the directory, or importable.
+    def find_event_types(self, name: str) -> NamedModule:
+        """Find a module that `event_types` names, in the directory or importable elsewhere.
 
         Raises:
-            ConfigurationError: that cannot be a name.
+            ConfigurationError: the name cannot be a module's.
         """
         if not all(part.isidentifier() for part in name.split(".")):
             raise ConfigurationError(
@@ -170,8 +138,8 @@ class Finder:
             )
         file = self._file(name)
         if file is not None:
-            return Found(name, f"{PACKAGE}.{name}", str(file), "event_types")
-        return Found(name, name, f"module {name}", "event_types")
+            return NamedModule(name, f"{PACKAGE}.{name}", str(file), "event_types")
+        return NamedModule(name, name, f"module {name}", "event_types")
 
     def _file(self, name: str) -> Path | None:
         for file in (self._directory / name / "__init__.py", self._directory / f"{name}.py"):
@@ -197,7 +165,7 @@ class Finder:
         raise ConfigurationError(f"{setting}: {name!r} is no plugin's name: {hint}")
 
     def has(self, name: str) -> bool:
-        """Whether there is a file, a folder or an entry point of this name."""
+        """Whether a file, a folder or an entry point has this name."""
         return name in self._available()
 
     def _available(self) -> set[str]:
@@ -208,34 +176,33 @@ class Finder:
         }
 
 
-def _found_behind(name: str, entry_points: list[EntryPoint], setting: str) -> Found:
+def _behind(name: str, entry_points: list[EntryPoint], setting: str) -> NamedModule:
     modules = sorted({entry_point.module for entry_point in entry_points})
     if len(modules) > 1:
         raise ConfigurationError(
             f"{setting}: two entry points are named {name!r}: {' and '.join(modules)}"
         )
-    return Found(name, modules[0], f"entry point {name} = {modules[0]}", setting)
+    return NamedModule(name, modules[0], f"entry point {name} = {modules[0]}", setting)
 
 
-def import_found(found: Found) -> Found:
-    """Import the module.
+def import_named(named: NamedModule) -> None:
+    """Import a module; its author's code runs.
 
     Raises:
-        ConfigurationError: with the file and line of the author's, whatever was raised.
+        ConfigurationError: that code raised an exception; the error names its file and line.
     """
     try:
-        with noted(f"the import of {found.name!r}"):
-            importlib.import_module(found.module)
+        with noted(f"the import of {named.name!r}"):
+            importlib.import_module(named.module)
     except (Exception, SystemExit) as error:
-        place = _place_in(error, found) or found.place
-        said = f"{_what(error)}{_neighbour(error, place)}"
-        text = f"{place}: {said} (while importing {found.name!r} of `{found.setting}`)"
+        place = _place_in(error, named) or named.place
+        said = f"{_said_by(error)}{_neighbour(error, place)}"
+        text = f"{place}: {said} (while importing {named.name!r} of `{named.setting}`)"
         raise ConfigurationError(text) from error
-    return found
 
 
 def _neighbour(error: BaseException, place: str) -> str:
-    """A clause that helps who imports a file beside his own as if it were a library."""
+    """A hint for an author who imports a file beside the plugin as if it were a library."""
     if not isinstance(error, ModuleNotFoundError) or error.name is None:
         return ""
     name, folder = error.name.partition(".")[0], Path(place.rpartition(":")[0]).parent
@@ -244,7 +211,7 @@ def _neighbour(error: BaseException, place: str) -> str:
     return f"; it is a file beside this one: write `from .{name} import …`"
 
 
-def _what(error: BaseException) -> str:
+def _said_by(error: BaseException) -> str:
     if isinstance(error, ConfigurationError):
         return str(error)
     if isinstance(error, SyntaxError):
@@ -252,11 +219,11 @@ def _what(error: BaseException) -> str:
     return summary(error)
 
 
-def _place_in(error: BaseException, found: Found) -> str | None:
-    """File and line: of a syntax error, or of the deepest frame in the author's modules."""
+def _place_in(error: BaseException, named: NamedModule) -> str | None:
+    """File and line of a syntax error, or of the deepest frame in the author's modules."""
     if isinstance(error, SyntaxError) and error.filename and Path(error.filename).is_file():
         return f"{error.filename}:{error.lineno}"
-    root = PACKAGE if is_within(found.module, PACKAGE) else found.module
+    root = PACKAGE if is_within(named.module, PACKAGE) else named.module
     places = [
         f"{frame.f_code.co_filename}:{line}"
         for frame, line in traceback.walk_tb(error.__traceback__)
@@ -266,12 +233,12 @@ def _place_in(error: BaseException, found: Found) -> str | None:
 
 
 def is_within(module: str, root: str) -> bool:
-    """Whether the module is the root, or below it."""
+    """Whether a module is `root` itself, or below it."""
     return module == root or module.startswith(f"{root}.")
 
 
 def classes_within(root: str) -> list[type]:
-    """The classes that are defined in this module or below it, as far as it is imported."""
+    """The classes that the imported modules at and below `root` define."""
     classes = [
         value
         for name, module in list(sys.modules.items())

@@ -1,7 +1,9 @@
-"""What is asked of the classes that were found, each alone and beside the others.
+"""The classes that become plugins and event types of a program.
 
-Owns the choice of the classes that become plugins and event types of a program.
-Never knows settings; a class is refused here for how it is written, or for its neighbours.
+Owns the choice of the classes of a module, and the refusal of a class that is unfinished or does
+not fit beside the others. A class that is wrong by itself was refused earlier, when it was created:
+`_definition` reads its body, and `_hooks` compares its names with Trivet's.
+Never knows settings.
 """
 
 from __future__ import annotations
@@ -15,12 +17,7 @@ import attrs
 import msgspec
 import structlog
 
-from .._events._event import (
-    Event,
-    MonitoringEvent,
-    SendingEvent,
-    where,
-)
+from .._events._event import Event, MonitoringEvent, SendingEvent, where
 from .._events._types import EventTypes
 from .._faults._errors import ConfigurationError, nearest
 from .._on_asyncio._plugin import AsyncioPlugin
@@ -28,74 +25,77 @@ from .._plugins._hooks import misannotated, near_misses
 from .._plugins._plugin import EventPlugin, Plugin
 from .._plugins._routes import misfit, routes_of, unmarked_handler
 from .._plugins._status import PluginStatusEvent
-from ._finder import PACKAGE, Faults, Found, classes_within, is_within
+from ._collector import Faults
+from ._finder import PACKAGE, NamedModule, classes_within, is_within
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
 
 @attrs.frozen
-class Instance:
-    """A plugin of the program: a class, and what this one of it is called."""
+class NamedClass:
+    """A plugin of the program: a class, and the name under which it runs."""
 
     name: str
-    """The class's own, unless the operator has given another."""
+    """The class's own name, unless the operator has given another."""
     cls: type[Plugin]
     """The author's class."""
-    is_named: bool = False
+    is_alias: bool = False
     """Whether the operator has given the name, by `use`."""
 
 
-def collect_plugins(found: Iterable[Found], given: Iterable[type[Plugin]]) -> list[Instance]:
-    """The plugins of the modules, then those given, each of them fit to run.
+def collect_plugins(
+    modules: Iterable[NamedModule], given: Iterable[type[Plugin]]
+) -> list[NamedClass]:
+    """The plugins of the modules, then the given classes, each of them fit to run.
 
     Raises:
         ConfigurationError: a class is unfinished, or two plugins have one name.
     """
     faults = Faults()
-    instances: list[Instance] = []
-    for one in found:
+    plugins: list[NamedClass] = []
+    for module in modules:
         with faults.collect():
-            instances += _instances(one)
-    instances += [Instance(cls.name, cls) for cls in given]
-    for cls in dict.fromkeys(instance.cls for instance in instances):
+            plugins += _plugins_of(module)
+    plugins += [NamedClass(cls.name, cls) for cls in given]
+    for cls in dict.fromkeys(plugin.cls for plugin in plugins):
         with faults.collect():
-            _check_definition(cls)
-    by_name: dict[str, Instance] = {}
-    for instance in instances:
+            _check_class(cls)
+    by_name: dict[str, NamedClass] = {}
+    for plugin in plugins:
         with faults.collect():
-            other = by_name.setdefault(instance.name, instance)
-            if other != instance:
+            other = by_name.setdefault(plugin.name, plugin)
+            if other != plugin:
                 raise ConfigurationError(
-                    f"two plugins are named {instance.name!r}: "
-                    f"{where(other.cls)} and {where(instance.cls)}"
+                    f"two plugins are named {plugin.name!r}: "
+                    f"{where(other.cls)} and {where(plugin.cls)}"
                 )
     faults.check()
     return list(by_name.values())
 
 
-def _instances(found: Found) -> list[Instance]:
-    """The module's plugins by their own names, or the one that was asked for by the name given."""
-    classes = _activated(found)
-    if found.instance is None:
-        return [Instance(cls.name, cls) for cls in classes]
+def _plugins_of(module: NamedModule) -> list[NamedClass]:
+    """The module's plugins under their own names, or the one with an alias."""
+    classes = _activated(module)
+    if module.alias is None:
+        return [NamedClass(cls.name, cls) for cls in classes]
     by_name = {cls.name: cls for cls in classes}
-    if found.plugin is None and len(classes) > 1:
-        choices = ", ".join(repr(f"{found.name}.{name}") for name in sorted(by_name))
+    if module.plugin is None and len(classes) > 1:
+        choices = ", ".join(repr(f"{module.name}.{name}") for name in sorted(by_name))
         raise ConfigurationError(
-            f"{found.setting}: {found.name!r} has several plugins; write one of {choices}"
+            f"{module.setting}: {module.name!r} has several plugins; write one of {choices}"
         )
-    if found.plugin is not None and found.plugin not in by_name:
+    if module.plugin is not None and module.plugin not in by_name:
         raise ConfigurationError(
-            f"{found.setting}: {found.name!r} has no plugin {found.plugin!r}: "
-            f"{nearest(found.plugin, by_name)}"
+            f"{module.setting}: {module.name!r} has no plugin {module.plugin!r}: "
+            f"{nearest(module.plugin, by_name)}"
         )
-    cls = classes[0] if found.plugin is None else by_name[found.plugin]
-    return [Instance(found.instance, cls, is_named=True)]
+    cls = classes[0] if module.plugin is None else by_name[module.plugin]
+    return [NamedClass(module.alias, cls, is_alias=True)]
 
 
-def _activated(found: Found) -> list[type[Plugin]]:
-    """The module's plugins. What is unfinished there, and finished by a subclass, is a base."""
-    defined = [cls for cls in classes_within(found.module) if issubclass(cls, Plugin)]
+def _activated(module: NamedModule) -> list[type[Plugin]]:
+    """The module's plugin classes. An unfinished class with a subclass there is a base class."""
+    defined = [cls for cls in classes_within(module.module) if issubclass(cls, Plugin)]
     classes = [
         cls
         for cls in defined
@@ -104,7 +104,7 @@ def _activated(found: Found) -> list[type[Plugin]]:
     ]
     if not classes:
         raise ConfigurationError(
-            f"{found.place}: no plugin is defined here: derive a class from EventPlugin, "
+            f"{module.place}: no plugin is defined here: derive a class from EventPlugin, "
             "BackgroundPlugin or SourcePlugin"
         )
     return classes
@@ -124,7 +124,7 @@ def _unfinished(cls: type[Plugin]) -> str | None:
 _TRIVETS_OWN = ("name", "needs", "supervision", "delivery", "listens_to")
 
 
-def _check_definition(cls: type[Plugin]) -> None:
+def _check_class(cls: type[Plugin]) -> None:
     fields = {field.name for field in settings_fields(cls)}
     taken = [name for name in _TRIVETS_OWN if name in fields]
     if taken:
@@ -155,7 +155,7 @@ def _listens_to(cls: type[Plugin]) -> tuple[type[Event], ...]:
 
 
 def _misspelt(cls: type[Plugin]) -> str | None:
-    """A method that is nearly one of those that Trivet calls; it warns of what may be another."""
+    """The fault of a method that is surely misspelt; a doubtful one is logged as a warning."""
     for miss in near_misses(cls):
         if miss.is_certain:
             return f"Trivet does not call {miss.written}(); did you mean {miss.meant!r}?"
@@ -169,7 +169,7 @@ def _misspelt(cls: type[Plugin]) -> str | None:
 
 
 def event_types_within(root: str) -> list[type[Event]]:
-    """The event types that are defined in this module or below it; `_Private` ones are bases."""
+    """The event types that the modules at and below `root` define; `_Private` ones are bases."""
     return [
         cls
         for cls in classes_within(root)
@@ -178,14 +178,17 @@ def event_types_within(root: str) -> list[type[Event]]:
 
 
 def collect_event_types(
-    given: Iterable[type[Event]], found: Iterable[Found], classes: Iterable[type[Plugin]]
+    given: Iterable[type[Event]], modules: Iterable[NamedModule], classes: Iterable[type[Plugin]]
 ) -> EventTypes:
-    """Every event type of the program: LUNA's two, defined, given, or listened to.
+    """The event types of the program: Trivet's own, given, defined in a module, or listened to.
 
-    Of the plugins' directory that is all that was imported, the helpers of plugins included.
+    Every imported module of the plugins' directory counts, helpers of plugins included.
+
+    Raises:
+        ConfigurationError: two types have one name, or a type cannot be decoded from JSON.
     """
     types = [MonitoringEvent, PluginStatusEvent, SendingEvent, *given]
-    roots = [PACKAGE if is_within(one.module, PACKAGE) else one.module for one in found]
+    roots = [PACKAGE if is_within(one.module, PACKAGE) else one.module for one in modules]
     for root in dict.fromkeys(roots):
         types += event_types_within(root)
     for cls in classes:
@@ -194,12 +197,12 @@ def collect_event_types(
     known = EventTypes(list(dict.fromkeys(types)))
     for event in known.types:
         if not is_within(event.__module__, "trivet"):
-            _warn_of_what_is_not_json(event)
+            _warn_of_fields_without_json(event)
     return known
 
 
-def _warn_of_what_is_not_json(cls: type[Event]) -> None:
-    """Tell of fields that no JSON can become: plugins can publish such an event, no client can."""
+def _warn_of_fields_without_json(cls: type[Event]) -> None:
+    """Warn of fields that JSON cannot fill: plugins can publish such an event, clients cannot."""
     for field in attrs.fields(cls):
         kinds = _not_from_json(cls, field.name)
         if kinds:
@@ -217,9 +220,9 @@ _PARTS = (msgspec.inspect.Type, msgspec.inspect.Field)
 
 
 def _not_from_json(cls: type[Event], field: str) -> list[type]:
-    """The classes in a field's type that msgspec does not know how to make."""
+    """The classes in a field's type that msgspec cannot decode."""
     found: list[type] = []
-    seen: set[int] = set()  # A type may be within itself.
+    seen: set[int] = set()  # A type may contain itself.
     info: Any = msgspec.inspect.type_info(cls)
     left: list[Any] = [each.type for each in info.fields if each.name == field]
     while left:
@@ -237,23 +240,23 @@ def _not_from_json(cls: type[Event], field: str) -> list[type]:
 _RESERVED = re.compile(r"/(livez|readyz|plugins(/[^/]+/restart)?|events(/[^/]+)?)/?")
 
 
-def check_routes(instances: Iterable[Instance]) -> None:
-    """Refuse a path and method that two declare, and the paths of Trivet itself.
+def check_routes(plugins: Iterable[NamedClass]) -> None:
+    """Refuse a path and method that two plugins declare, and the paths of Trivet itself.
 
-    Two instances of one class that has routes are refused by that: no client could tell them apart.
+    A class with routes can therefore run once only: no client could tell two of it apart.
 
     Raises:
-        ConfigurationError: naming both.
+        ConfigurationError: it names both plugins.
     """
     taken: dict[tuple[str, str], str] = {}
     faults: dict[str, None] = {}
-    for instance in instances:
-        for route in routes_of(instance.cls):
-            owner = f"{instance.name!r} ({where(instance.cls)}, {route.attribute})"
+    for plugin in plugins:
+        for route in routes_of(plugin.cls):
+            owner = f"{plugin.name!r} ({where(plugin.cls)}, {route.attribute})"
             fault = _fault_of(route.path)
             if fault is not None:
                 faults[f"{owner} declares {route.path}, {fault}"] = None
-            elif (fault := misfit(instance.cls, route)) is not None:
+            elif (fault := misfit(plugin.cls, route)) is not None:
                 faults[f"{owner}: {fault}"] = None
             for method in ("websocket",) if route.is_websocket else route.methods:
                 other = taken.setdefault((_normal(route.path), method), owner)
@@ -264,13 +267,9 @@ def check_routes(instances: Iterable[Instance]) -> None:
 
 
 def _fault_of(path: str) -> str | None:
-    from werkzeug.routing import (  # noqa: PLC0415 - a program may have no routes
-        Map,
-        Rule,
-    )
+    from werkzeug.routing import Map, Rule  # noqa: PLC0415 - a program may have no routes
 
     known = Map.default_converters
-
     if _RESERVED.fullmatch(path):
         return "which is Trivet's own"
     for converter, variable in re.findall(r"<(\w+)(?:\([^<>]*\))?:(\w+)>", path):
@@ -287,25 +286,25 @@ def _fault_of(path: str) -> str | None:
 
 
 def _normal(path: str) -> str:
-    """The path with its variables' names left out, for they distinguish nothing."""
+    """The path without the names of its variables, which distinguish nothing."""
     return re.sub(r"<(?:([^:<>]*):)?[^<>]*>", lambda match: f"<{match[1] or 'string'}>", path)
 
 
 def missing_methods(cls: type[Plugin]) -> list[str]:
     """The methods that the author still has to write, in alphabetical order."""
     missing = set(cls.__abstractmethods__)
-    if all(_is_stock(cls, name) for name in ("run", "handle_event")):  # Either of them will do.
+    if all(_is_stock(cls, name) for name in ("run", "handle_event")):  # One of the two is enough.
         missing.add("handle_event")
     return sorted(missing)
 
 
 def _is_stock(cls: type[Plugin], name: str) -> bool:
-    """Whether this method is as `EventPlugin` has it."""
+    """Whether the class has this method from `EventPlugin`."""
     owner = next((base for base in cls.__mro__ if name in vars(base)), None)
     return owner is EventPlugin
 
 
 def settings_fields(cls: type[Plugin]) -> list[attrs.Attribute[Any]]:
-    """The attrs fields that the operator may set."""
+    """The attrs fields that the operator may set, in the order of their definition."""
     fields: tuple[attrs.Attribute[Any], ...] = getattr(cls, "__attrs_attrs__")  # noqa: B009
     return [field for field in fields if field.init]

@@ -1,7 +1,7 @@
-"""The order in which plugins start, which is backwards the order in which they stop.
+"""The order in which plugins start, whose reverse is the order in which they stop.
 
 Owns the three tiers, and the levels within a tier that follow from `needs`.
-Never knows what is done level by level.
+Never knows how a level is started or stopped.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ BACKGROUND, EVENT, SOURCE = range(3)
 _TITLES = ("background", "event", "source")
 
 Levels = tuple[tuple[str, ...], ...]
-"""Names of plugins: those of one level may start together, when the levels before it have."""
+"""Names of plugins, level by level. A level starts side by side, when all earlier ones have."""
 
 
 @attrs.frozen
-class Node:
-    """A plugin, as far as the order is concerned."""
+class PluginNode:
+    """A plugin in the graph of needs."""
 
     name: str
     tier: int
     """`BACKGROUND`, `EVENT` or `SOURCE`."""
     needs: tuple[str, ...] = ()
-    """Names of other nodes."""
+    """Names of the plugins that start before this one."""
 
 
 def tier_of(plugin: type[Plugin]) -> int:
-    """The tier that a plugin's class puts it into.
+    """The tier of a plugin, by its class.
 
     >>> tier_of(SourcePlugin) == SOURCE
     True
@@ -45,11 +45,12 @@ def tier_of(plugin: type[Plugin]) -> int:
     return SOURCE if issubclass(plugin, SourcePlugin) else BACKGROUND
 
 
-def tiers(nodes: Sequence[Node]) -> tuple[Levels, ...]:
+def tiers(nodes: Sequence[PluginNode]) -> tuple[Levels, ...]:
     """The levels of each tier; within a level the order of the nodes is kept.
 
-    >>> buffer, disk = Node("buffer", BACKGROUND, ("disk",)), Node("disk", BACKGROUND)
-    >>> tiers([Node("export", EVENT, ("buffer",)), buffer, disk])
+    >>> disk = PluginNode("disk", BACKGROUND)
+    >>> buffer = PluginNode("buffer", BACKGROUND, ("disk",))
+    >>> tiers([PluginNode("export", EVENT, ("buffer",)), buffer, disk])
     ((('disk',), ('buffer',)), (('export',),), ())
 
     Raises:
@@ -63,7 +64,7 @@ def tiers(nodes: Sequence[Node]) -> tuple[Levels, ...]:
     )
 
 
-def _refuse_inward_needs(nodes: Sequence[Node]) -> None:
+def _refuse_inward_needs(nodes: Sequence[PluginNode]) -> None:
     tier_by_name = {node.name: node.tier for node in nodes}
     faults = [
         f"{node.name!r} ({_TITLES[node.tier]} plugin) needs {need!r} "
@@ -77,7 +78,7 @@ def _refuse_inward_needs(nodes: Sequence[Node]) -> None:
         raise ConfigurationError("\n".join(faults))
 
 
-def _refuse_cycles(nodes: Iterable[Node]) -> None:
+def _refuse_cycles(nodes: Iterable[PluginNode]) -> None:
     try:
         TopologicalSorter({node.name: node.needs for node in nodes}).prepare()
     except CycleError as error:
@@ -87,7 +88,7 @@ def _refuse_cycles(nodes: Iterable[Node]) -> None:
         ) from None
 
 
-def _levels(nodes: Sequence[Node]) -> Levels:
+def _levels(nodes: Sequence[PluginNode]) -> Levels:
     order = {node.name: place for place, node in enumerate(nodes)}
     sorter = TopologicalSorter(
         {node.name: [need for need in node.needs if need in order] for node in nodes}

@@ -1,7 +1,7 @@
-"""What the operator decides: `trivet.toml`, `TRIVET_*` over it, the command line over both.
+"""The operator's settings: `trivet.toml`, `TRIVET_*` over it, the command line over both.
 
-Owns the settings with their defaults, and where each of them is read from.
-Never knows plugins: what is in `[plugins.NAME]` is read when the plugin's class is known.
+Owns the settings with their defaults, and the sources from which they are read.
+Never knows plugins: a table `[plugins.NAME]` is checked when the plugin's class is known.
 """
 
 from __future__ import annotations
@@ -21,54 +21,61 @@ from .._faults._errors import ConfigurationError
 from ._structuring import EnvText, is_table, structure_fields
 
 DEFAULT_FILE = Path("trivet.toml")
-"""Read where it exists and no other file is named."""
+"""The file that is read if it exists and no other is named."""
 
 ENVIRONMENT = "TRIVET_"
-"""What the variables begin with: `TRIVET_SHUTDOWN__DRAIN` is `drain` in `[shutdown]`."""
+"""The prefix of the variables: `TRIVET_SHUTDOWN__DRAIN` is `drain` in `[shutdown]`."""
 
 FILE_VARIABLE = "TRIVET_CONFIG"
-"""Names the settings file where no command line does, as behind somebody else's ASGI server."""
+"""The variable that names the settings file where no command line does, as under another ASGI
+server."""
 
 
 @attrs.frozen(kw_only=True)
 class ShutdownSettings:
-    """How long each part of a stop may take, in seconds (`[shutdown]`)."""
+    """Limits for each part of a stop, in seconds (`[shutdown]`).
+
+    >>> ShutdownSettings(drain=60.0).budget
+    71.0
+    """
 
     requests: float = attrs.field(default=5.0, validator=ge(0))
-    """For the requests that are under way."""
+    """Seconds for the requests that are being answered."""
     drain: float = attrs.field(default=12.0, validator=ge(0))
-    """For the plugins of one tier to finish what is in their inboxes."""
+    """Seconds for the plugins of one tier to finish the events in their inboxes."""
     close: float = attrs.field(default=6.0, validator=ge(0))
-    """For `close` and for the resources that a plugin entered."""
+    """Seconds for `close` and for the resources that a plugin entered."""
 
     @property
     def budget(self) -> float:
-        """Seconds for the whole of it, before what is left is ended by force."""
+        """Seconds for the whole stop; after them the process is ended by force."""
         return self.requests + self.drain + self.close
 
 
 @attrs.frozen(kw_only=True)
 class StartupSettings:
-    """How long the start may take, in seconds (`[startup]`)."""
+    """Limits for the start, in seconds (`[startup]`)."""
 
     warn_after: float = attrs.field(default=10.0, validator=gt(0))
-    """Then a warning says what is still starting."""
+    """Seconds after which a warning names the plugins that are still starting."""
     limit: float = attrs.field(default=50.0, validator=gt(0))
-    """Then the start has failed."""
+    """Seconds after which the start has failed."""
 
 
 @attrs.frozen(kw_only=True)
 class RestartSettings:
-    """How a program that died is started again by its parent process (`[restarts]`)."""
+    """Restarts of a dead program by its parent process (`[restarts]`)."""
 
     max_restarts: int = attrs.field(default=5, validator=ge(0))
-    """Restarts within `restart_window`; one death more ends the program with its code."""
+    """Restarts within `restart_window`; one death more ends the program with its exit code. Five in
+    thirty seconds, after the restart intensity of OTP's supervisors."""
     restart_window: float = attrs.field(default=30.0, validator=gt(0))
-    """Seconds."""
+    """Seconds for which a restart counts."""
     backoff_initial: float = attrs.field(default=0.5, validator=ge(0))
-    """Seconds before the first restart, at most; each further one doubles it."""
+    """Seconds before the first restart, at most (full jitter); each further restart doubles
+    them."""
     backoff_max: float = attrs.field(default=30.0, validator=ge(0))
-    """Seconds that a wait is never above."""
+    """Seconds that no wait exceeds."""
 
 
 def _not_below_warn(settings: StallSettings, _: object, error: float) -> None:
@@ -78,49 +85,49 @@ def _not_below_warn(settings: StallSettings, _: object, error: float) -> None:
 
 @attrs.frozen(kw_only=True)
 class StallSettings:
-    """From when on a plugin that holds the event loop is reported (`[stalls]`)."""
+    """Limits beyond which a plugin that holds the event loop is reported (`[stalls]`)."""
 
     enabled: bool = True
-    """Whether the loop is measured and watched at all; it costs some microseconds for each step of
-    a task."""
+    """Whether the loop is measured and watched; the cost is some microseconds for each step of a
+    task."""
     warn: float = attrs.field(default=0.05, validator=gt(0))
-    """Seconds after which there is a warning."""
+    """Seconds after which a warning is logged."""
     error: float = attrs.field(default=1.0, validator=[gt(0), _not_below_warn])
-    """Seconds after which there is an error, too."""
+    """Seconds after which an error is logged, too."""
 
 
 IN_MEMORY = Path(":memory:")
-"""A `path` of the store that is no file: what is durable outlives its plugin, not the process."""
+"""The `path` of a store without a file: durable events outlive a plugin, but not the process."""
 
 
 @attrs.frozen(kw_only=True)
 class StoreSettings:
-    """Where durable inboxes and dead letters are kept, and how much (`[store]`)."""
+    """The file of durable inboxes and dead letters, and its limits (`[store]`)."""
 
     path: Path = Path("trivet.sqlite3")
-    """The file; relative to the settings' file, where there is one. It is made when a plugin is
+    """The file, relative to the settings' file where there is one. It is created when a plugin is
     durable, and belongs to one program at a time."""
     synchronous: Literal["full", "normal"] = "full"
-    """Whether an event is on the disk before it counts as accepted, so that it survives a power
-    cut; with `"normal"` it survives the end of the process. The words are SQLite's."""
+    """Whether an event is on the disk before it counts as accepted, and survives a power cut;
+    `"normal"` survives only the end of the process. The words are SQLite's."""
     max_bytes: int = attrs.field(default=1024**3, validator=gt(0))
-    """Bytes of events that may wait in all durable inboxes together; 1 GiB by default."""
+    """Bytes of events that may wait in all durable inboxes together."""
     dead_letters_max_age: float = attrs.field(default=30 * 86400.0, validator=gt(0))
-    """Seconds for which a dead letter is kept; 30 days by default."""
+    """Seconds for which a dead letter is kept."""
     dead_letters_max_count: int = attrs.field(default=100_000, validator=gt(0))
-    """Dead letters that are kept; beyond it the oldest are thrown away."""
+    """Dead letters that are kept; beyond this number the oldest are deleted."""
     dead_letters_max_bytes: int = attrs.field(default=256 * 1024**2, validator=gt(0))
-    """Bytes of dead letters that are kept; beyond it the oldest are thrown away."""
+    """Bytes of dead letters that are kept; beyond this number the oldest are deleted."""
 
 
 @attrs.frozen(kw_only=True)
 class LogSettings:
-    """What is logged, and how (`[log]`)."""
+    """The level and the form of the log (`[log]`)."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least that is logged."""
+    """The lowest level that is logged."""
     format: Literal["console", "json"] = "console"
-    """For people, or one JSON document a line."""
+    """Text for people, or one JSON document a line."""
 
 
 def _host_and_port(_: object, __: object, bind: str) -> None:
@@ -131,27 +138,31 @@ def _host_and_port(_: object, __: object, bind: str) -> None:
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """Everything that is set, outside of the plugins' own tables."""
+    """The settings of a program. Made by `load_settings`, or by an embedder.
+
+    >>> Settings(active_plugins=["teapot"], bind="127.0.0.1:0").service
+    'trivet'
+    """
 
     service: str = attrs.field(default="trivet", validator=min_len(1))
     """The service's name, in the tags of its monitoring points and as the source of its events."""
     active_plugins: list[str] = attrs.field(factory=list[str])
-    """The plugins to run, by file name without `.py`, or by entry point."""
+    """The plugins to run: names of files without `.py`, or of entry points."""
     plugins_directory: Path = Path("plugins")
-    """Where the plugins' files are; relative to the settings' file, where there is one."""
+    """The directory of the plugins' files, relative to the settings' file where there is one."""
     bind: str = attrs.field(default="127.0.0.1:8080", validator=_host_and_port)
-    """`HOST:PORT` to listen at; port 0 is any that is free."""
+    """`HOST:PORT` to listen at; port 0 means any free one."""
     event_types: list[str] = attrs.field(factory=list[str])
-    """Modules that define event types: of the plugins' directory, or importable."""
+    """Modules that define event types: in the plugins' directory, or importable."""
     max_body: int = attrs.field(default=16 * 1024 * 1024, validator=gt(0))
-    """Bytes that a request's body may have, or one line of a stream of events."""
+    """Bytes of a request's body, or of one line in a stream of events, at most."""
     max_connections: int = attrs.field(default=1000, validator=gt(0))
     """Connections of clients that may be open; one more is answered with 503."""
     admin_token: str | None = attrs.field(default=None, repr=False, validator=optional(min_len(16)))
-    """What an operator sends as `Authorization: Bearer …` to restart plugins, at least 16
-    characters; without it nobody can."""
+    """The token that an operator sends as `Authorization: Bearer …` to restart plugins, of at least
+    16 characters; without it every such request is refused."""
     plugins: dict[str, dict[str, Any]] = attrs.field(factory=dict[str, dict[str, Any]])
-    """The tables `[plugins.NAME]` as they were written, the environment's part included."""
+    """The tables `[plugins.NAME]` as they were written, with values of the environment."""
     shutdown: ShutdownSettings = attrs.field(factory=ShutdownSettings)
     """`[shutdown]`."""
     startup: StartupSettings = attrs.field(factory=StartupSettings)
@@ -159,8 +170,8 @@ class Settings:
     restarts: RestartSettings = attrs.field(factory=RestartSettings)
     """`[restarts]`."""
     hang_limit: float = attrs.field(default=60.0, validator=ge(0))
-    """Seconds that the event loop, or an import at the start, may be held before the process is
-    ended; 0 for never."""
+    """Seconds for which the event loop, or an import at the start, may be held before the process
+    is ended; 0 for no limit."""
     stalls: StallSettings = attrs.field(factory=StallSettings)
     """`[stalls]`."""
     store: StoreSettings = attrs.field(factory=StoreSettings)
@@ -168,18 +179,18 @@ class Settings:
     log: LogSettings = attrs.field(factory=LogSettings)
     """`[log]`."""
     file: Path | None = None
-    """The file that was read, if one was."""
+    """The file that was read; None for none."""
     unknown_variables: tuple[str, ...] = ()
-    """Variables that begin as ours do and set nothing. They are warned of, not refused: Kubernetes
-    sets `TRIVET_PORT` and more where a Service is named trivet."""
+    """Variables with the prefix `TRIVET_` that set nothing. A warning names them; they are not
+    refused, since Kubernetes sets `TRIVET_PORT` and more where a Service is named trivet."""
 
     def find_modules(self) -> None:
-        """Make importable what lies beside the file, or in the working directory without one."""
+        """Make modules beside the file, or in the working directory without one, importable."""
         beside = self.file.parent if self.file else Path()
         sys.path.append(str(beside.absolute()))
 
     def table(self, plugin: str) -> dict[str, Any]:
-        """What `[plugins.NAME]` says, or the environment in its spelling of that name."""
+        """The table `[plugins.NAME]`, also where the environment spells the name in capitals."""
         for name, table in self.plugins.items():
             if name == plugin or (isinstance(name, EnvText) and _variable(plugin) == name.upper()):
                 return table
@@ -189,19 +200,23 @@ class Settings:
 _ORIGIN = ("file", "unknown_variables")
 _FIELDS = [field for field in attrs.fields(Settings) if field.name not in _ORIGIN]
 VARIABLES = [f"{ENVIRONMENT}{field.name.upper()}" for field in _FIELDS]
-"""Every variable, without what may follow after `__`."""
+"""Every variable, without the part that may follow after `__`."""
 
 
 def load_settings(
     config: Path | None = None, environ: Mapping[str, str] | None = None, **overrides: object
 ) -> Settings:
-    """Read the settings.
+    """Read the settings from a file, the environment and overrides.
+
+    >>> load_settings(environ={"TRIVET_SHUTDOWN__DRAIN": "30"}).shutdown.drain
+    30.0
 
     Args:
-        config: the file; otherwise the one that `TRIVET_CONFIG` names; otherwise `./trivet.toml`
-            where it exists.
+        config: the file; by default the one that `TRIVET_CONFIG` names, or else `./trivet.toml` if
+            it exists.
         environ: the environment; that of this process by default.
-        overrides: what goes over both, by the settings' names. None is as not given.
+        overrides: values over the file and the environment, by the settings' names; None counts as
+            not given.
 
     Raises:
         ConfigurationError: every fault of the file and the variables, a line each.
@@ -217,7 +232,7 @@ def load_settings(
             raw[name] = EnvText(value, name) if isinstance(value, str) else value
     values = structure_fields(Settings, _FIELDS, raw, file=file)
     if "plugins" in raw:
-        values["plugins"] = raw["plugins"]  # As written; what is text to be converted is marked.
+        values["plugins"] = raw["plugins"]  # As written; text of the environment is marked.
     return Settings(**values, file=file, unknown_variables=tuple(unknown))
 
 
@@ -231,7 +246,7 @@ def _named_file(config: Path | None, environ: Mapping[str, str]) -> Path | None:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        raw = tomllib.loads(file.read_text("utf-8-sig"))  # Some editors begin with a mark.
+        raw = tomllib.loads(file.read_text("utf-8-sig"))  # Some editors write a byte order mark.
     except RecursionError as error:
         raise ConfigurationError(f"{file}: nested too deeply") from error
     except ValueError as error:  # No TOML, no UTF-8, or a number of too many digits.
@@ -246,14 +261,14 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _beside(file: Path, table: dict[str, Any], key: str, default: Path) -> None:
-    """Understand a path in the file, or its default, as relative to the file."""
+    """Make a path in the file, or its default, relative to the file."""
     path = table.setdefault(key, str(default))
     if isinstance(path, str) and Path(path) != IN_MEMORY:
         table[key] = file.parent / path
 
 
 def _variables(environ: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """The variables that set something, and those that only begin as if they did."""
+    """The variables that set something, and the variables with the prefix that do not."""
     ours: list[str] = []
     unknown: list[str] = []
     for variable in sorted(environ):
@@ -274,7 +289,7 @@ def _put(table: dict[str, Any], text: EnvText) -> None:
 
 
 def _spelt_in(table: Mapping[str, object], part: str, text: EnvText) -> str:
-    """The table's key for this part of a variable's name, or a new one in lower case."""
+    """The table's key for a part of a variable's name, or that part in lower case."""
     keys = (key for key in table if _variable(key) == part.upper())
     return next(keys, EnvText(part.lower(), text.source))
 

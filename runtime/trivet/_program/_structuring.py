@@ -1,13 +1,21 @@
-"""From a raw table to the values of attrs fields, strictly, and every fault with its key.
+"""Raw tables, fitted strictly to attrs fields; each fault is told with its key.
 
-Owns the cattrs converter, what text of the environment means to it, and the messages.
-Never knows where the files are, nor what the settings mean.
+Owns the cattrs converter, the reading of text from the environment, and the messages.
+Never knows the places of files, nor the meaning of a setting.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, MutableSequence
+from collections.abc import (
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    MutableSequence,
+    Sequence,
+)
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import date, datetime, time
@@ -50,7 +58,7 @@ if TYPE_CHECKING:
 class EnvText(str):
     """A value, or a key, that an environment variable gave.
 
-    A TOML file says itself what is a string and what a number. Of this, the target type decides.
+    A TOML file distinguishes strings from numbers. For this text, the target type decides.
     """
 
     __slots__ = ("source",)
@@ -65,14 +73,14 @@ class EnvText(str):
 
 
 class _MisfitError(ValueError):
-    """A value, or key, that does not fit. The value itself may be a secret: it is not told."""
+    """A value, or key, that does not fit. The message leaves the value out: it may be a secret."""
 
     def __init__(self, reason: str, value: object = None) -> None:
         super().__init__(reason)
         self.source = value.source if isinstance(value, EnvText) else ""
 
 
-# One value: cattrs converts; the hooks make it strict, and let it read text.
+# One value: cattrs converts; the hooks make it strict, and read text of the environment.
 
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -114,17 +122,25 @@ def _scalar(kind: type, value: object, target: type[Any]) -> object:
 
 def _choice(value: object, target: Any) -> object:
     """The option of a literal, or the member of an enumeration."""
-    literal = get_origin(target) is Literal
-    options = get_args(target) if literal else [member.value for member in target]
+    literal, options = get_origin(target) is Literal, _options(target)
     for option in options:
         spelt = str(option) if isinstance(value, EnvText) else option
         if value == spelt and type(_plain(value)) is type(spelt):
             return option if literal else target(option)
-    raise _MisfitError(f"expected one of {', '.join(map(repr, options))}", value)
+    raise _MisfitError(f"expected {_one_of(options)}", value)
+
+
+def _options(target: Any) -> Sequence[Any]:
+    is_literal = get_origin(target) is Literal
+    return get_args(target) if is_literal else [member.value for member in target]
+
+
+def _one_of(options: Iterable[object]) -> str:
+    return f"one of {', '.join(map(repr, options))}"
 
 
 def _union(value: object, target: Any) -> object:
-    """What the first of the types that the value fits makes of it."""
+    """The value as the first member type that it fits."""
     members = [member for member in get_args(target) if member is not NoneType]
     if len(members) == 1:
         return _converter.structure(value, members[0])
@@ -159,7 +175,7 @@ def _array(value: object, target: Any) -> object:
     item, *rest = get_args(target) or (object,)
     if rest not in ([], [...]):
         return _fixed_tuple(value, (item, *rest))
-    # cattrs would leave alone what is to be `Any`.
+    # cattrs would leave elements of the type `Any` as they are.
     stock: Any = GenericAlias(MutableSequence, (object if item is Any else item,))
     return (get_origin(target) or target)(_converter.structure(value, stock))
 
@@ -171,7 +187,7 @@ def _fixed_tuple(values: list[Any], targets: tuple[Any, ...]) -> tuple[Any, ...]
 
 
 def _plain(value: object, _: object = None) -> Any:
-    """The value without the environment's mark, for whoever takes anything."""
+    """The value without the environment's mark, for a type that takes any value."""
     if is_table(value):
         return {str(key): _plain(inner) for key, inner in value.items()}
     if _is_array(value):
@@ -180,7 +196,7 @@ def _plain(value: object, _: object = None) -> Any:
 
 
 _events: ContextVar[EventTypes] = ContextVar("events")
-"""The program's event types, of which settings name some, while a table is fitted to fields."""
+"""The program's event types, while a table is structured that may name some of them."""
 
 
 def _is_event_type(target: Any) -> bool:
@@ -190,7 +206,7 @@ def _is_event_type(target: Any) -> bool:
 
 
 def _event_type(value: object, target: Any) -> type[Event]:
-    """The event type of this name, that is or derives from what the annotation says."""
+    """The event type with this name: the annotated one, or one that derives from it."""
     (base,) = get_args(target)
     if not isinstance(value, str):
         raise _unexpected("an event's name, as a string", value)
@@ -225,7 +241,7 @@ _converter.register_structure_hook_func(_is_event_type, _event_type)
 _converter.register_structure_hook_func(lambda t: isinstance(t, type) and attrs.has(t), _instance)
 
 
-# A table: every key with its field.
+# A whole table: unknown keys, then each key's value, converter and validator.
 
 
 def structure_fields(
@@ -240,15 +256,15 @@ def structure_fields(
     """Fit a table to attrs fields: the keywords for the `__init__` that attrs wrote.
 
     A field with an attrs converter takes its value as it was written. Converters and validators
-    are called, but no instance is made: their self has the settings and nothing else.
+    are called, but no instance is made: their `self` has the settings and nothing else.
 
     Args:
-        cls: the class whose fields they are.
-        fields: those that may be set.
+        cls: the class of the fields.
+        fields: the fields that may be set.
         raw: the table.
-        key: where the table is in the settings, for messages: `plugins.teapot`.
-        file: where the settings were read from, for messages.
-        events: those that a field of the type `type[Event]` is given by name.
+        key: the key of the table in the settings, for messages: `plugins.teapot`.
+        file: the file that the settings were read from, for messages.
+        events: event types, which a field of the type `type[Event]` names.
 
     Raises:
         ConfigurationError: one line for each fault.
@@ -265,50 +281,105 @@ def structure_fields(
 def _structured(cls: type, fields: Iterable[Field], raw: object) -> dict[str, Any]:
     if not is_table(raw):
         raise _unexpected("a table", raw)
-    known = {field.alias or field.name: field for field in fields}
-    faults: dict[str, Exception] = {
-        key: _MisfitError(f"unknown key, {_hint(cls, key, known)}", key)
-        for key in raw
-        if key not in known
-    }
-    values: dict[str, Any] = {}
-    draft = SimpleNamespace()  # The self of converters and validators.
-    for step in (partial(_read, cls, raw, values), attrs.setters.convert, attrs.setters.validate):
-        for key, field in list(known.items()):
+    draft = _Draft(cls, fields, raw)
+    draft.each(draft.read)
+    draft.each(draft.convert)
+    draft.each(draft.validate)
+    return draft.finished()
+
+
+class _Draft:
+    """A table on its way to keywords. Each step treats all keys that had no fault so far."""
+
+    def __init__(self, cls: type, fields: Iterable[Field], raw: dict[str, Any]) -> None:
+        self._cls, self._raw = cls, raw
+        self._known = {field.alias or field.name: field for field in fields}
+        self._values: dict[str, Any] = {}
+        self._self = SimpleNamespace()  # The `self` of converters and validators.
+        self._faults: dict[str, Exception] = {
+            key: _MisfitError(f"unknown key, {_hint(cls, key, self._known)}", key)
+            for key in raw
+            if key not in self._known
+        }
+
+    def each(self, step: Callable[[str, Field], object]) -> None:
+        """Let each setting take one step, whose result is its value for the next step."""
+        for key, field in list(self._known.items()):
             try:
-                setattr(draft, field.name, step(draft, field, getattr(draft, field.name, None)))
+                setattr(self._self, field.name, step(key, field))
             except Exception as error:
-                del known[key]
-                vars(draft).pop(field.name, None)
-                # What asks the draft for another setting that failed is not a fault of its own.
-                if not faults or getattr(error, "obj", None) is not draft:
-                    faults[key] = _refusal(error, raw.get(key))
-    for key, fault in faults.items():
-        fault.add_note(AttributeNote("", key, None))  # From which cattrs makes the path.
-    if faults:
-        raise ClassValidationError("", [*faults.values()], cls)  # pyright: ignore[reportCallIssue]
-    return values
+                del self._known[key]
+                vars(self._self).pop(field.name, None)
+                # A validator that misses another setting, which has failed, adds no second fault.
+                if not self._faults or getattr(error, "obj", None) is not self._self:
+                    self._faults[key] = _refusal(error, self._raw.get(key))
+
+    def read(self, key: str, field: Field) -> Any:
+        """The value in the table, in the type of the field; the default where there is none."""
+        if key in self._raw:
+            as_written = getattr(field, "converter", None) is not None
+            target = Any if as_written else _type_of(self._cls, field)
+            self._values[key] = _converter.structure(self._raw[key], target)
+            return self._values[key]
+        default: Any = field.default
+        if default is attrs.NOTHING:
+            raise _missing(self._cls, field)
+        if hasattr(default, "takes_self"):
+            return default.factory(self._self) if default.takes_self else default.factory()
+        return default
+
+    def convert(self, _: str, field: Field) -> Any:
+        """The value after the author's converter."""
+        return attrs.setters.convert(self._self, field, getattr(self._self, field.name))
+
+    def validate(self, _: str, field: Field) -> Any:
+        """The value after the author's validator."""
+        return attrs.setters.validate(self._self, field, getattr(self._self, field.name))
+
+    def finished(self) -> dict[str, Any]:
+        """The keywords.
+
+        Raises:
+            ClassValidationError: settings had faults; each has a note of its key, as by cattrs.
+        """
+        for key, fault in self._faults.items():
+            fault.add_note(AttributeNote("", key, None))
+        if self._faults:
+            raise ClassValidationError("", [*self._faults.values()], self._cls)  # pyright: ignore[reportCallIssue]
+        return self._values
 
 
-def _read(
-    cls: type, raw: dict[str, Any], values: dict[str, Any], draft: object, field: Field, _: object
-) -> Any:
-    """The value that is given, which is put into `values` too; otherwise the default."""
-    key = field.alias or field.name
-    default: Any = field.default
-    if key in raw:
-        as_written = getattr(field, "converter", None) is not None
-        target = Any if as_written else _type_of(cls, field)
-        return values.setdefault(key, _converter.structure(raw[key], target))
-    if default is attrs.NOTHING:
-        raise _MisfitError("required, but not set")
-    if hasattr(default, "takes_self"):
-        return default.factory(draft) if default.takes_self else default.factory()
-    return default
+def _missing(cls: type, field: Field) -> _MisfitError:
+    """The fault of a required setting that is not given; it says the type, if there is one."""
+    has_type = field.type is not None and getattr(field, "converter", None) is None
+    expected = f": expected {_expected(_type_of(cls, field))}" if has_type else ""
+    return _MisfitError(f"required, but not set{expected}")
+
+
+def _expected(target: Any) -> str:
+    """A type in words, as in other messages about settings."""
+    kind = get_origin(target) or target
+    members = [member for member in get_args(target) if member is not NoneType]
+    if kind in (Union, UnionType):
+        return " or ".join(map(_expected, members))
+    if kind is Literal or (isinstance(kind, type) and issubclass(kind, Enum)):
+        return _one_of(_options(target))
+    if _is_event_type(target):
+        return "an event's name, as a string"
+    return _in_toml(kind) or f"a value of the type {target}"
+
+
+def _in_toml(kind: Any) -> str | None:
+    """The form of a type in TOML; None for an unknown one."""
+    if kind in _SCALARS:
+        return _SCALARS[kind][0]
+    if kind in (list, tuple, set, frozenset):
+        return "an array"
+    return "a table" if kind in (dict, Mapping) or attrs.has(kind) else None
 
 
 def _hint(cls: type, key: str, known: Mapping[str, Field]) -> str:
-    """What to write instead of a key that is not one."""
+    """A hint for an unknown key: the nearest known one, or the annotation that is missing."""
     owner = next((base for base in cls.__mro__ if key in vars(base)), object)
     value = vars(owner).get(key)
     if owner is object or key.startswith("_") or owner.__module__.startswith("trivet."):
@@ -320,7 +391,7 @@ def _hint(cls: type, key: str, known: Mapping[str, Field]) -> str:
 
 
 def _type_of(cls: type, field: Field) -> Any:
-    """The type of a field, of which only this one annotation is evaluated."""
+    """The type of a field; only this one annotation of the class is evaluated."""
     owners = [base for base in cls.__mro__ if field.name in get_annotations(base)]
     owner = owners[0] if owners else cls
     holder = SimpleNamespace(__annotations__={field.name: field.type or Any})
@@ -333,13 +404,13 @@ def _type_of(cls: type, field: Field) -> Any:
         ) from error
 
 
-# What does not fit, in words.
+# Faults in words.
 
 _WORDED = (_MisfitError, ConfigurationError)
 
 
 def _refusal(error: Exception, raw: object) -> Exception:
-    """Of an author's error what it says, less the value that it says it of."""
+    """The message of an author's validator, with the value, perhaps a secret, left out."""
     if isinstance(error, (*_WORDED, BaseValidationError, StructureHandlerNotFoundError)):
         return error
     said = str(error.args[0]) if error.args else type(error).__name__
@@ -351,12 +422,12 @@ def _refusal(error: Exception, raw: object) -> Exception:
 def _lines(error: Exception, key: str, file: Path | None) -> Iterator[str]:
     for path, fault in _faults(error, key):
         place = path.removeprefix(".")
-        variable = getattr(fault, "source", "")  # That gave what does not fit, if one did.
+        variable = getattr(fault, "source", "")  # The one that gave the wrong text, if one did.
         yield f"{variable or (place if file is None else f'{file}: {place}')}: {_told(fault)}"
 
 
 def _faults(error: Exception, path: str) -> Iterator[tuple[str, Exception]]:
-    """Every fault within, and the path that cattrs has noted step by step."""
+    """Every fault in an error, with the path that cattrs has noted step by step."""
     if not isinstance(error, (ClassValidationError, IterableValidationError)):
         yield path, error
         return
@@ -380,6 +451,6 @@ def _told(fault: Exception) -> str:
         return f"a setting cannot be of the type {fault.type_!r}"
     if isinstance(fault, ForbiddenExtraKeysError):
         return f"unknown keys: {', '.join(sorted(fault.extra_fields))}"
-    if isinstance(fault, KeyError):  # Of a `TypedDict` or a dataclass: cattrs looks for its keys.
+    if isinstance(fault, KeyError):  # A `TypedDict` or a dataclass lacks a key.
         return "required, but not set"
-    return f"it cannot be read: {type(fault).__name__}"  # Whose text may have what is given in it.
+    return f"it cannot be read: {type(fault).__name__}"  # Its text may contain the value.

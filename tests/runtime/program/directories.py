@@ -14,7 +14,8 @@ from trivet import (
     Plugin,
     Settings,
 )
-from trivet._program._loader import PluginSpec, Program, load
+from trivet._program._loader import Program, load
+from trivet._program._plugin_tables import CheckedPlugin
 
 HEADER = """\
 from __future__ import annotations
@@ -62,14 +63,16 @@ def line_of(file: Path, needle: str) -> int:
 
 def names(program: Program) -> list[str]:
     """Names of a program's plugins, in the order of activation."""
-    return [spec.cls.name for spec in program.plugins]
+    return [one.cls.name for one in program.plugins]
 
 
-def spec_of(cls: type[Plugin], table: Mapping[str, Any] | None = None, **more: Any) -> PluginSpec:
+def checked(
+    cls: type[Plugin], table: Mapping[str, Any] | None = None, **more: Any
+) -> CheckedPlugin:
     """Load one class with its table of settings."""
     settings = Settings(plugins={cls.name: dict(table or {})})
-    (spec,) = load(settings, plugins=[cls], **more).plugins
-    return spec
+    (one,) = load(settings, plugins=[cls], **more).plugins
+    return one
 
 
 def refusal(

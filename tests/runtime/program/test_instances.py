@@ -29,7 +29,7 @@ from trivet import (
     open_runtime,
     route,
 )
-from trivet._program._inspection import Instance, check_routes
+from trivet._program._inspection import NamedClass, check_routes
 from trivet._program._loader import Program, load
 from trivet.testing import open_plugins
 
@@ -111,7 +111,7 @@ def fault(file: Path) -> str:
 
 def names(program: Program) -> list[tuple[str, str]]:
     """The plugins of a program: their names and classes."""
-    return [(spec.name, spec.cls.__name__) for spec in program.plugins]
+    return [(one.name, one.cls.__name__) for one in program.plugins]
 
 
 # Names.
@@ -135,7 +135,7 @@ def test_one_class_runs_under_several_names(write: Write) -> None:
     )
     program = loaded(file)
     assert names(program) == [("sink", "Sink"), ("orders", "Sink"), ("audit-log", "Sink")]
-    assert [spec.values["to"] for spec in program.plugins] == ["all", "orders", "audit"]
+    assert [one.values["to"] for one in program.plugins] == ["all", "orders", "audit"]
     assert set(program.homes) == {"sink", "orders", "audit-log"}
 
 
@@ -162,7 +162,7 @@ def test_the_environment_can_say_use(write: Write) -> None:
         "TRIVET_PLUGINS__ORDERS__TO": "env",
     }
     program = loaded(write("", sink=SHOP), environ)
-    assert [(spec.name, spec.values) for spec in program.plugins] == [("orders", {"to": "env"})]
+    assert [(one.name, one.values) for one in program.plugins] == [("orders", {"to": "env"})]
 
 
 def test_one_of_a_modules_plugins_is_named_behind_a_point(write: Write) -> None:
@@ -246,7 +246,7 @@ def test_faults_of_an_instance_name_its_own_table(write: Write) -> None:
     assert sorted(fault(file).splitlines()) == [
         f"{file}: plugins.orders.delivery.batch_size: 'orders' is not a BatchPlugin",
         f"{file}: plugins.orders.supervision.criticl: unknown key, did you mean 'critical'?",
-        f"{file}: plugins.orders.to: required, but not set",
+        f"{file}: plugins.orders.to: required, but not set: expected a string",
         f"{file}: plugins.orders.tto: unknown key, did you mean 'to'?",
     ]
 
@@ -269,7 +269,7 @@ def test_two_instances_with_one_route_are_refused() -> None:
         async def teapot(self) -> str:
             return "tea"
 
-    instances = [Instance("teapot", Teapot), Instance("second", Teapot, is_named=True)]
+    instances = [NamedClass("teapot", Teapot), NamedClass("second", Teapot, is_alias=True)]
     with pytest.raises(ConfigurationError, match=r"one route twice.*'teapot'.*'second'"):
         check_routes(instances)
 
@@ -424,8 +424,8 @@ class Feed(BackgroundPlugin):
 def values(table: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a feed."""
     settings = Settings(plugins={"feed": dict(table)})
-    (spec,) = load(settings, plugins=[Feed], event_types=[Ping]).plugins
-    return spec.values
+    (one,) = load(settings, plugins=[Feed], event_types=[Ping]).plugins
+    return one.values
 
 
 def test_a_setting_can_be_an_event_type() -> None:
@@ -453,7 +453,7 @@ def test_a_setting_can_be_an_event_type() -> None:
             {"into": "ping", "measured": "ping"},
             "plugins.feed.measured: no event is named so, known: monitoring_event",
         ),
-        ({}, "plugins.feed.into: required, but not set"),
+        ({}, "plugins.feed.into: required, but not set: expected an event's name"),
     ],
 )
 def test_a_misspelt_event_type_is_told_with_its_key(table: dict[str, Any], said: str) -> None:
@@ -467,8 +467,8 @@ def test_what_has_to_be_named_can_be_named_by_the_operator() -> None:
     """Who listens to `Event` gets status events where `delivery.events` names them."""
     table = {"delivery": {"events": ["plugin_status_event", "ping"]}}
     settings = Settings(plugins={"plain": table})
-    (spec,) = load(settings, plugins=[Plain], event_types=[Ping]).plugins
-    assert spec.listens_to == (PluginStatusEvent, Ping)
+    (one,) = load(settings, plugins=[Plain], event_types=[Ping]).plugins
+    assert one.listens_to == (PluginStatusEvent, Ping)
 
 
 async def test_settings_alone_connect_a_source_to_sinks(write: Write) -> None:

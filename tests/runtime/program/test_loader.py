@@ -30,7 +30,7 @@ from trivet_contrib.webhook import Webhook
 
 from ..wording import refusal_of
 from .classes import plugin, with_route
-from .directories import TEAPOT, Directory, names, refusal, spec_of
+from .directories import TEAPOT, Directory, checked, names, refusal
 
 
 class Order(Event):
@@ -80,9 +80,9 @@ def test_empty_program(directory: Directory) -> None:
 def test_home(directory: Directory) -> None:
     """A plugin's home is its module, or the package where that module is private."""
     directory.write("kitchen.py", TEAPOT)
-    (spec,) = directory.load("kitchen").plugins
-    assert spec.home == "trivet_plugins.kitchen"
-    assert attrs.evolve(spec, cls=Webhook).home == "trivet_contrib.webhook"
+    (one,) = directory.load("kitchen").plugins
+    assert one.home == "trivet_plugins.kitchen"
+    assert attrs.evolve(one, cls=Webhook).home == "trivet_contrib.webhook"
 
 
 def test_module_without_event_types(directory: Directory) -> None:
@@ -116,12 +116,12 @@ def test_faults_together() -> None:
 def test_listening_to_a_base_class() -> None:
     """A plugin that listens to a base class listens to every registered type below it."""
     types = [OrderPlaced, OrderCancelled, Unrelated]
-    assert set(spec_of(Orders, event_types=types).listens_to) == {
+    assert set(checked(Orders, event_types=types).listens_to) == {
         Order,
         OrderPlaced,
         OrderCancelled,
     }
-    assert set(spec_of(Everything, event_types=types).listens_to) == {
+    assert set(checked(Everything, event_types=types).listens_to) == {
         MonitoringEvent,
         SendingEvent,
         *types,
@@ -130,7 +130,7 @@ def test_listening_to_a_base_class() -> None:
 
 def test_a_plugin_without_an_inbox_listens_to_nothing() -> None:
     """Background plugins listen to no event type."""
-    assert spec_of(Kettle).listens_to == ()
+    assert checked(Kettle).listens_to == ()
 
 
 def test_listening_to_no_event_is_refused() -> None:
@@ -149,7 +149,7 @@ def test_listening_to_no_event_is_refused() -> None:
 
 def test_settings_are_structured_by_the_fields() -> None:
     """A table becomes the keywords of the plugin's `__init__`, in the fields' types."""
-    values = spec_of(Kettle, {"step": 2, "url": "x"}).values
+    values = checked(Kettle, {"step": 2, "url": "x"}).values
     assert values == {"step": 2.0, "url": "x"}
     assert isinstance(values["step"], float)
 
@@ -176,7 +176,7 @@ def test_settings_of_the_environment_are_converted(tmp_path: Path) -> None:
         (Kettle, {"app": 2}, "plugins.kettle.app: unknown key, "),
         (Kettle, {"step": "2"}, "plugins.kettle.step: expected a number, got a string"),
         (Kettle, {"url": "long"}, "plugins.kettle.url: "),
-        (Strict, {}, "plugins.strict.bucket: required, but not set"),
+        (Strict, {}, "plugins.strict.bucket: required, but not set: expected a string"),
         (
             Kettle,
             {"delivery": {}},
@@ -251,13 +251,13 @@ class Narrow(EventPlugin[OrderPlaced | OrderCancelled | SendingEvent]):
 
 def test_delivery_over_the_authors() -> None:
     """The author's delivery settings hold where the operator gives none."""
-    delivery = spec_of(Narrow, {"delivery": {"buffer": 9, "overflow": "reject"}}).delivery
+    delivery = checked(Narrow, {"delivery": {"buffer": 9, "overflow": "reject"}}).delivery
     assert delivery == DeliverySettings(buffer=9, overflow="reject", concurrency=3)
 
 
 def test_supervision_over_the_authors() -> None:
     """The author's class attribute is the default of the operator's table."""
-    supervision = spec_of(
+    supervision = checked(
         Narrow, {"supervision": {"critical": False, "backoff_max": 5}}
     ).supervision
     assert supervision == SupervisionSettings(max_restarts=2, critical=False, backoff_max=5.0)
@@ -265,8 +265,8 @@ def test_supervision_over_the_authors() -> None:
 
 def test_narrowed_events() -> None:
     """`events` keeps the named event types of those that the class listens to."""
-    spec = spec_of(Narrow, {"delivery": {"events": ["order.cancelled", "sending_event"]}})
-    assert spec.listens_to == (OrderCancelled, SendingEvent)
+    one = checked(Narrow, {"delivery": {"events": ["order.cancelled", "sending_event"]}})
+    assert one.listens_to == (OrderCancelled, SendingEvent)
 
 
 def test_misspelt_event() -> None:

@@ -12,7 +12,7 @@ import attrs
 import pytest
 from attrs.validators import gt
 
-from trivet import ConfigurationError
+from trivet import ConfigurationError, Event
 from trivet._program._structuring import EnvText, structure_fields
 
 from ..wording import refusal_of
@@ -174,7 +174,7 @@ def test_table_of_the_environment() -> None:
             {"a b": {"origin": 1}},
             "setting.a b.origin: expected a string, got an integer",
         ),
-        (Leaf, {"grams": 1}, "setting.origin: required, but not set"),
+        (Leaf, {"grams": 1}, "setting.origin: required, but not set: expected a string"),
         (Leaf, {"origin": "a", "gram": 1}, "setting.gram: unknown key, did you mean 'grams'?"),
         (
             Leaf,
@@ -211,6 +211,40 @@ def test_misfits_of_the_environment(kind: Any, text: str, said: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         fit(kind, env(text))
     assert str(caught.value) == f"TRIVET_PLUGINS__AUTHOR__SETTING: {said}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (str, "a string"),
+        (float | None, "a number"),
+        (int | str, "an integer or a string"),
+        (Path, "a path, as a string"),
+        (list[int], "an array"),
+        (dict[str, int], "a table"),
+        (Leaf, "a table"),
+        (Colour, "one of 'green', 2"),
+        (Literal["a", 1], "one of 'a', 1"),
+        (type[Event], "an event's name, as a string"),
+        (complex, "a value of the type <class 'complex'>"),
+    ],
+)
+def test_missing_setting(kind: Any, words: str) -> None:
+    """The message about a required setting that is missing says its type."""
+    cls = attrs.make_class("Author", {"setting": attrs.field(type=kind)})
+    with pytest.raises(ConfigurationError) as caught:
+        structure_fields(cls, attrs.fields(cls), {})
+    assert str(caught.value) == f"setting: required, but not set: expected {words}"
+
+
+def test_missing_setting_without_a_type() -> None:
+    """A required setting with a converter, or without an annotation, is of no known type."""
+    converted: Any = attrs.field(type=int, converter=int)
+    cls = attrs.make_class("Author", {"bare": attrs.field(), "converted": converted})
+    with pytest.raises(ConfigurationError) as caught:
+        structure_fields(cls, attrs.fields(cls), {})
+    lines = str(caught.value).splitlines()
+    assert lines == ["bare: required, but not set", "converted: required, but not set"]
 
 
 def test_a_field_without_a_type_takes_anything() -> None:

@@ -1,0 +1,57 @@
+"""Several faults of a configuration, collected and raised as one error.
+
+Owns the collecting.
+Never knows what is checked.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from .._faults._errors import ConfigurationError
+
+
+class Faults:
+    """The faults found so far.
+
+    >>> faults = Faults()
+    >>> with faults.collect():
+    ...     raise ConfigurationError("bind: expected HOST:PORT")
+    >>> faults.check()
+    Traceback (most recent call last):
+    trivet._faults._errors.ConfigurationError: bind: expected HOST:PORT
+    """
+
+    def __init__(self) -> None:
+        self._errors: list[ConfigurationError] = []
+
+    def collect(self) -> Self:
+        """Enter a block whose `ConfigurationError` is kept; the program goes on behind it."""
+        return self
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if isinstance(error, ConfigurationError):
+            self._errors.append(error)
+            return True
+        return False
+
+    def check(self) -> None:
+        """Raise one error with a line for each fault; do nothing where there is none.
+
+        Raises:
+            ConfigurationError: a fault was collected.
+        """
+        if len(self._errors) == 1:
+            raise self._errors[0]
+        if self._errors:
+            text = "\n".join(dict.fromkeys(map(str, self._errors)))
+            raise ConfigurationError(text) from ExceptionGroup("faults", self._errors)
