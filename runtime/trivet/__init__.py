@@ -14,14 +14,14 @@ it; a module of a room with several lines is on the line that says what it is fo
     _web/               HTTP
         _app _views _admin _probes _event_streams
                             plugin routes on Quart, an operator's requests, probes, streams
-        _bodies _requests _responses _websockets
-                            a request's body and its forms, a part of an answer, messages
-        _measured _exchange _targets _senders _crashes _problems
-                            around each request: its identity, points, answer, faults
-        _ingest/            events that come in, without Quart: _front _by_name _ndjson _cloudevents
-                            _publishing
+        _fast_path          endpoints that are answered without Quart
+        _ingest/            events from clients: _by_name _ndjson _cloudevents _publishing
+        _middleware _context _senders _bodies _targets _crashes _problems
+                            around each request: its identity, points, response, body, faults
+        _quart/             what is overridden: _inside _requests _forms _responses _websockets
         _hypercorn/         the server: _server _accepting _connection _protocol _heads _frames
-                            _applications
+                            _task_group _inside
+        _asgi               the types between servers and applications
     _runtime            the running program: the order of start and stop, and the `app`
     _delivery/          how an event reaches a plugin
         _bus _waits         from a publisher to each subscriber; handlers that wait for one another

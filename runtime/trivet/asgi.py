@@ -1,7 +1,7 @@
-"""For people who run their own server: `hypercorn -k trio trivet.asgi:app`.
+"""The ASGI application for another server: `hypercorn -k trio trivet.asgi:app`.
 
 Owns the answer to the ASGI lifespan.
-Never knows which server asks; it has to run on Trio.
+Never knows which server calls; it has to run on Trio.
 
 The settings are those of `trivet.toml` and the environment; `TRIVET_CONFIG` names another file.
 """
@@ -11,15 +11,14 @@ from __future__ import annotations
 import os
 
 import structlog
-from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
-from quart_trio import QuartTrio
 
 from ._faults._errors import CriticalPluginError, TrivetError
 from ._log._logging import configure_logging, never_waiting_stderr
 from ._program._loader import load
 from ._program._settings import load_settings
 from ._runtime import Runtime, running
-from ._web._app import build_app
+from ._web._app import Application, build_app
+from ._web._asgi import Receive, Scope, Send
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
@@ -28,20 +27,18 @@ class LifespanApp:
     """An ASGI application whose program runs between lifespan startup and shutdown."""
 
     def __init__(self) -> None:
-        self._app: QuartTrio | None = None
+        self._app: Application | None = None
 
-    async def __call__(
-        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
-    ) -> None:
-        """Answer the lifespan here, and hand everything else to the Quart application."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the lifespan here, and pass every other scope on to the Quart application."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif self._app is None:
             raise RuntimeError("the server has to support the ASGI lifespan")
         else:
-            await self._app(scope, receive, send)
+            await self._app.asgi_app(scope, receive, send)
 
-    async def _live(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
         try:
             await self._run(receive, send)
@@ -54,7 +51,7 @@ class LifespanApp:
         else:
             await send({"type": "lifespan.shutdown.complete"})
 
-    async def _run(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    async def _run(self, receive: Receive, send: Send) -> None:
         settings = load_settings()
         configure_logging(settings.log, never_waiting_stderr())
         settings.find_modules()

@@ -17,7 +17,6 @@ from types import FrameType
 
 import structlog
 import trio
-from hypercorn.config import Config
 
 from .._faults._acts import keep_notes
 from .._faults._containment import unwrapped
@@ -29,7 +28,7 @@ from .._plugins._status import Status
 from .._program._loader import Program, load
 from .._program._settings import Settings
 from .._runtime import Runtime, running
-from .._web._hypercorn._server import listening
+from .._web._hypercorn._server import listening, open_socket
 from ._garbage import keep
 from ._ladder import LOOP
 from ._lifeline import Lifeline, adopted, end_copies, get_parent
@@ -225,10 +224,8 @@ def bind(address: str) -> int:
     Raises:
         StartError: the address cannot be had.
     """
-    config = Config()
-    config.bind = [address]
     try:
-        (listener,) = config.create_sockets().insecure_sockets
+        listener = open_socket(address)
     except OSError as error:
         raise StartError(f"cannot listen on {address}: {error.strerror or error}") from error
     return listener.detach()

@@ -1,25 +1,25 @@
 """HTTP: the two functions that a program of one's own calls, and the rooms behind them.
 
-    _hypercorn/     the server: it listens, and ends what is left at a stop
-    _app            the Quart application, and its answers to errors
+    _hypercorn/     the server: connections, and their end at a stop
+    _app            the Quart application, and its responses to errors
+    _quart/         the parts of Quart that are overridden: requests, responses, websockets
     _views          the plugins' routes and websockets: refused, contained
     _event_streams  server-sent events
-    _ingest/        events that come in, answered without Quart
+    _fast_path      endpoints that are answered without Quart
+    _ingest/        the events that clients publish, on the fast path
     _probes         /livez, /readyz and /plugins
     _admin          an operator's requests, with a token
-    _requests       a request as a route reads it: text, JSON and forms, within limits
-    _responses      the part of an answer that a client asks for
-    _bodies         the body of a request, taken from its client as it is read
-    _websockets     the messages of a websocket, taken from its client as they are received
-    _measured       around each request: open, cut off, measured
+    _middleware     around each request: admitted, measured, cut off
+    _context        the identity of a request, and its monitoring points
+    _senders        the response as it is sent, and the problem in place of one
+    _bodies         the body of a request, received as it is read
     _targets        the path and the host of a request, or its refusal
-    _senders        the answer as its client is sent it, and the last word to that client
-    _crashes        the difference between a plugin's fault and a stop
-    _exchange       each request's identity, and its monitoring points
+    _crashes        a plugin's fault, told apart from a stop
     _problems       error codes and RFC 9457 problem details
+    _asgi           the types of ASGI
 
-Never knows how plugins are loaded, nor who serves the application. A program that imports Trivet
-for its plugins alone does not wait for an HTTP server and a web framework to be imported.
+Never knows how plugins are loaded, nor which server runs the application. A program that imports
+Trivet for its plugins alone does not wait for an HTTP server and a web framework to be imported.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def create_app(runtime: Runtime) -> QuartTrio:
     start and stop anything: serve it inside `async with open_runtime(…)`.
 
     Args:
-        runtime: what `open_runtime` yields.
+        runtime: the program that `open_runtime` yields.
     """
     from ._app import build_app  # noqa: PLC0415 - see the top
 
@@ -53,12 +53,12 @@ def create_app(runtime: Runtime) -> QuartTrio:
 async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
     """Serve the runtime over HTTP within this block; yields the URLs that were bound.
 
-    To leave it begins the runtime's stop: the listening socket closes, the requests that are
-    being answered may finish within `[shutdown] requests`, and what has had no answer by then
-    gets 503.
+    The end of the block begins the runtime's stop: the listening socket closes, running requests
+    may finish within `[shutdown] requests`, and a request without a response by then is answered
+    503.
 
     Args:
-        runtime: what to serve.
+        runtime: the program.
         bind: `HOST:PORT` (port 0 is any free one), `unix:PATH`, or `fd://NUMBER`.
     """
     from ._hypercorn import _server  # noqa: PLC0415 - see the top

@@ -1,7 +1,7 @@
-"""What an operator does to a running program over HTTP.
+"""The requests of an operator: a plugin is restarted over HTTP.
 
 Owns the check of the operator's token.
-Never knows how what he asks for is done: that is the runtime's.
+Never knows how a restart is done: that is the runtime's.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ._problems import ProblemError
 
 
 def add_admin(app: QuartTrio, runtime: Runtime) -> None:
-    """Serve `POST /plugins/{name}/restart`, for who has the token."""
+    """Serve `POST /plugins/{name}/restart`, for an operator who has the token."""
 
     @app.post("/plugins/<name>/restart")
     async def restart(name: str) -> ResponseReturnValue:
-        """202: a new lifetime has begun; `GET /plugins` says how it goes."""
+        """202: a new lifetime has begun; `GET /plugins` tells its status."""
         _refuse_unless_operator(runtime.program.settings.admin_token)
         try:
             runtime.restart(name)
@@ -37,12 +37,12 @@ def _refuse_unless_operator(token: str | None) -> None:
     """Raise unless the request has the operator's token.
 
     Raises:
-        ProblemError: it has none, or another, or the program has none itself.
+        ProblemError: the request has no token, or a wrong one, or the program has none itself.
     """
     if token is None:
         raise ProblemError("forbidden", "the operator has set no `admin_token`")
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    # As bytes, and in constant time: text that is not ASCII would raise.
+    # As bytes, since text that is not ASCII would raise; in constant time.
     if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
         raise ProblemError(
             "unauthorized",

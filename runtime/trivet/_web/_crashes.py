@@ -1,7 +1,7 @@
-"""What may go on from a request, and what is the fault of the plugin that answers it.
+"""Crashes of handlers: which part of an error is a plugin's fault, and the answer to it.
 
-Owns the choice between the two.
-Never knows what the client is told.
+Owns the choice between a fault and a cancellation, the log line of a crash, and its problem.
+Never knows which handler crashed, nor how its client is answered.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import structlog
 from .._faults._advice import explained
 from .._faults._containment import includes, split_cancelled
 from .._runtime import Runtime
-from ._exchange import current_exchange
+from ._context import current_context
+from ._problems import ProblemError
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
 
@@ -19,9 +20,9 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http"
 def separate(
     error: BaseException, runtime: Runtime
 ) -> tuple[BaseException | None, BaseException | None]:
-    """The part of an error that has to go on to a cancelled scope, and the part to be contained.
+    """The cancellation in an error, which has to go on, and the fault in it, to be contained.
 
-    To be called where the error was caught.
+    It is to be called where the error was caught.
 
     Raises:
         KeyboardInterrupt: there is one in the error, and it is not the plugin's.
@@ -30,28 +31,30 @@ def separate(
     if includes(fault, KeyboardInterrupt) and not runtime.contains_interrupts:
         if isinstance(error, KeyboardInterrupt):
             raise error
-        raise KeyboardInterrupt from error  # Quart and hypercorn contain groups, whatever is in.
+        # Quart and hypercorn contain groups, whatever is in them.
+        raise KeyboardInterrupt from error
     return cancelled, fault
 
 
-def crash_of(error: BaseException, runtime: Runtime) -> BaseException:
-    """What of an error has to be answered for; to be called where it was caught.
+def fault_of(error: BaseException, runtime: Runtime) -> BaseException:
+    """The fault in an error; it is to be called where the error was caught.
 
     Raises:
-        BaseException: what has to go on, as in `separate`. A fault beside it is logged.
+        BaseException: the error has to go on, as in `separate`. A fault beside it is logged.
     """
     cancelled, fault = separate(error, runtime)
     if cancelled is not None:
         if fault is not None:
-            log_crash(fault)
+            report_crash(fault)
         raise cancelled from None
     assert fault is not None
     return fault
 
 
-def log_crash(fault: BaseException) -> None:
-    """Say who has failed to answer the request at hand, and how."""
-    exchange = current_exchange()
+def report_crash(fault: BaseException) -> ProblemError:
+    """Log that the handler of the current request crashed; returns the answer to the request."""
+    context = current_context()
     _log.error(
-        "handler crashed", route=exchange.route, plugin=exchange.plugin, exc_info=explained(fault)
+        "handler crashed", route=context.route, plugin=context.plugin, exc_info=explained(fault)
     )
+    return ProblemError("internal_error", "the handler crashed")

@@ -13,16 +13,16 @@ from typing import Any
 
 import trio
 from quart import Response
-from quart.wrappers.response import ResponseBody
 
 from .._plugins._streams import EventStream, ServerSentEvent
 from .._runtime import Runtime
 from .._supervision._host import Host
-from ._crashes import log_crash, separate
+from ._crashes import report_crash, separate
 from ._problems import RETRY_WHEN_STOPPING
+from ._quart._responses import StreamingBody
 
-SILENCE = 15.0
-"""Seconds of silence after which a comment is sent; proxies close after 60 by default, many."""
+KEEP_ALIVE_INTERVAL = 15.0
+"""Seconds without an event after which a comment is sent; many proxies close after 60."""
 KEEP_ALIVE = b": keep-alive\n\n"
 HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -31,8 +31,10 @@ HEADERS = {
 }
 
 
-def stream(answer: EventStream, runtime: Runtime, host: Host, *, has_body: bool) -> Response:
-    """The response to a client that listens."""
+def stream_response(
+    answer: EventStream, runtime: Runtime, host: Host, *, has_body: bool
+) -> Response:
+    """The response of a route that has returned a stream of events."""
     response = Response(b"", headers=HEADERS)
     if has_body:
         response.response = _Body(answer, runtime, host)
@@ -41,8 +43,8 @@ def stream(answer: EventStream, runtime: Runtime, host: Host, *, has_body: bool)
     return response
 
 
-class _Body(ResponseBody):
-    """The events as they come, the comments between them, and the last event."""
+class _Body(StreamingBody):
+    """The body of such a response: the events, comments between them, and the last event."""
 
     def __init__(self, answer: EventStream, runtime: Runtime, host: Host) -> None:
         self._source = answer.source
@@ -51,14 +53,14 @@ class _Body(ResponseBody):
         self._manager = trio.open_nursery()
         self._nursery: trio.Nursery
         self._reading = trio.CancelScope()
-        self._why_ended = ""
+        self._end_reason = ""
         self._crash: BaseException | None = None
         self._send, self._receive = trio.open_memory_channel[bytes](0)
 
     async def __aenter__(self) -> _Body:
         self._nursery = nursery = await self._manager.__aenter__()
-        why = f"plugin {self._host.name!r} is not running"
-        nursery.start_soon(self._end_after, self._host.left, why)
+        reason = f"plugin {self._host.name!r} is not running"
+        nursery.start_soon(self._end_after, self._host.left, reason)
         nursery.start_soon(self._end_after, self._runtime.stopping.wait, "the service stops")
         nursery.start_soon(self._read)
         return self
@@ -76,7 +78,7 @@ class _Body(ResponseBody):
         return self
 
     async def __anext__(self) -> bytes:
-        with trio.move_on_after(SILENCE):
+        with trio.move_on_after(KEEP_ALIVE_INTERVAL):
             try:
                 return await self._receive.receive()
             except trio.EndOfChannel:
@@ -85,28 +87,30 @@ class _Body(ResponseBody):
                 raise RuntimeError("the source of a stream of events crashed") from self._crash
         return KEEP_ALIVE
 
-    async def _end_after(self, wait: Callable[[], Awaitable[None]], why: str) -> None:
+    async def _end_after(self, wait: Callable[[], Awaitable[None]], reason: str) -> None:
         await wait()
-        self._why_ended = why
+        self._end_reason = reason
         self._reading.cancel()
 
     async def _read(self) -> None:
         with self._send:
             with self._reading:
                 try:
-                    await self._pass_on()
+                    await self._send_events()
                 except BaseException as error:  # noqa: ASYNC103 - a cancellation goes on
                     cancelled, self._crash = separate(error, self._runtime)
                     if cancelled is not None:
                         raise cancelled from None  # noqa: ASYNC104
             if self._reading.cancel_called:
                 if self._crash is not None:
-                    log_crash(self._crash)
+                    report_crash(self._crash)
                     self._crash = None
-                last = ServerSentEvent(self._why_ended, event="stopping", retry=RETRY_WHEN_STOPPING)
+                last = ServerSentEvent(
+                    self._end_reason, event="stopping", retry=RETRY_WHEN_STOPPING
+                )
                 await self._send.send(last.encode())
 
-    async def _pass_on(self) -> None:
+    async def _send_events(self) -> None:
         source: Any = self._source
         async with AsyncExitStack() as resources:
             if hasattr(source, "aclose"):

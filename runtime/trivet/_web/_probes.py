@@ -1,4 +1,4 @@
-"""What an orchestrator and an operator ask: alive, ready, and how each plugin is.
+"""The probes of an orchestrator, and the status of each plugin for an operator.
 
 Owns what counts as ready.
 Never knows, and never calls, a plugin's code: it reads the hosts' accounts.
@@ -13,33 +13,33 @@ from quart_trio import QuartTrio
 from .._log import _writer as _log_writer
 from .._plugins._status import Status
 from .._runtime import Runtime
-from ._ingest._front import Answer, Call, Front
+from ._fast_path import FastPath, Request, Response
 from ._problems import ProblemError, stopping
 
 
-def add_probes(front: Front, runtime: Runtime) -> None:
+def add_probes(fast_path: FastPath, runtime: Runtime) -> None:
     """Serve `/livez` and `/readyz`."""
 
-    async def alive(_: Call) -> Answer:
+    async def alive(_: Request) -> Response:
         """200 as long as anything answers."""
         return {"status": "alive"}, 200
 
-    async def ready(_: Call) -> Answer:
+    async def ready(_: Request) -> Response:
         """200 while requests are welcome, 503 otherwise."""
         if runtime.stopping.is_set():
             raise stopping()
         return readiness(runtime), 200
 
-    front.add("GET", "/livez", alive)
-    front.add("GET", "/readyz", ready)
+    fast_path.add("GET", "/livez", alive)
+    fast_path.add("GET", "/readyz", ready)
 
 
-def add_account(app: QuartTrio, runtime: Runtime) -> None:
+def add_plugin_status(app: QuartTrio, runtime: Runtime) -> None:
     """Serve `/plugins`."""
 
     @app.get("/plugins")
     async def plugins() -> ResponseReturnValue:
-        """Every plugin's account, the store's, the log's, and what nobody listens to."""
+        """Every plugin's status, the store's, the log's, and the events without a subscriber."""
         return {
             "plugins": describe(runtime),
             "store": describe_store(runtime),
@@ -49,10 +49,10 @@ def add_account(app: QuartTrio, runtime: Runtime) -> None:
 
 
 def readiness(runtime: Runtime) -> dict[str, object]:
-    """Whether the service is ready, or degraded: ready while some of its plugins are not well.
+    """The status of the service: ready, or degraded, which is ready while some plugin is not well.
 
     Raises:
-        ProblemError: a critical plugin does not run, or says that it is degraded; or nothing can
+        ProblemError: a critical plugin does not run, or says that it is degraded; or no event can
             be stored for the durable plugins.
     """
     missing = {
@@ -79,20 +79,20 @@ def readiness(runtime: Runtime) -> dict[str, object]:
 
 
 def describe(runtime: Runtime) -> dict[str, object]:
-    """Every plugin: how it is, what it listens to, and what became of its events."""
+    """The status of every plugin, its subscriptions, and the fates of its events."""
     listens_to = {spec.name: spec.listens_to for spec in runtime.program.plugins}
     inboxes = runtime.statistics()
     usage = runtime.usage()
     durable = runtime.durable
     return {
         name: {
-            "class": type(host.plugin).__qualname__,  # Of which there may be several instances.
+            "class": type(host.plugin).__qualname__,  # Several plugins may be of one class.
             "status": host.status,
             "critical": host.critical,
             "trouble": host.trouble,
             "waits_for": host.waits_for.name if host.waits_for else None,
             "restarts": host.restarts,
-            # Its type alone: what it says may hold secrets, and is in the log.
+            # Its type alone: its text may hold secrets, and is in the log.
             "error": None if host.failure is None else type(host.failure).__name__,
             "listens_to": [event.__event_name__ for event in listens_to[name]],
             "usage": attrs.asdict(usage[name]) if name in usage else None,
@@ -104,19 +104,19 @@ def describe(runtime: Runtime) -> dict[str, object]:
 
 
 def describe_log() -> dict[str, object]:
-    """How many lines of the log were lost, and why none can be written now."""
+    """How many lines of the log were lost, and why the next cannot be written."""
     return {"lost": _log_writer.lost_lines(), "trouble": _log_writer.trouble()}
 
 
 def describe_store(runtime: Runtime) -> dict[str, object] | None:
-    """Where durable inboxes keep their events, how many bytes, and why that does not work.
+    """The file of the durable inboxes, its size, and why events cannot be stored.
 
     None where there is no durable inbox.
     """
     store = runtime.store
     if store is None:
         return None
-    # Of the file or the disk, never of what was to be written.
+    # The reason concerns the file or the disk; it never repeats the event.
     trouble = None if store.trouble is None else store.trouble.reason
     limit = "near its limit: what comes waits, or is refused" if store.is_near_limit else None
     return {

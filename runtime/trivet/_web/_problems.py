@@ -55,19 +55,19 @@ STATUS: Mapping[str, HTTPStatus] = {
     "version_not_supported": HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
     "store_full": HTTPStatus.INSUFFICIENT_STORAGE,
 }
-"""Every `error_code` of Trivet's own, and the status that it is answered with. What a plugin's
-route answers by itself has the code `http_404`, or whatever its status is."""
+"""Every `error_code` of Trivet's own, and its status. An error that a plugin's route answers by
+itself has the code `http_404`, or whatever its status is."""
 
 
 class ProblemError(Exception):
-    """What is wrong with a request, or with the service; raise it to answer with it.
+    """A problem of a request, or of the service; to raise it answers the request with it.
 
     Args:
         error_code: a key of `STATUS`.
         detail: one sentence about this occurrence, for the reader of a log.
         facts: further members of the document.
         retry_after: seconds after which to try again; rounded up to whole ones.
-        headers: others that belong to the answer.
+        headers: further headers of the response.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class ProblemError(Exception):
         self.facts = dict(facts or {})
 
     def document(self) -> bytes:
-        """The body of the answer.
+        """The body of the response.
 
         >>> ProblemError("unknown_path", "nothing is at /tea", {"path": "/tea"}).document()
         b'{"title":"Not Found","status":404,...,"path":"/tea"}'
@@ -98,16 +98,16 @@ class ProblemError(Exception):
 
 
 def stopping(facts: Mapping[str, object] | None = None) -> ProblemError:
-    """What a client is told that the stop has kept from an answer."""
+    """The problem of a request that the stop has kept from being answered."""
     return ProblemError("stopping", "the service stops", facts, retry_after=RETRY_WHEN_STOPPING)
 
 
 def document(status: int, detail: str, error_code: str, facts: dict[str, object]) -> bytes:
-    """Problem details as JSON; the title is the status's phrase, for their type is about:blank."""
+    """Problem details as JSON; the title is the status's phrase, as their type is about:blank."""
     try:
         title = HTTPStatus(status).phrase
     except ValueError:
-        title = "Error"  # A status of the author's own invention.
-    detail = mask(detail)  # It may repeat what an author's exception says.
+        title = "Error"  # The author has invented the status.
+    detail = mask(detail)  # It may repeat the text of an author's exception.
     members = {"title": title, "status": status, "detail": detail, "error_code": error_code}
     return msgspec.json.encode(members | facts)

@@ -1,7 +1,7 @@
-"""The target and the host of a request, before anybody takes them apart.
+"""The target and the host of a request, checked before they are parsed.
 
 Owns which of them are refused, and the one form that a target has after that: a path.
-Never knows what is at the path, nor which hosts the operator serves.
+Never knows which route has the path, nor which hosts the operator serves.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import unquote
 
-from hypercorn.typing import HTTPScope, WebsocketScope
-
+from ._asgi import HttpScope, WebsocketScope
 from ._problems import ProblemError
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
@@ -22,16 +21,14 @@ _HOST = re.compile(
 )
 _ABSOLUTE = re.compile(rb"(?:https?|wss?)://([^/?#]+)(/[^?#]*)?", re.IGNORECASE)
 
-ClientScope = HTTPScope | WebsocketScope
 
-
-def checked(scope: ClientScope) -> ClientScope:
+def validated(scope: HttpScope | WebsocketScope) -> HttpScope | WebsocketScope:
     """The scope, with a path as its target and at most one host.
 
     A target in a proxy's form, with scheme and host, becomes its path, and its host the request's.
 
     Raises:
-        ProblemError: there is no path, or the host is none.
+        ProblemError: the target is no path, or the host is malformed.
     """
     hosts = [value for name, value in scope["headers"] if name == b"host"]
     path = scope["path"]
@@ -41,8 +38,8 @@ def checked(scope: ClientScope) -> ClientScope:
         hosts, path = _absolute(scope)
         others = [item for item in scope["headers"] if item[0] != b"host"]
         headers = [*((b"host", host) for host in hosts), *others]
-        plain: dict[str, Any] = {"path": path, "raw_path": path.encode(), "headers": headers}
-        scope = cast("ClientScope", {**scope, **plain})
+        rewritten: dict[str, Any] = {"path": path, "raw_path": path.encode(), "headers": headers}
+        scope = cast("HttpScope | WebsocketScope", {**scope, **rewritten})
     if len(hosts) > 1:
         raise ProblemError("malformed_request", "a request has one Host, and not two")
     for host in hosts:
@@ -51,11 +48,10 @@ def checked(scope: ClientScope) -> ClientScope:
     return scope
 
 
-def _absolute(scope: ClientScope) -> tuple[list[bytes], str]:
+def _absolute(scope: HttpScope | WebsocketScope) -> tuple[list[bytes], str]:
     """The host and the path of a target with scheme and host."""
-    raw: bytes | None = cast("dict[str, Any]", scope).get("raw_path")
-    written = raw or scope["path"].encode("utf-8", "surrogateescape")
-    match = _ABSOLUTE.fullmatch(written)
+    target = scope.get("raw_path") or scope["path"].encode("utf-8", "surrogateescape")
+    match = _ABSOLUTE.fullmatch(target)
     if match is None:
         raise ProblemError("malformed_request", "the target of a request is a path")
     return [match[1]], unquote((match[2] or b"/").decode("latin-1"))
@@ -63,9 +59,9 @@ def _absolute(scope: ClientScope) -> tuple[list[bytes], str]:
 
 @lru_cache(maxsize=32)
 def _is_host(host: bytes) -> bool:
-    """Whether it is a name of DNS or an address, with or without a port; or nothing at all."""
+    """Whether it is a name of DNS or an address, with or without a port; or empty."""
     if not host.strip():
-        return True  # As of a client that asks an address it has no name for.
+        return True  # From a client that has an address, and no name for it.
     match = _HOST.fullmatch(host.decode("latin-1").strip())
     if match is None or len(match["name"]) > 255 or int(match[3] or 0) > 65535:
         return False

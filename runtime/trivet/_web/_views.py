@@ -1,8 +1,8 @@
 """The plugins' routes and websockets, as views of the Quart application.
 
-Owns what stands between a client and an author's code: the refusal while the plugin is not up,
-and the containment of what the code raises.
-Never knows how a stop goes: what is open is cut off from outside.
+Owns the guard around an author's code: requests are refused while the plugin is not up, and errors
+that the code raises are contained.
+Never knows the order of a stop: open requests are cut off by the middleware.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from .._plugins._routes import Route, routes_of
 from .._plugins._streams import EventStream
 from .._runtime import Runtime
 from .._supervision._host import Host
-from ._crashes import crash_of, log_crash
-from ._event_streams import stream
-from ._exchange import current_exchange
+from ._context import current_context
+from ._crashes import fault_of, report_crash
+from ._event_streams import stream_response
 from ._problems import ProblemError
+from ._quart._websockets import log_unreadable, unreadable_message
 from ._senders import INTERNAL_ERROR
-from ._websockets import log_unreadable, unreadable_message
 
 
 def add_views(app: QuartTrio, runtime: Runtime) -> None:
@@ -38,27 +38,26 @@ def add_views(app: QuartTrio, runtime: Runtime) -> None:
 
 def _add_route(app: QuartTrio, runtime: Runtime, host: Host, route: Route) -> None:
     async def view(**variables: Any) -> Any:
-        current_exchange().plugin = host.name
-        _refuse_unless_up(host)
+        current_context().plugin = host.name
+        _require_running(host)
         plugin_of_task.set(host.name)  # Its time is charged to the plugin.
         try:
             answer = await route.answer(host.plugin, request.method, variables)
             if isinstance(answer, EventStream):
-                return stream(answer, runtime, host, has_body=request.method != "HEAD")
+                return stream_response(answer, runtime, host, has_body=request.method != "HEAD")
             return await _respond(app, host, route, answer)
         except BaseException as error:  # noqa: ASYNC103 - a cancellation goes on
-            crash = crash_of(error, runtime)
-        if isinstance(crash, Exception):
-            raise crash  # An abort, perhaps: Quart knows, and asks for the answer to it.
-        log_crash(crash)
-        raise ProblemError("internal_error", "the handler crashed")
+            fault = fault_of(error, runtime)
+        if isinstance(fault, Exception):
+            raise fault  # An abort, perhaps: Quart asks the application's error handlers.
+        raise report_crash(fault)
 
     endpoint = f"{host.name} {route.attribute} {route.path}"
     app.add_url_rule(route.path, endpoint, view, methods=list(route.methods))
 
 
 async def _respond(app: QuartTrio, host: Host, route: Route, answer: Any) -> Any:
-    """The answer as Quart makes it of what a route has returned; else that is a crash, too."""
+    """The response that Quart makes of a route's return value; a wrong one is a crash, too."""
     try:
         return await app.make_response(answer)
     except TypeError as error:
@@ -72,23 +71,23 @@ async def _respond(app: QuartTrio, host: Host, route: Route, answer: Any) -> Any
 
 def _add_websocket(app: QuartTrio, runtime: Runtime, host: Host, route: Route) -> None:
     async def view(**variables: Any) -> Any:
-        exchange = current_exchange()
-        exchange.plugin = host.name
-        _refuse_unless_up(host)
+        context = current_context()
+        context.plugin = host.name
+        _require_running(host)
         plugin_of_task.set(host.name)
         error: BaseException | None = None
         answer: Any = None
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cut_off_after_lifetime, host)
+            nursery.start_soon(_cancel_after_lifetime, host)
             try:
                 answer = await route.answer(host.plugin, "GET", variables)
             except BaseException as raised:  # noqa: ASYNC103 - out of the nursery, which groups it
                 error = raised
             nursery.cancel_scope.cancel()
         if error is not None:
-            return await _refuse_or_close(crash_of(error, runtime))
-        if answer is None and exchange.status is None:
-            # Nothing was to be said: it was open for a moment.
+            return await _refuse_or_close(fault_of(error, runtime))
+        if answer is None and context.status is None:
+            # The handler had nothing to say: the websocket was open for a moment.
             await websocket.accept()  # pyright: ignore[reportUnknownMemberType]
         return answer
 
@@ -96,32 +95,32 @@ def _add_websocket(app: QuartTrio, runtime: Runtime, host: Host, route: Route) -
     app.add_websocket(route.path, endpoint, view)
 
 
-async def _refuse_or_close(crash: BaseException) -> None:
-    """Refuse the handshake, by what the author has raised to do so; else close the websocket."""
-    exchange = current_exchange()
-    if exchange.status is None and isinstance(crash, Exception):
-        raise crash
-    unreadable = unreadable_message(crash)
-    if unreadable is not None and not exchange.has_ended:
+async def _refuse_or_close(fault: BaseException) -> None:
+    """Refuse the handshake by the error that the author has raised; else close the websocket."""
+    context = current_context()
+    if context.status is None and isinstance(fault, Exception):
+        raise fault
+    unreadable = unreadable_message(fault)
+    if unreadable is not None and not context.is_complete:
         log_unreadable(unreadable)
-        exchange.error_code = "malformed_message"
+        context.error_code = "malformed_message"
         await websocket.close(unreadable.close_code)
         return
-    log_crash(crash)
-    exchange.error_code = "internal_error"
-    if exchange.status is None:
-        raise ProblemError("internal_error", "the handler crashed")
-    if not exchange.has_ended:
+    problem = report_crash(fault)
+    context.error_code = problem.error_code
+    if context.status is None:
+        raise problem
+    if not context.is_complete:
         await websocket.close(INTERNAL_ERROR)
 
 
-async def _cut_off_after_lifetime(host: Host) -> None:
-    exchange = current_exchange()
+async def _cancel_after_lifetime(host: Host) -> None:
+    context = current_context()
     await host.left()
-    exchange.scope.cancel()
+    context.scope.cancel()
 
 
-def _refuse_unless_up(host: Host) -> None:
+def _require_running(host: Host) -> None:
     if host.is_up:
         return
     retry_after = None if host.is_out else host.retry_in or 1.0

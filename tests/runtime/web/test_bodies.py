@@ -15,8 +15,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from trivet import BackgroundPlugin, Runtime, create_app, route
-from trivet._web._bodies import ENOUGH, Body
-from trivet._web._exchange import BODY_RATE, BODY_WITHIN
+from trivet._web._bodies import BUFFER_LIMIT, Body
+from trivet._web._context import BODY_TIMEOUT, MIN_BODY_RATE
 from trivet.testing import client, open_plugins
 
 PIECE = b"x" * 64 * 1024
@@ -73,14 +73,14 @@ async def test_a_client_is_slowed_down_to_the_pace_of_who_reads(autojump_clock: 
                 await connection.send(PIECE)
                 sent += 1
         # What waits in memory, a piece that was read, and what waits in the server's channel.
-        assert sent * len(PIECE) <= 2 * (ENOUGH + len(PIECE)) + 10 * len(PIECE)
+        assert sent * len(PIECE) <= 2 * (BUFFER_LIMIT + len(PIECE)) + 10 * len(PIECE)
         await connection.send_complete()
 
 
 async def test_a_slow_reader_of_a_fast_client(autojump_clock: MockClock) -> None:
     """The time for which nobody reads is not the client's: it is not cut off."""
     # What a client is allowed for what it can send while the first piece is read.
-    assert BODY_WITHIN + (ENOUGH + 2 * len(PIECE)) / BODY_RATE < 600
+    assert BODY_TIMEOUT + (BUFFER_LIMIT + 2 * len(PIECE)) / MIN_BODY_RATE < 600
     async with open_plugins(Reader) as runtime:
         async with posting(runtime, "/slowly") as connection:
             for _ in range(8):
@@ -108,10 +108,10 @@ async def test_a_client_that_drips(path: str, autojump_clock: MockClock) -> None
         begun = trio.current_time()
         async with posting(runtime, path) as connection:
             for _ in range(2):
-                await trio.sleep(BODY_WITHIN / 2 - 0.1)
+                await trio.sleep(BODY_TIMEOUT / 2 - 0.1)
                 await connection.send(b"x")
             await trio.sleep(1)
-            assert trio.current_time() - begun < BODY_WITHIN + 1
+            assert trio.current_time() - begun < BODY_TIMEOUT + 1
         response = await connection.as_response()
     assert response.status_code == 408
 
@@ -183,17 +183,17 @@ async def test_no_more_is_asked_for_than_enough() -> None:
     async def receive() -> None:
         nonlocal wanted
         while True:
-            await body.wanted()
+            await body.wait_for_room()
             wanted += 1
             body.append(PIECE)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(receive)
         await wait_all_tasks_blocked()
-        assert wanted == ENOUGH // len(PIECE)
-        assert len(await anext(body)) == ENOUGH
+        assert wanted == BUFFER_LIMIT // len(PIECE)
+        assert len(await anext(body)) == BUFFER_LIMIT
         await wait_all_tasks_blocked()
-        assert wanted == 2 * ENOUGH // len(PIECE)
+        assert wanted == 2 * BUFFER_LIMIT // len(PIECE)
         nursery.cancel_scope.cancel()
 
 

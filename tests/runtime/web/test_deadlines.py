@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 import pytest
 import trio
+from quart import Response
 from quart.typing import TestClientProtocol as Client
-from quart.wrappers import Response
 from trio.testing import MockClock
 
 from trivet import App, DeliverySettings, Event, EventPlugin, current_delivery

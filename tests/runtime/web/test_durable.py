@@ -8,15 +8,15 @@ from typing import Any, ClassVar
 
 import pytest
 import trio
+from quart import Response
 from quart.typing import TestClientProtocol as Client
-from quart.wrappers import Response
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trivet import App, Delivery, DeliverySettings, Event, EventPlugin, Fate, Outcome, StoreSettings
 from trivet._store._journal import Journal
 from trivet._store._records import JournalError, JournalFullError, JournalUnavailableError
-from trivet._web._ingest._publishing import judge
+from trivet._web._ingest._publishing import error_fate
 from trivet.testing import client, open_plugins
 
 BATCHED = "application/cloudevents-batch+json"
@@ -306,9 +306,9 @@ def test_who_has_no_room_now_comes_first() -> None:
     """One durable subscriber has no room now, another never: sent again, the first may have it."""
     fates = {"durable": Fate.REJECTED, "other": Fate.UNACCEPTABLE}
     both, outcome = {"durable", "other"}, Outcome(Delivery.of(Paid(1)), fates)
-    assert judge([outcome], waited=False, durable=both) is Fate.REJECTED
-    assert judge([outcome], waited=False, durable={"other"}) is Fate.UNACCEPTABLE
-    assert judge([outcome], waited=False) is Fate.REJECTED
+    assert error_fate([outcome], waited=False, durable=both) is Fate.REJECTED
+    assert error_fate([outcome], waited=False, durable={"other"}) is Fate.UNACCEPTABLE
+    assert error_fate([outcome], waited=False) is Fate.REJECTED
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,10 @@ def test_a_durable_subscriber_weighs_more(
     fates: dict[str, Fate], waited: bool, fate: Fate | None
 ) -> None:
     """A refusal by a durable subscriber is an error in any company."""
-    assert judge([Outcome(Delivery.of(Paid(1)), fates)], waited=waited, durable={"durable"}) is fate
+    assert (
+        error_fate([Outcome(Delivery.of(Paid(1)), fates)], waited=waited, durable={"durable"})
+        is fate
+    )
 
 
 # What becomes of it

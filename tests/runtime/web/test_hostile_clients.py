@@ -240,7 +240,7 @@ async def drip(address: str, times: int) -> bytes:
 
 async def test_a_body_that_drips_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request whose body does not arrive in time is answered 408, and its connection closed."""
-    monkeypatch.setattr("trivet._web._exchange.BODY_WITHIN", 0.3)
+    monkeypatch.setattr("trivet._web._context.BODY_TIMEOUT", 0.3)
     async with ours() as (address, _):
         answer = await drip(address, times=100)
     assert answer.startswith(b"HTTP/1.1 408 ")
@@ -390,7 +390,7 @@ async def test_the_last_answer_ends_its_connection() -> None:
 
 async def test_a_body_that_is_too_slow_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """After 408, too."""
-    monkeypatch.setattr("trivet._web._exchange.BODY_WITHIN", 0.1)
+    monkeypatch.setattr("trivet._web._context.BODY_TIMEOUT", 0.1)
     async with ours() as (address, _), await connect(address) as stream:
         await stream.send_all(b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n")
         assert (await stream.receive_some(65536)).startswith(b"HTTP/1.1 408 ")
@@ -441,10 +441,10 @@ HOW = {
 
 async def test_three_hundred_hostile_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them are gone within the limits, which are short here, and others are answered."""
-    monkeypatch.setattr("trivet._web._hypercorn._server.KEEP_ALIVE", 0.5)
-    monkeypatch.setattr("trivet._web._hypercorn._server.LOOK_EVERY", 0.1)
-    monkeypatch.setattr("trivet._web._hypercorn._connection.SEND_WITHIN", 1.0)
-    monkeypatch.setattr("trivet._web._exchange.BODY_WITHIN", 0.5)
+    monkeypatch.setattr("trivet._web._hypercorn._server.KEEP_ALIVE_TIMEOUT", 0.5)
+    monkeypatch.setattr("trivet._web._hypercorn._server.CHECK_INTERVAL", 0.1)
+    monkeypatch.setattr("trivet._web._hypercorn._connection.SEND_TIMEOUT", 1.0)
+    monkeypatch.setattr("trivet._web._context.BODY_TIMEOUT", 0.5)
     monkeypatch.setattr(f"{__name__}.LARGE", 1024 * 1024)
     streams: list[trio.SocketStream] = []
 

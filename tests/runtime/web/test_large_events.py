@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import pytest
 import trio
+from quart import Response
 from quart.typing import TestClientProtocol as Client
-from quart.wrappers import Response
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trivet import App, DeliverySettings, Event, EventPlugin

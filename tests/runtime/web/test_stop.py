@@ -295,7 +295,7 @@ async def test_what_is_cut_off_has_an_end(
             nursery.start_soon(app, scope, stuck, send)
             await trio.sleep(1)
             begun = trio.current_time()
-            await app.finish(begun + 3)
+            await app.drain(begun + 3)
             assert trio.current_time() - begun == pytest.approx(seconds)
             nursery.cancel_scope.cancel()
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from trivet import BackgroundPlugin, create_app, route
 from trivet._web._problems import ProblemError
-from trivet._web._targets import checked
+from trivet._web._targets import validated
 from trivet.testing import open_plugins, serving
 
 from .clients import ask, get, status
@@ -171,7 +171,7 @@ def test_whatever_a_target_is(path: str, raw: bytes | None, host: list[bytes]) -
     if raw is not None:
         scope["raw_path"] = raw
     try:
-        found = checked(scope)["path"]
+        found = validated(scope)["path"]
     except ProblemError as problem:
         found = "/" if problem.status.value == 400 else ""
     assert found == "*" or found.startswith("/")

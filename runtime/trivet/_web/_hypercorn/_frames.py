@@ -1,7 +1,7 @@
-"""A websocket's frames: hypercorn's stream of them, which closes as RFC 6455 has it.
+"""The frames of a websocket: hypercorn's stream, which closes as RFC 6455 has it.
 
-Owns the size of a message, the close codes of what a client does wrong, and turns between frames.
-Never knows who is told of the messages.
+Owns the limit of a message, the close codes of a client's faults, and the turns between frames.
+Never knows which application receives the messages.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.frame_protocol import CloseReason
 
-TURN = 100
+FRAMES_PER_TURN = 100
 """Frames after which others have their turn."""
 
 
 class WebsocketStream(WSStream):
-    """One websocket, once its handshake could be read."""
+    """One websocket, whose handshake could be read."""
 
     _size = 0
     _is_refused = False
 
     async def app_send(self, message: ASGISendEvent | None) -> None:
-        """Send what the application says, unless the client was told something else."""
+        """Send a message of the application, unless the client was refused."""
         if not self._is_refused:
             await super().app_send(message)
 
     async def handle(self, event: Event) -> None:
-        """Take what has come."""
+        """Handle an event of the connection."""
         if self.closed or not isinstance(event, (Body, Data)):
             await super().handle(event)
         elif self.handshake.accepted:
@@ -44,7 +44,7 @@ class WebsocketStream(WSStream):
             await self._send_error_response(400)
 
     async def _handle_events(self) -> None:
-        """Hand over the messages, and answer the rest."""
+        """Pass the messages on to the application, and answer the other frames."""
         for number, event in enumerate(self.connection.events(), 1):
             if isinstance(event, (TextMessage, BytesMessage)):
                 await self._collect(event)
@@ -54,11 +54,11 @@ class WebsocketStream(WSStream):
                 await self._end(event)
             if self.closed:
                 return
-            if number % TURN == 0:
+            if number % FRAMES_PER_TURN == 0:
                 await trio.lowlevel.checkpoint()
 
     async def _end(self, event: CloseConnection) -> None:
-        """Answer what closes the websocket: a frame, or one that could not be read."""
+        """Answer the end of the websocket: a close frame, or one that could not be read."""
         if self.connection.state is ConnectionState.REMOTE_CLOSING:
             await self._send_wsproto_event(event.response())
             await self.send(StreamClosed(stream_id=self.stream_id))
@@ -74,13 +74,13 @@ class WebsocketStream(WSStream):
             return
         self.buffer.extend(event)  # pyright: ignore[reportUnknownMemberType]
         if event.message_finished:
-            buffer, stream = cast("Any", self.buffer), cast("Any", self)  # Hypercorn has no types.
+            buffer, stream = cast("Any", self.buffer), cast("Any", self)  # These have no types.
             message = buffer.to_message()
             self.buffer.clear()
             self._size = 0
             await stream.app_put(message)
 
     async def _fail(self, code: int) -> None:
-        """Say what was wrong, and end."""
+        """Close with the code of the fault, and end."""
         await self._send_wsproto_event(CloseConnection(code=code))
         await self.send(StreamClosed(stream_id=self.stream_id))

@@ -1,8 +1,9 @@
-"""What one client says and is told in HTTP/1.1: hypercorn's protocol, with what it lacks.
+"""HTTP/1.1 on one connection: hypercorn's protocol, with stricter rules.
 
-Owns what a request may be, the answer to one that cannot be read, and what becomes of the
-connection after an answer: no upgrade to HTTP/2, no compressed messages, no end that was not said.
-Never knows sockets, nor for how long anything may take.
+Owns which requests are refused, the response to one that cannot be parsed, and whether the
+connection is kept after a response. There is no upgrade to HTTP/2, no compression of messages, and
+no end of the connection that was not announced.
+Never knows sockets, nor time limits.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from hypercorn.typing import AppWrapper, ConnectionState
 
 from .._problems import MEDIA_TYPE, STATUS, document
 from ._frames import WebsocketStream
-from ._heads import RefusedError, Requests, asks_for_websocket, check
+from ._heads import RequestParser, RequestRefusedError, check_head, is_websocket_handshake
 
-REST_LIMIT = 64 * 1024
-"""Bytes of a body that are let go by after an answer, so that the connection can be kept."""
+SKIPPED_BODY_LIMIT = 64 * 1024
+"""Bytes of a body that are skipped after a response, so that the connection can be kept."""
 _PING = b"\x89\x00"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -40,22 +41,22 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http"
 
 
 class ServerConfig(Config):
-    """Hypercorn's configuration, which would write the date anew for each answer."""
+    """Hypercorn's configuration, whose headers are made once a second and not for each response."""
 
-    _written: tuple[int, str, list[tuple[bytes, bytes]]] = (0, "", [])
+    _cached: tuple[int, str, list[tuple[bytes, bytes]]] = (0, "", [])
 
     def response_headers(self, protocol: str) -> list[tuple[bytes, bytes]]:
-        """The headers that every answer has; the same ones for a second."""
+        """The headers of every response, such as the date; the same ones for a second."""
         second = int(time())
-        if self._written[:2] != (second, protocol):
-            self._written = (second, protocol, super().response_headers(protocol))
-        return list(self._written[2])
+        if self._cached[:2] != (second, protocol):
+            self._cached = (second, protocol, super().response_headers(protocol))
+        return list(self._cached[2])
 
 
 class Protocol(H11Protocol):
     """HTTP/1.1 and websockets.
 
-    The head of an answer whose length is known goes out with the first of its body.
+    The head of a response of known length is sent together with the first part of its body.
     """
 
     def __init__(
@@ -63,17 +64,17 @@ class Protocol(H11Protocol):
         app: AppWrapper,
         config: Config,
         context: WorkerContext,
-        applications: TaskGroup,
+        task_group: TaskGroup,
         client: tuple[str, int] | None,
         server: tuple[str, int] | None,
         send: Callable[[Event], Awaitable[None]],
     ) -> None:
         state = ConnectionState({})
         super().__init__(
-            app, config, context, applications, state, False, client, server, self._send_on
+            app, config, context, task_group, state, False, client, server, self._flush
         )
-        self._requests = self.connection = Requests()
-        self._pass_on = send
+        self._parser = self.connection = RequestParser()
+        self._send_event = send
         self._holds_back = False
         self._held = b""
         self._streams_events = False
@@ -85,67 +86,67 @@ class Protocol(H11Protocol):
         return isinstance(self.stream, WebsocketStream)
 
     @property
-    def question(self) -> bytes:
-        """What a client can be sent now that is no answer; empty if there is nothing.
+    def probe(self) -> bytes:
+        """Bytes that show whether the client is there; empty if none can be sent now.
 
-        A ping, or an interim answer, which every client of HTTP/1.1 has to pass over.
+        They are a ping, or an interim response, which every client of HTTP/1.1 has to pass over.
         """
-        requests = self._requests
+        parser = self._parser
         if self.is_websocket:
-            is_open = requests.our_state is h11.SWITCHED_PROTOCOL
+            is_open = parser.our_state is h11.SWITCHED_PROTOCOL
             return _PING if is_open and not self._held else b""
-        waits = requests.our_state is h11.SEND_RESPONSE
-        return _CONTINUE if waits and requests.their_http_version == b"1.1" else b""
+        waits = parser.our_state is h11.SEND_RESPONSE
+        return _CONTINUE if waits and parser.their_http_version == b"1.1" else b""
 
     @property
-    def outlives_silence(self) -> bool:
-        """Whether a client that has said it will send nothing more is still to be answered.
+    def outlives_half_close(self) -> bool:
+        """Whether a client that has closed its side of the connection is still to be answered.
 
-        Not so a websocket, nor a stream of events, which lasts for as long as there is a client.
+        A websocket is not, nor is a stream of events, which lasts for as long as there is a client.
         """
         return isinstance(self.stream, HTTPStream) and not self._streams_events
 
-    async def _send_on(self, event: Event) -> None:
-        """Send what there is to send, if there is any, unless more follows at once."""
+    async def _flush(self, event: Event) -> None:
+        """Send what is held back, and this event, unless more follows at once."""
         if not isinstance(event, RawData):
-            await self._pass_on(event)
+            await self._send_event(event)
             return
         self._held += event.data
         if self._held and not self._holds_back:
             data, self._held = self._held, b""
-            await self._pass_on(RawData(data))
+            await self._send_event(RawData(data))
 
     async def _handle_events(self) -> None:
         try:
             await super()._handle_events()
-            while self._rest_has_come():
+            while self._skip_body():
                 await super()._handle_events()
-        except RefusedError as refused:
-            self._requests.reason = refused.reason
+        except RequestRefusedError as refused:
+            self._parser.reason = refused.reason
             await self._send_error_response(refused.status)
             await self.send(Closed())
-        except h11.RemoteProtocolError:  # In what is let go by.
+        except h11.RemoteProtocolError:  # In the body that is skipped.
             await self.send(Closed())
 
-    def _rest_has_come(self) -> bool:
-        """Let go by what is left of a body after its answer; whether that was the end of it."""
-        requests = self._requests
-        is_answered = self.stream is None and requests.our_state is h11.DONE
-        if not is_answered or self.connection is not requests:
+    def _skip_body(self) -> bool:
+        """Skip the rest of a body after its response; returns whether the body has ended."""
+        parser = self._parser
+        is_answered = self.stream is None and parser.our_state is h11.DONE
+        if not is_answered or self.connection is not parser:
             return False
-        while requests.their_state is h11.SEND_BODY:
-            if requests.next_event() is h11.NEED_DATA:
+        while parser.their_state is h11.SEND_BODY:
+            if parser.next_event() is h11.NEED_DATA:
                 return False
-        if requests.their_state is not h11.DONE:
+        if parser.their_state is not h11.DONE:
             return False
-        requests.start_next_cycle()
+        parser.start_next_cycle()
         return True
 
     async def _maybe_recycle(self) -> None:
-        """Be ready for the next request; where the rest of a body is to come, after that."""
-        requests = self._requests
-        awaits_rest = requests.our_state is h11.DONE and requests.their_state is h11.SEND_BODY
-        is_last = self.connection is not requests or self.context.terminated.is_set()
+        """Be ready for the next request, once the rest of the body was skipped."""
+        parser = self._parser
+        awaits_rest = parser.our_state is h11.DONE and parser.their_state is h11.SEND_BODY
+        is_last = self.connection is not parser or self.context.terminated.is_set()
         if awaits_rest and not is_last:
             await self._close_stream()
             await self.send(Updated(idle=True))
@@ -153,10 +154,10 @@ class Protocol(H11Protocol):
             await super()._maybe_recycle()
 
     async def stream_send(self, event: StreamEvent) -> None:
-        """Pass on what the stream sends; a handshake that was refused is its end.
+        """Send an event of the stream; the refusal of a handshake ends the stream.
 
-        Hypercorn would keep the stream, and leave its application without a word. An answer before
-        a body has come says that it is the last, where the rest is too long to be let go by.
+        Hypercorn would keep that stream, and never tell its application. A response before the body
+        was received says that it is the last one, where the rest is too long to be skipped.
         """
         self._holds_back = False
         if isinstance(event, Response) and isinstance(self.stream, HTTPStream):
@@ -165,21 +166,23 @@ class Protocol(H11Protocol):
             self._streams_events = headers.get(b"content-type", b"").startswith(
                 b"text/event-stream"
             )
-            if self._requests.left > REST_LIMIT and b"connection" not in headers:
+            if self._parser.remaining > SKIPPED_BODY_LIMIT and b"connection" not in headers:
                 event.headers.append((b"connection", b"close"))
-        elif isinstance(event, StreamClosed):  # Of an answer that breaks off, its head may be left.
-            await self._send_on(RawData(b""))
+        elif isinstance(
+            event, StreamClosed
+        ):  # The head of a response that breaks off may be held back.
+            await self._flush(RawData(b""))
         await super().stream_send(event)
         if isinstance(event, EndBody) and self.is_websocket:
             await super().stream_send(StreamClosed(STREAM_ID))
 
     async def _send_error_response(self, status_code: int) -> None:
-        """Answer what could not be read, and say so in one line of the log."""
-        requests = self._requests
+        """Answer a request that could not be parsed, and log it in one line."""
+        parser = self._parser
         error_code = _ERROR_CODES.get(status_code, "malformed_request")
-        detail = requests.reason or "the request cannot be read"
+        detail = parser.reason or "the request cannot be read"
         _log.info("request refused", status=status_code, error=detail, client=self.client)
-        if requests.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+        if parser.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
         body = document(status_code, detail, error_code, {})
         headers = [
@@ -188,27 +191,27 @@ class Protocol(H11Protocol):
             (b"connection", b"close"),
             *self.config.response_headers("h11"),
         ]
-        has_body = requests.our_state is h11.IDLE or not self._is_head
+        has_body = parser.our_state is h11.IDLE or not self._is_head
         await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
         await self._send_h11_event(h11.Data(data=body if has_body else b""))
         await self._send_h11_event(h11.EndOfMessage())
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        """Look at the head; hypercorn would look for HTTP/2 here, of which we know nothing."""
+        """Check the head; hypercorn would upgrade to HTTP/2 here, which Trivet does not speak."""
         self._is_head = event.method == b"HEAD"
-        check(event)
+        check_head(event)
 
     async def _create_stream(self, request: h11.Request) -> None:
-        """Go on with the request, as if the client had offered no extension.
+        """Start the stream of a request, as if the client had offered no extension.
 
-        Compressed messages would be inflated before their size is looked at. The method is as it
-        was written: another than its name in capitals.
+        Compressed messages would be inflated before their size is checked. The method stays as it
+        was written; hypercorn would write it in capitals.
         """
         kind: type[HTTPStream | WebsocketStream] = HTTPStream
         headers = list(request.headers)
-        if asks_for_websocket(request):
+        if is_websocket_handshake(request):
             kind = WebsocketStream
-            self.connection = H11WSConnection(self._requests)
+            self.connection = H11WSConnection(self._parser)
             offered = b"sec-websocket-extensions"
             headers = [(name, value) for name, value in headers if name != offered]
         self._streams_events = False

@@ -1,4 +1,4 @@
-"""Events that come by HTTP, answered without Quart.
+"""Ingest: events that are published by HTTP, on the fast path.
 
 Never knows plugin routes.
 """

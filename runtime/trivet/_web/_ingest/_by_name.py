@@ -1,7 +1,7 @@
-"""Events that come by HTTP: `POST /events/{name}`, one as JSON or a stream of them as lines.
+"""Ingest by name: `POST /events/{name}`, with one event as JSON or a stream of them as lines.
 
-Owns what a request may ask for, and the decoding of one payload.
-Never knows CloudEvents; `_cloudevents` uses what is here for those.
+Owns the parameters of the query, and the decoding of one payload.
+Never knows CloudEvents; `_cloudevents` uses its functions.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from ..._events._types import EventTypes
 from ..._faults._errors import NAMED_AT_MOST, EventDecodeError, EventTooLargeError, nearest
 from ..._plugins._status import PluginStatusEvent
 from ..._runtime import Runtime
+from .._fast_path import FastPath, Request, Response
 from .._problems import ProblemError
-from ._front import Answer, Call, Front
 from ._ndjson import LINES, publish_lines
-from ._publishing import answer, publish
+from ._publishing import publish, response_for
 
 
-def add_ingest(front: Front, runtime: Runtime) -> None:
+def add_ingest(fast_path: FastPath, runtime: Runtime) -> None:
     """Serve `POST /events/{name}`."""
     publish = Publisher(runtime)
 
-    async def publish_by_name(call: Call) -> Answer:
-        """Publish one event, which is the JSON in the body, or one for each line of it."""
-        name = call.variable
-        wait, deadline = wait_wanted(call), deadline_wanted(call)
+    async def publish_by_name(request: Request) -> Response:
+        """Publish the event in the body, or one for each line of it."""
+        name = request.variable
+        wait, deadline = parse_wait(request), parse_deadline(request)
         require_type(runtime.events, name)
-        media_type = call.media_type
+        media_type = request.media_type
         if media_type in LINES:
-            lines = partial(publish_lines, call, runtime, name, wait=wait, deadline=deadline)
-            return await call.attended(lines)
+            lines = partial(publish_lines, request, runtime, name, wait=wait, deadline=deadline)
+            return await request.while_connected(lines)
         if not is_json(media_type) or media_type.startswith("application/cloudevents"):
             raise ProblemError(
                 "unsupported_media_type",
@@ -46,21 +46,21 @@ def add_ingest(front: Front, runtime: Runtime) -> None:
                 "to /events; "
                 f"this is {media_type or 'without Content-Type'}",
             )
-        event, size = await decode(runtime, name, await call.read(), at="$")
+        event, size = await decode(runtime, name, await request.read(), at="$")
         delivery = Delivery.of(event, size=size, deadline=deadline)
-        outcomes = await publish(call, [delivery], wait=wait)
-        return answer(runtime, outcomes, waited=wait, batch=False)
+        outcomes = await publish(request, [delivery], wait=wait)
+        return response_for(runtime, outcomes, waited=wait, batch=False)
 
-    front.add("POST", "/events/<name>", publish_by_name)
+    fast_path.add("POST", "/events/<name>", publish_by_name)
 
 
 class Publisher:
-    """Publishes what calls have brought."""
+    """Publishes the events of requests."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         durable = runtime.durable
-        self._stored = {
+        self._durable_events = {
             event
             for spec in runtime.program.plugins
             if spec.name in durable
@@ -68,39 +68,39 @@ class Publisher:
         }
 
     async def __call__(
-        self, call: Call, deliveries: Sequence[Delivery[Event]], *, wait: bool
+        self, request: Request, deliveries: Sequence[Delivery[Event]], *, wait: bool
     ) -> list[Outcome]:
         """Publish in order; then, if asked to, wait for the end of all of them.
 
-        A client may leave meanwhile, where this may take its time: what is not accepted is not
-        published then.
+        Where this may take its time, a client may disconnect meanwhile: events that are not
+        accepted by then are not published.
         """
         publishing = partial(publish, self._runtime, deliveries, wait=wait)
         if wait or self._may_wait(deliveries):
-            return await call.attended(publishing)
+            return await request.while_connected(publishing)
         return await publishing()
 
     def _may_wait(self, deliveries: Sequence[Delivery[Event]]) -> bool:
-        """Whether somebody has to store them, or has no room."""
+        """Whether a subscriber has to store them, or has no room."""
         types = {type(delivery.event) for delivery in deliveries}
         size = sum(delivery.size for delivery in deliveries)
-        return not self._stored.isdisjoint(types) or any(
+        return not self._durable_events.isdisjoint(types) or any(
             self._runtime.room(event) < len(deliveries) or self._runtime.room_bytes(event) < size
             for event in types
         )
 
 
-def wait_wanted(call: Call) -> bool:
-    """What the query says about `wait`."""
-    wait = call.query("wait")
+def parse_wait(request: Request) -> bool:
+    """The parameter `wait` of the query; False where it is missing."""
+    wait = request.query("wait")
     if wait not in ("true", "false", None):
         raise ProblemError("invalid_query", f"wait is true or false, not {wait!r}")
     return wait == "true"
 
 
-def deadline_wanted(call: Call) -> float:
-    """What the query says about `expirytime`, on Trio's clock; infinity where it says nothing."""
-    given = call.query("expirytime")
+def parse_deadline(request: Request) -> float:
+    """The parameter `expirytime` of the query, on Trio's clock; infinity where it is missing."""
+    given = request.query("expirytime")
     if given is None:
         return math.inf
     try:
@@ -115,13 +115,19 @@ def deadline_wanted(call: Call) -> float:
 def require_type(types: EventTypes, name: str, *place: str) -> None:
     """Refuse a name that no event type has, or that is not for publishers outside.
 
-    `place` says, in pieces, where in the document it stands.
+    Args:
+        types: the event types of the program.
+        name: the name that the client has sent.
+        place: the path of the name in the document, in pieces.
+
+    Raises:
+        ProblemError: the name is refused.
     """
     event = types.get(name)
     if event is not None and event is not PluginStatusEvent:
         return
     where = {"path": "".join(place)} if place else {}
-    if event is not None:  # From outside it would be a forgery.
+    if event is not None:  # From a client it would be a forgery.
         raise ProblemError("forbidden", f"{name} comes from the supervision only", where)
     known = sorted(types)
     detail = f"no event type is named {name[:NAMED_AT_MOST]!r}; {nearest(name, known)}"
@@ -129,7 +135,17 @@ def require_type(types: EventTypes, name: str, *place: str) -> None:
 
 
 async def decode(runtime: Runtime, name: str, payload: bytes, *, at: str) -> tuple[Event, int]:
-    """Decode a payload, and estimate its size; `at` is its path in what the client has sent."""
+    """Decode a payload, and estimate its size in memory.
+
+    Args:
+        runtime: the program.
+        name: the name of the event type.
+        payload: the event as JSON.
+        at: the path of the payload in the document that the client has sent.
+
+    Raises:
+        ProblemError: the payload is no such event, or a too large one.
+    """
     event = runtime.events[name]
     try:
         return await runtime.events.decode_within(event, payload, runtime.buffer_bytes(event))

@@ -1,7 +1,7 @@
 """CloudEvents 1.0 over HTTP: `POST /events` in structured, binary and batched mode.
 
-Owns which of the modes a request is in, and the answer to what is none of them.
-Never knows what a CloudEvent is made of; that is the vocabulary's.
+Owns which of the modes a request is in, and the refusal of any other request.
+Never knows the attributes of a CloudEvent; they are in `_events`.
 """
 
 from __future__ import annotations
@@ -17,41 +17,45 @@ from ..._events._event import Event
 from ..._events._sizes import estimated_bytes
 from ..._events._turns import Turns, off_loop
 from ..._runtime import Runtime
+from .._fast_path import FastPath, Request, Response
 from .._problems import ProblemError
-from ._by_name import Publisher, decode, require_type, wait_wanted
-from ._front import Answer, Call, Front
+from ._by_name import Publisher, decode, parse_wait, require_type
 from ._ndjson import LINES
-from ._publishing import answer
+from ._publishing import response_for
 
 BATCHED = "application/cloudevents-batch+json"
-EVENTS_AT_MOST = 1000
-"""Events in one batch. They are published together, and their fates are one answer."""
+MAX_BATCH_EVENTS = 1000
+"""Events in one batch, at most. They are published together, and their fates are one response."""
 
 Headers = list[tuple[str, str]]
-"""Names in small letters, and values."""
+"""Names in lower case, and values."""
 
 
-def add_cloudevents(front: Front, runtime: Runtime) -> None:
+def add_cloudevents(fast_path: FastPath, runtime: Runtime) -> None:
     """Serve `POST /events`."""
     publish = Publisher(runtime)
 
-    async def publish_cloudevents(call: Call) -> Answer:
+    async def publish_cloudevents(request: Request) -> Response:
         """Publish one CloudEvent, or a batch of them."""
-        wait = wait_wanted(call)
-        media_type = call.media_type
+        wait = parse_wait(request)
+        media_type = request.media_type
         if media_type not in (STRUCTURED, BATCHED):
-            _require_binary(call.headers, media_type)
-        events = await read(runtime, call.headers, media_type, await call.read())
-        outcomes = await publish(call, events, wait=wait)
-        return answer(runtime, outcomes, waited=wait, batch=media_type == BATCHED)
+            _require_binary(request.headers, media_type)
+        events = await read(runtime, request.headers, media_type, await request.read())
+        outcomes = await publish(request, events, wait=wait)
+        return response_for(runtime, outcomes, waited=wait, batch=media_type == BATCHED)
 
-    front.add("POST", "/events", publish_cloudevents)
+    fast_path.add("POST", "/events", publish_cloudevents)
 
 
 async def read(
     runtime: Runtime, headers: Headers, media_type: str, body: bytes
 ) -> list[Delivery[Event]]:
-    """What a request has brought, in whichever mode: all of it, or none if one event is wrong."""
+    """The events of a request, in whichever mode: all of them, or none if one cannot be read.
+
+    Raises:
+        ProblemError: an event cannot be read; the problem has its path.
+    """
     try:
         if media_type == BATCHED:
             return await _read_batch(runtime, body)
@@ -68,14 +72,14 @@ async def read(
 async def _read_batch(runtime: Runtime, body: bytes) -> list[Delivery[Event]]:
     limit = runtime.largest_buffer_bytes
     size = await off_loop(len(body), partial(estimated_bytes, body))
-    if size > limit:  # Before it is split: the elements are objects, too.
+    if size > limit:  # Before the batch is split: its elements are objects, too.
         detail = f"the batch takes about {size} bytes in memory, and {limit} are the limit"
         raise ProblemError("event_too_large", detail, {"limit": limit})
     documents = await off_loop(len(body), partial(CloudEvent.split, body))
-    if len(documents) > EVENTS_AT_MOST:
-        detail = f"a batch has {EVENTS_AT_MOST} events at most, and this one {len(documents)}"
+    if len(documents) > MAX_BATCH_EVENTS:
+        detail = f"a batch has {MAX_BATCH_EVENTS} events at most, and this one {len(documents)}"
         detail += f"; send several, or lines to /events/{{name}} as {LINES[0]}"
-        raise ProblemError("too_many_events", detail, {"limit": EVENTS_AT_MOST})
+        raise ProblemError("too_many_events", detail, {"limit": MAX_BATCH_EVENTS})
     turns, deliveries = Turns(), list[Delivery[Event]]()
     for index, document in enumerate(documents):
         await turns.next()

@@ -1,7 +1,7 @@
-"""What a publisher over HTTP waits for, and what it is told of its events.
+"""The publishing of a request's events, and the response that each fate earns.
 
-Owns the publishing of what a request has brought, and the answer that each fate earns.
-Never knows the form in which events came.
+Owns how long a publisher over HTTP waits, and the problem of each fate.
+Never knows the form in which the events came.
 """
 
 from __future__ import annotations
@@ -16,24 +16,27 @@ from ..._events._event import Event
 from ..._events._fates import GOOD, REFUSED, SEVERITY, Fate
 from ..._events._outcome import Outcome
 from ..._runtime import Runtime
+from .._fast_path import Response
 from .._problems import ProblemError, stopping
-from ._front import Answer
 
-WAIT_AT_MOST = 30.0
+MAX_WAIT = 30.0
 """Seconds that `?wait=true` waits for the handlers of the events that are published together."""
 RETRY_WHEN_REFUSED = 1.0
-"""Seconds after which a publisher may find room: the default `block_for`."""
+"""Seconds after which a publisher may find room: the default of `block_for`."""
 RETRY_WHEN_STORE_FAILS = 5.0
-"""Seconds after which the store may work again, which somebody has to see to."""
+"""Seconds after which the store may work again, once an operator has seen to it."""
 
 ERRORS = {
-    Fate.EXPIRED: ("event_expired", "its deadline was over before it was handled"),
-    Fate.DROPPED: ("event_dropped", "a full inbox dropped it"),
-    Fate.ABANDONED: ("event_abandoned", "a plugin stopped for good before it was handled"),
-    Fate.DEAD_LETTERED: ("dead_lettered", "a plugin gave it up; it is among the dead letters"),
+    Fate.EXPIRED: ("event_expired", "the deadline was over before the event was handled"),
+    Fate.DROPPED: ("event_dropped", "a full inbox dropped the event"),
+    Fate.ABANDONED: ("event_abandoned", "a plugin stopped for good before it handled the event"),
+    Fate.DEAD_LETTERED: (
+        "dead_lettered",
+        "a plugin gave the event up; it is among the dead letters",
+    ),
     Fate.FAILED: ("handler_failed", "a handler failed; the service's log says why"),
 }
-"""The error code and its detail for the end that makes an answer an error."""
+"""The error code and the detail of each fate that makes a response an error."""
 
 
 async def publish(
@@ -48,7 +51,7 @@ async def publish(
         for delivery, receipt in zip(deliveries, receipts, strict=True)
     ]
     outcomes = await runtime.publish_many(waiting)
-    with trio.move_on_after(WAIT_AT_MOST):
+    with trio.move_on_after(MAX_WAIT):
         for receipt in receipts:
             await receipt.ended()
     return [
@@ -57,23 +60,23 @@ async def publish(
     ]
 
 
-def judge(
+def error_fate(
     outcomes: Sequence[Outcome], *, waited: bool, durable: Collection[str] = ()
 ) -> Fate | None:
-    """The fate that makes the answer an error; None where it is none, or too early to say.
+    """The fate that makes the response an error; None where there is none, or none yet.
 
-    What a durable subscriber has refused is an error in any case: that one must arrive. For the
-    others each decides alone, and one that has accepted is enough for who does not wait.
+    The refusal of a durable subscriber is an error in any case: its events must arrive. Of the
+    other subscribers one that has accepted is enough for a publisher that does not wait.
 
     >>> class OrderPlaced(Event):
     ...     order_id: str
     >>> delivery = Delivery.of(OrderPlaced("o-1"))
     >>> mixed = Outcome(delivery, {"billing": Fate.QUEUED, "audit": Fate.REJECTED})
-    >>> judge([mixed], waited=False)
-    >>> judge([mixed], waited=False, durable={"audit"})
+    >>> error_fate([mixed], waited=False)
+    >>> error_fate([mixed], waited=False, durable={"audit"})
     <Fate.REJECTED: 'rejected'>
     >>> failed = Outcome(delivery, {"billing": Fate.HANDLED, "audit": Fate.FAILED})
-    >>> judge([failed], waited=True)
+    >>> error_fate([failed], waited=True)
     <Fate.FAILED: 'failed'>
     """
     refused = _refusals(outcomes)
@@ -87,90 +90,94 @@ def judge(
 
 
 def worst_end(fates: Collection[Fate]) -> Fate | None:
-    """The fate that is an error for who has waited; None while anything can still become good."""
+    """The worst fate, where it is an error and final; a publisher that has waited is told it."""
     worst = max(fates, key=SEVERITY.__getitem__, default=Fate.HANDLED)
     return None if worst in GOOD or any(fate.alive for fate in fates) else worst
 
 
 def _first_refusal(fates: Collection[Fate]) -> Fate:
-    """What a publisher is told first: one who only has no room now may have the event later."""
+    """The refusal that a publisher is told: a full inbox may have room for the event later."""
     return Fate.REJECTED if Fate.REJECTED in fates else Fate.UNACCEPTABLE
 
 
 def is_done(fates: Collection[Fate], *, waited: bool) -> bool:
-    """Whether all that was asked for is done, so that the answer is 200."""
+    """Whether everything that the publisher asked for is done, so that the response is 200."""
     return waited and bool(fates) and GOOD.issuperset(fates)
 
 
-def answer(runtime: Runtime, outcomes: Sequence[Outcome], *, waited: bool, batch: bool) -> Answer:
-    """Tell the publisher what became of its one event, or of its batch.
+def response_for(
+    runtime: Runtime, outcomes: Sequence[Outcome], *, waited: bool, batch: bool
+) -> Response:
+    """The response to the publisher of one event, or of a batch.
 
     Raises:
-        ProblemError: for an event without a happy end, with all the fates in it.
+        ProblemError: an event has not ended well; the problem has all the fates.
     """
     documents = [_document(outcome) for outcome in outcomes]
-    fate = judge(outcomes, waited=waited, durable=runtime.durable)
+    fate = error_fate(outcomes, waited=waited, durable=runtime.durable)
     if fate is None:
         done = is_done(fates_of(outcomes), waited=waited)
         return (documents if batch else documents[0]), 200 if done else 202
     facts: dict[str, object] = {"outcomes": documents} if batch else documents[0]
-    raise problem(runtime, fate, facts, outcomes)
+    raise problem_for(runtime, fate, facts, outcomes)
 
 
-def problem(
+def problem_for(
     runtime: Runtime, fate: Fate, facts: Mapping[str, object], outcomes: Iterable[Outcome] = ()
 ) -> ProblemError:
-    """What a publisher is told to whose events this has happened.
+    """The problem of a publisher whose events have had this fate.
 
     Args:
         runtime: the program.
-        fate: what `judge` says.
-        facts: what became of the events.
-        outcomes: those among which are the ones that were refused.
+        fate: the one that `error_fate` has found.
+        facts: the members of the document about the events.
+        outcomes: the outcomes of the events, with those that were refused among them.
     """
     if fate is Fate.REJECTED:
-        return _refusal(runtime, refusing(outcomes), facts)
+        return _rejection_problem(runtime, refusing(outcomes), facts)
     if fate is Fate.UNACCEPTABLE:
-        return _final_refusal(outcomes, facts)
+        return _unacceptable_problem(outcomes, facts)
     error_code, detail = ERRORS[fate]
     retry_after = RETRY_WHEN_REFUSED if fate is Fate.DROPPED else None
     return ProblemError(error_code, detail, facts, retry_after=retry_after)
 
 
-def _refusal(
+def _rejection_problem(
     runtime: Runtime, refused_by: Collection[str], facts: Mapping[str, object]
 ) -> ProblemError:
     trouble = None if runtime.store is None else runtime.store.trouble
     if runtime.stopping.is_set():
         return stopping(facts)
     if trouble is not None and not runtime.durable.isdisjoint(refused_by):
-        from ..._store._store import is_full  # noqa: PLC0415 - where there is a store, only
+        from ..._store._store import is_full  # noqa: PLC0415 - only where there is a store
 
         return ProblemError(
             "store_full" if is_full(trouble) else "store_unavailable",
-            f"it cannot be stored: {trouble.reason}",
+            f"the event cannot be stored: {trouble.reason}",
             facts,
             retry_after=RETRY_WHEN_STORE_FAILS,
         )
-    if all(runtime.hosts[plugin].is_out for plugin in refused_by):  # To try again is no use.
-        return ProblemError("plugin_unavailable", "who listens to this has given up", facts)
-    detail = "an inbox that is full or closed refused it"
+    if all(runtime.hosts[plugin].is_out for plugin in refused_by):  # To try again is of no use.
+        return ProblemError(
+            "plugin_unavailable", "every plugin that refused it has given up", facts
+        )
+    detail = "an inbox that is full or closed refused the event"
     return ProblemError("not_accepted", detail, facts, retry_after=RETRY_WHEN_REFUSED)
 
 
-def _final_refusal(outcomes: Iterable[Outcome], facts: Mapping[str, object]) -> ProblemError:
-    """What can be told of an event that nobody is to send again."""
+def _unacceptable_problem(outcomes: Iterable[Outcome], facts: Mapping[str, object]) -> ProblemError:
+    """The problem of an event that is not to be sent again."""
     found = [(each.event, why) for each in outcomes for why in each.refusals.values()]
     if not found:
-        return ProblemError("unacceptable_event", "an event can never be taken in", facts)
-    # One that is too large says more than that: others of its kind are not.
+        return ProblemError("unacceptable_event", "no inbox can ever take in the event", facts)
+    # A reason other than the size comes first: it may concern every event of the type.
     name, why = next((each for each in found if not each[1].is_too_large), found[0])
     code = "event_too_large" if why.is_too_large else "unacceptable_event"
     return ProblemError(code, f"{name}: {why}", {**facts, "path": why.path})
 
 
 def refusing(outcomes: Iterable[Outcome]) -> set[str]:
-    """The plugins that have refused one of these."""
+    """The plugins that have refused one of the events."""
     return {plugin for plugin, fate in _refusals(outcomes) if fate is Fate.REJECTED}
 
 
@@ -179,7 +186,7 @@ def _refusals(outcomes: Iterable[Outcome]) -> list[tuple[str, Fate]]:
 
 
 def fates_of(outcomes: Iterable[Outcome]) -> list[Fate]:
-    """All of them."""
+    """The fates of all events, with all plugins."""
     return [fate for outcome in outcomes for fate in outcome.fates.values()]
 
 

@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock
 
 from trivet import ListenerLostError, listening, open_runtime
-from trivet._web._hypercorn._accepting import PAUSE, accept_all
+from trivet._web._hypercorn._accepting import RETRY_INTERVAL, accept_all
 
 
 class Listener(trio.abc.Listener[trio.abc.Stream]):
@@ -55,7 +55,7 @@ async def test_a_shortage_is_waited_for_and_told_once(
         nursery.start_soon(lambda: accept_all(listener, handle, nursery, url="http://x"))
         await came.wait()
         nursery.cancel_scope.cancel()
-    assert trio.current_time() == pytest.approx(failures * PAUSE)
+    assert trio.current_time() == pytest.approx(failures * RETRY_INTERVAL)
     assert capsys.readouterr().out.count("no connection can be accepted for now") == 1
 
 

@@ -131,10 +131,10 @@ async def served() -> AsyncGenerator[tuple[str, Runtime]]:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits that a test can wait for."""
-    monkeypatch.setattr(_server, "KEEP_ALIVE", 0.3)
-    monkeypatch.setattr(_server, "LOOK_EVERY", 0.05)
-    monkeypatch.setattr(_connections, "SEND_WITHIN", 0.5)
-    monkeypatch.setattr(_connections, "ASK_AFTER", 0.2)
+    monkeypatch.setattr(_server, "KEEP_ALIVE_TIMEOUT", 0.3)
+    monkeypatch.setattr(_server, "CHECK_INTERVAL", 0.05)
+    monkeypatch.setattr(_connections, "SEND_TIMEOUT", 0.5)
+    monkeypatch.setattr(_connections, "PROBE_AFTER", 0.2)
 
 
 @pytest.mark.parametrize("sent", [b"", b"\r\n\r\n", get(b"/")[:20]])
@@ -155,7 +155,7 @@ async def test_a_connection_is_idle_between_requests_only(short: None) -> None:
             await stream.send_all(get(path))
             if path == b"/slow":
                 await desk.opened(1)
-                await trio.sleep(3 * _server.KEEP_ALIVE)
+                await trio.sleep(3 * _server.KEEP_ALIVE_TIMEOUT)
                 desk.go_on.set()
             assert status(await until(stream, b"done")) == 200
         with trio.fail_after(10):
@@ -243,7 +243,7 @@ async def test_a_client_that_sends_nothing_more_is_answered(asked: bytes, short:
         desk = runtime.get(Desk)
         if b"/slow" in asked:
             await desk.opened(1)
-            await trio.sleep(3 * _connections.ASK_AFTER)
+            await trio.sleep(3 * _connections.PROBE_AFTER)
             desk.go_on.set()
         answer = await read(stream)
         final = answer.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b"")
@@ -373,11 +373,11 @@ async def test_a_client_that_reads_slowly(short: None) -> None:
         await stream.send_all(get(b"/rows"))
         taken = 0
         begun = trio.current_time()
-        while trio.current_time() < begun + 5 * _connections.SEND_WITHIN:
+        while trio.current_time() < begun + 5 * _connections.SEND_TIMEOUT:
             taken += len(await stream.receive_some(2000))
             await trio.sleep(0.02)
         assert runtime.get(Desk).open == 1
-        assert taken > 5 * _connections.SEND_WITHIN * _connections.SEND_RATE
+        assert taken > 5 * _connections.SEND_TIMEOUT * _connections.MIN_SEND_RATE
 
 
 async def test_the_date_is_that_of_the_second() -> None:

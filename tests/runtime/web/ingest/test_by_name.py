@@ -8,8 +8,8 @@ from typing import ClassVar
 import attrs
 import pytest
 import trio
+from quart import Response
 from quart.typing import TestClientProtocol as Client
-from quart.wrappers import Response
 from trio.testing import MockClock
 
 from trivet import (
@@ -24,7 +24,7 @@ from trivet import (
     SupervisionSettings,
 )
 from trivet import current_delivery as envelope
-from trivet._web._ingest._publishing import judge
+from trivet._web._ingest._publishing import error_fate
 from trivet.testing import client, open_plugins
 
 
@@ -224,7 +224,7 @@ async def test_waiting_ends_after_thirty_seconds(autojump_clock: MockClock) -> N
 def test_the_worst_fate_decides(fates: set[Fate], fate: Fate | None) -> None:
     """Whoever has waited is told the worst, unless it is too early to say."""
     by_plugin = {f"plugin_{number}": each for number, each in enumerate(fates)}
-    assert judge([Outcome(Delivery.of(OrderPlaced("o-1")), by_plugin)], waited=True) is fate
+    assert error_fate([Outcome(Delivery.of(OrderPlaced("o-1")), by_plugin)], waited=True) is fate
 
 
 async def test_one_refusal_of_two_is_still_accepted(autojump_clock: MockClock) -> None:

@@ -15,8 +15,8 @@ import trio
 from cloudevents.core.bindings.http import HTTPMessage, to_binary_event, to_structured_event
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
+from quart import Response
 from quart.typing import TestClientProtocol as Client
-from quart.wrappers import Response
 from trio.testing import MockClock
 
 from trivet import App, Delivery, DeliverySettings, Event, EventPlugin, batched

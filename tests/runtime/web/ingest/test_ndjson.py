@@ -10,15 +10,15 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from quart import Response
 from quart.typing import TestClientProtocol as Client
 from quart.typing import TestHTTPConnectionProtocol as Connection
-from quart.wrappers import Response
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trivet import App, DeliverySettings, Event, EventPlugin, create_app
 from trivet._store._journal import Journal
 from trivet._web._app import build_app
-from trivet._web._ingest._ndjson import TOGETHER, Lines
+from trivet._web._ingest._ndjson import BATCH_SIZE, LineSplitter
 from trivet.testing import client, open_plugins
 
 NDJSON = "application/x-ndjson"
@@ -124,8 +124,8 @@ def test_lines_however_they_are_split(made: list[bytes], ends: bool, data: st.Da
     stream = b"\n".join(made) + (b"\n" if ends else b"")
     places = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
     pieces = [stream[a:b] for a, b in zip([0, *places], [*places, len(stream)], strict=True)]
-    cutting = Lines(limit)
-    found = [line for piece in pieces for line in cutting.cut(piece)]
+    cutting = LineSplitter(limit)
+    found = [line for piece in pieces for line in cutting.split(piece)]
     found.append(cutting.rest())
     expected = [None if len(line) > limit else line.strip() for line in stream.split(b"\n")]
     assert found == expected
@@ -357,7 +357,7 @@ async def test_waiting_for_what_was_published_together(autojump_clock: MockClock
             response = await post(client(runtime), lines(range(1200)), "?wait=true")
             nursery.cancel_scope.cancel()
     assert response.status_code == 200
-    assert most == TOGETHER
+    assert most == BATCH_SIZE
 
 
 class Faulty(EventPlugin[Reading]):
@@ -410,7 +410,7 @@ async def test_a_stop_while_lines_wait_for_their_turn(autojump_clock: MockClock)
             await trio.sleep(3.05)
             begun = trio.current_time()
             plan = runtime.begin_stop()
-            await app.finish(plan.requests_until)
+            await app.drain(plan.requests_until)
             assert trio.current_time() - begun < 0.1
         response = await connection.as_response()
         accepted = runtime.statistics()["patient"].accepted
@@ -427,7 +427,7 @@ async def test_a_stop_while_a_line_waits_for_room(autojump_clock: MockClock) -> 
         async with streaming(app.test_client()) as connection:
             await connection.send(lines(range(1, 10)))
             await wait_all_tasks_blocked()
-            await app.finish(runtime.begin_stop().requests_until)
+            await app.drain(runtime.begin_stop().requests_until)
         response = await connection.as_response()
         assert runtime.statistics()["stuck"].accepted == 3
     assert response.status_code == 503
@@ -504,4 +504,4 @@ async def test_what_is_published_together_is_one_transaction(
         assert runtime.statistics()["laggard"].dropped == 1500 - 1001
     assert response.status_code == 202
     # Also where somebody's inbox is full who makes nobody wait.
-    assert sizes == [TOGETHER, TOGETHER, TOGETHER]
+    assert sizes == [BATCH_SIZE, BATCH_SIZE, BATCH_SIZE]

@@ -74,7 +74,7 @@ class Greedy(BackgroundPlugin):
 
 APP = build_app(Runtime(load(Settings(), plugins=[Pong, Greedy])))
 RULES = APP.url_map.bind("")
-OURS = {(way.method, way.rule) for way in APP.front}
+OURS = {(endpoint.method, endpoint.rule) for endpoint in APP.fast_path}
 
 
 def rule_of(method: str, path: str) -> str | None:
@@ -93,7 +93,7 @@ PATHS = st.lists(SEGMENTS, max_size=4).map(lambda segments: "/" + "/".join(segme
 @given(path=PATHS, method=st.sampled_from(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]))
 def test_who_answers_is_who_has_the_rule(path: str, method: str) -> None:
     """A request is answered here if Quart would find a rule of ours for it, and not otherwise."""
-    found = APP.front.find(method, "/" + path.lstrip("/"))
+    found = APP.fast_path.find(method, "/" + path.lstrip("/"))
     rule = rule_of(method, path)
     known = "GET" if method == "HEAD" else method
     assert (found is not None) == ((known, rule) in OURS)

@@ -1,7 +1,7 @@
-"""One request or websocket: who asks, what is known of the answer, and its monitoring points.
+"""The context of a request or a websocket: its identity, its progress, its monitoring points.
 
-Owns the identity of a request and LUNA's two series.
-Never knows what answers, nor how the answer is sent.
+Owns the identity of a request, the time limit of its body, and LUNA's two series.
+Never knows which code answers, nor how the answer is sent.
 """
 
 from __future__ import annotations
@@ -17,29 +17,24 @@ from uuid import uuid4
 
 import attrs
 import trio
-from hypercorn.typing import (
-    ASGIReceiveCallable,
-    ASGIReceiveEvent,
-    HTTPScope,
-    WebsocketScope,
-)
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from .._events._delivery import Origin, current_request
 from .._events._event import MonitoringPoint, Value
 from .._plugins._routes import METHODS
+from ._asgi import HttpScope, Receive, ReceiveMessage, WebsocketScope
 
-BODY_WITHIN, BODY_RATE = 20.0, 500
+BODY_TIMEOUT, MIN_BODY_RATE = 20.0, 500
 """Seconds for which a request's body may be waited for, and bytes that are worth one second more:
 what Apache's mod_reqtimeout allows by default."""
 WEBSOCKET = "websocket"
-"""What stands for the HTTP method in the route of a websocket; no method is in small letters."""
+"""The method in the route of a websocket; no HTTP method is in lower case."""
 
-_SANE = re.compile(r"[!-~](?:[ -~]{0,198}[!-~])?")
+_HEADER_VALUE = re.compile(r"[!-~](?:[ -~]{0,198}[!-~])?")
 
 
 @attrs.define(eq=False)
-class Exchange:
+class RequestContext:
     """One request, or one websocket for as long as it is open."""
 
     method: str
@@ -55,38 +50,40 @@ class Exchange:
     plugin: str | None = None
     """The plugin that answers it."""
     status: int | None = None
-    """The status of the answer; None before it has begun."""
+    """The status of the response; None before the response has begun."""
     error_code: str | None = None
-    """What went wrong, where that is more than the status says."""
-    has_ended: bool = False
-    """Whether the last of the answer was sent, or the websocket closed."""
-    client_left: bool = False
-    """Whether the client has gone before that."""
+    """The error, where that is more than the status says."""
+    is_complete: bool = False
+    """Whether the last part of the response was sent, or the websocket closed."""
+    client_disconnected: bool = False
+    """Whether the client has disconnected before that."""
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    """What is cancelled to cut it off."""
+    """The scope around the application; to cancel it cuts the request off."""
     is_too_slow: bool = False
     """Whether it was cut off because its body did not arrive in time."""
     account: Callable[[], Mapping[str, object]] = dict
-    """What the client is to be told of what was done with its request, if it is cut off."""
+    """The members of the problem that tell the client, if its request is cut off, how much of the
+    request was dealt with."""
 
     @classmethod
-    def begin(cls, scope: HTTPScope | WebsocketScope) -> Exchange:
+    def from_scope(cls, scope: HttpScope | WebsocketScope) -> RequestContext:
         """Take a request's identity from its headers, or make one."""
         now = datetime.now(UTC)
-        headers = dict(scope["headers"])  # Their names are in small letters.
+        headers = dict(scope["headers"])  # Their names are in lower case.
         return cls(
             method=WEBSOCKET if scope["type"] == "websocket" else scope["method"],
-            request_id=_sane(headers, b"luna-request-id") or f"{int(now.timestamp())},{uuid4()}",
-            account_id=_sane(headers, b"luna-account-id"),
-            traceparent=_sane(headers, b"traceparent"),
+            request_id=_printable(headers, b"luna-request-id")
+            or f"{int(now.timestamp())},{uuid4()}",
+            account_id=_printable(headers, b"luna-account-id"),
+            traceparent=_printable(headers, b"traceparent"),
             time=now,
             began=trio.current_time(),
         )
 
     @contextmanager
-    def in_context(self) -> Generator[None]:
-        """Let the request be known to what is logged and published on its behalf."""
-        known = _exchange.set(self)
+    def activate(self) -> Generator[None]:
+        """Make the request known to everything that is logged and published on its behalf."""
+        context = _context.set(self)
         origin = current_request.set(Origin(self.request_id, self.traceparent, self.account_id))
         logged = bind_contextvars(request_id=self.request_id)
         try:
@@ -94,7 +91,7 @@ class Exchange:
         finally:
             reset_contextvars(**logged)
             current_request.reset(origin)
-            _exchange.reset(known)
+            _context.reset(context)
 
     @property
     def is_websocket(self) -> bool:
@@ -106,18 +103,20 @@ class Exchange:
         """The method and the template of the path."""
         return route_template(self.method, self.rule)
 
-    def listening(self, receive: ASGIReceiveCallable) -> ASGIReceiveCallable:
-        """What the application is to receive with.
+    def wrap_receive(self, receive: Receive) -> Receive:
+        """The `receive` of the application.
 
-        A client's leaving is noted, and one is cut off that drips its body. What counts is the
-        time in which the client is waited for, not that in which nobody asks for more.
+        It notes when the client disconnects, and cuts off a client that sends its body too slowly.
+        The time that counts is that in which the client is waited for; while the application reads
+        nothing, none passes.
         """
-        left = math.inf if self.is_websocket else BODY_WITHIN
+        left = math.inf if self.is_websocket else BODY_TIMEOUT
 
-        async def listening() -> ASGIReceiveEvent:
-            """Receive, and note it."""
+        async def receive_and_note() -> ReceiveMessage:
+            """Receive a message, and note what it says."""
             nonlocal left
-            if left == math.inf or self.status is not None:  # Who answers waits for no more of it.
+            # Once the response has begun, the application does not wait for the body.
+            if left == math.inf or self.status is not None:
                 message = await receive()
             else:
                 since = trio.current_time()
@@ -130,28 +129,28 @@ class Exchange:
                 self.scope.deadline = math.inf
                 left -= trio.current_time() - since
             if message["type"] in ("http.disconnect", "websocket.disconnect"):
-                self.client_left = True
+                self.client_disconnected = True
             elif message["type"] == "http.request":
-                left += len(message["body"]) / BODY_RATE
+                left += len(message["body"]) / MIN_BODY_RATE
                 if not message["more_body"]:
                     left = math.inf
             return message
 
-        return listening
+        return receive_and_note
 
-    def answers(self, status: int) -> None:
-        """An answer begins: from now on it may last, and so may what is left of the body."""
+    def response_started(self, status: int) -> None:
+        """Note the status; from now on the response may last, and so may the rest of the body."""
         self.status = status
         if self.scope.deadline != math.inf:  # To set it costs something, each time.
             self.scope.deadline = math.inf
 
     def points(self, service: str) -> list[MonitoringPoint]:
-        """What LUNA's services measure: `requests`, and for a failure `errors` too.
+        """The points that LUNA's services measure: `requests`, and for a failure `errors` too.
 
         A response that breaks off is a failure whatever its status was. A websocket is measured
         by its failures only: it lasts, for hours perhaps.
         """
-        # nginx's 499: the client left before there was an answer.
+        # nginx's 499: the client disconnected before there was a response.
         status = self.status or 499
         tags: dict[str, Value] = {
             "service": service,
@@ -171,12 +170,12 @@ class Exchange:
         return points
 
 
-_exchange: ContextVar[Exchange] = ContextVar("trivet_exchange")
+_context: ContextVar[RequestContext] = ContextVar("trivet_request_context")
 
 
-def current_exchange() -> Exchange:
-    """The exchange that this task belongs to."""
-    return _exchange.get()
+def current_context() -> RequestContext:
+    """The context of the request or websocket that this task works for."""
+    return _context.get()
 
 
 @cache
@@ -196,9 +195,10 @@ def route_template(method: str, rule: str | None) -> str:
     return f"{method if method in (*METHODS, WEBSOCKET) else 'other'}:{template}"
 
 
-def _sane(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
+def _printable(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
+    """The value of a header; None where it is missing, too long, or not printable ASCII."""
     given = headers.get(name)
     if given is None:
         return None
     value = given.decode("latin-1")
-    return value if _SANE.fullmatch(value) else None
+    return value if _HEADER_VALUE.fullmatch(value) else None

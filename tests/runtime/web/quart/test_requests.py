@@ -18,7 +18,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from trivet import BackgroundPlugin, route
 from trivet._web._bodies import Body
-from trivet._web._requests import FormParser
+from trivet._web._quart._forms import LimitedFormParser
 from trivet.testing import client, open_plugins
 
 quart: Any = import_module("quart")
@@ -180,7 +180,7 @@ async def test_a_form_does_not_hold_the_loop(name: str) -> None:
 
     async def send() -> None:
         for at in range(0, len(whole), 65536):
-            await body.wanted()
+            await body.wait_for_room()
             body.append(whole[at : at + 65536])
             await trio.lowlevel.checkpoint()
         body.set_complete()
@@ -189,7 +189,7 @@ async def test_a_form_does_not_hold_the_loop(name: str) -> None:
         nursery.start_soon(send)
         trio.lowlevel.add_instrument(steps)
         try:
-            parser: Any = FormParser()
+            parser: Any = LimitedFormParser()
             _, files = await parser.parse(body, mimetype, len(whole), {"boundary": "b"})
             for file in files.values():
                 file.close()

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, cast
 import pytest
 import structlog
 import trio
-from quart.wrappers import Response
+from quart import Response
 from trio.testing import MockClock
 
 from trivet import (
@@ -30,8 +30,8 @@ from trivet import (
 )
 from trivet import current_delivery as envelope
 from trivet._events._delivery import current_origin
-from trivet._web._exchange import route_template
-from trivet._web._measured import Measured
+from trivet._web._context import route_template
+from trivet._web._middleware import RequestMiddleware
 from trivet.testing import client, open_plugins
 
 
@@ -404,7 +404,7 @@ async def call(runtime: Runtime, scope: Any, received: list[Any]) -> tuple[list[
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await Measured(app, runtime)(scope, receive, send)
+    await RequestMiddleware(app, runtime)(scope, receive, send)
     return seen, sent
 
 
@@ -448,8 +448,8 @@ async def test_an_application_that_breaks_before_it_answers(
 
     scope: Any = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/"}
     async with open_plugins(Points) as runtime:
-        measured: Any = Measured(broken, runtime)
-        await measured({**scope, "query_string": b"", "headers": []}, trio.sleep_forever, send)
+        middleware: Any = RequestMiddleware(broken, runtime)
+        await middleware({**scope, "query_string": b"", "headers": []}, trio.sleep_forever, send)
         await trio.testing.wait_all_tasks_blocked()
         ((request, error),) = runtime.get(Points).requests
     start, body = sent

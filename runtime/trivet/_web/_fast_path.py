@@ -1,0 +1,256 @@
+"""The fast path: requests that are answered without the web framework, which are ingest and probes.
+
+Owns the endpoint of a method and path, how such a request is read, and the form of its response.
+Never knows what an endpoint does; a request without an endpoint goes to the framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from functools import lru_cache, partial
+from typing import TypeVar
+from urllib.parse import parse_qsl
+
+import attrs
+import msgspec
+import trio
+from werkzeug.http import parse_options_header
+
+from .._runtime import Runtime
+from ._asgi import ASGIApp, HttpScope, Receive, Scope, Send
+from ._bodies import Body, receive_body
+from ._context import current_context
+from ._crashes import report_crash
+from ._middleware import admit
+from ._problems import MEDIA_TYPE, ProblemError
+from ._quart._inside import QUERY_ERRORS
+
+T = TypeVar("T")
+Response = tuple[object, int]
+"""A document, which becomes JSON, and the status."""
+
+_encoder = msgspec.json.Encoder(order="sorted")
+
+
+class _ClientDisconnectedError(Exception):
+    """The client has disconnected: there is nobody to answer."""
+
+
+class Request:
+    """One request, as its endpoint reads it.
+
+    Args:
+        scope: the server's.
+        receive: the server's.
+        variable: the value in the path of the rule's variable.
+        limit: bytes that the body may have where it is read as a whole.
+    """
+
+    def __init__(self, scope: HttpScope, receive: Receive, variable: str, limit: int) -> None:
+        self.variable = variable
+        self.headers = [
+            (name.decode("latin-1").lower(), value.decode("latin-1"))
+            for name, value in scope["headers"]
+        ]
+        """Names in lower case, and values."""
+        self._first = dict(reversed(self.headers))
+        self._query = scope["query_string"].decode()
+        self._receive = receive
+        self._limit = limit
+        length, coding = self.header("content-length"), self.header("transfer-encoding")
+        self._announced = _content_length(length, coding)
+        has_no_body = length is None and coding is None and scope["http_version"].startswith("1")
+        self._is_received = has_no_body or self._announced == 0
+        self._body: Body | None = None
+
+    def header(self, name: str) -> str | None:
+        """The first header of a name in lower case."""
+        return self._first.get(name)
+
+    @property
+    def media_type(self) -> str:
+        """The body's media type, in lower case and without parameters; empty where none is given.
+
+        >>> scope = {"http_version": "1.1", "query_string": b"", "path": "/", "type": "http",
+        ...          "method": "POST", "headers": [(b"content-type", b"Text/CSV; header=absent")]}
+        >>> Request(scope, receive=None, variable="", limit=0).media_type
+        'text/csv'
+        """
+        return _media_type(self.header("content-type") or "")
+
+    def query(self, name: str) -> str | None:
+        """The first value of a name in the query."""
+        if not self._query:
+            return None
+        pairs = parse_qsl(self._query, keep_blank_values=True, errors=QUERY_ERRORS)
+        return next((value for known, value in pairs if known == name), None)
+
+    async def read(self) -> bytes:
+        """The whole body.
+
+        Raises:
+            ProblemError: it is too large.
+        """
+        pieces: list[bytes] = []
+        received, is_last = 0, False
+        while True:
+            if max(received, self._announced or 0) > self._limit:
+                detail = f"the body may have {self._limit} bytes"
+                raise ProblemError("body_too_large", detail, {"limit": self._limit})
+            if is_last:
+                return b"".join(pieces)
+            message = await self._receive()
+            if message["type"] != "http.request":
+                raise _ClientDisconnectedError
+            pieces.append(message["body"])
+            received += len(message["body"])
+            # The end of the body may come as a message of its own, which need not be waited for.
+            self._is_received = is_last = not message["more_body"] or received == self._announced
+
+    @property
+    def body(self) -> Body:
+        """The body, to be read in pieces within `while_connected`; it may have any length."""
+        if self._body is None:
+            self._body = Body(self._announced, None)
+        return self._body
+
+    async def while_connected(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do work that may take its time; it is cancelled if the client disconnects."""
+        results: list[T] = []
+        fault: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._receive_body, nursery.cancel_scope)
+            try:
+                results.append(await work())
+            except Exception as error:  # Out of the nursery, which would group it.
+                fault = error
+            nursery.cancel_scope.cancel()
+        if fault is not None:
+            raise fault
+        if not results:
+            raise _ClientDisconnectedError
+        return results[0]
+
+    async def _receive_body(self, work_scope: trio.CancelScope) -> None:
+        await receive_body(self.body, self._receive)
+        work_scope.cancel()
+
+    async def respond(self, send: Callable[[], Awaitable[None]]) -> None:
+        """Send the response, and discard the rest of the body: a server waits until it is received.
+
+        Args:
+            send: sends the whole response.
+        """
+        if self._is_received or (self._body is not None and self._body.is_complete):
+            await send()
+        else:
+            self.body.discard()
+            await self.while_connected(send)
+
+
+@lru_cache(maxsize=32)
+def _media_type(content_type: str) -> str:
+    return parse_options_header(content_type)[0].lower()
+
+
+def _content_length(length: str | None, coding: str | None) -> int | None:
+    """The length that the client has announced; None where there is none."""
+    if length is None or coding == "chunked":
+        return None
+    return int(length) if length.isascii() and length.isdigit() else 0
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+@attrs.frozen
+class Endpoint:
+    """A method, a rule, and the handler of the requests that match them."""
+
+    method: str
+    rule: str
+    """A path in Quart's syntax; it may end with a variable that matches one segment."""
+    handler: Handler
+
+
+class FastPath:
+    """An ASGI application with a few endpoints, in front of one for all other requests.
+
+    Args:
+        fallback: the other one. It has the rules too, and answers other methods at the same paths.
+        runtime: the program.
+    """
+
+    def __init__(self, fallback: ASGIApp, runtime: Runtime) -> None:
+        self._fallback = fallback
+        self._runtime = runtime
+        self._endpoints: dict[tuple[str, str], Endpoint] = {}
+
+    def add(self, method: str, rule: str, handler: Handler) -> None:
+        """Add an endpoint; one for GET is for HEAD too."""
+        endpoint = Endpoint(method, rule, handler)
+        prefix = rule.partition("<")[0]
+        for verb in ("GET", "HEAD") if method == "GET" else (method,):
+            self._endpoints[verb, prefix] = endpoint
+
+    def __iter__(self) -> Iterator[Endpoint]:
+        return iter(dict.fromkeys(self._endpoints.values()))
+
+    def find(self, method: str, path: str) -> tuple[Endpoint, str] | None:
+        """The endpoint of a method and a path, with the value of its variable; None without one."""
+        endpoint = self._endpoints.get((method, path))
+        if endpoint is not None and not path.endswith("/"):
+            return endpoint, ""
+        prefix, _, variable = path.rpartition("/")
+        endpoint = self._endpoints.get((method, prefix + "/"))
+        return None if endpoint is None or not variable else (endpoint, variable)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer by an endpoint, or pass the request on to the fallback."""
+        found = self.find(scope["method"], _path(scope)) if scope["type"] == "http" else None
+        if found is None or scope["type"] != "http":
+            await self._fallback(scope, receive, send)
+            return
+        endpoint, variable = found
+        request = Request(scope, receive, variable, self._runtime.program.settings.max_body)
+        try:
+            status, headers, body = await self._handle(endpoint, request)
+            await request.respond(partial(_send, send, status, headers, body))
+        except _ClientDisconnectedError:
+            return
+
+    async def _handle(
+        self, endpoint: Endpoint, request: Request
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
+        """The status, the headers and the body of the response."""
+        try:
+            admit(self._runtime, endpoint.rule)
+            document, status = await endpoint.handler(request)
+            return status, [("content-type", "application/json")], _encoder.encode(document) + b"\n"
+        except _ClientDisconnectedError:
+            raise
+        except ProblemError as error:
+            problem = error
+        except Exception as error:
+            problem = report_crash(error)
+        current_context().error_code = problem.error_code
+        headers = [(name.lower(), value) for name, value in problem.headers.items()]
+        return problem.status.value, [*headers, ("content-type", MEDIA_TYPE)], problem.document()
+
+
+def _path(scope: HttpScope) -> str:
+    """The path as Quart sees it, where it looks for a rule."""
+    path = scope["path"]
+    root = scope.get("root_path", "")
+    if root:
+        is_within = path.startswith(root) and path != root
+        path = path.removeprefix(root) if is_within else " "
+    return "/" + path.lstrip("/")
+
+
+async def _send(send: Send, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+    headers = [*headers, ("content-length", str(len(body)))]
+    encoded = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
+    await send({"type": "http.response.start", "status": status, "headers": encoded})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,181 @@
+"""The middleware around every request and every websocket.
+
+Owns which requests are open now, their end at a stop, and the answer to a client whose request
+fails or is cut off.
+Never knows which code answers: it wraps any ASGI application.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+import trio
+
+from .._events._event import MonitoringEvent
+from .._runtime import Runtime
+from ._asgi import ASGIApp, HttpScope, Receive, Scope, Send, WebsocketScope
+from ._context import RequestContext, current_context
+from ._crashes import separate
+from ._problems import ProblemError, stopping
+from ._senders import (
+    ABORT_TIMEOUT,
+    INTERNAL_ERROR,
+    SERVICE_RESTART,
+    HttpSender,
+    Sender,
+    WebsocketSender,
+)
+from ._targets import validated
+
+PUBLISH_TIMEOUT = 2.0
+"""Seconds in which a request's points are published, also when the stop has cut it off; twice
+what a full inbox makes a publisher wait by default."""
+WEBSOCKET_DRAIN_TIMEOUT = 1.0
+"""Seconds that websockets have to end by themselves when the stop begins."""
+SERVED_WHILE_STOPPING = ("/livez", "/readyz", "/plugins")
+"""The rules of the requests that are answered although they begin after the stop has begun."""
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
+
+
+def admit(runtime: Runtime, rule: str) -> None:
+    """Note the rule of the current request; refuse a request that begins after the stop.
+
+    Raises:
+        ProblemError: the service stops.
+    """
+    current_context().rule = rule
+    if runtime.stopping.is_set() and rule not in SERVED_WHILE_STOPPING:
+        raise stopping()
+
+
+class RequestMiddleware:
+    """An ASGI application that runs another one, each request and websocket in its own scope.
+
+    Other scopes pass through untouched.
+    """
+
+    def __init__(self, app: ASGIApp, runtime: Runtime) -> None:
+        self._app = app
+        self._runtime = runtime
+        self._open: set[RequestContext] = set()
+        self._has_ended = trio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, one websocket, or another scope."""
+        if scope["type"] == "http":
+            context = RequestContext.from_scope(scope)
+            sender: Sender = HttpSender(context, send, scope, self._runtime.stopping)
+        elif scope["type"] == "websocket":
+            context = RequestContext.from_scope(scope)
+            sender = WebsocketSender(context, send, scope)
+        else:
+            await self._app(scope, receive, send)
+            return
+        self._open.add(context)
+        try:
+            with context.activate():
+                try:
+                    await self._serve(sender, scope, receive)
+                finally:
+                    await self._publish(context)  # noqa: ASYNC102 - shielded and bounded in there
+        finally:
+            self._open.remove(context)
+            self._has_ended.set()
+
+    async def drain(self, until: float) -> None:
+        """Let the open requests end, and cut off those that do not.
+
+        Websockets have a second, or until `until` if that is sooner. A request whose response has
+        not begun by then is answered 503. Responses that have begun are left to the server, which
+        ends them. In a hurry all of that is now.
+
+        Args:
+            until: a moment on Trio's clock.
+        """
+        websockets_until = min(until, trio.current_time() + WEBSOCKET_DRAIN_TIMEOUT)
+        await self._wait_until_quiet(websockets_until)
+        self._cancel_open(lambda context: context.is_websocket)
+        await self._wait_until_quiet(until)
+        self._cancel_open(lambda context: context.status is None)
+        with trio.move_on_after(ABORT_TIMEOUT, shield=True):
+            await self._quiet(lambda context: context.scope.cancel_called)
+
+    def _cancel_open(self, which: Callable[[RequestContext], bool]) -> None:
+        for context in filter(which, self._open):
+            context.scope.cancel()
+
+    async def _wait_until_quiet(self, until: float) -> None:
+        async def hurry() -> None:
+            await self._runtime.hurried.wait()
+            waiting.cancel_scope.cancel()
+
+        with trio.CancelScope(shield=True, deadline=until):
+            async with trio.open_nursery() as waiting:
+                waiting.start_soon(hurry)
+                await self._quiet()
+                waiting.cancel_scope.cancel()
+
+    async def _quiet(self, which: Callable[[RequestContext], bool] = lambda _: True) -> None:
+        while any(map(which, self._open)):
+            self._has_ended = trio.Event()
+            await self._has_ended.wait()
+
+    async def _publish(self, context: RequestContext) -> None:
+        if not self._runtime.listens(MonitoringEvent):
+            return
+        points = context.points(self._runtime.service)
+        if not points:
+            return
+        with trio.move_on_after(PUBLISH_TIMEOUT, shield=True) as publishing:
+            await self._runtime.publish(MonitoringEvent(points))
+        if publishing.cancelled_caught:
+            _log.warning("monitoring points lost: an inbox is full", after=PUBLISH_TIMEOUT)
+
+    async def _serve(
+        self, sender: Sender, scope: HttpScope | WebsocketScope, receive: Receive
+    ) -> None:
+        context = sender.context
+        try:
+            scope = validated(scope)
+        except ProblemError as problem:
+            _log.info("request refused", status=problem.status.value, error=problem.detail)
+            await sender.abort(problem, INTERNAL_ERROR)
+            return
+        cancelled: BaseException | None = None
+        fault: BaseException | None = None
+        try:
+            with context.scope:
+                await self._app(scope, context.wrap_receive(receive), sender.send)
+        except BaseException as error:  # noqa: ASYNC103 - a cancellation goes on
+            cancelled, fault = separate(error, self._runtime)
+        is_cut_off = context.scope.cancelled_caught or cancelled is not None
+        if not (is_cut_off or fault or context.is_complete or context.client_disconnected):
+            # A cancellation that nobody asked for ends Quart's own nursery in silence.
+            fault = RuntimeError("the application did not complete its response")
+        if fault is not None:
+            await self._handle_fault(sender, fault)
+        if is_cut_off:
+            await sender.abort(_cut_off_problem(context), SERVICE_RESTART)
+        if cancelled is not None:
+            raise cancelled
+
+    async def _handle_fault(self, sender: Sender, fault: BaseException) -> None:
+        context = sender.context
+        _log.error("request failed", route=context.route, plugin=context.plugin, exc_info=fault)
+        breaks_off = context.status is not None and not context.is_websocket
+        problem = ProblemError("internal_error", "the request could not be answered")
+        await sender.abort(problem, INTERNAL_ERROR)
+        context.error_code = problem.error_code
+        if breaks_off:  # The server closes the connection, which tells the client.
+            if isinstance(fault, Exception):
+                raise fault
+            raise RuntimeError("the response breaks off") from fault
+
+
+def _cut_off_problem(context: RequestContext) -> ProblemError:
+    if context.is_too_slow:
+        detail = "the body did not arrive in time"
+        return ProblemError("request_timeout", detail, context.account())
+    return stopping(context.account())
