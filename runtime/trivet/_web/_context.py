@@ -42,9 +42,9 @@ class RequestContext:
     account_id: str | None
     traceparent: str | None
     time: datetime
-    """When it began, by the calendar."""
+    """The time of its begin, by the calendar."""
     began: float
-    """When it began, on Trio's clock."""
+    """The time of its begin, on Trio's clock."""
     rule: str | None = None
     """The rule, in Quart's syntax, of the route that it matched."""
     plugin: str | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import structlog
 
 from .._faults._advice import explained
-from .._faults._containment import includes, split_cancelled
+from .._faults._containment import split_failure
 from .._runtime import Runtime
 from ._context import current_context
 from ._problems import ProblemError
@@ -17,32 +17,14 @@ from ._problems import ProblemError
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
 
 
-def separate(
-    error: BaseException, runtime: Runtime
-) -> tuple[BaseException | None, BaseException | None]:
-    """The cancellation in an error, which has to go on, and the fault in it, to be contained.
-
-    It is to be called where the error was caught.
-
-    Raises:
-        KeyboardInterrupt: there is one in the error, and it is not the plugin's.
-    """
-    cancelled, fault = split_cancelled(error)
-    if includes(fault, KeyboardInterrupt) and not runtime.contains_interrupts:
-        if isinstance(error, KeyboardInterrupt):
-            raise error
-        # Quart and hypercorn contain groups, whatever is in them.
-        raise KeyboardInterrupt from error
-    return cancelled, fault
-
-
 def fault_of(error: BaseException, runtime: Runtime) -> BaseException:
     """The fault in an error; it is to be called where the error was caught.
 
     Raises:
-        BaseException: the error has to go on, as in `separate`. A fault beside it is logged.
+        BaseException: the error is a cancellation, or the operator's interrupt, and has to go on.
+            A fault beside it is logged.
     """
-    cancelled, fault = separate(error, runtime)
+    cancelled, fault = split_failure(error, contains_interrupts=runtime.contains_interrupts)
     if cancelled is not None:
         if fault is not None:
             report_crash(fault)

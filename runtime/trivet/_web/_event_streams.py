@@ -14,10 +14,11 @@ from typing import Any
 import trio
 from quart import Response
 
+from .._faults._containment import split_failure
 from .._plugins._streams import EventStream, ServerSentEvent
 from .._runtime import Runtime
 from .._supervision._host import Host
-from ._crashes import report_crash, separate
+from ._crashes import report_crash
 from ._problems import RETRY_WHEN_STOPPING
 from ._quart._responses import StreamingBody
 
@@ -98,7 +99,9 @@ class _Body(StreamingBody):
                 try:
                     await self._send_events()
                 except BaseException as error:  # noqa: ASYNC103 - a cancellation goes on
-                    cancelled, self._crash = separate(error, self._runtime)
+                    cancelled, self._crash = split_failure(
+                        error, contains_interrupts=self._runtime.contains_interrupts
+                    )
                     if cancelled is not None:
                         raise cancelled from None  # noqa: ASYNC104
             if self._reading.cancel_called:

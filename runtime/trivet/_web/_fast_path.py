@@ -16,6 +16,7 @@ import msgspec
 import trio
 from werkzeug.http import parse_options_header
 
+from .._faults._containment import open_transparent_nursery
 from .._runtime import Runtime
 from ._asgi import ASGIApp, HttpScope, Receive, Scope, Send
 from ._bodies import Body, receive_body
@@ -117,16 +118,9 @@ class Request:
     async def while_connected(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do work that may take its time; it is cancelled if the client disconnects."""
         results: list[T] = []
-        fault: Exception | None = None
-        async with trio.open_nursery() as nursery:
+        async with open_transparent_nursery() as nursery:
             nursery.start_soon(self._receive_body, nursery.cancel_scope)
-            try:
-                results.append(await work())
-            except Exception as error:  # Out of the nursery, which would group it.
-                fault = error
-            nursery.cancel_scope.cancel()
-        if fault is not None:
-            raise fault
+            results.append(await work())
         if not results:
             raise _ClientDisconnectedError
         return results[0]

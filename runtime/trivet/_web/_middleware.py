@@ -13,10 +13,10 @@ import structlog
 import trio
 
 from .._events._event import MonitoringEvent
+from .._faults._containment import split_failure
 from .._runtime import Runtime
 from ._asgi import ASGIApp, HttpScope, Receive, Scope, Send, WebsocketScope
 from ._context import RequestContext, current_context
-from ._crashes import separate
 from ._problems import ProblemError, stopping
 from ._senders import (
     ABORT_TIMEOUT,
@@ -149,7 +149,9 @@ class RequestMiddleware:
             with context.scope:
                 await self._app(scope, context.wrap_receive(receive), sender.send)
         except BaseException as error:  # noqa: ASYNC103 - a cancellation goes on
-            cancelled, fault = separate(error, self._runtime)
+            cancelled, fault = split_failure(
+                error, contains_interrupts=self._runtime.contains_interrupts
+            )
         is_cut_off = context.scope.cancelled_caught or cancelled is not None
         if not (is_cut_off or fault or context.is_complete or context.client_disconnected):
             # A cancellation that nobody asked for ends Quart's own nursery in silence.

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import trio
 from quart import request, websocket
 from quart_trio import QuartTrio
 
+from .._faults._containment import open_transparent_nursery
 from .._loop._tasks import plugin_of_task
 from .._plugins._routes import Route, routes_of
 from .._plugins._streams import EventStream
@@ -75,17 +75,16 @@ def _add_websocket(app: QuartTrio, runtime: Runtime, host: Host, route: Route) -
         context.plugin = host.name
         _require_running(host)
         plugin_of_task.set(host.name)
-        error: BaseException | None = None
         answer: Any = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_after_lifetime, host)
-            try:
+        fault: BaseException | None = None
+        try:
+            async with open_transparent_nursery() as nursery:
+                nursery.start_soon(_cancel_after_lifetime, host)
                 answer = await route.answer(host.plugin, "GET", variables)
-            except BaseException as raised:  # noqa: ASYNC103 - out of the nursery, which groups it
-                error = raised
-            nursery.cancel_scope.cancel()
-        if error is not None:
-            return await _refuse_or_close(fault_of(error, runtime))
+        except BaseException as error:  # noqa: ASYNC103 - a cancellation goes on
+            fault = fault_of(error, runtime)
+        if fault is not None:
+            return await _refuse_or_close(fault)
         if answer is None and context.status is None:
             # The handler had nothing to say: the websocket was open for a moment.
             await websocket.accept()  # pyright: ignore[reportUnknownMemberType]

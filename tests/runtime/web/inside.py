@@ -101,7 +101,7 @@ def _is_ours(owner: type) -> bool:
 
 
 def overridden(*modules: ModuleType) -> set[tuple[type, str]]:
-    """What the classes in some modules override: names, each with the foreign base."""
+    """The names that the classes in some modules override, each with the foreign base."""
     return {
         (base, name)
         for subclass, base in subclasses(*modules)

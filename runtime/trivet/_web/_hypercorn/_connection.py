@@ -25,7 +25,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper
 from hypercorn.utils import parse_socket_addr  # pyright: ignore[reportUnknownVariableType]
 
-from ..._faults._containment import includes, split_cancelled, summary
+from ..._faults._containment import split_failure, summary
 from ._protocol import Protocol
 from ._task_group import ConnectionTaskGroup
 
@@ -94,9 +94,7 @@ class Connection:
         try:
             await self._run()
         except BaseException as error:  # noqa: ASYNC103 - a cancellation goes on
-            cancelled, fault = split_cancelled(error)
-            if includes(fault, KeyboardInterrupt) and not self._contains_interrupts:
-                raise
+            cancelled, fault = split_failure(error, contains_interrupts=self._contains_interrupts)
             if fault is not None:
                 _log.warning("connection failed", error=summary(fault), exc_info=fault)
             if cancelled is not None:
