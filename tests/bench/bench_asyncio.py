@@ -1,13 +1,12 @@
-"""What it costs a plugin to be on asyncio: `AsyncioPlugin` beside the same plugin on Trio.
+"""The cost of a plugin on asyncio: `AsyncioPlugin` beside the same plugin on Trio.
 
     python tests/bench/bench_asyncio.py [--quick]
 
-A crossing is what a handler costs that does nothing: out of Trio, into a task of asyncio's, and
-back. One that has to wait there needs turns of both loops, too. Batches cross once for all of their
-events, so they show what is left of that. A handler that publishes crosses back for it. What a loop
-of asyncio's is itself on top of Trio is shown by turns of it, beside asyncio's own loop in a
-process that has never imported trio-asyncio; and what the import alone does to that other loop, by
-the last row.
+A handler that does nothing shows the cost of a crossing: out of Trio, into a task of asyncio's, and
+back. A handler that waits there needs turns of both loops, too. A batch crosses once for all of its
+events, and shows how little is left of that cost. A handler that publishes crosses back for it.
+Turns of asyncio's loop on top of Trio are compared with turns of asyncio's own loop, in a process
+that has never imported trio-asyncio. The last row shows what that import costs the other loop.
 """
 
 from __future__ import annotations
@@ -38,15 +37,15 @@ from trivet import (
 )
 
 EVENTS = 2_000 if QUICK else 10_000
-"""In one round."""
+"""Events in one round."""
 TURNS = 10_000 if QUICK else 50_000
-"""Of a loop, in one round."""
+"""Turns of a loop in one round."""
 BATCH = 100
 """The last one is full, too."""
 TINY = 1e-9
 """Seconds to sleep with a timer; to sleep for 0 asks for no loop."""
 LIMIT = 60.0
-"""Seconds for one round: who loses an event would not end."""
+"""Seconds for one round, which would not end if an event were lost."""
 
 SETTINGS = Settings(stalls=StallSettings(enabled=False))
 
@@ -66,11 +65,11 @@ print(asyncio.run(turn(int(sys.argv[1]), float(sys.argv[2]))))
 
 
 class Ping(Event):
-    """What is handled."""
+    """The event that is handled."""
 
 
 class Pong(Event):
-    """What is published meanwhile; nobody listens to it."""
+    """The event that is published meanwhile; it has no subscriber."""
 
 
 class Native(EventPlugin[Ping]):

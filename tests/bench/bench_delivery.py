@@ -30,7 +30,7 @@ AT_LOW_LOAD = 200 if QUICK else 1000
 
 
 class Ping(Event):
-    """What is published."""
+    """The event that is published."""
 
     number: int
 

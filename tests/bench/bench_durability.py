@@ -1,10 +1,10 @@
-"""What a durable inbox costs: events a second that are on the disk when `publish` returns.
+"""The cost of a durable inbox: events a second that are on the disk when `publish` returns.
 
     python tests/bench/bench_durability.py [--quick]
 
-Each of so many tasks publishes one event after the other. Beside it, in turns: one row in each
-commit; the most that SQLite does by itself for commits of as many rows as there are tasks; and for
-many tasks what is left of that where each of them waits for its own row, and does nothing else. All
+Each task publishes one event after the other. Beside it, in turns: one row in each commit; the most
+that SQLite does by itself for commits of as many rows as there are tasks; and for many tasks the
+part of that which is left if each task waits for its own row, and does nothing else. All
 with `synchronous=FULL`, 300 bytes an event, through a thread. The first group of rows stores
 events which nobody reads; in the second they are handled and deleted at the same time. The last
 row is a plugin in memory, with and without a durable neighbour that gets none of its events.
@@ -36,7 +36,7 @@ from trivet import (
 
 WAITERS = (1, 16, 256)
 EVENTS = {1: 300, 16: 2000, 256: 6000}
-"""By the number of tasks, how many they publish together in one round."""
+"""Events that the tasks publish together in one round, by the number of tasks."""
 
 
 class Stored(Event):

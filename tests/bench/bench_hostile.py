@@ -1,4 +1,4 @@
-"""What 300 hostile clients cost the others: the time in which they are answered, with and without.
+"""The cost of 300 hostile clients for the others: response times with and without them.
 
     python tests/bench/bench_hostile.py [--quick]
 

@@ -41,7 +41,7 @@ class Compared:
     """One server beside another."""
 
     ratios: dict[str, Quartiles]
-    """By the name of the figure."""
+    """Ratios by the name of the figure."""
     medians: dict[str, float]
 
 

@@ -1,4 +1,4 @@
-"""What a thousand idle plugins cost a busy one: processor time for each of its events.
+"""The cost of a thousand idle plugins for a busy one: processor time for each of its events.
 
     python tests/bench/bench_idle.py [--quick]
 
@@ -33,13 +33,13 @@ that of the events in a burst."""
 
 
 class Ping(Event):
-    """What is published."""
+    """The event that is published."""
 
     number: int
 
 
 class Other(Event):
-    """What is not."""
+    """The event that is never published."""
 
 
 class Busy(EventPlugin[Ping]):

@@ -1,4 +1,4 @@
-"""What it costs to start, to keep and to stop a thousand plugins.
+"""The cost of starting, keeping and stopping a thousand plugins.
 
     python tests/bench/bench_lifecycle.py [--quick]
 

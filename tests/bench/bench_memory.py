@@ -52,7 +52,7 @@ THIS_ROW = "--row"
 
 @attrs.frozen
 class Found:
-    """What one process says of itself."""
+    """Figures of one process."""
 
     growth: float
     """MiB."""
@@ -139,7 +139,7 @@ class Row:
 
     name: str
     habit: str
-    """What it does with what is too much."""
+    """Its way with more events than it can hold."""
     flood: Callable[[], None]
     aim: str = ""
 

@@ -234,17 +234,17 @@ async def growth(url: str, stream: str) -> float:
 
 
 def read_bare(url: str, stream: str) -> float:
-    """As `read`, in a process that has done nothing else."""
+    """Call `read` in a process that has done nothing else."""
     return of_its_own(READ, url, stream, f"bare-{next(_numbers)}")
 
 
 def send_bare(url: str, form: str) -> float:
-    """As `fill`, in a process that has done nothing else."""
+    """Call `fill` in a process that has done nothing else."""
     return of_its_own(FILL, url, f"sent-{next(_numbers)}", form, EVENTS)
 
 
 def of_its_own(*args: object) -> float:
-    """What another process of this script's says."""
+    """The figure that another process of this script prints."""
     command = [sys.executable, __file__, *map(str, args), *(["--quick"] if QUICK else [])]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
@@ -282,7 +282,7 @@ def main() -> None:
 
 
 def one_of_several(what: str, url: str, stream: str, *args: str) -> float:
-    """What `of_its_own` asks for."""
+    """The figure that `of_its_own` asks for."""
     if what == GROWTH:
         structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
         return trio.run(growth, url, stream)

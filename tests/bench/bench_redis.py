@@ -226,7 +226,7 @@ async def growth(url: str, stream: str) -> float:
 
 
 def growth_of_its_own(url: str, stream: str) -> float:
-    """As `growth`, in a process that has done nothing else."""
+    """Call `growth` in a process that has done nothing else."""
     command = [sys.executable, __file__, GROWTH, url, stream]
     command += ["--quick"] if QUICK else []
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

@@ -32,7 +32,7 @@ HYPERCORN = (BIN / "hypercorn", "-k", "trio", "bare:app", "--bind", "ADDRESS")
 EMBEDDED = (sys.executable, "bare.py", "ADDRESS")
 
 ENVIRON = {name: os.environ[name] for name in os.environ if name != "PYTHONDONTWRITEBYTECODE"}
-"""Of the processes: what is installed has its bytecode from its installer, a working copy not."""
+"""The processes' environment, in which a working copy writes bytecode, as an installer does."""
 REQUEST = b"GET /hello HTTP/1.1\r\nHost: bench\r\n\r\n"
 AT_MOST = 30.0
 """Seconds that a service may take for anything."""

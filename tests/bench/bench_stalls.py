@@ -1,4 +1,4 @@
-"""What it costs to know who uses the event loop, for each step of a task.
+"""The cost of knowing which plugin uses the event loop, for each step of a task.
 
     python tests/bench/bench_stalls.py [--quick]
 

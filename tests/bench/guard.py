@@ -45,12 +45,12 @@ AGAIN = 2
 RUNS_TO_COMMIT = 5
 
 Ratios = dict[str, float]
-"""By row: the more the better, whatever the table shows."""
+"""Ratios by row: the more the better, whatever the table shows."""
 
 
 @attrs.frozen
 class Row:
-    """What a table says of one measurement, as far as it is looked at here."""
+    """One measurement in a table, with the parts that matter here."""
 
     what: str
     beside: str
@@ -60,7 +60,7 @@ class Row:
 
 @attrs.frozen
 class Verdict:
-    """What has become of one row."""
+    """One row's ratio, committed and now."""
 
     row: str
     committed: float | None
@@ -68,7 +68,7 @@ class Verdict:
 
     @property
     def lost(self) -> float:
-        """Which part of the committed ratio is gone; negative where it has become better."""
+        """The part of the committed ratio that is lost; negative if the ratio has improved."""
         if self.committed is None or self.now is None:
             return 0.0
         return 1 - self.now / self.committed

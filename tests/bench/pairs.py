@@ -21,7 +21,7 @@ import trio
 QUICK = "--quick" in sys.argv
 """Whether a rough figure will do."""
 RESULTS = Path("build/bench")
-"""Where the JSON is put."""
+"""The directory of the JSON files."""
 
 Measure = Callable[[], float]
 """Measures once; the more the better."""
@@ -38,11 +38,11 @@ class Quartiles:
 
     @classmethod
     def of(cls, figures: list[float]) -> Quartiles:
-        """Of these."""
+        """The quartiles of these figures."""
         return cls(*quantiles(figures, n=4))
 
     def inverse(self) -> Quartiles:
-        """Of what is the better the less."""
+        """The quartiles of the inverse figures, where less is better."""
         return Quartiles(1 / self.high, 1 / self.median, 1 / self.low)
 
     def __str__(self) -> str:
@@ -57,12 +57,15 @@ def in_trio(measure: Callable[..., Awaitable[T]], *args: object) -> Callable[[],
 def pairs(
     measure: Measure, beside: Measure, rounds: int | None = None
 ) -> tuple[Quartiles, Quartiles]:
-    """What is measured, and its ratio to what was measured just before and just after.
+    """Measure, and compare each figure with its neighbours: those just before and just after.
 
     Args:
-        measure: what it is about.
-        beside: what to compare it with.
-        rounds: how often; seven times by default, or three where a rough figure will do.
+        measure: the measurement in question.
+        beside: the measurement to compare it with.
+        rounds: how often; seven times by default, or three if a rough figure will do.
+
+    Returns:
+        The quartiles of the figures, and those of the ratios.
     """
     rates: list[float] = []
     ratios: list[float] = []
@@ -80,7 +83,7 @@ def pairs(
 
 
 def file_of(title: str) -> Path:
-    """Where the JSON of the table with this title is put."""
+    """The JSON file of the table with this title."""
     return RESULTS / f"{title.replace(' ', '-')}.json"
 
 

@@ -28,7 +28,7 @@ from trivet import DeliverySettings, Event, EventPlugin, Plugin, Settings, open_
 
 
 class Ping(Event):
-    """What is published."""
+    """The event that is published."""
 
     number: int
 
@@ -40,7 +40,7 @@ NEXT_TURN = partial(asyncio.sleep, 0)
 
 @attrs.define
 class Work(ABC):
-    """What there is to publish, and to whom."""
+    """The events to publish, and their handlers."""
 
     handlers: Sequence[Handler]
     """One for each subscriber."""

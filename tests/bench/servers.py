@@ -66,7 +66,7 @@ class Server:
 
 @attrs.frozen
 class Load:
-    """What has become of some requests."""
+    """Figures of some requests."""
 
     rate: float
     """Requests a second."""

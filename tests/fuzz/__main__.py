@@ -47,7 +47,7 @@ _NAMED = (
 
 @attrs.define
 class Report:
-    """What has been seen."""
+    """Counts and faults of a run."""
 
     visits: int = 0
     requests: int = 0
@@ -175,7 +175,7 @@ async def run(seed: int, first: int, visits: int | None, seconds: float) -> Repo
 async def _look_at_the_end(
     service: Service, report: Report, before: tuple[int, float] | None
 ) -> None:
-    """What it has kept, and whether it stops."""
+    """Check that the service has kept nothing, and that it stops."""
     with trio.move_on_after(60):
         while service.descriptors > 40:  # Its own; the clients' go within the limits.
             await trio.sleep(0.2)

@@ -1,4 +1,4 @@
-"""What a client may think of: requests, events, forms, frames and settings, nearly right or not.
+"""Inputs of clients: requests, events, forms, frames and settings, nearly right or not.
 
 Owns the making of inputs from a number. The same number makes the same input, on any machine.
 Never knows what is right.
@@ -124,7 +124,7 @@ TEXTS = [
 
 @attrs.frozen
 class Visit:
-    """What one client does with one connection."""
+    """One client's use of one connection."""
 
     pieces: list[bytes]
     requests: int

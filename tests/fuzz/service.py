@@ -177,7 +177,7 @@ class Service:
         return self._program.memory_info().rss / 1e6
 
     def complaints(self) -> list[str]:
-        """What it has logged since it was asked last, and never should for what a client sends."""
+        """Lines logged since the last call that no client's data should ever cause."""
         with self._log.open("rb") as log:
             log.seek(self._read)
             said = log.read()

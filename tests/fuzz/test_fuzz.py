@@ -26,7 +26,7 @@ async def test_clients_that_are_nearly_right() -> None:
 
 
 async def test_what_was_found(tmp_path: Path) -> None:
-    """It is answered, and nothing is logged for which the service is to blame."""
+    """Every input that once found a fault is answered, and logs no fault of the service."""
     report, files = Report(), sorted(CORPUS.iterdir())
     with Service(tmp_path) as service:
         for file in files:

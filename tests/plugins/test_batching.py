@@ -118,7 +118,7 @@ async def test_an_old_batch_is_sent(store: str, stored: Stored) -> None:
 
 
 async def test_a_stop_sends_the_rest(store: str, stored: Stored) -> None:
-    """What waits at the stop, in inbox or batch, is stored: all of it, once, in order."""
+    """Points that wait at the stop, in inbox or batch, are all stored, once and in order."""
     async with open_plugins("batching", settings=settings(store, size=4, within=60)) as runtime:
         for number in range(50):
             point = MonitoringPoint("test", datetime.now(UTC), {}, {"number": number})
@@ -129,7 +129,7 @@ async def test_a_stop_sends_the_rest(store: str, stored: Stored) -> None:
 
 
 async def test_a_refused_batch_is_counted_and_the_next_one_sent() -> None:
-    """What the store does not take is in the totals and in the log, and costs no other batch."""
+    """A refused batch is in the totals and in the log, and costs no other batch."""
     refusing = {"odd_store": {"refuse": 1}}
     async with open_plugins(OddStore, settings=refusing) as odd, serving(odd) as url:
         wanted = settings(f"{url}/1/buckets", size=2, within=60)
@@ -150,7 +150,7 @@ async def test_a_refused_batch_is_counted_and_the_next_one_sent() -> None:
 
 
 async def test_a_stop_lets_a_post_end() -> None:
-    """What is being posted when the stop begins is stored once, and what waits behind it too."""
+    """A batch that is being posted when the stop begins is stored once, and so are later points."""
     hanging = {"odd_store": {"hang": 1, "seconds": 0.3}}
     async with open_plugins(OddStore, settings=hanging) as odd, serving(odd) as url:
         store = odd.get(OddStore)

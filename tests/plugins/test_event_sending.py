@@ -39,7 +39,7 @@ async def test_an_event_becomes_one_object(store: str, stored: Stored) -> None:
 
 
 async def test_from_a_handler_to_the_store(store: str, stored: Stored) -> None:
-    """What is posted to a handler, before the service stops, is in the store afterwards."""
+    """Events that are posted to a handler before the stop are in the store afterwards."""
     settings = {"event_sending": {"url": store}}
     async with open_plugins("event_sending", "handlers", settings=settings) as runtime:
         for number in range(20):

@@ -86,7 +86,7 @@ async def test_who_says_nothing_of_himself(autojump_clock: MockClock) -> None:
     ],
 )
 async def test_a_wrong_body_is_explained(body: bytes, autojump_clock: MockClock) -> None:
-    """What does not fit is answered 400 with what the decoder says, and nothing is published."""
+    """A wrong body is answered 400 with the decoder's message, and nothing is published."""
     with pytest.raises((ValueError, RecursionError)) as refusal:
         msgspec.json.decode(body, type=Generated)
     async with open_plugins("handlers", Seen) as runtime:
@@ -107,7 +107,7 @@ async def test_when_everyone_refuses_the_client_comes_again(autojump_clock: Mock
 
 
 async def test_one_who_accepts_is_enough(autojump_clock: MockClock) -> None:
-    """Where one subscriber refuses and another accepts, 202 says which did what."""
+    """If one subscriber refuses and another accepts, the 202 has the fate at each."""
     settings = {"stuck": {"delivery": {"buffer": 1, "overflow": "reject"}}}
     async with open_plugins("handlers", Stuck, Seen, settings=settings) as runtime:
         await fill(runtime)

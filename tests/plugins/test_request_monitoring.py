@@ -52,7 +52,7 @@ async def test_every_point_becomes_an_object(store: str, stored: Stored) -> None
 
 
 async def test_requests_of_the_service_end_in_the_store(store: str, stored: Stored) -> None:
-    """What a request to the service measures is in the store once the service has stopped."""
+    """The points of a request to the service are in the store once the service has stopped."""
     settings = {"request_monitoring": {"url": store, "bucket": "measured"}}
     plugins = ("request_monitoring", "teapot")
     async with open_plugins(*plugins, settings=settings, service="tea-house") as runtime:

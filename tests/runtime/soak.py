@@ -62,7 +62,7 @@ class Tick(Event):
 
 
 class Chaos:
-    """What plugins do here; mixed into plugins of all kinds."""
+    """A mix-in that makes plugins of all kinds crash, hang and end at random."""
 
     dice: ClassVar[random.Random]
     unit: ClassVar[float] = 1.0
@@ -190,7 +190,7 @@ TIERS: list[list[type[Plugin]]] = [
 
 @attrs.frozen
 class Left:
-    """What a process has, apart from memory."""
+    """A process's resources, apart from memory."""
 
     threads: int
     descriptors: int
@@ -228,7 +228,7 @@ def draw(
 
 
 def check_running(runtime: Runtime) -> None:
-    """What has to hold at every instant."""
+    """Check the invariants of every instant."""
     for host in runtime.hosts.values():
         if host.is_up:
             needs = {need.status for need in host.needs}
@@ -244,7 +244,7 @@ def check_running(runtime: Runtime) -> None:
 
 
 def check_ended(runtime: Runtime) -> None:
-    """What has to hold afterwards."""
+    """Check the invariants after the end."""
     assert runtime.plan is not None
     late = trio.current_time() - runtime.plan.begun - runtime.plan.settings.budget
     assert late < (1.0 if Chaos.real else 1e-6), f"the stop was {late:.3f} s late"

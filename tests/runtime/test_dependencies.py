@@ -1,4 +1,4 @@
-"""What is imported is declared, what is declared is used, and the lock is of what is declared."""
+"""Imports are declared, declared packages are used, and the lock fits the declarations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOCK = ROOT / "tests/constraints.txt"
 CONTRIB = "contrib/trivet_contrib"
 PROVIDERS = packages_distributions()
 OURS = {"trivet", "trivet_contrib", "trivet_plugins", "tests", "_typeshed"}
-"""What is here, and what only type checkers have."""
+"""The repository's own packages, and one that only type checkers have."""
 
 EXTRAS = {
     "runtime/trivet": {"asyncio"},
@@ -99,7 +99,7 @@ def test_what_is_imported_is_declared(folder: str) -> None:
     ("group", "folder", "but"), [("test", "tests", "bench"), ("bench", "tests/bench", None)]
 )
 def test_what_the_tests_import_is_declared(group: str, folder: str, but: str | None) -> None:
-    """They count on Trivet's own dependencies and extras, and on their group."""
+    """Tests import only Trivet's own dependencies and extras, and their group's."""
     ours = set[str]().union(*map(listed, ("", *PROJECT["optional-dependencies"])))
     assert imports(folder, but=but) - ours - grouped(group) == set()
 
@@ -129,7 +129,7 @@ def requirements() -> Iterator[Requirement]:
 
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
 def test_the_lock_has_what_is_asked_for(python: str) -> None:
-    """Where this fails, `pyproject.toml` was changed: `nox -s lock` finds versions that fit it."""
+    """Every requirement in `pyproject.toml` has a locked version; `nox -s lock` renews them."""
     here = {"python_version": python, "python_full_version": f"{python}.0"}
     pins = [Requirement(line) for line in LOCK.read_text().splitlines() if line[0] != "#"]
     locked = {

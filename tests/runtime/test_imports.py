@@ -1,4 +1,4 @@
-"""What is imported when: nobody waits for what he does not use."""
+"""Imports happen on first use: a program does not wait for a library that it does not use."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Sorry(BackgroundPlugin):
 
 
 def modules_after(program: str, directory: Path) -> set[str]:
-    """What a process has imported that runs this."""
+    """The modules that a process has imported after it ran this program."""
     told = subprocess.run(
         [sys.executable, "-c", f"{program}\nimport sys\nprint(*sys.modules)"],
         cwd=directory,

@@ -115,7 +115,7 @@ def test_ctrl_c_reaches_the_author_and_not_what_calls_him(kind: type[EventPlugin
 
 @pytest.mark.parametrize("kind", [Noted, Plain, Elsewhere])
 def test_ctrl_c_while_a_reader_goes_to_sleep(kind: type[EventPlugin[Any]]) -> None:
-    """It is stopped as at any other moment, what it had is counted, and the interrupt goes on."""
+    """The reader stops as usual, its events are counted, and the interrupt goes on."""
     armed: list[Callable[[], None]] = []
     ended: list[int] = []
 

@@ -215,7 +215,7 @@ async def test_waiting_returns_the_worst_fate() -> None:
 
 
 async def test_the_envelope_travels_with_the_event() -> None:
-    """What the publisher says of the event is what `current_delivery` tells the handler."""
+    """The handler's `current_delivery` has the envelope that the publisher gave the event."""
     envelopes: list[object] = []
 
     class Reader(EventPlugin[Ping]):

@@ -10,7 +10,7 @@ SOAK = Path(__file__).parent / "soak.py"
 
 
 def test_random_programs_end_in_time_and_leave_nothing() -> None:
-    """Whatever crashes, restarts and stops: no task, thread, descriptor or child is left."""
+    """No task, thread, descriptor or child is left, whatever crashes, restarts and stops."""
     command = [sys.executable, str(SOAK), "--batch", "25", "--batches", "2"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

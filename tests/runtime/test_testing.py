@@ -31,7 +31,7 @@ class Fails(EventPlugin[Order]):
 
 @pytest.mark.parametrize("durable", [True, False])
 async def test_a_retry_in_real_time_is_an_error_at_once(durable: bool) -> None:
-    """It names the plugin, the event, what the handler raised, and the clock to take."""
+    """The error names the plugin, the event, the handler's exception, and the clock to take."""
     table = {"fails": {"delivery": {"durable": durable, "retry": True}}}
     with trio.fail_after(20), pytest.raises(SlowRetryError) as caught:
         async with open_plugins(Fails, settings=table) as runtime:
@@ -43,7 +43,7 @@ async def test_a_retry_in_real_time_is_an_error_at_once(durable: bool) -> None:
 
 
 async def test_a_wait_that_the_handler_asks_for_is_one() -> None:
-    """So is one that `RetryAfter` asks for, however short the others are."""
+    """A wait that `RetryAfter` asks for is an error too, however short the others are."""
     table: dict[str, Any] = {"fails": {"wait": 60.0, "delivery": {"retry_initial": 0.0}}}
     with pytest.raises(SlowRetryError, match=r"no rows.* in 60 s"):
         async with open_plugins(Fails, settings=table) as runtime:
@@ -51,7 +51,7 @@ async def test_a_wait_that_the_handler_asks_for_is_one() -> None:
 
 
 async def test_a_short_retry_is_waited_for() -> None:
-    """What comes within a second, or within the patience that a test has, is none."""
+    """A retry within a second, or within the test's patience, is no error."""
     table = {"fails": {"delivery": {"retry_initial": 0.01}}}
     async with open_plugins(Fails, settings=table) as runtime:
         assert (await runtime.publish(Order(), wait=True)).worst is Fate.HANDLED

@@ -1,4 +1,4 @@
-"""What other libraries say of a fault, asked of them: no test knows their words."""
+"""Error messages of other libraries, taken from them: no test knows the words."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def said_by(function: Callable[..., object], *args: object) -> str:
 
 
 def refusal_of(validator: Callable[[Any, Any, Any], object], name: str, value: object) -> str:
-    """What attrs says of a value that a field's validator refuses."""
+    """The message of attrs for a value that a field's validator refuses."""
     return said_by(validator, None, SimpleNamespace(name=name), value)

@@ -1,4 +1,4 @@
-"""What one would write without Trivet: Quart-Trio on hypercorn, and events taken by hand.
+"""A service without Trivet: Quart-Trio on hypercorn, and events taken by hand.
 
 python tests/bench/answering/bare.py
 """
@@ -23,7 +23,7 @@ from quart_trio import QuartTrio
 
 @attrs.frozen
 class Ordered:
-    """What comes by HTTP."""
+    """An event that comes by HTTP."""
 
     order_id: str
     note: str
@@ -36,7 +36,7 @@ into, out_of = trio.open_memory_channel[Ordered](1000)
 
 @app.get("/hello")
 async def hello() -> dict[str, object]:
-    """What the plugin answers, too."""
+    """Answer as the plugin does."""
     return {"hello": "world"}
 
 

@@ -1,4 +1,4 @@
-"""What most would take for it: FastAPI on uvicorn, with what makes that fast.
+"""The most common choice: FastAPI on uvicorn, with its fast extras.
 
 python tests/bench/answering/peer.py
 """
@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 
 class Ordered(BaseModel):
-    """What comes by HTTP."""
+    """An event that comes by HTTP."""
 
     order_id: str
     note: str

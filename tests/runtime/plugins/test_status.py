@@ -74,12 +74,12 @@ class Observer(EventPlugin[PluginStatusEvent]):
 
     @classmethod
     def ways(cls, plugin: str) -> list[str]:
-        """What became of this plugin, status by status."""
+        """The statuses of this plugin, in order."""
         return [event.status for event in cls.seen if event.plugin == plugin]
 
 
 async def test_every_transition_is_an_event(autojump_clock: MockClock) -> None:
-    """Who listens to `plugin_status_event` sees each status follow the one before, with reasons."""
+    """A subscriber of `plugin_status_event` sees every status in order, with reasons."""
 
     class Frail(BackgroundPlugin):
         supervision = SupervisionSettings(max_restarts=1, critical=False)
@@ -102,7 +102,7 @@ async def test_every_transition_is_an_event(autojump_clock: MockClock) -> None:
 
 
 async def test_an_observer_sees_how_the_background_plugins_started() -> None:
-    """What happened before the observer itself ran waits in its inbox."""
+    """Events from before the observer itself ran wait in its inbox."""
 
     class Early(BackgroundPlugin):
         pass
@@ -113,7 +113,7 @@ async def test_an_observer_sees_how_the_background_plugins_started() -> None:
 
 
 async def test_who_listens_to_everything_does_not_listen_to_this() -> None:
-    """What goes wrong inside is not forwarded by a plugin that forwards all events."""
+    """A subscriber of all events does not get the events about statuses."""
 
     class Forwards(EventPlugin[Event]):
         async def handle_event(self, event: Event) -> None:

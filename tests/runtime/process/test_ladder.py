@@ -15,7 +15,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "stopping.md"
 
 
 def test_the_stop_fits_into_what_orchestrators_give() -> None:
-    """By default the stages and the rings behind them sum to 25 s; Kubernetes kills after 30 s."""
+    """The default stages and the rings behind them sum to 25 s; Kubernetes kills after 30 s."""
     assert Settings().shutdown.budget + LADDER[-1].after == 25.0
 
 

@@ -8,7 +8,7 @@ from trivet import DeliverySettings, Event, EventPlugin
 
 
 class Noted(Event):
-    """What comes by HTTP."""
+    """An event that comes by HTTP."""
 
     order_id: str
     note: str

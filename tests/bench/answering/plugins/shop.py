@@ -21,7 +21,7 @@ LARGE = b"x" * 1_000_000
 
 
 class Ordered(Event):
-    """What comes by HTTP."""
+    """An event that comes by HTTP."""
 
     order_id: str
     note: str
@@ -44,7 +44,7 @@ class Points(MonitoringPlugin):
 
 
 class Drop(Event):
-    """What the flood consists of."""
+    """An event of the flood."""
 
     number: int
 
@@ -79,7 +79,7 @@ class Shop(BackgroundPlugin):
 
     @route("/hello")
     async def hello(self) -> dict[str, object]:
-        """What the bare application answers, too."""
+        """Answer as the bare application does."""
         return {"hello": "world"}
 
     @route("/flood/begin", methods=["POST"])
