@@ -49,8 +49,10 @@ it; a module of a room with several lines is on the line that says what it is fo
     _on_asyncio/        plugins whose coroutines run on asyncio
         _plugin _bridge _crossings _patched_loop
     _plugins/           what an author writes
-        _plugin _definition _hooks _instance _internals _resources
-                            the classes, their checks, their instances
+        _plugin _event_plugins
+                            the classes
+        _definition _hooks _instance _internals _resources
+                            their checks, their instances
         _routes _streams _status _supervision_settings
                             routes, server-sent events, statuses, restarts
     _inbox/             how a plugin reads its events: _inbox _batching _workers _workloads
@@ -126,12 +128,12 @@ from ._inbox._inbox import InboxStatistics as InboxStatistics
 from ._loop._usage import SERVICE as SERVICE
 from ._loop._usage import Usage as Usage
 from ._on_asyncio._plugin import AsyncioPlugin as AsyncioPlugin
+from ._plugins._event_plugins import BatchPlugin as BatchPlugin
+from ._plugins._event_plugins import EventPlugin as EventPlugin
+from ._plugins._event_plugins import EventSendingPlugin as EventSendingPlugin
+from ._plugins._event_plugins import MonitoringPlugin as MonitoringPlugin
 from ._plugins._plugin import App as App
 from ._plugins._plugin import BackgroundPlugin as BackgroundPlugin
-from ._plugins._plugin import BatchPlugin as BatchPlugin
-from ._plugins._plugin import EventPlugin as EventPlugin
-from ._plugins._plugin import EventSendingPlugin as EventSendingPlugin
-from ._plugins._plugin import MonitoringPlugin as MonitoringPlugin
 from ._plugins._plugin import Plugin as Plugin
 from ._plugins._plugin import SourcePlugin as SourcePlugin
 from ._plugins._routes import Handler as Handler

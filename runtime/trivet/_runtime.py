@@ -56,8 +56,9 @@ from ._loop._meter import StallMeter
 from ._loop._stall_watch import watching
 from ._loop._tasks import account, plugin_of_task
 from ._loop._usage import Usage
+from ._plugins._event_plugins import BatchPlugin
 from ._plugins._instance import create_plugin, wanted_by
-from ._plugins._plugin import App, BatchPlugin, Plugin, PluginT
+from ._plugins._plugin import App, Plugin, PluginT
 from ._plugins._status import PluginStatusEvent, Status
 from ._program._inspection import settings_fields
 from ._program._loader import Program, load

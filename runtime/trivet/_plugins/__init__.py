@@ -1,4 +1,4 @@
-"""What an author writes: plugin classes with their methods, routes and settings.
+"""The classes that an author writes against: plugins, routes, statuses and their settings.
 
 Never knows how a plugin is found, started or stopped.
 """

@@ -1,6 +1,8 @@
-"""What is checked and made when an author's plugin class is created.
+"""The body of an author's plugin class, read when the class is created.
 
-Owns the reading of a class body: LUNA's spelling, the fields, the events in brackets.
+Owns LUNA's spelling, the fields, and the events in brackets. A class that is wrong by itself is
+refused here; `_hooks` refuses names and methods that do not fit Trivet's base classes, and
+`_program._inspection` refuses, at load, a class that is unfinished or does not fit beside others.
 Never knows instances.
 """
 
@@ -37,7 +39,7 @@ AWAITED = (
 
 
 def refuse_attrs_decorator(cls: type) -> None:
-    """Raise for the copy that an author's own `@attrs.define` makes of a class done already."""
+    """Raise for a class that an author's own `@attrs.define` has copied."""
     if "__attrs_attrs__" in cls.__dict__:
         raise DefinitionError(
             f"{place_of(cls)}: a plugin is an attrs class by itself; take its decorator away"
@@ -45,7 +47,7 @@ def refuse_attrs_decorator(cls: type) -> None:
 
 
 def refuse_lunas_spelling(cls: type) -> None:
-    """Raise for a name that LUNA's plugins have, and say how it is spelled here."""
+    """Raise for a name of LUNA's plugins, with the name that it has here."""
     used = set(cls.__dict__)
     for value in cls.__dict__.values():
         if isinstance(value, FunctionType):
@@ -56,7 +58,7 @@ def refuse_lunas_spelling(cls: type) -> None:
 
 
 def refuse_other_policies(cls: type, **kinds: type) -> None:
-    """Raise where one of these class attributes is not of the class that its name asks for."""
+    """Raise for a class attribute whose value is no instance of the class given for its name."""
     for name, kind in kinds.items():
         value = cls.__dict__.get(name)
         if value is not None and not isinstance(value, kind):
@@ -64,7 +66,7 @@ def refuse_other_policies(cls: type, **kinds: type) -> None:
 
 
 def only_settings(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
-    """Keep what Trivet sets out of the fields, and what is the plugin's own out of `__init__`."""
+    """Drop the attributes that Trivet sets, and keep private fields out of `__init__`."""
     for field in fields:
         refuse_shared_default(place_of(cls), field.name, field.default)
     return [
@@ -75,18 +77,21 @@ def only_settings(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.A
 
 
 def refuse_other_than_events(cls: type, listens_to: Iterable[object]) -> None:
-    """Raise unless a plugin class listens to event types, however many."""
+    """Raise unless a plugin class listens to a tuple of event types."""
     if isinstance(listens_to, type):
         raise DefinitionError(
             f"{place_of(cls)}: `listens_to` is a tuple: write `({listens_to.__name__},)`"
         )
     for listened in listens_to:
         if not (isinstance(listened, type) and issubclass(listened, Event)):
-            raise DefinitionError(f"{place_of(cls)} listens to {listened!r}: not an event type")
+            hint = "derive it from Event" if isinstance(listened, type) else "name a class"
+            raise DefinitionError(
+                f"{place_of(cls)} listens to {listened!r}: not an event type; {hint}"
+            )
 
 
 def events_in_brackets(cls: type, generic: type) -> tuple[Any, ...]:
-    """What stands in the brackets of `class …(generic[…])`, a union's members one by one."""
+    """The types in the brackets of `class …(generic[…])`, a union's members one by one."""
     for base in cls.__dict__.get("__orig_bases__", ()):
         origin = get_origin(base)
         if isinstance(origin, type) and issubclass(origin, generic):

@@ -1,7 +1,9 @@
-"""What the methods and names of an author's plugin class have to be like.
+"""The names and methods of an author's plugin class, compared with Trivet's base classes.
 
-Owns the comparison of a class with the base classes of Trivet that it derives from.
-Never knows settings and instances, nor when the methods are called.
+Owns the refusal of a name that hides one of Trivet's, of a method that Trivet could not call, and
+the search for misspelt methods. `_definition` refuses other faults of a class body, and
+`_program._inspection` classes that are unfinished or do not fit beside others.
+Never knows settings, nor when the methods are called.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ SET_BY_TRIVET = {
     "inbox": "where the plugin's events arrive",
     "_trivet": "Trivet's own side of the plugin",
 }
-"""The attributes that every plugin is given, and what they are."""
+"""The attributes that Trivet sets on every plugin, with their meanings for messages."""
 
 HOOKS = (
     "initialize",
@@ -48,7 +50,7 @@ _ELSEWHERE = {
     "handle_event": "handle on_event process process_event on_message handle_message consume",
     "handle_batch": "on_batch process_batch handle_events",
 }
-"""What other systems call the methods, by their names here."""
+"""The names of the methods in other systems, by their names here."""
 
 
 def _of_trivet(cls: type) -> bool:
@@ -56,13 +58,13 @@ def _of_trivet(cls: type) -> bool:
 
 
 def ours(cls: type, name: str) -> object:
-    """What Trivet's own base classes have under this name; None where they have nothing."""
+    """The attribute of Trivet's own base classes with this name; None for none."""
     bases = [base for base in cls.__mro__ if _of_trivet(base) and name in vars(base)]
     return vars(bases[0])[name] if bases else None
 
 
 def is_authors(cls: type, name: str) -> bool:
-    """Whether the attribute is the author's, and not Trivet's."""
+    """Whether the author's class, and not Trivet's, defines the attribute."""
     owner = next((base for base in cls.__mro__ if name in vars(base)), object)
     return owner is not object and not _of_trivet(owner)
 
@@ -70,7 +72,7 @@ def is_authors(cls: type, name: str) -> bool:
 def check_names(cls: type) -> None:
     """Raise for a name in a class body that hides one of Trivet's.
 
-    A method may be overridden by a method. A setting, or a value, in its place would be called.
+    A method may override a method. Trivet would call a setting, or another value, in its place.
     """
     if _of_trivet(cls):
         return
@@ -90,7 +92,7 @@ def check_names(cls: type) -> None:
 
 
 def check_instance(plugin: object) -> None:
-    """Raise for a value that the author's code has set in place of a method of Trivet's."""
+    """Raise for a value that the author's code has set in place of one of Trivet's methods."""
     for name, value in vars(plugin).items():
         if isinstance(ours(type(plugin), name), FunctionType) and not callable(value):
             raise DefinitionError(
@@ -113,7 +115,7 @@ def _hides(base: object, value: object, *, is_field: bool) -> bool:
 
 
 def check_methods(cls: type) -> None:
-    """Raise for a method that Trivet calls, and could not call or await as it is written."""
+    """Raise for a method that Trivet calls, but could not call or await as it is written."""
     if _of_trivet(cls):
         return
     for name, value in vars(cls).items():
@@ -148,18 +150,18 @@ def _parameters(function: FunctionType) -> str:
 
 @attrs.frozen
 class NearMiss:
-    """A method that is written as if Trivet called it, and is not called by anybody."""
+    """A method that looks as if Trivet called it, but that nothing calls."""
 
     written: str
-    """Its name."""
+    """The name of the method."""
     meant: str
     """The name of the method that Trivet calls."""
     is_certain: bool
-    """Whether it can hardly be anything else."""
+    """Whether it is surely a misspelling."""
 
 
 def near_misses(cls: type) -> Iterator[NearMiss]:
-    """The author's methods that are named nearly as those that Trivet calls, or as elsewhere."""
+    """The author's methods whose names are nearly those of hooks, or of other systems' hooks."""
     hooks = [name for name in HOOKS if ours(cls, name) and not is_authors(cls, name)]
     for base in cls.__mro__:
         if _of_trivet(base):
@@ -173,7 +175,7 @@ def near_misses(cls: type) -> Iterator[NearMiss]:
 
 
 def _is_lonely(cls: type, name: str, method: FunctionType) -> bool:
-    """Whether nothing in the module mentions the method, and no decorator has marked it."""
+    """Whether the module never mentions the method, and no decorator has marked it."""
     if name.startswith("_") or vars(method) or ours(cls, name):
         return False
     module = inspect.getmodule(cls)
@@ -190,7 +192,7 @@ def _meant(written: str, hooks: list[str]) -> str | None:
 
 
 def _spelt_nearly(written: str, hooks: list[str]) -> list[str]:
-    """The hook of which this is a misspelling; `closed` is not one, but a question."""
+    """The hooks that this name misspells; a name such as `closed` is a question, and none."""
     plain = {hook.replace("_", ""): hook for hook in hooks}
     word = written.replace("_", "").lower()
     if word.endswith("ed"):
@@ -210,7 +212,7 @@ def _could_be(cls: type, hook: str, method: FunctionType) -> bool:
 
 
 def misannotated(cls: type, listens_to: tuple[type[Event], ...]) -> str | None:
-    """What is wrong where a handler is annotated with other events than the class listens to."""
+    """The fault of a handler whose annotation excludes an event that the class listens to."""
     for name in ("wants", "handle_event", "handle_batch"):
         taken = _events_taken(cls, name) if is_authors(cls, name) else ()
         for listened in listens_to:
@@ -224,7 +226,7 @@ def misannotated(cls: type, listens_to: tuple[type[Event], ...]) -> str | None:
 
 
 def _events_taken(cls: type, name: str) -> tuple[type[Event], ...]:
-    """The event types in a handler's annotation; none where it says anything else."""
+    """The event types in a handler's annotation; none where it has others than event types."""
     method = inspect.unwrap(getattr(cls, name))
     try:
         parameter = list(inspect.signature(method).parameters)[1]

@@ -1,4 +1,4 @@
-"""The making of a plugin's instance, and what Trivet sets on it.
+"""The making of a plugin's instance, and the attributes that Trivet sets on it.
 
 Owns the order: Trivet's attributes, the settings, then the author's `__init__`.
 Never knows when an instance is made, nor when it starts.
@@ -14,15 +14,14 @@ from typing import Any
 import structlog
 
 from .._events._delivery_settings import DeliveryPolicy
-from .._events._event import (
-    place_of,
-)
+from .._events._event import place_of
 from .._events._filters import Matches, compile_filter
 from .._faults._errors import DefinitionError
 from .._inbox._inbox import Inbox
+from ._event_plugins import EventPlugin
 from ._hooks import check_instance
 from ._internals import Internals
-from ._plugin import App, EventPlugin, Plugin, PluginT
+from ._plugin import App, Plugin, PluginT
 from ._resources import Resources
 
 
@@ -34,7 +33,19 @@ def create_plugin(
     inbox: Inbox[Any] | None,
     delivery: DeliveryPolicy,
 ) -> PluginT:
-    """Make an instance: what Trivet sets, then the settings, then the author's `__init__`."""
+    """Make an instance: set Trivet's attributes, then the settings, then call `__init__`.
+
+    Args:
+        name: the name under which the instance runs.
+        cls: the author's class.
+        app: the program.
+        values: the author's settings, as keywords.
+        inbox: the inbox of an event plugin; None for any other.
+        delivery: the decisions about deliveries to the plugin.
+
+    Raises:
+        DefinitionError: the author's code has set an attribute of Trivet's.
+    """
     plugin = cls.__new__(cls)
     if name != cls.name:
         vars(plugin)["name"] = name
@@ -79,7 +90,7 @@ async def start(plugin: Plugin) -> None:
 
 
 def wanted_by(plugin: Plugin, policy: DeliveryPolicy) -> Matches | None:
-    """Which events are to be delivered to the plugin; None for all."""
+    """The operator's `filter` and the author's `wants`, in one; None to deliver all events."""
     asked: list[Matches] = []
     if policy.filter is not None:
         asked.append(compile_filter(policy.filter))
@@ -96,7 +107,7 @@ def wanted_by(plugin: Plugin, policy: DeliveryPolicy) -> Matches | None:
 
 @contextmanager
 def resources_of(plugin: Plugin, resources: Resources) -> Generator[None]:
-    """Let `plugin.enter` put things into `resources`."""
+    """Let `plugin.enter` use `resources` within this block."""
     internals = internals_of(plugin)
     internals.resources = resources
     try:

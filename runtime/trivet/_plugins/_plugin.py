@@ -1,18 +1,15 @@
-"""The classes that authors derive from: a lifetime, an inbox and a `run()`.
+"""Plugins without an inbox, and the base class of all plugins: a lifetime and a `run()`.
 
-Owns these, and `App`: the program as a plugin sees it.
-Never knows who starts, restarts and stops a plugin, nor where its events come from.
+Owns these classes, and `App`: the program as a plugin sees it.
+Never knows who starts, restarts and stops a plugin.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from contextlib import (
-    AbstractAsyncContextManager,
-    AbstractContextManager,
-)
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, Unpack, overload
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any, ClassVar, Protocol, TypeVar, Unpack, overload
 
 import attrs
 import structlog
@@ -20,28 +17,15 @@ import trio
 
 from .._events._delivery import Delivery, Envelope
 from .._events._delivery_settings import DeliverySettings
-from .._events._event import (
-    Event,
-    MonitoringEvent,
-    MonitoringPoint,
-    SendingEvent,
-    place_of,
-    snake_case,
-)
+from .._events._event import Event, place_of, snake_case
 from .._events._outcome import Outcome
 from .._events._types import EventTypes
 from .._faults._errors import DefinitionError
-from .._inbox._batching import Batch
-from .._inbox._inbox import Inbox
-from .._inbox._workers import Workload, work
-from .._inbox._workloads import ByBatch, OneByOne
 from ._definition import (
-    events_in_brackets,
     only_settings,
     refuse_attrs_decorator,
     refuse_lunas_spelling,
     refuse_other_policies,
-    refuse_other_than_events,
 )
 from ._hooks import check_methods, check_names
 from ._internals import Internals
@@ -49,11 +33,10 @@ from ._resources import T
 from ._supervision_settings import SupervisionSettings
 
 PluginT = TypeVar("PluginT", bound="Plugin")
-E = TypeVar("E", bound=Event)
 
 
 class App(Protocol):
-    """What a plugin sees of the program that runs it."""
+    """The program as a plugin sees it. `Runtime` is one; a test may make another."""
 
     @property
     def service(self) -> str:
@@ -62,39 +45,40 @@ class App(Protocol):
 
     @property
     def stopping(self) -> trio.Event:
-        """Set when the stop begins."""
+        """An event that is set when the stop begins."""
         ...
 
     @property
     def events(self) -> EventTypes:
-        """The event types, by name."""
+        """The event types of the program, by name."""
         ...
 
     @property
     def durable(self) -> frozenset[str]:
-        """The plugins whose inboxes are durable: what these have queued is on the disk."""
+        """The names of the plugins whose inboxes are durable: their queued events are on disk."""
         ...
 
     def listens(self, event: type[Event]) -> bool:
-        """Whether a plugin listens to events of this type."""
+        """Whether any plugin listens to events of this type."""
         ...
 
     def room(self, event: type[Event]) -> float:
-        """How many events of this type can be published together, and none has to wait for room.
+        """The number of events of this type that fit into all their inboxes at once.
 
-        For who fetches events from elsewhere, and leaves there what nobody has room for.
+        A source fetches no more than that, and leaves the rest outside. Infinity where no plugin
+        listens to the type.
         """
         ...
 
     def room_bytes(self, event: type[Event]) -> float:
-        """As `room`: how many bytes of memory events of this type can take together."""
+        """The bytes of memory that events of this type may take at once; see `room`."""
         ...
 
     def buffer_bytes(self, event: type[Event]) -> int:
-        """How many bytes of memory an event of this type may take: what its largest inbox has.
+        """The bytes of memory that one event of this type may take: the limit of its largest inbox.
 
-        For who decodes what comes from elsewhere; see `EventTypes.decode_within`. The bytes are an
-        estimate, and a `Delivery` tells them on as its `size`.
+        A source gives them to `EventTypes.decode_within`, whose estimate becomes the `size` of the
+        `Delivery`.
         """
         ...
 
@@ -111,10 +95,14 @@ class App(Protocol):
         ...
 
     def get(self, plugin: type[PluginT], name: str | None = None) -> PluginT:
-        """The active plugin of this class, and of this name where there are several.
+        """The active plugin of a class.
+
+        Args:
+            plugin: the class.
+            name: the plugin's name; needed only where several plugins have this class.
 
         Raises:
-            PluginNotActiveError: there is none.
+            PluginNotActiveError: no plugin of the class, or with the name, is active.
         """
         ...
 
@@ -122,29 +110,31 @@ class App(Protocol):
 class Plugin(ABC):
     """The common part of all plugins. Derive from one of its subclasses, not from this.
 
-    Annotated fields are the plugin's settings, which the operator gives in `[plugins.NAME]`:
-    attrs makes them, so `attrs.field(...)` and its validators work. A field of the type
-    `type[Event]` is an event type that the operator names. A field that begins with an underscore
-    is the plugin's own, not a setting. There is one instance of a name for the life of the
-    program; a restart calls `initialize`, `run` and `close` of that instance again.
+    Annotated fields are the plugin's settings, which the operator gives in `[plugins.NAME]`. attrs
+    makes them, so `attrs.field(...)` and its validators work. A field of the type `type[Event]` is
+    an event type that the operator names. A field whose name begins with an underscore is the
+    plugin's own, and no setting.
+
+    Life: a name has one instance for the life of the program. Each lifetime of it calls
+    `initialize`, then `run`, then `close`; a restart begins a new lifetime of the same instance.
     """
 
     name: ClassVar[str] = ""
-    """The plugin's name in settings, logs and messages: the class's in snake case by default. One
-    instance of a class may have another by the operator's `use`: then `self.name` is that."""
+    """The plugin's name in settings, logs and messages; by default the class's in snake case. Where
+    the operator gives an instance another name, by `use`, `self.name` is that name."""
     needs: ClassVar[tuple[type[Plugin] | str, ...]] = ()
     """Plugins, or names of plugins, that start before this one and stop after it."""
     supervision: ClassVar[SupervisionSettings] = SupervisionSettings()
-    """The author's choice; the operator's goes over it."""
+    """The author's choice about restarts; the operator's values go over it."""
 
     app: App
-    """The program; set before anything of the author's runs."""
+    """The program; set before any code of the author runs."""
     log: structlog.typing.FilteringBoundLogger
-    """A logger that has the plugin's name bound."""
+    """A logger whose lines have the plugin's name."""
     _trivet: Internals
 
     def __init__(self, app: App) -> None:
-        """Hand-written ones take the app, as here. The settings are set by then."""
+        """Take the program; an overriding `__init__` has this signature. The settings are set."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -165,36 +155,47 @@ class Plugin(ABC):
         )
 
     async def initialize(self) -> None:
-        """Prepare. Called at each start, within a time limit; an exception is a failed start."""
+        """Prepare a lifetime.
+
+        Life: called at each start, within `[startup] limit`; an exception is a failed start.
+        """
 
     async def close(self) -> None:
-        """Clean up. Called, within a time limit, at each end of a lifetime that has started.
+        """Clean up at the end of a lifetime.
 
-        What was entered is left afterwards, so it can still be used here.
+        Life: called at each end of a lifetime whose `initialize` has returned, within `[shutdown]
+        close`. Context managers that `enter` holds are left afterwards, so they still work here.
         """
 
     @abstractmethod
     async def run(self) -> None:
-        """Work. Called after `initialize`; an exception ends the lifetime, and a restart follows.
+        """Do the plugin's work.
 
-        Cancelled at a stop, unless the plugin reads its inbox: then the inbox closes, and what is
-        left in it may be finished within the stop's budget.
+        Life: called after `initialize`; an exception ends the lifetime, and a restart follows. A
+        stop cancels it, unless the plugin reads its inbox: then the inbox closes, and the plugin
+        may finish the events in it within `[shutdown] drain`.
         """
 
-    @overload  # Who is both is entered as an async one.
+    @overload  # A manager of both kinds is entered as an async one.
     async def enter(self, manager: AbstractAsyncContextManager[T]) -> T: ...
 
     @overload
     async def enter(self, manager: AbstractContextManager[T]) -> T: ...
 
     async def enter(self, manager: AbstractAsyncContextManager[T] | AbstractContextManager[T]) -> T:
-        """Enter a context manager that is left when this lifetime ends, the last one first.
+        """Enter a context manager, and leave it when this lifetime ends, the last one first.
 
-        The way to hold a client, a file or a nursery across `initialize`, `run` and `close`.
+        This holds a client, a file or a nursery across `initialize`, `run` and `close`.
+
+        Args:
+            manager: a context manager, async or not.
+
+        Returns:
+            The value of its `as` clause.
 
         Raises:
-            RuntimeError: outside of `initialize`. Within `run`, use `async with`: a scope that is
-                entered there and left after it would leave Trio's scopes in disorder.
+            RuntimeError: called outside of `initialize`. In `run`, use `async with`: a scope that
+                is entered there and left after it would bring Trio's scopes into disorder.
         """
         resources = self._trivet.resources
         if resources is None:
@@ -202,30 +203,30 @@ class Plugin(ABC):
         return await resources.enter(manager)
 
     def degrade(self, reason: str) -> None:
-        """Say that the plugin works, but not as it should: its broker is away, say.
+        """Report that the plugin works, but not fully; for example, its broker is away.
 
-        The probes show it, and events say so to who listens, until `recover` or the end of this
-        lifetime. A critical plugin that is degraded makes the service not ready.
+        The probes and a `PluginStatusEvent` show it, until `recover` or the end of this lifetime. A
+        critical plugin that is degraded makes the service not ready.
 
         Args:
-            reason: for operators; it must not hold secrets.
+            reason: one line for operators, without secrets.
         """
         self._trivet.report(reason)
 
     def recover(self) -> None:
-        """Say that nothing is amiss any more; harmless where nothing was."""
+        """Report that the plugin works fully again; without effect where it did."""
         self._trivet.report(None)
 
     @property
     def stopping(self) -> trio.Event:
-        """Set when the program's stop begins."""
+        """An event that is set when the program's stop begins."""
         return self.app.stopping
 
 
 class BackgroundPlugin(Plugin):
-    """Work in the background, routes, or both.
+    """A plugin with work in the background, with routes, or both.
 
-    At a stop `run` is cancelled at once. What has to be finished is finished in `close`.
+    Life: a stop cancels `run` at once. Work that must be finished is finished in `close`.
 
     >>> class Kettle(BackgroundPlugin):
     ...     step: float = 1.0
@@ -248,131 +249,13 @@ class BackgroundPlugin(Plugin):
         super().__init_subclass__(**keywords)
 
     async def run(self) -> None:
-        """Do nothing until the stop: for plugins that have only routes or resources."""
+        """Sleep until the stop; enough for a plugin that has only routes or resources."""
         await trio.sleep_forever()
 
 
 class SourcePlugin(BackgroundPlugin):
-    """A background plugin that brings events in from outside: started last, stopped first."""
+    """A background plugin that brings events in from outside; it starts last and stops first."""
 
     @abstractmethod
     async def run(self) -> None:
-        """Fetch and publish, until cancelled."""
-
-
-class EventPlugin(Plugin, Generic[E]):
-    """Handles events, one after the other.
-
-    What it listens to is said once: `EventPlugin[OrderPlaced]`, `EventPlugin[OrderPlaced |
-    OrderCancelled]`, or `listens_to = (OrderPlaced, OrderCancelled)`. A base class stands for all
-    event types that derive from it, `Event` for all that there are.
-
-    >>> class OrderPlaced(Event):
-    ...     order_id: str
-    >>> class Billing(EventPlugin[OrderPlaced]):
-    ...     async def handle_event(self, event: OrderPlaced) -> None:
-    ...         self.log.info("billing", order=event.order_id)
-    >>> [event.__event_name__ for event in Billing.listens_to]
-    ['order_placed']
-
-    Who wants another loop than the one below overrides `run` instead of `handle_event`, and reads
-    `self.inbox`.
-    """
-
-    listens_to: ClassVar[tuple[type[Event], ...]] = ()
-    """The event types."""
-    delivery: ClassVar[DeliverySettings] = DeliverySettings()
-    """The author's choice; the operator's goes over it."""
-    inbox: Inbox[E]
-    """Where the events arrive; it outlives restarts."""
-
-    def __init_subclass__(cls, **keywords: Any) -> None:
-        super().__init_subclass__(**keywords)
-        named = events_in_brackets(cls, EventPlugin)
-        if named and "listens_to" in cls.__dict__:
-            raise DefinitionError(
-                f"{place_of(cls)} says twice what it listens to: in EventPlugin[…] and as "
-                "`listens_to`; keep one"
-            )
-        if named:
-            cls.listens_to = named
-        refuse_other_than_events(cls, cls.listens_to)
-
-    def wants(self, event: E) -> bool:
-        """Whether the event is to be delivered to this plugin at all; all are by default.
-
-        Called by whoever publishes, before the event is in the inbox, and perhaps before
-        `initialize`: it has to be quick, and to look at nothing but the event and the settings.
-        What is not wanted is counted as filtered.
-        """
-        return True
-
-    async def handle_event(self, event: E) -> None:
-        """Handle one event. An exception costs that event alone: counted, logged, and on.
-
-        Where the delivery's `retry` says so, which it does for durable inboxes, the event is
-        tried again before it is given up. `PermanentError` says that this is no use, `RetryAfter`
-        when it is.
-        """
-
-    async def run(self) -> None:
-        """Hand the events of the inbox to `handle_event`, `concurrency` of them side by side."""
-        await self._work(OneByOne(self.inbox, self.handle_event))
-
-    async def _work(self, workload: Workload[Any]) -> None:
-        policy = self._trivet.policy
-        limit, crew = policy.time_limit, policy.concurrency
-        await work(workload, plugin=self.name, crew=crew, time_limit=limit, log=self.log)
-
-
-class BatchPlugin(EventPlugin[E]):
-    """Handles events in batches.
-
-    How large they are is said by `batch_size`, `batch_age` and `batch_bytes` of the delivery.
-
-    >>> class OrderPlaced(Event):
-    ...     order_id: str
-    >>> class Shipping(BatchPlugin[OrderPlaced]):
-    ...     delivery = DeliverySettings(batch_size=50, batch_age=0.5)
-    ...
-    ...     async def handle_batch(self, events: Batch[OrderPlaced]) -> None:
-    ...         self.log.info("shipping", orders=len(events), closed_by=events.closed_by)
-    >>> [event.__event_name__ for event in Shipping.listens_to]
-    ['order_placed']
-    """
-
-    @abstractmethod
-    async def handle_batch(self, events: Batch[E]) -> None:
-        """Handle some events. An exception is one for each of them: all are tried again, or none.
-
-        Who wants to tell them apart uses `self.inbox.reject` or `keep` for those of
-        `events.deliveries` that are not done; the others are, when this returns.
-        """
-
-    async def run(self) -> None:
-        """Hand batches out of the inbox to `handle_batch`, `concurrency` of them side by side."""
-        await self._work(ByBatch(self.inbox, self.handle_batch, self._trivet.policy))
-
-
-class MonitoringPlugin(EventPlugin[MonitoringEvent]):
-    """Sends the service's monitoring points to a monitoring system."""
-
-    async def handle_event(self, event: MonitoringEvent) -> None:
-        """Pass the points on."""
-        await self.flush_points(event.points)
-
-    @abstractmethod
-    async def flush_points(self, points: list[MonitoringPoint]) -> None:
-        """Send the points of one request, after its end."""
-
-
-class EventSendingPlugin(EventPlugin[SendingEvent]):
-    """Sends what handlers generated to a third party."""
-
-    async def handle_event(self, event: SendingEvent) -> None:
-        """Pass the event on."""
-        await self.send_events(event)
-
-    @abstractmethod
-    async def send_events(self, event: SendingEvent) -> None:
-        """Send what one successful request to a handler generated."""
+        """Fetch events and publish them, until cancelled."""

@@ -1,4 +1,4 @@
-"""What a plugin has entered in one lifetime, and leaves at its end.
+"""The context managers that a plugin holds for one lifetime, and leaves at its end.
 
 Owns the stack of context managers.
 Never knows when a lifetime begins or ends.
@@ -6,11 +6,7 @@ Never knows when a lifetime begins or ends.
 
 from __future__ import annotations
 
-from contextlib import (
-    AbstractAsyncContextManager,
-    AbstractContextManager,
-    AsyncExitStack,
-)
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -18,7 +14,7 @@ T = TypeVar("T")
 
 
 class Resources:
-    """What a plugin has entered in one lifetime: nothing, most of them, and that costs nothing."""
+    """A stack of context managers, made when the first one is entered: most plugins have none."""
 
     __slots__ = ("_stack",)
 
@@ -26,7 +22,7 @@ class Resources:
         self._stack: AsyncExitStack | None = None
 
     async def enter(self, manager: AbstractAsyncContextManager[T] | AbstractContextManager[T]) -> T:
-        """Enter one that is left after those that are entered later."""
+        """Enter a context manager, and leave it after all that are entered later."""
         if self._stack is None:
             self._stack = AsyncExitStack()
         if isinstance(manager, AbstractAsyncContextManager):
@@ -44,5 +40,5 @@ class Resources:
     ) -> bool:
         if self._stack is None:
             return False
-        # A lifetime bounds what it leaves.
+        # A lifetime limits the time of leaving.
         return bool(await self._stack.__aexit__(kind, error, traceback))  # noqa: ASYNC102

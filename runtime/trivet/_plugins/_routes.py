@@ -1,8 +1,6 @@
-"""How a plugin declares a route: `@route` on a method, or on a handler class in its body.
+"""Routes of a plugin: `@route` and `@websocket_route` in its class.
 
-A websocket is declared by `@websocket_route` on a method.
-
-Owns the declaration and the collecting of them from a class.
+Owns the two decorators, handler classes, and the collecting of routes from a class.
 Never knows the web framework that serves them.
 """
 
@@ -32,9 +30,20 @@ Method = TypeVar("Method", bound=Callable[..., Awaitable[None]])
 
 
 class Handler(Generic[P]):
-    """A resource of a plugin: one async method per HTTP method, named `get`, `post`, ….
+    """A route with several HTTP methods: one async method for each, named `get`, `post`, ….
 
-    One instance is made for each request. Put the class into the plugin's body, under `@route`.
+    Put the class into the plugin's body, under `@route`.
+
+    >>> from trivet import BackgroundPlugin
+    >>> class Shop(BackgroundPlugin):
+    ...     @route("/orders/<order_id>")
+    ...     class Order(Handler["Shop"]):
+    ...         async def get(self, order_id: str) -> dict[str, str]:
+    ...             return {"order": order_id, "plugin": self.plugin.name}
+    >>> Shop.Order.allowed
+    ('GET',)
+
+    Life: one instance is made for each request.
     """
 
     allowed: ClassVar[tuple[str, ...]] = ()
@@ -57,12 +66,13 @@ class Route:
     """One route of one plugin class."""
 
     path: str
-    """In the syntax of Quart's rules: `/handlers/<handler_id>/events`."""
+    """The path, in the syntax of Quart's rules: `/handlers/<handler_id>/events`."""
     methods: tuple[str, ...]
+    """The HTTP methods, in capitals."""
     attribute: str
     """The name, in the plugin's class, of the method or the handler class."""
     is_websocket: bool = False
-    """Whether it is for websockets; else it is for requests."""
+    """Whether the route is for websockets, and not for requests."""
 
     def place(self, plugin: Plugin) -> str:
         """File, line and name of the author's code, for messages."""
@@ -72,10 +82,10 @@ class Route:
         return f"{_place(target)} ({target.__qualname__})"
 
     async def answer(self, plugin: Plugin, method: str, variables: dict[str, Any]) -> Any:
-        """Call the author's code for one request; what it returns is Quart's to interpret."""
+        """Call the author's code for one request, and return its answer for Quart to interpret."""
         target = getattr(plugin, self.attribute)
         if isinstance(target, type):
-            verb = method if method in self.methods else "GET"  # HEAD is answered by get
+            verb = method if method in self.methods else "GET"  # `get` answers HEAD
             target = getattr(target(plugin), verb.lower())
         return await target(**variables)
 
@@ -84,13 +94,13 @@ def route(path: str, *, methods: Iterable[str] | None = None) -> Callable[[T], T
     """Declare a route of a plugin, on an async method or on a `Handler` class in its body.
 
     Args:
-        path: where it is, in the syntax of Quart's rules, such as `/teapot/<int:cup>`.
-        methods: of a method: its HTTP methods, `GET` by default. A handler class has those that
-            it defines.
+        path: the path, in the syntax of Quart's rules, such as `/teapot/<int:cup>`.
+        methods: the HTTP methods of an async method, `GET` by default. A handler class has the
+            methods that it defines.
 
     Raises:
-        DefinitionError: for a path that no request can have, an unknown HTTP method, or a target
-            that is neither.
+        DefinitionError: no request can have the path, an HTTP method is unknown, or the target is
+            neither an async method nor a `Handler` class.
     """
     _check_path(path, "route")
 
@@ -102,13 +112,14 @@ def route(path: str, *, methods: Iterable[str] | None = None) -> Callable[[T], T
 
 
 def websocket_route(path: str) -> Callable[[Method], Method]:
-    """Declare a websocket of a plugin, on an async method that lives as long as a connection does.
+    """Declare a websocket of a plugin, on an async method that runs as long as a connection.
 
-    Within it `quart.websocket` is the connection: the first `accept`, `send` or `receive` accepts
-    it, `quart.abort` before that refuses it. To return closes it. The method is cancelled when the
-    client has left, when the plugin is not up any more, and at the stop: a second after
-    `self.stopping` is set, or sooner if requests have less time. The client is then told 1012
-    (service restart), and 1011 (internal error) when the method has raised.
+    In the method, `quart.websocket` is the connection: the first `accept`, `send` or `receive`
+    accepts it, and `quart.abort` before that refuses it. Returning closes it.
+
+    Life: the method is cancelled when the client has left, when the plugin's lifetime ends, and at
+    a stop: one second after `self.stopping` is set, or sooner where requests have less time. The
+    client then gets the code 1012 (service restart), and 1011 (internal error) after an exception.
 
     >>> import trio
     >>> from quart import websocket
@@ -122,10 +133,10 @@ def websocket_route(path: str) -> Callable[[Method], Method]:
     ...             await trio.sleep(step)
 
     Args:
-        path: where it is, as for `route`. Requests may have a route at the same path.
+        path: the path, as for `route`. Requests may have a route at the same path.
 
     Raises:
-        DefinitionError: for a path that no request can have, or a target that is no async method.
+        DefinitionError: no request can have the path, or the target is no async method.
     """
     _check_path(path, "websocket_route")
 
@@ -148,7 +159,7 @@ _OTHER_SYNTAX = (
     (r"/:\w", "a part that varies is `<name>`, or `<int:name>`"),
     (r"[?#]", "what follows `?` is in `quart.request.args`, and is no part of the path"),
 )
-"""What other frameworks write in a path, and what would never match here."""
+"""The syntax of other frameworks in a path, which would never match here, with the right one."""
 
 
 def _check_path(path: object, decorator: str) -> None:
@@ -169,7 +180,7 @@ def _place(function: Any) -> str:
 
 
 def _add_mark(target: object, path: str, methods: tuple[str, ...], *, is_websocket: bool) -> None:
-    # A class inherits the mark's list from its base: what is added must be its own.
+    # A class inherits the list of its base: the class must have a list of its own.
     marks = [*vars(target).get(_MARK, ()), (path, methods, is_websocket)]
     setattr(target, _MARK, marks)
 
@@ -197,7 +208,7 @@ def _verbs(target: object, path: str, methods: Iterable[str] | None) -> tuple[st
 
 
 def unmarked_handler(plugin: type[Plugin]) -> str | None:
-    """The name of a handler class in the plugin's body that no path leads to; None for none."""
+    """The name of a handler class in the plugin's body that has no path; None for none."""
     handlers: dict[str, type[Handler[Any]]] = {
         name: value
         for name, value in vars(plugin).items()
@@ -212,7 +223,7 @@ def unmarked_handler(plugin: type[Plugin]) -> str | None:
 
 
 def misfit(plugin: type[Plugin], route: Route) -> str | None:
-    """What is wrong where a route's method does not take the variables of its path."""
+    """The fault of a route whose method does not take the variables of its path."""
     variables = [match[1] for match in _VARIABLE.finditer(route.path)]
     target = getattr(plugin, route.attribute)
     methods = [target]
@@ -223,7 +234,7 @@ def misfit(plugin: type[Plugin], route: Route) -> str | None:
 
 
 def _misfit(method: Any, variables: list[str], path: str) -> str | None:
-    # Of a method that is wrapped, what the wrapper takes counts.
+    # The parameters of a decorator's wrapper count, and not those of the wrapped method.
     signature = inspect.signature(method, follow_wrapped=False)
     try:
         signature.bind(None, **dict.fromkeys(variables))
@@ -235,7 +246,7 @@ def _misfit(method: Any, variables: list[str], path: str) -> str | None:
 
 
 def routes_of(plugin: type[Plugin]) -> Iterator[Route]:
-    """Every route that the class declares or inherits, an overridden attribute's once."""
+    """The routes that the class declares or inherits; an overridden attribute counts once."""
     attributes: dict[str, Any] = {}
     for cls in reversed(plugin.__mro__[:-1]):  # `object` has none.
         attributes |= vars(cls)

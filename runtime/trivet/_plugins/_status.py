@@ -1,7 +1,8 @@
-"""How a plugin is, and how that may change.
+"""The status of a plugin, and its transitions.
 
-Owns the seven statuses and the one table of transitions; the documents' diagram is drawn from it.
-Never knows what brings a transition about: that is the host's.
+Owns the seven statuses and the one table of transitions, from which the documents' diagram is
+drawn.
+Never knows the cause of a transition: that is the host's.
 """
 
 from __future__ import annotations
@@ -14,26 +15,26 @@ from .._events._event import Event
 
 
 class Status(StrEnum):
-    """How a plugin is. The set is that of the OpenTelemetry Collector's components, more or less.
+    """The status of a plugin; nearly the set of the OpenTelemetry Collector's components.
 
     >>> Status.BACKING_OFF == "backing_off"
     True
     """
 
     STARTING = "starting"
-    """`initialize` runs, or is about to."""
+    """`initialize` runs, or is about to run."""
     RUNNING = "running"
-    """It works."""
+    """The plugin works."""
     DEGRADED = "degraded"
-    """It works, and has said that something is amiss: `Plugin.degrade`."""
+    """The plugin works, but has reported a fault by `Plugin.degrade`."""
     BACKING_OFF = "backing_off"
-    """It failed, and is started again after a wait."""
+    """The plugin failed, and starts again after a wait."""
     STOPPING = "stopping"
-    """Its lifetime ends: its inbox is drained, what needs it stops, `close` runs."""
+    """The lifetime ends: the inbox is drained, plugins that need this one stop, `close` runs."""
     STOPPED = "stopped"
-    """It has ended, with the program; or it waits for a plugin that it needs."""
+    """The plugin has ended with the program, or waits for a plugin that it needs."""
     FAILED = "failed"
-    """It was given up; an operator may restart it."""
+    """The plugin was given up; an operator may restart it."""
 
     @property
     def is_up(self) -> bool:
@@ -73,7 +74,7 @@ TRANSITIONS: Mapping[Status, Mapping[Status, str]] = {
         Status.STOPPED: "restarted by an operator, and a plugin that it needs is gone",
     },
 }
-"""From each status, where it may go, and why."""
+"""The possible next statuses of each status, with the reasons."""
 
 
 def diagram() -> str:
@@ -95,9 +96,9 @@ class PluginStatusEvent(
 ):
     """A plugin's status has changed.
 
-    It is never waited for: a subscriber's full inbox drops its oldest, and where the operator has
-    chosen `block`, what its `on_full` says happens at once. Who listens to `Event` does not listen
-    to this one, which tells of what goes wrong inside: it has to be named.
+    Publishing it never waits: a full inbox drops its oldest event, and where the operator has
+    chosen `block`, `on_full` applies at once. A plugin that listens to `Event` does not receive
+    it, since it reports faults inside the program; a plugin has to name it.
     """
 
     __listen_by_base__ = False
@@ -105,12 +106,12 @@ class PluginStatusEvent(
     plugin: str
     """The plugin's name."""
     status: Status
-    """How it is."""
+    """The new status."""
     previous: Status
-    """How it was."""
+    """The status before."""
     reason: str | None = None
-    """The failure, or what the plugin has said itself; one line."""
+    """The failure, or the plugin's own words in `degrade`, in one line."""
     restarts: int = 0
-    """Its restarts since the program started."""
+    """The plugin's restarts since the program started."""
     critical: bool = False
-    """Whether the program ends when it gives up."""
+    """Whether the program ends when this plugin is given up."""

@@ -23,7 +23,7 @@ def _one_line(event: ServerSentEvent, field: attrs.Attribute[Any], value: str | 
 
 @attrs.frozen
 class ServerSentEvent:
-    r"""One event of an `EventStream`, for more than its data.
+    r"""One event of an `EventStream`, where it needs more than its data.
 
     >>> ServerSentEvent({"temperature": 90}, event="boiling", id="7").encode()
     b'event: boiling\nid: 7\ndata: {"temperature":90}\n\n'
@@ -33,13 +33,13 @@ class ServerSentEvent:
     """
 
     data: object
-    """Text, which goes as it is, or anything that has a form in JSON, Trivet's events included."""
+    """Text, which is sent as it is, or any value that JSON can express, such as an `Event`."""
     event: str | None = attrs.field(default=None, validator=_one_line, kw_only=True)
-    """Its type; browsers take `message` for one that has none."""
+    """The type; browsers read `message` where there is none."""
     id: str | None = attrs.field(default=None, validator=_one_line, kw_only=True)
-    """What a client that comes back sends as `Last-Event-ID`, if it was its last one."""
+    """The id; a client that reconnects sends the last one as `Last-Event-ID`."""
     retry: float | None = attrs.field(default=None, kw_only=True)
-    """Seconds after which a client that loses the stream is to come back."""
+    """Seconds after which a client that has lost the stream reconnects."""
 
     def encode(self) -> bytes:
         """The event on the wire."""
@@ -60,14 +60,15 @@ class ServerSentEvent:
 
 @attrs.frozen
 class EventStream:
-    """The answer of a route whose client is told what happens, for as long as it listens.
+    """The answer of a route that streams server-sent events to its client.
 
-    After 15 seconds of silence a comment keeps the connection alive. The stream ends with its
-    source, or when the client has left; at the stop, or when the plugin is not up any more, with
-    an event `stopping` that says when to come back.
+    After 15 seconds of silence a comment keeps the connection alive.
+
+    Life: the stream ends with its source, or when the client has left. A stop, or the end of the
+    plugin's lifetime, ends it with an event `stopping` that says when to reconnect.
     """
 
     source: AsyncIterable[object]
-    """Gives each event's data, or a `ServerSentEvent`. It is iterated after the route has
-    returned, so what it needs of `quart.request` the route reads; it is closed in the end, if it
-    has an `aclose` method, as generators and memory channels have."""
+    """An iterable of `ServerSentEvent`, or of the data of one. It is iterated after the route has
+    returned, so the route itself must read `quart.request`. It is closed in the end if it has an
+    `aclose` method, as generators and memory channels do."""

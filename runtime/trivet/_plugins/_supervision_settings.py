@@ -1,4 +1,4 @@
-"""What an operator may decide about the restarts of a plugin.
+"""Supervision settings: the operator's and the author's choices about restarts.
 
 Owns the settings as data, with their defaults.
 Never knows the mechanism.
@@ -16,23 +16,29 @@ Restart = Literal["permanent", "transient", "temporary"]
 
 @attrs.frozen(kw_only=True)
 class SupervisionSettings:
-    """How one plugin is restarted (`[plugins.NAME.supervision]`, or the class's `supervision`)."""
+    """Settings for the restarts of one plugin.
+
+    The operator gives them in `[plugins.NAME.supervision]`, the author in the class attribute
+    `supervision`.
+    """
 
     critical: bool = False
-    """Whether the program ends, with code 4, when this plugin is given up, or needs one that is."""
+    """Whether the program ends, with exit code 4, when this plugin, or one that it needs, is given
+    up."""
     restart: Restart = attrs.field(default="transient", validator=in_(get_args(Restart)))
-    """When its `run()` has ended: `"transient"` starts it again if it failed, `"permanent"` if it
-    returned, too, `"temporary"` never. The words are those of OTP's supervisors."""
+    """The ends of `run()` that a restart follows: `"transient"` restarts after a failure,
+    `"permanent"` also after a return, `"temporary"` never. The words are those of OTP's
+    supervisors."""
     on_start_failure: Literal["fail", "retry"] = "fail"
-    """Whether a first start that fails ends start-up with code 3, or is tried again, however
-    often, while the others go on."""
+    """The consequence of a first start that fails: `"fail"` ends the program with exit code 3;
+    `"retry"` tries again without limit, while the other plugins run."""
     max_restarts: int = attrs.field(default=5, validator=ge(0))
-    """Restarts within `restart_window`; one failure more and the plugin gives up. Five in thirty
-    seconds, in the spirit of the intensity and period of OTP's supervisors."""
+    """Restarts within `restart_window`; after one failure more the plugin is given up. Five in
+    thirty seconds, after the restart intensity of OTP's supervisors."""
     restart_window: float = attrs.field(default=30.0, validator=gt(0))
-    """Seconds."""
+    """Seconds for which a restart counts."""
     backoff_initial: float = attrs.field(default=0.5, validator=ge(0))
-    """Seconds before the first restart, at most; each further one doubles it (full jitter: the
-    wait is drawn evenly between zero and that)."""
+    """Seconds before the first restart, at most (full jitter: the wait is drawn evenly between
+    zero and that); each further restart doubles them."""
     backoff_max: float = attrs.field(default=30.0, validator=ge(0))
-    """Seconds that a wait is never above."""
+    """Seconds that no wait exceeds."""

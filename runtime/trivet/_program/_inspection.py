@@ -21,8 +21,9 @@ from .._events._event import Event, MonitoringEvent, SendingEvent, where
 from .._events._types import EventTypes
 from .._faults._errors import ConfigurationError, nearest
 from .._on_asyncio._plugin import AsyncioPlugin
+from .._plugins._event_plugins import EventPlugin
 from .._plugins._hooks import misannotated, near_misses
-from .._plugins._plugin import EventPlugin, Plugin
+from .._plugins._plugin import Plugin
 from .._plugins._routes import misfit, routes_of, unmarked_handler
 from .._plugins._status import PluginStatusEvent
 from ._collector import Faults

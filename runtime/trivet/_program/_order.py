@@ -12,7 +12,8 @@ from graphlib import CycleError, TopologicalSorter
 import attrs
 
 from .._faults._errors import ConfigurationError
-from .._plugins._plugin import EventPlugin, Plugin, SourcePlugin
+from .._plugins._event_plugins import EventPlugin
+from .._plugins._plugin import Plugin, SourcePlugin
 
 BACKGROUND, EVENT, SOURCE = range(3)
 """The tiers, from the outermost, which starts first and stops last, to the innermost."""

@@ -18,7 +18,8 @@ from .._events._filters import check_filter
 from .._events._types import EventTypes
 from .._faults._errors import ConfigurationError, nearest
 from .._faults._frames import home_of
-from .._plugins._plugin import BatchPlugin, EventPlugin, Plugin
+from .._plugins._event_plugins import BatchPlugin, EventPlugin
+from .._plugins._plugin import Plugin
 from .._plugins._supervision_settings import SupervisionSettings
 from ._collector import Faults
 from ._inspection import NamedClass, settings_fields

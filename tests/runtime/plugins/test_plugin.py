@@ -251,9 +251,9 @@ def test_only_events_stand_in_the_brackets(wrong: Any) -> None:
     ("wrong", "says"),
     [
         (Ping, r"`listens_to` is a tuple: write `\(Ping,\)`"),
-        (("monitoring_event",), "listens to 'monitoring_event': not an event type"),
-        ((Ping, int), "listens to <class 'int'>: not an event type"),
-        ((Ping(),), r"listens to Ping\(number=0\): not an event type"),
+        (("monitoring_event",), "listens to 'monitoring_event': not an event type; name a class"),
+        ((Ping, int), "listens to <class 'int'>: not an event type; derive it from Event"),
+        ((Ping(),), r"listens to Ping\(number=0\): not an event type; name a class"),
     ],
 )
 def test_listens_to_holds_event_types(wrong: object, says: str) -> None:

@@ -239,8 +239,9 @@ def test_missing_setting(kind: Any, words: str) -> None:
 
 def test_missing_setting_without_a_type() -> None:
     """A required setting with a converter, or without an annotation, is of no known type."""
-    converted: Any = attrs.field(type=int, converter=int)
-    cls = attrs.make_class("Author", {"bare": attrs.field(), "converted": converted})
+    cls = attrs.make_class(
+        "Author", {"bare": attrs.field(), "converted": attrs.field(type=int, converter=int)}
+    )
     with pytest.raises(ConfigurationError) as caught:
         structure_fields(cls, attrs.fields(cls), {})
     lines = str(caught.value).splitlines()
