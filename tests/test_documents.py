@@ -16,7 +16,7 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 from trio.testing import MockClock
 
 from trivet import TrivetError
-from trivet._process._ladder import LADDER
+from trivet._process._escalation import ESCALATION
 
 from .generated import PARTS, pages, regenerated
 
@@ -112,9 +112,9 @@ def test_the_readme_is_short() -> None:
 
 
 def test_every_exit_code_is_documented() -> None:
-    """The table has the code of each error that ends a program, and of each ring."""
+    """The table has the code of each error that ends a program, and of each escalation step."""
     page = (ROOT / "docs" / "stopping.md").read_text("utf-8")
     rows = re.findall(r"^\| ([\d, ]+) \|", page.partition("## Exit codes\n")[2], re.MULTILINE)
     documented = {int(code) for row in rows for code in row.split(", ")}
     errors = {error.exit_code for error in TrivetError.__subclasses__()} - {TrivetError.exit_code}
-    assert documented == {0} | errors | {ring.exit_code for ring in LADDER}
+    assert documented == {0} | errors | {step.exit_code for step in ESCALATION}

@@ -9,7 +9,8 @@ it; a module of a room with several lines is on the line that says what it is fo
     _process/           `trivet serve`, its parent and its end
         _serve              the signals, the server, the exit code
         _parent _lifeline   the process that watches over the serving one, and the pipes between
-        _ladder _watchdog   who ends a stop whose budget is over: the steps, and two that take them
+        _escalation _watchdog
+                            the end of a stop whose budget is over: the steps, and two of them
         _report _garbage    the last words of a process; when Python looks for garbage
     _web/               HTTP
         _app _views _admin _probes _event_streams

@@ -13,7 +13,7 @@ import click
 
 from .._faults._errors import TrivetError
 from .._faults._masking import mask
-from .._process._garbage import making_what_stays
+from .._process._garbage import garbage_collector_paused
 from .._program._settings import load_settings
 from ._options import config_option
 
@@ -69,7 +69,7 @@ def serve(
     Exit codes: 0 clean, 2 usage or configuration, 3 a plugin could not be started, 4 a critical
     plugin gave up, 70, 71, 72 and 137 the stop overran its limits.
     """
-    with making_what_stays():
+    with garbage_collector_paused():
         from .._process._serve import run  # noqa: PLC0415 - see above
 
         settings = load_settings(

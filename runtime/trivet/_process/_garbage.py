@@ -1,7 +1,7 @@
-"""When Python looks for garbage: not while what stays is made, nor ever among it.
+"""Python's garbage collector: it pauses during the start, and never searches what the start made.
 
-Owns the settings of the cyclic garbage collector, in a process that is Trivet's own.
-Never knows what is made. Embedded, Trivet leaves the collector alone: it is somebody else's.
+Owns the collector's settings, in a process that is Trivet's own.
+Never knows which objects are made. Embedded, Trivet leaves the collector to its owner.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def making_what_stays() -> Generator[None]:
-    """Until `keep`, or the end of the block, do not search: it would find next to nothing."""
+def garbage_collector_paused() -> Generator[None]:
+    """Pause the collector until `freeze_heap` or the end of the block: it would find nothing."""
     gc.disable()
     try:
         yield
@@ -21,11 +21,11 @@ def making_what_stays() -> Generator[None]:
         gc.enable()
 
 
-def keep() -> None:
-    """Leave what there is now out of every search to come, and let them begin.
+def freeze_heap() -> None:
+    """Leave the present objects out of every search to come, and resume the collector.
 
-    It is not searched before, which takes as long as a tenth of a start: what is garbage of it,
-    about a hundred objects after a start, stays too.
+    The heap is not searched first, since that takes a tenth of a start. So the present garbage
+    stays too: about a hundred objects after a start.
     """
     gc.freeze()
     gc.enable()

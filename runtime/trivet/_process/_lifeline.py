@@ -1,6 +1,6 @@
-"""How a serving process gets its parent, and what it keeps of it.
+"""A serving process gets its parent, and keeps a lifeline to it.
 
-Owns the fork, the descriptors that go to either side, and the token of a clean end.
+Owns the fork, the descriptors that go to either side, and the bytes that the child sends.
 Never knows what is served.
 """
 
@@ -18,88 +18,88 @@ import attrs
 
 from .._program._settings import Settings
 from . import _parent
-from ._ladder import PARENT
+from ._escalation import PARENT
 from ._report import Report
 
 
 @attrs.frozen
 class Lifeline:
-    """A child's side of its parent."""
+    """A child's side of the pipes to its parent, and what else the parent hands down."""
 
-    stop: int
-    """Readable when the parent wants the stop, at its end when the parent is gone."""
-    token: int
-    """To be written to: that the event loop turns, and that the end is meant."""
+    stop_read: int
+    """Readable when the parent asks for the stop; at its end when the parent is gone."""
+    beat_write: int
+    """Takes the heartbeats of the event loop, the verdict and the sign of a clean exit."""
     listener: int
     """The socket, bound before there was a child."""
     report: Report
-    """Where the ring that ends the child says why."""
+    """The last words of this process, which the parent prints."""
 
-    def beat(self) -> None:
-        """Say that the event loop turns."""
-        self._say(_parent.BEAT)
+    def send_heartbeat(self) -> None:
+        """Tell the parent that the event loop turns."""
+        self._send(_parent.HEARTBEAT)
 
-    def end_cleanly(self) -> None:
-        """Say that the exit code 0 that follows is meant."""
-        self._say(_parent.MEANT)
+    def send_clean_exit(self) -> None:
+        """Tell the parent that the exit code 0 that follows is meant."""
+        self._send(_parent.CLEAN_EXIT)
 
-    def give_verdict(self, exit_code: int) -> None:
-        """Say what the program's exit code is, in whatever way this process ends.
+    def send_verdict(self, exit_code: int) -> None:
+        """Tell the parent the program's exit code, in whatever way this process ends.
 
         Args:
             exit_code: one digit.
         """
-        self._say(str(exit_code).encode())
+        self._send(str(exit_code).encode())
 
-    def _say(self, word: bytes) -> None:
+    def _send(self, byte: bytes) -> None:
         try:
-            os.write(self.token, word)
+            os.write(self.beat_write, byte)
         except OSError:
-            return  # The parent is gone: nobody asks. Or a plugin has closed what is not its own.
+            return  # The parent is gone. Or a plugin has closed a descriptor that is not its own.
 
 
-def adopted() -> Lifeline | None:
-    """The lifeline of a child that its parent has started again; None for any other process."""
+def inherited_lifeline() -> Lifeline | None:
+    """The lifeline of a child that its parent has started again; None in any other process."""
     inherited = os.environ.pop(_parent.LIFELINE, None)
     if inherited is None:
         return None
-    stop, token, listener, report = map(int, inherited.split(","))
-    lifeline = Lifeline(stop, token, listener, Report(report))
-    for descriptor in (stop, token, report):
-        os.set_inheritable(descriptor, False)  # What a plugin starts has no business with them.
-    os.set_blocking(lifeline.token, False)
-    return lifeline
+    stop_read, beat_write, listener, report = map(int, inherited.split(","))
+    for descriptor in (stop_read, beat_write, report):
+        os.set_inheritable(descriptor, False)  # They are not for the processes of a plugin.
+    os.set_blocking(beat_write, False)
+    return Lifeline(stop_read, beat_write, listener, Report(report))
 
 
-def get_parent(settings: Settings, listener: int) -> Lifeline:
+def fork_under_parent(settings: Settings, listener: int) -> Lifeline:
     """Fork: this process becomes the parent, and its copy, in which this returns, the child.
 
     So the parent has the process id that the operator knows, and the child need not import
     everything again. No thread may have been started before. Signals stay blocked in the child.
     """
-    stop, tell = os.pipe()
-    token, give = os.pipe()
-    report = _parent.new_report()
-    # Inherited as ignored, it would not be told. What is sent before the parent listens is kept for
-    # it, the child's death too.
+    stop_read, stop_write = os.pipe()
+    beat_read, beat_write = os.pipe()
+    report = _parent.create_report()
+    # An ignored SIGCHLD would not be delivered. A signal that comes before the parent listens stays
+    # pending for it, that of the child's death too.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_BLOCK, _parent.AWAITED)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _parent.PARENT_SIGNALS)
     _parent.adopt_orphans()
     child = os.fork()
     if child:
-        _become_parent(settings, [child, tell, token], listener, report)
+        _become_parent(settings, [child, stop_write, beat_read], listener, report)
     os.setpgid(0, 0)
-    os.close(tell)
-    os.close(token)
-    os.set_blocking(give, False)
-    return Lifeline(stop, give, listener, Report(report))
+    os.close(stop_write)
+    os.close(beat_read)
+    os.set_blocking(beat_write, False)
+    return Lifeline(stop_read, beat_write, listener, Report(report))
 
 
-def end_copies() -> None:
+def end_forked_copies() -> None:
     """From now on a copy of this process that a plugin forks ends at once, and does nothing.
 
-    It would be a second program on the same sockets. Who forks to run something else is better
-    off with `trio.run_process`, or with multiprocessing's spawn; what `preexec_fn` is for breaks.
+    The copy would be a second program on the same sockets. A plugin that forks to run something
+    else is better off with `trio.run_process`, or with multiprocessing's spawn. `preexec_fn` does
+    not work any more.
     """
     os.register_at_fork(after_in_child=partial(os._exit, 1))
 
@@ -107,7 +107,7 @@ def end_copies() -> None:
 def _become_parent(settings: Settings, first: list[int], listener: int, report: int) -> NoReturn:
     for descriptor in (*first[1:], listener, report):
         os.set_inheritable(descriptor, True)
-    orders = {
+    config = {
         "command": [sys.executable, *sys.orig_argv[1:]],
         "first": first,
         "listener": listener,
@@ -117,5 +117,5 @@ def _become_parent(settings: Settings, first: list[int], listener: int, report: 
         **attrs.asdict(settings.restarts),
     }
     script = str(Path(_parent.__file__))
-    parent = [sys.executable, "-I", "-S", script, json.dumps(orders)]
+    parent = [sys.executable, "-I", "-S", script, json.dumps(config)]
     os.execv(sys.executable, parent)  # noqa: S606 - it is this interpreter again

@@ -3,12 +3,13 @@
 Owns the child's process group, its restarts, the kill when the stop's budget is over, the orphans.
 Never knows Trivet, nor anything beside the standard library: it runs as a script, in a few MB.
 
-The child is told to stop by a byte on a pipe (by a second one: without waiting for anything), and
-by the pipe's end when this process is gone. It says that it ended as it meant to by a byte on
-another pipe: an exit code of 0 without it was some plugin's. What it has to tell of its end, and
-what it was about to do, is in a file without a name, which both have open.
+The parent asks the child to stop by a byte on a pipe (by a second byte: to stop without waiting for
+anything), and by the pipe's end when the parent is gone. The child says by a byte on another pipe
+that it meant to end: an exit code of 0 without that byte was some plugin's. The child's last words,
+and the act during which it ended, are in a file without a name, which both processes have open.
 
-Run as `python -I -S _parent.py ORDERS`, where ORDERS is a JSON object with the fields of `Orders`.
+Run as `python -I -S _parent.py CONFIG`, where CONFIG is a JSON object with the fields of
+`ParentConfig`.
 """
 
 from __future__ import annotations
@@ -25,107 +26,112 @@ import time
 from collections import defaultdict, deque
 from pathlib import Path
 
-BEAT, MEANT = b".", b"!"
-"""What the child writes to its token: that its event loop turns, and that its end was meant. A
-digit is its verdict: the exit code of the program, in whatever way the child ends."""
+HEARTBEAT, CLEAN_EXIT = b".", b"!"
+"""Bytes from the child: its event loop turns; its exit code of 0 is meant. A digit is the verdict:
+the program's exit code, in whatever way the child ends."""
 LIFELINE = "_TRIVET_LIFELINE"
-"""The variable of a restarted child: its descriptors, `STOP,TOKEN,LISTENER,REPORT`."""
+"""The environment variable of a restarted child: its descriptors, `STOP,BEAT,LISTENER,REPORT`."""
 OVERRUN = 72
-"""The exit code where this process had to kill the child at a stop."""
-NO_TOKEN = 1
-"""What stands for an exit code of 0 that was not the program's own."""
-FINAL = frozenset({0, 2, 3, 4})
-"""Codes of the child that become the program's; with any other it is started again."""
+"""The exit code of a program whose stop this process had to end by a kill."""
+UNCLEAN_EXIT = 1
+"""The exit code that replaces a 0 without `CLEAN_EXIT`."""
+FINAL_CODES = frozenset({0, 2, 3, 4})
+"""Codes of the child that become the program's; after any other the child is started again."""
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
-ANSWER_WITHIN = 0.2
-"""Seconds that a process which is to be killed has to say where it stands."""
-PUT_OFF = STOP_SIGNALS | {signal.SIGHUP}
-"""What the child does not hear before it can."""
-AWAITED = PUT_OFF | {signal.SIGCHLD, signal.SIGALRM}
-"""What this process waits for; blocked from before the first child exists."""
-SECOND_LOOK = 1.0
-"""Seconds after which a loop that seems held is looked at again: where the whole machine stood
-still, its time is over and it has had none. Longer than between two beats of a loop that turns."""
-SWEEP_FOR = 4.0
-"""Seconds in which killed processes have to be gone."""
-NOTE = 256
-"""Bytes at the beginning of the report for what the child was about to do."""
+BLOCKED_SIGNALS = STOP_SIGNALS | {signal.SIGHUP}
+"""Signals that a child starts with blocked, until it can hear them."""
+PARENT_SIGNALS = BLOCKED_SIGNALS | {signal.SIGCHLD, signal.SIGALRM}
+"""Signals that this process waits for; blocked from before the first child exists."""
+DUMP_WITHIN = 0.2
+"""Seconds that a child has to write where it stands before it is killed."""
+RECHECK_AFTER = 1.0
+"""Seconds after which a loop that seems held is looked at again: if the whole machine stood still,
+the loop's time is over although it had none. Longer than between two beats of a loop that turns."""
+ORPHANS_WITHIN = 4.0
+"""Seconds in which killed orphans have to be gone."""
+NOTE_SIZE = 256
+"""Bytes at the beginning of the report for the acts during which the child may end."""
 REPORT_LIMIT = 64 * 1024
 """Bytes of a report that are printed."""
-SAID_WITHIN = 0.2
+SAY_WITHIN = 0.2
 """Seconds in which standard error has to take a message."""
 
 
-class Orders:
-    """What the command line decided; times are in seconds."""
+class ParentConfig:
+    """The decisions of the command line; times are in seconds."""
 
     def __init__(self, text: str) -> None:
-        orders = json.loads(text)
-        self.command: list[str] = orders["command"]
-        """What is run for a restart; the first child is there already."""
-        self.first: list[int] = orders["first"]
+        config = json.loads(text)
+        self.command: list[str] = config["command"]
+        """The command for a restart; the first child exists already."""
+        self.first: list[int] = config["first"]
         """The first child: its process id, and this process's ends of its pipes."""
-        self.listener: int = orders["listener"]
+        self.listener: int = config["listener"]
         """The descriptor of the socket that is handed down from child to child."""
-        self.report: int = orders["report"]
-        """The descriptor of the file in which the process that ends the child says why."""
-        self.budget: float = orders["budget"]
+        self.report: int = config["report"]
+        """The descriptor of the report: who ended the child, and why."""
+        self.budget: float = config["budget"]
         """From the request to stop to the kill."""
-        self.hang_limit: float = orders["hang_limit"]
-        """Seconds without a beat of the child's loop after which it is killed; 0 for never."""
-        self.max_restarts: int = orders["max_restarts"]
-        self.restart_window: float = orders["restart_window"]
-        self.backoff_initial: float = orders["backoff_initial"]
-        self.backoff_max: float = orders["backoff_max"]
+        self.hang_limit: float = config["hang_limit"]
+        """Seconds without a heartbeat of the child's loop until the kill; 0 for never."""
+        self.max_restarts: int = config["max_restarts"]
+        self.restart_window: float = config["restart_window"]
+        self.backoff_initial: float = config["backoff_initial"]
+        self.backoff_max: float = config["backoff_max"]
 
 
 class Child:
     """One run of the program, in a process group of its own."""
 
-    def __init__(self, pid: int, tell: int, token: int) -> None:
+    def __init__(self, pid: int, stop_write: int, beat_read: int) -> None:
         self.pid = pid
-        self._tell = tell
-        self._token = token
-        os.set_inheritable(tell, False)
-        os.set_inheritable(token, False)
-        os.set_blocking(token, False)
-        self._said = b""
+        self._stop_write = stop_write
+        self._beat_read = beat_read
+        os.set_inheritable(stop_write, False)
+        os.set_inheritable(beat_read, False)
+        os.set_blocking(beat_read, False)
+        self._last_byte = b""
         self.verdict: int | None = None
-        """The exit code of the program, which this child has said to be final."""
+        """The program's exit code, where this child has sent one."""
 
     @classmethod
     def spawn(cls, command: list[str], listener: int, report: int) -> Child:
-        """Start another one."""
-        told, tell = os.pipe()
-        token, give = os.pipe()
-        for end in (told, give, listener, report):
-            os.set_inheritable(end, True)
-        environ = {**os.environ, LIFELINE: f"{told},{give},{listener},{report}"}
+        """Start another child."""
+        stop_read, stop_write = os.pipe()
+        beat_read, beat_write = os.pipe()
+        for descriptor in (stop_read, beat_write, listener, report):
+            os.set_inheritable(descriptor, True)
+        environ = {**os.environ, LIFELINE: f"{stop_read},{beat_write},{listener},{report}"}
         pid = os.posix_spawn(
-            command[0], command, environ, setpgroup=0, setsigmask=PUT_OFF, setsigdef=AWAITED
+            command[0],
+            command,
+            environ,
+            setpgroup=0,
+            setsigmask=BLOCKED_SIGNALS,
+            setsigdef=PARENT_SIGNALS,
         )
-        os.close(told)
-        os.close(give)
-        return cls(pid, tell, token)
+        os.close(stop_read)
+        os.close(beat_write)
+        return cls(pid, stop_write, beat_read)
 
-    def tell(self) -> None:
-        """Ask it to stop; a second time: without waiting for anything."""
+    def request_stop(self) -> None:
+        """Ask the child to stop; a second time: to stop without waiting for anything."""
         try:
-            os.write(self._tell, b"!")
+            os.write(self._stop_write, b"!")
         except BrokenPipeError:
-            return  # It has ended already; its exit code says how.
+            return  # The child has ended already; its exit code says how.
 
-    def ask(self) -> None:
-        """Have it write into the report where it stands, which it can whatever it does."""
+    def request_dump(self) -> None:
+        """Have the child write into the report where it stands, which it can whatever it does."""
         try:
             os.kill(self.pid, signal.SIGQUIT)
-            os.kill(self.pid, signal.SIGCONT)  # A process that was stopped answers as it goes on.
+            os.kill(self.pid, signal.SIGCONT)  # A stopped process answers once it goes on.
         except ProcessLookupError:
             return
-        time.sleep(ANSWER_WITHIN)
+        time.sleep(DUMP_WITHIN)
 
     def kill(self) -> None:
-        """End it, and whatever is in its group."""
+        """End the child, and every process in its group."""
         try:
             os.killpg(self.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -133,59 +139,59 @@ class Child:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether a signal has stopped it, so that it runs no code at all."""
+        """Whether a signal has stopped the child, so that it runs no code at all."""
         options = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
         try:
             return os.waitid(os.P_PID, self.pid, options) is not None
         except ChildProcessError:
             return False
 
-    def beats(self) -> bool:
-        """Whether it has said anything since the last time."""
-        heard = b""
+    def read_beats(self) -> bool:
+        """Read the bytes that the child has sent since the last call; says whether it sent any."""
+        received = b""
         try:
-            while more := os.read(self._token, 65536):
-                heard += more
-        except BlockingIOError:  # That was all; its end, or another process, is open still.
+            while more := os.read(self._beat_read, 65536):
+                received += more
+        except BlockingIOError:  # The child, or another process, still has the other end open.
             pass
-        self._said = heard[-1:] or self._said
-        for said in heard:
-            if said in b"0123456789":  # And not whatever else Unicode calls a digit.
-                self.verdict = said - ord("0")
-        return heard != b""
+        self._last_byte = received[-1:] or self._last_byte
+        for byte in received:
+            if byte in b"0123456789":  # And not whatever else Unicode calls a digit.
+                self.verdict = byte - ord("0")
+        return received != b""
 
     def exit_code(self, status: int) -> int:
-        """The code that a wait status stands for, as a shell would say it."""
+        """The exit code that a wait status stands for, in a shell's convention."""
         code = os.waitstatus_to_exitcode(status)
-        self.beats()
-        os.close(self._token)
-        os.close(self._tell)
-        if code == 0 and self._said != MEANT:
-            return NO_TOKEN
+        self.read_beats()
+        os.close(self._beat_read)
+        os.close(self._stop_write)
+        if code == 0 and self._last_byte != CLEAN_EXIT:
+            return UNCLEAN_EXIT
         return code if code >= 0 else 128 - code
 
 
 class Parent:
-    """Runs the child until a code of it is final, or a stop is over."""
+    """Runs the child, again and again, until its exit code is final or a stop is over."""
 
-    def __init__(self, orders: Orders) -> None:
-        self._orders = orders
+    def __init__(self, config: ParentConfig) -> None:
+        self._config = config
         self._requests = 0
-        """How often a signal asked for the stop."""
+        """The number of signals that asked for the stop."""
         self._failures: deque[float] = deque()
 
     def run(self) -> int:
-        """Returns the program's exit code."""
-        orders = self._orders
-        child = Child(*orders.first)
+        """Run until the program ends; returns its exit code."""
+        config = self._config
+        child = Child(*config.first)
         while True:
             code = self._watch(child)
-            child.kill()  # What is left of its group.
-            sweep()
-            tell_report(orders.report, whole=code not in FINAL)
+            child.kill()  # The rest of its group.
+            kill_orphans()
+            print_report(config.report, whole=code not in FINAL_CODES)
             if child.verdict is not None:
                 return child.verdict
-            if self._requests or code in FINAL:
+            if self._requests or code in FINAL_CODES:
                 return code
             wait = self._after_failure()
             if wait is None:
@@ -194,12 +200,12 @@ class Parent:
             say(f"the program ended with {named(code)}; starting again in {wait:.1f} s")
             if self._stopped_within(wait):
                 return 0
-            child = Child.spawn(orders.command, orders.listener, orders.report)
+            child = Child.spawn(config.command, config.listener, config.report)
 
     def _watch(self, child: Child) -> int:
-        """See the child to its end."""
-        until = self._next_look()
-        looked_again = killed = False
+        """Watch the child until it ends; returns its exit code."""
+        until = self._beat_due()
+        is_rechecked = is_killed = False
         while (status := reap(child.pid)) is None:
             number = next_signal(until)
             if number == signal.SIGHUP:
@@ -207,26 +213,26 @@ class Parent:
             elif number in STOP_SIGNALS:
                 until = self._request_stop(child, until)
             is_third = number in STOP_SIGNALS and self._requests > 2
-            if killed or not (number is None or is_third):
+            if is_killed or not (number is None or is_third):
                 continue
-            if not self._requests and child.beats():
-                until, looked_again = self._next_look(), False
-            elif not self._requests and not looked_again:
-                until, looked_again = time.monotonic() + SECOND_LOOK, True
+            if not self._requests and child.read_beats():
+                until, is_rechecked = self._beat_due(), False
+            elif not self._requests and not is_rechecked:
+                until, is_rechecked = time.monotonic() + RECHECK_AFTER, True
             else:
                 self._kill(child)
-                killed, until = True, float("inf")
+                is_killed, until = True, float("inf")
         code = child.exit_code(status)
-        return OVERRUN if killed else code
+        return OVERRUN if is_killed else code
 
     def _request_stop(self, child: Child, until: float) -> float:
-        """Hand on a request to stop; returns until when the child may take."""
+        """Pass a request to stop on; returns the moment of the kill."""
         self._requests += 1
         if self._requests <= 2:
-            child.tell()
+            child.request_stop()
         if self._requests == 1:
-            os.close(self._orders.listener)  # Or clients would wait in its backlog.
-            return time.monotonic() + self._orders.budget
+            os.close(self._config.listener)  # Or clients would wait in its backlog.
+            return time.monotonic() + self._config.budget
         return until
 
     def _kill(self, child: Child) -> None:
@@ -234,15 +240,16 @@ class Parent:
         if child.is_stopped:
             why += ", and a signal has stopped the process"
         say(f"{why}, and the program has not ended: killing it")
-        child.ask()
+        child.request_dump()
         child.kill()
 
-    def _next_look(self) -> float:
-        """When the child has to have given a sign of life."""
-        limit = self._orders.hang_limit
+    def _beat_due(self) -> float:
+        """The moment at which the child must have sent a heartbeat."""
+        limit = self._config.hang_limit
         return time.monotonic() + limit if limit else float("inf")
 
     def _stopped_within(self, seconds: float) -> bool:
+        """Wait for that long; says whether a signal to stop has come."""
         until = time.monotonic() + seconds
         while (number := next_signal(until)) is not None:
             if number in STOP_SIGNALS:
@@ -250,14 +257,14 @@ class Parent:
         return False
 
     def _after_failure(self) -> float | None:
-        """Seconds until the restart; None when there have been too many."""
-        orders, now = self._orders, time.monotonic()
-        while self._failures and self._failures[0] <= now - orders.restart_window:
+        """Seconds until the restart; None after too many failures."""
+        config, now = self._config, time.monotonic()
+        while self._failures and self._failures[0] <= now - config.restart_window:
             self._failures.popleft()
         self._failures.append(now)
-        if len(self._failures) > orders.max_restarts:
+        if len(self._failures) > config.max_restarts:
             return None
-        return full_jitter(orders.backoff_initial, orders.backoff_max, len(self._failures))
+        return full_jitter(config.backoff_initial, config.backoff_max, len(self._failures))
 
 
 def full_jitter(initial: float, most: float, attempt: int) -> float:
@@ -270,19 +277,19 @@ def full_jitter(initial: float, most: float, attempt: int) -> float:
 
 
 def next_signal(until: float) -> int | None:
-    """Wait for a signal to stop, or for a child's end; None when the time is over."""
+    """Wait for a signal, of a child's end too; None when the time is over."""
     while (left := until - time.monotonic()) > 0:
         if left < float("inf"):
             signal.setitimer(signal.ITIMER_REAL, left)  # macOS has no sigtimedwait.
-        number = signal.sigwait(AWAITED)
+        number = signal.sigwait(PARENT_SIGNALS)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        if number != signal.SIGALRM:  # Which may be that of an earlier wait.
+        if number != signal.SIGALRM:  # An alarm may be an earlier wait's.
             return number
     return None
 
 
 def reap(pid: int) -> int | None:
-    """Collect every process that has ended; the wait status of this one, if it is among them."""
+    """Collect every process that has ended; returns the wait status of `pid` if it has."""
     found: int | None = None
     while True:
         try:
@@ -296,21 +303,21 @@ def reap(pid: int) -> int | None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of whatever the child leaves behind (on Linux; elsewhere nobody can).
+    """Become the parent of the processes that the child leaves behind, on Linux; no-op elsewhere.
 
-    Before there is a child: this process has yet to start when that one may have left something.
+    To be called before there is a child: it may leave one behind before this process has started.
     """
     if sys.platform == "linux":
         set_child_subreaper = 36
         ctypes.CDLL(None).prctl(set_child_subreaper, 1, 0, 0, 0)
 
 
-def sweep() -> None:
-    """End the processes that were left behind, and all that descend from them.
+def kill_orphans() -> None:
+    """Kill the processes that the child left behind, and all their descendants.
 
-    All at once, since one generation after the other would take as long as there are many.
+    All at once: one generation after the other would take longer the more generations there are.
     """
-    until = time.monotonic() + SWEEP_FOR
+    until = time.monotonic() + ORPHANS_WITHIN
     while time.monotonic() < until:
         reap(0)
         left = descendants()
@@ -318,21 +325,21 @@ def sweep() -> None:
             try:
                 os.kill(pid, signal.SIGKILL)
             except OSError:
-                continue  # It has ended meanwhile, or belongs to another user.
+                continue  # The process has ended meanwhile, or belongs to another user.
         if not left:
             return
-        time.sleep(0.01)  # Not a wait for signals, which would take a request to stop away.
+        time.sleep(0.01)  # To wait for signals here would swallow a request to stop.
 
 
 def descendants() -> list[int]:
-    """The processes that descend from this one (on Linux; elsewhere none is known)."""
+    """The processes that descend from this one, on Linux; elsewhere none is known."""
     children: defaultdict[int, list[int]] = defaultdict(list)
     for directory in Path("/proc").glob("[0-9]*"):
         try:
-            # The name before it may hold anything, parentheses too.
+            # The name before may contain anything, parentheses too.
             fields = (directory / "stat").read_bytes().rpartition(b")")[2].split()
         except OSError:
-            continue  # It has ended.
+            continue  # The process has ended.
         children[int(fields[1])].append(int(directory.name))
     found: list[int] = []
     ahead = [os.getpid()]
@@ -344,7 +351,7 @@ def descendants() -> list[int]:
 
 
 def named(code: int) -> str:
-    """An exit code, with the signal that it stands for.
+    """An exit code in words, with the signal that it stands for.
 
     >>> named(1), named(139)
     ('code 1', 'code 139 (SIGSEGV)')
@@ -354,37 +361,37 @@ def named(code: int) -> str:
     return f"code {code} ({name})" if name else f"code {code}"
 
 
-def new_report() -> int:
-    """The descriptor of an empty file for the report, which has no name and needs no directory."""
+def create_report() -> int:
+    """Create an empty report: a file without a name, which needs no directory."""
     if sys.platform == "linux":
         descriptor = os.memfd_create("trivet-report")
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
-    os.lseek(descriptor, NOTE, os.SEEK_SET)
+    os.lseek(descriptor, NOTE_SIZE, os.SEEK_SET)
     return descriptor
 
 
-def tell_report(descriptor: int, *, whole: bool) -> None:
-    """Print what the child has left to be told of its end, and make room for the next.
+def print_report(descriptor: int, *, whole: bool) -> None:
+    """Print the child's last words, and empty the report for the next child.
 
     Args:
-        descriptor: the report's.
-        whole: whether the child did not end as it meant to: then what it did last is told, too.
+        descriptor: the report.
+        whole: whether to print the child's last acts, too: it did not end as it meant to.
     """
-    note = os.pread(descriptor, NOTE, 0).rstrip(b"\0")
-    text = os.pread(descriptor, REPORT_LIMIT, NOTE).decode(errors="backslashreplace")
+    note = os.pread(descriptor, NOTE_SIZE, 0).rstrip(b"\0")
+    text = os.pread(descriptor, REPORT_LIMIT, NOTE_SIZE).decode(errors="backslashreplace")
     lines = [printable(line) for line in text.splitlines()]
     if whole and note:
         lines.append(f"when it ended it was at {printable(note.decode(errors='replace'))}")
     if lines:
         say("\ntrivet: ".join(lines))
     os.ftruncate(descriptor, 0)
-    os.lseek(descriptor, NOTE, os.SEEK_SET)
+    os.lseek(descriptor, NOTE_SIZE, os.SEEK_SET)
 
 
 def printable(text: str) -> str:
-    r"""The text without what would begin a line of the log, or command a terminal.
+    r"""The text without characters that begin a line of the log, or command a terminal.
 
     >>> printable("a\tb\x1b[31m")
     'a\\tb\\x1b[31m'
@@ -395,17 +402,18 @@ def printable(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """Write a line to standard error, unless nobody reads there."""
+    """Write a line to standard error; it is dropped if nobody reads."""
     try:
-        write_within(2, f"trivet: {text}\n".encode(errors="backslashreplace"), SAID_WITHIN)
+        write_within(2, f"trivet: {text}\n".encode(errors="backslashreplace"), SAY_WITHIN)
     except OSError:
         return
 
 
 def write_within(descriptor: int, data: bytes, seconds: float) -> None:
-    """Write as much as can be written in this time, without a wait for who does not read.
+    """Write as much as a reader takes within `seconds`.
 
-    The descriptor is not made non-blocking: whatever has the same file open would find it so.
+    The descriptor stays blocking: other processes may have the same open file, and would find it
+    changed.
 
     Raises:
         OSError: there is no reader any more, or no room.
@@ -418,8 +426,8 @@ def write_within(descriptor: int, data: bytes, seconds: float) -> None:
             data = data[os.write(descriptor, data[: select.PIPE_BUF]) :]
 
 
-def copy_of_stderr() -> int:
-    """A descriptor of its own for standard error; where that is closed, for nothing."""
+def duplicate_stderr() -> int:
+    """Duplicate standard error; if it is closed, the copy leads nowhere."""
     try:
         return os.dup(2)
     except OSError:
@@ -428,10 +436,10 @@ def copy_of_stderr() -> int:
 
 def main() -> int:
     """Run as the parent; returns the program's exit code."""
-    for number in AWAITED:  # What was inherited as ignored would not be told.
+    for number in PARENT_SIGNALS:  # A signal that was inherited as ignored would not be heard.
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # Or a line for the terminal would stop it.
-    return Parent(Orders(sys.argv[1])).run()
+    return Parent(ParentConfig(sys.argv[1])).run()
 
 
 if __name__ == "__main__":

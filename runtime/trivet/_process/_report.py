@@ -1,10 +1,10 @@
-"""What a process leaves behind that ends before its time: who it was, and what it was about to do.
+"""The last words of a process that ends before its time: who ended it, and during which acts.
 
 Owns the report's descriptor, and the writing there, which neither waits for long nor raises.
 Never knows who ends the process, nor why.
 
 Under a parent process the report is a file without a name, which the parent reads and prints when
-the process is gone. Without one it is standard error.
+the process is gone. Without a parent the report goes to standard error.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from .._faults._stacks import places
 from . import _parent
 
 WRITTEN_WITHIN = 0.1
-"""Seconds in which standard error has to take what is written there."""
+"""Seconds in which standard error has to take a text."""
 
 
 class Report:
-    """Written by the process that it is about.
+    """The last words of this process, written by itself.
 
     Args:
-        descriptor: the file that the parent reads; None where there is no parent.
+        descriptor: the file that the parent reads; None without a parent.
     """
 
     def __init__(self, descriptor: int | None) -> None:
         self._has_reader = descriptor is not None
-        self.descriptor = _parent.copy_of_stderr() if descriptor is None else descriptor
-        """Where faulthandler is to write, too."""
+        self.descriptor = _parent.duplicate_stderr() if descriptor is None else descriptor
+        """The file, where faulthandler writes, too."""
 
     def note(self, doing: str) -> None:
-        """Note what is being done, in place of what was noted before, in case it is the last."""
+        """Replace the note of the acts that go on; they may be the last of the process."""
         if self._has_reader:
-            note = doing.encode(errors="backslashreplace")[: _parent.NOTE]
+            note = doing.encode(errors="backslashreplace")[: _parent.NOTE_SIZE]
             try:
-                os.pwrite(self.descriptor, note.ljust(_parent.NOTE, b"\0"), 0)
+                os.pwrite(self.descriptor, note.ljust(_parent.NOTE_SIZE, b"\0"), 0)
             except OSError:
-                return  # A plugin has closed what is not its own.
+                return  # A plugin has closed a descriptor that is not its own.
 
     def say(self, text: str) -> None:
-        """Add a text; what cannot be written is lost."""
+        """Append a text; if it cannot be written it is lost."""
         data = text.encode(errors="backslashreplace")
         try:
             if self._has_reader:
@@ -52,25 +52,25 @@ class Report:
         except OSError:
             return
 
-    def nobody_reads(self) -> None:
-        """The parent is gone: what follows goes to standard error."""
+    def switch_to_stderr(self) -> None:
+        """Write to standard error from now on: the parent is gone."""
         if self._has_reader:
             self._has_reader = False
-            self.descriptor = _parent.copy_of_stderr()
+            self.descriptor = _parent.duplicate_stderr()
 
 
-def name_who_exits(report: Report) -> None:
-    """Have `os._exit` say who has called it, before it does what it does.
+def report_calls_of_exit(report: Report) -> None:
+    """Have `os._exit` report its caller before it ends the process.
 
-    It leaves nothing else behind, no traceback and no line of a log, and may end the process out
-    of any library.
+    `os._exit` leaves nothing else behind, no traceback and no line of a log, and any library may
+    call it.
     """
     leave = os._exit
 
-    def leave_with_a_name(status: int) -> None:
+    def report_and_leave(status: int) -> None:
         caller = inspect.currentframe()
         calls = list(traceback.walk_stack(caller and caller.f_back))[::-1]
         report.say(f"os._exit({status!r}) was called\n{places(calls)}")
         leave(status)
 
-    os._exit = leave_with_a_name  # type: ignore[assignment]
+    os._exit = report_and_leave  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""`trivet serve`: a program behind its own HTTP server, until a signal says stop.
+"""`trivet serve`: a program behind its own HTTP server, until a signal asks for the stop.
 
 Owns the signals, the server and the process's end.
 Never knows the command line that asked for it.
@@ -29,103 +29,103 @@ from .._program._loader import Program, load
 from .._program._settings import Settings
 from .._runtime import Runtime, running
 from .._web._hypercorn._server import listening, open_socket
-from ._garbage import keep
-from ._ladder import LOOP
-from ._lifeline import Lifeline, adopted, end_copies, get_parent
-from ._parent import FINAL, PUT_OFF, STOP_SIGNALS
-from ._report import Report, name_who_exits
+from ._escalation import LOOP
+from ._garbage import freeze_heap
+from ._lifeline import Lifeline, end_forked_copies, fork_under_parent, inherited_lifeline
+from ._parent import BLOCKED_SIGNALS, FINAL_CODES, STOP_SIGNALS
+from ._report import Report, report_calls_of_exit
 from ._watchdog import Watchdog
 
 _exit = os._exit  # As it is before a plugin can replace it.
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
-BEAT = 1.0
-"""Seconds between two signs of life that the loop gives to the watchdog."""
+HEARTBEAT_EVERY = 1.0
+"""Seconds between two heartbeats of the event loop."""
 
 
 def run(settings: Settings, *, with_parent: bool) -> int:
     """Load and serve a program until SIGTERM or SIGINT.
 
     Args:
-        settings: the operator's.
-        with_parent: whether a parent process is to watch over this one; the stop then ends in
-            time whatever plugins do.
+        settings: the operator's settings.
+        with_parent: whether a parent process watches over this one. Then the stop ends in time,
+            whatever plugins do.
 
     Returns:
         The exit code of a clean stop.
 
     Raises:
-        TrivetError: the program could not start or go on; the error has its exit code.
+        TrivetError: the program could not start or go on. The error has the exit code.
     """
     if signal.sigpending() & STOP_SIGNALS:
         return 0  # The stop was asked for before there was anything to stop.
-    lifeline = adopted()
+    lifeline = inherited_lifeline()
     listener = bind(settings.bind) if lifeline is None else lifeline.listener
     if lifeline is None and with_parent:
-        lifeline = get_parent(settings, listener)
-    end_copies()
+        lifeline = fork_under_parent(settings, listener)
+    end_forked_copies()
     sys.stderr = never_waiting_stderr()
     configure_logging(settings.log, sys.stderr)
     mask_tracebacks()
     report = Report(None) if lifeline is None else lifeline.report
     keep_notes(report.note)
-    name_who_exits(report)
+    report_calls_of_exit(report)
     watchdog = Watchdog(
         budget=settings.shutdown.budget,
         hang_limit=0.0 if lifeline is None else settings.hang_limit,  # A debugger holds the loop.
-        lifeline=None if lifeline is None else lifeline.stop,
+        stop_read=None if lifeline is None else lifeline.stop_read,
         report=report,
     )
     stop = Stop(watchdog)
     stop.listen()
     try:
         program = load(settings)
-        keep()
-        with _telling_who_broke_it(program, watchdog):
+        freeze_heap()
+        with _naming_who_broke_the_loop(program, watchdog):
             trio.run(serve, program, listener, stop, lifeline)
     except TrivetError as error:
         watchdog.verdict = error.exit_code
-        if lifeline is not None and error.exit_code in FINAL:
-            lifeline.give_verdict(error.exit_code)
+        if lifeline is not None and error.exit_code in FINAL_CODES:
+            lifeline.send_verdict(error.exit_code)
         raise
     finally:
-        watchdog.stop_begins()  # What is left is the interpreter's end, which may hang, too.
+        watchdog.begin_stop()  # The interpreter's own end follows, which may hang, too.
     _flush_stdout()
     if lifeline is not None:
-        lifeline.end_cleanly()
+        lifeline.send_clean_exit()
     return 0
 
 
 def _flush_stdout() -> None:
-    """Write what plugins have printed; the interpreter would make a failure of it otherwise."""
+    """Write the rest of standard output; the interpreter's own attempt could fail the exit."""
     try:
         sys.stdout.flush()
-    except (OSError, ValueError):  # Its reader has gone, or a plugin has closed it.
+    except (OSError, ValueError):  # The reader has gone, or a plugin has closed the stream.
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - it stays open
 
 
 @contextmanager
-def _telling_who_broke_it(program: Program, watchdog: Watchdog) -> Generator[None]:
-    """Name who made the event loop itself fail, which no supervision of plugins survives."""
+def _naming_who_broke_the_loop(program: Program, watchdog: Watchdog) -> Generator[None]:
+    """Name the plugin that broke the event loop itself, which no supervision survives."""
     try:
         yield
     except trio.TrioInternalError as error:
         whose = breaker_of(error, program.homes) or "somebody"
         watchdog.report.say(f"{whose} has broken the event loop\n\n")
-        with suppress(Exception):  # It may be deeper than Python recurses.
+        with suppress(Exception):  # The error may be nested deeper than Python recurses.
             watchdog.report.say(mask("".join(traceback.format_exception(error))))
         _log.critical("the event loop is broken", by=whose)
         raise
 
 
 class Stop:
-    """What asks for the stop, and how urgently.
+    """The requests to stop, and how urgent they are.
 
-    A request that comes as a signal to this process and from its parent, too, is one: a service
-    manager tells both. How urgent the stop is follows from the side that has asked more often.
+    A service manager signals this process and its parent, which passes the request on: that is one
+    request. So the side that has asked more often says how urgent the stop is.
 
     Args:
-        watchdog: who hears the parent.
+        watchdog: hears the parent.
     """
 
     def __init__(self, watchdog: Watchdog) -> None:
@@ -134,11 +134,11 @@ class Stop:
         self._urgency = 0
         self._runtime: Runtime | None = None
         self.serving = trio.CancelScope()
-        """What is cancelled to begin the stop."""
+        """The scope of the service; cancelled to begin the stop."""
         self.begun = trio.Event()
 
     def listen(self) -> None:
-        """Hear signals from now on, those that came before, too; the loop acts on them when it can.
+        """Hear signals from now on, pending ones too; the loop acts on them when it can.
 
         Signals that were inherited as blocked or ignored are heard.
         """
@@ -149,31 +149,31 @@ class Stop:
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
     def _heard_before_the_loop(self, number: int, frame: FrameType | None) -> None:
-        self._signals += 1  # Also after the loop, when nothing can be hurried any more.
+        self._signals += 1  # Also after the loop has ended, when nothing can be hurried.
         if self._signals > 2:
             _exit(LOOP.exit_code)
 
     def attach(self, runtime: Runtime) -> None:
-        """From now on requests are acted upon; those that came before, at once."""
+        """Act on the requests from now on, and on earlier ones at once."""
         self._runtime = runtime
         self._act(self.watchdog.requests)
 
-    def signalled(self) -> None:
-        """This process has had a signal."""
+    def on_signal(self) -> None:
+        """Count a signal to this process, and act on it."""
         self._signals += 1
         self._act(self._signals)
 
-    def told(self, requests: int) -> None:
-        """The parent has asked so many times."""
+    def on_parent_request(self, requests: int) -> None:
+        """Act on a request of the parent's; it has asked `requests` times."""
         self._act(requests)
 
     @property
     def was_asked_for(self) -> bool:
-        """Whether somebody wants the stop, so that it does not come of itself."""
+        """Whether somebody has asked for the stop; otherwise it begins by itself."""
         return self._urgency > 0
 
     def _act(self, requests: int) -> None:
-        """Stop; a second time: without waiting for requests and inboxes; a third time: at once."""
+        """First stop; then stop without waiting for HTTP requests and inboxes; then at once."""
         assert self._runtime is not None
         while self._urgency < max(requests, self._signals):
             self._urgency += 1
@@ -193,36 +193,36 @@ async def serve(program: Program, listener: int, stop: Stop, lifeline: Lifeline 
     token, root = trio.lowlevel.current_trio_token(), trio.lowlevel.current_root_task()
     assert root is not None
     watchdog.attach(
-        lambda requests: token.run_sync_soon(stop.told, requests),
+        lambda requests: token.run_sync_soon(stop.on_parent_request, requests),
         partial(runtime.what_is_left, root),
     )
-    # A system task: whatever is left in the nursery below, this one is not cancelled with it.
+    # A system task is not cancelled with the nursery below, whatever is left in there.
     trio.lowlevel.spawn_system_task(_leave_when_overrun, stop, program.settings)
     with unwrapped():
         async with trio.open_nursery() as nursery:
-            # Without a limit the parent does not listen, and the pipe would fill.
-            listens = lifeline if program.settings.hang_limit else None
-            nursery.start_soon(_beat, watchdog, listens)
+            # Without a limit the parent does not read, and the pipe would fill.
+            reader = lifeline if program.settings.hang_limit else None
+            nursery.start_soon(_beat, watchdog, reader)
             nursery.start_soon(_begin_when_stopping, runtime, stop, lifeline)
             await nursery.start(_hear_signals, stop)
             stop.attach(runtime)
             with stop.serving:
                 async with running(runtime):
                     async with listening(runtime, f"fd://{listener}") as urls:
-                        keep()
+                        freeze_heap()
                         _log.info("serving", urls=urls, plugins=list(runtime.hosts))
                         await trio.sleep_forever()
             nursery.cancel_scope.cancel()
 
 
 def bind(address: str) -> int:
-    """Take the address before anything starts.
+    """Bind the address before anything starts.
 
     Returns:
         The descriptor of a socket that is bound, and does not listen yet.
 
     Raises:
-        StartError: the address cannot be had.
+        StartError: the address cannot be bound.
     """
     try:
         listener = open_socket(address)
@@ -232,13 +232,13 @@ def bind(address: str) -> int:
 
 
 async def _hear_signals(stop: Stop, *, task_status: trio.TaskStatus[None]) -> None:
-    with trio.open_signal_receiver(*PUT_OFF) as signals:
+    with trio.open_signal_receiver(*BLOCKED_SIGNALS) as signals:
         task_status.started()
         async for number in signals:
             name = signal.Signals(number).name
             if number in STOP_SIGNALS:
                 _log.info("signal received", signal=name)
-                stop.signalled()
+                stop.on_signal()
             else:
                 _log.warning(
                     "signal ignored: settings are not read again while the program runs",
@@ -247,18 +247,18 @@ async def _hear_signals(stop: Stop, *, task_status: trio.TaskStatus[None]) -> No
 
 
 async def _begin_when_stopping(runtime: Runtime, stop: Stop, lifeline: Lifeline | None) -> None:
-    """Begin the stop that comes of itself, when a plugin was the reason."""
+    """Begin the stop that a plugin has caused; the verdict goes to the parent."""
     await runtime.stopping.wait()
     verdict = None if stop.was_asked_for else _verdict(runtime)
     if verdict is not None:
         stop.watchdog.verdict = verdict
         if lifeline is not None:
-            lifeline.give_verdict(verdict)
+            lifeline.send_verdict(verdict)
     stop.begun.set()
 
 
 def _verdict(runtime: Runtime) -> int | None:
-    """The exit code of a program that ends of itself; None where it has crashed."""
+    """The exit code of a program that ends by itself; None after a crash."""
     if any(host.start_failed for host in runtime.hosts.values()):
         return StartError.exit_code
     if any(host.critical and host.status is Status.FAILED for host in runtime.hosts.values()):
@@ -270,13 +270,13 @@ async def _beat(watchdog: Watchdog, lifeline: Lifeline | None) -> None:
     while True:
         watchdog.beat()
         if lifeline is not None:
-            lifeline.beat()
-        await trio.sleep(BEAT)
+            lifeline.send_heartbeat()
+        await trio.sleep(HEARTBEAT_EVERY)
 
 
 async def _leave_when_overrun(stop: Stop, settings: Settings) -> None:
-    """The last ring inside the loop: when the stop's budget is over, name what is left."""
+    """Take the loop's step of the escalation: when the budget is over, name what is left."""
     await stop.begun.wait()
-    stop.watchdog.stop_begins()
+    stop.watchdog.begin_stop()
     await trio.sleep(settings.shutdown.budget + LOOP.after)
-    stop.watchdog.end(LOOP)
+    stop.watchdog.end_process(LOOP)

@@ -1,11 +1,12 @@
-"""What ends this process when its event loop cannot: a thread, and behind it the kernel.
+"""The watchdog ends this process when its event loop cannot: a thread, and behind it the kernel.
 
 Owns the pipe from the parent process, the deadlines of both watchers, and the process's end.
-Never knows the loop's own way to stop; it is told when that begins, and ends what overruns it.
+Never knows the loop's own way to stop; callers say when a stop begins, and the watchdog ends what
+overruns it.
 
-Everything here is made before the first plugin is imported, so that an import may hang too. A ring
-keeps its time whatever describing costs: that is another thread's work, for which it waits no
-longer than it can, and a fault of which changes nothing.
+The watchdog exists before the first plugin is imported, since an import may hang too. A step of the
+escalation keeps its time whatever the description costs: another thread describes, the step waits
+for it no longer than it can, and a fault in there changes nothing.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ from collections.abc import Callable, Iterable
 
 from .._log._writer import flush
 from .._loop._tasks import threads
-from ._ladder import DUMP_AFTER, KERNEL, THREAD, Ring
-from ._parent import SECOND_LOOK
+from ._escalation import DUMP_AFTER, KERNEL, THREAD, EscalationStep
+from ._parent import RECHECK_AFTER
 from ._report import WRITTEN_WITHIN, Report
 
 _exit = os._exit  # As it is before a plugin can replace it.
 
 DESCRIBED_WITHIN = 0.25
-"""Seconds that a ring waits for the description of what is left; half of the time to the next."""
-RESERVE = 8 * 1024 * 1024
-"""Bytes that are given back when the stop begins, where plugins may have used up the others."""
+"""Seconds that a step waits for the description of what is left: half of the time to the next."""
+MEMORY_RESERVE = 8 * 1024 * 1024
+"""Bytes that are freed when the stop begins, since plugins may have used up all others."""
 
 
 class KernelTimer:
-    """A timer of the kernel that sends this process a signal; none of its code is needed for that.
+    """A timer of the kernel that sends this process a signal, even if none of its code can run.
 
     On Linux; elsewhere it does nothing, and the parent process is the next to act.
 
@@ -69,7 +70,7 @@ class KernelTimer:
                 self._libc = libc
 
     def arm(self, seconds: float) -> None:
-        """Send the signal in so many seconds, unless armed anew before; 0 for never."""
+        """Send the signal in `seconds` seconds, unless the timer is armed anew; 0 for never."""
         if self._libc is not None:
             whole, part = divmod(seconds, 1.0)
             spec = self._Spec(0, 0, int(whole), int(part * 1e9))
@@ -80,24 +81,24 @@ class Watchdog:
     """Hears the parent, watches the loop, and ends the process when its time is over.
 
     Args:
-        budget: seconds of a whole stop, before the graces above.
-        hang_limit: seconds without a beat of the loop, or without its start, after which the
+        budget: seconds of a whole stop, before the escalation begins.
+        hang_limit: seconds without a heartbeat of the loop, or without its start, after which the
             process is ended; 0 for never.
-        lifeline: the descriptor on which the parent asks for the stop.
-        report: where the ring that ends the process says why.
+        stop_read: the descriptor on which the parent asks for the stop; None without a parent.
+        report: takes the reason of the process's end.
     """
 
     def __init__(
-        self, *, budget: float, hang_limit: float, lifeline: int | None, report: Report
+        self, *, budget: float, hang_limit: float, stop_read: int | None, report: Report
     ) -> None:
         self.report = report
         self.verdict: int | None = None
-        """The program's exit code where it is known already, whoever has to end the process."""
+        """The program's exit code, once it is known; a step of the escalation then keeps to it."""
         self._budget = budget
         self._hang_limit = hang_limit
-        self._lifeline = lifeline
+        self._stop_read = stop_read
         self._requests = 0
-        self._handed_on = 0
+        self._passed_on = 0
         self._on_request: Callable[[int], None] | None = None
         self._describe: Callable[[], Iterable[str]] = tuple
         self._stopping = False
@@ -105,45 +106,48 @@ class Watchdog:
         self._deadline = self._next_deadline()
         self._dump = KernelTimer(signal.SIGQUIT)
         self._kill = KernelTimer(signal.SIGKILL)
-        # What holds the interpreter cannot keep faulthandler from answering the question.
+        # Faulthandler dumps the stacks even while other code holds the interpreter.
         faulthandler.register(signal.SIGQUIT, file=report.descriptor)
         faulthandler.enable(file=report.descriptor)
-        self._reserve = mmap.mmap(-1, RESERVE)
+        self._reserve = mmap.mmap(-1, MEMORY_RESERVE)
         self._lock = threading.Lock()
         self._asked: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._answered: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._described: list[str] = []
-        for work, name in ((self._tell, "trivet describer"), (self._watch, "trivet watchdog")):
+        for work, name in (
+            (self._describe_when_asked, "trivet describer"),
+            (self._watch, "trivet watchdog"),
+        ):
             threading.Thread(target=work, name=name, daemon=True).start()
         self.beat()
 
     def attach(
         self, on_request: Callable[[int], None], describe: Callable[[], Iterable[str]]
     ) -> None:
-        """From now on the loop runs.
+        """The loop runs from now on.
 
         Args:
             on_request: called from the watchdog's thread when the parent asks for the stop, with
-                how often it has; where it raises it is called again.
-            describe: says what has not ended yet, part by part, what matters most first; called
-                from a thread of its own.
+                the number of its requests; called again if it raises.
+            describe: describes what has not ended yet, part by part, the most important first;
+                called from a thread of its own.
         """
         self._on_request, self._describe = on_request, describe
 
     @property
     def requests(self) -> int:
-        """How often the parent has asked for the stop."""
+        """The number of the parent's requests to stop."""
         return self._requests
 
     def beat(self) -> None:
-        """The loop is alive; to be called every second, or so."""
+        """Take a heartbeat of the loop; to be called every second, or so."""
         with self._lock:
             if not self._stopping:
                 self._since = time.monotonic()
                 self._deadline = self._next_deadline()
 
-    def stop_begins(self) -> None:
-        """The budget of the stop runs from now; a second call changes nothing."""
+    def begin_stop(self) -> None:
+        """Start the budget of the stop; a second call changes nothing."""
         with self._lock:
             if self._stopping:
                 return
@@ -154,21 +158,21 @@ class Watchdog:
         self._kill.arm(self._budget + KERNEL.after)
         self._reserve.close()
 
-    def end(self, ring: Ring) -> None:
-        """End the process, with a report that says why, who is left, and where it stands.
+    def end_process(self, step: EscalationStep) -> None:
+        """End the process, with a report that says why, who is left, and where each stands.
 
         Args:
-            ring: who ends it.
+            step: the step of the escalation that ends it.
         """
         try:
-            if ring is THREAD:
-                self._dump.arm(0)  # What is to be said follows; a dump of what runs may crash.
+            if step is THREAD:
+                self._dump.arm(0)  # The report follows; a dump of a thread that runs may crash.
             lasted = time.monotonic() - self._since
-            self.report.say(f"{self._reason} {lasted:.1f} s, and {ring.name} ends the process\n")
+            self.report.say(f"{self._reason} {lasted:.1f} s, and {step.name} ends the process\n")
             self.report.say(self._description())
             flush(WRITTEN_WITHIN)
         finally:
-            _exit(ring.exit_code if self.verdict is None else self.verdict)
+            _exit(step.exit_code if self.verdict is None else self.verdict)
 
     @property
     def _reason(self) -> str:
@@ -183,7 +187,7 @@ class Watchdog:
         try:
             self._until_over()
         finally:
-            self.end(THREAD)
+            self.end_process(THREAD)
 
     def _until_over(self) -> None:
         while True:
@@ -194,49 +198,49 @@ class Watchdog:
                 return
             else:
                 # All processes, or the machine, may have stood still.
-                self._listen(SECOND_LOOK)
+                self._listen(RECHECK_AFTER)
                 if self._deadline == deadline:
                     return
 
     def _listen(self, seconds: float) -> None:
-        """Hear what the parent says within this time; what fails here must not end the watch."""
+        """Hear the parent for `seconds` seconds; an error in here must not end the watch."""
         try:
-            if self._requests > self._handed_on:
-                self._hand_on()
-            if self._lifeline is None:
+            if self._requests > self._passed_on:
+                self._pass_on()
+            if self._stop_read is None:
                 time.sleep(seconds)
-            elif self._is_readable(self._lifeline, seconds):
-                self._hear(self._lifeline)
+            elif self._is_readable(self._stop_read, seconds):
+                self._hear(self._stop_read)
         except BaseException:  # noqa: ASYNC103 - no memory may be left, or no loop any more
             time.sleep(0.05)
 
-    def _is_readable(self, lifeline: int, seconds: float) -> bool:
+    def _is_readable(self, stop_read: int, seconds: float) -> bool:
         pipe = select.poll()
-        pipe.register(lifeline, select.POLLIN)
+        pipe.register(stop_read, select.POLLIN)
         return bool(pipe.poll(seconds * 1000))
 
-    def _hear(self, lifeline: int) -> None:
+    def _hear(self, stop_read: int) -> None:
         try:
-            asked = os.read(lifeline, 1) != b""
+            asked = os.read(stop_read, 1) != b""
         except OSError:
-            asked = False  # A plugin has closed what is not its own.
+            asked = False  # A plugin has closed a descriptor that is not its own.
         self._requests = self._requests + 1 if asked else max(self._requests, 1)
         if not asked:
-            self._lifeline = None  # The parent is gone, or out of reach: stop too.
-            self.report.nobody_reads()
-        self.stop_begins()
-        self._hand_on()
+            self._stop_read = None  # The parent is gone, or out of reach: stop too.
+            self.report.switch_to_stderr()
+        self.begin_stop()
+        self._pass_on()
 
-    def _hand_on(self) -> None:
+    def _pass_on(self) -> None:
         requests = self._requests
         if self._on_request is not None:
             self._on_request(requests)
-            self._handed_on = requests
+            self._passed_on = requests
 
     # The thread that describes.
 
     def _description(self) -> str:
-        """What can be told of what is left within its time."""
+        """The part of the description that is ready in time."""
         self._asked.put(None)
         try:
             self._answered.get(timeout=DESCRIBED_WITHIN)
@@ -244,7 +248,7 @@ class Watchdog:
             self._described.append("\nthe rest takes too long to tell\n")
         return "".join(self._described)
 
-    def _tell(self) -> None:
+    def _describe_when_asked(self) -> None:
         while True:
             self._asked.get()
             for parts in (self._describe, threads):

@@ -37,7 +37,7 @@ async def fail_when_cancelled(error: BaseException) -> None:
     ],
 )
 async def test_the_blocks_exception_comes_out_as_it_is(error: BaseException) -> None:
-    """It is the same object, a group too, and its context is not changed."""
+    """The very object is raised, a group too, and its context is not changed."""
     with pytest.raises(type(error)) as raised:  # noqa: PT012
         async with open_transparent_nursery() as nursery:
             nursery.start_soon(trio.sleep_forever)
@@ -64,7 +64,7 @@ async def test_the_end_of_the_block_cancels_its_tasks(autojump_clock: trio.abc.C
 
 
 async def test_a_tasks_exception_comes_out_alone() -> None:
-    """It cancels the block, whose cancellation ends with the nursery."""
+    """The error cancels the block, whose cancellation ends with the nursery."""
     error = OSError("away")
     with pytest.raises(OSError, match="away") as raised:  # noqa: PT012
         async with open_transparent_nursery() as nursery:
@@ -74,7 +74,7 @@ async def test_a_tasks_exception_comes_out_alone() -> None:
 
 
 async def test_neither_of_two_exceptions_is_lost() -> None:
-    """Where the block and a task fail, both are in a group."""
+    """If the block and a task fail, a group has both errors."""
     with pytest.RaisesGroup(ValueError, OSError):
         async with open_transparent_nursery() as nursery:
             nursery.start_soon(fail_when_cancelled, OSError())
@@ -152,6 +152,6 @@ async def test_an_operators_interrupt_goes_on() -> None:
 
 
 async def test_a_plugins_own_interrupt_is_a_fault() -> None:
-    """Where signals go to a receiver, a KeyboardInterrupt is a fault like any other."""
+    """Behind a receiver of signals, a KeyboardInterrupt is a fault like any other."""
     group = BaseExceptionGroup("", [ValueError(), KeyboardInterrupt()])
     assert split_failure(group, contains_interrupts=True) == (None, group)

@@ -24,7 +24,7 @@ BIN = Path(sys.executable).parent
 LIMITS = {"REQUESTS": "0.1", "DRAIN": "0.2", "CLOSE": "0.3"}
 AT_ONCE = 3
 START, HANGS = 15.0, 6.0
-"""Seconds for a start, and for a stop of which the rings included are less than three."""
+"""Seconds for a start, and for a stop, which takes less than three with its escalation."""
 SILENT = 1.5
 """Seconds after the start in which a plugin says that it misbehaves, if it ever does."""
 NOT_ROWS = {"healthy", "vital"}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import os
 import random
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +16,82 @@ from trivet import full_jitter
 from trivet._process import _parent
 
 
+def test_the_standard_library_only() -> None:
+    """Each import of the file is there without any package."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(Path(_parent.__file__).read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add("." * node.level + (node.module or ""))
+    assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names
+
+
+def test_bytes_that_the_child_did_not_mean_are_passed_over() -> None:
+    """A plugin may write anything to descriptors that are not its own; the last verdict counts."""
+    beat_read, beat_write = os.pipe()
+    stop_write = os.dup(beat_write)
+    child = _parent.Child(0, stop_write, beat_read)
+    try:
+        os.write(beat_write, b".3\xb2x.")
+        assert child.read_beats()
+        assert child.verdict == 3
+        assert not child.read_beats()
+    finally:
+        for descriptor in (stop_write, beat_read, beat_write):
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (b"..!", 0, 0),
+        (b"..", 0, 1),
+        (b"", 0, 1),
+        (b"!.", 0, 1),
+        (b"!", 3 << 8, 3),
+        (b".", 9, 137),
+    ],
+)
+def test_an_exit_code(sent: bytes, status: int, code: int) -> None:
+    """A 0 counts only after the sign of a clean exit, sent last; a signal is 128 and its number."""
+    beat_read, beat_write = os.pipe()
+    stop_read, stop_write = os.pipe()
+    child = _parent.Child(0, stop_write, beat_read)
+    os.write(beat_write, sent)
+    os.close(beat_write)
+    os.close(stop_read)
+    assert child.exit_code(status) == code
+
+
+def test_a_request_to_a_child_that_has_ended() -> None:
+    """A pipe without a reader is no error."""
+    beat_read, beat_write = os.pipe()
+    stop_read, stop_write = os.pipe()
+    child = _parent.Child(0, stop_write, beat_read)
+    os.close(stop_read)
+    child.request_stop()
+    for descriptor in (beat_read, beat_write, stop_write):
+        os.close(descriptor)
+
+
+def test_a_report_is_printed_and_emptied(capfd: pytest.CaptureFixture[str]) -> None:
+    """Each line begins with `trivet:`, control characters are spelt out, the note comes last."""
+    report = _parent.create_report()
+    try:
+        os.pwrite(report, b"close() of 'x'", 0)
+        os.write(report, b"held\n\x1b[31mred\n")
+        _parent.print_report(report, whole=True)
+        said = capfd.readouterr().err
+        _parent.print_report(report, whole=True)
+    finally:
+        os.close(report)
+    assert said == (
+        "trivet: held\ntrivet: \\x1b[31mred\ntrivet: when it ended it was at close() of 'x'\n"
+    )
+    assert capfd.readouterr().err == ""
+
+
 @given(
     initial=st.floats(min_value=0.0, max_value=10.0),
     most=st.floats(min_value=0.0, max_value=100.0),
@@ -19,7 +99,7 @@ from trivet._process import _parent
     seed=st.integers(),
 )
 def test_the_copy_of_the_back_off(initial: float, most: float, attempt: int, seed: int) -> None:
-    """It gives the numbers of the original, also after thousands of failures."""
+    """The copy gives the numbers of the original, also after thousands of failures."""
     draw = random.Random(seed).uniform
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("random.uniform", random.Random(seed).uniform)

@@ -1,12 +1,11 @@
 """Plugins that defeat a stop, each in a real `trivet serve`, and what ends it all the same.
 
 Each misbehaviour is a plugin file in `misbehaving/`. It runs beside a healthy plugin; the program
-gets a real signal; the exit code says which ring of the watch had to act.
+gets a real signal; the exit code says which step of the escalation had to act.
 """
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 import signal
@@ -23,21 +22,20 @@ import pytest
 import trio
 
 from trivet import CriticalPluginError, StartError
-from trivet._process import _parent
-from trivet._process._ladder import PARENT as PARENT_RING
+from trivet._process._escalation import PARENT as PARENT_STEP
 
 PLUGINS = Path(__file__).parent / "misbehaving"
 TRIVET = Path(sys.executable).parent / "trivet"
 LIMITS = {"REQUESTS": "0.1", "DRAIN": "0.2", "CLOSE": "0.3"}
-BUDGET = 0.6 + PARENT_RING.after
-"""Seconds that a stop may take with these limits, the rings included."""
+BUDGET = 0.6 + PARENT_STEP.after
+"""Seconds that a stop may take with these limits, with the escalation."""
 ALLOWANCE = 1.0
 """Seconds for the end of the processes themselves."""
 ROOM = 15.0
 """Seconds for a program on a busy machine; what really hangs would take for ever."""
 
 CLEAN, LOOP, THREAD, PARENT, KERNEL = 0, 70, 71, 72, 137
-WITHOUT_RINGS = (sys.executable, str(Path(__file__).parent / "without_rings.py"))
+WITHOUT_STEPS = (sys.executable, str(Path(__file__).parent / "without_steps.py"))
 
 
 @attrs.define
@@ -56,7 +54,7 @@ class Program:
 
     @property
     def report(self) -> str:
-        """What the ring that ended it wrote: the lines of the log that are not the program's."""
+        """The report of the step that ended it: the lines of the log that are not the program's."""
         lines = [line for line in self.log.splitlines() if not line.startswith("{")]
         return "\n".join(line.removeprefix("trivet: ") for line in lines)
 
@@ -160,7 +158,7 @@ COOPERATIVE = [
 async def test_what_cannot_be_cancelled_is_ended_and_named(
     plugin: str, code: int, tmp_path: Path
 ) -> None:
-    """The exit code is the ring's, the report names the plugin, and the healthy one has closed."""
+    """The exit code is the step's, the report names the plugin, and the healthy one has closed."""
     async with serving(plugin, "healthy", directory=tmp_path) as program:
         await program.logged('"serving"')
         async with program.client():
@@ -398,32 +396,6 @@ async def test_the_parent_is_small(tmp_path: Path) -> None:
         assert int(status["VmRSS"].removesuffix(" kB")) < 20_000
 
 
-def test_the_parent_knows_the_standard_library_only() -> None:
-    """What it imports is there without any package."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(Path(_parent.__file__).read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names.add("." * node.level + (node.module or ""))
-    assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names
-
-
-def test_what_is_no_sign_of_the_child_is_passed_over() -> None:
-    """Whatever a plugin writes to descriptors that are not its own; the last verdict counts."""
-    token, give = os.pipe()
-    tell = os.dup(give)
-    child = _parent.Child(0, tell, token)
-    try:
-        os.write(give, b".3\xb2x.")
-        assert child.beats()
-        assert child.verdict == 3
-        assert not child.beats()
-    finally:
-        for descriptor in (tell, token, give):
-            os.close(descriptor)
-
-
 async def test_without_its_parent_a_program_stops(tmp_path: Path) -> None:
     """When the parent is killed the child drains, closes and ends by itself."""
     async with serving("healthy", directory=tmp_path) as program:
@@ -472,7 +444,7 @@ async def test_a_second_signal_answers_who_still_waits(
         assert "healthy closed" in program.log
 
 
-async def test_without_a_parent_the_rings_inside_remain(tmp_path: Path) -> None:
+async def test_without_a_parent_the_steps_inside_remain(tmp_path: Path) -> None:
     """Under `--no-parent` the loop and the thread still end what does not end."""
     async with serving("shield_forever", directory=tmp_path, options=("--no-parent",)) as program:
         await program.logged('"serving"')
@@ -480,7 +452,7 @@ async def test_without_a_parent_the_rings_inside_remain(tmp_path: Path) -> None:
         assert "shield_forever" in program.report
 
 
-RINGS = [
+STEPS = [
     ("", LOOP, "the event loop ends the process"),
     ("loop", THREAD, "the watchdog's thread ends the process"),
     ("loop,thread", KERNEL, "most recent call first"),
@@ -488,12 +460,12 @@ RINGS = [
 ]
 
 
-@pytest.mark.parametrize(("without", "code", "report"), RINGS)
-async def test_each_ring_is_there_for_the_failure_of_the_one_before(
+@pytest.mark.parametrize(("without", "code", "report"), STEPS)
+async def test_each_step_is_there_for_the_failure_of_the_one_before(
     without: str, code: int, report: str, tmp_path: Path
 ) -> None:
     """With some of them switched off the next one ends the stop, with its code and its report."""
-    trivet = (*WITHOUT_RINGS, without)
+    trivet = (*WITHOUT_STEPS, without)
     async with serving("shield_forever", directory=tmp_path, trivet=trivet) as program:
         await program.logged('"serving"')
         assert await program.stop() == code
@@ -501,9 +473,9 @@ async def test_each_ring_is_there_for_the_failure_of_the_one_before(
         assert list(program.processes()) == []
 
 
-async def test_without_any_ring_nothing_ends_it(tmp_path: Path) -> None:
-    """What is promised is due to the rings: without them the same program does not stop."""
-    trivet = (*WITHOUT_RINGS, "loop,thread,kernel")
+async def test_without_any_step_nothing_ends_it(tmp_path: Path) -> None:
+    """The promise is due to the escalation: without it the same program does not stop."""
+    trivet = (*WITHOUT_STEPS, "loop,thread,kernel")
     options = ("--no-parent",)
     async with serving(
         "shield_forever", directory=tmp_path, trivet=trivet, options=options
@@ -555,7 +527,7 @@ async def test_a_program_whose_socket_is_lost_is_started_again(tmp_path: Path) -
 
 
 async def test_what_a_critical_plugin_has_decided_is_final(tmp_path: Path) -> None:
-    """A thread of it that stays is ended by a ring; the code is 4, and nothing is started again."""
+    """The escalation ends a thread of it that stays; the code is 4, and nothing starts again."""
     async with serving("lasting_vital", "healthy", directory=tmp_path, restarts=3) as program:
         assert await program.process.wait() == CriticalPluginError.exit_code
         assert "lasting_vital" in program.report
@@ -564,7 +536,7 @@ async def test_what_a_critical_plugin_has_decided_is_final(tmp_path: Path) -> No
 
 
 async def test_a_start_that_failed_is_final_too(tmp_path: Path) -> None:
-    """What has started cannot be cancelled, and is ended by a ring; the code is the failure's."""
+    """A start that cannot be cancelled is ended by the escalation; the code is the failure's."""
     environ = {"TRIVET_STARTUP__LIMIT": "0.3"}
     plugins = ("shield_forever", "initialize_hangs")
     async with serving(*plugins, directory=tmp_path, restarts=3, environ=environ) as program:
@@ -650,7 +622,7 @@ async def test_a_pause_is_no_hang(tmp_path: Path) -> None:
         pids = sorted(program.processes(), key=lambda pid: pid == program.process.pid)
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
-        await trio.sleep(0.1 + PARENT_RING.after + 0.5)  # The pause itself.
+        await trio.sleep(0.1 + PARENT_STEP.after + 0.5)  # The pause itself.
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
         async with program.client():

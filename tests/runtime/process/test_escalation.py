@@ -1,4 +1,4 @@
-"""The ladder of a stop, as data."""
+"""The escalation of a stop, as data."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import hypercorn.config
 from quart import Quart
 
 from trivet import Settings
-from trivet._process._ladder import DUMP_AFTER, KERNEL, LADDER, THREAD
+from trivet._process._escalation import DUMP_AFTER, ESCALATION, KERNEL, THREAD
 
 PAGE = Path(__file__).parents[3] / "docs" / "stopping.md"
 
 
 def test_the_stop_fits_into_what_orchestrators_give() -> None:
-    """The default stages and the rings behind them sum to 25 s; Kubernetes kills after 30 s."""
-    assert Settings().shutdown.budget + LADDER[-1].after == 25.0
+    """The default stages and the escalation sum to 25 s; Kubernetes kills after 30 s."""
+    assert Settings().shutdown.budget + ESCALATION[-1].after == 25.0
 
 
-def test_each_ring_has_time_before_the_next() -> None:
-    """The rings act in their order, and what faulthandler writes is written before the kill."""
-    assert all(before.after < ring.after for before, ring in pairwise(LADDER))
+def test_each_step_has_time_before_the_next() -> None:
+    """The steps act in their order, and faulthandler writes before the kill."""
+    assert all(before.after < step.after for before, step in pairwise(ESCALATION))
     assert THREAD.after < DUMP_AFTER < KERNEL.after
 
 
-def test_the_documents_name_every_ring_and_its_code() -> None:
-    """The page has a row for each ring, in this order."""
+def test_the_documents_name_every_step_and_its_code() -> None:
+    """The page has a row for each step, in this order."""
     rows = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| ")]
     codes = [row.rsplit("|", 2)[1].strip() for row in rows]
-    rings = [str(ring.exit_code) for ring in LADDER]
-    assert [code for code in codes if code in rings] == rings
+    steps = [str(step.exit_code) for step in ESCALATION]
+    assert [code for code in codes if code in steps] == steps
 
 
 def test_the_time_outs_of_the_stack_leave_room() -> None:

@@ -1,6 +1,6 @@
-"""The command `trivet` without some of the rings that end a stop.
+"""The command `trivet` without some steps of the escalation that ends a stop.
 
-    python tests/runtime/process/without_rings.py loop,thread serve …
+    python tests/runtime/process/without_steps.py loop,thread serve …
 
 The program is a copy of this very process, so what is replaced here is replaced there.
 """
@@ -14,7 +14,7 @@ import trio
 
 from trivet._cli import main
 from trivet._process import _serve
-from trivet._process._ladder import Ring
+from trivet._process._escalation import EscalationStep
 from trivet._process._watchdog import KernelTimer, Watchdog
 
 
@@ -23,7 +23,7 @@ async def never(*arguments: object) -> None:
     await trio.sleep_forever()
 
 
-def wait(watchdog: Watchdog, ring: Ring) -> None:
+def wait(watchdog: Watchdog, step: EscalationStep) -> None:
     """In place of the thread's end of the process."""
     time.sleep(1000)
 
@@ -32,16 +32,16 @@ def leave(timer: KernelTimer, seconds: float) -> None:
     """In place of arming the timer."""
 
 
-def take_away(ring: str) -> None:
-    """Have this ring do nothing."""
-    if ring == "loop":
+def take_away(step: str) -> None:
+    """Have this step do nothing."""
+    if step == "loop":
         setattr(_serve, "_leave_when_overrun", never)  # noqa: B010
-    elif ring == "thread":
-        setattr(Watchdog, "end", wait)  # noqa: B010
-    elif ring == "kernel":
+    elif step == "thread":
+        setattr(Watchdog, "end_process", wait)  # noqa: B010
+    elif step == "kernel":
         setattr(KernelTimer, "arm", leave)  # noqa: B010
     else:
-        raise ValueError(ring)
+        raise ValueError(step)
 
 
 if __name__ == "__main__":

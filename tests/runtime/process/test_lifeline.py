@@ -1,0 +1,69 @@
+"""A child's side of the pipes to its parent."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+import pytest
+
+from trivet._process import _parent
+from trivet._process._lifeline import Lifeline, inherited_lifeline
+from trivet._process._report import Report
+
+
+def test_a_child_that_was_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child finds its descriptors in the environment; its own children find nothing."""
+    stop_read, stop_write = os.pipe()
+    beat_read, beat_write = os.pipe()
+    report = _parent.create_report()
+    descriptors = (stop_read, beat_write, 0, report)
+    for descriptor in (stop_read, beat_write, report):
+        os.set_inheritable(descriptor, True)
+    monkeypatch.setenv(_parent.LIFELINE, ",".join(map(str, descriptors)))
+    lifeline = inherited_lifeline()
+    assert lifeline is not None
+    assert (lifeline.stop_read, lifeline.beat_write, lifeline.listener) == descriptors[:3]
+    assert _parent.LIFELINE not in os.environ
+    assert inherited_lifeline() is None
+    assert not any(map(os.get_inheritable, (stop_read, beat_write, report)))
+    assert not os.get_blocking(beat_write)
+    for descriptor in (stop_read, stop_write, beat_read, beat_write, report):
+        os.close(descriptor)
+
+
+def test_the_parent_reads_what_the_child_sends() -> None:
+    """Heartbeats, a verdict and a clean exit arrive as such."""
+    beat_read, beat_write = os.pipe()
+    stop_read, stop_write = os.pipe()
+    child = _parent.Child(0, stop_write, beat_read)
+    lifeline = Lifeline(stop_read, beat_write, -1, Report(None))
+    assert not child.read_beats()
+    lifeline.send_heartbeat()
+    assert child.read_beats()
+    assert child.verdict is None
+    lifeline.send_verdict(4)
+    lifeline.send_clean_exit()
+    assert child.exit_code(0) == 0
+    assert child.verdict == 4
+    for descriptor in (stop_read, beat_write, lifeline.report.descriptor):
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("is_full", [True, False], ids=["full", "without a reader"])
+def test_a_parent_that_does_not_read_is_no_error(*, is_full: bool) -> None:
+    """The pipe may be full, and the parent may be gone."""
+    beat_read, beat_write = os.pipe()
+    os.set_blocking(beat_write, False)
+    if is_full:
+        with suppress(BlockingIOError):
+            while os.write(beat_write, b"." * 4096):
+                pass
+    else:
+        os.close(beat_read)
+    lifeline = Lifeline(-1, beat_write, -1, Report(None))
+    lifeline.send_heartbeat()
+    os.close(beat_write)
+    os.close(lifeline.report.descriptor)
+    if is_full:
+        os.close(beat_read)
