@@ -1,7 +1,7 @@
 """The command `trivet`.
 
-Owns the commands' arguments, and how an error becomes a message and an exit code.
-Never knows how a service is run.
+Owns the commands' arguments, and the message and exit code of an error.
+Never knows how a service runs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ._options import config_option
 
 
 class _Commands(click.Group):
-    """Each command imports what it needs when it is called, and no other waits for that."""
+    """Commands that import their libraries when they are called, so that no other waits."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), "dead-letters"])
@@ -49,12 +49,15 @@ def main() -> None:
 @click.argument("plugins", nargs=-1, metavar="[PLUGIN]...")
 @config_option
 @click.option(
-    "--plugins", "directory", type=click.Path(path_type=Path), help="Where the plugins' files are."
+    "--plugins",
+    "directory",
+    type=click.Path(path_type=Path),
+    help="The directory of the plugins' files.",
 )
-@click.option("--bind", metavar="HOST:PORT", help="Where to listen; port 0 is any that is free.")
 @click.option(
-    "--no-parent", is_flag=True, help="Without the process that watches over this one: to debug."
+    "--bind", metavar="HOST:PORT", help="The address to listen at; port 0 is any free port."
 )
+@click.option("--no-parent", is_flag=True, help="Without the parent process: for a debugger.")
 @click.pass_context
 def serve(
     ctx: click.Context,
@@ -66,8 +69,8 @@ def serve(
 ) -> None:
     """Run the service, with these PLUGINs instead of the settings' `active_plugins`.
 
-    Exit codes: 0 clean, 2 usage or configuration, 3 a plugin could not be started, 4 a critical
-    plugin gave up, 70, 71, 72 and 137 the stop overran its limits.
+    Exit codes: 0 clean, 2 usage or configuration, 3 start-up failed, 4 a critical plugin was
+    given up, 70, 71, 72 and 137 the stop overran its limits.
     """
     with garbage_collector_paused():
         from .._process._serve import run  # noqa: PLC0415 - see above

@@ -1,7 +1,7 @@
-"""`trivet dead-letters`: what was given up, to look at, to deliver again, to throw away.
+"""`trivet dead-letters`: list, show, replay and purge events that were given up.
 
-Owns how an operator says which ones he means, and how a dead letter looks in a terminal.
-Never knows where they are kept but the file, nor whether the program that owns it is running.
+Owns an operator's selection of dead letters, and the look of one in a terminal.
+Never knows more of the store than its file, nor whether the program that owns it is running.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ F = TypeVar("F", bound=Callable[..., None])
 
 HEAD = ("NUMBER", "DIED AT", "PLUGIN", "EVENT", "ID", "ATTEMPTS", "REASON")
 SHOWN_OF_ID = 24
-"""Characters of an event's id that a table in a terminal shows; `show` tells all of it."""
+"""Characters of an event's id that a table in a terminal shows; `show` prints the whole id."""
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-"""Seconds in what a duration is given in."""
+"""Seconds in each unit of a duration."""
 
 
 def moment(text: str) -> float:
-    """A moment in seconds since 1970, from a date, a date and time, or from how long ago it was.
+    """A moment in seconds since 1970, from a date, a date and time, or a duration before now.
 
     >>> moment("2026-03-01T12:00Z") - moment("2026-03-01T12:00+01:00")
     3600.0
@@ -57,7 +57,7 @@ def moment(text: str) -> float:
 
 @attrs.frozen
 class Selection:
-    """Which dead letters are meant; None is what does not matter."""
+    """The dead letters that are meant; None for a criterion that does not matter."""
 
     numbers: Sequence[int] | None
     plugin: str | None
@@ -66,13 +66,13 @@ class Selection:
 
 # SQLite has no number above that.
 _number = click.IntRange(1, 2**63 - 1)
-_plugin_option = click.option("--plugin", metavar="NAME", help="Those of this plugin.")
+_plugin_option = click.option("--plugin", metavar="NAME", help="Dead letters of this plugin.")
 _since_option = click.option(
     "--since",
     type=moment,
     metavar="WHEN",
-    help="Those that died then or later: a date or time in ISO 8601, local unless it names a zone; "
-    "or how long ago, as in 30m, 2h, 7d.",
+    help="Dead letters from this moment on: a date or time in ISO 8601, local unless it names a "
+    "zone; or a duration before now, as in 30m, 2h, 7d.",
 )
 
 
@@ -80,7 +80,7 @@ def _selecting(command: F) -> F:
     """Give a command the arguments of `_selected`, and `--config`."""
     for option in (
         config_option,
-        click.option("--all", "everything", is_flag=True, help="All there are."),
+        click.option("--all", "everything", is_flag=True, help="All dead letters."),
         _since_option,
         _plugin_option,
         click.argument("numbers", nargs=-1, type=_number, metavar="[NUMBER]..."),
@@ -101,9 +101,9 @@ def _selected(
 
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """What plugins could not handle: look at it, deliver it again, throw it away.
+    """List, show, replay and purge events that plugins could not handle.
 
-    The program that owns the store may be running meanwhile, or not.
+    The program that owns the store may run or not.
     """
 
 
@@ -116,14 +116,14 @@ def dead_letters() -> None:
     metavar="COUNT",
     default=100,
     show_default=True,
-    help="The newest so many only.",
+    help="At most COUNT, the newest.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document a line, for scripts.")
 @config_option
 def list_letters(
     plugin: str | None, since: float | None, limit: int, as_json: bool, config: Path | None
 ) -> None:
-    """Say what there is, the newest last."""
+    """List the dead letters, the newest last."""
     with _opened(config) as store:
         letters = store.list(plugin=plugin, since=since, limit=limit)[::-1]
         more = store.count(plugin=plugin, since=since) - len(letters)
@@ -140,7 +140,7 @@ def list_letters(
 @click.argument("number", type=_number)
 @config_option
 def show(number: int, config: Path | None) -> None:
-    """Tell all about one, with its payload, as a JSON document."""
+    """Print one dead letter, with its payload, as a JSON document."""
     with _opened(config) as store:
         letter = _get(store, number)
     history = _history(letter)
@@ -158,9 +158,9 @@ def show(number: int, config: Path | None) -> None:
 @dead_letters.command()
 @_selecting
 def replay(config: Path | None, **selection: Any) -> None:
-    """Deliver them again to the plugin that failed.
+    """Deliver dead letters again to the plugin that failed.
 
-    No other plugin gets them, and that one has all its attempts anew. A running program begins
+    No other plugin gets them. The plugin has all its attempts again. A running program begins
     within about a second, a stopped one with its next start.
     """
     replayed = _do("replay", config, _selected(**selection))
@@ -170,12 +170,12 @@ def replay(config: Path | None, **selection: Any) -> None:
 @dead_letters.command()
 @_selecting
 def purge(config: Path | None, **selection: Any) -> None:
-    """Throw them away for ever, without asking."""
+    """Delete dead letters for ever, without confirmation."""
     click.echo(f"{_counted(_do('purge', config, _selected(**selection)))} thrown away")
 
 
 def _do(what: Literal["replay", "purge"], config: Path | None, selection: Selection) -> int:
-    """Replay or purge; either all of the numbers or none."""
+    """Replay or purge; if one number is unknown, none of them."""
     with _opened(config) as store:
         for number in selection.numbers or ():
             _get(store, number)
@@ -188,7 +188,7 @@ def _opened(config: Path | None) -> DeadLetters:
 
     Raises:
         ConfigurationError: there is no such file.
-        JournalError: it is something else, or cannot be read.
+        JournalError: the file is no store, or cannot be read.
     """
     # SQLite, which `trivet serve` does not need.
     from .._store._dead_letters import DeadLetters  # noqa: PLC0415
@@ -213,11 +213,11 @@ def _get(store: DeadLetters, number: int) -> DeadLetter:
     return letter
 
 
-# How they look.
+# The look of a dead letter.
 
 
 def _facts(letter: DeadLetter) -> dict[str, object]:
-    """What is told about one in a list: nothing of its payload."""
+    """The facts of one dead letter in a list, without its payload."""
     return {
         "number": letter.number,
         "plugin": letter.plugin,
@@ -231,13 +231,13 @@ def _facts(letter: DeadLetter) -> dict[str, object]:
 
 
 def _attempts(letter: DeadLetter) -> int:
-    """How often it was begun with, a crash with it in flight included."""
+    """Attempts at the event, crashes with the event in flight included."""
     history = _history(letter)
     return history.attempts + history.crashes
 
 
 def _history(letter: DeadLetter) -> History:
-    """The attempts at it; none where they are damaged in the file."""
+    """The history of the attempts; an empty one if it is damaged in the file."""
     try:
         return unpack_history(letter.history)
     except EventDecodeError:
@@ -245,11 +245,11 @@ def _history(letter: DeadLetter) -> History:
 
 
 ENVELOPE = ("type", "id", "source", "time", "key", "expires_at", "request_id", "traceparent")
-"""What the parts of a stored envelope are called here; the last one says nothing to others."""
+"""Names for the parts of a stored envelope, but for the last, which is internal."""
 
 
 def _envelope(envelope: bytes) -> object:
-    """The envelope's parts by name; as it is in the file where it is damaged there."""
+    """The envelope's parts by name; the bytes of the file if they are damaged."""
     try:
         parts = msgspec.json.decode(envelope, type=Envelope)
     except (ValueError, RecursionError):
@@ -261,7 +261,7 @@ def _envelope(envelope: bytes) -> object:
 
 
 def _payload(payload: bytes) -> object:
-    """The payload as it was stored; as text where it is no JSON, which may be why it is here."""
+    """The payload as it was stored; as text if it is not JSON, which may be the reason."""
     try:
         msgspec.json.decode(payload)
     except (ValueError, RecursionError):
@@ -305,7 +305,7 @@ def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
 
 
 def _utc(seconds: float) -> datetime:
-    """The moment, or the last or first one that a calendar has."""
+    """The moment, or the last or first moment of the calendar."""
     try:
         return datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError):
@@ -334,7 +334,7 @@ def _in_json(char: str) -> str:
 
 
 def _plain(text: str, write_out: Callable[[str], str] = _in_python) -> str:
-    r"""The text without what ends a line, commands a terminal, or turns its direction.
+    r"""The text without characters that end a line, command a terminal, or turn its direction.
 
     >>> _plain("\x1b[2Jgreen \u202e tea")
     '\\x1b[2Jgreen \\u202e tea'

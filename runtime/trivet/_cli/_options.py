@@ -1,7 +1,7 @@
 """The options that several commands have.
 
-Owns how they are spelt and described.
-Never knows what a command does with them.
+Owns their names and descriptions.
+Never knows the use that a command makes of them.
 """
 
 from __future__ import annotations
@@ -11,5 +11,7 @@ from pathlib import Path
 import click
 
 config_option = click.option(
-    "--config", type=click.Path(path_type=Path), help="The settings; ./trivet.toml otherwise."
+    "--config",
+    type=click.Path(path_type=Path),
+    help="The settings' file; ./trivet.toml by default.",
 )
