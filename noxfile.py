@@ -21,7 +21,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2.9"
-nox.options.default_venv_backend = "virtualenv"
+nox.options.default_venv_backend = "uv|virtualenv"  # uv is the quick one, where it is there
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "tests", "wheel"]
 
@@ -31,14 +31,36 @@ LOCK = "tests/constraints.txt"
 PYTHONS = ("3.11", "3.12", "3.13")
 SOURCES = ("runtime", "contrib", "plugins", "tests", "noxfile.py")
 OTHER_CANCELLATIONS = "tests/runtime/process/misbehaving/*:ASYNC tests/runtime/on_asyncio/*:ASYNC"
+ELSEWHERE = (
+    *("ASYNC100", "ASYNC300"),  # ruff has them
+    *("ASYNC114", "ASYNC128"),  # a `task_status` may be handed on
+    "ASYNC124",  # a hook or a view is a coroutine whether or not it awaits
+    "ASYNC127",  # httpx is what its users have
+    *("ASYNC910", "ASYNC911", "ASYNC912", "ASYNC913"),  # not every function is a checkpoint
+)
+"""Rules that flake8-async does not look for: those of them that are slow take a minute together."""
 FLAKE8_ASYNC = (
-    # The rest is ruff's. 114 and 128: a `task_status` may be handed on. 124: a hook or a view is
-    # a coroutine whether or not it awaits. 127: httpx is what its users have.
-    "--extend-ignore=C,E,F,W,ASYNC114,ASYNC124,ASYNC127,ASYNC128",
-    "--extend-select=ASYNC900",  # no async generator but as a context manager
+    "--select=ASYNC",
+    f"--disable={','.join(ELSEWHERE)}",
     # As in ruff's settings.
     f"--per-file-ignores=tests/*:ASYNC110 {OTHER_CANCELLATIONS}",
 )
+
+WORKERS = (os.cpu_count() or 1) + 1
+"""Processes that share the tests, of which some wait while others compute."""
+BESIDE = ("--numprocesses", str(WORKERS), "--dist", "loadgroup")
+"""What has pytest start them; `-n 0` among a session's arguments has it start none."""
+COMPILED = {"PYTHONDONTWRITEBYTECODE": "", "UV_COMPILE_BYTECODE": "1"}
+"""Modules are compiled once, and not by each of the hundreds of programs that the tests start."""
+
+INSTALLED = """
+import re
+from importlib.metadata import distributions
+
+for each in distributions():
+    print(re.sub("[-_.]+", "-", each.name).lower(), each.version, sep="==")
+"""
+"""Says which versions are there, as the lock does."""
 
 NEEDED = {
     "bench_http": "wrk",
@@ -65,11 +87,18 @@ def install(session: nox.Session, *groups: str, newest: bool = False) -> None:
         newest: the newest versions that are allowed, and not the locked ones.
     """
     if newest:
-        options = ["--upgrade", "--upgrade-strategy", "eager"]
+        options = ["--upgrade"]
+        if session.venv_backend != "uv":
+            options += ["--upgrade-strategy", "eager"]  # uv has no other.
     else:
         options = ["--constraint", LOCK, "--build-constraint", LOCK]
     listed = nox.project.dependency_groups(PROJECT, *groups)
-    session.install(*options, "-e", ".[all]", *listed)
+    session.install(*options, "-e", ".[all]", *listed, env=COMPILED)
+
+
+def run_tests(session: nox.Session, *more: str) -> None:
+    """Run pytest in several processes, with the session's arguments."""
+    session.run("pytest", *BESIDE, *more, *session.posargs, env=COMPILED)
 
 
 @nox.session
@@ -96,7 +125,14 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The tests, docstrings and documents; arguments go to pytest."""
     install(session, "test")
-    session.run("pytest", *session.posargs)
+    run_tests(session)
+
+
+@nox.session
+def quick(session: nox.Session) -> None:
+    """The tests that start no process and no broker, and no model; arguments go to pytest."""
+    install(session, "test")
+    run_tests(session, "-m", "not (process or broker or model)")
 
 
 @nox.session(venv_backend="none")
@@ -119,12 +155,12 @@ def pythons(session: nox.Session) -> None:
 def newest(session: nox.Session) -> None:
     """The tests with the newest versions that are allowed, and which of them are not locked."""
     install(session, "test", newest=True)
-    frozen = str(session.run("python", "-m", "pip", "freeze", "--all", silent=True)).splitlines()
+    found = set(str(session.run("python", "-c", INSTALLED, silent=True)).splitlines())
     locked = {line.partition(" ;")[0] for line in Path(LOCK).read_text().splitlines()}
     names = {line.partition("==")[0] for line in locked}
-    newer = {line.lower() for line in frozen if line.partition("==")[0].lower() in names} - locked
+    newer = {line for line in found if line.partition("==")[0] in names} - locked
     session.log(f"Not the locked version: {', '.join(sorted(newer)) or 'none'}")
-    session.run("pytest", *session.posargs)
+    run_tests(session)
 
 
 @nox.session

@@ -7,6 +7,7 @@ Never knows a particular program.
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -24,11 +25,24 @@ def needs(program: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(is_missing, reason=f"{program} is not on the PATH")
 
 
+PORTS = range(10_000, 32_768)
+"""Ports that the system gives to no connection: those begin above, where it is not told otherwise.
+
+So a server finds its port free when it is started again, and a client that asks for a server which
+is away is not connected with itself.
+"""
+
+
 def free_port() -> int:
     """A port without a listener."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        port: int = bound.getsockname()[1]
+    dice = random.SystemRandom()  # Tests in other processes do not get the same ones.
+    while True:
+        port = dice.choice(PORTS)
+        with socket.socket() as bound:
+            try:
+                bound.bind(("127.0.0.1", port))
+            except OSError:
+                continue
         return port
 
 

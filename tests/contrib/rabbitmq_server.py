@@ -12,7 +12,6 @@ import asyncio
 import os
 import secrets
 import signal
-import socket
 import struct
 import subprocess
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -33,7 +32,7 @@ from pamqp.header import ContentHeader
 
 from trivet_contrib._brokers._client import Message
 
-from .programs import needs
+from .programs import free_port, needs
 from .suite import Certificate, Server, Table
 
 NEEDED = ("rabbitmq-server", "erl_call")
@@ -48,23 +47,11 @@ PREFIXES = ("cloudEvents:", "cloudEvents_")
 T = TypeVar("T")
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports without a listener."""
-    bound = [socket.socket() for _ in range(count)]
-    try:
-        for each in bound:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in bound]
-    finally:
-        for each in bound:
-            each.close()
-
-
 class Node:
     """One process of RabbitMQ, with its directory."""
 
     def __init__(self, directory: Path) -> None:
-        self.port, self._distribution, self._mapper = free_ports(3)
+        self.port, self._distribution, self._mapper = (free_port() for _ in range(3))
         self._directory = directory
         self._cookie = secrets.token_hex(16)
         self._process: subprocess.Popen[bytes] | None = None
@@ -193,7 +180,7 @@ class RabbitmqServer(Server):
 
     async def listen_with_tls(self, certificate: Certificate) -> int:
         """Listen at one more port; returns the port."""
-        (port,) = free_ports(1)
+        port = free_port()
         files = f'{{certfile, "{certificate.certificate}"}}, {{keyfile, "{certificate.key}"}}'
         await self.ask(
             f'rabbit_networking:start_ssl_listener({{"127.0.0.1", {port}}}, [{files}], 1)'

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import msgspec
+import pytest
 import trio
 
 from trivet_contrib._brokers._client import Message
@@ -63,6 +64,7 @@ def message(number: int) -> Message:
     return Message(msgspec.json.encode(data), {"content-type": "application/json", **headers})
 
 
+@pytest.mark.broker
 @needs_redis
 @needs_nats
 @needs_rabbitmq

@@ -19,7 +19,7 @@ from .http_suite import HttpContract, Receiver
 from .influx_server import ADMIN, PASSWORD, READER, InfluxServer, influx_server, needs_influx
 from .suite import Table, text_of
 
-pytestmark = needs_influx
+pytestmark = [pytest.mark.broker, needs_influx]
 AT = datetime(2025, 1, 31, 12, 0, 0, 123456, tzinfo=UTC)
 NANOSECONDS = 1738324800_123_456_000
 

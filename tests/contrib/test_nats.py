@@ -57,7 +57,7 @@ from .suite import (
     text_of,
 )
 
-pytestmark = needs_nats
+pytestmark = [pytest.mark.broker, needs_nats]
 
 
 class TestNats(Contract):

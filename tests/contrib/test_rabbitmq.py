@@ -42,7 +42,7 @@ from .suite import (
     text_of,
 )
 
-pytestmark = needs_rabbitmq
+pytestmark = [pytest.mark.broker, pytest.mark.xdist_group("rabbitmq"), needs_rabbitmq]
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,7 @@ from .suite import (
 )
 
 pytestmark = [
+    pytest.mark.broker,
     needs_redis,
     # After a refused connection coredis leaves memory channels to the garbage collector.
     pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning"),

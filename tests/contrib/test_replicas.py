@@ -15,6 +15,7 @@ from .redis_server import needs_redis
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.broker
 @pytest.mark.parametrize(
     "broker",
     [

@@ -18,6 +18,8 @@ from .http_suite import HttpContract, Receiver
 from .programs import Program, until_it_answers
 from .suite import Order, Table
 
+pytestmark = pytest.mark.process
+
 
 class WebhookReceiver(Program, Receiver):
     """A receiver with the events that it answered 200 to on its disk."""

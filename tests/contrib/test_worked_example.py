@@ -19,6 +19,7 @@ ORDERS = 20_000
 FEWER = 3_000
 
 
+@pytest.mark.broker
 @needs_redis
 @pytest.mark.timeout(120)  # Five starts of the program, and a kill, one after the other.
 def test_the_numbers_add_up(tmp_path: Path) -> None:

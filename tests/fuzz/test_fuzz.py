@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from .__main__ import BATCH, Report, judge, pay, run
 from .inputs import Visit, settings_file, visit
 from .service import Service
@@ -18,6 +20,7 @@ def test_a_number_is_an_input() -> None:
     assert settings_file(1, 2) == settings_file(1, 2) != settings_file(1, 3)
 
 
+@pytest.mark.process
 async def test_clients_that_are_nearly_right() -> None:
     """For some seconds: no hang, no leak, no traceback, no 500, and a stop with 0."""
     report = await run(seed=20_260_301, first=0, visits=None, seconds=8)
@@ -25,6 +28,7 @@ async def test_clients_that_are_nearly_right() -> None:
     assert report.visits >= BATCH
 
 
+@pytest.mark.process
 async def test_what_was_found(tmp_path: Path) -> None:
     """Every input that once found a fault is answered, and logs no fault of the service."""
     report, files = Report(), sorted(CORPUS.iterdir())

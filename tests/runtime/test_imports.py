@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 TRIVET = str(Path(sys.executable).with_name("trivet"))
 
 WEB = {"hypercorn", "quart", "quart_trio", "werkzeug", "h11"}

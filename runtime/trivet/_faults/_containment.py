@@ -137,7 +137,7 @@ async def transparent(
                     at_end(value)
                 if cancelled is not None:
                     raise cancelled  # noqa: TRY301 - into the nursery
-    except BaseException as error:
+    except BaseException as error:  # noqa: ASYNC103 - it is in the group
         if not faults:
             raise
         faults.append(error)

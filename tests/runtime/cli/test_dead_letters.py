@@ -346,6 +346,7 @@ def test_a_terminal_with_few_letters(store: Path) -> None:
     assert json.loads(trivet("list", "--json", charset="ascii").stdout_bytes)["id"] == "grün"
 
 
+@pytest.mark.process
 def test_lines_are_cut_to_the_terminals_width(store: Path) -> None:
     """In a terminal a dead letter is one line, and long ids leave room for the reason; elsewhere
     nothing is cut."""
@@ -408,6 +409,7 @@ def test_the_settings_are_those_of_serve(store: Path, tmp_path: Path) -> None:
     assert trivet("list", "--config", "gone.toml").exit_code == 2
 
 
+@pytest.mark.process
 def test_who_serves_does_not_load_sqlite_for_it() -> None:
     """The command line brings SQLite in when a dead letter is asked for, not before."""
     script = "import sys, trivet._cli; sys.exit('trivet._store._schema' in sys.modules)"
@@ -515,6 +517,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.process
 async def test_a_program_and_its_dead_letters(directory: Path) -> None:
     """Those of a running program are listed, and replayed to the plugin that failed, not to its
     neighbour; those of a stopped one are looked at, purged, and replayed to its next start."""

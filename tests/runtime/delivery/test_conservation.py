@@ -776,8 +776,9 @@ def obey(program: Program) -> None:
     trio.run(run, program, clock, clock=clock)
 
 
+@pytest.mark.model
 @pytest.mark.timeout(600)  # To make a failure small takes longer than to find it.
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=settings().max_examples * 5 // 2)
 @given(programs)
 def test_nothing_is_lost_in_silence(program: Program) -> None:
     """At every instant accepted is the sum of the fates, each outcome agrees, and all ends."""

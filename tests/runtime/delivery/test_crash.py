@@ -12,6 +12,8 @@ from textwrap import dedent
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 CRASH = Path(__file__).parent / "crash.py"
 
 PUBLISHES = """

@@ -711,6 +711,7 @@ async def test_a_plugin_that_is_down_burns_no_attempts(autojump_clock: MockClock
     assert outcome.worst is Fate.HANDLED
 
 
+@pytest.mark.process
 async def test_what_kills_the_process_each_time_becomes_a_dead_letter(path: Path) -> None:
     """After as many deaths as the delivery limit allows; an attempt that fails counts no death."""
     code = f"""
@@ -758,6 +759,7 @@ async def test_a_plugin_s_tests_need_no_file(autojump_clock: MockClock) -> None:
     assert 3000 < trio.current_time() < 3601
 
 
+@pytest.mark.process
 def test_nobody_durable_means_no_sqlite() -> None:
     """Neither the library nor a file, where no plugin asks for it."""
     code = "import sys, trivet, trivet._process._serve; assert 'sqlite3' not in sys.modules"

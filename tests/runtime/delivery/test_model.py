@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from .model import Program, obey, programs
 
 
+@pytest.mark.model
 @pytest.mark.timeout(600)  # To make a failure small takes longer than to find it.
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=settings().max_examples * 3 // 2)
 @given(programs)
 def test_what_is_accepted_outlives_the_process(program: Program) -> None:
     """It is the sum of its fates at every instant, is found after each end, and all drains."""

@@ -28,6 +28,8 @@ from trivet._store._store import Store
 from . import model as durable
 from . import test_conservation as memory
 
+pytestmark = pytest.mark.model
+
 PROGRAMS = 300
 """Programs that are tried, at most."""
 

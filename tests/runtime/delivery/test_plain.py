@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
@@ -183,9 +183,8 @@ steps = st.tuples(
 )
 
 
-@settings(
-    max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@pytest.mark.model
+@settings(max_examples=settings().max_examples * 10)
 @given(
     program=st.lists(steps, min_size=10, max_size=30),
     buffer=st.integers(1, 5),

@@ -134,7 +134,7 @@ def test_several_errors_of_trivet_are_one() -> None:
 def test_groups_of_other_errors_stay() -> None:
     """None of two errors is left out."""
     group = ExceptionGroup("", [ValueError(), OSError()])
-    with pytest.raises(ExceptionGroup) as raised, unwrapped():
+    with pytest.RaisesGroup(ValueError, OSError) as raised, unwrapped():
         raise group
     assert raised.value is group
 

@@ -20,6 +20,8 @@ import httpx
 import pytest
 import trio
 
+pytestmark = pytest.mark.process
+
 TRIVET = Path(sys.executable).parent / "trivet"
 ROOM = 20.0
 """Seconds for a program on a busy machine."""

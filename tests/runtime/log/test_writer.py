@@ -203,6 +203,7 @@ is_over.set()
 """
 
 
+@pytest.mark.process
 def test_a_process_that_was_forked_writes_too() -> None:
     """Whatever the threads of the other were about at that moment."""
     done = subprocess.run(

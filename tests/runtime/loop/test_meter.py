@@ -297,6 +297,7 @@ async def test_a_thread_without_a_processor_is_no_stall() -> None:
     assert meter.accounts[SERVICE].longest >= 0.05
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of waits for a processor")
 async def test_a_busy_machine_is_nobodys_stall(logs: Logs) -> None:
     """Beside processes that want the same processor, who computes a little is not named."""

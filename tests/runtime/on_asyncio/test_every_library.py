@@ -20,6 +20,8 @@ from trivet.testing import open_plugins
 
 from .libraries import LIBRARIES, PORTS, SERVERS, Libraries
 
+pytestmark = [pytest.mark.broker, pytest.mark.xdist_group("every library")]
+
 HERE = Path(__file__).parent
 SOON = 20.0
 """Seconds within which a server answers."""

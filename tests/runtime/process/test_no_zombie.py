@@ -18,6 +18,8 @@ import httpx
 import pytest
 import trio
 
+pytestmark = pytest.mark.process
+
 TRIVET = Path(sys.executable).parent / "trivet"
 BARE = Path(__file__).parent / "bare_app.py"
 ROOM = 15.0

@@ -21,6 +21,8 @@ import trio
 
 from trivet import listening, open_runtime
 
+pytestmark = pytest.mark.process
+
 SCRIPTS = Path(sys.executable).parent
 
 RECORDER = """

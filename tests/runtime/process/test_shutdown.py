@@ -24,6 +24,8 @@ import trio
 from trivet import CriticalPluginError, StartError
 from trivet._process._escalation import PARENT as PARENT_STEP
 
+pytestmark = pytest.mark.process
+
 PLUGINS = Path(__file__).parent / "misbehaving"
 TRIVET = Path(sys.executable).parent / "trivet"
 LIMITS = {"REQUESTS": "0.1", "DRAIN": "0.2", "CLOSE": "0.3"}

@@ -27,6 +27,8 @@ from trivet._store._journal import Journal
 from trivet._store._store import PAUSE, is_full
 from trivet.testing import open_plugins
 
+pytestmark = pytest.mark.process
+
 PAYLOAD = "x" * 4000
 OTHERS = "other program"
 GROUP = 20

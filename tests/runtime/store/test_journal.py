@@ -316,6 +316,7 @@ def test_calls_after_the_end(journal: Journal) -> None:
     journal.close()
 
 
+@pytest.mark.process
 def test_second_process_is_refused(journal: Journal, path: Path) -> None:
     """A second process is told which file is in use, and by which process."""
     answer = run_child(OPEN, path)
@@ -333,6 +334,7 @@ def test_second_opening_in_one_process_is_refused(journal: Journal, path: Path) 
     Journal.open(path).close()
 
 
+@pytest.mark.process
 def test_forked_child_that_is_left_behind(path: Path) -> None:
     """A child that was forked from the owner, and outlives it, does not keep the next one out."""
     with subprocess.Popen(
@@ -495,6 +497,7 @@ def test_tidy_with_a_reader_beside(journal: Journal, path: Path) -> None:
     assert log.stat().st_size == 0
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("kind", ["symbolic", "hard", "of its directory"])
 @pytest.mark.parametrize("by_another_process", [False, True])
 def test_a_link_to_a_file_that_is_in_use_is_refused(

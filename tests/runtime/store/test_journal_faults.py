@@ -437,6 +437,7 @@ def test_giving_up_while_the_disk_is_full(disk: Path) -> None:
     journal.close()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("ending", [KILLED, STOPPED], ids=["killed", "stopped"])
 def test_opening_on_a_full_disk(disk: Path, ending: str) -> None:
     """On a full disk a program starts, at the price of the ballast, and drains what is there."""
@@ -480,6 +481,7 @@ def test_read_only_file_system(disk: Path) -> None:
 # A process that is killed.
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("seed", range(5))
 def test_killed_process(path: Path, seed: int) -> None:
     """However a process is killed, what was committed is there, in order; what was handled does
@@ -505,6 +507,7 @@ def test_killed_process(path: Path, seed: int) -> None:
     assert len(in_flight) <= 1
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("synchronous", ["full", "normal"])
 def test_commit_returns_when_the_disk_has_it(path: Path, synchronous: str, tmp_path: Path) -> None:
     """With `full`, the log is on the disk when a commit returns; with `normal`, it need not be."""

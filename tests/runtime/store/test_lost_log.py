@@ -17,6 +17,8 @@ from trivet import DeliverySettings, Event, EventPlugin, Settings, StoreSettings
 from trivet._store._journal import Journal
 from trivet._store._records import Append, Delete, JournalUnavailableError, Row
 
+pytestmark = pytest.mark.process
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path

@@ -15,6 +15,8 @@ import trio
 from trivet import App, DeliverySettings, Event, EventPlugin, StoreSettings
 from trivet.testing import client, open_plugins
 
+pytestmark = pytest.mark.process
+
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 import trio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trivet import BackgroundPlugin, create_app, route
@@ -158,7 +158,6 @@ async def test_all_servers_are_asked_alike() -> None:
             sent.clear()
 
 
-@settings(deadline=None)
 @given(path=st.text(), raw=st.none() | st.binary(), host=st.lists(st.binary(), max_size=2))
 def test_whatever_a_target_is(path: str, raw: bytes | None, host: list[bytes]) -> None:
     """It becomes a path, or it is refused."""
