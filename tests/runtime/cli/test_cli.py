@@ -116,7 +116,7 @@ def test_a_wrong_option_ends_with_code_2() -> None:
 def test_an_error_of_the_program_ends_with_its_code(
     served: list[Settings], monkeypatch: pytest.MonkeyPatch, error: TrivetError, code: int
 ) -> None:
-    """What ends the program decides the exit code."""
+    """The error that ends the program decides the exit code."""
 
     def run(settings: Settings, *, with_parent: bool) -> int:
         raise error

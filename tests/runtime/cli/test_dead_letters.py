@@ -41,7 +41,7 @@ from trivet._store._store import Store
 
 TRIVET = str(Path(sys.executable).parent / "trivet")
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-"""When the first of the tests' dead letters died; the others followed an hour after each other."""
+"""The time of the first dead letter's death; the others followed an hour after each other."""
 
 
 class Ping(Event):
@@ -50,7 +50,7 @@ class Ping(Event):
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the store is to be, by the settings of the working directory."""
+    """The path of the store in the settings of the working directory."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "trivet.toml").write_text('[store]\npath = "state/events"')
     return tmp_path / "state/events"
@@ -94,7 +94,7 @@ def listed(*arguments: str) -> list[int]:
 
 
 def waiting(path: Path) -> dict[str, list[str]]:
-    """By plugin, the ids of what waits in a store."""
+    """The ids of the events that wait in a store, by plugin."""
     with closing(Journal.open(path)) as journal:
         return {
             plugin: [json.loads(row.envelope)[1] for row in journal.read(plugin, 0, 100)]
@@ -106,8 +106,8 @@ def waiting(path: Path) -> dict[str, list[str]]:
 
 
 def test_list_is_a_table_with_the_newest_last(store: Path) -> None:
-    """Of each it tells the number, when it died, the plugin, the event's name and id, how often it
-    was tried, and why it was given up; of the payload nothing."""
+    """A row has the number, the time of death, the plugin, the event's name and id, the count of
+    attempts and the reason, and nothing of the payload."""
     bury(store, "o-1", reason="OSError: no answer")
     bury(store, "order-2", plugin="audit", reason="ValueError: odd")
     result = trivet("list")
@@ -196,7 +196,7 @@ def test_show_tells_all_about_one(store: Path) -> None:
 
 @pytest.mark.parametrize("payload", [b'{"numb', b'"\xff"'])
 def test_show_has_a_payload_that_is_damaged_as_text(store: Path, payload: bytes) -> None:
-    """It may be the reason why it is there."""
+    """A damaged payload is shown as text: it may be the reason for the event's death."""
     bury(store, "o-1", payload=payload)
     shown = json.loads(trivet("show", 1).stdout)
     assert shown["payload"] == payload.decode(errors="backslashreplace")
@@ -206,7 +206,7 @@ def test_show_has_a_payload_that_is_damaged_as_text(store: Path, payload: bytes)
 
 
 def test_replay_puts_back_what_its_plugin_failed_with(store: Path) -> None:
-    """It waits for that plugin and for no other, in its order, and is no dead letter any more."""
+    """A replayed event waits for that plugin and no other, in order, and is no dead letter."""
     bury(store, "1", "2", "3")
     bury(store, "4", plugin="audit")
     result = trivet("replay", 3, 1)
@@ -216,7 +216,7 @@ def test_replay_puts_back_what_its_plugin_failed_with(store: Path) -> None:
 
 
 def test_purge_throws_away(store: Path) -> None:
-    """It asks nothing and says how many."""
+    """A purge asks for no confirmation, and prints the number."""
     bury(store, "1", "2")
     result = trivet("purge", 2)
     assert (result.exit_code, result.output) == (0, "1 dead letter thrown away\n")
@@ -252,7 +252,7 @@ def test_selections(store: Path, command: str, selection: list[str], left: list[
 def test_without_one_clear_selection_nothing_is_done(
     store: Path, command: str, selection: list[str]
 ) -> None:
-    """It is refused, with the selections there are."""
+    """A wrong selection is refused, with the possible ones."""
     bury(store, "1", "2")
     result = trivet(command, *selection)
     assert (result.exit_code, result.stdout) == (2, "")
@@ -262,7 +262,7 @@ def test_without_one_clear_selection_nothing_is_done(
 
 @pytest.mark.parametrize("command", ["show", "replay", "purge"])
 def test_a_number_that_is_none(store: Path, command: str) -> None:
-    """It is named, and nothing is done to the others; so it is after a replay."""
+    """An unknown number is named, a replayed one too, and the other numbers are left alone."""
     bury(store, "1", "2")
     trivet("replay", 1)
     numbers = [1] if command == "show" else [2, 1]
@@ -307,7 +307,7 @@ def test_since(
 
 @pytest.mark.parametrize("since", ["", "yesterday", "2 h", "-1h", "1w", "2026-13-01", "0001-01-01"])
 def test_since_what(store: Path, monkeypatch: pytest.MonkeyPatch, since: str) -> None:
-    """What is no moment is refused, with examples."""
+    """A text that is no moment is refused, with examples."""
     bury(store, "1")
     monkeypatch.setenv("TZ", "UTC-5")  # Where the year 1 began in no year at all.
     time.tzset()
@@ -324,8 +324,8 @@ def test_since_what(store: Path, monkeypatch: pytest.MonkeyPatch, since: str) ->
 
 
 def test_a_terminal_is_not_commanded(store: Path) -> None:
-    """What a client or an exception has put in is written out: line feeds, escape sequences of
-    either kind, what turns the direction of the text."""
+    """Control characters from a client or an exception are written out: line feeds, escape
+    sequences of either kind, marks that turn the direction of the text."""
     hostile = "a\nb\x1b[2J\x9b2J\x7f\u202ec\U000e0001"
     bury(store, hostile, reason=hostile, payload=json.dumps(hostile).encode())
     table, lines, shown = trivet("list"), trivet("list", "--json"), trivet("show", 1)
@@ -340,7 +340,7 @@ def test_a_terminal_is_not_commanded(store: Path) -> None:
 
 
 def test_a_terminal_with_few_letters(store: Path) -> None:
-    """Where the terminal has no letter for it, the table has its number, and JSON is in UTF-8."""
+    """A letter that the terminal lacks is its number in the table; JSON is in UTF-8."""
     bury(store, "grün")
     assert "gr\\xfcn" in trivet("list", charset="ascii").stdout
     assert json.loads(trivet("list", "--json", charset="ascii").stdout_bytes)["id"] == "grün"
@@ -382,7 +382,7 @@ def test_no_store(store: Path) -> None:
 
 
 def test_a_store_in_memory(store: Path) -> None:
-    """It is nobody else's to look at."""
+    """A store in memory is an error: only its own program can read it."""
     Path("trivet.toml").write_text('[store]\npath = ":memory:"')
     result = trivet("list")
     assert result.exit_code == 2
@@ -390,7 +390,7 @@ def test_a_store_in_memory(store: Path) -> None:
 
 
 def test_a_file_of_something_else(store: Path) -> None:
-    """It is left alone, and the message says what it is."""
+    """A file that is no store is left alone, and named in the message."""
     store.parent.mkdir()
     store.write_text("shopping list: tea " * 100)
     result = trivet("purge", "--all")
@@ -519,8 +519,8 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.process
 async def test_a_program_and_its_dead_letters(directory: Path) -> None:
-    """Those of a running program are listed, and replayed to the plugin that failed, not to its
-    neighbour; those of a stopped one are looked at, purged, and replayed to its next start."""
+    """Dead letters of a running program are listed, and replayed to the plugin that failed, not to
+    its neighbour; those of a stopped one are shown, purged, and replayed to its next start."""
     mended = directory / "mended"
     async with serving(directory) as program:
         await program.publish(1, 2, 3)
@@ -586,8 +586,8 @@ def test_a_replay_is_not_overtaken_between_its_transactions(
 async def test_a_replay_counts_as_accepted_whenever_it_is_read(
     tmp_path: Path, autojump_clock: MockClock, after: float
 ) -> None:
-    """Who reads the store on for a backlog comes by what was replayed, before the store has looked
-    or in the same moment: what the inbox has accepted is the sum of what has become of it."""
+    """A reader of a backlog may find a replayed event before the store has looked, or in the same
+    moment: the events that the inbox has accepted are the sum of their fates."""
     path = tmp_path / "store"
     store = Store(StoreSettings(path=path), in_loop=True)
     inbox = DurableInbox("p", DeliveryPolicy(durable=True), store, EventTypes([Ping]))
@@ -616,8 +616,8 @@ async def test_a_replay_counts_as_accepted_whenever_it_is_read(
 async def test_what_ends_while_the_store_is_counted_takes_no_room_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the store believes to be in the file after it was counted is what is there, although
-    the events of that moment have ended since."""
+    """The store's count of the file is right after counting, although the events of that moment
+    have ended since."""
     counts, counting, go_on = Journal.counts, threading.Event(), threading.Event()
 
     def slowly(journal: Journal) -> Mapping[str, Backlog]:
@@ -648,8 +648,8 @@ async def test_what_ends_while_the_store_is_counted_takes_no_room_for_ever(
 async def test_a_dead_letter_tells_of_the_crashes(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    """That `run()`, or the process, crashed with it in flight is in its history, beside the
-    attempts that failed; otherwise it would have died of nothing."""
+    """An event's history has the crashes of `run()` or the process with the event in flight, beside
+    the failed attempts; otherwise it would have died of nothing."""
     path = tmp_path / "store"
     packed = pack(Delivery.of(Ping(1), id="1"))
     with closing(Journal.open(path)) as journal:
