@@ -7,14 +7,13 @@ Never knows a particular broker, nor the requests.
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Generic, TypeVar
 
 import trio
 
-from trivet import Plugin, WrongSettingError
+from trivet import Plugin, WrongSettingError, full_jitter
 
 from ._client import BrokerRefusedError, BrokerUnavailableError, Client
 
@@ -28,19 +27,18 @@ T = TypeVar("T")
 class Backoff:
     """Waits with full jitter, whose limit doubles up to `at_most` seconds."""
 
-    def __init__(self, at_most: float, first: float = FIRST_WAIT) -> None:
-        self._first = min(first, at_most)
+    def __init__(self, at_most: float) -> None:
         self._at_most = at_most
-        self._next = self._first
+        self._waits = 0
 
     async def wait(self) -> None:
         """Wait; the limit of the next wait is twice as long."""
-        await trio.sleep(random.uniform(0, self._next))
-        self._next = min(self._at_most, self._next * 2)
+        self._waits += 1
+        await trio.sleep(full_jitter(FIRST_WAIT, 2, self._at_most, self._waits))
 
     def reset(self) -> None:
         """Begin again with the first limit, after a success."""
-        self._next = self._first
+        self._waits = 0
 
     def reset_after(self, seconds: float) -> None:
         """Begin again, after a success that lasted `seconds`, unless it was shorter than the most.
