@@ -16,15 +16,15 @@ from ._error_text import describe
 JSON, STRUCTURED = "application/json", "application/cloudevents+json"
 
 
-class UnreadableError(Exception):
-    """The message holds no event, or the event fits into no message; trying again cannot help."""
+class UnwritableError(Exception):
+    """An event cannot be written as JSON, however often it is tried."""
 
 
 def document(delivery: Delivery[Event]) -> bytes:
     """An event as a CloudEvent in one document.
 
     Raises:
-        UnreadableError: the event holds a value that JSON cannot express.
+        UnwritableError: the event holds a value that JSON cannot express.
     """
     with blaming(delivery):
         return CloudEvent.document_of(delivery)
@@ -32,10 +32,10 @@ def document(delivery: Delivery[Event]) -> bytes:
 
 @contextmanager
 def blaming(delivery: Delivery[Event]) -> Generator[None]:
-    """Raise every exception as an `UnreadableError` about this event: it costs no other event."""
+    """Raise every exception as an `UnwritableError` about this event: it costs no other event."""
     try:
         yield
-    except (EventEncodeError, UnreadableError) as error:
-        raise UnreadableError(str(error)) from None
+    except (EventEncodeError, UnwritableError) as error:
+        raise UnwritableError(str(error)) from None
     except Exception as error:
-        raise UnreadableError(f"{delivery.event.__event_name__}: {describe(error)}") from None
+        raise UnwritableError(f"{delivery.event.__event_name__}: {describe(error)}") from None

@@ -359,7 +359,7 @@ class Contract:
             assert runtime.get(Billing).seen == [1]
 
     @pytest.mark.parametrize("format", ["binary", "structured"])
-    async def test_a_source_reads_what_a_sink_has_sent(self, server: Server, format: str) -> None:
+    async def test_a_source_reads_a_sinks_messages(self, server: Server, format: str) -> None:
         """Event and envelope arrive as they were published."""
         async with self.sending(server, format=format) as runtime:
             await runtime.publish(Order(1), id="o-1", key="k", wait=True)
@@ -446,7 +446,7 @@ class Contract:
             billing.may_go_on.set()
             await billing.until(lambda seen: len(seen) == 100)
 
-    async def test_what_cannot_be_read_is_put_to_the_dead_letters(self, server: Server) -> None:
+    async def test_an_unreadable_message_is_a_dead_letter(self, server: Server) -> None:
         """An unreadable message is dead with its reason and acknowledged, and later ones are
         handled."""
         bad = [Message(b"{", {}), Message(b"{}", {}), Message(b"x", {"content-type": "text/plain"})]
@@ -460,7 +460,7 @@ class Contract:
         assert "number" in dead[1][1]
         assert "text/plain" in dead[2][1]
 
-    async def test_what_fails_comes_again_until_its_limit(self, server: Server) -> None:
+    async def test_a_failed_message_comes_again_until_its_limit(self, server: Server) -> None:
         """A poison message becomes a dead letter at the limit, and holds up no other message."""
         await server.send([plain(number) for number in range(10)])
         async with self.reading(server, delivery_limit=3, visibility=QUICK) as runtime:
@@ -475,7 +475,7 @@ class Contract:
         assert json.loads(message.body) == {"number": 0}
         assert "billing" in reason
 
-    async def test_who_has_had_it_does_not_get_it_again(self, server: Server) -> None:
+    async def test_a_retry_goes_to_the_failed_subscriber_alone(self, server: Server) -> None:
         """The subscriber that failed gets the event again, and the other subscriber does not."""
 
         class Audit(Billing):
@@ -539,7 +539,7 @@ class Contract:
         sent = [json.loads(each.body)["number"] for each in await server.messages()]
         assert sent == [0, 1, 2, 4, 5, 6, 8]
 
-    async def test_an_event_type_that_refuses_what_came(self, server: Server) -> None:
+    async def test_an_event_type_that_refuses_a_message(self, server: Server) -> None:
         """Only the message that a type's own check refuses becomes a dead letter."""
 
         class Buyer(EventPlugin[Picky]):
@@ -655,7 +655,7 @@ class Contract:
 
     # A stop.
 
-    async def test_a_stop_gives_back_what_is_not_done(self, server: Server) -> None:
+    async def test_a_stop_gives_back_unfinished_messages(self, server: Server) -> None:
         """The next program gets the messages in flight at once, uncounted, and none is lost."""
         await server.send([plain(number) for number in range(50)])
         async with self.reading(server, prefetch=10, drain=0.1, delivery_limit=1) as runtime:
@@ -715,7 +715,7 @@ class Contract:
             await becomes(200, lambda: readiness(runtime))
         assert await _numbers(server) == set(range(300))
 
-    async def test_what_a_durable_sink_could_not_send_waits_for_the_next_start(
+    async def test_unsent_events_of_a_durable_sink_wait_for_the_next_start(
         self, server: Server, tmp_path: Path
     ) -> None:
         """A stop without the broker keeps the events, and the next program sends them."""
@@ -854,7 +854,7 @@ class Contract:
         async with self.sending(server, table=table) as runtime:
             assert PASSWORD not in repr(runtime.get(self.sink))
 
-    async def test_what_is_missing_is_said_with_its_setting(self, server: Server) -> None:
+    async def test_a_missing_thing_is_an_error_with_its_setting(self, server: Server) -> None:
         """A missing stream, queue or subject is an error, unless the settings let it be made."""
         setting, table = self.missing(server)
         for opened, name in (

@@ -31,7 +31,7 @@ def test_a_cause_that_repeats_the_error_is_left_out() -> None:
     assert describe(outer) == "ConnectionError: all attempts failed: refused"
 
 
-def test_an_error_that_cannot_say_what_it_is() -> None:
+def test_an_error_whose_text_fails() -> None:
     """An author's `__str__` that raises costs nothing but the text."""
     assert describe(UnspeakableError()) == "UnspeakableError"
 

@@ -217,7 +217,7 @@ def as_written(text: str, special: str | None = None) -> str:
 @given(NAMES, st.dictionaries(NAMES, st.text()), FIELDS, TIMES)
 @example("a\\", {"b\\": "c\\", "d\\,": "e\\ \\="}, {"f\\": "g\\"}, NOON)
 @example("a\\\\ ", {"\\\\\n": "\\\\"}, {"\\=": '"\\n\n"'}, NOON)
-def test_what_is_written_is_read(
+def test_written_points_are_read_back(
     series: str, tags: dict[str, str], fields: dict[str, Value], time: datetime
 ) -> None:
     """Names, tags, strings, numbers and times come out of a parser as they went in."""
@@ -297,7 +297,7 @@ def test_a_value_keeps_its_type(value: Value, written: str) -> None:
     assert line == f"s f={written} {NANOSECONDS}"
 
 
-def test_what_is_no_number_is_left_out() -> None:
+def test_fields_that_are_no_numbers_are_left_out() -> None:
     """Fields that are not finite numbers, and tags without a value, are left out."""
     fields: dict[str, Value] = {"a": math.nan, "b": -math.inf, "c": 10**400, "": 1, "d": 1.5}
     line = to_line(MonitoringPoint("s", NOON, {"empty": "", "": "x", "t": 0}, fields), {"h": "w"})
@@ -382,7 +382,7 @@ async def test_an_event_without_points_is_no_request(store: Store) -> None:
     assert store.requests == []
 
 
-async def test_the_stop_writes_what_is_left(store: Store) -> None:
+async def test_the_stop_writes_the_rest(store: Store) -> None:
     """A batch that is not full is written at the stop."""
     writing = settings(store, delivery={"batch_size": 100, "batch_age": 3600.0})
     async with open_plugins(Influx, settings=writing) as runtime:
@@ -395,7 +395,7 @@ async def test_the_stop_writes_what_is_left(store: Store) -> None:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
-async def test_what_may_pass_is_tried_again(store: Store, status: int) -> None:
+async def test_a_temporary_failure_is_tried_again(store: Store, status: int) -> None:
     """A failed batch is tried again by the runtime's policy, until InfluxDB takes it."""
     store.first = [status, status]
     writing = settings(store, delivery=batches(1, **RETRY))
@@ -446,7 +446,7 @@ async def test_settings_that_are_wrong_are_named(
 
 
 @pytest.mark.parametrize("status", [200, 202])
-async def test_an_answer_that_is_not_influxdbs_is_none(store: Store, status: int) -> None:
+async def test_an_answer_of_another_server(store: Store, status: int) -> None:
     """Only 204 means that points are written; after another good status they wait."""
     async with open_plugins(Influx, settings=settings(store, delivery=RETRY)) as runtime:
         store.status = status
@@ -507,7 +507,7 @@ async def test_a_point_that_cannot_be_said_costs_nobody_else(store: Store) -> No
     assert isinstance(error, SinkRefusedError)
 
 
-async def test_what_was_written_is_not_tried_again(store: Store) -> None:
+async def test_written_events_are_not_tried_again(store: Store) -> None:
     """The rest of a batch that fails half way is tried again."""
     store.first = [400, 204, 503]
     writing = settings(store, delivery=batches(2, **RETRY))
@@ -585,11 +585,11 @@ def test_the_reason_is_found(body: object, reason: str) -> None:
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ({}, "bucket: either this is needed"),
-        ({"bucket": "b", "database": "d"}, "bucket: either this is needed"),
-        ({"database": "d", "password": "s3cret"}, "password: it means nothing without `username`"),
-        ({"database": "d", "token": "s3cret"}, "token: it means nothing without `bucket`"),
-        ({"bucket": "b", "username": "u"}, "username: it means nothing without `database`"),
+        ({}, "bucket: set either this"),
+        ({"bucket": "b", "database": "d"}, "bucket: set either this"),
+        ({"database": "d", "password": "s3cret"}, "password: it has no effect without `username`"),
+        ({"database": "d", "token": "s3cret"}, "token: it has no effect without `bucket`"),
+        ({"bucket": "b", "username": "u"}, "username: it has no effect without `database`"),
         ({"bucket": "", "token": "t"}, "bucket: "),
         ({"bucket": "b", "token": "s3cret\n"}, "token: a token has no spaces"),
         ({"database": "d", "username": "a:b"}, "username: a user's name"),

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
+from collections.abc import Iterator
 
 import pytest
 import trio
 
+from trivet.testing import open_plugins
 from trivet_contrib._brokers._library_logs import our_calls, our_records_left_out
+from trivet_contrib._brokers._sink import BrokerSink
+from trivet_contrib.rabbitmq import RabbitmqSink
+from trivet_contrib.redis import RedisSink
 
 LIBRARY = logging.getLogger("some.library")
 
@@ -55,3 +61,40 @@ async def test_with_the_last_connection_all_records_pass(caplog: pytest.LogCaptu
         LIBRARY.error("without a connection")
     assert [record.message for record in caplog.records] == ["without a connection"]
     assert not LIBRARY.filters
+
+
+@pytest.fixture
+def own_garbage() -> Iterator[None]:
+    """Collect garbage here, where its warning is ignored."""
+    yield
+    gc.collect()
+
+
+@pytest.mark.parametrize(
+    ("sink", "settings"),
+    [(RedisSink, {"stream": "orders"}), (RabbitmqSink, {"queue": "orders"})],
+)
+# After a refused connection coredis leaves memory channels to the garbage collector.
+@pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")
+@pytest.mark.usefixtures("own_garbage")
+async def test_a_failure_is_logged_by_the_plugin_alone(
+    sink: type[BrokerSink], settings: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error that a library raises, and logs with a traceback, is one line of the plugin."""
+
+    async def hang(_: trio.SocketStream) -> None:
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, hang, [listener])
+        scheme = "redis" if sink is RedisSink else "amqp"
+        url = f"{scheme}://127.0.0.1:{listener.socket.getsockname()[1]}"
+        table = {"url": url, "timeout": 0.2, **settings}
+        with caplog.at_level(logging.DEBUG):
+            async with open_plugins(sink, event_types=[], settings={sink.name: table}) as runtime:
+                while runtime.hosts[sink.name].trouble is None:
+                    await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    libraries = {record.name.partition(".")[0] for record in caplog.records}
+    assert libraries.isdisjoint({"aiormq", "coredis"})

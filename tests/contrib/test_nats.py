@@ -204,7 +204,7 @@ async def test_a_plain_message_has_one_id(server: NatsServer) -> None:
     assert runtime.get(Billing).deliveries[0].id != first.deliveries[0].id
 
 
-async def test_a_dead_letter_is_what_came(server: NatsServer) -> None:
+async def test_a_dead_letter_has_the_message(server: NatsServer) -> None:
     """A dead letter has the body, the headers, the reason and the origin, without NATS' own ids."""
     headers = {"content-type": "text/plain", "X-Own": "1", "Nats-Msg-Id": "m-1"}
     await server.send([Message(b"x", headers)])
@@ -219,7 +219,7 @@ async def test_a_dead_letter_is_what_came(server: NatsServer) -> None:
     assert "text/plain" in reason
 
 
-async def test_what_a_full_stream_of_dead_letters_does_not_take_goes_back(
+async def test_dead_letters_for_a_full_stream_go_back(
     server: NatsServer,
 ) -> None:
     """Other messages are handled meanwhile, and a stop gives back the messages in flight at
@@ -261,7 +261,7 @@ READABLE = [
 ]
 
 
-async def test_what_the_client_cannot_parse(tmp_path: Path) -> None:
+async def test_messages_that_the_client_cannot_parse(tmp_path: Path) -> None:
     """Each message with an unreadable subject or header is a dead letter; others are handled."""
     frames = [*UNREADABLE, *READABLE]
     async with nats_server(tmp_path, subjects=["orders", "orders.>"]) as server:
@@ -306,7 +306,7 @@ async def test_a_header_that_cannot_be_sent_again(server: NatsServer) -> None:
         "$JS.ACK.hub.acc.orders.other.1.2.3.4.5.6",
     ],
 )
-def test_a_message_that_is_not_of_the_consumer(reply: str) -> None:
+def test_a_message_of_somebody_else(reply: str) -> None:
     """A message that another program sends to a source's inbox is none of the source's messages."""
     assert received(Msg(cast("Client", None), reply=reply), "orders", "billing") is None
 
@@ -339,7 +339,7 @@ async def test_a_source_may_take_a_part_of_the_stream(tmp_path: Path) -> None:
 # At least once.
 
 
-async def test_what_is_sent_twice_is_there_once(server: NatsServer) -> None:
+async def test_duplicates_are_dropped(server: NatsServer) -> None:
     """In every format NATS knows an event by its source and id, and drops duplicates."""
     for form in ("binary", "structured", "json", "binary"):
         async with sending(server, format=form) as runtime:
@@ -349,7 +349,7 @@ async def test_what_is_sent_twice_is_there_once(server: NatsServer) -> None:
     assert [json.loads(each.body)["number"] for each in await server.messages()] == [1, 2]
 
 
-async def test_what_a_dead_program_held_is_taken_over(server: NatsServer) -> None:
+async def test_messages_of_a_dead_program_are_taken_over(server: NatsServer) -> None:
     """Within the visibility other programs get the messages, and their deliveries count on."""
     await server.send([plain(number) for number in range(10)])
     await make_consumer(server, ack_wait=1)
@@ -362,7 +362,7 @@ async def test_what_a_dead_program_held_is_taken_over(server: NatsServer) -> Non
         await becomes(0, server.unacknowledged)
 
 
-async def test_what_kills_its_readers_is_put_to_the_dead_letters(server: NatsServer) -> None:
+async def test_a_message_that_kills_its_readers_is_a_dead_letter(server: NatsServer) -> None:
     """A message that was delivered up to the limit, and never acknowledged, is not read again."""
     await server.send([plain(1)])
     await make_consumer(server, ack_wait=QUICK)
@@ -391,7 +391,7 @@ async def test_a_handler_may_take_longer_than_the_visibility(server: NatsServer)
         assert sum(len(billing.seen) for billing in billings) == 1
 
 
-async def test_what_many_stops_give_back_is_never_blamed(server: NatsServer) -> None:
+async def test_releases_of_many_stops_do_not_count(server: NatsServer) -> None:
     """Releases are subtracted from NATS' deliveries, so that the limit counts failures alone."""
     await server.send([plain(number) for number in range(20)])
     for _ in range(4):
@@ -446,7 +446,7 @@ async def test_programs_that_stop_together_count_all(server: NatsServer) -> None
     assert await server.dead() == []
 
 
-async def test_what_is_too_large_fails(server: NatsServer) -> None:
+async def test_too_large_an_event_fails(server: NatsServer) -> None:
     """An event that NATS would not take fails, and holds up no other event."""
 
     class Note(Event):
@@ -594,7 +594,7 @@ STRAYS = (
 )
 
 
-async def test_others_who_answer_do_not_acknowledge(tmp_path: Path) -> None:
+async def test_answers_of_others_are_no_acknowledgements(tmp_path: Path) -> None:
     """Only the stream's answer confirms an event, whatever other programs answer."""
     limits = {"max_msgs": 1, "discard": DiscardPolicy.NEW}
     async with nats_server(tmp_path, **limits) as server, server.answering(STREAM, STRAYS):
@@ -652,7 +652,7 @@ async def test_a_consumer_of_another_kind_is_refused(
             pass
 
 
-async def test_what_is_missing_is_said_one_after_the_other(server: NatsServer) -> None:
+async def test_missing_things_are_errors_one_after_the_other(server: NatsServer) -> None:
     """Without `create` the dead letters' stream and the consumer have to exist."""
     with pytest.raises(
         StartError, match=r"nats_source\.dead_letters: there is no stream 'orders_d"
@@ -680,7 +680,7 @@ async def test_a_server_without_jetstream_is_refused(tmp_path: Path) -> None:
                 pass
 
 
-async def test_what_is_not_permitted_is_said(server: NatsServer) -> None:
+async def test_a_missing_permission_is_an_error(server: NatsServer) -> None:
     """A user without the permission to publish gets an error with the subject."""
     permissions = 'permissions: { publish: { deny: "$JS.API.STREAM.INFO.>" } }'
     await server.admit("guest", "pw", permissions)
@@ -710,7 +710,7 @@ async def test_tls_is_not_done_without(server: NatsServer) -> None:
         "nats://clerk:12/s3cret@h",  # Only `%2F` would be part of a password.
     ],
 )
-async def test_a_url_that_is_none_is_refused(url: str) -> None:
+async def test_a_wrong_url_is_refused(url: str) -> None:
     """A wrong URL is an error of the settings that names the key without repeating a password."""
     table = {"nats_sink": {"url": url, "stream": STREAM}}
     with pytest.raises(ConfigurationError, match=r"nats_sink\S* ?.*url") as caught:
@@ -729,7 +729,7 @@ async def test_a_url_that_is_none_is_refused(url: str) -> None:
         ("subject", ">.a"),
     ],
 )
-async def test_a_name_that_is_none_is_refused(key: str, value: str) -> None:
+async def test_a_wrong_name_is_refused(key: str, value: str) -> None:
     """A wrong name is an error of the settings, before the server is asked."""
     table = {"nats_source": {"stream": STREAM, "event": "order", key: value}}
     with pytest.raises(ConfigurationError, match=rf"nats_source\S* ?.*{key}"):
@@ -752,7 +752,7 @@ async def test_a_name_that_is_none_is_refused(key: str, value: str) -> None:
         ({"retention": RetentionPolicy.INTEREST}, "with `retention interest`"),
     ],
 )
-async def test_what_a_stream_may_lose_is_said_at_the_start(
+async def test_missing_guarantees_of_a_stream_are_logged(
     tmp_path: Path, stream: Table, missing: str
 ) -> None:
     """The log has a line for each setting of the stream with which it may lose messages."""
@@ -772,7 +772,7 @@ async def test_what_a_stream_may_lose_is_said_at_the_start(
         ({"mem_storage": True}, "with `mem_storage`"),
     ],
 )
-async def test_what_a_consumer_may_lose_is_said_at_the_start(
+async def test_missing_guarantees_of_a_consumer_are_logged(
     server: NatsServer, consumer: Table, missing: str
 ) -> None:
     """The log has a line for each setting of the consumer with which it may lose messages."""

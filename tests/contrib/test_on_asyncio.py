@@ -73,7 +73,7 @@ async def test_a_connection_that_loses_a_cancellation_is_cancelled_again() -> No
     assert (door.cancelled, door.closed) == (3, 0)
 
 
-async def test_what_has_opened_in_spite_of_it_is_closed() -> None:
+async def test_a_connection_that_opens_too_late_is_closed() -> None:
     """A connection that opens in spite of its cancellation is closed."""
     door = Door(opens_in_spite=True)
     await enter(door)

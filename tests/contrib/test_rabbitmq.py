@@ -20,7 +20,7 @@ from trivet import ConfigurationError, Fate, Runtime, StartError
 from trivet.testing import open_plugins
 from trivet_contrib._brokers._client import Message
 from trivet_contrib.rabbitmq import RabbitmqSink, RabbitmqSource
-from trivet_contrib.rabbitmq._checks import ALWAYS
+from trivet_contrib.rabbitmq._checks import ALWAYS_MISSING
 
 from .rabbitmq_server import QUEUE, USER, Node, RabbitmqServer, needs_rabbitmq, rabbitmq_server
 from .suite import (
@@ -208,7 +208,7 @@ async def test_properties_that_the_client_cannot_decode(server: RabbitmqServer) 
         assert "cannot be decoded" in str(headers["dead-reason"])
 
 
-async def test_a_routing_key_that_is_no_text(server: RabbitmqServer) -> None:
+async def test_a_routing_key_that_is_not_utf8(server: RabbitmqServer) -> None:
     """A delivery that is not UTF-8 becomes a dead letter, and costs no other message."""
     await server.client(lambda channel: channel.queue_bind(QUEUE, "amq.fanout"))
     await server.send([plain(0)])
@@ -305,7 +305,7 @@ async def test_messages_in_flight_on_a_lost_connection(server: RabbitmqServer) -
             assert billing.seen == [0, 1, 1]
 
 
-async def test_what_a_stop_gives_back(server: RabbitmqServer) -> None:
+async def test_a_released_message_is_published_again(server: RabbitmqServer) -> None:
     """A released message is at the end of the queue, unchanged, with its earlier deliveries."""
     await server.send([plain(1), binary(2), plain(3)])
     await take(server, 2)
@@ -345,7 +345,7 @@ async def test_more_fail_than_may_be_in_flight(server: RabbitmqServer) -> None:
     assert len(await server.messages()) + await number_of_dead(server) == 20
 
 
-async def test_what_kills_its_readers_is_put_to_the_dead_letters(server: RabbitmqServer) -> None:
+async def test_a_message_that_kills_its_readers_is_a_dead_letter(server: RabbitmqServer) -> None:
     """A message that was delivered up to the limit, and never acknowledged, is not read again."""
     await server.send([plain(1), plain(2)])
     for _ in range(3):
@@ -367,7 +367,7 @@ async def test_a_queue_that_is_made(server: RabbitmqServer) -> None:
     with capture_logs() as logs:
         async with reading(server, delivery_limit=3):
             pass
-    assert [entry["missing"] for entry in logs if "missing" in entry] == list(ALWAYS)
+    assert [entry["missing"] for entry in logs if "missing" in entry] == list(ALWAYS_MISSING)
     made = await server.arguments()
     for wanted in ("quorum", "at-least-once", "reject-publish", "x-delivery-limit"):
         assert wanted in made
@@ -433,7 +433,7 @@ async def test_a_queue_of_another_type(server: RabbitmqServer) -> None:
         ({"message_ttl": 60_000}, "with `x-message-ttl 60000` older messages are dropped"),
     ],
 )
-async def test_what_a_queue_may_lose_is_said_at_the_start(
+async def test_missing_guarantees_of_a_queue_are_logged(
     server: RabbitmqServer, arguments: dict[str, str | int], missing: str
 ) -> None:
     """The log has a line for each argument of the queue with which it may lose messages."""
@@ -444,7 +444,7 @@ async def test_what_a_queue_may_lose_is_said_at_the_start(
     assert missing in "\n".join(str(entry.get("missing")) for entry in logs)
 
 
-async def test_who_may_not_configure(server: RabbitmqServer) -> None:
+async def test_a_user_without_the_permission_to_configure(server: RabbitmqServer) -> None:
     """A source works with a queue that it may only read, without knowing its arguments."""
     await server.allow(PASSWORD)
     await server.permit(USER, configure="", write="orders_dead|amq.default")
@@ -455,7 +455,7 @@ async def test_who_may_not_configure(server: RabbitmqServer) -> None:
         async with reading(server, **table) as runtime:
             await runtime.get(Billing).until(bool)
             await becomes(0, server.unacknowledged)
-    assert "how the queue was made may not be asked" in text_of(logs)
+    assert "the queue's arguments are unknown" in text_of(logs)
     place = r"plugins\.rabbitmq_source\.dead_letters: .*'new_dead' cannot be made: ACCESS_REFUSED"
     with pytest.raises(StartError, match=place):
         async with reading(server, **table | {"create": True, "queue": "new"}):
@@ -479,7 +479,7 @@ async def test_a_queue_that_is_deleted(server: RabbitmqServer) -> None:
 
 
 @pytest.mark.parametrize("given", ["o-1", "x" * 300], ids=["an id", "none that AMQP has"])
-async def test_what_nobody_would_get_is_not_sent(server: RabbitmqServer, given: str) -> None:
+async def test_an_unroutable_event_waits(server: RabbitmqServer, given: str) -> None:
     """An unroutable event waits, and the sink says so, until the exchange has a queue for it."""
     table: Table = {"queue": "", "exchange": "amq.direct", "routing_key": "new"}
     async with sending(server, **table) as runtime:
@@ -533,7 +533,7 @@ async def test_a_server_without_memory(server: RabbitmqServer) -> None:
 # Wrong settings.
 
 
-async def test_what_else_is_missing(server: RabbitmqServer) -> None:
+async def test_other_missing_things(server: RabbitmqServer) -> None:
     """The error for a missing exchange or virtual host names the setting."""
     missing = "the exchange 'none' is missing"
     with pytest.raises(StartError, match=rf"plugins\.rabbitmq_source\.exchange: {missing}"):
@@ -560,7 +560,7 @@ async def test_a_sink_is_for_one_place(server: RabbitmqServer) -> None:
     "url",
     ["", "127.0.0.1:5672", "http://h/s3cret", "amqp://", "amqp://s3cret@h:s3cret", "amqp://h?s=3"],
 )
-async def test_a_url_that_is_none_is_refused(url: str) -> None:
+async def test_a_wrong_url_is_refused(url: str) -> None:
     """A wrong URL is an error of the settings that names the key without repeating a password."""
     table = {"rabbitmq_sink": {"url": url, "queue": QUEUE}}
     with pytest.raises(ConfigurationError, match=r"rabbitmq_sink\S* ?.*url") as caught:

@@ -81,7 +81,7 @@ def source(server: RedisServer, **others: object) -> dict[str, Table]:
     return {"redis_source": server.settings(**table)}
 
 
-async def test_what_a_dead_program_held_is_taken_over(redis: RedisServer) -> None:
+async def test_messages_of_a_dead_program_are_taken_over(redis: RedisServer) -> None:
     """Within the visibility other programs get the entries, and their deliveries count on."""
     await redis.send([plain(number) for number in range(10)])
     async with redis.client() as client:
@@ -97,7 +97,7 @@ async def test_what_a_dead_program_held_is_taken_over(redis: RedisServer) -> Non
         await becomes(0, redis.unacknowledged)
 
 
-async def test_what_kills_its_readers_is_put_to_the_dead_letters(redis: RedisServer) -> None:
+async def test_a_message_that_kills_its_readers_is_a_dead_letter(redis: RedisServer) -> None:
     """An entry that was delivered up to the limit, and never acknowledged, is not read again."""
     await redis.send([plain(1), plain(2)])
     async with redis.client() as client:
@@ -152,7 +152,7 @@ async def test_an_entry_that_is_trimmed_in_flight_is_a_dead_letter(redis: RedisS
 
 
 @pytest.mark.parametrize("how", ["trimmed", "its consumer"])
-async def test_what_is_not_to_be_had_again_when_it_fails(redis: RedisServer, how: str) -> None:
+async def test_a_failed_message_that_cannot_come_again(redis: RedisServer, how: str) -> None:
     """A failed message whose entry or consumer was deleted meanwhile becomes a dead letter."""
     await redis.send([plain(1)])
     async with open_plugins(RedisSource, Billing, settings=source(redis)) as runtime:
@@ -176,7 +176,7 @@ async def test_what_is_not_to_be_had_again_when_it_fails(redis: RedisServer, how
 
 
 @pytest.mark.parametrize("fails", [True, False])
-async def test_what_somebody_else_has_meanwhile_stays_there(
+async def test_an_entry_that_was_claimed_meanwhile_stays_there(
     redis: RedisServer, fails: bool
 ) -> None:
     """A claimed entry is left to its new consumer if it fails here, and logged if it is done."""
@@ -202,7 +202,7 @@ async def test_what_somebody_else_has_meanwhile_stays_there(
     assert len(told) == (0 if fails else 1)
 
 
-async def test_what_was_in_an_answer_that_is_lost_is_read_again(redis: RedisServer) -> None:
+async def test_entries_of_a_lost_answer_are_read_again(redis: RedisServer) -> None:
     """Entries of a broken connection come over the next one, long before other programs could
     claim them; deleted entries become dead letters."""
     await redis.send([plain(0)])
@@ -299,7 +299,7 @@ async def test_large_messages_in_flight_are_bounded_in_memory(
     assert most <= 1_000_000
 
 
-async def test_a_stop_does_not_wait_for_what_nobody_has(
+async def test_a_stop_does_not_wait_for_unpublished_events(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stop gives back events that wait for memory, and lets a plugin finish its own."""
@@ -345,7 +345,7 @@ async def test_a_message_that_no_inbox_can_hold_is_a_dead_letter(redis: RedisSer
     assert len(dead) == 1
 
 
-async def test_what_a_slow_subscriber_has_room_for_is_fetched_together(redis: RedisServer) -> None:
+async def test_messages_for_a_slow_subscriber_are_fetched_together(redis: RedisServer) -> None:
     """With many messages in flight the next ones are fetched together."""
 
     class Slow(Billing):
@@ -436,14 +436,14 @@ async def test_a_sink_trims_its_stream(redis: RedisServer) -> None:
     ("options", "missing"),
     [
         ({"appendonly": "no"}, "without `appendonly yes`"),
-        ({"appendfsync": "everysec"}, "a power cut costs the last moments"),
+        ({"appendfsync": "everysec"}, "a power cut loses the last moments"),
         (
             {"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"},
             "with `maxmemory-policy allkeys-lru` a full Redis may drop the stream",
         ),
     ],
 )
-async def test_what_redis_may_lose_is_said_at_the_start(
+async def test_missing_guarantees_of_redis_are_logged(
     tmp_path: Path, options: dict[str, str], missing: str
 ) -> None:
     """The log has a line for each setting of Redis with which it may lose entries."""
@@ -470,7 +470,7 @@ async def test_a_redis_that_keeps_everything_is_not_complained_of(tmp_path: Path
         *("redis://h?decode_responses=true", "unix:///s?decode_responses=true"),
     ],
 )
-async def test_a_url_that_is_none_is_refused(url: str) -> None:
+async def test_a_wrong_url_is_refused(url: str) -> None:
     """A wrong URL is an error of the settings that names the key without repeating a password."""
     table = {"redis_sink": {"url": url, "stream": STREAM}}
     with pytest.raises(ConfigurationError, match=r"redis_sink\S* ?.*url") as caught:

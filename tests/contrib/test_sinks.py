@@ -19,7 +19,7 @@ from trivet_contrib._brokers._client import (
     Producer,
     UnsendableMessagesError,
 )
-from trivet_contrib._brokers._sink import LOST_CONNECTIONS, TOGETHER, BrokerSink
+from trivet_contrib._brokers._sink import LOST_CONNECTIONS, SENT_TOGETHER, BrokerSink
 
 
 class Letter(Event):
@@ -86,7 +86,7 @@ async def publish(runtime: Runtime, *texts: str) -> str:
     return "".join(text for text, outcome in ended if outcome.worst is Fate.HANDLED)
 
 
-async def test_what_was_taken_is_not_sent_again(broker: Broker, autojump_clock: MockClock) -> None:
+async def test_taken_events_are_not_sent_again(broker: Broker, autojump_clock: MockClock) -> None:
     """After a failure only the messages are sent again that the broker has not confirmed."""
     broker.fails_at["c"] = BrokerUnavailableError("full")
     async with sending() as runtime, trio.open_nursery() as nursery:
@@ -106,7 +106,7 @@ async def test_an_event_that_is_refused_is_found(broker: Broker, autojump_clock:
     assert broker.sent == [["a", "b", "c", "d"], ["c"], ["d"]]
 
 
-async def test_an_event_at_which_the_connection_breaks_is_found(
+async def test_a_poison_event_that_breaks_the_connection_is_found(
     broker: Broker, autojump_clock: MockClock
 ) -> None:
     """The others are sent at most twice more, and the event alone until the limit of failures."""
@@ -144,7 +144,7 @@ async def test_events_that_can_never_be_sent(broker: Broker, autojump_clock: Moc
 
 async def test_large_events_are_sent_alone(broker: Broker, autojump_clock: MockClock) -> None:
     """Messages that are sent together are bounded in bytes, and in order."""
-    large = "x" * (TOGETHER + 1)
+    large = "x" * (SENT_TOGETHER + 1)
     async with sending() as runtime:
         await publish(runtime, "a", "b", large, "c", "d")
     assert broker.sent == [["a", "b"], [large], ["c", "d"]]

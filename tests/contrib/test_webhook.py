@@ -363,7 +363,7 @@ async def test_the_operator_chooses_the_events(receiver: Receiver) -> None:
     assert other.unrouted
 
 
-async def test_another_trivet_takes_what_the_webhook_posts() -> None:
+async def test_another_trivet_takes_the_webhooks_events() -> None:
     """An event that one program posts to another's `POST /events` arrives as it was published."""
     arrived: list[tuple[Event, str, str, datetime, str | None]] = []
 
@@ -434,7 +434,7 @@ async def test_without_a_secret_nothing_is_signed(receiver: Receiver) -> None:
 @pytest.mark.parametrize(
     "secret", ["", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_c2hvcnQ=", "whsec_ä", "whsec_" * 30]
 )
-async def test_a_secret_that_is_none_is_refused(secret: str) -> None:
+async def test_a_malformed_secret_is_refused(secret: str) -> None:
     """The error names the key and the form, and does not show the secret."""
     with pytest.raises(
         ConfigurationError, match=r"plugins\.webhook\.secrets: a secret is"
@@ -555,7 +555,7 @@ async def test_a_receiver_that_answers_nothing_is_not_asked_about_everything(
     assert sizes == [10, 10, 1, 1, 1, 1, 8, 1, 1]
 
 
-async def test_what_was_taken_is_not_posted_again(receiver: Receiver) -> None:
+async def test_taken_events_are_not_posted_again(receiver: Receiver) -> None:
     """If the receiver takes one half of a batch, and fails at the other, only the events of the
     other half are posted one by one."""
     receiver.first = [503, 400, 202, 500]
@@ -566,7 +566,7 @@ async def test_what_was_taken_is_not_posted_again(receiver: Receiver) -> None:
     assert posted == ["abcd", "abcd", "ab", "cd", "c", "d"]
 
 
-async def test_who_has_failed_alone_goes_alone(receiver: Receiver) -> None:
+async def test_an_event_that_failed_alone_goes_alone(receiver: Receiver) -> None:
     """Later events are not posted together with a suspect, and so not twice."""
     receiver.bad = b"poison"
     again = batches(receiver, batch_size=3, retry=True, retry_initial=0.2, max_attempts=3)
@@ -633,7 +633,7 @@ def retrying(receiver: Receiver, **delivery: object) -> dict[str, dict[str, obje
 
 
 @pytest.mark.parametrize("status", [302, 401, 403, 404, 408, 429, 500, 503])
-async def test_what_may_pass_is_tried_again(receiver: Receiver, status: int) -> None:
+async def test_a_temporary_failure_is_tried_again(receiver: Receiver, status: int) -> None:
     """A failed event is tried again by the runtime's policy, until the receiver takes it."""
     receiver.first = [status, status]
     async with open_plugins(
@@ -645,7 +645,7 @@ async def test_what_may_pass_is_tried_again(receiver: Receiver, status: int) -> 
 
 
 @pytest.mark.parametrize("status", [400, 409, 413, 415, 422, 410])
-async def test_what_cannot_pass_is_posted_once(receiver: Receiver, status: int) -> None:
+async def test_a_permanent_refusal_is_posted_once(receiver: Receiver, status: int) -> None:
     """A permanent refusal ends the event, whatever the policy says."""
     receiver.status = status
     with capture_logs() as logs:
@@ -663,7 +663,7 @@ async def test_what_cannot_pass_is_posted_once(receiver: Receiver, status: int) 
     assert trouble == (gone if status == 410 else None)
 
 
-async def test_what_the_receiver_says_is_kept(receiver: Receiver) -> None:
+async def test_the_receivers_reason_is_kept(receiver: Receiver) -> None:
     """The reason of a refusal is in the log, in one line of bounded length."""
     receiver.status = 422
     receiver.said = json.dumps({"message": "\x1b[1mno\n'text' in Greeting" + 300 * "!"}).encode()
@@ -710,7 +710,7 @@ async def test_a_secret_that_the_receiver_repeats_is_withheld(
     assert str(error) == trouble == f"the receiver answered 503: {WITHHELD}"
 
 
-WITHHELD = "(withheld: it repeats what was sent)"
+WITHHELD = "(withheld: it repeats a secret)"
 
 
 @pytest.mark.parametrize("status", [200, 422])
@@ -837,7 +837,7 @@ async def test_a_receiver_that_is_back_is_well(receiver: Receiver, status: int) 
         "2001:0:4136:e378:8000:63bf:3fff:fdd2",
     ],
 )
-def test_an_address_that_is_not_public_is_known(address: str) -> None:
+def test_a_private_address_is_recognized(address: str) -> None:
     """Loopback, private, shared, link-local and reserved addresses are not public, even
     embedded."""
     assert not is_public(ip_address(address))
@@ -922,9 +922,7 @@ async def test_of_several_addresses_only_those_allowed_are_tried(
     assert outcome.fates == {"webhook": Fate.HANDLED}
 
 
-async def test_a_name_that_stands_for_nothing_may_do_so_later(
-    receiver: Receiver, resolver: Resolver
-) -> None:
+async def test_an_unknown_name_may_be_known_later(receiver: Receiver, resolver: Resolver) -> None:
     """A failed look-up is tried again, as a failed connection is."""
     resolver.answers = [[], [], ["127.0.0.1"]]
     again = {"retry": True, "retry_initial": 0}
@@ -1014,7 +1012,7 @@ async def test_the_readmes_settings_work(tmp_path: Path) -> None:
         assert plugin.name in runtime.durable
 
 
-async def test_the_readmes_document_is_what_a_receiver_gets(receiver: Receiver) -> None:
+async def test_the_readmes_document_is_a_real_one(receiver: Receiver) -> None:
     """The README's sample document has the attributes of a real one."""
     async with open_plugins(
         Webhook, settings=settings(receiver.url), event_types=[Greeting]

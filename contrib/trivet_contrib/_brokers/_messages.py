@@ -22,7 +22,7 @@ from trivet import (
     encode_event,
 )
 
-from .._documents import JSON, STRUCTURED, UnreadableError, blaming, document
+from .._documents import JSON, STRUCTURED, blaming, document
 from .._error_text import describe
 from ._client import Message, Received
 
@@ -32,11 +32,15 @@ Format = Literal["binary", "structured", "json"]
 CONTENT_TYPE, SPECVERSION = "content-type", "ce-specversion"
 
 
+class UnreadableError(Exception):
+    """A message holds no event, however often it is read."""
+
+
 def write(delivery: Delivery[Event], format: Format) -> Message:
     """An event as a message.
 
     Raises:
-        UnreadableError: the event holds a value that JSON cannot express.
+        UnwritableError: the event holds a value that JSON cannot express.
     """
     with blaming(delivery):
         identity = f"{delivery.source} {delivery.id}"

@@ -26,7 +26,7 @@ from trivet import (
     TrivetError,
 )
 
-from .._documents import UnreadableError
+from .._documents import UnwritableError
 from ._client import (
     BrokerUnavailableError,
     ConnectionLostError,
@@ -38,9 +38,9 @@ from ._client import (
 from ._messages import Format, write
 from ._reconnecting import Reconnector
 
-TOGETHER = 1 << 20
+SENT_TOGETHER = 1 << 20
 """Bytes of messages that are sent together, at most; a larger message is sent alone."""
-FAILURES = 2
+FAILURES_TOGETHER = 2
 """Failures of a batch after which its events are sent one at a time."""
 LOST_CONNECTIONS = 3
 """How often the connection may be lost while one event alone is sent."""
@@ -122,7 +122,7 @@ class BrokerSink(BatchPlugin[Event]):
         unsent = self._written(events.deliveries)
         await self._send([each for each in unsent if each.delivery.attempt == 1], failures=0)
         retried = [each for each in unsent if each.delivery.attempt > 1]
-        await self._send(retried, failures=FAILURES)
+        await self._send(retried, failures=FAILURES_TOGETHER)
 
     def _written(self, deliveries: Sequence[Delivery[Event]]) -> list[_Unsent]:
         """The events as messages; an event that cannot be written is rejected."""
@@ -130,20 +130,20 @@ class BrokerSink(BatchPlugin[Event]):
         for delivery in deliveries:
             try:
                 unsent.append(_Unsent(delivery, write(delivery, self.format)))
-            except UnreadableError as error:
+            except UnwritableError as error:
                 self.inbox.reject(delivery, UnsendableEventError(str(error)))
         return unsent
 
     async def _send(self, left: Sequence[_Unsent], failures: int) -> None:
         """Send all messages in order; a message that the broker has is not sent again."""
         while left:
-            part = _first_of(left) if failures < FAILURES else left[:1]
+            part = _first_of(left) if failures < FAILURES_TOGETHER else left[:1]
             taken = set[int]()
             try:
                 await self._send_part(part, taken)
             except BrokerUnavailableError as error:
                 is_one_to_blame = isinstance(error, MessageRefusedError)
-                failures = FAILURES if is_one_to_blame else failures + 1
+                failures = FAILURES_TOGETHER if is_one_to_blame else failures + 1
             others = [each for index, each in enumerate(part) if index not in taken]
             left = [*others, *left[len(part) :]]
             if left:  # These may fail. Without any left, the end of the batch accepts the rest.
@@ -179,7 +179,7 @@ class BrokerSink(BatchPlugin[Event]):
 
 def _first_of(unsent: Sequence[_Unsent]) -> Sequence[_Unsent]:
     """The first messages, as many as are sent together, but at least one."""
-    room = TOGETHER
+    room = SENT_TOGETHER
     for index, each in enumerate(unsent):
         room -= each.size
         if room < 0:

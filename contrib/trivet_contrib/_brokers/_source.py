@@ -27,10 +27,9 @@ from trivet import (
     WrongSettingError,
 )
 
-from .._documents import UnreadableError
 from ._acknowledgements import Acknowledgements, InFlight
 from ._client import BrokerUnavailableError, Consumer, Received
-from ._messages import Reader
+from ._messages import Reader, UnreadableError
 from ._reconnecting import Backoff, Reconnector
 
 RELEASE_WITHIN = 2.0

@@ -116,11 +116,11 @@ def shown(text: str, secrets: Iterable[str]) -> str:
     A secret is looked for as it was sent, and as it is written in a URL and in HTML.
 
     >>> shown("no such event", ["t0ken"]), shown("I do not know Bearer T0KEN", ["t0ken"])
-    ('no such event', '(withheld: it repeats what was sent)')
+    ('no such event', '(withheld: it repeats a secret)')
     """
     plain = _normalized(text)
     if any(_normalized(each) in plain for each in secrets if len(each) >= SHORTEST_SECRET):
-        return "(withheld: it repeats what was sent)"
+        return "(withheld: it repeats a secret)"
     return re.sub(r"[^\x20-\x7e\xa0-\U0010ffff]+", " ", text).strip()[:LONGEST_REASON]
 
 

@@ -34,9 +34,7 @@ def _is_one_of_two(plugin: Any, _field: attrs.Attribute[str | None], value: str 
     if value == "":
         raise ValueError("a bucket has a name")
     if (value is None) == (plugin.database is None):
-        raise ValueError(
-            "either this is needed, for the API of version 2, or `database`, for that of version 1"
-        )
+        raise ValueError("set either this, for the API of version 2, or `database`, for version 1")
 
 
 def _goes_with(other: str) -> Callable[[Any, attrs.Attribute[str | None], str | None], None]:
@@ -44,7 +42,7 @@ def _goes_with(other: str) -> Callable[[Any, attrs.Attribute[str | None], str | 
 
     def check(plugin: Any, _field: attrs.Attribute[str | None], value: str | None) -> None:
         if value is not None and getattr(plugin, other) is None:
-            raise ValueError(f"it means nothing without `{other}`")
+            raise ValueError(f"it has no effect without `{other}`")
 
     return check
 
@@ -53,7 +51,7 @@ def _can_stand_in_a_header(
     _plugin: object, _field: attrs.Attribute[str | None], value: str | None
 ) -> None:
     if value is not None and not re.fullmatch(r"[\x21-\x7e]+", value):
-        raise ValueError("a token has no spaces in it, nor anything that is not ASCII")
+        raise ValueError("a token has neither spaces nor characters beyond ASCII")
 
 
 def _has_no_colon(_plugin: object, _field: attrs.Attribute[str | None], value: str | None) -> None:

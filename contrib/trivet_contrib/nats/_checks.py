@@ -226,7 +226,9 @@ def _missing_guarantees_of(config: ConsumerConfig, durable: Durable) -> list[str
             " messages in flight than that"
         )
     if config.mem_storage:
-        missing.append("with `mem_storage` a restart of NATS forgets what was acknowledged")
+        missing.append(
+            "with `mem_storage` a restart of NATS forgets which messages were acknowledged"
+        )
     return missing
 
 
@@ -249,7 +251,11 @@ def missing_guarantees(config: StreamConfig) -> list[str]:
             if (value := getattr(config, name) or -1) > 0
         ]
     if config.max_age:
-        missing.append(f"with `max_age {config.max_age:g} s` what is older is dropped, read or not")
+        missing.append(
+            f"with `max_age {config.max_age:g} s` older messages are dropped, read or not"
+        )
     if config.retention == RetentionPolicy.INTEREST:
-        missing.append("with `retention interest` what comes while no consumer exists is dropped")
+        missing.append(
+            "with `retention interest` messages that come while no consumer exists are dropped"
+        )
     return missing

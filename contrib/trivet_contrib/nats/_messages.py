@@ -18,7 +18,7 @@ from ._library import fault_of
 PREFIX = "ce-"
 CONTENT_TYPE, DATA_CONTENT_TYPE = "content-type", "ce-datacontenttype"
 MESSAGE_ID, EXPECTED_STREAM = "Nats-Msg-Id", "Nats-Expected-Stream"
-FRAME = len("NATS/1.0\r\n\r\n")
+FRAME_SIZE = len("NATS/1.0\r\n\r\n")
 _SAFE = "".join(chr(each) for each in range(0x21, 0x7F) if chr(each) not in '"%')
 _IS_SAFE = re.compile(f"[{re.escape(_SAFE)}]*").fullmatch
 _IS_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
@@ -84,7 +84,7 @@ def received(message: Msg, stream: str, consumer: str) -> Received | None:
 def size_of(message: Message) -> int:
     """Bytes of a message as NATS counts them: with the headers."""
     lines = sum(len(name) + len(value.encode()) + 4 for name, value in message.headers.items())
-    return len(message.body) + lines + FRAME
+    return len(message.body) + lines + FRAME_SIZE
 
 
 def as_dead_letter(message: Received, reason: str, stream: str, largest: int) -> Message:

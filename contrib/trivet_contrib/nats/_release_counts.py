@@ -54,7 +54,8 @@ class ReleaseCounts:
                     bucket = await connection.js.create_key_value(bucket=name, direct=True)
         if bucket is None:
             missing.append(
-                f"without a key-value bucket {name!r} what a stop gives back counts as delivered"
+                f"without a key-value bucket {name!r} messages that a stop gives back count as"
+                " delivered"
             )
         return cls(bucket, durable.consumer, connection, durable.stream), missing
 

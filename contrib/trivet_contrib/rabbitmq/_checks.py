@@ -21,12 +21,12 @@ from .._brokers._client import BrokerRefusedError, BrokerUnavailableError
 from ._connection import Connection
 
 QUORUM: FieldTable = {"x-queue-type": "quorum"}
-DIFFERENT = re.compile(
+DIFFERENCE = re.compile(
     r"inequivalent arg '(?P<name>[\w-]+)'.* but current is (?:the value )?"
     r"(?:'(?P<text>[^']*)'(?: of type '(?P<type>\w+)')?|(?P<number>-?\d+)|none)"
 )
 """RabbitMQ's words for a queue that differs from its declaration."""
-TEXT = ("longstr", "shortstr", "binary")
+TEXT_TYPES = ("longstr", "shortstr", "binary")
 DECLARATIONS = 20
 """Declarations by which the arguments of a queue are found out one by one, at most."""
 
@@ -89,7 +89,7 @@ async def check_queue(connection: Connection, queue: Queue, *, consumes: bool) -
     arguments = await _arguments_of(connection, queue)
     if consumes and arguments is not None:
         _refuse_round_trip(arguments, queue)
-    return [*ALWAYS, *_missing_guarantees(arguments, queue)]
+    return [*ALWAYS_MISSING, *_missing_guarantees(arguments, queue)]
 
 
 async def _check_dead_letters(connection: Connection, queue: Queue, setting: str) -> None:
@@ -192,7 +192,7 @@ def _learn(arguments: FieldTable, words: str, name: str) -> None:
     Raises:
         BrokerRefusedError: the queue is no quorum queue.
     """
-    found = DIFFERENT.search(words)
+    found = DIFFERENCE.search(words)
     if found is None:
         raise BrokerUnavailableError(words)
     argument, text, number = found["name"], found["text"], found["number"]
@@ -202,7 +202,7 @@ def _learn(arguments: FieldTable, words: str, name: str) -> None:
         raise BrokerRefusedError("queue", reason)
     if text is not None:
         kind = found["type"] or ""
-        is_number = kind not in TEXT if kind else isinstance(arguments.get(argument), int)
+        is_number = kind not in TEXT_TYPES if kind else isinstance(arguments.get(argument), int)
         arguments[argument] = int(text) if is_number else text
     elif number is not None:
         arguments[argument] = int(number)
@@ -221,23 +221,26 @@ def _refuse_round_trip(arguments: FieldTable, queue: Queue) -> None:
         raise BrokerRefusedError("queue", reason)
 
 
-ALWAYS = ("whether RabbitMQ has more than one node cannot be asked: with one, its disk is all",)
+ALWAYS_MISSING = (
+    "whether RabbitMQ has more than one node cannot be asked: with one, its disk is all",
+)
 
 
 def _missing_guarantees(arguments: FieldTable | None, queue: Queue) -> list[str]:
     if arguments is None:
-        return ["how the queue was made may not be asked: it takes the permission to configure"]
+        return ["the queue's arguments are unknown: this user may not declare it"]
     missing: list[str] = []
-    unless = "unless a policy says so,"
+    unless = "unless a policy changes it,"
     exchange = arguments.get("x-dead-letter-exchange")
     if exchange is None:
         missing.append(
-            f"without `x-dead-letter-exchange`, {unless} what RabbitMQ itself gives up is dropped"
+            f"without `x-dead-letter-exchange`, {unless} messages that RabbitMQ gives up are"
+            " dropped"
         )
     elif arguments.get("x-dead-letter-strategy") != "at-least-once":
         missing.append(
-            f"without `x-dead-letter-strategy at-least-once`, {unless} what RabbitMQ itself gives"
-            " up may be lost on its way"
+            f"without `x-dead-letter-strategy at-least-once`, {unless} messages that RabbitMQ gives"
+            " up may be lost on their way"
         )
     if arguments.get("x-overflow") != "reject-publish":
         missing += [

@@ -22,7 +22,7 @@ EARLIER_DELIVERIES = "trivet-deliveries"
 """The header with the deliveries of a message before it was published again."""
 DELIVERY_COUNT = "x-delivery-count"
 PERSISTENT = 2
-LONGEST = 255
+LONGEST_PROPERTY = 255
 """Bytes of a property, at most."""
 NOT_REPUBLISHED = frozenset({"CC", "BCC", DELIVERY_COUNT})
 """The headers that RabbitMQ would act on when a message is published again."""
@@ -49,7 +49,7 @@ def properties(message: Message) -> Basic.Properties:
 
 def _message_id(message: Message) -> str | None:
     identifier = message.headers.get(f"{PREFIX}id") or message.id.rpartition(" ")[2]
-    return identifier if 0 < len(identifier.encode()) <= LONGEST else None
+    return identifier if 0 < len(identifier.encode()) <= LONGEST_PROPERTY else None
 
 
 def received(delivered: DeliveredMessage, tag: str) -> Received:

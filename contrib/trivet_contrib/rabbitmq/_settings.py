@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import attrs
 
 FORM = "amqp://[USER:PASSWORD@]HOST[:PORT][/VHOST], or amqps:// for TLS"
-LONGEST = 255
+LONGEST_NAME = 255
 """Bytes of a name in AMQP, at most."""
 
 
@@ -28,8 +28,8 @@ def is_amqp_url(_plugin: object, _field: attrs.Attribute[str], value: str) -> No
 
 def is_short(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:
     """Refuse a text that is too long for a name."""
-    if len(value.encode()) > LONGEST:
-        raise ValueError(f"a name has at most {LONGEST} bytes")
+    if len(value.encode()) > LONGEST_NAME:
+        raise ValueError(f"a name has at most {LONGEST_NAME} bytes")
 
 
 def is_name(plugin: object, field: attrs.Attribute[str], value: str) -> None:

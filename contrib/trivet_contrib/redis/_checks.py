@@ -13,12 +13,12 @@ import attrs
 from coredis.exceptions import ResponseError, StreamDuplicateConsumerGroupError
 
 from .._brokers._client import BrokerRefusedError
-from ._library import Client
+from ._library import RedisClient
 from ._messages import as_text
 
-IDLE = 3600.0
+IDLE_FOR = 3600.0
 """Seconds. A consumer that has been idle for longer is deleted if it has nothing pending."""
-OLDEST = (7, 0)
+OLDEST_VERSION = (7, 0)
 """The oldest version of Redis that will do: from 7.0 on XAUTOCLAIM names the deleted entries."""
 
 DELETE_IDLE_CONSUMERS = """
@@ -52,7 +52,7 @@ class Group:
     max_dead_letters: int
 
 
-async def check_group(client: Client, group: Group) -> list[str]:
+async def check_group(client: RedisClient, group: Group) -> list[str]:
     """Make what is missing; returns the missing guarantees.
 
     Raises:
@@ -68,7 +68,9 @@ async def check_group(client: Client, group: Group) -> list[str]:
     ]
 
 
-async def check_target(client: Client, stream: str, *, create: bool) -> tuple[float, list[str]]:
+async def check_target(
+    client: RedisClient, stream: str, *, create: bool
+) -> tuple[float, list[str]]:
     """Look at the stream of a sink.
 
     Returns:
@@ -82,15 +84,15 @@ async def check_target(client: Client, stream: str, *, create: bool) -> tuple[fl
     return _largest(configuration), _missing_guarantees(configuration)
 
 
-async def _check_version(client: Client) -> None:
+async def _check_version(client: RedisClient) -> None:
     info = await client.info("server")
     version = str(info.get("redis_version", "7.0.0"))
-    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
         raise BrokerRefusedError("url", f"this is Redis {version}; 7.0 or newer is needed")
 
 
 async def _check_stream(
-    client: Client, stream: str, *, create: bool, setting: str = "stream"
+    client: RedisClient, stream: str, *, create: bool, setting: str = "stream"
 ) -> None:
     """Raise `BrokerRefusedError` if the key is no stream, or is missing and may not be made."""
     kind = as_text(await client.type(stream) or b"none")
@@ -101,23 +103,23 @@ async def _check_stream(
         raise BrokerRefusedError(setting, reason)
 
 
-async def _make_group(client: Client, group: Group) -> None:
+async def _make_group(client: RedisClient, group: Group) -> None:
     with suppress(StreamDuplicateConsumerGroupError):  # The group exists.
         await client.xgroup_create(
             group.stream, group.group, identifier=group.start, mkstream=group.create or None
         )
 
 
-async def _delete_idle_consumers(client: Client, group: Group) -> list[str]:
+async def _delete_idle_consumers(client: RedisClient, group: Group) -> list[str]:
     try:
-        arguments: list[str | bytes | int | float] = [group.group, int(1000 * IDLE)]
+        arguments: list[str | bytes | int | float] = [group.group, int(1000 * IDLE_FOR)]
         await client.eval(DELETE_IDLE_CONSUMERS, [group.stream], arguments)
     except ResponseError as error:
         return [f"consumers of processes that were killed stay in the group's list: {error}"]
     return []
 
 
-async def _configuration(client: Client) -> dict[str, str] | ResponseError:
+async def _configuration(client: RedisClient) -> dict[str, str] | ResponseError:
     """The configuration of Redis, or why Redis does not tell it."""
     wanted = ["appendonly", "appendfsync", "maxmemory", "maxmemory-policy", "proto-max-bulk-len"]
     try:
@@ -143,10 +145,10 @@ def _missing_guarantees(configuration: dict[str, str] | ResponseError) -> list[s
         ]
     missing: list[str] = []
     if configuration.get("appendonly") != "yes":
-        missing.append("without `appendonly yes` Redis loses what came since its last snapshot")
+        missing.append("without `appendonly yes` Redis loses the entries since its last snapshot")
     elif configuration.get("appendfsync") != "always":
         policy = configuration.get("appendfsync")
-        missing.append(f"with `appendfsync {policy}` a power cut costs the last moments")
+        missing.append(f"with `appendfsync {policy}` a power cut loses the last moments")
     policy = configuration.get("maxmemory-policy", "noeviction")
     if configuration.get("maxmemory", "0") != "0" and policy != "noeviction":
         missing.append(f"with `maxmemory-policy {policy}` a full Redis may drop the stream")

@@ -33,7 +33,7 @@ from .._brokers._client import (
 )
 from .._brokers._library_logs import our_calls, our_records_left_out
 from .._error_text import describe
-from ._library import LOGGERS, Client
+from ._library import LOGGERS, RedisClient
 
 TOO_LARGE = ("Protocol error", "proto-max-bulk-len", "too large")
 """Redis' words for a message that it never takes; it may end the connection after them."""
@@ -76,7 +76,7 @@ def _lost(error: Exception) -> BrokerUnavailableError:
 
 
 @asynccontextmanager
-async def connected(server: Server) -> AsyncGenerator[Client]:
+async def connected(server: Server) -> AsyncGenerator[RedisClient]:
     """A client whose connections end with the block.
 
     An exception of the block is raised alone, not in the group of the client's nursery.
@@ -89,7 +89,7 @@ async def connected(server: Server) -> AsyncGenerator[Client]:
     if server.url.startswith("rediss:"):  # By itself coredis would take any certificate.
         options["ssl_context"] = ssl.create_default_context()
     client = cast(
-        "Client",
+        "RedisClient",
         coredis.Redis.from_url(
             server.url,
             verify_version=False,

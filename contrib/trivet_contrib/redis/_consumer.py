@@ -18,7 +18,7 @@ from coredis.tokens import PureToken
 from .._brokers._client import Consumer, Received, Server
 from ._checks import Group, check_group
 from ._connection import connected, translating
-from ._library import Client, entries_as_sent, pending_entries
+from ._library import RedisClient, entries_as_sent, pending_entries
 from ._messages import TRIMMED, as_dead_letter, as_text, received, redelivered, trimmed
 
 UNASSIGNED = "(waiting)"
@@ -36,7 +36,7 @@ def new_name(service: str) -> str:
 class RedisConsumer(Consumer):
     """See `Consumer`. Made by `open_consumer`."""
 
-    def __init__(self, client: Client, group: Group, *, block: float) -> None:
+    def __init__(self, client: RedisClient, group: Group, *, block: float) -> None:
         self.visibility = group.visibility
         self._client = client
         self._group = group

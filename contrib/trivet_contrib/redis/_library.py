@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 import coredis
 from coredis.commands import CommandRequest
 
-Client = coredis.Redis[bytes]
+RedisClient = coredis.Redis[bytes]
 Entries = Mapping[bytes, Sequence[tuple[bytes, Sequence[bytes]]]]
 """Streams with their entries; an entry is its identifier, and its fields in turn."""
 

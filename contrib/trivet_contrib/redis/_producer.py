@@ -23,7 +23,7 @@ from .._brokers._client import (
 )
 from ._checks import check_target
 from ._connection import connected, translating
-from ._library import Client
+from ._library import RedisClient
 from ._messages import fields_of, size_of
 
 _IS_IDENTIFIER = re.compile(rb"\d+-\d+").fullmatch
@@ -43,7 +43,7 @@ class Target:
 class RedisProducer(Producer):
     """See `Producer`. Made by `open_producer`."""
 
-    def __init__(self, client: Client, target: Target, largest: float) -> None:
+    def __init__(self, client: RedisClient, target: Target, largest: float) -> None:
         self._client = client
         self._stream = target.stream
         self._largest = largest

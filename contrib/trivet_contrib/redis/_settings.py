@@ -24,6 +24,6 @@ def is_redis_url(_plugin: object, _field: attrs.Attribute[str], value: str) -> N
     if url.scheme == "unix" and url.path and re.fullmatch(r"(db=\d+)?", url.query):
         return
     if url.query:
-        raise ValueError(f"it has options behind a `?`, which are not heeded; expected {FORMS}")
+        raise ValueError(f"options behind a `?` are not supported; expected {FORMS}")
     if url.scheme not in ("redis", "rediss") or not url.hostname or port == 0:
         raise ValueError(f"expected {FORMS}")

@@ -20,8 +20,8 @@ from ._addresses import CheckedBackend, Network
 from ._library import CheckedTransport
 from ._signature import message_id, signed_headers
 
-ONE = "application/cloudevents+json"
-MANY = "application/cloudevents-batch+json"
+DOCUMENT_TYPE = "application/cloudevents+json"
+BATCH_TYPE = "application/cloudevents-batch+json"
 
 
 @attrs.frozen
@@ -57,11 +57,11 @@ class WebhookClient:
             trio.TooSlowError: there was no answer within `timeout`.
             AddressRefusedError: the URL's host has no address that may be connected to.
         """
-        return await self._post(document, ONE, identity)
+        return await self._post(document, DOCUMENT_TYPE, identity)
 
     async def post_batch(self, documents: Sequence[bytes], identity: Iterable[str]) -> Answer:
         """Post documents in an array, even a single one; see `post`."""
-        return await self._post(b"[%b]" % b",".join(documents), MANY, identity)
+        return await self._post(b"[%b]" % b",".join(documents), BATCH_TYPE, identity)
 
     async def _post(self, body: bytes, content_type: str, identity: Iterable[str]) -> Answer:
         headers = {"Content-Type": content_type}

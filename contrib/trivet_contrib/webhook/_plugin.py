@@ -16,7 +16,7 @@ from attrs.validators import deep_iterable
 
 from trivet import Delivery, DeliverySettings, Event, WrongSettingError
 
-from .._documents import UnreadableError, document
+from .._documents import UnwritableError, document
 from .._http._answers import Answer, basic
 from .._http._sink import EventsRefusedError, HttpSink, is_http_url
 from ._addresses import AddressRefusedError
@@ -39,8 +39,8 @@ def _are_headers(
             raise ValueError(f"{name!r} is set by the webhook itself")
         if not re.fullmatch(r"([\x21-\x7e]([\t\x20-\x7e]*[\x21-\x7e])?)?", text):
             raise ValueError(
-                f"the value of {name!r} cannot stand in a header: it has what is not ASCII, or a "
-                "blank at an end"
+                f"the value of {name!r} cannot stand in a header: it has a character beyond ASCII,"
+                " or a blank at an end"
             )
 
 
@@ -104,7 +104,7 @@ class Webhook(HttpSink[Event]):
         """See `HttpSink`."""
         try:
             documents = [document(delivery) for delivery in deliveries]
-        except UnreadableError as error:
+        except UnwritableError as error:
             raise EventsRefusedError(str(error)) from None
         identity = (part for each in deliveries for part in (each.source, each.id))
         try:
