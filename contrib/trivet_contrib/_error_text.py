@@ -1,7 +1,7 @@
 """An exception as one line of text, for a log, a status and a dead letter's reason.
 
 Owns the length of that line, and which causes are in it.
-Never knows where the line is shown, nor what in it is secret.
+Never knows the place of the line, nor the secrets in it.
 """
 
 from __future__ import annotations

@@ -489,7 +489,7 @@ class Contract:
             await becomes(0, server.unacknowledged)
             assert runtime.get(Billing).seen == [1]
 
-    # One costs no other.
+    # One message costs no other.
 
     async def test_an_event_that_cannot_be_written(self, server: Server) -> None:
         """An event that cannot be written fails alone, and the others of its batch are sent
@@ -682,7 +682,7 @@ class Contract:
         assert await server.unacknowledged() == 0
         assert billing.seen == list(range(5))
 
-    # The broker's ends.
+    # A broker that is unavailable.
 
     async def test_a_source_outlives_its_broker(self, server: Server) -> None:
         """While the broker is killed `/readyz` says so, and after its return all its messages are
@@ -888,7 +888,7 @@ class Contract:
                 async with self.reading(server, Other, event=name):
                     pass
 
-    # What an operator copies.
+    # The README's sample.
 
     async def test_the_readmes_settings_work(self, server: Server, tmp_path: Path) -> None:
         """The README's sample starts both plugins by name, with the settings that it shows."""
@@ -913,7 +913,7 @@ class Contract:
         """The README's sample with the address of this server."""
         raise NotImplementedError
 
-    # Several.
+    # Several programs.
 
     async def test_replicas_share_the_work(self, server: Server) -> None:
         """Two programs in one group handle each message once between them."""

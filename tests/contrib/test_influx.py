@@ -591,7 +591,7 @@ def test_the_reason_is_found(body: object, reason: str) -> None:
         ({"database": "d", "token": "s3cret"}, "token: it has no effect without `bucket`"),
         ({"bucket": "b", "username": "u"}, "username: it has no effect without `database`"),
         ({"bucket": "", "token": "t"}, "bucket: "),
-        ({"bucket": "b", "token": "s3cret\n"}, "token: a token has no spaces"),
+        ({"bucket": "b", "token": "s3cret\n"}, "token: a token has neither spaces"),
         ({"database": "d", "username": "a:b"}, "username: a user's name"),
         ({"bucket": "b", "url": "ftp://h"}, "url: an http or https URL"),
         ({"bucket": "b", "url": "http://u:s3cret@h"}, "url: credentials belong in"),

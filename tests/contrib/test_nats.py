@@ -477,7 +477,7 @@ async def test_a_dead_letter_may_be_too_large(server: NatsServer) -> None:
     assert "JSON" in reason
 
 
-# The server's ends.
+# A server in trouble.
 
 
 async def test_a_stop_while_the_server_stands_still(server: NatsServer) -> None:

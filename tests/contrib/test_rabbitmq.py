@@ -475,7 +475,7 @@ async def test_a_queue_that_is_deleted(server: RabbitmqServer) -> None:
         await runtime.get(Billing).until(lambda seen: 1 in seen)
 
 
-# A sink's ends.
+# A sink whose broker is in trouble.
 
 
 @pytest.mark.parametrize("given", ["o-1", "x" * 300], ids=["an id", "none that AMQP has"])

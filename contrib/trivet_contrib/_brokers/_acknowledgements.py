@@ -86,7 +86,7 @@ class InFlight(Receipt):
 
 
 class Acknowledgements:
-    """The messages in flight of one source, and what the broker is to be told.
+    """The messages in flight of one source, and the reports for the broker.
 
     Args:
         durable: the subscribers that have an event on disk once it is queued.

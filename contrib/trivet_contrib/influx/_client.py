@@ -97,7 +97,7 @@ async def open_client(
     compressed: bool,
     ca_file: Path | None = None,
 ) -> AsyncGenerator[InfluxClient]:
-    """A client, whose connections end with the block.
+    """A client whose connections end with the block.
 
     Args:
         url: the URL of the server.

@@ -1,7 +1,7 @@
 """InfluxDB as a plugin: monitoring points become lines in it.
 
 Owns the settings, and their trial at the start.
-Never knows bytes and connections: the client has them. Nor what an answer means for an event.
+Never knows bytes and connections, nor the meaning of an answer for an event.
 """
 
 from __future__ import annotations

@@ -183,7 +183,7 @@ async def connected(server: NatsServer) -> AsyncGenerator[Connection]:
         """Note an error of the client's own tasks."""
         errors.append(error)
         failure = translated(error)
-        if isinstance(failure, BrokerRefusedError):  # No answer comes to whoever waits for one.
+        if isinstance(failure, BrokerRefusedError):  # The requests that wait would get no answer.
             connection.fail(failure)
 
     async def on_closed() -> None:

@@ -1,7 +1,7 @@
 """Many requests at once over one connection to NATS, each with its answer.
 
 Owns the reply subjects: one inbox for all requests, and a number for each.
-Never knows what a request asks, nor Trivet.
+Never knows the meaning of a request, nor Trivet.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -90,7 +90,7 @@ class Requests:
         missing = batch.missing + 1
         while not batch.done.done():
             if batch.missing == missing:
-                strays = ", but of others who listen there" if batch.has_strays else ""
+                strays = ", except from other programs" if batch.has_strays else ""
                 raise BrokerUnavailableError(f"{self.connection.no_answer}{strays}")
             missing = batch.missing
             await asyncio.wait((batch.done,), timeout=self.connection.timeout)

@@ -25,7 +25,9 @@ UNASSIGNED = "(waiting)"
 """A consumer name that no consumer uses. Entries that failed or were given back are assigned to it
 until a consumer claims them."""
 
-NOT_PENDING = "it is no longer pending: somebody has acknowledged it, or its consumer was deleted"
+NOT_PENDING = (
+    "it is no longer pending: another consumer has acknowledged it, or its consumer was deleted"
+)
 
 
 def new_name(service: str) -> str:

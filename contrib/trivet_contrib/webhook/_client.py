@@ -82,7 +82,7 @@ async def open_client(
     allowed: Iterable[Network] = (),
     ca_file: Path | None = None,
 ) -> AsyncGenerator[WebhookClient]:
-    """A client, whose connections end with the block.
+    """A client whose connections end with the block.
 
     Args:
         url: the URL to post to.

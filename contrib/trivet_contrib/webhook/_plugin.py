@@ -1,7 +1,7 @@
 """The webhook as a plugin: every event becomes a CloudEvent.
 
 Owns the settings.
-Never knows bytes and connections: the client has them. Nor what an answer means.
+Never knows bytes and connections, nor the meaning of an answer.
 """
 
 from __future__ import annotations
