@@ -30,7 +30,8 @@ it; a module of a room with several lines is on the line that says what it is fo
         _queue _repeats _retries
                             the order of events, duplicates, another attempt or none
     _supervision/       how a plugin lives, fails and stops
-        _host _lifetime     one plugin from start to stop; one of its lifetimes
+        _host _lifetime _needs
+                            one plugin from start to stop; one of its lifetimes; what it needs
         _restarts _starts _stop_plan
                             when it is started again, starts side by side, a stop's deadlines
     _store/             events on disk, in one SQLite file

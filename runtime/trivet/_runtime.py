@@ -118,7 +118,7 @@ class Runtime(App):
         )
         for name, needs in program.needs.items():
             for need in needs:
-                self.hosts[name].need(self.hosts[need])
+                self.hosts[name].needs.add(self.hosts[need])
 
     @property
     def service(self) -> str:

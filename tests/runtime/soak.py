@@ -231,7 +231,7 @@ def check_running(runtime: Runtime) -> None:
     """Check the invariants of every instant."""
     for host in runtime.hosts.values():
         if host.is_up:
-            needs = {need.status for need in host.needs}
+            needs = {need.status for need in host.needs.needed}
             assert needs <= {Status.RUNNING, Status.DEGRADED, Status.STOPPING}, needs
     for name, counts in runtime.statistics().items():
         fates = attrs.asdict(counts)

@@ -1,13 +1,13 @@
 """The host of one plugin: one task that lives its lifetimes, one after the other.
 
-Owns a plugin's status and its restarts, and has what needs the plugin stop before it.
-Never knows HTTP, nor in which order a program starts and stops: that is the runtime's.
+Owns a plugin's status and its restarts, and ends its dependents before it.
+Never knows HTTP, nor the order in which a program starts and stops: that is the runtime's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from itertools import count
 from time import perf_counter
@@ -28,31 +28,32 @@ from .._plugins._plugin import Plugin
 from .._plugins._status import TRANSITIONS, Status
 from .._plugins._supervision_settings import SupervisionSettings
 from ._lifetime import Lifetime
+from ._needs import Member, Needs
 from ._restarts import Restarts
 
 
 class SupervisedInbox(Protocol):
-    """What a host needs of its plugin's inbox."""
+    """A plugin's inbox, as its host uses it."""
 
     is_read: bool
     """Whether the plugin has asked for an event in this lifetime."""
 
     def close(self) -> None:
-        """Let nothing more in."""
+        """Refuse further events."""
 
     def lifetime_ended(self, *, crashed: bool) -> None:
-        """Take back what the plugin had in flight."""
+        """Take back the events in flight."""
 
     def abandon(self) -> None:
-        """Close, and end everything that is still inside."""
+        """Close, and end every event that is still inside."""
 
     def reopen(self) -> None:
-        """Let events in again."""
+        """Accept events again."""
 
 
 @attrs.frozen
 class StatusChange:
-    """One transition of one plugin."""
+    """One transition of a plugin's status."""
 
     host: Host
     previous: Status
@@ -65,12 +66,12 @@ class Host:
 
     Args:
         plugin: the plugin.
-        supervision: what was decided for it.
+        supervision: the decisions about its restarts.
         inbox: its inbox, if it has one.
         start_limit: seconds for `initialize`.
         close_limit: seconds for `close`, and for the plugin's resources.
         contains_interrupts: whether a KeyboardInterrupt is a fault of the plugin.
-        on_change: called for each transition; it must neither wait nor raise.
+        on_change: called for each transition; must neither wait nor raise.
     """
 
     def __init__(
@@ -87,28 +88,32 @@ class Host:
         self.plugin = plugin
         self.name = plugin.name
         self.critical = supervision.critical
-        self.needs: list[Host] = []
-        """The hosts of the plugins that this one needs; they start before it."""
+        self.needs = Needs(self)
+        """The plugins that this one needs, and those that need it."""
         self.status = Status.STARTING
         self.trouble: str | None = None
-        """What the plugin says is amiss, in this lifetime."""
+        """The fault that the plugin has reported by `degrade` in this lifetime."""
         self.restarts = 0
-        """Restarts since the program started, for whatever reason."""
+        """Restarts since the program started, for any reason."""
         self.failure: BaseException | None = None
         """The last failure."""
         self.start_failed = False
-        """Whether the first start failed, and was not to be retried."""
+        """Whether the first start failed, and the settings forbid another."""
         self.ended = trio.Event()
-        """Set when there will be no further lifetime."""
+        """Set when the last lifetime is over."""
         self._supervision = supervision
         self._policy = Restarts(supervision)
         self._inbox = inbox
         self._on_change = on_change
-        self._start_limit = start_limit
-        self._close_limit = close_limit
-        self._contains_interrupts = contains_interrupts
+        self._new_lifetime = partial(
+            Lifetime,
+            plugin,
+            self,
+            start_limit=start_limit,
+            close_limit=close_limit,
+            contains_interrupts=contains_interrupts,
+        )
         self._lifetime: Lifetime | None = None
-        self._dependents: list[Host] = []
         self._task: trio.lowlevel.Task | None = None
         self._announce: Callable[[], None] | None = None
         self._has_run = False
@@ -120,7 +125,7 @@ class Host:
         internals = internals_of(plugin)
         internals.report, internals.fail = self._report, self._fail
 
-    # What others ask.
+    # Questions.
 
     @property
     def is_up(self) -> bool:
@@ -140,15 +145,18 @@ class Host:
         return max(0.0, self._restart_at - trio.current_time())
 
     @property
-    def waits_for(self) -> Host | None:
-        """The plugin that has to be up before this one can start; one that was given up, first."""
-        missing = list(self._missing())
-        given_up = (host for host in missing if host.status is Status.FAILED)
-        return next(given_up, missing[0] if missing else None)
+    def is_alive(self) -> bool:
+        """Whether the plugin is within a lifetime."""
+        return self._lifetime is not None
+
+    @property
+    def waits_for(self) -> Member | None:
+        """The unmet need that blocks the start; a failed one comes before one that is only down."""
+        return self.needs.unmet
 
     @property
     def is_out(self) -> bool:
-        """Whether it was given up, or waits for one that was: only an operator can help."""
+        """Whether the plugin, or one that it waits for, was given up: only an operator can help."""
         waits_for = self.waits_for
         return self.status is Status.FAILED or (
             self.status is Status.STOPPED
@@ -157,11 +165,11 @@ class Host:
         )
 
     def stack(self) -> str:
-        """Where the plugin's task stands now."""
+        """The stack of the plugin's task."""
         return "" if self._task is None else stack_of(self._task)
 
     def was_starting(self, since: float) -> bool:
-        """Whether it starts now, or did at that moment of `perf_counter`, or after it."""
+        """Whether the plugin starts now, or started at or after `since`, by `perf_counter`."""
         return self.status is Status.STARTING or self._started >= since
 
     async def changed(self) -> None:
@@ -171,25 +179,20 @@ class Host:
         await self._changed.wait()
 
     async def reached(self, *statuses: Status) -> None:
-        """Wait until the plugin's status is one of these."""
+        """Wait until the plugin has one of these statuses."""
         while self.status not in statuses:
             await self.changed()
 
     async def left(self) -> None:
-        """Wait until the plugin is not up, or is up again in another lifetime."""
+        """Wait until the plugin is down, or up in another lifetime."""
         restarts = self.restarts
         while self.is_up and self.restarts == restarts:
             await self.changed()
 
-    # What others do.
-
-    def need(self, other: Host) -> None:
-        """Live only while the other is up."""
-        self.needs.append(other)
-        other._dependents.append(self)
+    # Orders.
 
     def restart(self) -> None:
-        """Begin a new lifetime, with no failure remembered; what needs the plugin restarts too.
+        """Begin a new lifetime, and forget earlier failures; dependents restart too.
 
         Raises:
             RestartRefusedError: the program stops, or the plugin waits for another.
@@ -203,14 +206,14 @@ class Host:
             )
         self._log.info("plugin is restarted by an operator", status=self.status)
         self._policy = Restarts(self._supervision)
-        self._end_lifetime()
+        self.end_lifetime()
 
     def stop(self, *, drain_until: float, close_until: float) -> None:
-        """Begin the end; `ended` says when it has come.
+        """Begin the stop; `ended` is set at its end.
 
         Args:
-            drain_until: a plugin that reads its inbox may finish it until then.
-            close_until: everything else that it does ends then.
+            drain_until: the time limit for a plugin that reads its inbox to finish it.
+            close_until: the time limit for everything.
         """
         self._stopping = True
         self._end_pause()
@@ -226,13 +229,13 @@ class Host:
             self._lifetime.stop(drain_until=drain_until, close_until=close_until)
 
     def hurry(self) -> None:
-        """End the draining that is under way."""
+        """End the draining now."""
         if self._stopping and self._lifetime is not None:
             self._lifetime.hurry(trio.current_time())
 
     @property
     def _log(self) -> structlog.typing.FilteringBoundLogger:
-        """Made when there is something to say, of which most plugins give no occasion."""
+        """A logger made on demand: most plugins give no occasion for a line."""
         logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(plugin=self.name)
         return logger
 
@@ -242,15 +245,15 @@ class Host:
         """Live lifetime after lifetime, until the plugin is stopped or given up.
 
         Life: one task in the runtime's nursery, from the start of the plugin's tier to its stop.
-        `started()` is called when the plugin runs, when its first start has failed, or when it
-        waits for a plugin that it needs.
+        Calls `started()` when the plugin runs, when its first start has failed, or when it waits
+        for a plugin that it needs.
 
         Raises:
             CriticalPluginError: the plugin was given up, or needs one that was, and is critical.
         """
         self._task = trio.lowlevel.current_task()
         self._announce = task_status.started
-        del task_status  # Which holds the nursery in which the start was waited for.
+        del task_status  # It refers to the nursery of the start, which is over soon.
         plugin_of_task.set(self.name)
         try:
             await self._live_on()
@@ -276,7 +279,7 @@ class Host:
                 return
 
     async def _until_needs_are_up(self) -> bool:
-        """Wait for what the plugin needs; says whether it is to start then."""
+        """Wait for the plugin's needs; says whether to start then."""
         while (waits_for := self.waits_for) is not None and not self._stopping:
             self._become(Status.STOPPED, f"needs {waits_for.name!r}, which is {waits_for.status}")
             if waits_for.status is Status.FAILED:
@@ -290,19 +293,13 @@ class Host:
     async def _live(self) -> BaseException | None:
         begun = trio.current_time()
         self.trouble = None
-        self._lifetime = Lifetime(
-            self.plugin,
-            self,
-            start_limit=self._start_limit,
-            close_limit=self._close_limit,
-            contains_interrupts=self._contains_interrupts,
-        )
+        self._lifetime = self._new_lifetime()
         failure: BaseException | None = None
         try:
             failure = await self._lifetime.live(must_not_return=self._must_not_return())
             return failure
         finally:
-            self._lifetime = None  # Nothing may be done any more to one that is over.
+            self._lifetime = None  # A lifetime that is over takes no orders.
             self._policy.after_lifetime(trio.current_time() - begun)
             if self._inbox is not None and not self._stopping:  # At a stop it is abandoned.
                 self._inbox.lifetime_ended(crashed=failure is not None)
@@ -324,17 +321,10 @@ class Host:
         """See `Owner`."""
         if self.is_up:
             self._become(Status.STOPPING)
-        for host in self._dependents:
-            if host.status is not Status.FAILED:  # That one waits for an operator.
-                host._end_lifetime()
-        if self._dependents:
-            with trio.CancelScope(shield=True):
-                for host in self._dependents:
-                    while host._lifetime is not None:
-                        await host.changed()
+        await self.needs.end_dependents()
 
     async def _recover(self, failure: BaseException) -> bool:
-        """After a failure; says whether to start again."""
+        """Wait after a failure, or give up; says whether to start again."""
         self.failure = explained(failure)
         if self._announce is not None and self._supervision.on_start_failure == "fail":
             self.start_failed = True
@@ -360,7 +350,7 @@ class Host:
         return not self._stopping
 
     def _hopeless(self, failure: BaseException) -> str | None:
-        """Why a restart is out of the question, if it is."""
+        """The reason that rules a restart out; None if there is none."""
         if includes(failure, PermanentError):
             return "it says that trying again cannot help"
         return "it is temporary" if self._supervision.restart == "temporary" else None
@@ -373,12 +363,13 @@ class Host:
             raise CriticalPluginError(f"plugin {self.name!r} gave up: {why}")
 
     async def _wait(self, until: Callable[[], Awaitable[object]]) -> None:
-        """Wait between two lifetimes. A stop, a restart, or the end of a need ends it sooner."""
+        """Wait between two lifetimes; a stop, a restart or the end of a need cuts it short."""
         if not self._stopping:
             with trio.CancelScope() as self._pause:
                 await until()
 
-    def _end_lifetime(self) -> None:
+    def end_lifetime(self) -> None:
+        """End the lifetime, or the wait between two."""
         if self._lifetime is not None:
             self._lifetime.end()
         self._end_pause()
@@ -387,14 +378,8 @@ class Host:
         if self._pause is not None:
             self._pause.cancel()
 
-    def _missing(self) -> Iterator[Host]:
-        for need in self.needs:
-            if not need.is_up:
-                blockers = list(need._missing())
-                yield from blockers or [need]
-
     def _report(self, trouble: str | None) -> None:
-        """The plugin says what is amiss, or that nothing is any more."""
+        """Take the plugin's report of a fault; None reports that it is over."""
         trouble = None if trouble is None else mask(trouble)
         if trouble == self.trouble:
             return
@@ -407,7 +392,7 @@ class Host:
             self._become(Status.RUNNING if trouble is None else Status.DEGRADED, trouble)
 
     def _fail(self, fault: BaseException) -> None:
-        """What the plugin does beside its `run` has failed, wherever that may be."""
+        """Take a failure of the plugin beside its `run`, from any task."""
         if self._lifetime is None:
             self._log.error("plugin failed after it had stopped", exc_info=explained(fault))
         else:
@@ -425,7 +410,7 @@ class Host:
         if status not in TRANSITIONS[previous]:
             raise RuntimeError(f"plugin {self.name!r}: {previous} does not become {status}")
         if previous is Status.STARTING:
-            self._started = perf_counter()  # The machine's clock: stalls are measured by it.
+            self._started = perf_counter()  # The machine's clock, which stalls are measured by.
         self.status = status
         if self._changed is not None:
             self._changed.set()

@@ -23,28 +23,28 @@ from .._plugins._resources import Resources
 
 
 class Owner(Protocol):
-    """Whoever has a plugin live."""
+    """The owner of a lifetime, which is called at its turns."""
 
     def began(self) -> None:
-        """`initialize` has returned."""
+        """Take note that `initialize` has returned."""
 
     async def ending(self) -> None:
-        """`run` has ended, and `close` is next. Shields itself where it waits."""
+        """Take note that `run` has ended, and `close` is next. Shields itself where it waits."""
 
 
 class Lifetime:
     """A scope around the plugin's resources around a scope around its `run()`.
 
-    It is shielded once the plugin has started, so that a cancellation from outside reaches it as
-    an orderly stop; before that, it ends a hanging `initialize`.
+    The outer scope is shielded once the plugin has started, so that a cancellation from outside
+    reaches the plugin as an orderly stop. Before that, a cancellation ends a hanging `initialize`.
 
     Args:
-        plugin: who lives.
-        owner: who is told how it goes.
+        plugin: the plugin.
+        owner: called when `initialize` has returned, and when `run` has ended.
         start_limit: seconds for `initialize`.
         close_limit: seconds for `close` and for the resources after it.
-        contains_interrupts: whether a KeyboardInterrupt is a fault of the plugin. Where Python
-            makes one of Ctrl-C it is not.
+        contains_interrupts: whether a KeyboardInterrupt is a fault of the plugin. It is not where
+            Python makes one of Ctrl-C.
     """
 
     def __init__(
@@ -79,12 +79,12 @@ class Lifetime:
         return logger
 
     def end(self) -> None:
-        """Cancel `run`, then close; what has not begun is cancelled altogether."""
+        """Cancel `run`, then close; a lifetime that has not begun is cancelled altogether."""
         self._is_to_end = True
         self._cancel()
 
     def fail(self, fault: BaseException) -> None:
-        """End as by a failure of `run`: what the plugin does beside it has failed."""
+        """End the lifetime by a failure beside `run`, as if `run` had raised it."""
         if fault is self._fault:
             return
         if self._is_to_end or self._is_ending or self._fault is not None:
@@ -100,7 +100,12 @@ class Lifetime:
         self._log.error("plugin failed while it stopped", exc_info=explained(fault))
 
     def stop(self, *, drain_until: float, close_until: float) -> None:
-        """As `end`, at those moments. What is being closed already has the second one, too."""
+        """Like `end`, but with deadlines, which hold for a `close` under way, too.
+
+        Args:
+            drain_until: the deadline of `run`.
+            close_until: the deadline of everything.
+        """
         self._is_to_end = True
         self._close_until = close_until
         if not self._has_begun:
@@ -112,17 +117,33 @@ class Lifetime:
         self.hurry(drain_until)
 
     def hurry(self, drain_until: float) -> None:
-        """End `run` then, if not before."""
+        """Give `run` a deadline, unless it has an earlier one."""
         if drain_until <= trio.current_time():
             self._work.cancel()
         else:
             self._work.deadline = min(self._work.deadline, drain_until)
 
     async def live(self, *, must_not_return: str | None) -> BaseException | None:
-        """Live. Returns the failure that ended it; None where it was ended from outside.
+        """Live through one lifetime; returns the failure that ended it, or None.
+
+        A failure is returned where it is the reason of the end, and only logged where the end had
+        another reason, since it came late then:
+
+        | the end was asked for | by | what came | becomes |
+        |---|---|---|---|
+        | no | | an error of `initialize` or `run` | returned |
+        | no | | `initialize` over its limit | returned as a TimeoutError |
+        | no | | an error of `run`, then a `close` over its limit | the error is returned |
+        | yes | `fail` | the error that `fail` was given | returned |
+        | yes | `fail` | another error | logged, and `fail`'s is returned |
+        | yes | `end`, `stop` | an error | logged, and None is returned |
+        | yes | a scope around | an error | logged, and the Cancelled goes on |
+        | any | | an operator's KeyboardInterrupt | raised |
+
+        An error of `close` is logged in every case, and the Cancelled of a scope around goes on.
 
         Args:
-            must_not_return: why a `run` that returns has failed. Where it is None its work is
+            must_not_return: the reason why a `run` that returns has failed; None if its work is
                 done then, and its routes and resources live on.
         """
         self._whole.deadline = trio.current_time() + self._start_limit
@@ -134,7 +155,7 @@ class Lifetime:
                     try:
                         await self._run(must_not_return)
                     except BaseException as error:
-                        # Closing may overrun; then this is all that is left of it.
+                        # If `close` overruns, we report this crash.
                         _, crash = split_cancelled(error)
                         raise
                     finally:
@@ -157,7 +178,7 @@ class Lifetime:
         return crash
 
     async def _initialize(self, resources: Resources) -> None:
-        # No scope may be opened around this: what initialize enters outlives it.
+        # No scope may be opened around this: the resources that initialize enters outlive it.
         try:
             with (
                 noted(f"initialize() of {self._plugin.name!r}"),
@@ -170,7 +191,7 @@ class Lifetime:
         except BaseException:
             self._is_ending = True
             raise
-        # What has started is closed, whatever came meanwhile: nothing waits before the shield.
+        # A plugin that has started is closed, whatever came meanwhile: no checkpoint before this.
         self._whole.shield = True
         if self._whole.cancel_called:
             self._is_ending = True
@@ -206,7 +227,7 @@ class Lifetime:
             self._log.error("close() took too long and was cancelled")
 
     def _contain(self, error: BaseException) -> BaseException | None:
-        """Keep a failure here, whatever its class; a cancellation of what is around goes on."""
+        """Contain a failure of any class; the cancellation of a scope around goes on."""
         cancelled, fault = self._split(error)
         is_late = self._is_to_end or cancelled is not None or self._fault not in (None, error)
         if fault is not None and is_late:

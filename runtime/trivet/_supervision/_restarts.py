@@ -1,4 +1,4 @@
-"""When a failed plugin is started again, and when it is given up.
+"""Restarts: the wait before a failed plugin starts again, or the decision to give it up.
 
 Owns the restart intensity: so many failures within a window.
 Never knows plugins and clocks: callers pass the time, and get a wait.

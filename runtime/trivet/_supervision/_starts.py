@@ -1,7 +1,7 @@
 """The starts of several plugins, side by side.
 
-Owns the wait until each has started, or the first has failed.
-Never knows in which order a program starts, nor what becomes of one that has failed.
+Owns the wait until each plugin has started, or the first has failed.
+Never knows the order in which a program starts, nor what follows from a failure.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from ._host import Host
 
 
 class Starts:
-    """The starts of so many plugins.
+    """The starts of `count` plugins.
 
-    A nursery's `start` would do the same with a nursery and a task more for each of them.
+    A nursery's `start` would do the same with a nursery and a task more for each plugin.
 
     Args:
-        count: how many there are.
+        count: the number of plugins.
     """
 
     def __init__(self, count: int) -> None:
         self._missing = count
         self.over = trio.Event()
-        """Set when all have started, or one has failed."""
+        """Set when all plugins have started, or one has failed."""
         if not count:
             self.over.set()
 
     def of(self, host: Host) -> trio.TaskStatus[None]:
-        """What this one is to tell when it has started, or has failed to."""
+        """Make the status object that a host calls when it has started, or has failed to."""
         return _Start(self, host)
 
     def ended(self, host: Host) -> None:
-        """This one has told."""
+        """Count a host that has started, or has failed to."""
         self._missing -= 1
         if host.start_failed or not self._missing:
             self.over.set()

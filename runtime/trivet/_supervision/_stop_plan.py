@@ -1,6 +1,6 @@
-"""When each stage of a stop is over.
+"""The deadlines of a stop, one for each stage.
 
-Owns the deadlines of a stop, all of them known the moment it begins.
+Owns the deadlines, all of them known the moment the stop begins.
 Never knows what is stopped; hosts and the server ask for their deadline.
 """
 
@@ -15,7 +15,7 @@ from .._program._settings import ShutdownSettings
 class StopPlan:
     """The deadlines of one stop, on Trio's clock.
 
-    They are limits, not waits: a stop in which nothing hangs takes as long as the work left.
+    Deadlines are limits, not waits: a stop in which nothing hangs takes as long as its work.
 
     >>> plan = StopPlan(begun=100.0, levels=2, settings=ShutdownSettings())
     >>> plan.requests_until, plan.drain_until, plan.close_until(0), plan.close_until(1)
@@ -23,29 +23,29 @@ class StopPlan:
     """
 
     begun: float
-    """When the stop began."""
+    """The moment at which the stop began."""
     levels: int
-    """How many levels of plugins are stopped one after the other."""
+    """The number of levels of plugins, which stop one after the other."""
     settings: ShutdownSettings
 
     @property
     def requests_until(self) -> float:
-        """Requests that are being answered may take until then."""
+        """The deadline of requests that are being answered."""
         return self.begun + self.settings.requests
 
     @property
     def drain_until(self) -> float:
-        """Inboxes may be finished until then."""
+        """The deadline of the inboxes."""
         return self.requests_until + self.settings.drain
 
     def hurried(self, now: float) -> StopPlan:
-        """The same stop without any more requests and draining, as if it had begun so long ago."""
+        """The same stop without further time for requests and inboxes, as if begun earlier."""
         return attrs.evolve(self, begun=min(self.begun, now - self.drain_until + self.begun))
 
     def close_until(self, level: int) -> float:
-        """The plugins of this level may take until then to close; the first to stop is level 0.
+        """The deadline for the plugins of this level to close; the first level to stop is 0.
 
-        Each level has its share of the time, so that a plugin that hangs cannot use up what the
-        plugins that it needs have for themselves.
+        Each level has its share of the time, so that a plugin that hangs cannot use up the time of
+        the plugins that it needs.
         """
         return self.drain_until + self.settings.close * (level + 1) / max(self.levels, 1)
