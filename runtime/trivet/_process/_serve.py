@@ -28,7 +28,8 @@ from .._plugins._status import Status
 from .._program._loader import Program, load
 from .._program._settings import Settings
 from .._runtime import Runtime, running
-from .._web._hypercorn._server import listening, open_socket
+from .._web._server._binding import bound
+from .._web._server._listening import listening
 from ._escalation import LOOP
 from ._garbage import freeze_heap
 from ._lifeline import Lifeline, end_forked_copies, fork_under_parent, inherited_lifeline
@@ -225,10 +226,9 @@ def bind(address: str) -> int:
         StartError: the address cannot be bound.
     """
     try:
-        listener = open_socket(address)
+        return bound(address).detach()
     except OSError as error:
         raise StartError(f"cannot listen on {address}: {error.strerror or error}") from error
-    return listener.detach()
 
 
 async def _hear_signals(stop: Stop, *, task_status: trio.TaskStatus[None]) -> None:

@@ -1,6 +1,6 @@
 """HTTP: the two functions that a program of one's own calls, and the rooms behind them.
 
-    _hypercorn/     the server: connections, and their end at a stop
+    _server/        the server: connections, and their end at a stop
     _app            the Quart application, and its responses to errors
     _quart/         the parts of Quart that are overridden: requests, responses, websockets
     _views          the plugins' routes and websockets: refused, contained
@@ -61,7 +61,7 @@ async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
         runtime: the program.
         bind: `HOST:PORT` (port 0 is any free one), `unix:PATH`, or `fd://NUMBER`.
     """
-    from ._hypercorn import _server  # noqa: PLC0415 - see the top
+    from ._server import _listening  # noqa: PLC0415 - see the top
 
-    async with _server.listening(runtime, bind) as urls:
+    async with _listening.listening(runtime, bind) as urls:
         yield urls

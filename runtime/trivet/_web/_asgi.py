@@ -18,12 +18,16 @@ Headers = Iterable[tuple[bytes, bytes]]
 class ClientScope(TypedDict):
     """The part that the scopes of a request and of a websocket share."""
 
+    asgi: NotRequired[Mapping[str, str]]
     http_version: str
+    scheme: NotRequired[str]
     path: str
     raw_path: NotRequired[bytes | None]
     query_string: bytes
     root_path: NotRequired[str]
     headers: Headers
+    client: NotRequired[tuple[str, int | None] | None]
+    server: NotRequired[tuple[str, int | None] | None]
     extensions: NotRequired[Mapping[str, object] | None]
 
 
@@ -38,6 +42,7 @@ class WebsocketScope(ClientScope):
     """One websocket."""
 
     type: Literal["websocket"]
+    subprotocols: NotRequired[list[str]]
 
 
 class LifespanScope(TypedDict):
@@ -60,6 +65,14 @@ class WebsocketReceive(TypedDict):
     type: Literal["websocket.receive"]
     bytes: NotRequired[bytes | None]
     text: NotRequired[str | None]
+
+
+class WebsocketDisconnect(TypedDict):
+    """The end of a websocket."""
+
+    type: Literal["websocket.disconnect"]
+    code: int
+    reason: str | None
 
 
 class Received(TypedDict):
@@ -144,7 +157,7 @@ class LifespanFailed(TypedDict):
 
 
 Scope = HttpScope | WebsocketScope | LifespanScope
-ReceiveMessage = HttpRequest | WebsocketReceive | Received
+ReceiveMessage = HttpRequest | WebsocketReceive | WebsocketDisconnect | Received
 SendMessage = (
     ResponseStart
     | ResponseBody

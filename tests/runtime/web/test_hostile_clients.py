@@ -441,9 +441,9 @@ HOW = {
 
 async def test_three_hundred_hostile_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them are gone within the limits, which are short here, and others are answered."""
-    monkeypatch.setattr("trivet._web._hypercorn._server.KEEP_ALIVE_TIMEOUT", 0.5)
-    monkeypatch.setattr("trivet._web._hypercorn._server.CHECK_INTERVAL", 0.1)
-    monkeypatch.setattr("trivet._web._hypercorn._connection.SEND_TIMEOUT", 1.0)
+    monkeypatch.setattr("trivet._web._server._connection.KEEP_ALIVE_TIMEOUT", 0.5)
+    monkeypatch.setattr("trivet._web._server._listening.CHECK_INTERVAL", 0.1)
+    monkeypatch.setattr("trivet._web._server._transport.SEND_TIMEOUT", 1.0)
     monkeypatch.setattr("trivet._web._context.BODY_TIMEOUT", 0.5)
     monkeypatch.setattr(f"{__name__}.LARGE", 1024 * 1024)
     streams: list[trio.SocketStream] = []

@@ -119,7 +119,7 @@ CLOSED = {
 
 
 async def test_what_a_client_may_not_send() -> None:
-    """It is told why, the connection ends, and so does the method; the log has no traceback."""
+    """The client is told why, the connection and the method end; the log has no traceback."""
     with structlog.testing.capture_logs() as logs:
         async with served() as (url, phone):
             for name, (sent, code) in CLOSED.items():
@@ -145,7 +145,7 @@ ANSWERED = [
 
 
 async def test_what_a_client_may_send() -> None:
-    """It is answered, to the byte."""
+    """A client that sends valid frames is answered, to the byte."""
     async with served() as (url, _):
         for sent, received in ANSWERED:
             async with talking(url) as stream:
@@ -244,7 +244,7 @@ async def test_a_message_that_is_no_json_is_its_clients_fault(wrong: str) -> Non
 
 
 async def test_a_handler_may_bear_a_message_that_is_no_json() -> None:
-    """It is a ValueError, as from any decoder, and the next message is received."""
+    """A ValueError is raised, as by any decoder, and the next message is received."""
     async with served() as (url, _), talking(url, b"/patient") as stream:
         await stream.send_all(frame(b"{", TEXT) + frame(b"5", TEXT))
         assert await until(stream, b"5") == b"\x81\x05again\x81\x015"

@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock
 
 from trivet import ListenerLostError, listening, open_runtime
-from trivet._web._hypercorn._accepting import RETRY_INTERVAL, accept_all
+from trivet._web._server._accepting import RETRY_INTERVAL, accept_all
 
 
 class Listener(trio.abc.Listener[trio.abc.Stream]):
@@ -74,7 +74,7 @@ async def test_a_socket_that_is_gone_is_an_error_that_says_so(error: Exception) 
 
 
 async def test_whoever_loses_the_socket_stops_in_order() -> None:
-    """What is being served when the socket is shut down is closed as by any stop."""
+    """Connections that are open when the socket is shut down are closed as by any stop."""
     ended = trio.Event()
 
     async def serve() -> None:

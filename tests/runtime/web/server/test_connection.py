@@ -22,8 +22,8 @@ from trivet import (
     route,
     websocket_route,
 )
-from trivet._web._hypercorn import _connection as _connections
-from trivet._web._hypercorn import _server
+from trivet._web._server import _connection as _connections
+from trivet._web._server import _listening, _transport
 from trivet.testing import open_plugins, serving
 
 from ..clients import UPGRADE, ask, connect, frame, get, post, read, status, until
@@ -61,7 +61,7 @@ class Endless:
         return self._piece
 
     async def aclose(self) -> None:
-        """As a generator ends."""
+        """End, like a generator."""
         self._desk.open -= 1
 
 
@@ -131,9 +131,9 @@ async def served() -> AsyncGenerator[tuple[str, Runtime]]:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits that a test can wait for."""
-    monkeypatch.setattr(_server, "KEEP_ALIVE_TIMEOUT", 0.3)
-    monkeypatch.setattr(_server, "CHECK_INTERVAL", 0.05)
-    monkeypatch.setattr(_connections, "SEND_TIMEOUT", 0.5)
+    monkeypatch.setattr(_connections, "KEEP_ALIVE_TIMEOUT", 0.3)
+    monkeypatch.setattr(_listening, "CHECK_INTERVAL", 0.05)
+    monkeypatch.setattr(_transport, "SEND_TIMEOUT", 0.5)
     monkeypatch.setattr(_connections, "PROBE_AFTER", 0.2)
 
 
@@ -155,7 +155,7 @@ async def test_a_connection_is_idle_between_requests_only(short: None) -> None:
             await stream.send_all(get(path))
             if path == b"/slow":
                 await desk.opened(1)
-                await trio.sleep(3 * _server.KEEP_ALIVE_TIMEOUT)
+                await trio.sleep(3 * _connections.KEEP_ALIVE_TIMEOUT)
                 desk.go_on.set()
             assert status(await until(stream, b"done")) == 200
         with trio.fail_after(10):
@@ -205,7 +205,7 @@ async def test_the_head_of_a_stream_does_not_wait() -> None:
 
 @pytest.mark.parametrize("blank", [b"\r\n", b"\n", b"\r\n" * 5])
 async def test_blank_lines_before_a_request_are_passed_over(blank: bytes) -> None:
-    """As after a form that some clients send with one line too many; also behind a body."""
+    """Some clients send a blank line too many after a form; also behind a body."""
     async with served() as (url, _), await connect(url) as stream:
         await stream.send_all(blank + post(b"/size", b"four") + blank + get(b"/", CLOSING))
         answers = await read(stream)
@@ -288,7 +288,7 @@ async def test_a_stream_of_events_ends_with_what_its_client_sends(short: None) -
 
 @pytest.mark.parametrize("leaves", [True, False])
 async def test_a_websocket_that_nobody_listens_to(leaves: bool, short: None) -> None:
-    """What waits is bounded in bytes; a client that leaves meanwhile is noticed."""
+    """Messages that wait are bounded in bytes; a client that leaves meanwhile is noticed."""
     piece = frame(b"x" * 60_000)
     async with served() as (url, runtime):
         desk = runtime.get(Desk)
@@ -337,7 +337,7 @@ async def test_the_rest_of_a_body_of_unknown_length() -> None:
 
 
 async def test_the_rest_of_a_body_that_does_not_come(short: None) -> None:
-    """It is waited for as the next request would be."""
+    """The rest of a body is waited for as the next request would be."""
     async with served() as (url, _), await connect(url) as stream:
         await stream.send_all(post(b"/ignore", b"x" * 100)[:-50])
         await until(stream, b"done")
@@ -373,11 +373,11 @@ async def test_a_client_that_reads_slowly(short: None) -> None:
         await stream.send_all(get(b"/rows"))
         taken = 0
         begun = trio.current_time()
-        while trio.current_time() < begun + 5 * _connections.SEND_TIMEOUT:
+        while trio.current_time() < begun + 5 * _transport.SEND_TIMEOUT:
             taken += len(await stream.receive_some(2000))
             await trio.sleep(0.02)
         assert runtime.get(Desk).open == 1
-        assert taken > 5 * _connections.SEND_TIMEOUT * _connections.MIN_SEND_RATE
+        assert taken > 5 * _transport.SEND_TIMEOUT * _transport.MIN_SEND_RATE
 
 
 async def test_the_date_is_that_of_the_second() -> None:

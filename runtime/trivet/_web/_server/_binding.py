@@ -1,0 +1,69 @@
+"""From an address as an operator writes it to a socket that is bound.
+
+Owns the three forms of an address. Never knows who listens there.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from contextlib import suppress
+
+BACKLOG = 100
+"""Connections that wait to be accepted; hypercorn's default."""
+
+
+def bound(bind: str) -> socket.socket:
+    """A socket bound to an address, which does not listen yet.
+
+    Args:
+        bind: `HOST:PORT` (port 0 is any free one), `unix:PATH`, or `fd://NUMBER`.
+
+    Raises:
+        OSError: the address is taken, or is not this machine's.
+        ValueError: it is no address.
+    """
+    if bind.startswith("fd://"):
+        return socket.socket(fileno=int(bind.removeprefix("fd://")))
+    if bind.startswith("unix:"):
+        return _unix(bind.removeprefix("unix:"))
+    host, _, port = bind.rpartition(":")
+    host = host.strip("[]")
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        made.bind((host, int(port)))
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _unix(path: str) -> socket.socket:
+    with suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116 - of a program that was killed
+            os.remove(path)  # noqa: PTH107
+    made = socket.socket(socket.AF_UNIX)
+    try:
+        made.bind(path)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def url_of(listener: socket.socket) -> str:
+    """The address of a listening socket, as clients and logs have it.
+
+    >>> with bound("127.0.0.1:0") as listener:
+    ...     url_of(listener).rpartition(":")[0]
+    'http://127.0.0.1'
+    """
+    name = listener.getsockname()
+    if listener.family == socket.AF_INET:
+        return f"http://{name[0]}:{name[1]}"
+    if listener.family == socket.AF_INET6:
+        return f"http://[{name[0]}]:{name[1]}"
+    return f"http://unix:{name}"

@@ -1,0 +1,276 @@
+"""The head of a request: framed here, read by llhttp, checked here.
+
+Owns what a head may be: its limits, its method, version and lengths, and how its body is framed.
+Never knows what is asked for.
+
+A head is given to llhttp whole and alone, so that its limits are exact and nothing behind it is
+read as part of it. The checks after llhttp are those that RFC 9112 leaves to the server, and those
+that llhttp does not make.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import httptools
+
+TARGET_LIMIT = 8 * 1024
+"""Bytes that the target of a request may have: a path and a query."""
+HEAD_LIMIT = 16 * 1024
+"""Bytes that a request's head may have as a whole, however they arrive."""
+FIELD_LIMIT = 100
+"""Headers that a request may have; Apache's default."""
+
+Headers = list[tuple[bytes, bytes]]
+
+_LINE_LIMIT = TARGET_LIMIT + 64  # With the method and the version.
+_BLANK_LINES = re.compile(rb"(?:\r?\n)*")
+_OTHER_END = re.compile(rb"\n\r?\n")  # A head that llhttp is to refuse, and not to wait for.
+_REQUEST_LINE = re.compile(
+    rb"(?P<method>[!#$%&'*+.^_`|~0-9A-Za-z-]+) (?P<target>[!-~]+) HTTP/(?P<version>\d\.\d)\r\n"
+)
+_HTTP_2 = b"PRI * HTTP/2.0\r\n"
+_WEBSOCKET_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
+_BLANK_LINE: Final = b"\r\n\r\n"
+_CHUNKED: Final = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+class RefusedError(Exception):
+    """A request that the connection itself answers, as its last one.
+
+    Args:
+        status: the status of the answer.
+        reason: what is wrong with the request, in one sentence.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class Head:
+    """The head of one request, whose callbacks llhttp calls."""
+
+    __slots__ = ("_first", "headers", "length", "method", "target", "version")
+
+    def __init__(self) -> None:
+        self.method = ""
+        self.target = b""
+        self.version = ""
+        """`1.0` or `1.1`."""
+        self.headers: Headers = []
+        """Names in lower case, in the order in which they came."""
+        self.length: int | None = 0
+        """Bytes of the body; None for one in chunks."""
+        self._first: dict[bytes, bytes] = {}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header from llhttp, which leaves white space behind a value."""
+        name = name.lower()
+        if value[-1:] in (b" ", b"\t"):
+            value = value.rstrip(b" \t")
+        self.headers.append((name, value))
+        self._first.setdefault(name, value)
+
+    def get(self, name: bytes, default: bytes = b"") -> bytes:
+        """The first header of this name, in lower case."""
+        return self._first.get(name, default)
+
+    def tokens(self, name: bytes) -> set[bytes]:
+        """The members of a list, in lower case, over all headers of this name."""
+        if name not in self._first:
+            return set()
+        values = b",".join(value for known, value in self.headers if known == name)
+        return {token.strip().lower() for token in values.split(b",")}
+
+    @property
+    def keeps_alive(self) -> bool:
+        """Whether the client may send another request after this one."""
+        if b"connection" not in self._first:
+            return self.version == "1.1"
+        tokens = self.tokens(b"connection")
+        return b"close" not in tokens and (self.version == "1.1" or b"keep-alive" in tokens)
+
+
+def framed(waiting: bytearray) -> bytes | None:
+    """Take a whole head, and blank lines before it, out of what has come; None if more has to come.
+
+    Args:
+        waiting: what has come; at least one byte.
+
+    Raises:
+        RefusedError: the head is too large.
+    """
+    if waiting[0] in b"\r\n":
+        blank = _BLANK_LINES.match(waiting)
+        del waiting[: blank.end() if blank is not None else 0]
+    end = waiting.find(_BLANK_LINE, 0, HEAD_LIMIT) + len(_BLANK_LINE)
+    if end < len(_BLANK_LINE):
+        match = _OTHER_END.search(waiting, 0, HEAD_LIMIT)
+        if match is None:
+            _check_part(waiting)
+            return None
+        end = match.end()
+    head = bytes(waiting[:end])
+    del waiting[:end]
+    return head
+
+
+def _check_part(waiting: bytearray) -> None:
+    """Refuse a head that is too large already."""
+    if len(waiting) > _LINE_LIMIT and waiting.find(b"\n", 0, _LINE_LIMIT) < 0:
+        raise RefusedError(414, f"the target may have {TARGET_LIMIT} bytes")
+    if len(waiting) >= HEAD_LIMIT:
+        raise RefusedError(431, f"the head may have {HEAD_LIMIT} bytes")
+    if waiting.count(b"\n") > FIELD_LIMIT:
+        raise RefusedError(431, f"the head may have {FIELD_LIMIT} headers")
+
+
+def parsed(head: bytes) -> Head:
+    """Read a whole head.
+
+    Raises:
+        RefusedError: it cannot be read, means two things, or asks for what this server has not.
+    """
+    line = _REQUEST_LINE.match(head)
+    if line is None:
+        raise _refused_line(head)
+    if line.end("target") - line.start("target") > TARGET_LIMIT:
+        raise RefusedError(414, f"the target may have {TARGET_LIMIT} bytes")
+    read = Head()
+    read.method = line["method"].decode("ascii")
+    read.target = line["target"]
+    read.version = line["version"].decode("ascii")
+    if read.version not in ("1.0", "1.1"):
+        raise RefusedError(505, "the version may be HTTP/1.1 or HTTP/1.0")
+    if read.method != read.method.upper():
+        # A name in lower case is another method's, of which web frameworks know nothing.
+        raise RefusedError(501, f"no method is named {read.method}")
+    try:
+        _feed(read, head)
+    except httptools.HttpParserInvalidMethodError:  # A method of somebody's own, perhaps a route's.
+        read.headers.clear()
+        _feed(read, b"POST" + head[line.end("method") :])
+    _check(read)
+    return read
+
+
+def _feed(read: Head, head: bytes) -> None:
+    try:
+        httptools.HttpRequestParser(read).feed_data(head)
+    except httptools.HttpParserUpgrade:
+        return  # An offer, which nobody has to take.
+    except httptools.HttpParserInvalidMethodError:
+        raise
+    except httptools.HttpParserError as error:
+        raise _refusal(head, read, error) from None
+
+
+def _refused_line(head: bytes) -> RefusedError:
+    if head.startswith(_HTTP_2):
+        return RefusedError(505, "the version may be HTTP/1.1 or HTTP/1.0")
+    return RefusedError(400, "the first line is no request line")
+
+
+def _refusal(head: bytes, read: Head, error: httptools.HttpParserError) -> RefusedError:
+    """The refusal of what llhttp cannot read; of a coding, the one that says so."""
+    if read.get(b"transfer-encoding") and b"content-length" not in head.lower():
+        return RefusedError(501, "a body may be in chunks, and in no other coding")
+    return RefusedError(400, str(error)[:200])
+
+
+def _check(read: Head) -> None:
+    if len(read.headers) > FIELD_LIMIT:
+        raise RefusedError(431, f"the head may have {FIELD_LIMIT} headers")
+    hosts = sum(name == b"host" for name, _ in read.headers)
+    if hosts != 1 and (hosts or read.version == "1.1"):
+        raise RefusedError(400, "a request has one Host")
+    if b"transfer-encoding" in read._first:
+        if read.tokens(b"transfer-encoding") != {b"chunked"}:
+            raise RefusedError(501, "a body may be in chunks, and in no other coding")
+        if read.version == "1.0":
+            raise RefusedError(400, "HTTP/1.0 has no bodies in chunks")
+        read.length = None
+    else:
+        read.length = int(read.get(b"content-length", b"0"))
+
+
+def asks_for_websocket(head: Head) -> bool:
+    """Whether it is the handshake of a websocket.
+
+    Raises:
+        RefusedError: it is one, and cannot be accepted.
+    """
+    if head.get(b"upgrade").lower() != b"websocket" or head.method != "GET":
+        return False
+    if b"upgrade" not in head.tokens(b"connection"):
+        return False
+    if head.version != "1.1" or head.get(b"sec-websocket-version") != b"13":
+        raise RefusedError(400, "a websocket is of version 13, over HTTP/1.1")
+    if not _WEBSOCKET_KEY.fullmatch(head.get(b"sec-websocket-key")):
+        raise RefusedError(400, "a Sec-WebSocket-Key is 16 bytes in base64")
+    if head.length != 0:
+        raise RefusedError(400, "the handshake of a websocket has no body")
+    if not all(head.get(name).isascii() for name in (b"connection", b"sec-websocket-protocol")):
+        raise RefusedError(400, "the headers of a handshake are ASCII")
+    return True
+
+
+class Chunks:
+    """A body in chunks, which llhttp takes apart.
+
+    llhttp would go on with the next request behind the last chunk, and nothing says where that
+    begins. Each piece that it is given ends where a body may end: behind a blank line.
+    """
+
+    __slots__ = ("_last", "_parser", "_pieces", "_unknown", "is_complete")
+
+    def __init__(self) -> None:
+        self.is_complete = False
+        self._pieces: list[bytes] = []
+        self._last = b""  # At most three bytes of a blank line that may have begun.
+        self._unknown = 0  # Bytes since the last of the body: sizes, extensions, trailers.
+        self._parser = httptools.HttpRequestParser(self)
+        self._parser.feed_data(_CHUNKED)
+
+    def on_body(self, data: bytes) -> None:
+        """Take some of the body from llhttp."""
+        self._pieces.append(data)
+        self._unknown = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Pass over a trailer, and the header that made llhttp expect chunks."""
+
+    def on_message_complete(self) -> None:
+        """Note the end of the body."""
+        self.is_complete = True
+
+    def taken(self, waiting: bytearray) -> bytes:
+        """Take what has come, up to the end of the body, and return what it is a part of.
+
+        Raises:
+            RefusedError: it is not in chunks, or a trailer or an extension is too long.
+        """
+        try:
+            while waiting and not self.is_complete:
+                self._feed(waiting)
+        except httptools.HttpParserError as error:
+            raise RefusedError(400, str(error)[:200]) from None
+        data = b"".join(self._pieces)
+        self._pieces.clear()
+        return data
+
+    def _feed(self, waiting: bytearray) -> None:
+        """Give llhttp what has come up to the next blank line, which may have begun before."""
+        begun = (self._last + waiting[:3]).find(_BLANK_LINE)
+        size = begun + 4 - len(self._last) if begun >= 0 else waiting.find(_BLANK_LINE) + 4
+        is_whole = begun >= 0 or size >= 4
+        piece = bytes(waiting[:size] if is_whole else waiting)
+        del waiting[: len(piece)]
+        self._last = b"" if is_whole else (self._last + piece)[-3:]
+        self._unknown += len(piece)
+        self._parser.feed_data(piece)
+        if self._unknown > HEAD_LIMIT:
+            raise RefusedError(431, f"what is no body may have {HEAD_LIMIT} bytes")

@@ -1,0 +1,159 @@
+"""The sockets and the stop: a server within a block.
+
+Owns the listening socket, the connections that are open and how many there may be.
+Never knows what the application answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import trio
+from trio.socket import from_stdlib_socket
+
+from ..._runtime import Runtime
+from .._app import build_app
+from .._asgi import ASGIApp
+from .._problems import MEDIA_TYPE, ProblemError
+from ._accepting import accept_all
+from ._binding import BACKLOG, bound, url_of
+from ._connection import Connection
+from ._request import written
+from ._transport import Transport
+
+BUSY_TIMEOUT = 1.0
+"""Seconds in which a connection that is one too many has to take its answer."""
+RETRY_WHEN_BUSY = 1.0
+"""Seconds after which a client that was refused may come back."""
+CHECK_INTERVAL = 0.5
+"""Seconds between two checks of each connection."""
+
+
+@asynccontextmanager
+async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
+    """Serve within this block; see `trivet.listening`."""
+    settings = runtime.program.settings
+    app = build_app(runtime)
+    server = Server(
+        app.asgi_app,
+        max_connections=settings.max_connections,
+        max_message=settings.max_body,
+        contains_interrupts=runtime.contains_interrupts,
+    )
+    async with trio.open_nursery() as nursery:
+        urls: list[str] = await nursery.start(server.serve, bind)
+        server.shield()  # Not sooner: a cancelled start would wait for it for ever.
+        try:
+            yield urls
+        finally:
+            plan = runtime.begin_stop()
+            with trio.CancelScope(shield=True):
+                await server.stop_accepting()
+                await app.drain(plan.requests_until)
+            server.abort()
+
+
+class Server:
+    """Accepts connections, and knows those that are open.
+
+    Args:
+        app: the ASGI application.
+        max_connections: further ones are answered with 503.
+        max_message: bytes of a websocket's message.
+        contains_interrupts: whether a KeyboardInterrupt ends a connection and no more.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_connections: int,
+        max_message: int,
+        contains_interrupts: bool,
+    ) -> None:
+        self._connection = partial(
+            Connection, app, max_message=max_message, contains_interrupts=contains_interrupts
+        )
+        self._max_connections = max_connections
+        self._open: set[Connection] = set()
+        self._serving = trio.CancelScope()
+        self._accepting = trio.CancelScope()
+        self._closed = trio.Event()
+
+    async def serve(self, bind: str, *, task_status: trio.TaskStatus[list[str]]) -> None:
+        """Serve at an address until `abort`; `started()` gives the URLs."""
+        listener = bound(bind)
+        listener.listen(BACKLOG)
+        url = url_of(listener)
+        with self._serving:
+            async with trio.open_nursery() as nursery:
+                task_status.started([url])
+                nursery.start_soon(self._check_peers)
+                try:
+                    async with trio.SocketListener(from_stdlib_socket(listener)) as mine:
+                        with self._accepting:
+                            await accept_all(mine, self._handle, nursery, url=url)
+                finally:
+                    self._closed.set()
+                await trio.sleep_forever()
+
+    async def _check_peers(self) -> None:
+        """End the clients that are idle, gone, or do not read: one task for all time limits."""
+        while True:
+            await trio.sleep(CHECK_INTERVAL)
+            for connection in tuple(self._open):
+                connection.check_peer()
+
+    def shield(self) -> None:
+        """From now on a cancellation is no reason to end."""
+        self._serving.shield = True
+
+    async def stop_accepting(self) -> None:
+        """Close the listening socket, and the connections on which nothing is going on."""
+        self._accepting.cancel()
+        await self._closed.wait()
+        for connection in self._open:
+            connection.set_user_timeout()
+            connection.close_if_idle()
+
+    def abort(self) -> None:
+        """End the connections that are left."""
+        for connection in self._open:
+            connection.abort()
+        self._serving.cancel()
+
+    async def _handle(self, stream: trio.SocketStream) -> None:
+        try:
+            transport = Transport(stream.socket)
+        except OSError:
+            return  # The client has gone already.
+        if len(self._open) >= self._max_connections:
+            await _refuse(transport)
+            return
+        connection = self._connection(transport)
+        self._open.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._open.discard(connection)
+
+
+async def _refuse(transport: Transport) -> None:
+    """Response without reading the request, and let the client read that."""
+    problem = ProblemError(
+        "too_many_connections", "too many connections are open", retry_after=RETRY_WHEN_BUSY
+    )
+    headers = [(b"Content-Type", MEDIA_TYPE.encode("ascii"))]
+    for name, value in problem.headers.items():
+        headers.append((name.encode("ascii"), value.encode("ascii")))
+    answer = written(problem.status.value, headers, problem.document())
+    try:
+        with trio.move_on_after(BUSY_TIMEOUT):
+            await transport.send_all(answer)
+        await transport.lingering_close()
+    except OSError:
+        return
+    finally:
+        transport.close()

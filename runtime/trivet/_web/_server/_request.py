@@ -1,0 +1,274 @@
+"""A request as ASGI has it: its scope, its body, its response.
+
+Owns the keys of a scope, the framing of a body, and the bytes that the messages of a response
+become.
+Never knows sockets and tasks: it is told the bytes that have come, and returns those to be sent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from email.utils import formatdate
+from http import HTTPStatus
+from time import time
+from typing import TypedDict
+from urllib.parse import unquote
+
+from .._asgi import Headers as AnyHeaders
+from ._heads import Chunks, Head, Headers
+from ._transport import Address, Transport
+
+SKIPPED_BODY_LIMIT = 64 * 1024
+"""Bytes of a body that are skipped behind its response, so that the connection can be kept."""
+OK = 200
+"""The lowest status of a response that has a body."""
+NAMES = 1000
+"""Names of headers whose check is remembered."""
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NO_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii")
+    for status in HTTPStatus
+}
+_ASGI = {"version": "3.0", "spec_version": "2.4"}
+
+
+_OURS = frozenset({b"connection", b"transfer-encoding", b"content-length", b"content-type"})
+_names: dict[bytes, bytes] = {}
+
+
+class ResponseError(Exception):
+    """An application sends messages that make no response."""
+
+
+class _Common(TypedDict):
+    """The part that the scopes of a request and of a websocket share."""
+
+    asgi: Mapping[str, str]
+    http_version: str
+    scheme: str
+    path: str
+    raw_path: bytes
+    query_string: bytes
+    root_path: str
+    headers: Headers
+    client: Address
+    server: Address
+
+
+def scope_of(head: Head, scheme: str, transport: Transport) -> _Common:
+    """The keys that the scopes of a request and of a websocket share."""
+    path, _, query = head.target.partition(b"?")
+    text = path.decode("ascii")
+    return {
+        "asgi": _ASGI,
+        "http_version": head.version,
+        "scheme": scheme,
+        "path": unquote(text) if "%" in text else text,
+        "raw_path": path,
+        "query_string": query,
+        "root_path": "",
+        "headers": head.headers,
+        "client": transport.client,
+        "server": transport.server,
+    }
+
+
+class Body:
+    """The body of one request, as it comes.
+
+    Args:
+        head: the request's.
+        received: the bytes that have come and that nobody has taken. The connection shares them:
+            those behind the body are the next request's.
+    """
+
+    __slots__ = ("_chunks", "_left", "_received", "is_complete", "is_expected", "is_last_taken")
+
+    def __init__(self, head: Head, received: bytearray) -> None:
+        self._received = received
+        self._chunks = Chunks() if head.length is None else None
+        self._left = head.length or 0
+        self.is_complete = head.length == 0
+        """Whether all of it has come."""
+        self.is_last_taken = False
+        """Whether the application has all of it."""
+        self.is_expected = head.version == "1.1" and head.get(b"expect").lower() == b"100-continue"
+        """Whether the client waits to be asked for it."""
+
+    @property
+    def left(self) -> float:
+        """Bytes that are still to come; infinity for an unknown number."""
+        if self.is_complete:
+            return 0
+        return float("inf") if self._chunks is not None else self._left
+
+    def taken(self) -> bytes:
+        """Take what has come of it.
+
+        Raises:
+            RefusedError: it is not in chunks.
+        """
+        if self._chunks is not None:
+            data = self._chunks.taken(self._received)
+            self.is_complete = self._chunks.is_complete
+            return data
+        data = bytes(self._received[: self._left])
+        del self._received[: self._left]
+        self._left -= len(data)
+        self.is_complete = self._left == 0
+        return data
+
+
+class Response:
+    """The response to one request: from ASGI's messages to bytes.
+
+    Args:
+        head: the request's.
+    """
+
+    __slots__ = ("_head", "_is_chunked", "_left", "has_begun", "has_body", "has_ended", "held",
+                 "keeps_alive", "streams_events")  # fmt: skip
+
+    def __init__(self, head: Head) -> None:
+        self._head = head
+        self.keeps_alive = head.keeps_alive
+        """Whether the connection may be kept after it."""
+        self.has_begun = False
+        """Whether its status is known."""
+        self.has_ended = False
+        self.has_body = head.method != "HEAD"
+        self.streams_events = False
+        """Whether it is a stream of events, which lasts for as long as there is a client."""
+        self.held = b""
+        """Its head, which waits for the first of its body; empty if it does not wait."""
+        self._left: int | None = None
+        self._is_chunked = False
+
+    def begin(self, status: int, headers: AnyHeaders, *, left: float) -> bytes:
+        """The bytes of the head, empty if they wait for the first of the body.
+
+        Args:
+            status: the status.
+            headers: the application's.
+            left: bytes of the request's body that are still to come.
+
+        Raises:
+            ResponseError: it has begun already, or a header is none.
+        """
+        if self.has_begun:
+            raise ResponseError("the response has begun already")
+        lines = [_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
+        headers = list(headers)
+        if _NO_VALUE.search(b"".join([value for _, value in headers])) is not None:
+            raise ResponseError(f"a control character is in one of the headers {headers!r}"[:200])
+        has_date = False
+        for name, value in headers:
+            lower = _lower(name)
+            if lower == b"date":
+                has_date = True
+            elif lower in _OURS and not self._passes_on(lower, value):
+                continue
+            lines.append(b"%b: %b\r\n" % (name, value))
+        if status < OK or status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+            self.has_body = False
+        if not has_date:
+            lines.append(_date())
+        lines.append(self._framing(left))
+        self.has_begun = True
+        written = b"".join(lines)
+        if self._left is None and self.has_body:
+            return written
+        self.held = written
+        return b""
+
+    def _passes_on(self, name: bytes, value: bytes) -> bool:
+        """Note what a header means for the connection; whether the client is to have it."""
+        if name == b"connection":
+            self.keeps_alive = self.keeps_alive and b"close" not in value.lower()
+            return False
+        if name == b"transfer-encoding":
+            return False  # The server's own affair.
+        if name == b"content-length":
+            if not value.isdigit():
+                raise ResponseError(f"no Content-Length: {value!r}"[:200])
+            self._left = int(value)
+        elif name == b"content-type":
+            self.streams_events = value.startswith(b"text/event-stream")
+        return True
+
+    def _framing(self, left: float) -> bytes:
+        """The headers about the end of the response and of the connection, and the blank line."""
+        framing = b""
+        if self._left is None and self.has_body:
+            if self._head.version == "1.1":
+                self._is_chunked = True
+                framing = b"Transfer-Encoding: chunked\r\n"
+            else:
+                self.keeps_alive = False  # The end of the connection is the response's.
+        if left > SKIPPED_BODY_LIMIT:
+            self.keeps_alive = False
+        if not self.keeps_alive:
+            framing += b"Connection: close\r\n"
+        elif self._head.version == "1.0":
+            framing += b"Connection: keep-alive\r\n"
+        return framing + b"\r\n"
+
+    def go_on(self, data: bytes, *, more: bool) -> bytes:
+        """The bytes of a part of the body.
+
+        Raises:
+            ResponseError: it has not begun, has ended, or is not as long as it said.
+        """
+        if not self.has_begun or self.has_ended:
+            raise ResponseError("a body comes between the head and the end of a response")
+        self.has_ended = not more
+        held, self.held = self.held, b""
+        if not self.has_body:
+            return held
+        if self._left is not None:
+            self._left -= len(data)
+            if self._left < 0 or (self._left and not more):
+                self.keeps_alive = False
+                self.has_ended = False
+                raise ResponseError("the body is not as long as its Content-Length")
+            return held + data if held else data
+        if not self._is_chunked:
+            return data
+        chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+        return chunk if more else chunk + b"0\r\n\r\n"
+
+
+def _lower(name: bytes) -> bytes:
+    """The name of a header in lower case."""
+    lower = _names.get(name)
+    if lower is None:
+        if _NAME.fullmatch(name) is None:
+            raise ResponseError(f"no header is named {name!r}"[:200])
+        lower = bytes(name).lower()
+        if len(_names) < NAMES:
+            _names[bytes(name)] = lower
+    return lower
+
+
+_written: tuple[int, bytes] = (0, b"")
+
+
+def _date() -> bytes:
+    """The header with the date, which is made once a second."""
+    global _written  # noqa: PLW0603 - one for the process
+    second = int(time())
+    if _written[0] != second:
+        _written = second, f"Date: {formatdate(second, usegmt=True)}\r\n".encode("ascii")
+    return _written[1]
+
+
+def written(status: int, headers: Headers, body: bytes, *, has_body: bool = True) -> bytes:
+    """A response that the server makes itself, as the last one of its connection."""
+    own = [(b"Content-Length", b"%d" % len(body)), (b"Connection", b"close")]
+    lines = [b"%s: %s\r\n" % header for header in (*headers, *own)]
+    line = _LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+    return b"".join([line, *lines, _date(), b"\r\n", body if has_body else b""])

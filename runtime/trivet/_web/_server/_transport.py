@@ -1,0 +1,228 @@
+"""Bytes over a plain socket, and the state of its other end.
+
+Owns the socket: reading, sending, and how a client is seen to have left or not to read.
+Never knows HTTP.
+
+The connection above asks for these methods and for nothing else of a socket, so that another
+transport, such as TLS, is another class and not another server.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import os
+import select
+import socket
+import struct
+import sys
+import termios
+from contextlib import suppress
+
+import trio
+
+USER_TIMEOUT = 1000
+"""Milliseconds that sent data may stay unacknowledged once the stop has begun."""
+LINGER_TIMEOUT = 1.0
+"""Seconds that a client has to close a connection after the last answer."""
+SEND_TIMEOUT, MIN_SEND_RATE = 30.0, 500
+"""Seconds, and bytes for each of them: a client that takes fewer bytes in that time is ended."""
+PROBE_EVERY = 5
+"""Seconds between two probes of the system."""
+READ_SIZE = 64 * 1024
+"""Bytes that are read at once."""
+
+Address = tuple[str, int | None] | None
+"""A host and a port, or the path of a Unix socket and None; None where the system names nothing."""
+
+_RESET = struct.pack("ii", 1, 0)
+_GONE = select.POLLHUP | select.POLLERR
+_HALF_CLOSED = getattr(select, "POLLRDHUP", 0)  # Linux has it.
+
+
+class Transport:
+    """A connected stream socket.
+
+    Args:
+        connected: the socket, which this object closes.
+
+    Raises:
+        OSError: the client is gone already.
+    """
+
+    def __init__(self, connected: trio.socket.SocketType) -> None:
+        self._socket = connected
+        self._descriptor = connected.fileno()
+        self.client = _address(connected.family, connected.getpeername())
+        self.server = _address(connected.family, connected.getsockname())
+        self.is_reading = False
+        """Whether a task waits for bytes, so that reading shows by itself that a client is gone."""
+        self.is_sending = False
+        """Whether a task waits until the client takes more."""
+        self._sent = 0
+        self._send_deadline = math.inf
+        self._acknowledged = 0
+
+    async def receive(self) -> bytes:
+        """Wait for bytes, at most 64 KiB; empty when the client sends no more. A checkpoint.
+
+        Raises:
+            OSError: the connection is lost.
+            trio.ClosedResourceError: it was closed here.
+        """
+        self.is_reading = True
+        try:
+            while self._descriptor >= 0:
+                await trio.lowlevel.wait_readable(self._descriptor)
+                with suppress(BlockingIOError):
+                    return os.read(self._descriptor, READ_SIZE)
+            raise trio.ClosedResourceError
+        finally:
+            self.is_reading = False
+
+    async def send_all(self, data: bytes) -> None:
+        """Send bytes; a checkpoint only where the client does not take them at once.
+
+        Raises:
+            OSError: the connection is lost.
+            trio.ClosedResourceError: it was closed here.
+        """
+        if self._descriptor < 0:
+            raise trio.ClosedResourceError
+        try:
+            sent = os.write(self._descriptor, data)
+        except BlockingIOError:
+            sent = 0
+        self._sent += sent
+        if sent < len(data):
+            await self._send_rest(data, sent)
+
+    async def _send_rest(self, data: bytes, sent: int) -> None:
+        self.is_sending = True
+        try:
+            with memoryview(data) as rest:
+                while sent < len(rest):
+                    if self._descriptor < 0:
+                        raise trio.ClosedResourceError
+                    await trio.lowlevel.wait_writable(self._descriptor)
+                    with suppress(BlockingIOError):
+                        some = os.write(self._descriptor, rest[sent:])
+                        sent += some
+                        self._sent += some
+        finally:
+            self.is_sending = False
+
+    def send_now(self, data: bytes) -> bool:
+        """Send bytes without a wait; return whether the client can take them or is lost anyway."""
+        with suppress(OSError):
+            return os.write(self._descriptor, data) == len(data)
+        return True
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed here."""
+        return self._descriptor < 0
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client has closed or reset the connection, as far as the system knows."""
+        return bool(self._state() & _GONE)
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether the client has sent something that is not read yet, or that it sends no more."""
+        return bool(self._state() & (select.POLLIN | _HALF_CLOSED))
+
+    @property
+    def is_half_closed(self) -> bool:
+        """Whether the client has said that it sends no more (on Linux)."""
+        return bool(self._state() & _HALF_CLOSED)
+
+    def _state(self) -> int:
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLIN | _HALF_CLOSED)
+        seen = poll.poll(0)
+        return seen[0][1] if seen else 0
+
+    def reads_too_little(self) -> bool:
+        """Whether the client has not taken what it had to take; to be called now and then."""
+        now = trio.current_time()
+        if not self.is_sending:
+            self._send_deadline = math.inf
+            return False
+        taken = self._sent - self._unacknowledged()
+        if self._send_deadline != math.inf:
+            if now < self._send_deadline:
+                return False
+            if taken - self._acknowledged < SEND_TIMEOUT * MIN_SEND_RATE:
+                return True
+        self._send_deadline = now + SEND_TIMEOUT
+        self._acknowledged = taken
+        return False
+
+    def _unacknowledged(self) -> int:
+        """Bytes that were sent and that the client has not taken, where the system says so."""
+        try:
+            answer = fcntl.ioctl(self._descriptor, termios.TIOCOUTQ, bytes(4))
+        except OSError:
+            return 0
+        (count,) = struct.unpack("i", answer)
+        return int(count)
+
+    def stop_reading(self) -> None:
+        """Let a task that reads find the end, behind what has come already."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RD)
+
+    def set_user_timeout(self) -> None:
+        """From now on a client that reads nothing for a second is gone (on Linux).
+
+        Set from the beginning, it would cut off clients that only pause.
+        """
+        if sys.platform == "linux" and not self.is_closed and self._socket.family != socket.AF_UNIX:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
+
+    def let_system_probe(self) -> None:
+        """Have the system probe the client, where HTTP has no message for it, as HTTP/1.0 has none.
+
+        The system of a client that has closed its socket answers with a reset, once it has
+        forgotten the connection: Linux after a minute.
+        """
+        if self._socket.family == socket.AF_UNIX:
+            return
+        for option in ("TCP_KEEPIDLE", "TCP_KEEPALIVE", "TCP_KEEPINTVL"):
+            if hasattr(socket, option):  # The first is Linux's, the second macOS's.
+                self._socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), PROBE_EVERY)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    async def lingering_close(self) -> None:
+        """Say that nothing follows, and let the client read what was sent, for a second.
+
+        To close while there is something unread would reset the connection, and lose the answer.
+        """
+        gone = suppress(OSError, trio.ClosedResourceError)
+        with trio.move_on_after(LINGER_TIMEOUT), gone:
+            self._socket.shutdown(socket.SHUT_WR)
+            while await self.receive():
+                await trio.lowlevel.checkpoint()
+
+    def reset(self) -> None:
+        """Close now, and forget what the client did not read."""
+        with suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.close()
+
+    def close(self) -> None:
+        """Close now; a task that waits for the socket gets `trio.ClosedResourceError`."""
+        self._descriptor = -1
+        self._socket.close()
+
+
+def _address(family: int, name: object) -> Address:
+    match name:
+        case (str(host), int(port), *_):
+            return host, port
+        case str(path) if family == socket.AF_UNIX:
+            return (path, None) if path else None
+        case _:
+            return None
