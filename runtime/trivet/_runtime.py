@@ -76,6 +76,8 @@ LONG = 30.0
 """Seconds of `publish(wait=True)` after which it is said who waits, and for whom."""
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
+_NO_DELIVERIES = DeliveryPolicy()
+"""The policy of a plugin without an inbox."""
 
 LONG_START = 1.0
 """Seconds for which a plugin may hold the event loop while it starts: to read certificates, say."""
@@ -423,7 +425,7 @@ class Runtime(App):
 
     def _add(self, checked: CheckedPlugin) -> Iterator[Subscription]:
         name, types = checked.name, checked.listens_to
-        policy, inbox = DeliveryPolicy(), None
+        policy, inbox = _NO_DELIVERIES, None
         if types:
             policy = DeliveryPolicy.decide(
                 checked.delivery, *(event.__delivery__ for event in types)

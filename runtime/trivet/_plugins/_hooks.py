@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import inspect
 import re
+from abc import ABC
 from collections.abc import Iterator
 from difflib import get_close_matches
+from functools import cache
 from types import FunctionType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Generic, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
@@ -53,14 +55,31 @@ _ELSEWHERE = {
 """The names of the methods in other systems, by their names here."""
 
 
+_OF_PYTHON = (object, ABC, Generic)
+"""Base classes without an author's methods."""
+
+
 def _of_trivet(cls: type) -> bool:
     return cls.__module__.startswith("trivet.")
 
 
+@cache
+def _attributes(bases: tuple[type, ...]) -> dict[str, object]:
+    """The attributes of these classes of Trivet, of which an earlier one overrides a later."""
+    merged: dict[str, object] = {}
+    for base in reversed(bases):
+        merged |= vars(base)
+    return merged
+
+
+def _trivets(cls: type) -> dict[str, object]:
+    """The attributes of Trivet's own base classes of a class."""
+    return _attributes(tuple(base for base in cls.__mro__ if _of_trivet(base)))
+
+
 def ours(cls: type, name: str) -> object:
     """The attribute of Trivet's own base classes with this name; None for none."""
-    bases = [base for base in cls.__mro__ if _of_trivet(base) and name in vars(base)]
-    return vars(bases[0])[name] if bases else None
+    return _trivets(cls).get(name)
 
 
 def is_authors(cls: type, name: str) -> bool:
@@ -93,10 +112,13 @@ def check_names(cls: type) -> None:
 
 def check_instance(plugin: object) -> None:
     """Raise for a value that the author's code has set in place of one of Trivet's methods."""
+    cls = type(plugin)
     for name, value in vars(plugin).items():
-        if isinstance(ours(type(plugin), name), FunctionType) and not callable(value):
+        if callable(value) or not callable(getattr(cls, name, None)):  # Quick, for most of them.
+            continue
+        if isinstance(ours(cls, name), FunctionType):
             raise DefinitionError(
-                f"{place_of(type(plugin))}: `self.{name} = …` hides a method of every such "
+                f"{place_of(cls)}: `self.{name} = …` hides a method of every such "
                 "plugin; choose another name"
             )
 
@@ -162,21 +184,27 @@ class NearMiss:
 
 def near_misses(cls: type) -> Iterator[NearMiss]:
     """The author's methods whose names are nearly those of hooks, or of other systems' hooks."""
+    lonely = [
+        (written, value)
+        for base in cls.__mro__
+        if not (base in _OF_PYTHON or _of_trivet(base))
+        for written, value in vars(base).items()
+        if written[0] != "_" and isinstance(value, FunctionType)
+        if _is_lonely(base, written, value)
+    ]
+    if not lonely:  # As in most classes.
+        return
     hooks = [name for name in HOOKS if ours(cls, name) and not is_authors(cls, name)]
-    for base in cls.__mro__:
-        if _of_trivet(base):
-            continue
-        for written, value in vars(base).items():
-            if isinstance(value, FunctionType) and _is_lonely(base, written, value):
-                meant = _meant(written, hooks)
-                if meant is not None and _could_be(cls, meant, value):
-                    is_certain = len(meant) > 4 and bool(_spelt_nearly(written, [meant]))
-                    yield NearMiss(written, meant, is_certain)
+    for written, method in lonely:
+        meant = _meant(written, hooks)
+        if meant is not None and _could_be(cls, meant, method):
+            is_certain = len(meant) > 4 and bool(_spelt_nearly(written, [meant]))
+            yield NearMiss(written, meant, is_certain)
 
 
 def _is_lonely(cls: type, name: str, method: FunctionType) -> bool:
     """Whether the module never mentions the method, and no decorator has marked it."""
-    if name.startswith("_") or vars(method) or ours(cls, name):
+    if vars(method) or ours(cls, name):
         return False
     module = inspect.getmodule(cls)
     try:
@@ -213,7 +241,7 @@ def _could_be(cls: type, hook: str, method: FunctionType) -> bool:
 
 def misannotated(cls: type, listens_to: tuple[type[Event], ...]) -> str | None:
     """The fault of a handler whose annotation excludes an event that the class listens to."""
-    for name in ("wants", "handle_event", "handle_batch"):
+    for name in ("wants", "handle_event", "handle_batch") if listens_to else ():
         taken = _events_taken(cls, name) if is_authors(cls, name) else ()
         for listened in listens_to:
             if taken and not issubclass(listened, taken):
