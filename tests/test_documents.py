@@ -98,6 +98,26 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=str)
+def test_every_module_that_a_document_names_exists(path: Path) -> None:
+    """A document that says `_room/_module` is right about both."""
+    named = re.findall(r"`(_[a-z_]+/_[a-z_]+)(?:\.py)?`", (ROOT / path).read_text("utf-8"))
+    roots = (ROOT / "runtime" / "trivet", ROOT / "contrib" / "trivet_contrib")
+    assert [name for name in named if not any(is_module(root / name) for root in roots)] == []
+
+
+def is_module(path: Path) -> bool:
+    """Whether this is a package's folder, or a module's file without its suffix."""
+    return path.is_dir() or path.with_suffix(".py").exists()
+
+
+def test_the_readme_names_every_room() -> None:
+    """The map has each folder of the library, and no other."""
+    lines = re.findall(r"^    (_\w+)/", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    rooms = {file.parent.name for file in (ROOT / "runtime" / "trivet").glob("*/__init__.py")}
+    assert sorted(lines) == sorted(rooms)
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_a_page_says_first_whom_it_serves(path: Path) -> None:
     """Below its title stands a line that begins with "For", and the table of contents has it."""
