@@ -9,13 +9,13 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 
 import structlog
 import trio
 
-from .._faults._frames import Authors, stack_below
+from .._faults._frames import Authors, Line, stack_below
 from .._program._settings import StallSettings
 from ._meter import Held, StallMeter, Step, plugin_of
 from ._processor import Sample
@@ -30,6 +30,10 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 COMPUTES = (
     "let others have their turn, by `await trio.lowlevel.checkpoint()` in its loops, or have it "
     "done in a thread, by `await trio.to_thread.run_sync(…)`"
+)
+RUNS_ASYNCIO = (
+    "asyncio.run() stops Trio's loop until it returns: derive the class from AsyncioPlugin, too, "
+    "and `await` the coroutine"
 )
 WAITS = (
     "use Trio's own, such as `await trio.sleep(…)`, or call it in a thread, by "
@@ -142,7 +146,7 @@ class StallWatch:
                 plugin=plugin,
                 at=at,
                 seconds=round(held.seconds, 3),
-                **_doing(held),
+                **_doing(held, lines),
                 task=step[0].name,
                 left_out=left_out,
                 stack=authors.stack(lines),
@@ -197,8 +201,10 @@ class StallWatch:
         self._answered = True
 
 
-def _doing(held: Held) -> dict[str, str]:
-    """What the plugin did meanwhile, and what to do instead."""
+def _doing(held: Held, lines: Iterable[Line] = ()) -> dict[str, str]:
+    """The plugin's activity in the meantime, and a better way to do it."""
+    if any(frame.f_globals.get("__name__") == "asyncio.runners" for frame, _ in lines):
+        return {"doing": "running an asyncio loop", "hint": RUNS_ASYNCIO}
     if held.is_computing:
         return {"doing": "computing", "hint": COMPUTES}
     return {"doing": "waiting in a call", "hint": WAITS}

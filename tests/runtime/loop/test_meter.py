@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import os
@@ -348,6 +349,20 @@ async def test_the_log_says_what_holds_the_loop(
     (line,) = logs.of("the event loop is held")
     assert (line["doing"], line["hint"]) == (doing, hint)
     assert "trio.to_thread.run_sync" in line["hint"]
+
+
+async def test_asyncio_run_is_named(logs: Logs) -> None:
+    """A stall by `asyncio.run()` is reported with the right class to derive from."""
+
+    async def wait() -> None:
+        while not logs.held.is_set():
+            await asyncio.sleep(0.001)
+
+    async with open_plugins(Hog, stalls=QUICK) as runtime:
+        await held(runtime, lambda: asyncio.run(wait()))
+    (line,) = logs.of("the event loop is held")
+    assert line["doing"] == "running an asyncio loop"
+    assert "AsyncioPlugin" in line["hint"]
 
 
 class SlowStart(BackgroundPlugin):
