@@ -1,12 +1,12 @@
-"""What the command `trivet serve` does first of all: it puts in order what it was started with.
+"""The first act of the command `trivet serve`: it puts signals and standard streams in order.
 
-Signals that it is to hear are put off. The imports that follow take most of a second, in which a
-signal to stop would end the process without a word, and process 1 of a container would never know
-of it: the kernel drops what such a process does not handle. `_serve` listens, and has what was put
-off delivered.
+Signals that the program is going to hear are blocked. The imports that follow take most of a
+second, in which a signal to stop would end the process without a word; and process 1 of a container
+would never know of it, because the kernel drops signals that such a process does not handle.
+`_serve` listens, and unblocks the signals, which delivers the pending ones.
 
-Standard streams that were closed are opened onto nothing. Otherwise the listening socket would be
-standard output, and what a plugin prints, or a process that it starts, would go there.
+Closed standard streams are opened onto nothing. Otherwise the listening socket would become
+standard output, and get everything that a plugin, or a process of a plugin, prints.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _open_standard_streams() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # The lowest one that is free.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # The lowest free descriptor.
     if sys.stdout is None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - as long as the process
 

@@ -54,7 +54,7 @@ from ._faults._masking import Secrets, forget, know
 from ._inbox._inbox import InboxStatistics
 from ._loop._meter import StallMeter
 from ._loop._stall_watch import watching
-from ._loop._tasks import account, plugin_of_task
+from ._loop._tasks import describe_unfinished, plugin_of_task
 from ._loop._usage import Usage
 from ._plugins._event_plugins import BatchPlugin
 from ._plugins._instance import create_plugin, wanted_by
@@ -404,7 +404,7 @@ class Runtime(App):
     def what_is_left(self, root: trio.lowlevel.Task) -> Iterator[str]:
         """Which plugins have not ended although they were asked to, and where they stand."""
         innocent = [name for name, host in self.hosts.items() if host.is_up]
-        return account(root, innocent, self.program.homes)
+        return describe_unfinished(root, innocent, self.program.homes)
 
     def _mask_secrets(self) -> None:
         """Have what the settings hold of secrets masked in all that is logged and shown."""

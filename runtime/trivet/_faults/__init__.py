@@ -1,4 +1,4 @@
-"""What can go wrong, and how it is told: errors, stacks, advice, masked secrets.
+"""Faults, and how they are reported: errors, stacks, advice, masked secrets.
 
 Never knows events, plugins or the program.
 """

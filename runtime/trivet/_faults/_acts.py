@@ -1,8 +1,8 @@
-"""The acts that go on at this moment, each of which may be the last of this process.
+"""The acts that go on at this moment, such as `close() of 'x'`: one of them may be the last.
 
-Owns the notes of them: `close() of 'x'`, say. A plugin's code may end the process where no code of
-Trivet runs any more.
-Never knows where the notes are kept.
+Owns the note of the present acts, since a plugin's code may end the process without any code of
+Trivet running again.
+Never knows where the note is kept.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from contextlib import contextmanager
 from itertools import islice
 
 NOTED = 5
-"""The number of acts in a note, the latest first, where more go on at the same time."""
+"""The largest number of acts in a note; the latest come first."""
 
 _keep: Callable[[str], None] | None = None
 _going_on: dict[object, str] = {}
 
 
 def keep_notes(keep: Callable[[str], None]) -> None:
-    """Call `keep` with a note of the acts that go on, at each change, until the process ends."""
+    """Call `keep` with a note of the present acts, at each change, until the process ends."""
     global _keep  # noqa: PLW0603 - as many keepers as processes
     _keep = keep
 
 
 @contextmanager
 def noted(act: str) -> Generator[None]:
-    """Note that `act` goes on while this block runs, if notes are kept."""
+    """Note `act` while this block runs, if notes are kept."""
     keep = _keep
     if keep is None:
         yield

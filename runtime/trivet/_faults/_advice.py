@@ -1,7 +1,7 @@
-"""What an author is told about an exception of his code, besides the exception.
+"""Advice for an author whose code has raised an exception.
 
-Owns the likely causes, and what to do about each.
-Never knows where the exception is shown: the advice is a note of it, as Python shows them.
+Owns the likely causes, and a remedy for each.
+Never knows where the exception is shown: the advice is a note of the exception, which Python shows.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ NO_AWAIT = "an `await` is missing before the call whose result is used here"
 NOT_ASYNC = "what is called here is not async: take its `await` away"
 
 _AWAY = (ConnectionError, TimeoutError, socket.gaierror)
-"""What a server that is not there yet raises."""
-_SAID = {
+"""The errors of a server that is not there yet."""
+_BY_TEXT = {
     "no running event loop": ON_ASYNCIO,
     "There is no current event loop": ON_ASYNCIO,
     "unrecognized yield message": ON_ASYNCIO,
@@ -36,7 +36,7 @@ _SAID = {
     "'coroutine' object": NO_AWAIT,
     "can't be used in 'await' expression": NOT_ASYNC,
 }
-"""By a part of what Python, asyncio and Trio say: their exceptions are of the commonest kinds."""
+"""Advice by a part of the error's text: Python, asyncio and Trio raise the commonest classes."""
 
 
 def explained(error: BaseException) -> BaseException:
@@ -48,12 +48,12 @@ def explained(error: BaseException) -> BaseException:
 
 
 def in_words(error: BaseException, home: str, said: str | None = None) -> str:
-    """The error for somebody who does not see its traceback: where it was, and the advice.
+    """The error for a reader who does not see its traceback: the place, and the advice.
 
     Args:
-        error: what was raised.
-        home: the module in which the plugin's code is.
-        said: the error in one line, where there is a better one than it says itself.
+        error: the error.
+        home: the module of the plugin's code.
+        said: the error in one line, if there is a better one than its own.
     """
     lines, authors = _lines(error), Authors(home)
     at = f"\n  at {authors.place(lines)}, in {authors.function(lines)}" if lines else ""
@@ -64,14 +64,14 @@ def in_words(error: BaseException, home: str, said: str | None = None) -> str:
 
 
 def where_and_why(error: BaseException) -> dict[str, str]:
-    """What a line of the log says beside the error, which it has without a traceback."""
+    """Values for a line of the log that has the error without a traceback."""
     lines = _lines(error)
     facts = {"at": Authors().place(lines), "hint": "; ".join(_notes(error))}
     return {key: fact for key, fact in facts.items() if fact}
 
 
 def _lines(error: BaseException) -> list[Line]:
-    """Where it was raised; in a group, where its first member was."""
+    """The lines of the error's traceback; of a group's, the lines of its first member's."""
     return lines_of(next(members(error))) or lines_of(error)
 
 
@@ -81,7 +81,7 @@ def _notes(error: BaseException) -> list[str]:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, the members of a group, and what led to each of them."""
+    """The error, or the members of a group, and the causes of each."""
     for member in members(error):
         cause: BaseException | None = member
         seen: list[BaseException] = []
@@ -102,7 +102,7 @@ def _advice(error: BaseException) -> str | None:
         text = ""
         with suppress(BaseException):  # An author's own class may not be printable.
             text = str(error)
-        return next((advice for said, advice in _SAID.items() if said in text), None)
+        return next((advice for said, advice in _BY_TEXT.items() if said in text), None)
     return None
 
 

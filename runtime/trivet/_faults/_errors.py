@@ -15,17 +15,17 @@ import attrs
 
 
 class TrivetError(Exception):
-    """The root of what Trivet raises on purpose."""
+    """The base of Trivet's own errors."""
 
     exit_code: ClassVar[int] = 1
-    """What `trivet serve` exits with when this error ends it."""
+    """The exit code of `trivet serve` when this error ends it."""
 
 
 class ConfigurationError(TrivetError):
     """The operator's or the author's fault, found before anything has started.
 
-    Its text is one complete message: what is wrong, where (a file and line, or a key), and the
-    nearest right spelling where there is one.
+    The text is one complete message: the fault, the place (a file and line, or a key), and the
+    nearest right spelling if there is one.
     """
 
     exit_code = 2
@@ -48,14 +48,14 @@ class CriticalPluginError(TrivetError):
 
 
 class ListenerLostError(TrivetError):
-    """The listening socket was closed or shut down by somebody, so that nobody can be served.
+    """Somebody closed the listening socket, or shut it down, so that nobody can be served.
 
-    Under a parent process the program is started again, and listens again.
+    A parent process starts the program again, which listens again.
     """
 
 
 class RestartRefusedError(TrivetError):
-    """An operator asked for a restart that cannot be had now."""
+    """An operator asked for a restart that is impossible now."""
 
 
 class PluginNotActiveError(TrivetError, LookupError):
@@ -63,7 +63,7 @@ class PluginNotActiveError(TrivetError, LookupError):
 
 
 class UnknownEventError(TrivetError, TypeError):
-    """What was published is not an instance of an event type that the program knows."""
+    """The published object is not an instance of an event type that the program knows."""
 
 
 class DeadlockError(TrivetError, RuntimeError):
@@ -73,9 +73,9 @@ class DeadlockError(TrivetError, RuntimeError):
     "plugin 'billing' would wait for itself: its handler publishes order_paid with wait=True..."
 
     Args:
-        plugin: whose handler it is.
+        plugin: the plugin of the handler.
         event: the name of the event's type.
-        circle: the plugin that it would wait for, the one that this one waits for, and so on.
+        circle: the plugin that `plugin` would wait for, the one that this one waits for, and so on.
     """
 
     def __init__(self, plugin: str, event: str, circle: Sequence[str]) -> None:
@@ -96,24 +96,25 @@ class HandlerTimeoutError(TrivetError, TimeoutError):
 
 
 class PermanentError(Exception):
-    """For plugins to raise where trying again cannot help: credentials that are refused, say.
+    """An error that a plugin raises if another attempt cannot help: refused credentials, say.
 
-    Out of `initialize` or `run`, also in a group, it makes the plugin be given up at once; out of
-    a handler, that event. Derive from it, or raise it `from` what has happened.
+    Raised by `initialize` or `run`, also within a group, the error makes Trivet give the plugin up
+    at once; raised by a handler, it makes Trivet give the event up. Derive from it, or raise it
+    `from` its cause.
     """
 
 
 class WrongSettingError(PermanentError):
-    """For `initialize` to raise where a setting is wrong in a way that only its use shows.
+    """An error that `initialize` raises if only the use of a setting shows that it is wrong.
 
-    The operator is told its key, and the file.
+    The operator's message has the setting's key, and the file.
 
     >>> str(WrongSettingError("url", "there is no such database"))
     'url: there is no such database'
 
     Args:
-        setting: its name; None where it is not known which one it is.
-        reason: what is wrong.
+        setting: the setting's name; None if it is unknown.
+        reason: the fault.
     """
 
     def __init__(self, setting: str | None, reason: str) -> None:
@@ -122,7 +123,7 @@ class WrongSettingError(PermanentError):
         self.reason = reason
 
     def at(self, plugin: str, file: Path | None) -> str:
-        """With where it is.
+        """The message with the setting's key and file.
 
         >>> WrongSettingError("url", "no").at("orders", Path("trivet.toml"))
         'trivet.toml: plugins.orders.url: no'
@@ -132,16 +133,16 @@ class WrongSettingError(PermanentError):
 
 
 class RetryAfter(Exception):  # noqa: N818 - the name of HTTP's header
-    """For handlers to raise where it is known when to try again, as by HTTP's `Retry-After`.
+    """An error that a handler raises if it knows when to try again, as from HTTP's `Retry-After`.
 
-    The event is tried again, but not before; where events are not tried again it has failed.
+    The next attempt waits at least that long. Without retries the event has failed.
 
     >>> str(RetryAfter(30))
     'try again after 30 s'
 
     Args:
-        seconds: from now.
-        reason: what has happened.
+        seconds: the least wait, in seconds from now.
+        reason: the failure in words.
     """
 
     def __init__(self, seconds: float, reason: str = "") -> None:
@@ -163,16 +164,16 @@ class EventDecodeError(TrivetError, ValueError):
     event: str
     """The event type's name."""
     path: str
-    """Where in the document, `$` being its root: `$.points[0].time`."""
+    """The place in the document, whose root is `$`: `$.points[0].time`."""
     reason: str
-    """What is wrong there."""
+    """The fault."""
 
     def __str__(self) -> str:
         return f"{self.event}: {self.reason} at {self.path}"
 
 
 class EventTooLargeError(EventDecodeError):
-    """The event would take more memory than anybody who listens to its type has for it.
+    """The event would take more memory than any listener to its type has for it.
 
     >>> str(EventTooLargeError.of("sending_event", size=80_000_000, limit=67_108_864))
     'sending_event: it takes about 80000000 bytes in memory, and 67108864 are the limit at $'
@@ -180,14 +181,14 @@ class EventTooLargeError(EventDecodeError):
 
     @classmethod
     def of(cls, event: str, *, size: int, limit: int) -> EventTooLargeError:
-        """Of an event, by the name of its type, whose size was estimated."""
+        """Make the error from the name of an event's type and its estimated size."""
         reason = f"it takes about {size} bytes in memory, and {limit} are the limit"
         return cls(event, "$", reason)
 
 
 @attrs.define(eq=False)
 class EventEncodeError(TrivetError, ValueError):
-    """JSON cannot express the event, or would give back another one.
+    """JSON cannot express the event, or would decode to another one.
 
     >>> str(EventEncodeError("measured", "$.value", "JSON has no such number: nan"))
     'measured: JSON has no such number: nan at $.value'
@@ -196,16 +197,16 @@ class EventEncodeError(TrivetError, ValueError):
     event: str
     """The event type's name."""
     path: str
-    """Where in the payload, `$` being its root."""
+    """The place in the payload, whose root is `$`."""
     reason: str
-    """What is wrong there."""
+    """The fault."""
 
     def __str__(self) -> str:
         return f"{self.event}: {self.reason} at {self.path}"
 
 
 def refuse_shared_default(owner: str, name: str, default: object) -> None:
-    """Raise for a default value that all instances would share, and one could change."""
+    """Raise for a mutable default value, which all instances would share."""
     kind = type(default).__name__
     if kind in ("list", "dict", "set"):
         raise DefinitionError(
@@ -215,11 +216,11 @@ def refuse_shared_default(owner: str, name: str, default: object) -> None:
 
 
 NAMED_AT_MOST = 200
-"""Characters of a misspelt word, behind which it is not looked at: a client may send any number."""
+"""Characters of a misspelt word that are compared: a client may send any number."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A clause that helps who misspelt `word`: the nearest known spelling, or all of them.
+    """A clause that helps with a misspelt `word`: the nearest known spelling, or all of them.
 
     >>> nearest("teapto", ["teapot", "batching"])
     "did you mean 'teapot'?"

@@ -1,7 +1,7 @@
-"""Which lines of a stack or a traceback are an author's.
+"""An author's lines in a stack or a traceback.
 
 Owns the difference between an author's code, a library's and Trivet's.
-Never knows plugins but by the module in which their code is.
+Never knows plugins but by the module of their code.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _LIBRARIES = tuple(
 _OURS = f"{Path(__file__).resolve().parents[1]}/"
 
 Line = tuple[FrameType, int]
-"""A frame, and the line in it that is called."""
+"""A frame, and the number of its current line."""
 
 
 def home_of(module: str) -> str:
-    """The module in which a plugin's code is; the package, where that module is private."""
+    """The home of a plugin's code: its module, or the package around a private module."""
     package, _, name = module.rpartition(".")
     return package if package and name.startswith("_") else module
 
@@ -34,14 +34,14 @@ def home_of(module: str) -> str:
 class Authors:
     """Tells an author's lines from others.
 
-    A plugin that was installed is among the libraries, but for its module's name.
+    An installed plugin is among the libraries; only its module's name tells it apart.
     """
 
     home: str = ""
-    """The module in which a plugin's code is, or its package."""
+    """The module, or the package, of a plugin's code."""
 
     def has(self, frame: FrameType) -> bool:
-        """Whether the line is the plugin's, or of a file that is no library's and not Trivet's."""
+        """Whether the line is the plugin's, or in a file of neither a library nor Trivet."""
         return self._is_home(frame) or not frame.f_code.co_filename.startswith(
             (*_LIBRARIES, _OURS, "<")
         )
@@ -60,7 +60,7 @@ class Authors:
         return "" if line is None else f"{line[0].f_code.co_filename}:{line[1]}"
 
     def function(self, lines: Iterable[Line]) -> str:
-        """The name of the function that the same line is in."""
+        """The name of the function around the same line."""
         line = self._innermost(lines)
         return "" if line is None else line[0].f_code.co_qualname
 
@@ -72,8 +72,8 @@ class Authors:
     def stack(self, lines: Iterable[Line]) -> str:
         """The stack in a traceback's form, from the plugin's first line on, or any author's.
 
-        Of what a library does beneath an author's line, its innermost call is shown, and how many
-        are left out.
+        Of a library's calls beneath an author's line, the innermost is shown, and the others are
+        counted.
         """
         return "".join(self._formatted([*lines]))
 
@@ -99,7 +99,7 @@ def lines_of(error: BaseException) -> list[Line]:
 
 
 def stack_below(frame: FrameType) -> list[Line]:
-    """The lines of a frame that runs and of its callers, the innermost last."""
+    """The lines of a running frame and of its callers, the innermost last."""
     return list(traceback.walk_stack(frame))[::-1]
 
 

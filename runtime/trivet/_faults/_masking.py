@@ -1,8 +1,8 @@
-"""Secrets of settings are masked in what is logged, stored and shown of an exception.
+"""Secrets of settings are masked wherever an exception is logged, stored or shown.
 
-Owns which texts are secret, and in which forms they are looked for.
+Owns the secret texts, and the forms in which they are searched for.
 Never knows where a text is shown. Masking is process-wide: one program's secrets are masked in
-another's texts, too, which harms neither.
+another program's texts, too, which harms neither.
 """
 
 from __future__ import annotations
@@ -22,39 +22,39 @@ import attrs
 
 MASK = "***"
 SHORTEST = 4
-"""Characters below which a secret is not masked: it would be found in every other word."""
+"""The length of the shortest masked secret: a shorter one would be in every other word."""
 _LINE = 8
-"""Characters from which one line of a secret of several is a secret, too: of a key in PEM, say."""
+"""The length from which a line of a secret, of a PEM key, say, is a secret by itself."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
 _COMMON = re.compile(
     r"true|false|none|null|auto|disable|allow|prefer|required?|verify-(ca|full)|read|write|primary|"
     r"standby|utf-?8(mb4)?|json|text|https?|[\d.,:]*",
     re.IGNORECASE,
 )
-"""What the parameters of a URL often are, and is no secret where it stands alone."""
+"""Common values of a URL's parameters, which are no secrets by themselves."""
 
 
 @attrs.define
 class Secrets:
-    """What is to be masked of one program."""
+    """The secrets of one program."""
 
     whole: set[str] = attrs.field(factory=set[str])
-    """Texts that are masked wherever they are, in each of their forms."""
+    """Texts that are masked everywhere, in each of their forms."""
     words: set[str] = attrs.field(factory=set[str])
-    """Texts that are masked where they are a word: user names, which may be part of others."""
+    """Texts that are masked as whole words only, such as user names."""
 
     def add(self, value: object) -> None:
-        """Take every text within a value that is secret."""
+        """Add every text within a secret value."""
         for text in _texts(value):
             self.whole |= {text, text.strip()}
             self.whole |= {line.strip() for line in text.splitlines() if len(line) >= _LINE}
             for parts in _urls(text):
-                if len(parts.path) >= _LINE:  # As of a webhook whose address is the secret.
+                if len(parts.path) >= _LINE:  # The path of a webhook is its secret.
                     self.whole.add(parts.path)
         self.look_into(value)
 
     def look_into(self, value: object) -> None:
-        """Take what is secret within a value that is none: of each URL its user and its query."""
+        """Add the secret parts of a value that is none: the user and the query of each URL."""
         for text in _texts(value):
             for parts in _urls(text):
                 self._add_url(parts)
@@ -71,11 +71,11 @@ class Secrets:
             self.words |= {each for each in values if not _COMMON.fullmatch(each)}
 
     def of_fields(self, fields: Iterable[attrs.Attribute[Any]], values: Mapping[str, Any]) -> None:
-        """Take the values of the fields that are not shown, and look into those of the others.
+        """Add the values of hidden fields, and look into the values of the others.
 
         Args:
-            fields: of an attrs class.
-            values: by the field's name.
+            fields: the fields of an attrs class.
+            values: the values by the field's name.
         """
         for field in fields:
             if field.name not in values:
@@ -89,7 +89,7 @@ class Secrets:
                 self.look_into(value)
 
     def of_instance(self, instance: object) -> None:
-        """As `of_fields`, of an instance of an attrs class."""
+        """Add the fields of an instance of an attrs class, like `of_fields`."""
         fields = _fields(instance)
         names = [field.name for field in fields]
         values = {name: getattr(instance, name) for name in names if hasattr(instance, name)}
@@ -97,7 +97,7 @@ class Secrets:
 
 
 def _fields(value: object) -> tuple[attrs.Attribute[Any], ...]:
-    """The fields of an instance of an attrs class; none of anything else."""
+    """The fields of an instance of an attrs class; nothing else has any."""
     fields: tuple[attrs.Attribute[Any], ...] = getattr(type(value), "__attrs_attrs__", ())
     return fields
 
@@ -105,7 +105,7 @@ def _fields(value: object) -> tuple[attrs.Attribute[Any], ...]:
 def _urls(text: str) -> Iterator[SplitResult]:
     """The URLs within a text."""
     for found in _URL.finditer(text):
-        with suppress(ValueError):  # It only looks like one.
+        with suppress(ValueError):  # The text only looks like a URL.
             yield urlsplit(found[0])
 
 
@@ -129,7 +129,7 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """The text as it may be found: itself, in a URL, quotes, HTML, hexadecimal digits, base64."""
+    """The secret as it may occur: plain, in a URL, quotes, HTML, hexadecimal digits, base64."""
     for text in {
         secret,
         _quoted(secret, "/"),
@@ -149,12 +149,12 @@ def _forms(secret: str) -> Iterator[str]:
 
 
 def _quoted(text: str, safe: str = "") -> str:
-    """The text as in a URL; also one of the environment's that is not all UTF-8."""
+    """The text quoted for a URL; a text from the environment may not be all UTF-8."""
     return quote(text, safe, errors="surrogatepass")
 
 
 def _in_base64(data: bytes) -> Iterator[str]:
-    """What is in base64 of any text with these bytes in it, by where they are in three bytes."""
+    """The base64 of the bytes within any text, once for each position in a group of three."""
     for lead in range(3):
         start, end = -(-lead * 8 // 6), (lead + len(data)) * 8 // 6
         for encode in (b64encode, urlsafe_b64encode):
@@ -163,10 +163,10 @@ def _in_base64(data: bytes) -> Iterator[str]:
 
 @attrs.frozen
 class _Search:
-    """What is looked for."""
+    """The texts to search for, prepared."""
 
     forms: tuple[str, ...] = ()
-    """The longest first: a part of a secret must not be masked before the whole."""
+    """The forms, the longest first: a part of a secret must not be masked before the whole."""
     words: re.Pattern[str] | None = None
 
     @classmethod
@@ -196,9 +196,9 @@ def know(owner: object, secrets: Secrets, names: Iterable[str] = ()) -> None:
     """Mask these secrets from now on, until `forget` or the end of their owner.
 
     Args:
-        owner: whose they are; what it knew before is replaced.
-        secrets: what is secret.
-        names: what is no secret although it is the name of a user, too: a plugin's, say.
+        owner: the owner of the secrets; these replace its earlier ones.
+        secrets: the secrets.
+        names: words that are no secrets although they are a user's name, too: a plugin's, say.
     """
     secrets.words -= set(names)
     if id(owner) not in _known:
@@ -208,7 +208,7 @@ def know(owner: object, secrets: Secrets, names: Iterable[str] = ()) -> None:
 
 
 def forget(owner: object) -> None:
-    """Mask an owner's secrets no more."""
+    """Stop masking an owner's secrets."""
     _forget(id(owner))
 
 
@@ -223,5 +223,5 @@ def _gather() -> None:
 
 
 def mask(text: str) -> str:
-    """The text, with `***` in place of every secret that is known."""
+    """The text, with `***` in place of every known secret."""
     return _search.mask(text)

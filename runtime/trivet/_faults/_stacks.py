@@ -1,7 +1,7 @@
-"""Where a task stands.
+"""The stack of a task that waits.
 
-Owns the walk along what a task awaits, through Trio's code and through asyncio's behind it.
-Never knows whose the task is.
+Owns the walk along the awaited objects, through Trio's code and through asyncio's behind it.
+Never knows the task's plugin.
 """
 
 from __future__ import annotations
@@ -18,40 +18,40 @@ if TYPE_CHECKING:
     import asyncio
 
 TASK = "asyncio_task"
-"""Who waits on Trio's side for a task of asyncio's has it in a variable of this name."""
+"""The local variable by which code on Trio's side waits for a task of asyncio's."""
 CORO = "asyncio_coro"
-"""Who runs a coroutine step by step has it in a variable of this name."""
-INNERMOST = 32
-"""Calls of a stack that are told where nothing may take long."""
+"""The local variable of code that runs a coroutine step by step."""
+CALLS_SHOWN = 32
+"""The innermost calls of a stack, which are shown where nothing may take long."""
 
 
 def stack_of(task: trio.lowlevel.Task) -> str:
     """The stack of a task that waits, outermost call first, in a traceback's form.
 
-    Where it waits for a task of asyncio's, that one's stack follows.
+    If the task waits for a task of asyncio's, the stack of that task follows.
     """
     return _formatted(_frames(task))
 
 
 def asyncio_stack_of(task: asyncio.Task[object]) -> str:
-    """The same of a task of asyncio's."""
+    """The stack of a task of asyncio's, in the same form."""
     return _formatted(_await_frames(task.get_coro()))
 
 
 def places_of(task: trio.lowlevel.Task) -> str:
-    """The innermost calls of the same stack, as `places` tells them."""
+    """The innermost calls of a task's stack, in the form of `places`."""
     return places(_frames(task))
 
 
 def places(calls: Iterable[tuple[FrameType, int]]) -> str:
-    """The last of these calls, each with its file, its line and its function.
+    """The last of these calls, each with its file, line number and function.
 
-    The lines' text is left out: no file is read. So this takes no longer beside a thread that spins
-    than it has to, and cannot wait for a disk.
+    The text of the lines is left out, so that no file is read: nothing waits for a disk, and a
+    thread that spins costs as little time as possible.
     """
     return "".join(
         f'  File "{frame.f_code.co_filename}", line {line}, in {frame.f_code.co_name}\n'
-        for frame, line in deque(calls, maxlen=INNERMOST)
+        for frame, line in deque(calls, maxlen=CALLS_SHOWN)
     )
 
 
@@ -69,7 +69,7 @@ def _frames(task: trio.lowlevel.Task) -> Iterator[tuple[FrameType, int]]:
 
 
 def _await_frames(awaited: object) -> Iterator[tuple[FrameType, int]]:
-    """The frames of a coroutine and of what it awaits; a future has none."""
+    """The frames of a coroutine and of the objects that it awaits; a future has none."""
     while awaited is not None:
         frame = _first(awaited, "cr_frame", "gi_frame", "ag_frame")
         run: object = None

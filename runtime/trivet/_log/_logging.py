@@ -1,8 +1,8 @@
 """The program's log: structlog, to standard error, as text or as JSON lines.
 
-Owns the processors. What a client has sent can neither begin a line of its own nor colour one, and
-what a plugin logs, however wrongly, never raises into the plugin.
-Never knows what is logged. An embedder configures structlog as he likes, and leaves this alone.
+Owns the processors. A client's text can neither begin a line of its own nor colour one, and a
+wrong call of a logger never raises into the plugin.
+Never knows what is logged. An embedder configures structlog at will, and leaves this alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _WRITTEN_OUT = {
     for number in (*range(0xA0), 0x2028, 0x2029)
     if category(chr(number)) in ("Cc", "Zl", "Zp")
 }
-"""What moves the cursor, ends a line or commands a terminal, as Python would write it."""
+"""The characters that move the cursor, end a line or command a terminal, as Python spells them."""
 _ALSO_IN_LINES = {number: text for number, text in _WRITTEN_OUT.items() if chr(number) != "\n"}
 
 
@@ -50,8 +50,8 @@ def configure_logging(settings: LogSettings, file: TextIO | None = None) -> None
     """Set structlog up for a program of its own.
 
     Args:
-        settings: the operator's.
-        file: what to write to; `sys.stderr` by default.
+        settings: the operator's settings.
+        file: the stream to write to; `sys.stderr` by default.
     """
     target: TextIO = sys.stderr if file is None else file
     rendering: list[Processor]
@@ -87,9 +87,9 @@ def configure_logging(settings: LogSettings, file: TextIO | None = None) -> None
 
 
 def mask_tracebacks() -> None:
-    """Mask what is secret in the tracebacks that Python itself prints.
+    """Mask secrets in the tracebacks that Python itself prints.
 
-    They are those of the main thread, of other threads, and of finalisers and callbacks.
+    Python prints those of the main thread, of other threads, and of finalisers and callbacks.
     """
     sys.excepthook = lambda kind, error, trace: _print_masked("", error)
     threading.excepthook = _print_of_thread
@@ -97,7 +97,7 @@ def mask_tracebacks() -> None:
 
 
 def _print_of_thread(args: threading.ExceptHookArgs) -> None:
-    if args.exc_type is not SystemExit:  # By which a thread may end, as Python has it.
+    if args.exc_type is not SystemExit:  # Python lets a thread end by it, too.
         name = "" if args.thread is None else args.thread.name
         _print_masked(f"Exception in thread {name}:\n", args.exc_value)
 
@@ -109,25 +109,25 @@ def _print_unraisable(args: sys.UnraisableHookArgs) -> None:
 
 def _print_masked(head: str, error: BaseException | None) -> None:
     text = head + "".join(traceback.format_exception(error))
-    with suppress(OSError, ValueError):  # Nobody reads it, as Python itself bears it.
+    with suppress(OSError, ValueError):  # Nobody reads; Python itself ignores that, too.
         sys.stderr.write(mask(text))
 
 
 class _Lines:
-    """The logger at the bottom, for all of structlog's.
+    """The logger beneath all of structlog's.
 
-    Without a lock, which a finaliser that logs would wait for in the thread that holds it: whole
-    lines are handed to the file.
+    It has no lock, because a finaliser that logs would wait for the lock in the very thread that
+    holds it. The file gets whole lines.
 
     Args:
-        file: what to write to.
+        file: the stream to write to.
     """
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
 
     def __call__(self, *_: object) -> Self:
-        """Be the factory, too."""
+        """Return itself: the logger is its own factory."""
         return self
 
     def write(self, line: str) -> None:
@@ -141,25 +141,25 @@ _METHODS = ("debug", "info", "warning", "warn", "error", "critical", "fatal", "e
 
 
 def _forgiving(logger: type[Any]) -> type[Any]:
-    """The same class of loggers, whose methods take what an author has written wrongly, too."""
+    """Derive a class of loggers whose methods accept wrong calls, too."""
     methods = {name: _forgiving_method(getattr(logger, name)) for name in _METHODS}
     methods["log"] = _forgiving_method(logger.log, leading=1)
     return type("Logger", (logger,), methods)
 
 
 def _forgiving_method(method: Callable[..., Any], *, leading: int = 0) -> Callable[..., Any]:
-    """The same method, which says what it can where it would raise.
+    """Wrap a method so that it logs what it can where it would raise.
 
     Args:
-        method: a logger's.
-        leading: how many arguments come before the message.
+        method: a logger's method.
+        leading: the number of arguments before the message.
     """
 
     def log(self: object, /, *args: object, **values: object) -> None:
         try:
             method(self, *args, **values)
         except BaseException as error:  # noqa: ASYNC103 - a value's own: nothing awaits
-            # Arguments that the message has no place for, or a value named as one of the method's.
+            # The message has no place for the arguments, or a value has a parameter's name.
             message, *rest = args[leading:] or ("",)
             kept = {f"{name}_" if name in _TAKEN else name: values[name] for name in values}
             if rest:
@@ -173,10 +173,10 @@ _TAKEN = ("event", "method_name", "self", "level", "log_error", "arguments")
 
 
 class _Rendering:
-    """The last processors, after which there is a line whatever values there are.
+    """The last processors, which make a line of any values.
 
     Args:
-        processors: those that make a line.
+        processors: the processors that make a line.
     """
 
     def __init__(self, processors: list[Processor]) -> None:
@@ -201,7 +201,7 @@ class _Rendering:
 
 
 def _plain(value: object) -> str:
-    """The value as a string of which no code is the author's."""
+    """The value as a plain string, which has no code of the author's."""
     try:
         text = value if isinstance(value, str) else repr(value)
         return str.__str__(text)
@@ -211,13 +211,13 @@ def _plain(value: object) -> str:
 
 
 def _add_delivery(logger: WrappedLogger, method: str, event_dict: EventDict) -> EventDict:
-    """Say which event a line is about, when it is written while one is in flight."""
+    """Add the identity of the event in flight, if there is one."""
     delivery = delivery_of_task.get()
     return event_dict if delivery is None else {**delivery.identity(), **event_dict}
 
 
 def _write_out(logger: WrappedLogger, method: str, event_dict: EventDict) -> EventDict:
-    """Write out the control characters in keys and values; a stack is ours, and has lines."""
+    """Spell out the control characters in keys and values, except in Trivet's own stacks."""
     return {
         key.translate(_WRITTEN_OUT): value.translate(_WRITTEN_OUT)
         if isinstance(value, str) and key != "stack"
@@ -227,7 +227,7 @@ def _write_out(logger: WrappedLogger, method: str, event_dict: EventDict) -> Eve
 
 
 def _write_traceback(file: TextIO, exc_info: ExcInfo) -> None:
-    """Write a traceback with its lines indented: an exception's message may have several."""
+    """Write a traceback with its lines indented, since an exception's text may have several."""
     text = StringIO()
     structlog.dev.plain_traceback(text, exc_info)
     file.write(indent(text.getvalue().translate(_ALSO_IN_LINES), "    "))

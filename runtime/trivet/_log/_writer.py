@@ -1,11 +1,11 @@
-"""Writes to standard error without a wait and without an error, whatever becomes of its reader.
+"""The writer of the log: no write to standard error waits or raises, whatever its reader does.
 
-Owns a descriptor of standard error, what waits to be written there, and the count of what is lost.
+Owns a descriptor of standard error, the lines that wait to be written, and the count of lost lines.
 Never knows what is written.
 
-A line is written at once where that needs no wait: the process may end, or be held, in the next
-moment. What a reader does not take at once waits here, bounded in bytes, for a thread that writes
-it. What has no room is lost, and counted.
+A line that needs no wait is written at once: the process may end, or be held, in the next moment. A
+line that the reader does not take at once waits here, bounded in bytes, for a thread that writes
+it. A line without room is lost, and counted.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
 
 LIMIT = 1024 * 1024
-"""Bytes that may wait for their reader."""
+"""Bytes that may wait for the reader."""
 FLUSHED_WITHIN = 0.5
 """Seconds that the end of the process waits for the reader."""
 PATIENCE = 1.0
-"""Seconds that a reader may take before it counts as gone."""
+"""Seconds that the reader may take before it counts as gone."""
 NOBODY_READS = "nobody reads standard error"
 
 
@@ -41,9 +41,9 @@ class Writer:
     """Standard error, for a process whose event loop must not wait for it.
 
     Args:
-        descriptor: what to write to; a copy of it is kept, so that nobody can close it.
-        on_loss_told: called from the writer's thread when something can be written again after
-            lines were lost, with how many.
+        descriptor: the file to write to; the writer keeps a copy, which nobody else closes.
+        on_loss_told: called from the writer's thread with the number of lost lines, once a line
+            can be written again.
     """
 
     def __init__(self, descriptor: int, on_loss_told: Callable[[int], None]) -> None:
@@ -57,8 +57,8 @@ class Writer:
         self.begin()
 
     def begin(self) -> None:
-        """Begin with nothing that waits; anew in a process that was forked, without its threads."""
-        self._lock = threading.RLock()  # A line may come out of a finaliser, in this thread.
+        """Begin with no waiting lines; again in a forked process, which has no threads."""
+        self._lock = threading.RLock()  # A finaliser in this thread may write a line.
         self._is_writing = False
         self._waiting: deque[bytes] = deque()
         self._size = 0
@@ -66,7 +66,7 @@ class Writer:
         threading.Thread(target=self._drain, name="trivet log", daemon=True).start()
 
     def write(self, line: bytes) -> None:
-        """Write a line, with its end, now or as soon as its reader takes it."""
+        """Write a line, which has its line feed, now or as soon as the reader takes it."""
         with self._lock:
             if self._is_writing or self._waiting:
                 self._keep(line)
@@ -86,12 +86,12 @@ class Writer:
 
     @property
     def trouble(self) -> str | None:
-        """Why nothing can be written now; None while all is well."""
+        """The reason why nothing can be written now; None while all is well."""
         waits = bool(self._waiting) and time.monotonic() - self._began > PATIENCE
         return NOBODY_READS if waits else self._trouble
 
     def flush(self, seconds: float) -> None:
-        """Wait for the reader, but no longer than this."""
+        """Wait for the reader, at most `seconds` seconds."""
         until = time.monotonic() + seconds
         while self._waiting and time.monotonic() < until:
             time.sleep(0.005)
@@ -114,7 +114,7 @@ class Writer:
             self._more.get()
             while self._waiting:
                 self._began = time.monotonic()
-                data = self._waiting[0]  # It stays there meanwhile, so that others wait behind it.
+                data = self._waiting[0]  # It stays there, so that other lines wait behind it.
                 try:
                     self._outlet.write_all(data)
                 except OSError as error:
@@ -127,7 +127,7 @@ class Writer:
             self._tell()
 
     def _tell(self) -> None:
-        """Say how much was lost, now that something could be written after it."""
+        """Report the lost lines, now that a line could be written again."""
         lost = self.lost - self._told
         if lost and self._trouble is None:
             self._told += lost
@@ -135,10 +135,10 @@ class Writer:
 
 
 class Outlet:
-    """A descriptor that can be tried without a wait, or waited for.
+    """A descriptor that is written to with or without a wait.
 
     Args:
-        descriptor: what to write to.
+        descriptor: the file to write to.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -150,10 +150,10 @@ class Outlet:
             self._never_waits = True
 
     def write(self, data: bytes) -> bytes:
-        """Write what can be written at once; returns what cannot.
+        """Write as much as the reader takes at once; returns the rest.
 
         Raises:
-            OSError: it cannot be written at all.
+            OSError: the file cannot be written at all.
         """
         self._check()
         try:
@@ -164,10 +164,10 @@ class Outlet:
         return data
 
     def write_all(self, data: bytes) -> None:
-        """Write, and wait for the reader as long as it takes.
+        """Write everything, and wait for the reader as long as it takes.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
         """
         self._check()
         while data := data[self._try(data) :]:
@@ -178,7 +178,7 @@ class Outlet:
     def _try(self, data: bytes) -> int:
         try:
             return self._send(data)
-        except BlockingIOError:  # As another process may have set it.
+        except BlockingIOError:  # Another process may have set the file to non-blocking.
             return 0
 
     def _send(self, data: bytes) -> int:
@@ -187,17 +187,17 @@ class Outlet:
         return os.write(self._descriptor, data)
 
     def _check(self) -> None:
-        """Refuse what is another file by now: a plugin has closed what is not its own."""
+        """Raise if the descriptor is another file by now: a plugin has closed ours."""
         now = os.fstat(self._descriptor)
         if (now.st_dev, now.st_ino) != (self._is.st_dev, self._is.st_ino):
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
 
 def _own(descriptor: int) -> tuple[int, bool]:
-    """A descriptor for the same file, and whether no write to it waits for a reader.
+    """A descriptor of our own for the same file, and whether writes to it never wait.
 
-    A pipe and a terminal are opened anew, so that they do not wait for us alone: of a copy everyone
-    else who has it would find so.
+    A pipe and a terminal are opened anew, so that only our writes never wait. With a copy of the
+    descriptor, everyone else who has the file open would be affected.
     """
     try:
         mode = os.fstat(descriptor).st_mode
@@ -209,36 +209,36 @@ def _own(descriptor: int) -> tuple[int, bool]:
             if sys.platform == "linux":
                 return os.open(f"/proc/self/fd/{descriptor}", flags), True
         except OSError:
-            pass  # It is another user's, or there is no reader any more.
+            pass  # The file is another user's, or has no reader any more.
         return os.dup(descriptor), False
     return os.dup(descriptor), True
 
 
 class Stream(io.RawIOBase):
-    """A writer in place of standard error's file, for everyone who writes there."""
+    """A stream over the writer, in place of standard error's own."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
     def writable(self) -> bool:
-        """Whether it can be written to: always."""
+        """Whether the stream can be written to: always."""
         return True
 
     def write(self, data: Buffer, /) -> int:
-        """Write, without a wait."""
+        """Write without a wait."""
         line = bytes(data)
         self._writer.write(line)
         return len(line)
 
     def close(self) -> None:
-        """Do nothing: a plugin that closes standard error closes it for everybody."""
+        """Do nothing, because a plugin would close standard error for everybody."""
 
     def fileno(self) -> int:
-        """The number of standard error."""
+        """The descriptor of standard error."""
         return 2
 
     def isatty(self) -> bool:
-        """Whether it is a terminal."""
+        """Whether standard error is a terminal."""
         return os.isatty(2)
 
 
@@ -246,10 +246,10 @@ _writer: Writer | None = None
 
 
 def open_stderr(on_loss_told: Callable[[int], None]) -> TextIO:
-    """Standard error as a stream that neither waits nor raises; there is one for the process.
+    """Standard error as a stream that neither waits nor raises; the process has one writer.
 
     Args:
-        on_loss_told: as a writer's.
+        on_loss_told: see `Writer`.
     """
     global _writer  # noqa: PLW0603 - as many writers as standard errors
     if _writer is None:
@@ -261,16 +261,16 @@ def open_stderr(on_loss_told: Callable[[int], None]) -> TextIO:
 
 
 def flush(seconds: float = FLUSHED_WITHIN) -> None:
-    """Wait for the reader of what is written still, if there is one."""
+    """Wait until the reader has taken the waiting lines, at most `seconds` seconds."""
     if _writer is not None:
         _writer.flush(seconds)
 
 
 def lost_lines() -> int:
-    """How many lines of the log could not be written."""
+    """The number of lines of the log that could not be written."""
     return 0 if _writer is None else _writer.lost
 
 
 def trouble() -> str | None:
-    """Why the log cannot be written now; None while all is well, or where it is not Trivet's."""
+    """The reason why the log cannot be written now; None if it can, or is not Trivet's."""
     return None if _writer is None else _writer.trouble

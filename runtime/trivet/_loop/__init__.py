@@ -1,4 +1,4 @@
-"""What each plugin does to the event loop: its tasks, its use of the loop, its stalls.
+"""The event loop, plugin by plugin: tasks, use of the loop, stalls.
 
 Never knows hosts; a plugin is a name here.
 """

@@ -1,7 +1,7 @@
-"""Who uses the event loop, and how long at a time.
+"""The meter of the event loop: which plugin uses it, and how long at a time.
 
 Owns the account of every step of every task, by plugin.
-Never knows what is done about a long step: that is `_stall_watch`'s, from outside of the loop.
+Never knows what follows from a long step: that is `_stall_watch`'s, from outside of the loop.
 """
 
 from __future__ import annotations
@@ -29,39 +29,40 @@ class Account:
 
 
 Step = tuple[trio.lowlevel.Task, float]
-"""A task that the loop has resumed, and when, by `perf_counter`. A tuple: one is made each time."""
+"""A task that the loop has resumed, and the moment, by `perf_counter`. A tuple, since each step
+makes one."""
 
 
 def plugin_of(step: Step) -> str:
-    """Whose it is."""
+    """The plugin whose step it is."""
     return step[0].context.get(plugin_of_task, SERVICE)
 
 
 @attrs.frozen
 class Held:
-    """For how long a step has held the loop."""
+    """The time for which a step has held the loop."""
 
     seconds: float
-    """Without the time in which the machine had no processor for it."""
+    """Seconds, without those in which the machine had no processor for the step."""
     used: float
-    """Seconds of processor time, at most."""
+    """Seconds of processor time; an upper bound."""
 
     @property
     def is_computing(self) -> bool:
-        """Whether it computed most of the time; otherwise it waited in a call that blocks."""
+        """Whether the step computed most of the time; otherwise it waited in a blocking call."""
         return self.used > self.seconds / 2
 
 
 class StallMeter(trio.abc.Instrument):
-    """Charges every step to the plugin whose task it is, so that it is never charged to a victim.
+    """Charges every step to the plugin whose task it is, and never to a victim of the step.
 
-    It costs two calls and two readings of a clock for each step. Of a long one, the time for which
-    the thread waited for a processor is not charged: that is the machine's, not the plugin's.
+    A step costs two calls and two readings of a clock more. The time for which the thread of a long
+    step waited for a processor is not charged: the machine is to blame, not the plugin.
 
     Args:
-        threshold: seconds from which a step is looked at.
-        limit_of: seconds from which one is a stall, by its plugin and when it began; the
-            threshold by default.
+        threshold: seconds from which a step is examined.
+        limit_of: seconds from which a step is a stall, by its plugin and the moment at which it
+            began; the threshold by default.
         processor: the account of the loop's thread.
     """
 
@@ -84,9 +85,9 @@ class StallMeter(trio.abc.Instrument):
         processor: Processor | None = None,
     ) -> None:
         self.step: Step | None = None
-        """The step that goes on now; read by another thread."""
+        """The current step; another thread reads it."""
         self.steps: int = 0
-        """How many there have been."""
+        """The number of steps so far."""
         self.ended: deque[tuple[Step, Held]] = deque(maxlen=100)
         """The last stalls that are over."""
         self.accounts: dict[str, Account] = {}
@@ -96,17 +97,17 @@ class StallMeter(trio.abc.Instrument):
         self._processor = processor or Processor()
         first = self._processor.sample()
         self.samples: tuple[Sample, Sample] = first, first
-        """Two moments at which the thread was looked at, the first before the step of now."""
+        """Two samples of the thread, the first from before the current step."""
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        """A task goes on."""
+        """Begin a step."""
         self.step = (task, perf_counter())
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        """It waits again, or has ended."""
+        """End the step: the task waits again, or has ended."""
         step = self.step
         if step is None:
-            return  # The step in which this was put in place.
+            return  # The step in which this instrument was added.
         took = perf_counter() - step[1]
         self.step = None
         self.steps += 1
@@ -125,7 +126,7 @@ class StallMeter(trio.abc.Instrument):
         account.longest = max(account.longest, took)
 
     def split(self) -> None:
-        """Charge what the step has taken so far, and count what follows as another."""
+        """End the step so far, and count the rest as another step."""
         if self.step is not None:
             task = self.step[0]
             self.after_task_step(task)
@@ -138,29 +139,29 @@ class StallMeter(trio.abc.Instrument):
         return self._limit_of(plugin_of(step), step[1])
 
     def sample(self) -> Sample:
-        """Look at the loop's thread, from another one."""
+        """Take a sample of the loop's thread; another thread may ask."""
         return self._processor.sample()
 
     def held_so_far(self, step: Step, now: Sample) -> Held:
-        """For how long the step that goes on has held the loop; for another thread to ask."""
+        """The time for which the current step has held the loop; another thread may ask."""
         held = self.held(step, now.at - step[1], now)
         if self._processor.is_runnable():
-            # How long it waits for a processor is known when it has got one.
+            # The kernel counts a wait for a processor only when the wait is over.
             return Held(min(held.seconds, held.used), held.used)
         return held
 
     def held(self, step: Step, took: float, now: Sample) -> Held:
-        """For how long the step has held the loop, of the seconds that it took.
+        """The time for which the step has held the loop, out of the `took` seconds of its length.
 
-        What was used or waited for just before the step, since the last look, counts as the
-        step's: in doubt nobody is blamed.
+        Waits for a processor between the last sample and the step count as the step's: in doubt
+        nobody is blamed.
         """
         before = next((each for each in self.samples[::-1] if each.at <= step[1]), self.samples[0])
         seconds = max(0.0, took - (now.starved - before.starved))
         return Held(seconds, min(took, now.used - before.used))
 
     def usage(self) -> Mapping[str, Usage]:
-        """What each plugin has used."""
+        """The use of the loop by plugin."""
         elapsed = max(perf_counter() - self._began, 1e-9)
         return {
             plugin: Usage(

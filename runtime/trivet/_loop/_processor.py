@@ -1,4 +1,4 @@
-"""What a thread has had of the processor, and how long it waited for one.
+"""A thread's use of the processor, and its waits for one.
 
 Owns the reading of the kernel's account of a thread.
 Never knows what the thread does.
@@ -19,18 +19,18 @@ class Sample:
     """A thread's account at one moment."""
 
     at: float
-    """When, by `perf_counter`."""
+    """The moment, by `perf_counter`."""
     used: float = 0.0
     """Seconds of processor time."""
     starved: float = 0.0
-    """Seconds for which it could have run, and the machine had no processor for it."""
+    """Seconds for which the thread was ready, and the machine had no processor for it."""
 
 
 class Processor:
-    """The account of the thread that makes this.
+    """The account of the thread that makes this object.
 
-    On Linux. Elsewhere nothing is known of a wait for a processor, and on macOS nothing of
-    another thread's processor time.
+    Only Linux counts waits for a processor, and macOS does not tell another thread's processor
+    time.
     """
 
     def __init__(self) -> None:
@@ -46,17 +46,17 @@ class Processor:
         return Sample(time.perf_counter(), self.used(), self._starved)
 
     def is_runnable(self) -> bool:
-        """Whether the thread, as another one sees it, runs or waits for a processor."""
+        """Whether the thread runs, or is ready to run; for another thread to ask."""
         return self._read("stat").rpartition(")")[2].split()[:1] == ["R"]
 
     def _read(self, file: str) -> str:
         try:
             return (self._files / file).read_text("ascii", "replace")
-        except OSError:  # Not on this system, or no descriptor is left: nothing more is known.
+        except OSError:  # The system has no such file, or no descriptor is left: nothing is known.
             return ""
 
     def used(self) -> float:
-        """Seconds of processor time; always 0 on macOS, which tells it to the thread alone."""
+        """Seconds of processor time; 0 on macOS, which tells them to the thread alone."""
         if sys.platform == "darwin":
             return 0.0
         return time.clock_gettime(time.pthread_getcpuclockid(self._ident))

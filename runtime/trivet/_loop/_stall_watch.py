@@ -1,7 +1,7 @@
-"""Says who holds the event loop while it is held: a thread, since the loop cannot.
+"""The stall watch: a thread reports who holds the event loop while it is held.
 
-Owns the thread, what it says, and how often.
-Never knows plugins but by name; what they use is counted by `_stalls`.
+Owns the thread, its reports, and how often it repeats them.
+Never knows plugins but by name; `_meter` counts their use of the loop.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from .._program._settings import StallSettings
 from ._meter import Held, StallMeter, Step, plugin_of
 from ._processor import Sample
 
-AGAIN_AFTER = 60.0
+REPEAT_AFTER = 60.0
 """Seconds in which the same line of the same plugin is not reported again."""
-PULSE = 1.0
-"""Seconds between two signs that the meter has to give, and two sharings of processor time."""
+CHECK_EVERY = 1.0
+"""Seconds between two checks of the meter, and two distributions of processor time."""
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
@@ -47,12 +47,13 @@ def watching(
     homes: Mapping[str, str],
     limit_of: Callable[[str, float], float],
 ) -> Generator[StallMeter | None]:
-    """Measure the loop that this runs in, and watch it; None where the operator wants neither.
+    """Measure and watch the loop that runs this; gives None if the operator wants neither.
 
     Args:
-        settings: the operator's.
-        homes: the module in which each plugin's code is, or its package.
-        limit_of: seconds for which a plugin may hold the loop, by its name and when that began.
+        settings: the operator's settings.
+        homes: the module, or the package, of each plugin's code.
+        limit_of: seconds for which a plugin may hold the loop, by its name and the moment at which
+            the step began.
     """
     if not settings.enabled:
         yield None
@@ -65,12 +66,12 @@ def watching(
         yield meter
     finally:
         watch.stop()
-        with suppress(KeyError):  # A plugin has removed it.
+        with suppress(KeyError):  # A plugin has removed the meter.
             trio.lowlevel.remove_instrument(meter)
 
 
 class StallWatch:
-    """Looks at the meter from a thread, twice within the time after which it has to speak."""
+    """Reads the meter from a thread, twice within the time after which it has to report."""
 
     def __init__(
         self, meter: StallMeter, settings: StallSettings, homes: Mapping[str, str]
@@ -92,28 +93,28 @@ class StallWatch:
         self._steps: int = 0
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End; what it says at the moment may still be said."""
+        """End the thread; a report under way may still come."""
         self._over.set()
         self._thread.join(timeout=0.1)
 
     def _watch(self) -> None:
-        next_pulse = time.monotonic() + PULSE
+        next_check = time.monotonic() + CHECK_EVERY
         self._cpu = self._meter.sample().used
         while not self._over.wait(self._settings.warn / 2):
             step, now = self._meter.step, self._meter.sample()
             if step is not None:
                 self._look_at(step, now)
-            if step is None or step is not self._seen:  # One at which it was before the step stays.
+            if step is None or step is not self._seen:  # A sample from before the step stays.
                 self._meter.samples = self._meter.samples[1], now
             self._seen = step
             while self._meter.ended:
                 self._close(*self._meter.ended.popleft())
-            if time.monotonic() >= next_pulse:
-                next_pulse = time.monotonic() + PULSE
+            if time.monotonic() >= next_check:
+                next_check = time.monotonic() + CHECK_EVERY
                 self._share_cpu()
                 self._check_meter()
 
@@ -133,7 +134,7 @@ class StallWatch:
     def _say(self, level: str, step: Step, held: Held) -> None:
         frame = sys._current_frames().get(self._loop)  # pyright: ignore[reportPrivateUsage]
         if frame is None or self._meter.step is not step:
-            self._warned = None  # It is over by now, and is told as that.
+            self._warned = None  # The step is over by now, and is reported as such.
             return
         plugin, lines = plugin_of(step), stack_below(frame)
         authors = Authors(self._homes.get(plugin, ""))
@@ -153,10 +154,10 @@ class StallWatch:
             )
 
     def _left_out(self, level: str, plugin: str, at: str) -> int | None:
-        """How often the same was left out before this time; None where it is now, too."""
+        """The number of reports left out since the last; None to leave this one out, too."""
         now = time.monotonic()
-        last, left_out = self._said.get((level, plugin, at), (-AGAIN_AFTER, 0))
-        if now - last < AGAIN_AFTER:
+        last, left_out = self._said.get((level, plugin, at), (-REPEAT_AFTER, 0))
+        if now - last < REPEAT_AFTER:
             self._said[level, plugin, at] = last, left_out + 1
             return None
         self._said[level, plugin, at] = now, 0
@@ -167,7 +168,7 @@ class StallWatch:
         if step is self._alarmed:
             _log.info("the event loop is free again", plugin=plugin, seconds=seconds)
         elif step is not self._warned and self._left_out("late", plugin, "") is not None:
-            # This thread had no turn meanwhile, or too late a one.
+            # This thread had no turn while the loop was held, or had it too late.
             _log.warning(
                 "the event loop was held",
                 plugin=plugin,
@@ -177,19 +178,19 @@ class StallWatch:
             )
 
     def _share_cpu(self) -> None:
-        """Charge the loop's processor time to the plugins, by how busy each was meanwhile."""
+        """Distribute the loop's processor time among the plugins, by how busy each was."""
         busy = {plugin: account.busy for plugin, account in list(self._meter.accounts.items())}
         grown = {plugin: busy[plugin] - self._busy.get(plugin, 0.0) for plugin in busy}
         total = sum(grown.values())
         if total == 0:
-            return  # Idle, or in one long step, which is charged when it ends.
+            return  # The loop was idle, or in one long step, which is charged at its end.
         now = self._meter.sample().used
         used, self._cpu, self._busy = now - self._cpu, now, busy
         for plugin, seconds in grown.items():
             self._meter.accounts[plugin].cpu += used * seconds / total
 
     def _check_meter(self) -> None:
-        """Say once that the meter is gone: the loop has answered, and no step was counted."""
+        """Report once that the meter is gone: the loop has answered, and no step was counted."""
         if self._answered and self._meter.steps == self._steps:
             _log.error("somebody has removed the meter of the event loop: stalls go unseen")
             self._over.set()

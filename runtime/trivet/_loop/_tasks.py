@@ -1,6 +1,6 @@
-"""Whose task or thread it is, and where it stands.
+"""Tasks and threads, by plugin, and where each stands.
 
-Owns the mark that a plugin's tasks carry, and the account of what has not ended.
+Owns the mark that a plugin's tasks carry, and the description of tasks that have not ended.
 Never knows hosts; a plugin is its name here.
 """
 
@@ -21,43 +21,43 @@ import trio
 from .._faults._stacks import places, places_of
 
 plugin_of_task: ContextVar[str] = ContextVar("trivet_plugin")
-"""Set in a plugin's root task. Its children inherit it, and so do threads and tasks that it starts
-in foreign nurseries; system tasks do not."""
-TOLD = 24
-"""Tasks, and threads, whose stacks are told; the others are counted."""
+"""The plugin's name, set in its root task. Children of the task inherit it, and so do threads and
+tasks that it starts in foreign nurseries; system tasks do not."""
+STACKS_SHOWN = 24
+"""Tasks, and threads, whose stacks are shown; the others are counted."""
 OWN_THREADS = "trivet "
-"""How the names of Trivet's own threads begin."""
-LOOKED_AT = 100_000
-"""Tasks that are looked at, which takes less than a tenth of a second."""
+"""The beginning of the names of Trivet's own threads."""
+TASKS_SEARCHED = 100_000
+"""Tasks that are examined, which takes less than a tenth of a second."""
 
 
-def account(
+def describe_unfinished(
     root: trio.lowlevel.Task, innocent: Collection[str], homes: Mapping[str, str]
 ) -> Iterator[str]:
-    """What has not ended, part by part: the names first, then some of the tasks with their stacks.
+    """Describe what has not ended, part by part: the names, then some of the tasks' stacks.
 
-    Where a task holds the event loop now it is the only one named: the others cannot end. Where no
-    plugin's task is left, a task is named that neither Trivet nor its libraries have started; where
-    there is none either, the threads for which the interpreter's end waits.
+    If a task holds the event loop now, only that task is named: the others cannot end. If no
+    plugin's task is left, tasks are named that neither Trivet nor its libraries have started; if
+    there are none either, the threads for which the interpreter's end waits.
 
-    Nothing here reads a file, recurses, or calls what a plugin has made: the process is to be ended
-    whatever it holds.
+    Nothing in here reads a file, recurses, or calls an object of a plugin: the process has to end
+    whatever state it is in.
 
     Args:
         root: the task that all others descend from.
-        innocent: plugins of which something may be left.
-        homes: the module in which each plugin's code is, or its package.
+        innocent: plugins whose tasks are not to blame.
+        homes: the module, or the package, of each plugin's code.
     """
-    tasks = list(islice(_descendants(root), LOOKED_AT))
+    tasks = list(islice(_descendants(root), TASKS_SEARCHED))
     marked = [task for task in tasks if _owner(task)]
     holding = [task for task in marked if task.coro.cr_running]
     left = holding or [task for task in marked if _owner(task) not in innocent]
     if left:
         yield from _names(Counter(f"plugin {_owner(task)!r}" for task in left))
-        told = [(f"plugin {_owner(task)!r}", task) for task in left[:TOLD]]
+        told = [(f"plugin {_owner(task)!r}", task) for task in left[:STACKS_SHOWN]]
     else:
         foreign = [task for task in tasks if not _owner(task) and _is_foreign(task)]
-        told = [(_author_of_task(task, homes), task) for task in foreign[:TOLD]]
+        told = [(_author_of_task(task, homes), task) for task in foreign[:STACKS_SHOWN]]
         yield from _names(Counter(whose for whose, _ in told))
     for whose, task in told:
         yield f"\n{whose}, task {_text(task.name)}:\n{places_of(task)}"
@@ -68,12 +68,12 @@ def account(
             yield "nothing of a plugin is left: see the threads\n"
 
 
-def threads() -> Iterator[str]:
-    """Where the threads stand, but for Trivet's own; the main one first."""
+def describe_threads() -> Iterator[str]:
+    """Describe where the threads stand, without Trivet's own; the main thread comes first."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage] - documented
     main = threading.main_thread().ident
-    for ident in islice(sorted(frames, key=lambda ident: ident != main), TOLD):
+    for ident in islice(sorted(frames, key=lambda ident: ident != main), STACKS_SHOWN):
         name = _text(names.get(ident, "that is ending"))
         if not name.startswith(OWN_THREADS):
             calls = list(traceback.walk_stack(frames[ident]))[::-1]
@@ -86,17 +86,17 @@ def _names(counts: Mapping[str, int]) -> Iterator[str]:
 
 
 def breaker_of(error: BaseException, homes: Mapping[str, str]) -> str:
-    """Whose code it was, or else whose task, with which the event loop itself has failed; or empty.
+    """The plugin whose code, or else whose task, broke the event loop itself; empty if unknown.
 
     Args:
-        error: what Trio has raised.
-        homes: the module in which each plugin's code is, or its package.
+        error: the error that Trio has raised.
+        homes: the module, or the package, of each plugin's code.
     """
     walks = [traceback.walk_tb(fault.__traceback__) for fault in _chain(error)]
     frames = [frame for walk in walks for frame, _ in walk]
     if author := author_of(map(_module, reversed(frames)), homes):
         return author
-    for frame in frames:  # Trio's own loop has the task that it runs in a variable of this name.
+    for frame in frames:  # A variable of this name in Trio's loop is the task that it runs.
         task: object = frame.f_locals.get("task")
         if isinstance(task, trio.lowlevel.Task) and _owner(task):
             return f"plugin {_owner(task)!r}"
@@ -104,10 +104,10 @@ def breaker_of(error: BaseException, homes: Mapping[str, str]) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what led to it, the oldest first."""
+    """The error and its causes, the oldest first."""
     found: list[BaseException] = []
     ahead = [error]
-    while ahead and len(found) < LOOKED_AT:
+    while ahead and len(found) < TASKS_SEARCHED:
         error = ahead.pop()
         found.append(error)
         if cause := error.__cause__ or error.__context__:
@@ -123,7 +123,7 @@ def _author_of_task(task: trio.lowlevel.Task, homes: Mapping[str, str]) -> str:
 
 
 def _awaited_threads(homes: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """The main thread where it is busy with a plugin's code, else those that it waits for."""
+    """The main thread if it runs a plugin's code, else the threads that it waits for."""
     frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage] - documented
     main = threading.main_thread()
     others = [thread for thread in threading.enumerate() if thread is not main]
@@ -132,7 +132,7 @@ def _awaited_threads(homes: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         if frame is None or thread.daemon or thread is threading.current_thread():
             continue
         calls = [_module(call) for call, _ in traceback.walk_stack(frame)]
-        # Where no line of a plugin's is on the stack: what the thread was made to call.
+        # If no line of a plugin's is on the stack, the function that the thread was made for.
         made_for = [getattr(thread, name, None) for name in ("_target", "function")]  # A Timer's.
         start = [getattr(item, "__module__", None) or "" for item in (*made_for, type(thread))]
         if whose := author_of([*calls, *start], homes):
@@ -142,7 +142,7 @@ def _awaited_threads(homes: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def author_of(modules: Iterable[str], homes: Mapping[str, str]) -> str:
-    """Whose the first of these modules is that is a plugin's; empty where none is.
+    """The plugin, or plugins, of the first module that is a plugin's; empty if there is none.
 
     >>> homes = {"billing": "shop.billing", "audit": "shop", "report": "shop"}
     >>> author_of(["threading", "shop.billing.rates", "shop"], homes), author_of(["json"], homes)
@@ -169,7 +169,7 @@ def _is_foreign(task: trio.lowlevel.Task) -> bool:
 
 
 def _text(name: object) -> str:
-    """A name that a plugin may have given, as a plain string; no code of the plugin's is called."""
+    """A name that a plugin may have given, as a plain string; calls no code of the plugin."""
     kind = type(name)
     return str.__str__(cast("str", name)) if issubclass(kind, str) else f"<{kind.__name__}>"
 

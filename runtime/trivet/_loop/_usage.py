@@ -1,7 +1,7 @@
-"""What a plugin has used of the event loop.
+"""A plugin's use of the event loop, as the program shows it.
 
-Owns the words for it.
-Never knows how it is measured.
+Owns the figures and their names.
+Never knows how they are measured.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ from __future__ import annotations
 import attrs
 
 SERVICE = "(service)"
-"""In place of a plugin's name: Trivet itself, its server, and whatever no plugin has started."""
+"""The name for everything that no plugin has started: Trivet itself, and its server."""
 
 
 @attrs.frozen(kw_only=True)
 class Usage:
-    """What one plugin has used of the event loop since the program started."""
+    """One plugin's use of the event loop since the program started."""
 
     busy: float
-    """Seconds for which its tasks held the loop; not those in which the machine had no processor
-    for a long step."""
+    """Seconds for which the plugin's tasks held the loop, without those in which the machine had no
+    processor for a long step."""
     share: float
-    """The part of all the time that this is, from 0 to 1."""
+    """The same as a share of the whole time, from 0 to 1."""
     cpu: float
-    """Seconds of processor time among these: an estimate, by its part of each second's use."""
+    """Seconds of processor time among them: an estimate, by the plugin's share of each second."""
     longest: float
-    """The longest time, in seconds, for which it held the loop at once."""
+    """The longest time, in seconds, for which the plugin held the loop at once."""
     stalls: int
-    """How often it held the loop for longer than `[stalls] warn`."""
+    """The number of times that the plugin held the loop for longer than `[stalls] warn`."""

@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from .._log._writer import flush
-from .._loop._tasks import threads
+from .._loop._tasks import describe_threads
 from ._escalation import DUMP_AFTER, KERNEL, THREAD, EscalationStep
 from ._parent import RECHECK_AFTER
 from ._report import WRITTEN_WITHIN, Report
@@ -251,7 +251,7 @@ class Watchdog:
     def _describe_when_asked(self) -> None:
         while True:
             self._asked.get()
-            for parts in (self._describe, threads):
+            for parts in (self._describe, describe_threads):
                 try:
                     for part in parts():
                         self._described.append(part)  # Read while it grows.

@@ -214,7 +214,7 @@ async def test_a_meter_that_was_removed_is_missed(
     logs: Logs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A plugin may take the instrument away; then it is said that stalls go unseen, once."""
-    monkeypatch.setattr("trivet._loop._stall_watch.PULSE", 0.05)
+    monkeypatch.setattr("trivet._loop._stall_watch.CHECK_EVERY", 0.05)
     async with open_plugins(Victim, stalls=QUICK) as runtime:
         assert runtime.meter is not None
         trio.lowlevel.remove_instrument(runtime.meter)
@@ -225,7 +225,7 @@ async def test_a_meter_that_was_removed_is_missed(
 
 async def test_an_idle_loop_is_not_missed(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop in which nothing happens answers all the same, and nobody is warned."""
-    monkeypatch.setattr("trivet._loop._stall_watch.PULSE", 0.02)
+    monkeypatch.setattr("trivet._loop._stall_watch.CHECK_EVERY", 0.02)
     async with open_plugins(Hog, stalls=QUICK):
         await trio.sleep(0.3)
     assert not [line for line in logs.lines if line["log_level"] == "error"]
@@ -233,7 +233,7 @@ async def test_an_idle_loop_is_not_missed(logs: Logs, monkeypatch: pytest.Monkey
 
 async def test_processor_time_is_shared_by_use(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who computes has processor time, about as much as it held the loop."""
-    monkeypatch.setattr("trivet._loop._stall_watch.PULSE", 0.05)
+    monkeypatch.setattr("trivet._loop._stall_watch.CHECK_EVERY", 0.05)
 
     class Computes(BackgroundPlugin):
         async def run(self) -> None:
