@@ -1,4 +1,4 @@
-"""The kit for testing plugins does not let a test wait in real time."""
+"""The kit for tests of plugins never lets a test wait long in real time."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Fails(EventPlugin[Order]):
 
 
 @pytest.mark.parametrize("durable", [True, False])
-async def test_a_retry_in_real_time_is_an_error_at_once(durable: bool) -> None:
-    """The error names the plugin, the event, the handler's exception, and the clock to take."""
+async def test_retry_in_real_time(durable: bool) -> None:
+    """A late retry is an error at once, with the plugin, the event, the exception, the remedy."""
     table = {"fails": {"delivery": {"durable": durable, "retry": True}}}
     with trio.fail_after(20), pytest.raises(SlowRetryError) as caught:
         async with open_plugins(Fails, settings=table) as runtime:
@@ -42,8 +42,8 @@ async def test_a_retry_in_real_time_is_an_error_at_once(durable: bool) -> None:
     assert isinstance(caught.value.__cause__, KeyError)
 
 
-async def test_a_wait_that_the_handler_asks_for_is_one() -> None:
-    """A wait that `RetryAfter` asks for is an error too, however short the others are."""
+async def test_retry_after() -> None:
+    """A long wait that `RetryAfter` asks for is an error too."""
     table: dict[str, Any] = {"fails": {"wait": 60.0, "delivery": {"retry_initial": 0.0}}}
     with pytest.raises(SlowRetryError, match=r"no rows.* in 60 s"):
         async with open_plugins(Fails, settings=table) as runtime:
@@ -51,7 +51,7 @@ async def test_a_wait_that_the_handler_asks_for_is_one() -> None:
 
 
 async def test_a_short_retry_is_waited_for() -> None:
-    """A retry within a second, or within the test's patience, is no error."""
+    """A retry within a second, or within the test's `patience`, is no error."""
     table = {"fails": {"delivery": {"retry_initial": 0.01}}}
     async with open_plugins(Fails, settings=table) as runtime:
         assert (await runtime.publish(Order(), wait=True)).worst is Fate.HANDLED
@@ -61,10 +61,10 @@ async def test_a_short_retry_is_waited_for() -> None:
         assert outcome.accepted
 
 
-async def test_under_the_autojump_clock_every_retry_is_waited_for(
+async def test_autojump_clock(
     autojump_clock: MockClock,
 ) -> None:
-    """There an hour takes no time."""
+    """Under the autojump clock every retry is waited for."""
     table: dict[str, Any] = {"fails": {"wait": 120.0, "delivery": {"retry_for": 0}}}
     async with open_plugins(Fails, settings=table) as runtime:
         assert (await runtime.publish(Order(), wait=True)).worst is Fate.HANDLED

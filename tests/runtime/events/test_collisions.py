@@ -1,4 +1,4 @@
-"""Numbers that were chosen to have the same hash are found before a dictionary has them."""
+"""Colliding numbers are found before a dictionary of them is made."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ CHOSEN: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("document", CHOSEN.values(), ids=CHOSEN)
 def test_chosen_numbers_are_refused(document: dict[str, object]) -> None:
-    """At once: to put them into a dictionary would take half a minute."""
+    """Colliding numbers are refused at once; a dictionary of them would take half a minute."""
     body = json.dumps(document).encode()
     begun = thread_time()
     with pytest.raises(EventDecodeError):
@@ -66,8 +66,8 @@ def test_chosen_numbers_are_refused(document: dict[str, object]) -> None:
     assert thread_time() - begun < 2
 
 
-def test_numbers_that_nobody_chose_are_taken() -> None:
-    """Large ones, the same ones again and again, and UUIDs."""
+def test_other_numbers() -> None:
+    """Large numbers, repeated numbers and UUIDs are accepted."""
     numbers = [2**62 + 977 * number for number in range(COUNT)]
     uuids = {str(UUID(int=number * 2**64 + 12345 * number)): 1 for number in range(COUNT)}
     document = {"by_number": {str(number): "a" for number in numbers}, "by_uuid": uuids}
@@ -77,8 +77,8 @@ def test_numbers_that_nobody_chose_are_taken() -> None:
     assert same.numbers == {2**62}
 
 
-def test_numbers_that_are_not_hashed_are_taken() -> None:
-    """In lists, as values, and as keys that stay texts."""
+def test_numbers_that_are_not_hashed() -> None:
+    """Colliding numbers are accepted in lists, as values, and as keys that stay strings."""
     document = {"numbers": ALIKE, "by_name": {"a": ALIKE[0]}, "extra": KEYS}
     event = TYPES.decode(Plain, json.dumps(document).encode())
     assert len(event.numbers) == len(event.extra) == COUNT - 1

@@ -1,4 +1,4 @@
-"""Envelopes, fates, receipts, outcomes, and what a task knows of the event in its hand."""
+"""Envelopes, fates, receipts, outcomes, and the event in flight in a task."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Ping(Event):
 
 @pytest.fixture(autouse=True)
 def empty_handed() -> Iterator[None]:
-    """No test begins or ends with something in flight."""
+    """Each test begins and ends without an event in flight."""
     delivery_of_task.set(None)
     yield
     delivery_of_task.set(None)
@@ -55,14 +55,14 @@ def test_a_fate_is_alive_ended_or_refused() -> None:
 
 
 @pytest.mark.parametrize("fate", Fate)
-def test_what_a_fate_says_of_itself(fate: Fate) -> None:
-    """Only what waits or is in flight is alive; only what was refused was not accepted."""
+def test_alive_and_accepted(fate: Fate) -> None:
+    """A fate is alive while the event waits or is in flight; only refused ones are not accepted."""
     assert fate.alive == (fate in ALIVE)
     assert fate.accepted == (fate not in REFUSED)
 
 
 def test_fates_have_an_order() -> None:
-    """First what one hopes for, then what may still go well, then what is lost, then refused."""
+    """The good fates come first, then those that may change, then losses, then refusals."""
     order = [
         "handled",
         "filtered",
@@ -85,7 +85,7 @@ def test_fates_have_an_order() -> None:
 
 
 def test_an_envelope_is_filled_in() -> None:
-    """An id of its own, the present moment with its offset, no deadline, the first attempt."""
+    """The defaults: an id of its own, the present moment, no deadline, the first attempt."""
     delivery, other = Delivery.of(Ping()), Delivery.of(Ping())
     assert delivery.id != other.id
     assert abs(datetime.now(UTC) - delivery.time) < timedelta(seconds=10)
@@ -94,21 +94,21 @@ def test_an_envelope_is_filled_in() -> None:
 
 
 def test_the_next_attempt_is_at_the_same_event() -> None:
-    """Its id and its time stay, whether or not anybody has asked for them before."""
+    """The next attempt has the same id and time, whether or not they were asked for before."""
     delivery = Delivery.of(Ping())
     again = delivery.again()
     assert (again.id, again.time, again.attempt) == (delivery.id, delivery.time, 2)
 
 
 def test_deliveries_of_equal_events_are_two() -> None:
-    """An envelope is itself and no other, whatever is in it."""
+    """Two deliveries are never equal, whatever is in them."""
     delivery = Delivery.of(Ping(), id="1")
     assert delivery != copy(delivery)
     assert len({delivery, copy(delivery)}) == 2
 
 
 def test_identity_is_what_a_log_line_says() -> None:
-    """The event's type and id, and the request's id where there is one."""
+    """The identity is the event's type and id, and the request's id where there is one."""
     delivery = Delivery.of(Ping(), id="7")
     assert delivery.identity() == {"event_type": "ping", "event_id": "7"}
     requested = Delivery.of(Ping(), id="7", request_id="1,r")
@@ -123,16 +123,14 @@ def test_identity_is_what_a_log_line_says() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "year"), [(-1e15, "0001"), (1e15, "9999")])
-async def test_a_deadline_beyond_the_calendar_is_written_as_its_end(
-    seconds: float, year: str
-) -> None:
-    """What was over long ago is not written as what is never over."""
+async def test_deadline_beyond_the_calendar(seconds: float, year: str) -> None:
+    """A deadline before or after all dates is written as the first or the last date."""
     delivery = Delivery.of(Ping(), deadline=trio.current_time() + seconds)
     assert CloudEvent.attributes_of(delivery)["ce-expirytime"].startswith(year)
 
 
 async def test_a_receipt_waits_for_the_last_subscriber() -> None:
-    """It ends when no fate is alive, whatever the order, and not before."""
+    """`ended` returns when no fate is alive any more, in whatever order they end."""
     delivery = Delivery.of(Ping(), receipt=(receipt := Receipt()))
     delivery.settle("a", Fate.QUEUED)
     delivery.settle("b", Fate.QUEUED)
@@ -161,7 +159,7 @@ async def test_a_receipt_waits_for_the_last_subscriber() -> None:
 
 
 async def test_a_receipt_that_has_ended_does_not_wait() -> None:
-    """With nobody to wait for, or everything over, it is there at once."""
+    """`ended` returns at once where no subscriber is left to wait for."""
     receipt = Receipt()
     with trio.fail_after(0):
         await receipt.ended()
@@ -171,7 +169,7 @@ async def test_a_receipt_that_has_ended_does_not_wait() -> None:
 
 
 def test_settling_without_a_receipt_is_nothing() -> None:
-    """Where no publisher waits, an inbox may say what it likes."""
+    """`settle` does nothing where no publisher waits."""
     Delivery.of(Ping()).settle("a", Fate.HANDLED)
 
 
@@ -179,21 +177,21 @@ def test_settling_without_a_receipt_is_nothing() -> None:
 
 
 def test_no_subscriber_is_an_outcome() -> None:
-    """Nobody listens: unrouted, not accepted, and no fate is the worst."""
+    """An outcome without subscribers is unrouted and not accepted, and has no worst fate."""
     outcome = Outcome(Delivery.of(Ping()), {})
     assert (outcome.unrouted, outcome.accepted, outcome.worst) == (True, False, None)
 
 
 @pytest.mark.parametrize("fate", Fate)
 def test_one_subscriber_decides_alone(fate: Fate) -> None:
-    """Its fate is the worst, and it accepted whatever it did not reject."""
+    """An outcome of one subscriber has its fate as the worst, and is accepted unless refused."""
     outcome = Outcome(Delivery.of(Ping()), {"a": fate})
     assert (outcome.unrouted, outcome.worst) == (False, fate)
     assert outcome.accepted == (fate not in REFUSED)
 
 
-def test_one_acceptance_is_enough_and_the_worst_fate_is_told() -> None:
-    """Accepted by one, rejected by another: accepted, and the worst is the rejection."""
+def test_acceptance_and_worst_fate() -> None:
+    """One acceptance makes an outcome accepted; a rejection beside it is the worst fate."""
     outcome = Outcome(
         Delivery.of(Ping()), {"a": Fate.HANDLED, "b": Fate.REJECTED, "c": Fate.QUEUED}
     )
@@ -205,14 +203,14 @@ def test_one_acceptance_is_enough_and_the_worst_fate_is_told() -> None:
 
 
 def test_outside_of_a_handler_nothing_is_in_flight() -> None:
-    """`current_delivery` raises with an explanation; `delivery_of_task` gives None."""
+    """Outside of a handler `current_delivery` raises, and `delivery_of_task` is None."""
     assert delivery_of_task.get() is None
     with pytest.raises(LookupError, match="handlers and loops over an inbox"):
         current_delivery()
 
 
 async def test_each_task_has_its_own_delivery_in_flight() -> None:
-    """What a task takes in flight is seen by its later children, not by its siblings."""
+    """A task's delivery in flight is seen by later children, and not by siblings."""
     seen: dict[str, Delivery[Event] | None] = {}
     first, second = Delivery.of(Ping()), Delivery.of(Ping())
 
@@ -244,14 +242,14 @@ async def test_each_task_has_its_own_delivery_in_flight() -> None:
 
 
 def test_the_origin_is_the_event_in_flight() -> None:
-    """What a handler publishes carries on the request and the trace of what it handles."""
+    """An event that a handler publishes has the request and trace of the event in flight."""
     assert current_origin() == Origin(None, None)
     delivery_of_task.set(Delivery.of(Ping(), request_id="1,r", traceparent="00-t"))
     assert current_origin() == Origin("1,r", "00-t")
 
 
 def test_the_origin_is_the_request_first() -> None:
-    """The task of a request carries on its own request."""
+    """An event that a request's task publishes has that request, before any event in flight."""
     delivery_of_task.set(Delivery.of(Ping(), request_id="1,event"))
     token = current_request.set(Origin("1,request"))
     try:

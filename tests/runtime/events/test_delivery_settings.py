@@ -1,4 +1,4 @@
-"""What an operator, an author and an event type may decide, and who of them comes first."""
+"""Delivery and supervision settings: their layers, defaults and limits."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ FIRST: dict[str, Any] = {
     "retry": True,
     "filter": {"total": 1},
 }
-"""What somebody who comes first says; of a number it is 1."""
+"""A value of the first layer for each key; a number is 1."""
 
 
 def test_nothing_is_decided_at_first() -> None:
-    """Each setting of a delivery is left to the next in line by default."""
+    """Each delivery setting is left to the next layer by default."""
     assert set(attrs.asdict(DeliverySettings()).values()) == {None}
 
 
 def test_the_defaults_of_a_policy() -> None:
-    """In memory: buffer 1000 and 64 MiB, block for 1 s and then reject, in order, one attempt."""
+    """In memory: 1000 events and 64 MiB, block for 1 s and then reject, in order, one attempt."""
     assert DeliveryPolicy.decide() == DeliveryPolicy(
         durable=False,
         buffer=1000,
@@ -74,7 +74,7 @@ def test_the_defaults_of_a_policy() -> None:
 
 
 def test_the_defaults_of_a_durable_inbox() -> None:
-    """No buffer but the store's; attempts of 5 s, for 300 s, as the OpenTelemetry Collector's."""
+    """On disk: no limit but the store's; attempts of 5 s for 300 s, as in the Collector."""
     assert DeliveryPolicy.decide(DeliverySettings(durable=True)) == DeliveryPolicy(
         durable=True,
         buffer=None,
@@ -89,20 +89,20 @@ def test_the_defaults_of_a_durable_inbox() -> None:
 
 
 def test_a_time_limit_of_zero_is_none() -> None:
-    """An operator can take the limit of a durable inbox away."""
+    """An operator can take away the time limit of a durable inbox."""
     policy = DeliveryPolicy.decide(DeliverySettings(durable=True, time_limit=0))
     assert policy.time_limit == math.inf
 
 
 def test_retries_in_memory_have_a_time_limit_too() -> None:
-    """What is tried again is not tried without end at the first time."""
+    """An attempt has a time limit wherever events are tried again."""
     policy = DeliveryPolicy.decide(DeliverySettings(retry=True))
     assert (policy.durable, policy.buffer, policy.time_limit) == (False, 1000, 5.0)
 
 
 @pytest.mark.parametrize("key", attrs.fields_dict(DeliveryPolicy))
 def test_each_key_is_decided_on_its_own(key: str) -> None:
-    """The first layer that says something about a key decides that key, and only that one."""
+    """The first layer that gives a key decides that key, and only that one."""
     first = FIRST.get(key, 1)
     decided = DeliveryPolicy.decide(
         DeliverySettings(), DeliverySettings(**{key: first}), EVERYTHING
@@ -114,12 +114,12 @@ def test_each_key_is_decided_on_its_own(key: str) -> None:
 
 
 def test_zero_is_a_decision() -> None:
-    """Blocking for no time at all is something else than not saying for how long."""
+    """A `block_for` of 0 is a decision, and not a key that was left out."""
     assert DeliveryPolicy.decide(DeliverySettings(block_for=0), EVERYTHING).block_for == 0
 
 
 def test_settings_go_over_others() -> None:
-    """What the upper settings leave open is the lower ones', names of events included."""
+    """The upper settings leave open keys to the lower ones, `events` included."""
     assert DeliverySettings().over(EVERYTHING) == EVERYTHING
     assert EVERYTHING.over(DeliverySettings(buffer=1, events=["a"])) == EVERYTHING
     assert DeliverySettings(buffer=1).over(EVERYTHING) == attrs.evolve(EVERYTHING, buffer=1)
@@ -148,7 +148,7 @@ def test_settings_go_over_others() -> None:
     ],
 )
 def test_impossible_delivery_is_refused(key: str, wrong: Any) -> None:
-    """A value that means nothing is an error that names its key, an author's as an operator's."""
+    """An impossible value is an error that names its key, the author's or the operator's."""
     with pytest.raises(ValueError, match=f"'{key}'"):
         DeliverySettings(**{key: wrong})
 
@@ -175,13 +175,13 @@ def test_the_defaults_of_supervision() -> None:
     ],
 )
 def test_impossible_supervision_is_refused(key: str, wrong: Any) -> None:
-    """A value that means nothing is an error that names its key."""
+    """An impossible value is an error that names its key."""
     with pytest.raises(ValueError, match=f"'{key}'"):
         SupervisionSettings(**{key: wrong})
 
 
 async def test_a_plugin_sees_its_policy() -> None:
-    """What the operator, the author and the event type have said, in this order."""
+    """A plugin's policy has values of the operator, the author and the event type."""
 
     class Placed(Event, delivery=DeliverySettings(buffer=3, block_for=3)):
         pass

@@ -1,4 +1,4 @@
-"""Event types: their names, their fields, and their decoding from JSON."""
+"""Event types: names, fields, and decoding from JSON."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ POINT = {
 
 
 def json(document: object) -> bytes:
-    """The document, as it would be posted."""
+    """The document as a client would post it."""
     return msgspec.json.encode(document)
 
 
 def points(**changes: object) -> bytes:
-    """A monitoring event of two points, with something else in the second."""
+    """A monitoring event with two points, the second with other fields."""
     return json({"points": [POINT, {**POINT, **changes}]})
 
 
@@ -99,8 +99,8 @@ def points(**changes: object) -> bytes:
         ("already_snake", "already_snake"),
     ],
 )
-def test_snake_case_splits_at_the_capitals_and_keeps_acronyms_whole(name: str, snake: str) -> None:
-    """A class's default name is its own in snake case, an acronym being one word."""
+def test_snake_case(name: str, snake: str) -> None:
+    """Snake case splits at capitals, and keeps an acronym as one word."""
     assert snake_case(name) == snake
 
 
@@ -110,7 +110,7 @@ def test_an_event_is_named_after_its_class() -> None:
 
 
 def test_an_events_name_may_be_given() -> None:
-    """`name=` names the event, with letters, digits, `.`, `-` and `_`."""
+    """`name=` gives the name, of letters, digits, `.`, `-` and `_`."""
     assert Visit.__event_name__ == "site.visit-1"
 
 
@@ -140,7 +140,7 @@ def test_lunas_events_have_lunas_names() -> None:
     assert SendingEvent.__event_name__ == "sending_event"
 
 
-def test_two_types_of_one_name_are_an_error_that_names_both_places() -> None:
+def test_two_types_of_one_name() -> None:
     """A name used twice is an error with the name, and both classes with file and line."""
 
     class First(Event, name="order_placed"):
@@ -156,7 +156,7 @@ def test_two_types_of_one_name_are_an_error_that_names_both_places() -> None:
 
 
 def test_one_type_may_be_registered_twice() -> None:
-    """The same class found by two ways is one event type."""
+    """A class that was found twice is one event type."""
     assert list(EventTypes([OrderPlaced, OrderPlaced])) == ["order_placed"]
 
 
@@ -176,7 +176,7 @@ def test_an_event_is_a_frozen_attrs_class() -> None:
 
 @pytest.mark.parametrize("decorator", [attrs.frozen, attrs.define])
 def test_an_attrs_decorator_of_ones_own_is_refused(decorator: Callable[[type], type]) -> None:
-    """A class that is decorated once more is an error that says that it need not be."""
+    """An attrs decorator on an event class is refused as needless."""
 
     class Ordered(Event):
         number: int = 5
@@ -187,15 +187,15 @@ def test_an_attrs_decorator_of_ones_own_is_refused(decorator: Callable[[type], t
         decorator(Ordered)
 
 
-def test_a_plain_class_is_no_event_until_it_derives_from_event() -> None:
-    """`matching` finds a class itself, and what derives from it."""
+def test_matching() -> None:
+    """`matching` finds a class itself, and the classes below it."""
     assert TYPES.matching(OrderPlaced) == [OrderPlaced, GiftOrderPlaced]
     assert TYPES.matching(GiftOrderPlaced) == [GiftOrderPlaced]
     assert TYPES.matching(Event) == [TYPES[name] for name in TYPES]
 
 
 def test_types_are_found_by_name() -> None:
-    """`[]` and `get` give the class of a name; `get` gives None for an unknown one."""
+    """`[]` and `get` find a class by name; `get` returns None for an unknown one."""
     assert TYPES["order_placed"] is OrderPlaced
     assert TYPES.get("site.visit-1") is Visit
     assert TYPES.get("nothing") is None
@@ -212,8 +212,8 @@ def test_delivery_by_default(cls: type[Event], overflow: str) -> None:
     assert (policy.block_for, policy.on_full) == (1.0, "reject")
 
 
-def test_a_type_may_say_how_it_is_delivered() -> None:
-    """`delivery=` is the type's own choice, and that of the types derived from it."""
+def test_delivery_of_a_type() -> None:
+    """`delivery=` holds for the type, and for types that derive from it."""
     choice = DeliverySettings(overflow="drop_newest")
 
     class Hint(Event, delivery=choice):
@@ -231,7 +231,7 @@ def test_a_type_may_say_how_it_is_delivered() -> None:
 
 
 def test_json_is_decoded_into_the_class() -> None:
-    """A document becomes an instance, times with their offset, nested points as classes."""
+    """A document becomes an instance, with offsets of times, and nested points as classes."""
     sending = TYPES.decode(SendingEvent, json(SENDING))
     assert isinstance(sending, SendingEvent)
     assert sending.events == [{"face": 1}]
@@ -254,13 +254,13 @@ def test_defaults_fill_in_what_is_absent() -> None:
 
 
 def test_unknown_fields_are_ignored() -> None:
-    """What a newer publisher adds does no harm."""
+    """Fields of a newer publisher are ignored."""
     document = b'{"order_id": "o", "colour": {"deep": [1]}}'
     assert TYPES.decode(OrderPlaced, document) == OrderPlaced("o")
 
 
 def sending(**changes: object) -> bytes:
-    """A sending event with something else in it."""
+    """A sending event with some fields replaced."""
     return json({**SENDING, **changes})
 
 
@@ -294,7 +294,7 @@ def without(field: str) -> bytes:
 def test_a_wrong_field_is_an_error_with_its_path(
     cls: type[Event], body: bytes, path: str, reason: str
 ) -> None:
-    """A document that does not fit names the event, the path and what is wrong there."""
+    """The error about a document names the event, the path and the reason."""
     with pytest.raises(EventDecodeError) as caught:
         TYPES.decode(cls, body)
     error = caught.value
@@ -309,7 +309,7 @@ def test_a_wrong_field_is_an_error_with_its_path(
 @pytest.mark.parametrize(
     "body", [b"", b"{", b'{"order_id": "o"}}', b"\xff", b'{"order_id": "\xff"}']
 )
-def test_what_is_not_json_is_a_decode_error(body: bytes) -> None:
+def test_no_json(body: bytes) -> None:
     """A body that is no JSON, or no UTF-8, is an error at the root."""
     with pytest.raises(EventDecodeError) as caught:
         TYPES.decode(OrderPlaced, body)
@@ -326,13 +326,13 @@ def test_what_is_not_json_is_a_decode_error(body: bytes) -> None:
     ],
 )
 def test_deep_nesting_is_a_decode_error(cls: type[Event], body: bytes) -> None:
-    """A document that is nested a hundred thousand levels deep is refused, nothing worse."""
+    """A document that is nested a hundred thousand levels deep is refused."""
     with pytest.raises(EventDecodeError, match="nested too deeply"):
         TYPES.decode(cls, body)
 
 
-def test_a_type_that_cannot_be_decoded_is_an_error_of_its_author() -> None:
-    """An annotation that means nothing is found when the types are collected, not at an event."""
+def test_undecodable_type() -> None:
+    """A senseless annotation is reported when the types are collected, not at an event."""
     with pytest.raises(ConfigurationError) as caught:
         EventTypes([Undecodable])
     line = inspect.getsourcelines(Undecodable)[1]
@@ -341,7 +341,7 @@ def test_a_type_that_cannot_be_decoded_is_an_error_of_its_author() -> None:
 
 
 def test_a_shared_default_is_refused() -> None:
-    """A list that all events would share, and any subscriber could change, is no default."""
+    """A list that all events would share is refused as a default."""
     with pytest.raises(DefinitionError, match=r"tags: .*attrs.field\(factory=list\)"):
 
         class Tagged(Event):  # pyright: ignore[reportUnusedClass]
@@ -349,7 +349,7 @@ def test_a_shared_default_is_refused() -> None:
 
 
 def test_a_converter_is_refused() -> None:
-    """What is decoded from JSON would not go through it."""
+    """A converter is refused, since decoding from JSON would not call it."""
     with pytest.raises(DefinitionError, match="a converter is not called"):
 
         class Converted(Event):  # pyright: ignore[reportUnusedClass]
@@ -378,6 +378,6 @@ LEAVING = [
 
 @pytest.mark.parametrize("which", range(len(LEAVING)))
 def test_whatever_a_check_raises_is_a_decode_error(which: int) -> None:
-    """An event that its own type refuses, in whatever way, costs no other."""
+    """Any exception of an author's check is a decode error of that event alone."""
     with pytest.raises(EventDecodeError, match="checked"):
         EventTypes([Checked]).decode(Checked, json({"amount": which}))

@@ -1,4 +1,4 @@
-"""Which events a subscription lets pass by."""
+"""Filters of a subscription: the operator's, and the author's `wants`."""
 
 from __future__ import annotations
 
@@ -57,18 +57,18 @@ def points(*routes: str) -> MonitoringEvent:
 def test_each_path_must_lead_to_one_of_its_values(
     chosen: dict[str, Any], event: Event, is_let_through: bool
 ) -> None:
-    """Into fields, dictionaries and the elements of lists."""
+    """A path leads into fields, dictionaries and elements of lists, to one of its values."""
     assert compile_filter(chosen)(event) is is_let_through
 
 
 def test_a_path_that_no_event_has_is_refused() -> None:
-    """With the nearest right spelling."""
+    """A path whose first part no event has is refused, with the nearest right spelling."""
     with pytest.raises(ConfigurationError, match=r"no event has a field 'contry'.*'country'"):
         check_filter({"contry": "SE"}, [Order])
 
 
 def test_an_empty_filter_is_refused() -> None:
-    """It would let everything through, which is not what its author meant."""
+    """An empty filter, which would let all events through, is refused."""
     with pytest.raises(ConfigurationError, match="leave it out"):
         check_filter({}, [Order])
 
@@ -90,8 +90,8 @@ class Picky(Shipping):
         return event.country != self.free
 
 
-async def test_what_is_filtered_is_counted(autojump_clock: MockClock) -> None:
-    """It is a fate of an accepted event, and takes no room."""
+async def test_filtered_events_are_counted(autojump_clock: MockClock) -> None:
+    """`filtered` is a fate of an accepted event, which takes no room in the inbox."""
     settings: Any = {"shipping": {"delivery": {"filter": {"country": ["SE", "NO"]}}}}
     async with open_plugins(Shipping, settings=settings) as runtime:
         passed = await runtime.publish(Order("DK"), wait=True)
@@ -104,7 +104,7 @@ async def test_what_is_filtered_is_counted(autojump_clock: MockClock) -> None:
 
 
 async def test_an_author_filters_by_code(autojump_clock: MockClock) -> None:
-    """`wants` sees the settings; where it raises, the event is delivered and the fault told."""
+    """`wants` sees the settings; where it raises, the event is delivered and the fault logged."""
     settings: Any = {"picky": {"delivery": {"filter": {"country": ["SE", "NO", "??"]}}}}
     with capture_logs() as logs:
         async with open_plugins(Picky, settings=settings) as runtime:
@@ -120,7 +120,7 @@ async def test_an_author_filters_by_code(autojump_clock: MockClock) -> None:
 
 
 async def test_no_filter_gets_out_of_a_publish(autojump_clock: MockClock) -> None:
-    """Not with what ends programs either: the event is delivered."""
+    """No exception of a filter reaches the publisher, not even one that ends programs."""
 
     class Ending(EventPlugin[Order]):
         def wants(self, event: Order) -> bool:
@@ -145,17 +145,15 @@ async def test_no_filter_gets_out_of_a_publish(autojump_clock: MockClock) -> Non
         ({"batch_size": 5}, r"shipping.delivery.batch_size: 'shipping' is not a BatchPlugin"),
     ],
 )
-async def test_what_the_events_or_the_plugin_do_not_have_is_refused(
-    delivery: dict[str, Any], message: str
-) -> None:
-    """At the start, with the key of the setting."""
+async def test_misplaced_settings(delivery: dict[str, Any], message: str) -> None:
+    """A setting that the events or the plugin cannot have is refused with its key."""
     with pytest.raises(ConfigurationError, match=message):
         async with open_plugins(Shipping, settings={"shipping": {"delivery": delivery}}):
             pass
 
 
 async def test_the_author_is_refused_too(autojump_clock: MockClock) -> None:
-    """What an author decides is checked as what an operator does."""
+    """The author's choices are checked as the operator's are."""
 
     class Wrong(Shipping):
         delivery = DeliverySettings(ordering_key="nothing")

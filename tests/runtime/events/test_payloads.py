@@ -1,4 +1,4 @@
-"""A payload that is written is what is read, or it is refused with the place that is wrong."""
+"""Payloads: written if they can be read again, else refused with the path."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Measured(Event):
 
 
 def refusal(event: Event, *, exact: bool = True) -> str:
-    """Where and why the event is refused."""
+    """The path and the reason for which the event is refused."""
     with pytest.raises(EventEncodeError) as caught:
         encode_event(event, exact=exact)
     assert caught.value.event == event.__event_name__
@@ -104,7 +104,7 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 )
 @pytest.mark.parametrize("exact", [True, False])
 def test_json_has_no_such_number(event: Event, path: str, exact: bool) -> None:
-    """NaN and infinity are refused wherever they are, on their way to a disk and to others."""
+    """NaN and infinity are refused wherever they are in an event."""
     where, _, reason = refusal(event, exact=exact).partition(" ")
     assert where == path
     assert "number" in reason
@@ -125,8 +125,8 @@ def test_json_has_no_such_number(event: Event, path: str, exact: bool) -> None:
         Plain(1.0),
     ],
 )
-def test_what_would_come_back_as_something_else_is_not_exact(value: object) -> None:
-    """Where the type is Any nothing would make a tuple of the list again; others may have it."""
+def test_values_that_change(value: object) -> None:
+    """A value of the type Any that comes back as another type is refused where exactness counts."""
     for event in (Measured(more=value), Measured(table={"a": value})):
         assert refusal(event).startswith(("$.more", "$.table.a"))
         assert encode_event(event)
@@ -145,15 +145,15 @@ def test_what_would_come_back_as_something_else_is_not_exact(value: object) -> N
         Measured(cost=Decimal("1.50")),
     ],
 )
-def test_what_comes_back_is_written(event: Measured) -> None:
-    """What is annotated comes back by its type, and JSON's own values by themselves."""
+def test_values_that_come_back(event: Measured) -> None:
+    """An annotated value comes back by its type, and one of JSON's own types as it is."""
     types = EventTypes([Measured])
     assert types.decode(Measured, encode_event(event, exact=True)) == event
     assert encode_event(event) == encode_event(event, exact=True)
 
 
 def test_minus_zero_keeps_its_sign() -> None:
-    """It is a number of JSON's."""
+    """Minus zero is written and read as minus zero."""
     read = EventTypes([Measured]).decode(Measured, encode_event(Measured(strict=-0.0), exact=True))
     assert math.copysign(1, read.strict) == -1
 
@@ -171,7 +171,7 @@ json = st.recursive(
 
 @given(more=json, loose=st.none() | st.floats())
 def test_any_value_comes_back_or_is_refused(more: object, loose: float | None) -> None:
-    """There is no third way."""
+    """Every value of random types is equal when it is read again, or is refused."""
     event = Measured(more=more, loose=loose)
     try:
         written = encode_event(event, exact=True)
@@ -181,14 +181,14 @@ def test_any_value_comes_back_or_is_refused(more: object, loose: float | None) -
 
 
 class Unfriendly:
-    """Of a class that JSON does not know, and that has no text either."""
+    """An object that JSON does not know, and whose text raises."""
 
     def __repr__(self) -> str:
         raise KeyError("no text")
 
 
 class Incomparable(list[int]):
-    """A list that cannot be compared."""
+    """A list whose comparison raises."""
 
     __hash__ = None
 
@@ -197,7 +197,7 @@ class Incomparable(list[int]):
 
 
 class Unprintable:
-    """A key without a text."""
+    """A key whose text raises."""
 
     def __str__(self) -> str:
         raise ValueError("no text")
@@ -206,14 +206,14 @@ class Unprintable:
 
 
 class Closed(list[object]):
-    """A list that nobody may look into."""
+    """A list whose iteration raises."""
 
     def __iter__(self) -> Iterator[object]:
         raise LookupError("no")
 
 
 class Leaving(list[int]):
-    """A value that ends the program when it is compared."""
+    """A value whose comparison ends the program."""
 
     __hash__ = None
 
@@ -222,7 +222,7 @@ class Leaving(list[int]):
 
 
 def nested(depth: int) -> object:
-    """So many lists in one another."""
+    """Lists in one another, to a depth."""
     value: list[object] = []
     for _ in range(depth):
         value = [value]
@@ -245,14 +245,14 @@ def nested(depth: int) -> object:
     ],
 )
 @pytest.mark.parametrize("exact", [True, False])
-def test_what_cannot_be_written_is_named(value: object, path: str, exact: bool) -> None:
-    """Whatever it is that the encoder raises; and the reason itself can be written."""
+def test_unwritable_values(value: object, path: str, exact: bool) -> None:
+    """The error names the path, whatever the encoder raises, and can itself be written."""
     where, _, reason = refusal(Measured(more=value), exact=exact).partition(" ")
     assert where == path
     assert reason.encode()
 
 
 def test_a_value_that_cannot_be_compared_is_refused() -> None:
-    """An author's `__eq__` may raise anything."""
+    """A value whose `__eq__` raises is refused."""
     assert "ArithmeticError" in refusal(Measured(more=Incomparable([1])))
     assert "SystemExit" in refusal(Measured(more=Leaving([1])))

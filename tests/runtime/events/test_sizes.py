@@ -1,4 +1,4 @@
-"""The estimate of what a document takes in memory: never far below the truth, whatever it is."""
+"""The estimate of a document's memory is never far below the truth."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TYPES = EventTypes([Ordered])
 
 
 def extra(begin: str, element: str, end: str, count: int) -> bytes:
-    """So many elements, each with a number of its own where it says `%d`."""
+    """A document with `count` elements; `%d` in an element is a number of its own."""
     elements = [element.replace("%d", str(10**6 + number)) for number in range(count)]
     return f'{{"extra":{begin}{",".join(elements)}{end}}}'.encode()
 
@@ -64,7 +64,7 @@ DENSE = {
 
 
 def taken(document: bytes) -> int:
-    """What Python says that the event takes."""
+    """Bytes that the event takes, as Python measures them."""
     TYPES.decode(Ordered, b"{}")
     tracemalloc.start()
     try:
@@ -79,17 +79,17 @@ def taken(document: bytes) -> int:
 
 @pytest.mark.parametrize("document", TYPICAL.values(), ids=TYPICAL)
 def test_a_typical_document_is_estimated_well(document: bytes) -> None:
-    """An event takes at least two fifths of its estimate, and at most a quarter more than it."""
+    """An event takes between two fifths of its estimate and a quarter more than it."""
     assert 0.8 * taken(document) <= estimated_bytes(document) <= 2.5 * taken(document)
 
 
 @pytest.mark.parametrize("document", DENSE.values(), ids=DENSE)
 def test_no_document_takes_more_than_twice_its_estimate(document: bytes) -> None:
-    """That bytes on the wire bound nothing is no way in."""
+    """No document, however dense, takes more than twice its estimate."""
     assert taken(document) <= 2 * estimated_bytes(document)
 
 
 def test_the_estimate_looks_at_bytes_only() -> None:
-    """What is no JSON has an estimate as well: nothing is decoded for it."""
+    """A document that is no JSON has an estimate too, since nothing is decoded for it."""
     assert estimated_bytes(b"{{{{,") > 4 * 64
     assert estimated_bytes(msgspec.json.encode("text")) < 1000

@@ -1,7 +1,7 @@
 """Libraries for asyncio, each used in a plugin as its own documents show it.
 
-A plugin file, too: what is found is printed, and the program ends. The imports stand where authors
-have them, at the top: before anybody has imported trio-asyncio.
+This is a plugin file, too: it prints the results and ends the program. The imports stand at the
+top, where authors have them: before anything has imported trio-asyncio.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ async def _with_a_server(fetch: Callable[[str], Awaitable[str]]) -> None:
 
 
 class Probes:
-    """One for each library; each gets its server's port, or 0."""
+    """One probe for each library, which gets the port of the library's server, or 0."""
 
     @staticmethod
     async def aiofiles(port: int) -> None:
@@ -195,10 +195,10 @@ LIBRARIES = [name for name in vars(Probes) if not name.startswith("_")]
 
 
 class Libraries(AsyncioPlugin, BackgroundPlugin):
-    """Tries out those whose server is there."""
+    """Tries out the libraries whose servers run."""
 
     async def found(self, ports: dict[str, int]) -> dict[str, str]:
-        """What each library ended with: "works", or its error."""
+        """The end of each library's probe: `works`, or the error."""
         there = [name for name in LIBRARIES if SERVERS.get(name, "") in {"", *ports}]
         ends = await asyncio.gather(*(self._end(name, ports) for name in there))
         return dict(zip(there, ends, strict=True))

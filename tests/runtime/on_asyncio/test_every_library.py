@@ -1,4 +1,4 @@
-"""Libraries for asyncio work in a plugin, whatever was imported first; in a test, and served."""
+"""Asyncio libraries work in a plugin, in a test and served, whatever was imported first."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 SOON = 20.0
 """Seconds within which a server answers."""
 USER = 65534 if os.geteuid() == 0 else None
-"""Who the servers run as: PostgreSQL refuses to be root's."""
+"""The user of the servers: PostgreSQL refuses to run as root."""
 
 FIRST = {
     "the libraries": "",
@@ -43,14 +43,14 @@ main()
 
 
 def found_program(name: str) -> str | None:
-    """Where it is; Debian has PostgreSQL's beside the PATH."""
+    """The path of a program; Debian has PostgreSQL's beside the PATH."""
     places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     path = os.pathsep.join([os.environ["PATH"], *map(str, places)])
     return shutil.which(name, path=path)
 
 
 def command(name: str, program: str, port: int, directory: Path) -> list[str]:
-    """What starts a server in the foreground."""
+    """The command that runs a server in the foreground."""
     match name:
         case "postgres":
             user = ["-U", "postgres", "-A", "trust", "--no-sync"]
@@ -88,7 +88,7 @@ def running(name: str, program: str, directory: Path) -> Generator[int]:
 
 
 def until_it_answers(name: str, port: int) -> None:
-    """Wait until somebody listens there."""
+    """Wait until a server listens at the port."""
     deadline = time.monotonic() + SOON
     with socket.socket() as asking:
         while asking.connect_ex(("127.0.0.1", port)):
@@ -98,7 +98,7 @@ def until_it_answers(name: str, port: int) -> None:
 
 @pytest.fixture(scope="module")
 def ports() -> Generator[dict[str, int]]:
-    """Of the servers that are there."""
+    """The ports of the servers that run."""
     # Not in pytest's own directory, into which root alone may look.
     with ExitStack() as stack, TemporaryDirectory() as temporary:
         Path(temporary).chmod(0o755)
@@ -113,14 +113,14 @@ def ports() -> Generator[dict[str, int]]:
 
 
 def tried(ports: dict[str, int]) -> dict[str, str]:
-    """What is right: every library works whose server is there."""
+    """The right result: every library works whose server runs."""
     there = {"", *ports}
     return {name: "works" for name in LIBRARIES if SERVERS.get(name, "") in there}
 
 
 @pytest.mark.parametrize("server", sorted(set(SERVERS.values())))
 def test_the_server_is_there(server: str, ports: dict[str, int]) -> None:
-    """So the libraries that speak to it are tried out below; in CI all of them are."""
+    """Each server of the libraries below is installed; in CI none may be missing."""
     if server not in ports and os.environ.get("CI") != "true":
         pytest.skip(f"{server} is not on the PATH")
     assert server in ports
@@ -129,7 +129,7 @@ def test_the_server_is_there(server: str, ports: dict[str, int]) -> None:
 @pytest.mark.timeout(180)  # On a busy machine the imports alone take 15 s.
 @pytest.mark.parametrize("first", FIRST)
 def test_every_library_works_when_served(first: str, ports: dict[str, int]) -> None:
-    """In `trivet serve`, whatever was imported first."""
+    """Every library works in `trivet serve`, whatever was imported first."""
     environment = {
         **os.environ,
         PORTS: json.dumps(ports),
@@ -150,7 +150,7 @@ def test_every_library_works_when_served(first: str, ports: dict[str, int]) -> N
 
 
 async def test_every_library_works_in_a_test(ports: dict[str, int]) -> None:
-    """Beside anyio's plugin for pytest, which comes with httpx."""
+    """Every library works beside anyio's plugin for pytest, which comes with httpx."""
     async with open_plugins(Libraries) as runtime:
         libraries = runtime.get(Libraries)
         assert await libraries.run_on_asyncio(libraries.found, ports) == tried(ports)

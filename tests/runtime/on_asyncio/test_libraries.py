@@ -1,4 +1,4 @@
-"""Plugins on aiohttp, with real sockets: what a library needs of its loop."""
+"""Plugins with aiohttp, over real sockets."""
 
 from __future__ import annotations
 
@@ -99,13 +99,13 @@ class Client(AsyncioPlugin, EventPlugin[Fetch]):
 
 
 async def fetch(runtime: Runtime, path: str, within: float | None = None) -> Fate | None:
-    """Have the client fetch something of the server's; says what became of it."""
+    """Let the client fetch a path of the server, and return the result or the error."""
     event = Fetch(runtime.get(Server).url + path, within)
     return (await runtime.publish(event, wait=True)).worst
 
 
-async def test_clients_and_servers_of_aiohttp_work_side_by_side() -> None:
-    """Keep-alive, concurrency, websockets and aiohttp's own time limits."""
+async def test_client_and_server() -> None:
+    """Keep-alive, concurrency, websockets and aiohttp's own time limits work in a plugin."""
     async with open_plugins(Server, Client) as runtime:
         fates: list[Fate | None] = []
 
@@ -124,8 +124,8 @@ async def test_clients_and_servers_of_aiohttp_work_side_by_side() -> None:
     assert own.texts == ["now"] * 21
 
 
-async def test_a_server_of_aiohttps_may_publish() -> None:
-    """Its handlers are tasks of asyncio's, which nobody of Trivet has started."""
+async def test_server_that_publishes() -> None:
+    """Handlers of aiohttp, in asyncio tasks that Trivet has not started, can publish."""
     async with open_plugins(Server, Client) as runtime:
         own, url = runtime.get(Client), runtime.get(Server).url
 
@@ -139,7 +139,7 @@ async def test_a_server_of_aiohttps_may_publish() -> None:
 
 
 async def test_a_time_limit_closes_the_connection() -> None:
-    """What the handler was cancelled in is cleaned up by its library: the server learns of it."""
+    """A handler cancelled in a request cleans up: the server sees the connection close."""
     settings = {"client": {"delivery": {"time_limit": 0.2}}}
     async with open_plugins(Server, Client, settings=settings) as runtime:
         assert await fetch(runtime, "/never") is Fate.FAILED
@@ -150,7 +150,7 @@ async def test_a_time_limit_closes_the_connection() -> None:
 
 @pytest.mark.parametrize("is_stop", [True, False])
 async def test_the_end_of_a_lifetime_closes_what_is_open(is_stop: bool) -> None:
-    """A request that a client waits for, and one that a server has not answered, are given up."""
+    """The end of a lifetime closes open requests of clients and of servers."""
     shutdown = ShutdownSettings(drain=0.2)
     async with open_plugins(Server, Client, shutdown=shutdown) as runtime:
         server = runtime.get(Server)

@@ -1,4 +1,4 @@
-"""LUNA's three example plugins, ported by renaming; those that send do so to a real server."""
+"""LUNA's three example plugins, ported by renaming, against a real server."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LUNA = Path(__file__).with_name("luna")
 
 
 class ThirdParty(AsyncioPlugin, BackgroundPlugin):
-    """A bucket store by aiohttp, on a free port of loopback; it is a plugin on asyncio, too."""
+    """A bucket store on aiohttp, at a free port of loopback; itself a plugin on asyncio."""
 
     refuses_with: int | None = None
 
@@ -65,13 +65,13 @@ class ThirdParty(AsyncioPlugin, BackgroundPlugin):
 
 
 def point(number: int) -> MonitoringPoint:
-    """A point that can be told from others."""
+    """A point with a number of its own."""
     fields: dict[str, str | int | float] = {"request_id": "r-1", "number": number}
     return MonitoringPoint("requests", datetime.now(UTC), {"route": "GET:/tea"}, fields)
 
 
-async def test_the_monitoring_plugin_posts_a_requests_first_point() -> None:
-    """An aiohttp session, opened in `initialize`, used by the callback, closed in `close`."""
+async def test_monitoring() -> None:
+    """An aiohttp session is opened in `initialize`, used by the callback, closed in `close`."""
     async with open_plugins(ThirdParty) as outside:
         third_party = outside.get(ThirdParty)
         settings = {"request_monitoring_plugin": {"url": third_party.url}}
@@ -93,7 +93,7 @@ async def test_the_monitoring_plugin_posts_a_requests_first_point() -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_bucket_that_is_refused_fails_the_start() -> None:
-    """What the body raises on asyncio is the reason why the program does not start."""
+    """An error of `initialize` on asyncio is the reason of the failed start."""
     async with open_plugins(ThirdParty, settings={"third_party": {"refuses_with": 507}}) as outside:
         settings = {"request_monitoring_plugin": {"url": outside.get(ThirdParty).url}}
         with pytest.raises(StartError, match="failed create bucket, plugin_test_bucket"):
@@ -102,8 +102,8 @@ async def test_a_bucket_that_is_refused_fails_the_start() -> None:
     gc.collect()  # Of LUNA's example that does not close what it has opened.
 
 
-async def test_the_event_sending_plugin_posts_each_event() -> None:
-    """A session for each event; the bucket may exist."""
+async def test_event_sending() -> None:
+    """Each event is posted in a session of its own; the bucket may exist already."""
     moment = datetime(2026, 3, 1, 12, tzinfo=UTC)
     async with open_plugins(ThirdParty) as outside:
         third_party = outside.get(ThirdParty)
@@ -124,10 +124,10 @@ async def test_the_event_sending_plugin_posts_each_event() -> None:
     assert json.dumps(sent)
 
 
-async def test_the_background_plugin_boils_water_and_says_that_it_is_a_teapot(
+async def test_background(
     autojump_clock: MockClock,
 ) -> None:
-    """Its task goes on when `run` has returned, and ends in `close`."""
+    """A task goes on after `run` has returned, and ends in `close`; the route answers 418."""
     with capture_logs() as logs:
         async with open_plugins("teapot", directory=LUNA) as runtime:
             answer = await client(runtime).get("/teapot")

@@ -1,4 +1,4 @@
-"""A mistake in a plugin's file is told at the start: file, line, and what to write."""
+"""Mistakes in a plugin's file are reported at the start: file, line, and the right way."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ def write(tmp_path: Path) -> Write:
 
 
 def loaded(file: Path, *active: str, **more: Any) -> Program:
-    """Load it as the operator names it."""
+    """Load the file as the operator names it."""
     names = list(active or ("mistake",))
     return load(Settings(active_plugins=names, plugins_directory=file.parent, **more))
 
 
 def fault(file: Path, *active: str, **more: Any) -> str:
-    """Load what should not load; what is said."""
+    """The error's text for a file that should not load."""
     with pytest.raises(ConfigurationError) as caught:
         loaded(file, *active, **more)
     return str(caught.value)
 
 
 def line_of(file: Path, needle: str) -> int:
-    """The line in which this stands first."""
+    """The number of the first line that contains a text."""
     text = file.read_text("utf-8")
     return text[: text.index(needle)].count("\n") + 1
 
@@ -89,7 +89,7 @@ PLUGIN = "class M(BackgroundPlugin):\n"
     ],
 )
 def test_a_name_of_trivets_is_taken(write: Write, body: str, name: str, right: str) -> None:
-    """A setting or a value that would hide what Trivet sets or calls is refused by its name."""
+    """A setting or value that hides an attribute or method of Trivet's is refused by its name."""
     file = write(PLUGIN + f"    {body}\n")
     said = fault(file)
     assert said.startswith(f"{file}:{line_of(file, 'class M')}: trivet_plugins.mistake.M.{name}: ")
@@ -98,7 +98,7 @@ def test_a_name_of_trivets_is_taken(write: Write, body: str, name: str, right: s
 
 
 def test_a_method_may_override_a_method(write: Write) -> None:
-    """What is written in place of a method of Trivet's may be any method, also a decorated one."""
+    """Any method, also a decorated one, may stand in place of a method of Trivet's."""
     file = write("""
         class M(EventPlugin[Ping]):
             async def initialize(self): ...
@@ -138,7 +138,7 @@ def test_a_method_may_override_a_method(write: Write) -> None:
     ],
 )
 def test_a_method_is_called_as_trivet_calls_it(write: Write, method: str, right: str) -> None:
-    """A method that is async or not, or takes other arguments, against Trivet's is refused."""
+    """A method that Trivet could not call or await as it is written is refused."""
     file = write(f"class M(EventPlugin[Ping]):\n    {method}\n")
     said = fault(file)
     name = method.partition("def ")[2].partition("(")[0]
@@ -159,7 +159,7 @@ def test_a_method_is_called_as_trivet_calls_it(write: Write, method: str, right:
 def test_every_kind_of_plugin_has_its_methods(
     write: Write, base: str, method: str, right: str
 ) -> None:
-    """The methods that a kind of plugin adds are compared, too."""
+    """The methods of each kind of plugin are compared, too."""
     assert right in fault(write(f"class M({base}):\n    {method}\n"))
 
 
@@ -174,7 +174,7 @@ def test_every_kind_of_plugin_has_its_methods(
     ],
 )
 def test_a_misspelt_method_is_refused(write: Write, base: str, written: str, meant: str) -> None:
-    """A method that nothing calls, and that is spelt nearly as one of Trivet's, is refused."""
+    """A method that nothing calls, and whose name is nearly that of a hook, is refused."""
     more = "    async def flush_points(self, points): ...\n" if base == "MonitoringPlugin" else ""
     file = write(f"class M({base}):\n{more}    async def {written}(self): ...\n")
     at = f"{file}:{line_of(file, 'class M')} (M)"
@@ -189,10 +189,8 @@ def test_a_misspelt_method_is_refused(write: Write, base: str, written: str, mea
         ("BatchPlugin[Ping]", "async def handle_batches(self, events): ...", "handle_batches"),
     ],
 )
-def test_what_is_missing_is_told_with_what_is_there(
-    write: Write, base: str, method: str, written: str
-) -> None:
-    """Where a method has still to be written, the one that was written instead is named."""
+def test_missing_and_misspelt_method(write: Write, base: str, method: str, written: str) -> None:
+    """The error about an unwritten method names the one that was written instead."""
     said = fault(write(f"class M({base}):\n    {method}\n"))
     assert "still to be written: handle_" in said
     assert said.endswith(f"; there is {written}, which Trivet does not call")
@@ -210,8 +208,8 @@ def test_what_is_missing_is_told_with_what_is_there(
         ("main", "run"),
     ],
 )
-def test_a_name_of_other_systems_is_warned_of(write: Write, written: str, meant: str) -> None:
-    """A method that nothing calls, named as elsewhere, may be for others: there is a warning."""
+def test_name_of_other_systems(write: Write, written: str, meant: str) -> None:
+    """A warning names a method that nothing calls, and that other systems would call."""
     file = write(PLUGIN + f"    async def {written}(self): ...\n")
     with capture_logs() as logs:
         loaded(file)
@@ -236,8 +234,8 @@ def test_a_name_of_other_systems_is_warned_of(write: Write, written: str, meant:
         "async def runs(self): return []",
     ],
 )
-def test_a_helper_may_be_named_as_one_likes(write: Write, body: str) -> None:
-    """A method that is called, marked, private, or no such method at all raises no alarm."""
+def test_names_of_helpers(write: Write, body: str) -> None:
+    """A method that is called, marked, private, or unlike any hook raises no alarm."""
     with capture_logs() as logs:
         loaded(write(PLUGIN + f"    {body}\n"))
     errors = [log for log in logs if log.get("method") not in (None, "runs")]
@@ -260,8 +258,8 @@ def test_a_helper_may_be_named_as_one_likes(write: Write, body: str) -> None:
         ("@route(b'/r')\n    async def r(self): return ''", 'write `@route("/…")`'),
     ],
 )
-def test_a_route_that_no_request_reaches_is_refused(write: Write, text: str, says: str) -> None:
-    """The decorator without its path, and what other frameworks write in one, are refused."""
+def test_unreachable_route(write: Write, text: str, says: str) -> None:
+    """The decorator without a path, and the syntax of other frameworks, are refused."""
     file = write(PLUGIN + f"    {text}\n")
     said = fault(file)
     assert said.startswith(f"{file}:{line_of(file, '    @')}: ")
@@ -282,7 +280,7 @@ def test_a_route_that_no_request_reaches_is_refused(write: Write, text: str, say
     ],
 )
 def test_a_route_takes_the_variables_of_its_path(write: Write, text: str, says: str) -> None:
-    """An argument that is missing, misnamed, or in no path is told with the method's line."""
+    """A method that does not take the variables of its path is reported with its line."""
     file = write(PLUGIN + f"    {text}\n")
     said = fault(file)
     assert "its arguments are the variables of its path, /r" in said
@@ -290,8 +288,8 @@ def test_a_route_takes_the_variables_of_its_path(write: Write, text: str, says: 
     assert says in said
 
 
-def test_what_a_decorator_takes_counts_for_a_route(write: Write) -> None:
-    """A method that is wrapped may have arguments that its wrapper gives it."""
+def test_decorated_route(write: Write) -> None:
+    """The parameters of a decorator's wrapper count, and not those of the wrapped method."""
     file = write("""
         def with_user(method):
             @functools.wraps(method)
@@ -322,10 +320,8 @@ def test_what_a_decorator_takes_counts_for_a_route(write: Write) -> None:
         ("/r/<itn:name>", "no converter is named 'itn': did you mean 'int'?"),
     ],
 )
-def test_an_unknown_converter_is_told_with_the_right_one(
-    write: Write, path: str, says: str
-) -> None:
-    """The nearest converter is named, or the right order of both words."""
+def test_unknown_converter(write: Write, path: str, says: str) -> None:
+    """The error names the nearest converter, or the right order of both words."""
     file = write(PLUGIN + f"    @route('{path}')\n    async def r(self, **any): return ''\n")
     said = fault(file)
     assert f"{file}:{line_of(file, 'class M')}" in said
@@ -333,7 +329,7 @@ def test_an_unknown_converter_is_told_with_the_right_one(
 
 
 def test_a_handler_class_has_a_path(write: Write) -> None:
-    """A handler class in a plugin's body without a route is refused; a base of one is not."""
+    """A handler class without a route in a plugin's body is refused, unless it is a base."""
     file = write("""
         class M(BackgroundPlugin):
             class Base(Handler["M"]):
@@ -352,7 +348,7 @@ def test_a_handler_class_has_a_path(write: Write) -> None:
 
 @pytest.fixture
 def crashes() -> Iterator[list[str]]:
-    """The tracebacks of what is logged."""
+    """The tracebacks in the log."""
     texts: list[str] = []
 
     def collect(logger: object, method: str, event: Any) -> Any:
@@ -368,9 +364,7 @@ def crashes() -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("answer", ["{1, 2}", "None", "object()"])
-async def test_what_is_no_answer_is_told_with_the_route(
-    write: Write, crashes: list[str], answer: str
-) -> None:
+async def test_answer_of_a_wrong_type(write: Write, crashes: list[str], answer: str) -> None:
     """The log names the file, line and method whose result cannot be an answer."""
     file = write(PLUGIN + f"    @route('/r')\n    async def r(self): return {answer}\n")
     async with open_plugins("mistake", directory=file.parent) as runtime:
@@ -388,10 +382,8 @@ async def test_what_is_no_answer_is_told_with_the_route(
         ("BatchPlugin[Ping]", "async def handle_batch(self, events: Batch[Pong]): ...", "Pong"),
     ],
 )
-def test_a_handler_takes_what_its_class_listens_to(
-    write: Write, base: str, method: str, other: str
-) -> None:
-    """An annotation with another event than the class's is told with both."""
+def test_annotation_of_a_handler(write: Write, base: str, method: str, other: str) -> None:
+    """A handler annotated with another event than its class listens to is refused, with both."""
     file = write(f"class M({base}):\n    {method}\n")
     said = fault(file)
     assert said.startswith(f"{file}:{line_of(file, 'class M')} (M): it listens to P")
@@ -401,8 +393,8 @@ def test_a_handler_takes_what_its_class_listens_to(
 @pytest.mark.parametrize(
     "annotation", ["Ping", "Event", "'Ping'", "Ping | Pong", "object", "'Nowhere'", "int | Ping"]
 )
-def test_an_annotation_may_say_more_or_nothing(write: Write, annotation: str) -> None:
-    """A wider type, or one that only a checker understands, is none of Trivet's business."""
+def test_other_annotations(write: Write, annotation: str) -> None:
+    """A wider annotation, or one that only a type checker understands, is accepted."""
     method = f"async def handle_event(self, event: {annotation}): ..."
     file = write(f"class M(EventPlugin[Ping]):\n    {method}\n")
     assert [spec.name for spec in loaded(file).plugins] == ["m"]
@@ -418,7 +410,7 @@ def test_an_annotation_may_say_more_or_nothing(write: Write, annotation: str) ->
     ],
 )
 def test_an_event_is_written_as_one(write: Write, text: str, says: str) -> None:
-    """Another decorator, and a field where Trivet keeps what is its own, are refused."""
+    """A decorator on an event class, and a field with a name of Trivet's, are refused."""
     file = write(f"{text}\n{PLUGIN}    pass\n")
     said = fault(file)
     assert f"{file}:" in said
@@ -427,15 +419,15 @@ def test_an_event_is_written_as_one(write: Write, text: str, says: str) -> None:
 
 
 def test_a_plugin_is_no_dataclass(write: Write) -> None:
-    """The decorator is refused on a plugin, too."""
+    """The decorator `@dataclass` is refused on a plugin."""
     file = write(f"@dataclasses.dataclass\n{PLUGIN}    url: str = ''\n")
     assert fault(file).endswith(
         "(M): a plugin's fields are fields by themselves; take its decorator away"
     )
 
 
-def test_a_field_that_no_json_becomes_is_warned_of(write: Write) -> None:
-    """An event may carry what only plugins can give it; the start says that no client can."""
+def test_field_without_json(write: Write) -> None:
+    """A warning names a field that JSON cannot fill: only plugins can publish such an event."""
     file = write("""
         class Other: ...
         class Lost(Event):
@@ -454,8 +446,8 @@ def test_a_field_that_no_json_becomes_is_warned_of(write: Write) -> None:
     assert {line["at"] for line in lines} == {f"{file}:{line_of(file, 'class Lost')} (Lost)"}
 
 
-def test_an_event_that_is_to_be_changed_says_which(write: Write) -> None:
-    """The error names the event, the field and the way to another event."""
+def test_changing_an_event(write: Write) -> None:
+    """The error about a changed event names the event, the field and the right way."""
 
     class Cup(Event):
         size: int = 0
@@ -473,8 +465,8 @@ def test_an_event_that_is_to_be_changed_says_which(write: Write) -> None:
         ("@property\n    def url(self): return ''", "has a property of this name"),
     ],
 )
-def test_a_key_that_is_no_field_is_told_with_the_class(write: Write, body: str, says: str) -> None:
-    """A key that the class has, but not as a setting, is told with file and line."""
+def test_key_that_is_no_field(write: Write, body: str, says: str) -> None:
+    """The error about a key that the class has, but not as a setting, names file and line."""
     file = write(PLUGIN + f"    {body}\n")
     said = fault(file, plugins={"m": {"url": "y"}})
     assert said.startswith("plugins.m.url: unknown key, ")
@@ -482,14 +474,14 @@ def test_a_key_that_is_no_field_is_told_with_the_class(write: Write, body: str, 
 
 
 def test_one_plugin_of_a_file_is_activated_by_use(write: Write) -> None:
-    """Who writes the file's name and the plugin's in `active_plugins` is told of the table."""
+    """The error about `FILE.PLUGIN` in `active_plugins` names the table to write."""
     said = fault(write(PLUGIN + "    pass\n"), "mistake.m")
     assert "activated by its own name, 'm', and `use = \"mistake.m\"` in the table" in said
     assert said.endswith("[plugins.m]")
 
 
 def test_a_neighbour_is_imported_with_a_point(write: Write) -> None:
-    """A file beside the plugin that is imported as if it were a library is told as one beside."""
+    """The error about importing a file beside the plugin says to write a relative import."""
     file = write("from other import boil\n" + PLUGIN + "    pass\n")
     file.with_name("other.py").write_text("def boil(): ...\n")
     assert "it is a file beside this one: write `from .other import …`" in fault(file)
@@ -497,7 +489,7 @@ def test_a_neighbour_is_imported_with_a_point(write: Write) -> None:
 
 @pytest.mark.parametrize("method", ["__init__(self, app)", "async initialize(self)"])
 async def test_a_method_is_not_hidden_by_a_value_later(write: Write, method: str) -> None:
-    """An attribute that the author's code sets in place of a method is told with its name."""
+    """An attribute that the author's code sets in place of a method is refused by its name."""
     head = method.replace("async ", "async def ") if "async" in method else f"def {method}"
     file = write(PLUGIN + f"    {head}:\n        self.degrade = True\n")
     with pytest.raises(StartError, match=r"`self\.degrade = …` hides a method"):
@@ -506,7 +498,7 @@ async def test_a_method_is_not_hidden_by_a_value_later(write: Write, method: str
 
 
 async def test_the_inbox_stays(write: Write) -> None:
-    """A plugin that puts something else in place of its inbox is told so at the start."""
+    """A plugin that replaces its inbox is refused at the start."""
     file = write("""
         class M(EventPlugin[Ping]):
             def __init__(self, app):

@@ -1,4 +1,4 @@
-"""Plugin classes: what they listen to, their settings, their instance, their loop."""
+"""Plugin classes: event types, settings, instances, and the stock `run`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Pong(Event):
 
 
 class StubApp:
-    """As much of the app as a plugin's instance needs here."""
+    """The part of the app that an instance needs here."""
 
     def __init__(self) -> None:
         self.stopping = trio.Event()
@@ -65,7 +65,7 @@ def make(
     workers: int = 1,
     **values: object,
 ) -> PluginT:
-    """The plugin's one instance, as the runtime makes it."""
+    """An instance of a plugin class, made as the runtime makes it."""
     return create_plugin(
         cls.name, cls, cast(App, app), values, inbox, DeliveryPolicy(concurrency=workers)
     )
@@ -83,7 +83,7 @@ def an_inbox(*events: Event) -> MemoryInbox:
 
 
 def test_a_plugin_is_named_after_its_class() -> None:
-    """In snake case, unless the class says `name`; a subclass does not inherit the name."""
+    """The class's name in snake case is the default `name`, which a subclass does not inherit."""
 
     class HTTPExporter(BackgroundPlugin):
         pass
@@ -101,22 +101,22 @@ def test_a_plugin_is_named_after_its_class() -> None:
 
 
 def define(base: Any, **body: object) -> type:
-    """As `class Ported(base): …`, with the body's names as arguments."""
+    """Define `class Ported(base)` with these names in its body."""
     return new_class("Ported", (base,), exec_body=lambda namespace: namespace.update(body))
 
 
 def adds_a_route(self: Any, app: Any) -> None:
-    """LUNA's way to declare one route."""
+    """Declare one route in LUNA's way."""
     app.addRoute("/teapot", object)
 
 
 def adds_routes(self: Any, app: Any) -> None:
-    """LUNA's way to declare several."""
+    """Declare several routes in LUNA's way."""
     app.addRoutes([("/teapot", object)])
 
 
 async def method(self: Any) -> None:
-    """A method of whatever name it is given."""
+    """A method to be given any name."""
 
 
 @pytest.mark.parametrize(
@@ -137,10 +137,8 @@ async def method(self: Any) -> None:
         ({"start": method}, "start", "run(self)"),
     ],
 )
-def test_lunas_spelling_is_refused_with_ours(
-    body: dict[str, object], theirs: str, ours: str
-) -> None:
-    """Each name of LUNA's raises when the class is created, and says how it is spelled here."""
+def test_lunas_spelling(body: dict[str, object], theirs: str, ours: str) -> None:
+    """Each of LUNA's names is refused at the creation of a class, with the name here."""
     with pytest.raises(DefinitionError) as caught:
         define(BackgroundPlugin, __module__=__name__, **body)
     assert str(caught.value).startswith(f"{__name__}.Ported: LUNA's {theirs!r} is here {ours}")
@@ -149,8 +147,8 @@ def test_lunas_spelling_is_refused_with_ours(
 @pytest.mark.parametrize(
     "base", [BackgroundPlugin, SourcePlugin, EventPlugin, MonitoringPlugin, EventSendingPlugin]
 )
-def test_lunas_spelling_is_refused_in_every_kind_of_plugin(base: type) -> None:
-    """Whatever the class derives from, LUNA's `eventName` is refused."""
+def test_lunas_spelling_in_every_kind(base: type) -> None:
+    """LUNA's `eventName` is refused whatever the class derives from."""
     with pytest.raises(DefinitionError, match="LUNA's 'eventName' is here"):
         define(base, eventName="monitoring_event")
 
@@ -166,7 +164,7 @@ def test_start_is_a_name_like_others_beside_run() -> None:
 
 
 def test_the_event_stands_in_the_brackets() -> None:
-    """One type, or a union of several."""
+    """The brackets hold one event type, or a union of several."""
 
     class One(EventPlugin[Ping]):
         pass
@@ -185,8 +183,8 @@ def test_the_event_stands_in_the_brackets() -> None:
     assert All.listens_to == (Event,)
 
 
-def test_or_it_is_a_class_attribute() -> None:
-    """`listens_to` names the types where the brackets do not."""
+def test_listens_to() -> None:
+    """`listens_to` names the event types where the brackets do not."""
 
     class Several(EventPlugin):  # type: ignore[type-arg]
         listens_to = (Ping, Pong)
@@ -194,16 +192,16 @@ def test_or_it_is_a_class_attribute() -> None:
     assert Several.listens_to == (Ping, Pong)
 
 
-def test_saying_it_twice_is_refused() -> None:
-    """Brackets and `listens_to` in one class are an error that asks to keep one."""
+def test_brackets_and_listens_to() -> None:
+    """Brackets and `listens_to` in one class are refused."""
     with pytest.raises(
         DefinitionError, match=r"Ported says twice .*EventPlugin\[…\].*`listens_to`"
     ):
         define(EventPlugin[Ping], listens_to=(Pong,))
 
 
-def test_saying_nothing_listens_to_nothing() -> None:
-    """A base that leaves the type to its subclasses listens to nothing itself."""
+def test_listening_to_nothing() -> None:
+    """A base class that leaves the type to its subclasses listens to nothing itself."""
 
     class Base(EventPlugin[E], Generic[E]):
         pass
@@ -218,8 +216,8 @@ def test_saying_nothing_listens_to_nothing() -> None:
     assert Filled.listens_to == (Pong,)
 
 
-def test_a_subclass_listens_to_what_its_base_listens_to() -> None:
-    """What is not said is inherited, and may be said anew."""
+def test_inherited_events() -> None:
+    """A subclass inherits its base's event types, or names others."""
 
     class Base(EventPlugin[Ping]):
         pass
@@ -242,7 +240,7 @@ def test_lunas_two_kinds_listen_to_lunas_events() -> None:
 
 @pytest.mark.parametrize("wrong", [int, Any, BackgroundPlugin, Ping | int])
 def test_only_events_stand_in_the_brackets(wrong: Any) -> None:
-    """Another type there is an error that shows it."""
+    """Another type in the brackets is an error that shows it."""
     with pytest.raises(DefinitionError, match=r"Ported listens to .*: not an event type"):
         define(EventPlugin[wrong])
 
@@ -257,7 +255,7 @@ def test_only_events_stand_in_the_brackets(wrong: Any) -> None:
     ],
 )
 def test_listens_to_holds_event_types(wrong: object, says: str) -> None:
-    """A lone type, a name, an instance or another type is an error that shows it."""
+    """A lone type, a name, an instance or another type in `listens_to` is an error with advice."""
     with pytest.raises(DefinitionError, match=says):
         define(EventPlugin, listens_to=wrong)
 
@@ -296,13 +294,13 @@ def test_annotated_fields_are_the_settings() -> None:
 
 
 @pytest.mark.parametrize("cls", [BackgroundPlugin, SourcePlugin, EventPlugin, MonitoringPlugin])
-def test_what_trivet_sets_is_no_setting(cls: type[Plugin]) -> None:
-    """`app`, `log` and `inbox` are not the operator's."""
+def test_attributes_of_trivet(cls: type[Plugin]) -> None:
+    """`app`, `log` and `inbox` are no settings."""
     assert settings_fields(cls) == []
 
 
 def test_settings_and_defaults_are_set() -> None:
-    """What the operator says, and the author's defaults, new ones for each instance."""
+    """An instance has the operator's values and the author's defaults, made anew for each."""
     exporter, other = make(Exporter, url="u", limit=3), make(Exporter, url="v")
     assert (exporter.url, exporter.limit, exporter.ratio) == ("u", 3, 0.5)
     assert (other.url, other.limit) == ("v", 10)
@@ -320,20 +318,20 @@ def test_private_fields_are_state_with_a_start_value() -> None:
 
 
 def test_attrs_validates_settings() -> None:
-    """A validator of the author's refuses a value, and says which field."""
+    """An author's validator refuses a value, and names the field."""
     with pytest.raises(ValueError, match="'ratio'"):
         make(Exporter, url="u", ratio=2.0)
 
 
 def test_a_setting_without_a_default_is_required() -> None:
-    """A missing one is an error that names it; it may stand after those with defaults."""
+    """A missing setting is an error that names it; it may stand after ones with defaults."""
     with pytest.raises(TypeError, match="url"):
         make(Exporter)
     assert make(LoudExporter, url="u", volume=11).volume == 11
 
 
 def test_an_attrs_decorator_of_ones_own_is_refused() -> None:
-    """A plugin class that is decorated once more is an error that says that it need not be."""
+    """An attrs decorator on a plugin class is refused as needless."""
 
     class Bare(EventPlugin[Ping]):
         limit: int = 3
@@ -345,7 +343,7 @@ def test_an_attrs_decorator_of_ones_own_is_refused() -> None:
 # The instance
 
 
-def test_what_trivet_sets_is_there_before_the_authors_init() -> None:
+def test_hand_written_init() -> None:
     """A hand-written `__init__(self, app)` finds the settings, the app, the log and the inbox."""
 
     class Written(EventPlugin[Ping]):
@@ -362,8 +360,8 @@ def test_what_trivet_sets_is_there_before_the_authors_init() -> None:
     assert [(line["bucket"], line["plugin"]) for line in lines] == [("c", "written")]
 
 
-def test_a_hand_written_init_need_not_call_its_super() -> None:
-    """Nothing is missing from a plugin whose `__init__` forgets `super().__init__(app)`."""
+def test_init_without_super() -> None:
+    """A plugin whose `__init__` forgets `super().__init__(app)` lacks nothing."""
 
     class Forgetful(BackgroundPlugin):
         bucket: str = "b"
@@ -378,7 +376,7 @@ def test_a_hand_written_init_need_not_call_its_super() -> None:
 
 
 def test_the_log_has_the_plugins_name() -> None:
-    """Each line of a plugin's log says which plugin it is from."""
+    """Each line of a plugin's log has the plugin's name."""
     with capture_logs() as lines:
         make(Exporter, url="u").log.info("hello")
     assert lines == [{"event": "hello", "log_level": "info", "plugin": "exporter"}]
@@ -393,7 +391,7 @@ def test_instances_are_themselves() -> None:
 
 
 def test_missing_methods_are_named() -> None:
-    """What the author has still to write, of the abstract methods and of `handle_event`."""
+    """The unwritten methods are the abstract ones, and `handle_event` where `run` is missing."""
 
     class Nothing(EventPlugin[Ping]):
         pass
@@ -421,8 +419,8 @@ def test_missing_methods_are_named() -> None:
 # Resources
 
 
-async def test_enter_is_for_initialize_and_leaves_in_reverse() -> None:
-    """Both kinds of context managers are entered, and left when the lifetime ends, last first."""
+async def test_enter() -> None:
+    """Context managers of both kinds are left when the lifetime ends, the last one first."""
     notes: list[str] = []
 
     @contextmanager
@@ -448,8 +446,8 @@ async def test_enter_is_for_initialize_and_leaves_in_reverse() -> None:
     assert notes == ["async left", "plain left"]
 
 
-async def test_enter_before_any_lifetime_is_an_error() -> None:
-    """In `__init__` there is no lifetime to enter anything into."""
+async def test_enter_in_init() -> None:
+    """`enter` in `__init__` is an error, since no lifetime has begun."""
     with pytest.raises(RuntimeError, match="initialize"):
         await make(BackgroundPlugin).enter(trio.open_nursery())
 
@@ -458,7 +456,7 @@ async def test_enter_before_any_lifetime_is_an_error() -> None:
 
 
 async def test_handle_event_gets_the_events_in_order() -> None:
-    """The loop that is already written hands over one event after the other, until the close."""
+    """The stock `run` hands over one event after the other, until the inbox closes."""
     handled: list[Event] = []
 
     class Listener(EventPlugin[Ping | Pong]):
@@ -475,7 +473,7 @@ async def test_handle_event_gets_the_events_in_order() -> None:
 
 
 async def test_an_exception_costs_one_event() -> None:
-    """It is counted and logged with the event's identity, and the plugin goes on."""
+    """An exception is counted and logged with the event's identity, and the plugin goes on."""
     handled: list[int] = []
 
     class Picky(EventPlugin[Ping]):
@@ -500,8 +498,8 @@ async def test_an_exception_costs_one_event() -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-async def test_concurrency_handlers_run_side_by_side(workers: int) -> None:
-    """As many handlers run at once as the policy says, no more."""
+async def test_concurrency(workers: int) -> None:
+    """At most `concurrency` handlers run at once."""
     busy, most = 0, 0
     go_on = trio.Event()
 
@@ -525,7 +523,7 @@ async def test_concurrency_handlers_run_side_by_side(workers: int) -> None:
 
 
 async def test_a_flooded_plugin_lets_others_have_their_turn() -> None:
-    """A handler that never waits gives way after so many events."""
+    """A handler that never waits gives way after a number of events."""
     handled: list[int] = []
 
     class Greedy(EventPlugin[Ping]):
@@ -546,7 +544,7 @@ async def test_a_flooded_plugin_lets_others_have_their_turn() -> None:
 
 
 async def test_a_background_plugin_without_a_run_stays() -> None:
-    """One that has only routes or resources waits to be cancelled."""
+    """A plugin that has only routes or resources waits to be cancelled."""
     with trio.move_on_after(0) as scope:
         await make(BackgroundPlugin).run()
     assert scope.cancelled_caught
@@ -573,8 +571,8 @@ async def test_lunas_two_kinds_pass_their_events_on() -> None:
 
 
 @pytest.mark.parametrize("name", ["initialize", "run", "close", "handle_event"])
-def test_what_is_awaited_has_to_be_async(name: str) -> None:
-    """A method that Trivet awaits and that is not a coroutine function is refused at once."""
+def test_awaited_methods_are_async(name: str) -> None:
+    """A plain method in place of one that Trivet awaits is refused at once."""
 
     def not_async(self: Any) -> None: ...
 
@@ -586,13 +584,13 @@ def test_what_is_awaited_has_to_be_async(name: str) -> None:
     ("name", "kind"), [("delivery", "DeliverySettings"), ("supervision", "SupervisionSettings")]
 )
 def test_a_policy_has_to_be_of_its_class(name: str, kind: str) -> None:
-    """A dict instead of the settings' class is explained."""
+    """A dict in place of the settings' class is refused, with the right form."""
     with pytest.raises(DefinitionError, match=rf"write `{name} = {kind}\(…\)`"):
         type("Loose", (MonitoringPlugin,), {name: {"buffer": 3}})
 
 
 def test_a_shared_default_is_refused() -> None:
-    """A list that all instances would share is no default, not of the plugin's own state either."""
+    """A list that all instances would share is refused as a default, of private fields too."""
     with pytest.raises(DefinitionError, match=r"_seen: .*attrs.field\(factory=list\)"):
 
         class Leaky(BackgroundPlugin):  # pyright: ignore[reportUnusedClass]

@@ -1,4 +1,4 @@
-"""`@route`: what may be declared, what a class's routes are, and who answers."""
+"""`@route`: declarations, the routes of a class, and the answers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Teapot(BackgroundPlugin):
     @route("/cups/<int:number>")
     @route("/cups")
     class Cups(Handler["Teapot"]):
-        """One cup, or the first."""
+        """Answers with one cup, or the first."""
 
         async def get(self, number: int = 0) -> str:
             return f"cup {number} at {self.plugin.temperature}"
@@ -51,7 +51,7 @@ def declared(plugin: type[Plugin]) -> set[tuple[str, tuple[str, ...], str]]:
 
 
 def the_route(path: str, plugin: type[Plugin] = Teapot) -> Route:
-    """The plugin's one route at this path."""
+    """The plugin's only route at a path."""
     (found,) = [route for route in routes_of(plugin) if route.path == path]
     return found
 
@@ -73,21 +73,21 @@ OF_TEAPOT = {
 }
 
 
-def test_routes_are_declared_on_methods_and_handler_classes() -> None:
-    """Several on one target; GET by default on a method, what it defines for a handler class."""
+def test_declarations() -> None:
+    """A target may have several routes; GET is the default of a method."""
     assert len(list(routes_of(Teapot))) == len(OF_TEAPOT)
     assert declared(Teapot) == OF_TEAPOT
 
 
-def test_a_route_on_an_override_takes_the_place_of_the_inherited_one() -> None:
-    """A subclass has its base's routes, but not those of what it declares anew."""
+def test_inheritance() -> None:
+    """A subclass has its base's routes, except for attributes that it declares anew."""
     expected = OF_TEAPOT - {("/teapot", ("GET",), "show")} | {("/samovar", ("GET",), "show")}
     assert declared(Samovar) == expected
     assert declared(Teapot) == OF_TEAPOT
 
 
-def test_a_handler_class_that_derives_from_another_has_its_own_routes() -> None:
-    """The base's paths stay with the base; its methods are inherited."""
+def test_inherited_handler() -> None:
+    """A handler class inherits its base's methods, and not the base's paths."""
 
     class Saucers(BackgroundPlugin):
         @route("/saucers")
@@ -100,7 +100,7 @@ def test_a_handler_class_that_derives_from_another_has_its_own_routes() -> None:
 
 
 def test_a_websocket_is_a_route_of_its_own_kind() -> None:
-    """A method may be for websockets, and inherited as any other route."""
+    """A websocket's route is inherited as any other, and is no request's route."""
 
     class Singing(Teapot):
         @websocket_route("/song/<int:verse>")
@@ -137,8 +137,8 @@ async def test_a_subclass_answers_an_inherited_route() -> None:
     assert await the_route("/samovar", Samovar).answer(samovar, "GET", {}) == "hot"
 
 
-async def test_a_handler_answers_with_the_method_of_the_request(teapot: Teapot) -> None:
-    """A handler class knows the plugin, and HEAD is answered by `get` where there is no `head`."""
+async def test_methods_of_a_handler(teapot: Teapot) -> None:
+    """A handler class knows the plugin, and `get` answers HEAD where there is no `head`."""
     cups = the_route("/cups/<int:number>")
     assert await cups.answer(teapot, "GET", {"number": 3}) == "cup 3 at 30"
     assert await cups.answer(teapot, "HEAD", {"number": 3}) == "cup 3 at 30"
@@ -169,11 +169,11 @@ async def test_a_handlers_own_head_is_used(teapot: Teapot) -> None:
 
 
 async def method(self: Plugin) -> None:
-    """What a route may be declared on."""
+    """An async method, on which a route may stand."""
 
 
 def sync(self: Plugin) -> None:
-    """What waits for nothing."""
+    """A method that is not async."""
 
 
 class Empty(Handler[Plugin]):

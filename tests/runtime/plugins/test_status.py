@@ -1,4 +1,4 @@
-"""The table of a plugin's statuses, and the events that tell of each transition."""
+"""The table of statuses, and the events about transitions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "supervision.md"
 
 
 def reachable(origin: Status) -> set[Status]:
-    """Every status that there is a way to."""
+    """The statuses that can be reached from this one."""
     found: set[Status] = set()
     edge = {origin}
     while edge:
@@ -41,14 +41,14 @@ def test_every_status_has_its_row() -> None:
     assert not [status for status, targets in TRANSITIONS.items() if status in targets]
 
 
-def test_there_is_a_way_to_every_status_and_no_dead_end() -> None:
-    """From the start every status can be reached, and from each of them the start again."""
+def test_no_dead_end() -> None:
+    """Every status can be reached from the start, and the start from every status."""
     assert reachable(Status.STARTING) == set(Status)
     assert all(Status.STARTING in reachable(status) for status in Status)
 
 
-def test_no_plugin_runs_that_did_not_start_and_none_ends_that_was_not_closed() -> None:
-    """`running` comes after `starting` only; from it the way leads through `stopping`."""
+def test_way_through_running() -> None:
+    """`running` follows `starting` or `degraded`; every way out leads through `stopping`."""
     origins = {
         target: {origin for origin in Status if target in TRANSITIONS[origin]} for target in Status
     }
@@ -59,7 +59,7 @@ def test_no_plugin_runs_that_did_not_start_and_none_ends_that_was_not_closed() -
 
 
 def test_the_documents_draw_this_table() -> None:
-    """The page's diagram is the one that the table makes."""
+    """The diagram in the documents is the one that the table makes."""
     assert f"```mermaid\n{diagram()}\n```" in PAGE.read_text("utf-8")
 
 
@@ -79,7 +79,7 @@ class Observer(EventPlugin[PluginStatusEvent]):
 
 
 async def test_every_transition_is_an_event(autojump_clock: MockClock) -> None:
-    """A subscriber of `plugin_status_event` sees every status in order, with reasons."""
+    """A subscriber of `plugin_status_event` gets every status in order, with reasons."""
 
     class Frail(BackgroundPlugin):
         supervision = SupervisionSettings(max_restarts=1, critical=False)
@@ -101,7 +101,7 @@ async def test_every_transition_is_an_event(autojump_clock: MockClock) -> None:
     assert [event.restarts for event in events if event.status == "stopping"] == [0, 1]
 
 
-async def test_an_observer_sees_how_the_background_plugins_started() -> None:
+async def test_earlier_transitions() -> None:
     """Events from before the observer itself ran wait in its inbox."""
 
     class Early(BackgroundPlugin):
@@ -112,8 +112,8 @@ async def test_an_observer_sees_how_the_background_plugins_started() -> None:
     assert Observer.ways("early")[0] == "running"
 
 
-async def test_who_listens_to_everything_does_not_listen_to_this() -> None:
-    """A subscriber of all events does not get the events about statuses."""
+async def test_listening_to_everything() -> None:
+    """A subscriber of `Event` does not get the events about statuses."""
 
     class Forwards(EventPlugin[Event]):
         async def handle_event(self, event: Event) -> None:
@@ -145,8 +145,8 @@ async def test_no_transition_waits_for_an_observer(autojump_clock: MockClock) ->
     assert trio.current_time() == 0.0
 
 
-async def test_what_a_plugin_said_is_forgotten_with_its_lifetime() -> None:
-    """A plugin that was degraded and is restarted begins as `running`; said early, it counts."""
+async def test_degraded_and_restarted() -> None:
+    """A degraded plugin is `running` after a restart; `degrade` in `initialize` counts."""
 
     class Moody(BackgroundPlugin):
         lives: ClassVar[int] = 0
@@ -168,8 +168,8 @@ async def test_what_a_plugin_said_is_forgotten_with_its_lifetime() -> None:
 
 
 @pytest.mark.parametrize("repeated", ["no broker", None])
-async def test_to_say_the_same_again_is_no_transition(repeated: str | None) -> None:
-    """`degrade` and `recover` may be called as often as an author likes."""
+async def test_repeated_reports(repeated: str | None) -> None:
+    """`degrade` and `recover` may be called again and again without a transition."""
 
     class Chatty(BackgroundPlugin):
         pass

@@ -135,7 +135,7 @@ def test_missing_asyncio_extra(directory: Directory, monkeypatch: pytest.MonkeyP
     assert directory.load("courier").plugins[0].cls.name == "courier"
 
     def nothing_installed(name: str) -> None:
-        """As `find_spec` says it."""
+        """Find no module, as `find_spec` does for one that is not installed."""
 
     monkeypatch.setattr("trivet._program._inspection.find_spec", nothing_installed)
     fault = directory.fault("courier")

@@ -1,4 +1,4 @@
-"""One class under several names, and events that settings name."""
+"""Classes under several names, and event types named in settings."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Write files of plugins and `trivet.toml`; the latter's path."""
+    """Write `trivet.toml` and files of plugins; the fixture returns the path of the former."""
 
     def write(toml: str, **files: str) -> Path:
         (tmp_path / "plugins").mkdir(exist_ok=True)
@@ -103,14 +103,14 @@ def loaded(file: Path, environ: Mapping[str, str] | None = None) -> Program:
 
 
 def fault(file: Path) -> str:
-    """What is said of a settings file that is refused."""
+    """The error's text for a settings file that is refused."""
     with pytest.raises(ConfigurationError) as caught:
         loaded(file)
     return str(caught.value)
 
 
 def names(program: Program) -> list[tuple[str, str]]:
-    """The plugins of a program: their names and classes."""
+    """The names and classes of a program's plugins."""
     return [(one.name, one.cls.__name__) for one in program.plugins]
 
 
@@ -118,7 +118,7 @@ def names(program: Program) -> list[tuple[str, str]]:
 
 
 def test_one_class_runs_under_several_names(write: Write) -> None:
-    """`use` in the table of an active name makes an instance of that plugin, with its settings."""
+    """`use` in the table of an active name runs that plugin under the name, with its settings."""
     file = write(
         """
         active_plugins = ["sink", "orders", "audit-log"]
@@ -140,22 +140,22 @@ def test_one_class_runs_under_several_names(write: Write) -> None:
 
 
 def test_a_class_need_not_run_under_its_own_name(write: Write) -> None:
-    """Only the active names run."""
+    """Only active names run, and the class's own name need not be among them."""
     file = write(
         'active_plugins = ["orders"]\nplugins.orders = { use = "sink", to = "" }', sink=SHOP
     )
     assert names(loaded(file)) == [("orders", "Sink")]
 
 
-def test_a_connector_is_used_as_a_file_is() -> None:
-    """What `use` names may be behind an entry point."""
+def test_use_of_an_entry_point() -> None:
+    """`use` may name an entry point."""
     table = {"use": "webhook", "url": "https://example.org/"}
     program = load(Settings(active_plugins=["orders"], plugins={"orders": table}))
     assert names(program) == [("orders", "Webhook")]
 
 
-def test_the_environment_can_say_use(write: Write) -> None:
-    """A variable gives an instance as the file does."""
+def test_use_in_the_environment(write: Write) -> None:
+    """A variable makes an instance as the file does."""
     environ = {
         "TRIVET_ACTIVE_PLUGINS": "orders",
         "TRIVET_PLUGINS__ORDERS__USE": "sink",
@@ -165,8 +165,8 @@ def test_the_environment_can_say_use(write: Write) -> None:
     assert [(one.name, one.values) for one in program.plugins] == [("orders", {"to": "env"})]
 
 
-def test_one_of_a_modules_plugins_is_named_behind_a_point(write: Write) -> None:
-    """Where a module has several plugins, `use` says which."""
+def test_use_of_one_plugin_of_a_module(write: Write) -> None:
+    """`use` names one of a module's several plugins as `MODULE.PLUGIN`."""
     toml = 'active_plugins = ["morning"]\nplugins.morning.use = "{}"\n'
     assert names(loaded(write(toml.format("two.kettle"), two=TWO))) == [("morning", "Kettle")]
     file = write(toml.format("two"), two=TWO)
@@ -190,21 +190,21 @@ def test_one_of_a_modules_plugins_is_named_behind_a_point(write: Write) -> None:
         ("3", "expected a plugin's name, as a string"),
     ],
 )
-def test_a_use_of_nothing_is_told_with_file_and_key(write: Write, use: str, said: str) -> None:
-    """The message names the file, the key, and the nearest right spelling."""
+def test_use_of_nothing(write: Write, use: str, said: str) -> None:
+    """The message about a wrong `use` names the file, the key and the nearest right spelling."""
     file = write(f'active_plugins = ["orders"]\nplugins.orders.use = {use}', sink=SHOP)
     plugins = file.parent / "plugins"
     assert fault(file) == f"{file}: plugins.orders.use: {said.format(plugins=plugins)}"
 
 
 def test_an_instances_name_has_to_fit_a_table(write: Write) -> None:
-    """As every plugin's has."""
+    """An instance's name that no table can have is refused, as any plugin's is."""
     file = write('active_plugins = ["a b"]\nplugins."a b".use = "sink"', sink=SHOP)
     assert "letters, digits, '-' and '_' only, not 'a b'" in fault(file)
 
 
-def test_a_plugins_own_table_says_no_use(write: Write) -> None:
-    """Who has a name by its class cannot be something else by its table."""
+def test_use_in_a_plugins_own_table(write: Write) -> None:
+    """`use` is refused in the table of a name that a class has already."""
     toml = 'active_plugins = ["two"]\nplugins.kettle.use = "two.samovar"'
     file = write(toml, two=TWO)
     said = fault(file)
@@ -213,13 +213,13 @@ def test_a_plugins_own_table_says_no_use(write: Write) -> None:
 
 
 def test_an_instance_does_not_take_anothers_name(write: Write) -> None:
-    """Two plugins of one name are refused, however they came to it."""
+    """Two plugins of one name are refused, by class or by `use`."""
     toml = 'active_plugins = ["two", "kettle"]\nplugins.kettle.use = "sink"\nplugins.kettle.to = ""'
     assert "two plugins are named 'kettle'" in fault(write(toml, two=TWO, sink=SHOP))
 
 
-def test_an_instance_that_is_not_active_is_warned_of(write: Write) -> None:
-    """Who wrote the table and not the name into `active_plugins` is told."""
+def test_inactive_instance(write: Write) -> None:
+    """A warning names a table with `use` whose name is not in `active_plugins`."""
     file = write('active_plugins = ["two"]\nplugins.orders = { use = "sink", to = "" }', two=TWO)
     with capture_logs() as logs:
         loaded(file)
@@ -229,7 +229,7 @@ def test_an_instance_that_is_not_active_is_warned_of(write: Write) -> None:
 
 
 def test_faults_of_an_instance_name_its_own_table(write: Write) -> None:
-    """What is wrong in `[plugins.orders]` is said of that key, not of the class's."""
+    """Faults in `[plugins.orders]` are reported with that key, and not with the class's name."""
     file = write(
         """
         active_plugins = ["orders"]
@@ -252,7 +252,7 @@ def test_faults_of_an_instance_name_its_own_table(write: Write) -> None:
 
 
 def test_use_cannot_be_an_authors_setting() -> None:
-    """The word is the operator's."""
+    """A plugin class cannot have a setting named `use`."""
 
     class Kettle(BackgroundPlugin):
         use: str = ""
@@ -261,8 +261,8 @@ def test_use_cannot_be_an_authors_setting() -> None:
         load(Settings(), plugins=[Kettle])
 
 
-def test_two_instances_with_one_route_are_refused() -> None:
-    """A class with routes can have one instance: the message names both."""
+def test_two_instances_with_one_route() -> None:
+    """A second instance of a class with routes is refused; the message names both."""
 
     class Teapot(BackgroundPlugin):
         @route("/teapot")
@@ -311,8 +311,8 @@ def instances(*names: str, **more: Any) -> dict[str, Any]:
     return {name: {"use": "plain", **more} for name in names}
 
 
-async def test_each_instance_has_its_name_inbox_and_counters(directory: Path) -> None:
-    """Logs, statistics, outcomes and the plugin itself know the instance's name."""
+async def test_names_inboxes_and_counters(directory: Path) -> None:
+    """Logs, statistics, outcomes and the plugin itself have the instance's name."""
     with capture_logs() as logs:
         async with open_plugins(
             "a", "b", directory=directory, settings=instances("a", "b"), event_types=[Ping]
@@ -329,8 +329,8 @@ async def test_each_instance_has_its_name_inbox_and_counters(directory: Path) ->
     assert sorted(entry["plugin"] for entry in logs if entry["event"] == "sent") == ["a", "b"]
 
 
-async def test_durable_instances_have_each_their_inbox(directory: Path, tmp_path: Path) -> None:
-    """On the disk too the name says whose events they are."""
+async def test_durable_instances(directory: Path, tmp_path: Path) -> None:
+    """The events of each durable instance stay its own, in the store too."""
     store = StoreSettings(path=tmp_path / "store.sqlite3")
     fates: list[Mapping[str, Fate]] = []
     for _ in range(2):
@@ -350,8 +350,8 @@ async def test_durable_instances_have_each_their_inbox(directory: Path, tmp_path
     ]
 
 
-async def test_a_plugin_is_got_by_class_where_that_is_enough(directory: Path) -> None:
-    """The class's own name comes first, then the only instance; else the name has to be said."""
+async def test_get_by_class(directory: Path) -> None:
+    """`app.get` takes the class's own name first, then an only instance, and else needs a name."""
 
     @asynccontextmanager
     async def opened(*names: str | type[Plugin]) -> AsyncGenerator[tuple[Runtime, type[Plugin]]]:
@@ -391,16 +391,16 @@ def needing(toml: str, need: str, write: Write) -> Path:
     return write(toml, tea=text, kettle=kettle)
 
 
-def test_a_class_that_is_needed_may_have_another_name(write: Write) -> None:
-    """`needs` finds the only instance by its class, and any by its name."""
+def test_needs_and_names(write: Write) -> None:
+    """`needs` finds an only instance by its class, and any instance by its name."""
     toml = 'active_plugins = ["tea", "hot"]\nplugins.hot.use = "kettle"'
     for need in ("Kettle", "'hot'"):
         program = loaded(needing(toml, need, write))
         assert program.needs["tea"] == ("hot",)
 
 
-def test_which_of_several_is_needed_has_to_be_said(write: Write) -> None:
-    """By its class, one that has the class's name is meant; else nobody can tell which."""
+def test_needs_one_of_several(write: Write) -> None:
+    """A needed class with several instances is ambiguous, unless one has the class's own name."""
     toml = """
     active_plugins = ["tea", "hot", "{}"]
     plugins.hot.use = "kettle"
@@ -429,7 +429,7 @@ def values(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def test_a_setting_can_be_an_event_type() -> None:
-    """A field of the type `type[Event]` takes an event's name, alone or in other types."""
+    """A field of the type `type[Event]` takes an event's name, alone or within other types."""
     table = {
         "into": "ping",
         "others": ["sending_event", "ping"],
@@ -456,15 +456,15 @@ def test_a_setting_can_be_an_event_type() -> None:
         ({}, "plugins.feed.into: required, but not set: expected an event's name"),
     ],
 )
-def test_a_misspelt_event_type_is_told_with_its_key(table: dict[str, Any], said: str) -> None:
+def test_misspelt_event_type(table: dict[str, Any], said: str) -> None:
     """The message names the key and the nearest event that fits the annotation."""
     with pytest.raises(ConfigurationError) as caught:
         values(table)
     assert str(caught.value).startswith(said)
 
 
-def test_what_has_to_be_named_can_be_named_by_the_operator() -> None:
-    """Who listens to `Event` gets status events where `delivery.events` names them."""
+def test_status_events_by_name() -> None:
+    """`delivery.events` adds status events to a plugin that listens to `Event`."""
     table = {"delivery": {"events": ["plugin_status_event", "ping"]}}
     settings = Settings(plugins={"plain": table})
     (one,) = load(settings, plugins=[Plain], event_types=[Ping]).plugins
@@ -472,7 +472,7 @@ def test_what_has_to_be_named_can_be_named_by_the_operator() -> None:
 
 
 async def test_settings_alone_connect_a_source_to_sinks(write: Write) -> None:
-    """An event type of one module, a source that publishes it, two sinks that choose: no Python."""
+    """Settings alone connect a source that publishes an event type to two sinks that choose."""
     file = write(
         """
         active_plugins = ["feed", "orders", "rest"]

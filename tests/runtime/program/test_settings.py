@@ -1,3 +1,5 @@
+"""Settings from the file, the environment and the command line, and their faults."""
+
 from __future__ import annotations
 
 import errno
@@ -29,7 +31,7 @@ def read(tmp_path: Path, text: str, **environ: str) -> Settings:
 
 
 def fault(tmp_path: Path, text: str, **environ: str) -> str:
-    """What is said of settings that cannot be loaded."""
+    """The error's text for settings that cannot be loaded."""
     with pytest.raises(ConfigurationError) as caught:
         read(tmp_path, text, **environ)
     return str(caught.value)
@@ -38,10 +40,8 @@ def fault(tmp_path: Path, text: str, **environ: str) -> str:
 # Where the settings come from.
 
 
-def test_without_file_and_environment_the_defaults_hold(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing has to be set."""
+def test_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every setting has a default."""
     monkeypatch.chdir(tmp_path)
     assert load_settings(environ={}) == Settings()
 
@@ -65,14 +65,14 @@ def test_a_variable_names_the_file(tmp_path: Path) -> None:
 def test_the_environment_is_that_of_the_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without an `environ` the process's own is read."""
+    """The environment is that of the process where the caller gives none."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TRIVET_SERVICE", "orders")
     assert load_settings().service == "orders"
 
 
 def test_a_named_file_has_to_exist(tmp_path: Path) -> None:
-    """A file that is named and missing is an error with its name."""
+    """A named file that is missing is an error with its name."""
     with pytest.raises(ConfigurationError) as caught:
         load_settings(tmp_path / "other.toml", {})
     assert str(tmp_path / "other.toml") in str(caught.value)
@@ -80,7 +80,7 @@ def test_a_named_file_has_to_exist(tmp_path: Path) -> None:
 
 
 def test_every_key_of_the_file_is_read(tmp_path: Path) -> None:
-    """The file may set everything that there is."""
+    """The file may set every key."""
     settings = read(
         tmp_path,
         """
@@ -115,14 +115,14 @@ def test_every_key_of_the_file_is_read(tmp_path: Path) -> None:
     assert settings.plugins == {"teapot": {"step": 2}}
 
 
-def test_a_relative_directory_in_the_file_is_relative_to_the_file(tmp_path: Path) -> None:
-    """`plugins_directory` in a file does not depend on the working directory."""
+def test_directory_of_the_file(tmp_path: Path) -> None:
+    """`plugins_directory` in the file is relative to the file, and not to the working directory."""
     settings = read(tmp_path, 'plugins_directory = "drop-in"')
     assert settings.plugins_directory == tmp_path / "drop-in"
 
 
-def test_a_relative_directory_of_the_environment_is_the_callers(tmp_path: Path) -> None:
-    """Elsewhere than in a file, `plugins_directory` is relative to the working directory."""
+def test_directory_of_the_environment(tmp_path: Path) -> None:
+    """`plugins_directory` of a variable is relative to the working directory."""
     settings = read(tmp_path, 'plugins_directory = "x"', TRIVET_PLUGINS_DIRECTORY="drop-in")
     assert settings.plugins_directory == Path("drop-in")
 
@@ -142,7 +142,7 @@ def test_the_environment_goes_over_the_file(tmp_path: Path) -> None:
 
 
 def test_the_command_line_goes_over_both(tmp_path: Path) -> None:
-    """An override beats the variable; None is as not given."""
+    """An override beats the variable and the file; None counts as not given."""
     settings = load_settings(
         write(tmp_path, 'bind = "127.0.0.1:1"\nservice = "orders"'),
         {"TRIVET_BIND": "127.0.0.1:2"},
@@ -160,15 +160,15 @@ def test_an_empty_variable_is_an_empty_list(tmp_path: Path) -> None:
     assert read(tmp_path, 'active_plugins = ["a"]', TRIVET_ACTIVE_PLUGINS="").active_plugins == []
 
 
-def test_what_is_read_is_plain_text(tmp_path: Path) -> None:
-    """No setting keeps the mark of where it came from."""
+def test_plain_text(tmp_path: Path) -> None:
+    """Text in the settings is plain `str`, without the mark of the environment."""
     settings = read(tmp_path, "", TRIVET_SERVICE="orders", TRIVET_EVENT_TYPES="shop.events")
     assert type(settings.service) is str
     assert type(settings.event_types[0]) is str
 
 
-def test_a_plugins_table_is_found_in_the_environments_spelling(tmp_path: Path) -> None:
-    """A variable's part stands for the table of the file, or the plugin, that it can spell."""
+def test_plugins_in_the_environment(tmp_path: Path) -> None:
+    """A plugin's name in capitals, in a variable, leads to the plugin's table."""
     settings = read(
         tmp_path,
         "[plugins.slow-one]\nstep = 1",
@@ -182,7 +182,7 @@ def test_a_plugins_table_is_found_in_the_environments_spelling(tmp_path: Path) -
 
 
 def test_an_unknown_variable_is_only_noted(tmp_path: Path) -> None:
-    """Kubernetes sets `TRIVET_SERVICE_HOST` for a Service of that name: no error."""
+    """An unknown variable is no error: Kubernetes sets `TRIVET_SERVICE_HOST` by itself."""
     settings = read(tmp_path, "", TRIVET_SERVICE_HOST="10.0.0.1", TRIVET_SERVICE="a", PATH="/bin")
     assert settings.unknown_variables == ("TRIVET_SERVICE_HOST",)
 
@@ -190,14 +190,14 @@ def test_an_unknown_variable_is_only_noted(tmp_path: Path) -> None:
 # What is wrong with them.
 
 
-def test_a_syntax_error_is_told_with_file_and_line(tmp_path: Path) -> None:
+def test_syntax_error(tmp_path: Path) -> None:
     """A file that is no TOML is an error with its name and the line."""
     said = fault(tmp_path, 'service = "a"\nbind: 8080\n')
     assert said.startswith(str(tmp_path / "trivet.toml"))
     assert "line 2" in said
 
 
-def test_a_file_that_is_not_utf8_is_told(tmp_path: Path) -> None:
+def test_file_that_is_not_utf8(tmp_path: Path) -> None:
     """A file in another encoding is an error with its name."""
     file = tmp_path / "trivet.toml"
     file.write_bytes(b'service = "\xff"')
@@ -214,13 +214,13 @@ def test_a_file_that_is_not_utf8_is_told(tmp_path: Path) -> None:
         pytest.param('bind = "a\\u0000b:80"', id="nul"),
     ],
 )
-def test_a_file_that_is_too_much_for_its_reader_is_told(tmp_path: Path, text: str) -> None:
-    """Whatever a file has in it, what is wrong is told with its name."""
+def test_unreadable_contents(tmp_path: Path, text: str) -> None:
+    """A file that the TOML reader cannot handle is an error with its name."""
     assert fault(tmp_path, text).startswith(f"{tmp_path / 'trivet.toml'}: ")
 
 
 def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
-    """Some editors write one in front of UTF-8."""
+    """A byte order mark, which some editors write, is skipped."""
     assert read(tmp_path, '\ufeffservice = "a"').service == "a"
 
 
@@ -254,12 +254,12 @@ def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
         ("unknown_variables = []", "unknown_variables: unknown key, "),
     ],
 )
-def test_a_fault_of_the_file_is_told_with_its_key(tmp_path: Path, text: str, said: str) -> None:
+def test_fault_of_the_file(tmp_path: Path, text: str, said: str) -> None:
     """A wrong type, value or key is an error with the file and the key."""
     assert fault(tmp_path, text).startswith(f"{tmp_path / 'trivet.toml'}: {said}")
 
 
-def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+def test_faults_together(tmp_path: Path) -> None:
     """Several faults are one error, a line each."""
     said = fault(tmp_path, "service = 5\nbnd = 1\n[shutdown]\ndrain = -1\nclose = true")
     assert sorted(line.split(": ")[1] for line in said.splitlines()) == [
@@ -285,23 +285,19 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
         ("TRIVET_SERVICE__NAME", "a", "service is set, and not a table"),
     ],
 )
-def test_a_fault_of_the_environment_is_told_with_the_variable(
-    tmp_path: Path, variable: str, value: str, said: str
-) -> None:
-    """What a variable set is told by the variable's name, not by the file's."""
+def test_fault_of_the_environment(tmp_path: Path, variable: str, value: str, said: str) -> None:
+    """A wrong value of a variable is reported with the variable, and not with the file."""
     assert fault(tmp_path, 'service = "a"', **{variable: value}) == f"{variable}: {said}"
 
 
-def test_a_fault_of_the_command_line_is_told_by_its_key() -> None:
-    """What the caller gave is told without a file."""
+def test_fault_of_the_command_line() -> None:
+    """A wrong override is reported with its key, without a file."""
     with pytest.raises(ConfigurationError, match=r"^bind: expected HOST:PORT"):
         load_settings(environ={}, bind="8080")
 
 
-def test_a_fault_without_a_file_is_told_by_its_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where no file was read, none is named."""
+def test_fault_without_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault names its key alone where no file was read."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError, match=r"^max_body: expected an integer, got a boolean$"):
         load_settings(environ={}, max_body=True)
