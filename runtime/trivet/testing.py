@@ -1,11 +1,11 @@
-"""The kit for testing plugins.
+"""The kit for tests of plugins.
 
 Owns the opening of a small program around the plugins under test.
-Never knows what is private in Trivet: it does what any embedder can do.
+Never knows Trivet's private modules: any embedder can do the same.
 
-Under pytest-trio's `autojump_clock` time passes by itself, so a test of a plugin that waits for
-an hour takes no time; not so for tests that talk to real sockets, threads or processes. The
-test itself has to take that fixture as an argument.
+Under pytest-trio's `autojump_clock` time passes by itself, so a test of a plugin that waits for an
+hour takes no time. Tests with real sockets, threads or processes need the real clock. The test
+itself must take that fixture as an argument.
 """
 
 from __future__ import annotations
@@ -45,21 +45,31 @@ async def open_plugins(
 ) -> AsyncGenerator[Runtime]:
     """Run plugins as a program would, without a file of settings.
 
+    >>> from trivet import BackgroundPlugin
+    >>> class Teapot(BackgroundPlugin):
+    ...     kind: str = "green"
+    >>> async def test_kind() -> None:
+    ...     async with open_plugins(Teapot, settings={"teapot": {"kind": "black"}}) as runtime:
+    ...         assert runtime.get(Teapot).kind == "black"
+
     Args:
         plugins: classes, or names of files in `directory`.
-        directory: the drop-in directory that file names refer to.
-        settings: by the plugin's name, what would stand in `[plugins.NAME]`.
-        event_types: types to register besides those that the plugins bring.
-        patience: seconds of real time that an event may wait to be tried again. Under
-            `autojump_clock` it may wait as long as it likes.
-        program: further fields of `Settings`, such as `service`. The event loop is not watched
-            for stalls here, unless `stalls` says so: a debugger holds it as long as it likes. The
-            store of durable inboxes is in memory, unless `store` says so.
+        directory: the drop-in directory of these files.
+        settings: for each plugin's name, its table `[plugins.NAME]`.
+        event_types: types to register besides the types that the plugins bring.
+        patience: seconds of real time that an event may wait for its next attempt; under
+            `autojump_clock` there is no limit.
+        program: further fields of `Settings`, such as `service`. Other defaults than a program's:
+            `stalls` are not watched, since a debugger holds the event loop, and the `store` of
+            durable inboxes is in memory.
+
+    Yields:
+        The running program. Leaving the block stops it.
 
     Raises:
-        ConfigurationError: for plugins or settings that a program would refuse.
-        StartError: when a plugin does not start.
-        SlowRetryError: a handler failed, and the next attempt is not to come within `patience`.
+        ConfigurationError: a program would refuse these plugins or settings.
+        StartError: a plugin did not start.
+        SlowRetryError: a handler failed, and the next attempt would come after `patience`.
     """
     program.setdefault("stalls", StallSettings(enabled=False))
     program.setdefault("store", StoreSettings(path=Path(":memory:")))
@@ -76,25 +86,25 @@ async def open_plugins(
 
 
 class SlowRetryError(TrivetError):
-    """A test would wait in real time for an event to be tried again."""
+    """A test would wait in real time for the next attempt at an event."""
 
 
 @contextmanager
 def _impatient(runtime: Runtime, patience: float) -> Generator[None]:
-    """Cancel the block when an event is to be tried again late, and raise what its handler did."""
+    """Cancel the block when an attempt would come late, and raise an error about the handler."""
     if isinstance(trio.lowlevel.current_clock(), MockClock):
         yield
         return
     failures: list[tuple[SlowRetryError, Exception]] = []
     with trio.CancelScope() as scope:
 
-        def told(plugin: str, delivery: Delivery[Event], error: Exception, wait: float) -> None:
+        def on_retry(plugin: str, delivery: Delivery[Event], error: Exception, wait: float) -> None:
             if wait > patience:
                 text = _slow_retry(plugin, delivery, error, wait)
                 failures.append((SlowRetryError(text), error))
                 scope.cancel()
 
-        runtime.on_retry(told)
+        runtime.on_retry(on_retry)
         yield
     for slow, error in failures:
         raise slow from error
@@ -110,15 +120,16 @@ def _slow_retry(plugin: str, delivery: Delivery[Event], error: Exception, wait: 
 
 
 def client(runtime: Runtime) -> TestClientProtocol:
-    """A client that asks the runtime's HTTP application without a socket."""
+    """Quart's test client of the runtime's HTTP application; it needs no socket."""
     return create_app(runtime).test_client()
 
 
 @asynccontextmanager
 async def serving(runtime: Runtime) -> AsyncGenerator[str]:
-    """Serve the runtime over HTTP on a free port of 127.0.0.1; yields its URL.
+    """Serve the runtime over HTTP on a free port of 127.0.0.1.
 
-    Leaving the block begins the runtime's stop.
+    Yields:
+        The URL. Leaving the block begins the runtime's stop.
     """
     async with listening(runtime, "127.0.0.1:0") as urls:
         yield urls[0]

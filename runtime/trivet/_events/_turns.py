@@ -1,7 +1,7 @@
 """Work that grows with a client's data, in turns, so that no other task waits long.
 
 Owns the pace of such work on the event loop, and the one thread for large documents.
-Never knows what the work is.
+Never knows the work.
 """
 
 from __future__ import annotations

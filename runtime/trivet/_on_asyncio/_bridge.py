@@ -197,7 +197,7 @@ class Bridge:
         """Fail the plugin with the exception of this task."""
         error = task.exception()
         assert error is not None
-        error.add_note(f"in the asyncio task {task.get_name()!r}, for which nobody has waited")
+        error.add_note(f"in the asyncio task {task.get_name()!r}, which nothing has awaited")
         self._fail(error)
 
 

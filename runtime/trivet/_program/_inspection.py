@@ -134,7 +134,7 @@ def _check_class(cls: type[Plugin]) -> None:
             f"write `{taken[0]} = …`"
         )
     elif "use" in fields:
-        fault = "'use' is the operator's word for a plugin under another name: call it otherwise"
+        fault = "'use' is the operator's word for a plugin under another name: choose another name"
     elif not re.fullmatch(r"[\w-]+", cls.name):
         fault = f"a plugin's name has letters, digits, '-' and '_' only, not {cls.name!r}"
     elif isinstance(cls.needs, str):

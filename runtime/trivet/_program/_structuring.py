@@ -212,7 +212,7 @@ def _event_type(value: object, target: Any) -> type[Event]:
         raise _unexpected("an event's name, as a string", value)
     fit = {event.__event_name__: event for event in _events.get().types if issubclass(event, base)}
     if value not in fit:
-        raise _MisfitError(f"no event is named so, {nearest(value, fit)}", value)
+        raise _MisfitError(f"no event has this name, {nearest(value, fit)}", value)
     return fit[value]
 
 
@@ -415,7 +415,7 @@ def _refusal(error: Exception, raw: object) -> Exception:
         return error
     said = str(error.args[0]) if error.args else type(error).__name__
     if isinstance(raw, str):
-        said = said.replace(repr(raw), "what is given")
+        said = said.replace(repr(raw), "the given value")
     return _MisfitError(said, raw)
 
 

@@ -446,12 +446,15 @@ def test_a_setting_can_be_an_event_type() -> None:
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ({"into": "pnig"}, "plugins.feed.into: no event is named so, did you mean 'ping'?"),
+        ({"into": "pnig"}, "plugins.feed.into: no event has this name, did you mean 'ping'?"),
         ({"into": 3}, "plugins.feed.into: expected an event's name, as a string, got an integer"),
-        ({"into": "ping", "others": ["pin"]}, "plugins.feed.others[0]: no event is named so, did"),
+        (
+            {"into": "ping", "others": ["pin"]},
+            "plugins.feed.others[0]: no event has this name, did",
+        ),
         (
             {"into": "ping", "measured": "ping"},
-            "plugins.feed.measured: no event is named so, known: monitoring_event",
+            "plugins.feed.measured: no event has this name, known: monitoring_event",
         ),
         ({}, "plugins.feed.into: required, but not set: expected an event's name"),
     ],
