@@ -276,6 +276,22 @@ async def test_a_route_ends_with_its_client(path: bytes, how: str, short: None) 
         assert status(await ask(url, get(b"/", CLOSING))) == 200
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_LINGER2"), reason="the system has a fixed time")
+async def test_a_client_of_http_1_0_that_is_gone_ends_its_route(short: None) -> None:
+    """HTTP/1.0 has no interim response: the client's system is probed, which resets the connection
+    once it has forgotten it, and the route ends."""
+    async with served() as (url, runtime):
+        desk = runtime.get(Desk)
+        stream = await connect(url)
+        seconds_until_forgotten = 1
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, seconds_until_forgotten)
+        await stream.send_all(get(b"/slow").replace(b"1.1", b"1.0"))
+        await desk.opened(1)
+        stream.socket.close()
+        await desk.opened(0)
+        assert status(await ask(url, get(b"/", CLOSING))) == 200
+
+
 async def test_a_stream_of_events_ends_with_what_its_client_sends(short: None) -> None:
     """Nobody half closes a stream of events and reads on: it ends, and its end is whole."""
     async with served() as (url, runtime), await connect(url) as stream:
