@@ -34,7 +34,7 @@ _encoder = msgspec.json.Encoder(order="sorted")
 
 
 class _ClientDisconnectedError(Exception):
-    """The client has disconnected: there is nobody to answer."""
+    """The client has disconnected, and gets no response."""
 
 
 class Request:

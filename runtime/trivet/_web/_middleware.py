@@ -154,7 +154,7 @@ class RequestMiddleware:
             )
         is_cut_off = context.scope.cancelled_caught or cancelled is not None
         if not (is_cut_off or fault or context.is_complete or context.client_disconnected):
-            # A cancellation that nobody asked for ends Quart's own nursery in silence.
+            # A stray cancellation, of no scope, ends Quart's own nursery in silence.
             fault = RuntimeError("the application did not complete its response")
         if fault is not None:
             await self._handle_fault(sender, fault)

@@ -1,4 +1,4 @@
-"""Clients that speak bytes, so that what they find holds for any server."""
+"""Clients that speak bytes, so that their findings hold for any server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TEXT, BINARY, CLOSE, PING, PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
 
 
 async def connect(url: str, *, room: int | None = None) -> trio.SocketStream:
-    """A connection; `room` bytes fit into what it has not read."""
+    """Connect to a URL; the system buffers `room` bytes that the client has not read."""
     host, _, port = url.removeprefix("http://").rpartition(":")
     connected = trio.socket.socket()
     if room is not None:
@@ -29,7 +29,7 @@ async def connect(url: str, *, room: int | None = None) -> trio.SocketStream:
 
 
 async def read(stream: trio.SocketStream, within: float = 5.0) -> bytes:
-    """All that comes until the connection ends, or for so long."""
+    """Read until the connection ends, or for `within` seconds."""
     answer = b""
     with trio.move_on_after(within):
         try:
@@ -41,15 +41,15 @@ async def read(stream: trio.SocketStream, within: float = 5.0) -> bytes:
 
 
 async def ask(url: str, request: bytes, within: float = 5.0) -> bytes:
-    """Send this, and read all there is to read until the connection ends, or for so long."""
+    """Send a request, and read until the connection ends, or for `within` seconds."""
     async with await connect(url) as stream:
-        with suppress(trio.BrokenResourceError):  # It may be answered nevertheless.
+        with suppress(trio.BrokenResourceError):  # The request may be answered nevertheless.
             await stream.send_all(request)
         return await read(stream, within)
 
 
 async def until(stream: trio.SocketStream, end: bytes, within: float = 10.0) -> bytes:
-    """All that comes up to this."""
+    """Read until the data has this end in it."""
     answer = b""
     with trio.fail_after(within):
         while end not in answer:
@@ -72,7 +72,7 @@ def post(path: bytes, body: bytes, *headers: bytes) -> bytes:
 
 
 def status(answer: bytes) -> int:
-    """The status of an answer; 0 for none."""
+    """The status of a response; 0 without one."""
     return int(answer[9:12] or 0)
 
 
@@ -89,7 +89,7 @@ def frame(payload: bytes, kind: int = BINARY) -> bytes:
 
 
 def closed_with(answer: bytes) -> int:
-    """The close code at the end of what a websocket was sent."""
+    """The close code at the end of the data that a websocket was sent."""
     assert answer[-4:-2] == b"\x88\x02", answer[-40:]
     return int.from_bytes(answer[-2:], "big")
 

@@ -1,4 +1,4 @@
-"""What an operator does over HTTP."""
+"""The requests of an operator."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class Above(BackgroundPlugin):
 
 
 async def test_an_operator_lifts_a_quarantine() -> None:
-    """`POST /plugins/{name}/restart` starts what was given up again, and what needs it."""
+    """`POST /plugins/{name}/restart` starts a plugin that was given up again, and those that need
+    it."""
     async with open_plugins(Frail, Above, admin_token=TOKEN) as runtime:
         await runtime.hosts["frail"].reached(Status.FAILED)
         asking = client(runtime)
@@ -44,7 +45,7 @@ async def test_an_operator_lifts_a_quarantine() -> None:
 
 
 async def test_a_plugin_that_is_not_there() -> None:
-    """404, with the nearest name."""
+    """An unknown plugin is a 404, with the nearest name."""
     async with open_plugins(Frail, admin_token=TOKEN) as runtime:
         headers = {"Authorization": f"Bearer {TOKEN}"}
         answer = await client(runtime).post("/plugins/frial/restart", headers=headers)
@@ -63,8 +64,8 @@ async def test_a_plugin_that_is_not_there() -> None:
         {"Authorization": f"Bearer {TOKEN}x"},
     ],
 )
-async def test_who_has_not_the_token_is_refused(headers: Any) -> None:
-    """401 with the way to be let in, and nothing is restarted."""
+async def test_a_request_without_the_token_is_refused(headers: Any) -> None:
+    """A request without the token is a 401 with the way to be let in, and nothing is restarted."""
     async with open_plugins(Frail, admin_token=TOKEN) as runtime:
         await runtime.hosts["frail"].reached(Status.FAILED)
         answer = await client(runtime).post("/plugins/frail/restart", headers=headers)
@@ -72,8 +73,8 @@ async def test_who_has_not_the_token_is_refused(headers: Any) -> None:
         assert runtime.hosts["frail"].status is Status.FAILED
 
 
-async def test_without_a_token_nobody_restarts_anything() -> None:
-    """403 where the operator has set none, whatever is sent."""
+async def test_a_service_without_a_token_restarts_nothing() -> None:
+    """Every token is a 403 where the operator has set none."""
     async with open_plugins(Frail) as runtime:
         headers = {"Authorization": "Bearer None"}
         answer = await client(runtime).post("/plugins/frail/restart", headers=headers)
@@ -81,7 +82,7 @@ async def test_without_a_token_nobody_restarts_anything() -> None:
 
 
 def test_a_token_is_long_and_stays_secret() -> None:
-    """A short one is refused without being shown, and a good one is in no representation."""
+    """A short token is refused without being shown, and a good one is in no representation."""
     with pytest.raises(ConfigurationError, match="TRIVET_ADMIN_TOKEN") as caught:
         load_settings(environ={"TRIVET_ADMIN_TOKEN": "short-secret"})
     assert "short-secret" not in str(caught.value)

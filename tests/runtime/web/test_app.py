@@ -1,4 +1,4 @@
-"""The plugins' routes, and the answers to what goes wrong in them."""
+"""The plugins' routes, and the responses to their errors."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_a_handler_class_answers_by_method() -> None:
 
 
 async def test_an_unknown_path_is_a_problem_document() -> None:
-    """404 is JSON after RFC 9457: title, status, detail and our error code."""
+    """A 404 is JSON after RFC 9457: title, status, detail and Trivet's error code."""
     async with open_plugins(Teapot) as runtime:
         response = await client(runtime).get("/coffee")
     assert response.status_code == 404
@@ -83,7 +83,7 @@ async def test_an_unknown_path_is_a_problem_document() -> None:
 
 
 class Frail(BackgroundPlugin):
-    """Runs as often as it is told to, and then does not."""
+    """A plugin that runs as often as it is told to, and then fails."""
 
     supervision = SupervisionSettings(max_restarts=1, backoff_initial=60, backoff_max=60)
 
@@ -96,7 +96,8 @@ class Frail(BackgroundPlugin):
 
 
 async def test_a_plugin_that_backs_off_says_when_to_try_again(autojump_clock: MockClock) -> None:
-    """Its routes answer 503 with the whole seconds to its restart, and without them once failed."""
+    """A plugin that backs off answers 503 with the seconds to its restart, and no time once
+    failed."""
     async with open_plugins(Frail) as runtime:
         asking = client(runtime)
         await trio.testing.wait_all_tasks_blocked()
@@ -154,7 +155,7 @@ class Broken(BackgroundPlugin):
 
     @route("/none")
     async def nothing(self) -> None:
-        """Forgets to answer."""
+        """A handler without a return value."""
 
     @route("/abort/<int:status>")
     async def abort(self, status: int) -> str:
@@ -226,7 +227,7 @@ async def test_a_crash_tells_the_client_nothing(path: str, config: Mapping[str, 
 async def test_a_crash_is_logged_whole(
     path: str, count: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The log has the request's id, the plugin, the route, and every exception of a group."""
+    """The log of a crash has the request's id, the plugin, the route, and every exception."""
     async with open_plugins(Broken) as runtime:
         headers = {"Luna-Request-Id": "1700000000,abc"}
         await client(runtime).get(path, headers=headers)
@@ -237,7 +238,7 @@ async def test_a_crash_is_logged_whole(
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 418, 503])
-async def test_what_an_author_aborts_with(status: int) -> None:
+async def test_an_abort_of_an_author(status: int) -> None:
     """An author's `abort` is a problem document with its status and description."""
     async with open_plugins(Broken) as runtime:
         response = await client(runtime).get(f"/abort/{status}")
@@ -270,7 +271,7 @@ async def test_an_abort_from_within_a_nursery() -> None:
     assert (await response.get_json())["error_code"] == "http_409"
 
 
-async def test_what_an_author_answers_is_left_alone() -> None:
+async def test_a_response_of_an_author_is_left_alone() -> None:
     """A response of the author's own, returned or raised, is sent as it is, failure or not."""
     async with open_plugins(Broken) as runtime:
         response = await client(runtime).get("/own")
@@ -282,7 +283,8 @@ async def test_what_an_author_answers_is_left_alone() -> None:
 
 
 async def test_a_response_that_breaks_off() -> None:
-    """Once the answer has begun, a crash is passed on, so that the server cuts the connection."""
+    """A crash behind the begin of a response is passed on, so that the server closes the
+    connection."""
     async with open_plugins(Broken) as runtime:
         with pytest.RaisesGroup(FaultError, flatten_subgroups=True):
             await client(runtime).get("/stream")

@@ -23,7 +23,7 @@ class Text(Event):
 
 
 class Valve(EventPlugin[Text]):
-    """Handles nothing before it is opened."""
+    """A subscriber that handles nothing before it is opened."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(buffer=10, block_for=600)
 
@@ -37,13 +37,13 @@ class Valve(EventPlugin[Text]):
 
 
 class Impatient(Valve):
-    """As that, but publishers wait for a tenth of a second only."""
+    """A subscriber of that kind, for whose room publishers wait for a tenth of a second only."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(buffer=10, block_for=0.1)
 
 
 async def connect(url: str, size: int) -> trio.SocketStream:
-    """A connection on which a stream of so many bytes has been announced."""
+    """A connection on which a stream of `length` bytes was announced."""
     host, _, port = url.removeprefix("http://").rpartition(":")
     stream = await trio.open_tcp_stream(host, int(port))
     head = (
@@ -55,7 +55,7 @@ async def connect(url: str, size: int) -> trio.SocketStream:
 
 
 async def answer(stream: trio.SocketStream) -> tuple[int, Any]:
-    """The status and the document."""
+    """The status and the document of a response."""
     received = b""
     while data := await stream.receive_some(65536):
         received += data
@@ -65,7 +65,7 @@ async def answer(stream: trio.SocketStream) -> tuple[int, Any]:
 
 @contextmanager
 def at_most(mebibytes: int) -> Generator[None]:
-    """Python's memory must not grow by more than that, at any time."""
+    """Assert that Python's memory never grows by more than the limit."""
     tracemalloc.start()
     try:
         yield
@@ -76,8 +76,8 @@ def at_most(mebibytes: int) -> Generator[None]:
 
 
 async def test_back_pressure_reaches_the_client() -> None:
-    """Who streams to a plugin that takes nothing is stopped after what the system's buffers hold;
-    when the plugin goes on, so does the stream, to its end, and nothing is lost."""
+    """A client that streams to a plugin that takes nothing stops once the system's buffers are
+    full; when the plugin goes on, so does the stream, to its end, and nothing is lost."""
     blocks = 50 * MIB // len(TOGETHER)
     async with open_plugins(Valve) as runtime, serving(runtime) as url:
         with at_most(6):
@@ -100,7 +100,7 @@ async def test_back_pressure_reaches_the_client() -> None:
                     runtime.get(Valve).opened.set()
                 status, document = await answer(stream)
         count = blocks * 20
-        assert runtime.get(Valve).count >= count - 11  # The last may still wait in the inbox.
+        assert runtime.get(Valve).count >= count - 11  # The last event may still wait in the inbox.
     assert stopped_at < 8 * MIB
     assert status == 202
     assert document["fates"] == {"valve": {"queued": count}}

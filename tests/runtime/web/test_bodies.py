@@ -1,4 +1,4 @@
-"""How a request's body is taken from its client, and for how long a client is waited for."""
+"""The body of a request: how it is received, and how long its client is waited for."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PIECE = b"x" * 64 * 1024
 
 
 class Reader(BackgroundPlugin):
-    """Reads what is sent to it in several ways."""
+    """Routes that read a body in several ways."""
 
     @route("/whole", methods=["POST"])
     async def whole(self) -> str:
@@ -31,7 +31,7 @@ class Reader(BackgroundPlugin):
 
     @route("/slowly", methods=["POST"])
     async def slowly(self) -> str:
-        """Ten minutes for each piece."""
+        """A route that takes ten minutes for each piece."""
         count = 0
         async for data in request.body:
             await trio.sleep(600)
@@ -45,7 +45,7 @@ class Reader(BackgroundPlugin):
 
     @route("/later", methods=["POST"])
     async def later(self) -> str:
-        """Not before ten minutes are over."""
+        """A route that reads nothing before ten minutes are over."""
         await trio.sleep(600)
         return str(len(await request.get_data()))
 
@@ -64,22 +64,22 @@ async def posting(runtime: Runtime, path: str, **headers: str) -> AsyncGenerator
         yield connection
 
 
-async def test_a_client_is_slowed_down_to_the_pace_of_who_reads(autojump_clock: MockClock) -> None:
-    """A body that is read piece by piece is taken piece by piece: little of it is in memory."""
+async def test_a_client_is_slowed_down_to_the_pace_of_the_reader(autojump_clock: MockClock) -> None:
+    """A body that is read piece by piece is received piece by piece: little of it is in memory."""
     async with open_plugins(Reader) as runtime, posting(runtime, "/slowly") as connection:
         sent = 0
         with trio.move_on_after(30):
             while True:
                 await connection.send(PIECE)
                 sent += 1
-        # What waits in memory, a piece that was read, and what waits in the server's channel.
+        # The buffer, a piece that was read, and the pieces in the server's channel.
         assert sent * len(PIECE) <= 2 * (BUFFER_LIMIT + len(PIECE)) + 10 * len(PIECE)
         await connection.send_complete()
 
 
 async def test_a_slow_reader_of_a_fast_client(autojump_clock: MockClock) -> None:
-    """The time for which nobody reads is not the client's: it is not cut off."""
-    # What a client is allowed for what it can send while the first piece is read.
+    """The time in which no handler reads is not the client's, which is not cut off."""
+    # The time that a client has for the data that it can send while the first piece is read.
     assert BODY_TIMEOUT + (BUFFER_LIMIT + 2 * len(PIECE)) / MIN_BODY_RATE < 600
     async with open_plugins(Reader) as runtime:
         async with posting(runtime, "/slowly") as connection:
@@ -90,7 +90,7 @@ async def test_a_slow_reader_of_a_fast_client(autojump_clock: MockClock) -> None
     assert (response.status_code, await response.get_data()) == (200, str(8 * len(PIECE)).encode())
 
 
-async def test_a_reader_who_begins_late(autojump_clock: MockClock) -> None:
+async def test_a_reader_that_begins_late(autojump_clock: MockClock) -> None:
     """The limit does not run while a body waits to be asked for, however long."""
     async with open_plugins(Reader) as runtime:
         async with posting(runtime, "/later") as connection:
@@ -120,7 +120,7 @@ async def test_a_client_that_drips(path: str, autojump_clock: MockClock) -> None
 async def test_a_client_that_leaves_before_it_is_answered(
     path: str, autojump_clock: MockClock
 ) -> None:
-    """A method ends with its client, be it while it waits for the body or for something else."""
+    """A method ends with its client, while it waits for the body or for something else."""
     answer: list[Any] = []
 
     async def receive() -> Any:
@@ -138,8 +138,9 @@ async def test_a_client_that_leaves_before_it_is_answered(
     assert (answer, logs) == ([], [])
 
 
-async def test_what_nobody_reads_goes_by_at_the_end(autojump_clock: MockClock) -> None:
-    """A server that hands over the rest of a body before it ends the answer is not kept waiting."""
+async def test_a_body_without_a_reader_is_skipped_at_the_end(autojump_clock: MockClock) -> None:
+    """A server that passes the rest of a body on before it ends the response is not kept
+    waiting."""
     to_app, from_server = trio.open_memory_channel[Any](1)
     answer: list[Any] = []
 
@@ -164,7 +165,7 @@ async def test_what_nobody_reads_goes_by_at_the_end(autojump_clock: MockClock) -
 @pytest.mark.parametrize("path", ["/whole", "/slowly"])
 @pytest.mark.parametrize("announced", [True, False])
 async def test_the_limit_of_a_body(path: str, announced: bool, autojump_clock: MockClock) -> None:
-    """413 beyond `max_body`, announced or not, all at once or piece by piece."""
+    """A body beyond `max_body` is a 413, announced or not, all at once or piece by piece."""
     headers = {"Content-Length": str(4 * len(PIECE))} if announced else {}
     async with open_plugins(Reader, max_body=3 * len(PIECE)) as runtime:
         async with posting(runtime, path, **headers) as connection:
@@ -176,7 +177,7 @@ async def test_the_limit_of_a_body(path: str, announced: bool, autojump_clock: M
 
 
 async def test_no_more_is_asked_for_than_enough() -> None:
-    """Until somebody reads, what waits is bounded; then as much more is wanted as was read."""
+    """A body without a reader has a bounded buffer; then as much more is received as was read."""
     body = Body(announced=None, limit=None)
     wanted = 0
 
@@ -198,7 +199,8 @@ async def test_no_more_is_asked_for_than_enough() -> None:
 
 
 async def test_a_reader_learns_of_the_limit() -> None:
-    """Who waits for the next piece is told that the body is too large, not that it has ended."""
+    """A reader that waits for the next piece learns that the body is too large, not that it has
+    ended."""
     body = Body(announced=None, limit=10)
     body.append(b"x" * 5)
     assert await anext(body) == b"x" * 5

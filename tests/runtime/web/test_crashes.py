@@ -1,4 +1,4 @@
-"""What a route raises, whatever it is, costs its own request alone."""
+"""A crash of a route costs its own request alone, whatever the route raises."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def kept_cancellation() -> trio.Cancelled:
 
 
 async def fault(kind: str) -> BaseException:
-    """Something that does not derive from Exception."""
+    """An error that does not derive from Exception."""
     if kind == "cancelled":
         return await kept_cancellation()
     if kind == "interrupts":
@@ -77,7 +77,7 @@ class Breaking:
 
 
 class Clumsy(BackgroundPlugin):
-    """Raises what it is asked for."""
+    """A route that raises the error that it is asked for."""
 
     @route("/method/<kind>")
     async def method(self, kind: str) -> str:
@@ -85,7 +85,7 @@ class Clumsy(BackgroundPlugin):
 
     @route("/handler/<kind>")
     class Handling(Handler["Clumsy"]):
-        """As above."""
+        """A handler class that raises the error that it is asked for."""
 
         async def get(self, kind: str) -> str:
             raise await fault(kind)
@@ -120,10 +120,10 @@ KINDS = ["exit", "generator", "cancelled", "group"]
 
 @pytest.mark.parametrize("path", ["/method", "/handler"])
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_route_that_raises_what_is_no_exception(
+async def test_a_route_that_raises_a_base_exception(
     path: str, kind: str, autojump_clock: MockClock
 ) -> None:
-    """It is a 500 with our error code, logged with its plugin, counted as an error; no request
+    """A crash is a 500 with an error code, logged with its plugin, counted as an error; no request
     beside it notices."""
     others: list[int] = []
 
@@ -151,7 +151,8 @@ async def test_a_route_that_raises_what_is_no_exception(
 
 @pytest.mark.parametrize("kind", ["interrupt", "interrupts"])
 async def test_an_interrupt_is_contained_where_signals_go_elsewhere(kind: str) -> None:
-    """In a program that takes its signals otherwise, a KeyboardInterrupt is the route's fault."""
+    """A KeyboardInterrupt is the route's fault in a program that receives signals in another
+    way."""
     program = load(Settings(), plugins=[Clumsy])
     async with running(Runtime(program, contains_interrupts=True)) as runtime:
         response = await client(runtime).get(f"/method/{kind}")
@@ -160,17 +161,17 @@ async def test_an_interrupt_is_contained_where_signals_go_elsewhere(kind: str) -
 
 @pytest.mark.parametrize("kind", ["interrupt", "interrupts"])
 async def test_an_interrupt_goes_on_where_python_makes_it(kind: str) -> None:
-    """Elsewhere it is Ctrl-C, and ends what it has to end."""
+    """A KeyboardInterrupt is Ctrl-C in any other program, and ends it."""
     with pytest.raises(KeyboardInterrupt):
         async with open_plugins(Clumsy) as runtime:
             await client(runtime).get(f"/method/{kind}")
 
 
 @pytest.mark.parametrize("kind", ["exit", "generator", "cancelled"])
-async def test_a_body_that_breaks_off_with_what_is_no_exception(
+async def test_a_body_that_breaks_off_with_a_base_exception(
     kind: str, autojump_clock: MockClock
 ) -> None:
-    """The server gets an ordinary exception, upon which it cuts the connection; an error counts."""
+    """A crash in a response raises an exception in the server, which closes the connection."""
     with structlog.testing.capture_logs() as logs:
         async with open_plugins(Clumsy, Points) as runtime:
             with pytest.RaisesGroup(RuntimeError, flatten_subgroups=True):
@@ -183,7 +184,7 @@ async def test_a_body_that_breaks_off_with_what_is_no_exception(
 
 
 async def test_a_cancellation_goes_on(autojump_clock: MockClock) -> None:
-    """Who cancels a request has it cancelled, also when the route makes a fault of it."""
+    """A cancelled request is cancelled, also when its route makes a fault of the cancellation."""
     with structlog.testing.capture_logs() as logs:
         async with open_plugins(Clumsy) as runtime:
             app = create_app(runtime)

@@ -1,4 +1,4 @@
-"""`expirytime`: until when an event is worth handling, in each way in which events come by HTTP."""
+"""The deadline of an event, `expirytime`, in each way in which events come by HTTP."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class Ping(Event):
 
 
 class Slow(EventPlugin[Ping]):
-    """Takes five seconds, and notes when each was begun, finished and due."""
+    """A subscriber that takes five seconds, and notes when each event was begun, finished and
+    due."""
 
     def __init__(self, app: App) -> None:
         self.begun: list[int] = []
@@ -37,13 +38,13 @@ class Slow(EventPlugin[Ping]):
 
 
 class Stored(Slow):
-    """Durable."""
+    """A durable subscriber."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(durable=True, time_limit=0)
 
 
 def calendar(seconds: float) -> str:
-    """So many seconds from now, with an offset that is not UTC's."""
+    """The time `seconds` from now, with an offset that is not UTC's."""
     moment = datetime.now(UTC) + timedelta(seconds=seconds)
     return (moment + timedelta(hours=2)).replace(tzinfo=None).isoformat() + "+02:00"
 
@@ -55,33 +56,33 @@ def cloud_event(expirytime: object, number: int = 0) -> dict[str, Any]:
 
 
 async def as_json(asking: Client, expirytime: str, query: str = "") -> Response:
-    """As JSON, by its event's name."""
+    """Publish as JSON, by the name of the event."""
     path = f"/events/ping?expirytime={quote(expirytime)}{query}"
     return await asking.post(path, json={})
 
 
 async def as_lines(asking: Client, expirytime: str, query: str = "") -> Response:
-    """As the only line of a stream."""
+    """Publish as the only line of a stream."""
     path = f"/events/ping?expirytime={quote(expirytime)}{query}"
     return await asking.post(path, data=b"{}", headers={"Content-Type": "application/x-ndjson"})
 
 
 async def structured(asking: Client, expirytime: str, query: str = "") -> Response:
-    """As a CloudEvent, in one document."""
+    """Publish as a CloudEvent, in one document."""
     headers = {"Content-Type": "application/cloudevents+json"}
     body = json.dumps(cloud_event(expirytime))
     return await asking.post(f"/events?{query.lstrip('&')}", data=body, headers=headers)
 
 
 async def batched(asking: Client, expirytime: str, query: str = "") -> Response:
-    """As a batch of one CloudEvent."""
+    """Publish as a batch of one CloudEvent."""
     headers = {"Content-Type": "application/cloudevents-batch+json"}
     body = json.dumps([cloud_event(expirytime)])
     return await asking.post(f"/events?{query.lstrip('&')}", data=body, headers=headers)
 
 
 async def binary(asking: Client, expirytime: str, query: str = "") -> Response:
-    """As a CloudEvent whose attributes are headers."""
+    """Publish as a CloudEvent whose attributes are headers."""
     event = cloud_event(expirytime)
     data = json.dumps(event.pop("data"))
     headers = {f"ce-{name}": value for name, value in event.items()}
@@ -94,12 +95,13 @@ WAYS = [as_json, as_lines, structured, batched, binary]
 
 @pytest.mark.parametrize("send", WAYS)
 async def test_a_handler_is_cancelled_at_the_deadline(send: Any, autojump_clock: MockClock) -> None:
-    """A handler that takes longer is cancelled, the event expired, and who waits is told: 504."""
+    """A handler that takes longer is cancelled, the event expires, and a waiting publisher gets
+    504."""
     async with open_plugins(Slow) as runtime:
         await trio.sleep(1000)  # The two clocks have nothing in common.
         begun = trio.current_time()
         response = await send(client(runtime), calendar(2), "&wait=true")
-        # What the wall clock says has gone on a little meanwhile; the test's has not.
+        # The wall clock has gone on a little meanwhile; the test's has not.
         assert trio.current_time() - begun == pytest.approx(2, abs=0.5)
         slow, statistics = runtime.get(Slow), runtime.statistics()["slow"]
     assert response.status_code == 504
@@ -110,7 +112,7 @@ async def test_a_handler_is_cancelled_at_the_deadline(send: Any, autojump_clock:
 
 @pytest.mark.parametrize("send", WAYS)
 async def test_a_deadline_that_is_over(send: Any, autojump_clock: MockClock) -> None:
-    """What comes too late is accepted, and expires before a handler sees it."""
+    """An event that comes too late is accepted, and expires before a handler sees it."""
     async with open_plugins(Slow) as runtime:
         late = await send(client(runtime), calendar(-60))
         await trio.testing.wait_all_tasks_blocked()
@@ -122,7 +124,7 @@ async def test_a_deadline_that_is_over(send: Any, autojump_clock: MockClock) -> 
 
 @pytest.mark.parametrize("send", WAYS)
 async def test_a_deadline_that_is_kept(send: Any, autojump_clock: MockClock) -> None:
-    """What is handled in time is handled: 200."""
+    """An event that is handled in time is a 200."""
     async with open_plugins(Slow) as runtime:
         response = await send(client(runtime), calendar(60), "&wait=true")
         assert runtime.get(Slow).left == [pytest.approx(60, abs=0.5)]
@@ -130,7 +132,7 @@ async def test_a_deadline_that_is_kept(send: Any, autojump_clock: MockClock) -> 
 
 
 async def test_a_deadline_in_the_store(autojump_clock: MockClock) -> None:
-    """It goes with the event into a durable inbox, and out of it."""
+    """The deadline goes with the event into a durable inbox, and out of it."""
     async with open_plugins(Stored) as runtime:
         response = await structured(client(runtime), calendar(2), "&wait=true")
         statistics = runtime.statistics()["stored"]
@@ -146,7 +148,7 @@ WRONG = ["tomorrow", "2024-05-06T07:08:09", ""]
 async def test_a_parameter_that_is_no_moment(
     send: Any, expirytime: str, autojump_clock: MockClock
 ) -> None:
-    """400 names the parameter, for what is no date, or a date whose hour nobody knows."""
+    """A 400 names the parameter, for a text that is no date, or a date without an offset."""
     async with open_plugins(Slow) as runtime:
         response = await send(client(runtime), expirytime)
         assert runtime.statistics()["slow"].accepted == 0
@@ -164,7 +166,7 @@ async def test_a_parameter_that_is_no_moment(
 async def test_an_attribute_that_is_no_moment(
     send: Any, path: str, expirytime: str, autojump_clock: MockClock
 ) -> None:
-    """400 names the attribute where it stands."""
+    """A 400 names the attribute where it stands."""
     async with open_plugins(Slow) as runtime:
         response = await send(client(runtime), expirytime)
         assert runtime.statistics()["slow"].accepted == 0
@@ -174,7 +176,7 @@ async def test_an_attribute_that_is_no_moment(
 
 
 async def test_each_of_a_batch_has_its_own(autojump_clock: MockClock) -> None:
-    """One of a batch expires, the others do not."""
+    """Each event of a batch has its own deadline: one expires, and the others do not."""
     events = [cloud_event(calendar(60), 1), cloud_event(calendar(-60), 2), cloud_event(None, 3)]
     async with open_plugins(Slow) as runtime:
         response = await client(runtime).post(

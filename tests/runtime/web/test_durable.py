@@ -1,4 +1,4 @@
-"""What publishers and probes are told where a plugin is durable, and where its store fails."""
+"""Publishers and probes of a program with a durable plugin, also while its store fails."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Paid(Event):
 
 
 class Ledger(EventPlugin[Paid]):
-    """In memory; notes what it gets."""
+    """A subscriber in memory that notes its events."""
 
     def __init__(self, app: App) -> None:
         self.amounts: list[int] = []
@@ -39,13 +39,13 @@ class Ledger(EventPlugin[Paid]):
 
 
 class Audit(Ledger):
-    """Durable."""
+    """A durable subscriber."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(durable=True)
 
 
 class Full(Audit):
-    """Durable, with room for one, and busy for ever."""
+    """A durable subscriber with room for one event, which is busy for ever."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(
         durable=True, buffer=1, block_for=1, time_limit=0
@@ -62,7 +62,7 @@ def faulty(amount: int) -> None:
 
 
 class Hopeless(Audit):
-    """Gives up at the first failure."""
+    """A subscriber that gives up at the first failure."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(durable=True, max_attempts=1)
 
@@ -71,7 +71,7 @@ class Hopeless(Audit):
 
 
 class Stubborn(Hopeless):
-    """Goes on trying."""
+    """A subscriber that goes on trying."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(
         durable=True, retry_initial=1e6, retry_max=1e6, retry_for=0
@@ -79,7 +79,7 @@ class Stubborn(Hopeless):
 
 
 class Choosy(Ledger):
-    """Wants small amounts only."""
+    """A subscriber to small amounts only."""
 
     def wants(self, event: Paid) -> bool:
         return event.amount < 10
@@ -103,7 +103,7 @@ async def send(asking: Client, events: object, query: str = "") -> Response:
 
 
 class Trouble:
-    """Makes the journal fail."""
+    """A switch that makes the journal fail."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.error: JournalError | None = None
@@ -128,11 +128,11 @@ class Trouble:
 
 @pytest.fixture
 def trouble(monkeypatch: pytest.MonkeyPatch) -> Trouble:
-    """The switch."""
+    """Install the switch."""
     return Trouble(monkeypatch)
 
 
-# What is refused
+# Refusals
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,8 @@ async def test_a_store_that_fails(
     trouble: Trouble,
     autojump_clock: MockClock,
 ) -> None:
-    """507 for want of room, 503 otherwise, although another plugin has taken the event."""
+    """A store that fails is a 507 for want of room and else a 503, although another plugin has
+    accepted."""
     trouble.error = error
     async with open_plugins(Ledger, Audit) as runtime:
         asking = client(runtime)
@@ -172,7 +173,7 @@ async def test_a_store_that_fails(
         problem = await each.get_json()
         assert problem["error_code"] == error_code
         assert error.reason in problem["detail"]
-        assert str(PATH) not in problem["detail"]  # Which is no business of a publisher.
+        assert str(PATH) not in problem["detail"]  # No publisher's business.
     assert [each["fates"]["audit"] for each in (await batch.get_json())["outcomes"]] == [
         "rejected",
         "rejected",
@@ -181,7 +182,7 @@ async def test_a_store_that_fails(
 
 
 async def test_a_durable_inbox_that_is_full(autojump_clock: MockClock) -> None:
-    """Merely full is 429, although another plugin has taken the event."""
+    """A full durable inbox is a 429, although another plugin has accepted the event."""
     async with open_plugins(Ledger, Full) as runtime:
         asking = client(runtime)
         for amount in (1, 2):
@@ -196,7 +197,8 @@ async def test_a_durable_inbox_that_is_full(autojump_clock: MockClock) -> None:
 
 
 async def test_a_store_that_is_at_its_limit(autojump_clock: MockClock) -> None:
-    """At `max_bytes` the policy decides: 429, and the program is still ready."""
+    """A store at its limit leaves the decision to the policy: 429, and the program is still
+    ready."""
     store = StoreSettings(path=Path(":memory:"), max_bytes=300)
     async with open_plugins(Full, store=store) as runtime:
         asking = client(runtime)
@@ -207,7 +209,7 @@ async def test_a_store_that_is_at_its_limit(autojump_clock: MockClock) -> None:
 
 
 async def test_a_store_that_comes_near_its_limit_is_told(autojump_clock: MockClock) -> None:
-    """In the log and by `/readyz`, before anything is refused; and when there is room again."""
+    """A store near its limit is told in the log and by `/readyz`, and so is the end of that."""
 
     class Gated(Audit):
         async def handle_event(self, event: Paid) -> None:
@@ -234,8 +236,9 @@ async def test_a_store_that_comes_near_its_limit_is_told(autojump_clock: MockClo
     assert told == ["warning", "info"]
 
 
-async def test_what_the_store_can_never_take(autojump_clock: MockClock) -> None:
-    """413 at once and without `Retry-After`, for one event, for a line, and within a batch."""
+async def test_an_event_that_the_store_can_never_take(autojump_clock: MockClock) -> None:
+    """An event that no store can hold is a 413 without `Retry-After`, alone, as a line and in a
+    batch."""
     store = StoreSettings(path=Path(":memory:"), max_bytes=1000)
     async with open_plugins(Audit, store=store) as runtime:
         asking, began = client(runtime), trio.current_time()
@@ -274,7 +277,7 @@ class Nested(Event):
 
 
 class Keeper(EventPlugin[Nested]):
-    """Durable."""
+    """A durable subscriber."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(durable=True)
 
@@ -284,7 +287,7 @@ class Keeper(EventPlugin[Nested]):
 
 @pytest.mark.parametrize("depth", [10, 900, 940, 965, 970, 980, 985, 990, 995, 1000, 1100, 100_000])
 async def test_nesting_is_taken_or_a_bad_request(autojump_clock: MockClock, depth: int) -> None:
-    """What can be read but not written again is the client's fault, and no line's neighbours'."""
+    """An event that can be read but not written is its client's fault, and costs no other line."""
     async with open_plugins(Keeper, store=StoreSettings(path=Path(":memory:"))) as runtime:
         asking = client(runtime)
         body = b'{"extra": %s}' % (b"[" * depth + b"]" * depth)
@@ -302,8 +305,9 @@ async def test_nesting_is_taken_or_a_bad_request(autojump_clock: MockClock, dept
             await trio.sleep(0.1)
 
 
-def test_who_has_no_room_now_comes_first() -> None:
-    """One durable subscriber has no room now, another never: sent again, the first may have it."""
+def test_a_refusal_for_now_comes_first() -> None:
+    """A refusal for now comes before one for ever: the first subscriber may accept the event
+    later."""
     fates = {"durable": Fate.REJECTED, "other": Fate.UNACCEPTABLE}
     both, outcome = {"durable", "other"}, Outcome(Delivery.of(Paid(1)), fates)
     assert error_fate([outcome], waited=False, durable=both) is Fate.REJECTED
@@ -316,7 +320,7 @@ def test_who_has_no_room_now_comes_first() -> None:
     [
         ({"durable": Fate.REJECTED, "other": Fate.QUEUED}, False, Fate.REJECTED),
         ({"durable": Fate.QUEUED, "other": Fate.REJECTED}, False, None),
-        # What still lives at another does not make up for it, either.
+        # A fate with another subscriber that is not final does not make up for it, either.
         ({"durable": Fate.REJECTED, "other": Fate.IN_FLIGHT}, True, Fate.REJECTED),
         ({"durable": Fate.IN_FLIGHT, "other": Fate.REJECTED}, True, None),
         ({"durable": Fate.DEAD_LETTERED, "other": Fate.HANDLED}, True, Fate.DEAD_LETTERED),
@@ -334,11 +338,11 @@ def test_a_durable_subscriber_weighs_more(
     )
 
 
-# What becomes of it
+# Fates
 
 
-async def test_waiting_for_what_is_given_up(autojump_clock: MockClock) -> None:
-    """500 `dead_lettered`, without a word of what was raised."""
+async def test_waiting_for_an_event_that_is_given_up(autojump_clock: MockClock) -> None:
+    """A waiting publisher gets 500 `dead_lettered`, without the text of the exception."""
     async with open_plugins(Hopeless) as runtime:
         response = await post(client(runtime), 11, "?wait=true")
     assert response.status_code == 500
@@ -348,8 +352,8 @@ async def test_waiting_for_what_is_given_up(autojump_clock: MockClock) -> None:
     assert b"confidential" not in await response.get_data(as_text=False)
 
 
-async def test_waiting_for_what_is_tried_again(autojump_clock: MockClock) -> None:
-    """202 after 30 s: it may still become good."""
+async def test_waiting_for_an_event_that_is_tried_again(autojump_clock: MockClock) -> None:
+    """A waiting publisher gets 202 after 30 s for an event that may still end well."""
     async with open_plugins(Stubborn) as runtime:
         begun = trio.current_time()
         response = await post(client(runtime), 11, "?wait=true")
@@ -358,8 +362,8 @@ async def test_waiting_for_what_is_tried_again(autojump_clock: MockClock) -> Non
     assert (await response.get_json())["fates"] == {"stubborn": "backing_off"}
 
 
-async def test_what_a_filter_lets_pass_is_good(autojump_clock: MockClock) -> None:
-    """200 for who waits for an event that one handles and the other does not want."""
+async def test_an_event_that_a_filter_drops_ends_well(autojump_clock: MockClock) -> None:
+    """A waiting publisher gets 200 for an event that one handles and another filters out."""
     async with open_plugins(Ledger, Choosy) as runtime:
         response = await post(client(runtime), 11, "?wait=true")
     assert response.status_code == 200
@@ -367,7 +371,7 @@ async def test_what_a_filter_lets_pass_is_good(autojump_clock: MockClock) -> Non
 
 
 async def test_a_repetition_is_good(autojump_clock: MockClock) -> None:
-    """200 for who waits for an event that was handled before."""
+    """A waiting publisher gets 200 for an event that was handled before."""
     async with open_plugins(Audit) as runtime:
         asking = client(runtime)
         assert (await send(asking, cloud_events(2), "?wait=true")).status_code == 200
@@ -382,7 +386,7 @@ async def test_a_repetition_is_good(autojump_clock: MockClock) -> None:
 
 
 class Narrow(Ledger):
-    """In memory, with room for one, and busy for ever; publishers wait for a second."""
+    """A subscriber in memory with room for one, busy for ever; publishers wait for a second."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(buffer=1, block_for=1)
 
@@ -403,7 +407,7 @@ async def test_a_batch_waits_once(autojump_clock: MockClock) -> None:
 
 
 async def test_a_batch_is_one_transaction(trouble: Trouble, tmp_path: Path) -> None:
-    """A durable plugin's part of a batch is one commit, in a real file."""
+    """The events of a batch for a durable plugin are one commit, in a real file."""
     store = StoreSettings(path=tmp_path / "store.db")
     async with open_plugins(Audit, Stubborn, store=store) as runtime:
         response = await send(client(runtime), cloud_events(5), "?wait=true")
@@ -411,11 +415,11 @@ async def test_a_batch_is_one_transaction(trouble: Trouble, tmp_path: Path) -> N
     assert trouble.commits == [10]  # Five for each of the two.
 
 
-# What the probes say
+# Probes
 
 
 async def test_readiness_while_the_store_fails(trouble: Trouble, autojump_clock: MockClock) -> None:
-    """503 says what is wrong, and where; when the store works again it is ready by itself."""
+    """A failing store is a 503 with reason and file; when it works again the service is ready."""
     async with open_plugins(Audit) as runtime:
         asking = client(runtime)
         assert runtime.store is not None
@@ -440,8 +444,8 @@ async def test_readiness_while_the_store_fails(trouble: Trouble, autojump_clock:
     assert (described["path"], described["trouble"]) == (path, "the disk is full")
 
 
-async def test_what_the_probes_say_of_the_store(autojump_clock: MockClock) -> None:
-    """`/plugins` says which plugins are durable, and where their events are; nothing of them."""
+async def test_the_plugins_document_has_the_store(autojump_clock: MockClock) -> None:
+    """`/plugins` names the durable plugins and the file, and shows nothing of the events."""
     async with open_plugins(Ledger, Hopeless) as runtime:
         asking = client(runtime)
         await post(asking, 11, "?wait=true")
@@ -458,7 +462,7 @@ async def test_what_the_probes_say_of_the_store(autojump_clock: MockClock) -> No
 
 
 async def test_without_a_durable_plugin_there_is_no_store() -> None:
-    """`/plugins` says so."""
+    """`/plugins` says that there is no store."""
     async with open_plugins(Ledger) as runtime:
         document = await (await client(runtime).get("/plugins")).get_json()
     assert document["store"] is None

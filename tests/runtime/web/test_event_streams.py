@@ -45,24 +45,24 @@ class Boiled(Event):
     ],
 )
 def test_an_event_on_the_wire(event: ServerSentEvent, expected: bytes) -> None:
-    """Text goes line by line, anything else as JSON; `retry` is in milliseconds there."""
+    """Text is sent line by line, and other data as JSON; `retry` is in milliseconds there."""
     assert event.encode() == expected
 
 
 @pytest.mark.parametrize("field", ["event", "id"])
 @pytest.mark.parametrize("value", ["a\nb", "a\r", "\0"])
 def test_a_name_has_one_line(field: str, value: str) -> None:
-    """What would end its line and begin another field is refused."""
+    """A name with a line break, which would begin another field, is refused."""
     with pytest.raises(ValueError, match=f"^{field} of a server-sent event is one line"):
         attrs.evolve(ServerSentEvent("tea"), **cast("dict[str, Any]", {field: value}))
 
 
 @given(st.text())
 def test_no_text_ends_its_event(text: str) -> None:
-    """Whatever the data is, each line is a line of data, and the one empty line is the last."""
+    """The data of an event never ends it: the one empty line is the last."""
     try:
         *lines, nothing, end = ServerSentEvent(text).encode().decode().split("\n")
-    except UnicodeEncodeError:  # A lone surrogate is no text that could be sent.
+    except UnicodeEncodeError:  # A lone surrogate cannot be sent.
         return
     assert (nothing, end) == ("", "")
     assert all(line.startswith("data: ") for line in lines)
@@ -70,7 +70,7 @@ def test_no_text_ends_its_event(text: str) -> None:
 
 @attrs.define
 class Source:
-    """Gives what it is told to, and notes its end."""
+    """A source that yields the given items, and notes its end."""
 
     items: list[Any]
     then: BaseException | None = None
@@ -88,12 +88,12 @@ class Source:
         return await trio.sleep_forever()
 
     async def aclose(self) -> None:
-        """Note it."""
+        """Note the end."""
         self.closed = True
 
 
 class Kitchen(BackgroundPlugin):
-    """One stream, of a test's source."""
+    """A route with one stream, of a test's source."""
 
     source: Any = None
 
@@ -111,7 +111,7 @@ async def counted(times: int) -> AsyncGenerator[int]:  # noqa: ASYNC900 - which 
 
 
 class Listener:
-    """A client in memory, which may leave."""
+    """A client in memory, which may disconnect."""
 
     def __init__(self) -> None:
         self.leaving = trio.Event()
@@ -119,7 +119,7 @@ class Listener:
         self._sent, self._pieces = trio.open_memory_channel[bytes](0)
 
     async def ask(self, runtime: Runtime) -> None:
-        """Ask for the stream, until it ends or the client leaves."""
+        """Request the stream, until it ends or the client disconnects."""
         scope: Any = {
             "type": "http",
             "http_version": "2",
@@ -149,7 +149,7 @@ class Listener:
 
 @asynccontextmanager
 async def listening(runtime: Runtime, source: object) -> AsyncGenerator[Listener]:
-    """A client that listens to the source until the block is left."""
+    """A client that listens to the source until the block ends."""
     runtime.get(Kitchen).source = source
     listener = Listener()
     async with trio.open_nursery() as nursery:
@@ -159,7 +159,7 @@ async def listening(runtime: Runtime, source: object) -> AsyncGenerator[Listener
 
 
 async def test_a_stream_ends_with_its_source(autojump_clock: MockClock) -> None:
-    """Its response is complete, and no cache or proxy may keep it."""
+    """The response of a stream that ends is complete, and no cache or proxy may keep it."""
     async with open_plugins(Kitchen) as runtime:
         runtime.get(Kitchen).source = counted(2)
         response = await client(runtime).get("/kitchen")
@@ -170,7 +170,7 @@ async def test_a_stream_ends_with_its_source(autojump_clock: MockClock) -> None:
 
 
 async def test_head_is_answered_without_a_stream(autojump_clock: MockClock) -> None:
-    """Who asks for the headers alone gets them, and nothing is read for him."""
+    """A HEAD request gets the headers, and the source is not read."""
     async with open_plugins(Kitchen) as runtime:
         source = runtime.get(Kitchen).source = Source(["tea"])
         response = await client(runtime).head("/kitchen")
@@ -179,7 +179,7 @@ async def test_head_is_answered_without_a_stream(autojump_clock: MockClock) -> N
 
 
 async def test_silence_is_broken_by_comments(autojump_clock: MockClock) -> None:
-    """After every 15 seconds without an event a comment keeps the connection alive, for hours."""
+    """A comment after every 15 seconds without an event keeps the connection alive, for hours."""
     async with open_plugins(Kitchen) as runtime:
         async with listening(runtime, Source(["tea"])) as listener:
             assert await listener.receive() == b"data: tea\n\n"
@@ -204,7 +204,7 @@ async def test_a_stream_ends_when_its_client_leaves(autojump_clock: MockClock) -
 async def test_a_source_that_crashes_breaks_its_stream_off(
     error: BaseException, autojump_clock: MockClock
 ) -> None:
-    """The client gets no end of the response; the log has the plugin and what it was."""
+    """The client gets no end of the response; the log has the plugin and the exception."""
     source = Source(["tea"], then=error)
     with structlog.testing.capture_logs() as logs:
         async with open_plugins(Kitchen) as runtime:
@@ -217,7 +217,7 @@ async def test_a_source_that_crashes_breaks_its_stream_off(
 
 
 class Untidy(Source):
-    """Fails when it is cancelled."""
+    """A source that fails when it is cancelled."""
 
     async def __anext__(self) -> object:
         try:
@@ -227,7 +227,7 @@ class Untidy(Source):
 
 
 async def test_a_source_that_crashes_while_its_stream_ends(autojump_clock: MockClock) -> None:
-    """The client gets the last event and the end all the same, the log what went wrong."""
+    """The client gets the last event and the end all the same; the log has the exception."""
     with structlog.testing.capture_logs() as logs:
         async with open_plugins(Kitchen) as runtime:
             async with listening(runtime, Untidy(["tea"])) as listener:
@@ -242,7 +242,7 @@ async def test_a_source_that_crashes_while_its_stream_ends(autojump_clock: MockC
 
 
 async def test_a_restart_ends_a_stream_however_quick(autojump_clock: MockClock) -> None:
-    """A plugin that is up again at once is not the one that the stream was of."""
+    """A stream ends with its plugin's lifetime, also when the plugin is up again at once."""
     async with open_plugins(Kitchen) as runtime:
         async with listening(runtime, Source(["tea"])) as listener:
             assert await listener.receive() == b"data: tea\n\n"
@@ -255,7 +255,7 @@ async def test_a_restart_ends_a_stream_however_quick(autojump_clock: MockClock) 
 
 
 async def test_a_stream_that_nobody_reads_ends_at_the_stop(autojump_clock: MockClock) -> None:
-    """Its source is let go at once, also while an event is waiting to be taken."""
+    """The source of a stream that nobody reads is closed at once, also while an event waits."""
     source = Source(["tea"] * 100)
     async with open_plugins(Kitchen) as runtime:
         async with listening(runtime, source) as listener:

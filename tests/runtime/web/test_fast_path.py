@@ -1,4 +1,4 @@
-"""What is answered before the web framework is asked: which requests, and how they are read."""
+"""The fast path: which requests are answered without the web framework, and how they are read."""
 
 from __future__ import annotations
 
@@ -36,14 +36,15 @@ class Ping(Event):
 
 
 class Pong(EventPlugin[Ping]):
-    """Takes them."""
+    """A subscriber."""
 
     async def handle_event(self, event: Ping) -> None:
         pass
 
 
 class Stuck(EventPlugin[Ping]):
-    """Has one in flight for ever, and room for one; publishers wait for a minute."""
+    """A subscriber with one event in flight for ever, and room for one; publishers wait for a
+    minute."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(buffer=1, block_for=60)
 
@@ -52,7 +53,7 @@ class Stuck(EventPlugin[Ping]):
 
 
 class Points(MonitoringPlugin):
-    """Notes the points of each request."""
+    """A plugin that notes the points of each request."""
 
     noted: ClassVar[list[MonitoringPoint]] = []
 
@@ -61,7 +62,7 @@ class Points(MonitoringPlugin):
 
 
 class Greedy(BackgroundPlugin):
-    """Would like to answer everywhere."""
+    """A plugin with routes that match everywhere."""
 
     @route("/<path:rest>", methods=["GET", "POST", "PATCH"])
     async def everything(self, rest: str) -> str:
@@ -91,8 +92,8 @@ PATHS = st.lists(SEGMENTS, max_size=4).map(lambda segments: "/" + "/".join(segme
 
 
 @given(path=PATHS, method=st.sampled_from(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]))
-def test_who_answers_is_who_has_the_rule(path: str, method: str) -> None:
-    """A request is answered here if Quart would find a rule of ours for it, and not otherwise."""
+def test_an_endpoint_has_the_requests_of_its_rule(path: str, method: str) -> None:
+    """A request has an endpoint if Quart would find its rule for the request, and not otherwise."""
     found = APP.fast_path.find(method, "/" + path.lstrip("/"))
     rule = rule_of(method, path)
     known = "GET" if method == "HEAD" else method
@@ -104,7 +105,7 @@ def test_who_answers_is_who_has_the_rule(path: str, method: str) -> None:
 async def ask(
     runtime: Runtime, method: str, path: str, *received: Any, **scope: Any
 ) -> list[dict[str, Any]]:
-    """One request as a server would pass it on; then the client waits for ever."""
+    """Make a request as a server would pass it on; then the client waits for ever."""
     sent: list[dict[str, Any]] = []
     messages = list(received)
 
@@ -133,7 +134,7 @@ async def ask(
     ],
 )
 async def test_a_path_in_another_form(path: str, root: str) -> None:
-    """A proxy's form of a path, and one below a server's root, mean what they mean to Quart."""
+    """A path in a proxy's form, and one below a server's root, mean the same as in Quart."""
     async with open_plugins(Greedy) as runtime:
         start, body, _ = await ask(runtime, "GET", path, root_path=root)
     assert (start["status"], body["body"]) == (200, b'{"status":"alive"}\n')
@@ -141,7 +142,7 @@ async def test_a_path_in_another_form(path: str, root: str) -> None:
 
 @pytest.mark.parametrize("path", ["/livez", "/shop", "/shoplivez"])
 async def test_a_path_outside_of_the_root(path: str) -> None:
-    """Where a server has a root, what is not below it is not found."""
+    """A path outside of the server's root is not found."""
     async with open_plugins(Pong) as runtime:
         start, *_ = await ask(runtime, "GET", path, root_path="/shop")
     assert start["status"] == (200 if path == "/shoplivez" else 404)
@@ -158,7 +159,7 @@ async def test_head_is_get_without_the_document(autojump_clock: MockClock) -> No
 
 
 async def test_the_other_methods_are_said(autojump_clock: MockClock) -> None:
-    """OPTIONS, and the refusal of another method, say which methods there are."""
+    """OPTIONS, and the refusal of a wrong method, name the allowed methods."""
     async with open_plugins(Pong) as runtime:
         asking = client(runtime)
         for path, methods in (
@@ -174,7 +175,7 @@ async def test_the_other_methods_are_said(autojump_clock: MockClock) -> None:
 
 
 async def test_a_client_that_leaves_while_its_event_waits(autojump_clock: MockClock) -> None:
-    """What found no room yet is not published any more, and the request is measured as left."""
+    """An event that waits for room is not published after its client has disconnected."""
     async with open_plugins(Stuck, Points) as runtime:
         asking = client(runtime)
         for _ in range(2):
@@ -211,7 +212,7 @@ async def _ask_and_leave(runtime: Runtime, into: Any) -> None:
 
 
 async def test_a_client_that_leaves_in_the_midst_of_its_event(autojump_clock: MockClock) -> None:
-    """Of a body that breaks off nothing is published, and nobody is answered."""
+    """A body that breaks off publishes nothing, and is not answered."""
     piece = {"type": "http.request", "body": b'{"number": ', "more_body": True}
     headers = [(b"content-type", b"application/json"), (b"content-length", b"200")]
     async with open_plugins(Pong) as runtime:
@@ -223,7 +224,7 @@ async def test_a_client_that_leaves_in_the_midst_of_its_event(autojump_clock: Mo
 
 
 async def test_an_event_in_pieces(autojump_clock: MockClock) -> None:
-    """A body is taken to its end, whether that was announced or is said at last."""
+    """A body is received to its end, whether its length was announced or not."""
     pieces = [
         {"type": "http.request", "body": body, "more_body": True}
         for body in (b'{"number"', b": 7}")
@@ -264,7 +265,8 @@ async def uploading(to_app: trio.MemorySendChannel[Any]) -> AsyncGenerator[None]
 async def test_the_rest_of_a_body_goes_by(
     path: str, status: int, autojump_clock: MockClock
 ) -> None:
-    """A server that hands over the rest of a body before it ends the answer is not kept waiting."""
+    """A server that passes the rest of a body on before it ends the response is not kept
+    waiting."""
     to_app, from_server = trio.open_memory_channel[Any](1)
     answer: list[Any] = []
 
@@ -288,7 +290,7 @@ async def test_the_rest_of_a_body_goes_by(
 async def test_a_crash_of_ours_tells_the_client_nothing(
     autojump_clock: MockClock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What fails in here is a JSON 500 without a word of it, and in the log as a whole."""
+    """A crash of an endpoint is a JSON 500 without the exception, which is in the log."""
     async with open_plugins(Pong, Points) as runtime:
         asking = client(runtime)
 

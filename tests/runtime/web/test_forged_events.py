@@ -22,7 +22,7 @@ CLOUD_EVENT = {
 
 
 class Alarm(EventPlugin[PluginStatusEvent]):
-    """Notes who has failed."""
+    """A subscriber that notes which plugins have failed."""
 
     def __init__(self, app: App) -> None:
         self.failed: list[str] = []
@@ -65,7 +65,8 @@ WAYS: dict[str, tuple[str, object, dict[str, str], dict[str, str]]] = {
 async def test_nobody_outside_can_say_that_a_plugin_has_failed(
     way: str, autojump_clock: MockClock
 ) -> None:
-    """403 in every form in which events come by HTTP, and no plugin hears of it."""
+    """A forged status is a 403 in every form in which events come by HTTP, and reaches no
+    plugin."""
     path, document, headers, where = WAYS[way]
     async with open_plugins(Alarm) as runtime:
         body = json.dumps(document)

@@ -26,7 +26,7 @@ class Page(Event):
 
 
 class Archive(EventPlugin[Page]):
-    """Durable; handles nothing before it is told to."""
+    """A durable subscriber that handles nothing before it is told to."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(durable=True, time_limit=0)
 
@@ -52,7 +52,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path) -> Path:
-    """Have another program take all the room that there is; returns its file."""
+    """Fill the disk with a file of another program, and return the file."""
     file = disk / "other program"
     with file.open("wb", buffering=0) as stream, suppress(OSError):
         while True:
@@ -61,8 +61,9 @@ def fill(disk: Path) -> Path:
 
 
 async def test_a_disk_that_is_full(disk: Path) -> None:
-    """What was accepted drains while publishers are told 507 and the orchestrator 503; when there
-    is room again, both are served, without a restart, and nothing is lost or comes twice."""
+    """A full disk lets accepted events drain, while publishers get 507 and the orchestrator 503;
+    when there is room again, both are served, without a restart, and nothing is lost or comes
+    twice."""
     path = disk / "store.db"
     async with open_plugins(Archive, store=StoreSettings(path=path)) as runtime:
         asking, archive = client(runtime), runtime.get(Archive)
@@ -118,6 +119,6 @@ async def test_a_stream_that_fills_the_disk(disk: Path) -> None:
     assert response.status_code == 507
     problem = await response.get_json()
     assert problem["fates"]["archive"]["queued"] == accepted > 100
-    # A refused line's whole transaction was, so the next to send is behind the last that is stored.
+    # A whole transaction is refused, so the next line to send is behind the last that is stored.
     assert problem["resume_from"] == accepted + 1
     assert problem["lines"] < count

@@ -1,4 +1,4 @@
-"""Clients that would end, hang or bloat a service."""
+"""Clients that try to end, hang or bloat a service."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Pages(BackgroundPlugin):
         abort(403)
 
     async def talks(self, times: int) -> None:
-        """Wait until so many websockets are open."""
+        """Wait until `count` websockets are open."""
         while self._talking != times:
             await trio.sleep(0.01)
 
@@ -70,7 +70,7 @@ class Pages(BackgroundPlugin):
 
 @asynccontextmanager
 async def ours(**program: Any) -> AsyncGenerator[tuple[str, Runtime]]:
-    """The address of the same thing behind our server."""
+    """The URL of the same service behind Trivet's server."""
     async with open_plugins(Pages, **program) as runtime, serving(runtime) as url:
         yield url.removeprefix("http://"), runtime
 
@@ -92,7 +92,7 @@ async def test_an_upgrade_ends_its_own_connection_only() -> None:
 
 
 def noise(dice: random.Random) -> bytes:
-    """Something that is hardly a request, and often begins as one."""
+    """Bytes that are hardly a request, and often begin as one."""
     heads = [
         EARLY_FRAMES,
         UPGRADE % b"/",
@@ -109,7 +109,7 @@ def noise(dice: random.Random) -> bytes:
 
 
 async def test_noise_ends_nothing() -> None:
-    """After some hundred malformed requests an ordinary one is answered."""
+    """An ordinary request is answered after some hundred malformed ones."""
     dice = random.Random(1)
     async with ours() as (address, _):
         limit = trio.CapacityLimiter(20)
@@ -128,7 +128,7 @@ DEFLATE = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits
 
 
 async def test_a_websocket_is_not_compressed() -> None:
-    """The offer of an extension is not taken, and a compressed message closes the websocket."""
+    """A websocket has no extension, and a compressed message closes it."""
     compressed = b"\xc1\x85aaaa\x00\x01\x02\x03\x04"
     async with ours() as (address, _):
         answer = await ask(address, UPGRADE % b"/echo" + DEFLATE + compressed, within=0.5)
@@ -147,7 +147,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00
 
 
 async def test_http_2_is_not_spoken() -> None:
-    """An upgrade is ignored, and who assumes HTTP/2 is told that it is not supported."""
+    """An upgrade is ignored, and a client that assumes HTTP/2 is told that it is not supported."""
     async with ours() as (address, _):
         assert (await ask(address, H2C, within=0.5)).startswith(b"HTTP/1.1 200 ")
         assert (await ask(address, PREFACE, within=5)).startswith(b"HTTP/1.1 505 ")
@@ -173,7 +173,8 @@ SMUGGLED = {
 
 @pytest.mark.parametrize("name", SMUGGLED)
 async def test_a_head_that_means_two_things_is_refused(name: str) -> None:
-    """400, or 501, and the connection closes, so that nothing behind it is taken for a request."""
+    """A head with two meanings is a 400 or 501, and the connection closes: nothing can be
+    smuggled."""
     host = b"" if name == "no host" else b"Host: x\r\n"
     end = b"\r\n" if name == "no host" else SMUGGLED[name]
     behind = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -187,13 +188,14 @@ LONG_HEAD = b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 20_000 + b"\r\n\r\
 
 
 async def test_a_long_head_is_refused_however_it_arrives() -> None:
-    """More than 16 KiB of headers is too large."""
+    """A head of more than 16 KiB is too large."""
     async with ours() as (address, _):
         assert (await ask(address, LONG_HEAD)).startswith(b"HTTP/1.1 431 ")
 
 
 async def test_one_connection_too_many_is_told_to_come_back() -> None:
-    """503 with `Retry-After` without its request being read; when another has left it is served."""
+    """A connection beyond the limit gets 503 with `Retry-After`, and is served when another has
+    ended."""
     async with ours(max_connections=3) as (address, _):
         held = [await connect(address) for _ in range(3)]
         for stream in held:
@@ -210,7 +212,7 @@ async def test_one_connection_too_many_is_told_to_come_back() -> None:
 
 
 async def test_slow_headers_are_not_waited_for() -> None:
-    """Who has not sent a whole head within five seconds is dropped."""
+    """A client that has not sent a whole head within five seconds is disconnected."""
     async with ours() as (address, _):
         with trio.fail_after(20):
             answer = await ask(address, b"GET / HTTP/1.1\r\nX-A: ", within=15)
@@ -219,7 +221,7 @@ async def test_slow_headers_are_not_waited_for() -> None:
 
 
 async def drip(address: str, times: int) -> bytes:
-    """Send a body a byte at a time, and read what is answered meanwhile."""
+    """Send a body a byte at a time, and read the response meanwhile."""
     head = b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
     answer = b""
     async with await connect(address) as stream:
@@ -250,7 +252,8 @@ async def test_a_body_that_drips_is_not_waited_for(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="an option of Linux")
 async def test_a_client_that_never_reads_does_not_hold_the_stop() -> None:
-    """What it does not read keeps its connection for a second, not for the whole of the limit."""
+    """A client that never reads keeps its connection for a second, not for the whole of the
+    limit."""
     async with open_plugins(Pages, shutdown=ShutdownSettings(requests=30)) as runtime:
         async with serving(runtime) as url:
             stream = await connect(url.removeprefix("http://"))
@@ -282,12 +285,13 @@ async def test_a_client_that_reads_a_little_is_cut_at_the_limit() -> None:
                     await stream.send_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
                     await stream.receive_some(100)
                     nursery.start_soon(sip, stream)
-            nursery.cancel_scope.cancel()  # Before its stream is closed, which it may ask for more.
+            # Before the client closes its stream: the sip may want more of it.
+            nursery.cancel_scope.cancel()
         await stream.aclose()
 
 
 async def is_cut_off(stream: trio.SocketStream, sending: bytes, within: float = 5.0) -> bool:
-    """Whether the connection is closed on a client that reads, and goes on sending this."""
+    """Whether the connection closes for a client that reads, and goes on sending."""
 
     async def read() -> None:
         with suppress(trio.BrokenResourceError):
@@ -319,7 +323,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("how", REFUSED)
 async def test_a_handshake_that_is_refused_ends_its_connection(how: str) -> None:
-    """It has its answer, and a second to leave; what it sends is for nobody."""
+    """A client whose handshake is refused gets the response, and a second to disconnect."""
     async with ours() as (address, runtime):
         async with await connect(address) as stream:
             await stream.send_all(REFUSED[how])
@@ -334,11 +338,11 @@ async def test_a_handshake_that_is_refused_ends_its_connection(how: str) -> None
 
 
 TOO_BIG = b"\x88\x02\x03\xf1"
-"""The close frame with 1009."""
+"""The close frame with code 1009."""
 
 
 async def send_too_large(stream: trio.SocketStream) -> int:
-    """Send one message that is too large, and go on; the bytes of memory that this takes."""
+    """Send a message that is too large, and go on; returns the bytes of memory that this takes."""
     tracemalloc.start()
     try:
         await stream.send_all(UPGRADE % b"/echo" + b"\r\n")
@@ -358,7 +362,7 @@ async def send_too_large(stream: trio.SocketStream) -> int:
 
 
 async def test_a_websocket_message_that_is_too_large_is_the_last() -> None:
-    """1009 and the end of the connection; what follows is not kept, and the method has ended."""
+    """A message that is too large closes with 1009; later data is dropped, and the method ends."""
     async with ours(max_body=MESSAGE_LIMIT) as (address, runtime):
         async with await connect(address) as stream:
             assert await send_too_large(stream) < 4 * MESSAGE_LIMIT
@@ -369,7 +373,7 @@ async def test_a_websocket_message_that_is_too_large_is_the_last() -> None:
 
 
 async def test_a_client_may_leave_a_method_that_does_not_listen() -> None:
-    """Messages that nobody takes do not keep the method from ending when the client has gone."""
+    """Messages that no handler receives do not keep the method from ending with its client."""
     async with ours() as (address, runtime):
         async with await connect(address) as stream:
             await stream.send_all(UPGRADE % b"/deaf" + b"\r\n")
@@ -381,7 +385,7 @@ async def test_a_client_may_leave_a_method_that_does_not_listen() -> None:
 
 
 async def test_the_last_answer_ends_its_connection() -> None:
-    """After `Connection: close` a client that stays, and goes on sending, is cut off."""
+    """A client that stays after `Connection: close`, and goes on sending, is cut off."""
     async with ours() as (address, _), await connect(address) as stream:
         await stream.send_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert b"Connection: close" in await stream.receive_some(65536)
@@ -389,7 +393,7 @@ async def test_the_last_answer_ends_its_connection() -> None:
 
 
 async def test_a_body_that_is_too_slow_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After 408, too."""
+    """A client that stays after a 408, and goes on sending, is cut off."""
     monkeypatch.setattr("trivet._web._context.BODY_TIMEOUT", 0.1)
     async with ours() as (address, _), await connect(address) as stream:
         await stream.send_all(b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n")
@@ -413,7 +417,7 @@ async def too_large(address: str) -> bytes:
 
 @pytest.mark.parametrize("attack", [idle, too_large])
 async def test_no_descriptor_is_left(attack: Attack) -> None:
-    """However clients leave their connections, ours are closed."""
+    """No descriptor is left, however clients leave their connections."""
     async with ours() as (address, _):
         await attack(address)
         before = descriptors()
@@ -440,7 +444,8 @@ HOW = {
 
 
 async def test_three_hundred_hostile_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of them are gone within the limits, which are short here, and others are answered."""
+    """Three hundred clients are gone within the limits, short ones here, and others are
+    answered."""
     monkeypatch.setattr("trivet._web._server._connection.KEEP_ALIVE_TIMEOUT", 0.5)
     monkeypatch.setattr("trivet._web._server._listening.CHECK_INTERVAL", 0.1)
     monkeypatch.setattr("trivet._web._server._transport.SEND_TIMEOUT", 1.0)

@@ -1,4 +1,4 @@
-"""Events by HTTP that take much memory, or whose attributes are absurd: refused, and said why."""
+"""Events by HTTP that take much memory, or have absurd attributes: refused, with a reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STRUCTURED = "application/cloudevents+json"
 BATCHED = "application/cloudevents-batch+json"
 NDJSON = "application/x-ndjson"
 EMPTY = f'{{"extra": [{",".join(["{}"] * 50_000)}]}}'
-"""A hundred and fifty kilobytes that take more than four megabytes of memory."""
+"""A document of 150 kilobytes that takes more than four megabytes of memory."""
 
 
 class Measured(Event):
@@ -26,7 +26,7 @@ class Measured(Event):
 
 
 class Small(EventPlugin[Measured]):
-    """Has room for a megabyte, and is never done with its first event."""
+    """A subscriber with room for a megabyte, which never ends its first event."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(buffer_bytes=1_000_000)
 
@@ -38,14 +38,14 @@ class Small(EventPlugin[Measured]):
 
 
 class Large(EventPlugin[Measured]):
-    """Has room for more."""
+    """A subscriber with more room."""
 
     async def handle_event(self, event: Measured) -> None:
         pass
 
 
 async def post(asking: Client, body: str, media_type: str = "application/json") -> Response:
-    """Post it where this media type is taken."""
+    """Post a document to the path of its media type."""
     headers = {"Content-Type": media_type}
     path = "/events" if "cloudevents" in media_type else "/events/measured"
     return await asking.post(path, data=body, headers=headers)
@@ -59,7 +59,8 @@ def cloud_event(**changes: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("form", ["json", "structured", "batch"])
 async def test_an_event_that_no_inbox_can_hold(form: str) -> None:
-    """413, before it is decoded, in words that say what it takes and what may be taken."""
+    """An event that no inbox can hold is a 413 before it is decoded, with its size and the
+    limit."""
     event = f'{{"specversion":"1.0","id":"1","source":"s","type":"measured","data":{EMPTY}}}'
     body, media_type = {
         "json": (EMPTY, "application/json"),
@@ -77,7 +78,7 @@ async def test_an_event_that_no_inbox_can_hold(form: str) -> None:
 
 
 async def test_a_line_that_no_inbox_can_hold(autojump_clock: MockClock) -> None:
-    """It is named, and the stream goes on."""
+    """A line that no inbox can hold is named, and the stream goes on."""
     dense = f'{{"extra": [{",".join(["{}"] * 20_000)}]}}'
     async with open_plugins(Small) as runtime:
         response = await post(client(runtime), f"{{}}\n{dense}\n{{}}\n", NDJSON)
@@ -88,7 +89,7 @@ async def test_a_line_that_no_inbox_can_hold(autojump_clock: MockClock) -> None:
 
 
 async def test_an_event_that_one_inbox_can_hold() -> None:
-    """Each subscriber decides alone: who has room for it gets it."""
+    """Each subscriber decides alone: one with room gets the event."""
     async with open_plugins(Small, Large) as runtime:
         response = await post(client(runtime), EMPTY)
         statistics = runtime.statistics()
@@ -98,7 +99,7 @@ async def test_an_event_that_one_inbox_can_hold() -> None:
 
 
 async def test_the_plugins_document_shows_the_bytes(autojump_clock: MockClock) -> None:
-    """What an event takes is counted until it has ended."""
+    """The bytes of an event are counted until it has ended."""
     async with open_plugins(Small) as runtime:
         asking = client(runtime)
         await post(asking, '{"extra": [{}, {}]}')
@@ -112,7 +113,7 @@ async def test_the_plugins_document_shows_the_bytes(autojump_clock: MockClock) -
 
 
 async def test_a_stream_waits_for_bytes(autojump_clock: MockClock) -> None:
-    """Lines for which there is no room in memory wait as for a place, and none is lost."""
+    """Lines wait for room in bytes as for room in number, and none is lost."""
     line = '{"extra": "%s"}\n' % ("x" * 100_000)
     async with open_plugins(Small) as runtime, trio.open_nursery() as nursery:
 
@@ -129,7 +130,7 @@ async def test_a_stream_waits_for_bytes(autojump_clock: MockClock) -> None:
 
 
 async def test_a_batch_of_too_many_events(autojump_clock: MockClock) -> None:
-    """413 says how many there may be, and what to do."""
+    """A batch of too many events is a 413 with the limit, and another way."""
     async with open_plugins(Large) as runtime:
         response = await post(client(runtime), json.dumps([cloud_event()] * 1001), BATCHED)
     assert response.status_code == 413
@@ -142,7 +143,7 @@ async def test_a_batch_of_too_many_events(autojump_clock: MockClock) -> None:
 async def test_an_attribute_that_is_too_long(
     attribute: str, form: str, autojump_clock: MockClock
 ) -> None:
-    """400, with the attribute's name; what is remembered of events stays small."""
+    """An attribute that is too long is a 400 with its name, so that remembered ids stay small."""
     response = await send(form, cloud_event(**{attribute: "x" * 401}))
     assert response.status_code == 400
     at = {"binary": f"ce-{attribute}", "structured": f"$.{attribute}", "batch": f"$[0].{attribute}"}
@@ -155,7 +156,7 @@ async def test_an_attribute_that_is_too_long(
 async def test_an_attribute_with_control_characters(
     attribute: str, character: str, form: str, autojump_clock: MockClock
 ) -> None:
-    """The specification excludes them; 400 names the attribute."""
+    """Characters that the specification excludes are a 400 with the attribute's name."""
     response = await send(form, cloud_event(**{attribute: f"a{character}b"}))
     assert response.status_code == 400
     at = {"binary": f"ce-{attribute}", "structured": f"$.{attribute}", "batch": f"$[0].{attribute}"}
@@ -164,15 +165,15 @@ async def test_an_attribute_with_control_characters(
 
 @pytest.mark.parametrize("text", ["x" * 400, "a b", "ü 订单 \u3000", "😀"])
 async def test_an_attribute_of_any_other_text(text: str, autojump_clock: MockClock) -> None:
-    """Four hundred characters, of any script."""
+    """An attribute may have four hundred characters, of any script."""
     for attribute in ("id", "source", "subject", "partitionkey"):
         response = await send("structured", cloud_event(**{attribute: text}))
         assert response.status_code == 202
 
 
 @pytest.mark.parametrize("moment", ["never", "2024-05-06T07:08:09", "9" * 5000, ""])
-async def test_an_expirytime_that_is_none(moment: str, autojump_clock: MockClock) -> None:
-    """400, with the attribute's name."""
+async def test_a_malformed_expirytime(moment: str, autojump_clock: MockClock) -> None:
+    """An `expirytime` that is no time is a 400 with the attribute's name."""
     for form in ("binary", "structured", "batch"):
         response = await send(form, cloud_event(expirytime=moment))
         assert response.status_code == 400

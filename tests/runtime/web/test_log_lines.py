@@ -1,4 +1,4 @@
-"""What a client sends, in the log."""
+"""The log, with the text that a client sends."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def ask(url: str, target: bytes) -> bytes:
 async def logged(
     form: Literal["console", "json"], capsys: pytest.CaptureFixture[str], *targets: bytes
 ) -> tuple[list[bytes], str]:
-    """The statuses with which these targets are answered, and all that is logged meanwhile."""
+    """Request some targets; returns their statuses, and everything that is logged meanwhile."""
     configure_logging(LogSettings(format=form))
     async with open_plugins(Cafe) as runtime, serving(runtime) as url:
         capsys.readouterr()
@@ -56,7 +56,8 @@ async def logged(
 async def test_a_path_can_neither_split_a_line_nor_colour_it(
     form: Literal["console", "json"], attack: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whoever writes it to the log, as a value, in a text or in an exception; and for a 404."""
+    """A path in the log stays on its line, as a value, in a text, in an exception, and for a
+    404."""
     paths = [f"/cups/{attack}{FORGED}", f"/nowhere/{attack}{FORGED}"]
     targets = [path.replace(" ", "%20").encode("ascii") for path in paths]
     statuses, text = await logged(form, capsys, *targets)
@@ -76,7 +77,7 @@ async def test_a_path_can_neither_split_a_line_nor_colour_it(
 async def test_a_path_with_a_raw_control_character_is_refused(
     character: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """400, and one line in the log that cannot be split or coloured either."""
+    """A raw control character is a 400, with one line in the log that it cannot split or colour."""
     statuses, text = await logged("console", capsys, b"/cups/" + character)
     assert statuses == [b"400"]
     (line,) = text.removesuffix("\n").split("\n")

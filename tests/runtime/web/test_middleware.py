@@ -1,4 +1,4 @@
-"""What every request leaves behind: its identity, its monitoring points."""
+"""The middleware around every request: its identity, its monitoring points."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from trivet.testing import client, open_plugins
 
 
 class Points(MonitoringPlugin):
-    """Notes the points of each request."""
+    """A plugin that notes the points of each request."""
 
     def __init__(self, app: App) -> None:
         self.requests: list[list[MonitoringPoint]] = []
@@ -50,7 +50,7 @@ class Ping(Event):
 
 
 class Pong(EventPlugin[Ping]):
-    """Notes what it gets, in its envelope."""
+    """A subscriber that notes its events, in their envelopes."""
 
     def __init__(self, app: App) -> None:
         self.deliveries: list[Delivery[Event]] = []
@@ -111,7 +111,7 @@ class Cafe(BackgroundPlugin):
 async def measured(
     path: str, *, method: str = "GET", **request: Any
 ) -> tuple[Response, list[MonitoringPoint]]:
-    """One request to a service named "shop", and its points."""
+    """Make a request to a service named "shop"; returns the response and its points."""
     async with open_plugins(Points, Cafe, Pong, service="shop") as runtime:
         ask = getattr(client(runtime), method.lower())
         response: Response = await ask(path, **request)
@@ -128,9 +128,9 @@ async def serve(
     query: bytes = b"",
     leaves: bool = False,
 ) -> list[tuple[float, Any]]:
-    """One request as a server would pass it on, of a client that may leave after a second.
+    """Make a request as a server would pass it on; the client may disconnect after a second.
 
-    Returns what was sent, and when.
+    Returns the messages that were sent, each with its time.
     """
     scope: Any = {
         "type": "http",
@@ -244,7 +244,7 @@ def test_a_rule_as_a_template(rule: str, template: str) -> None:
 
 @pytest.mark.parametrize("given", ["", "  ", "ü", "x" * 201, "a\tb", None])
 async def test_a_request_id_is_made(given: str | None, autojump_clock: MockClock) -> None:
-    """Without a sane `Luna-Request-Id` one is made: `<unix seconds>,<uuid4>`."""
+    """A request without a sane `Luna-Request-Id` gets one: `<unix seconds>,<uuid4>`."""
     headers = {} if given is None else {"Luna-Request-Id": given}
     before = int(datetime.now(UTC).timestamp())
     response, (point, *_) = await measured("/livez", headers=headers)
@@ -264,7 +264,7 @@ async def test_an_insane_account_is_none(autojump_clock: MockClock) -> None:
 
 
 async def test_the_request_id_is_returned_and_known(autojump_clock: MockClock) -> None:
-    """The id that came is returned, once, and bound to the log of what the request does."""
+    """The id of a request is returned, once, and bound to the log lines of the request."""
     headers = {"Luna-Request-Id": "1700000000,a b"}
     response, _ = await measured("/ping", headers=headers)
     assert await response.get_data(as_text=True) == "1700000000,a b"
@@ -273,7 +273,7 @@ async def test_the_request_id_is_returned_and_known(autojump_clock: MockClock) -
     assert "request_id" not in structlog.contextvars.get_contextvars()
 
 
-async def test_what_a_handler_publishes_carries_the_request(autojump_clock: MockClock) -> None:
+async def test_an_event_of_a_handler_carries_the_request(autojump_clock: MockClock) -> None:
     """Events that a route publishes have the request's id and trace context in their envelope."""
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     async with open_plugins(Pong, Cafe) as runtime:
@@ -289,7 +289,7 @@ async def test_what_a_handler_publishes_carries_the_request(autojump_clock: Mock
 
 
 async def test_a_request_leaves_no_trace_in_its_callers_context() -> None:
-    """Who calls the application in a task of his own publishes in his own name afterwards."""
+    """A task that calls the application publishes in its own name afterwards."""
     async with open_plugins() as runtime:
         before = current_origin()
         await serve(runtime, "/livez")
@@ -298,7 +298,7 @@ async def test_a_request_leaves_no_trace_in_its_callers_context() -> None:
 
 
 class Swamped(MonitoringPlugin):
-    """Has room for one event, and lets publishers of others wait a second."""
+    """A subscriber with room for one event, for whose room publishers wait for a second."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(
         buffer=1, overflow="block", block_for=1.0
@@ -324,7 +324,7 @@ async def test_a_swamped_exporter_delays_no_response(autojump_clock: MockClock) 
 
 
 class Drowned(Swamped):
-    """As above, for a minute."""
+    """A subscriber of that kind, for whose room publishers wait for a minute."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(
         buffer=1, overflow="block", block_for=60
@@ -334,7 +334,8 @@ class Drowned(Swamped):
 async def test_points_wait_two_seconds_at_most(
     autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """However long an inbox lets publishers wait, a connection does not; what is lost is logged."""
+    """A connection waits for two seconds, however long an inbox lets publishers wait; loss is
+    logged."""
     async with open_plugins(Drowned) as runtime:
         asking = client(runtime)
         for _ in range(2):
@@ -347,7 +348,7 @@ async def test_points_wait_two_seconds_at_most(
 
 
 async def test_a_client_that_leaves_is_measured(autojump_clock: MockClock) -> None:
-    """Without an answer, because the client left: 499, as nginx has it."""
+    """A request whose client disconnects before the response is a 499, as in nginx."""
     async with open_plugins(Points, Cafe) as runtime:
         assert await serve(runtime, "/slow", leaves=True) == []
         await trio.testing.wait_all_tasks_blocked()
@@ -358,7 +359,7 @@ async def test_a_client_that_leaves_is_measured(autojump_clock: MockClock) -> No
 
 
 async def test_a_response_that_breaks_off_is_a_failure(autojump_clock: MockClock) -> None:
-    """Its status was 200, and yet it is a point of `errors`."""
+    """A response that breaks off is a point of `errors`, although its status was 200."""
     async with open_plugins(Points, Cafe) as runtime:
         with pytest.RaisesGroup(ValueError, flatten_subgroups=True):
             await serve(runtime, "/half")
@@ -390,7 +391,7 @@ async def test_nothing_is_measured_after_the_inboxes_are_closed(autojump_clock: 
 
 
 async def call(runtime: Runtime, scope: Any, received: list[Any]) -> tuple[list[Any], list[Any]]:
-    """Pass a scope through the wrapper, to an application that echoes a message."""
+    """Pass a scope through the middleware, to an application that echoes a message."""
     seen: list[Any] = []
     sent: list[Any] = []
 
@@ -421,7 +422,7 @@ async def test_other_scopes_pass_through(autojump_clock: MockClock) -> None:
 
 
 async def test_a_request_that_is_refused_before_any_route(autojump_clock: MockClock) -> None:
-    """A query that is no ASCII is a 400, and measured as one."""
+    """A query that is not ASCII is a 400, and measured as one."""
     async with open_plugins(Points) as runtime:
         sent = await serve(runtime, "/livez", query=b"\xff")
         await trio.testing.wait_all_tasks_blocked()
@@ -437,7 +438,7 @@ async def test_a_request_that_is_refused_before_any_route(autojump_clock: MockCl
 async def test_an_application_that_breaks_before_it_answers(
     autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What Quart itself lets through is a JSON 500, and measured as one."""
+    """An error that Quart itself lets through is a JSON 500, and measured as one."""
     sent: list[Any] = []
 
     async def broken(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""`/livez`, `/readyz` and `/plugins`."""
+"""The probes `/livez` and `/readyz`, and `/plugins`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Ping(Event):
 
 
 class Pong(EventPlugin[Ping]):
-    """Runs, and fails for every second event."""
+    """A plugin that runs, and fails for every second event."""
 
     def __init__(self, app: App) -> None:
         self.count = 0
@@ -27,7 +27,7 @@ class Pong(EventPlugin[Ping]):
 
 
 class Frail(BackgroundPlugin):
-    """Does not run for long."""
+    """A plugin that does not run for long."""
 
     supervision = SupervisionSettings(max_restarts=1, backoff_initial=60, backoff_max=60)
 
@@ -36,7 +36,7 @@ class Frail(BackgroundPlugin):
 
 
 class Important(Frail):
-    """Does not run either, and the service is not ready without it."""
+    """A critical plugin of that kind: the service is not ready without it."""
 
     supervision = SupervisionSettings(critical=True, backoff_initial=60, backoff_max=60)
 
@@ -50,7 +50,7 @@ async def test_alive() -> None:
 
 
 async def test_ready() -> None:
-    """Ready: everything runs, and nothing is listed."""
+    """A service is ready when everything runs, and lists nothing."""
     async with open_plugins(Pong) as runtime:
         response = await client(runtime).get("/readyz")
     assert response.status_code == 200
@@ -87,8 +87,9 @@ async def test_not_ready_without_a_critical_plugin(autojump_clock: MockClock) ->
 
 
 @pytest.mark.parametrize(("critical", "code"), [(False, 200), (True, 503)])
-async def test_a_plugin_that_says_what_is_amiss(critical: bool, code: int) -> None:
-    """It makes the service degraded, or not ready where it is critical, until it has recovered."""
+async def test_a_plugin_that_reports_trouble(critical: bool, code: int) -> None:
+    """A plugin with trouble makes the service degraded, or not ready if critical, until it
+    recovers."""
 
     class Link(BackgroundPlugin):
         supervision = SupervisionSettings(critical=critical)
@@ -106,7 +107,7 @@ async def test_a_plugin_that_says_what_is_amiss(critical: bool, code: int) -> No
 
 
 async def test_not_ready_once_the_stop_has_begun() -> None:
-    """Who stops is not ready: 503, with the time after which to ask again."""
+    """A service that stops is not ready: 503, with the time after which to ask again."""
     async with open_plugins(Pong) as runtime:
         runtime.stopping.set()
         response = await client(runtime).get("/readyz")
@@ -116,7 +117,7 @@ async def test_not_ready_once_the_stop_has_begun() -> None:
 
 
 async def test_every_plugin_is_described(autojump_clock: MockClock) -> None:
-    """`/plugins` tells of each plugin how it is, what it listens to and what became of it all."""
+    """`/plugins` has the status of each plugin, its subscriptions, and the fates of its events."""
 
     class Lost(Event):
         pass

@@ -37,13 +37,13 @@ from trivet._web._app import build_app
 from trivet.testing import client, open_plugins, serving
 
 ROOM = 10.0
-"""Seconds for what takes a few milliseconds, on a busy machine."""
+"""Seconds for a step of a few milliseconds, on a busy machine."""
 LONG = 60.0
-"""A limit that no test waits for."""
+"""Seconds of a limit that no test waits for."""
 
 
 class Ticking:
-    """Something that does not end."""
+    """A wait that does not end."""
 
     def __aiter__(self) -> AsyncIterator[str]:
         return self
@@ -54,7 +54,7 @@ class Ticking:
 
 
 class Desk(BackgroundPlugin):
-    """What takes its time."""
+    """Routes that take their time."""
 
     supervision = SupervisionSettings(backoff_initial=LONG, backoff_max=LONG)
     _asked: int = 0
@@ -130,13 +130,13 @@ class Server:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port of the server."""
         return int(self.url.rpartition(":")[2])
 
 
 @asynccontextmanager
 async def served(*, requests: float = LONG) -> AsyncGenerator[Server]:
-    """Run the program until it is stopped, in the block or by leaving it."""
+    """Run the program until it is stopped, in the block or at its end."""
 
     async def serve(*, task_status: trio.TaskStatus[Server]) -> None:
         shutdown = ShutdownSettings(requests=requests)
@@ -164,7 +164,7 @@ class Socket:
         await self._stream.send_all(self._protocol.send(event))
 
     async def receive(self) -> Event:
-        """What comes next."""
+        """Receive the next event."""
         while True:
             for event in self._protocol.events():
                 if not isinstance(event, Ping):
@@ -183,7 +183,8 @@ async def connected(server: Server, path: str) -> AsyncGenerator[Socket]:
 
 
 async def test_an_idle_stop_takes_as_long_as_its_work() -> None:
-    """Which is none, beside open connections: the limits are no waits. The best of three counts."""
+    """The stop of an idle service takes no time beside open connections. The best of three
+    counts."""
     took: list[float] = []
     for _ in range(3):
         async with httpx.AsyncClient() as asking:
@@ -198,7 +199,7 @@ async def test_an_idle_stop_takes_as_long_as_its_work() -> None:
 
 
 async def test_a_request_in_flight_is_finished() -> None:
-    """What is answered in time is answered, and says that the connection will close."""
+    """A request in flight is answered, and the response says that the connection closes."""
     async with served() as server, httpx.AsyncClient(base_url=server.url) as asking:
 
         async def ask() -> None:
@@ -214,7 +215,7 @@ async def test_a_request_in_flight_is_finished() -> None:
 
 @pytest.mark.parametrize("path", ["/slow/60.0", "/late"])
 async def test_a_request_that_takes_too_long_is_told_so(path: str) -> None:
-    """At the limit, what has not begun to be answered is answered 503, however it ends."""
+    """A request without a response at the limit is answered 503, however its route ends."""
     async with served(requests=0.1) as server:
         async with httpx.AsyncClient(base_url=server.url, timeout=ROOM) as asking:
 
@@ -246,7 +247,8 @@ async def test_a_response_that_does_not_end_is_cut() -> None:
 
 
 async def test_requests_that_begin_after_the_stop_began() -> None:
-    """They are answered 503 at once, but for the probes; each answer closes its connection."""
+    """Requests after the begin of the stop get 503 at once, but for the probes; connections
+    close."""
     async with open_plugins(Desk) as runtime:
         asking = client(runtime)
         assert "Connection" not in (await asking.get("/livez")).headers
@@ -264,22 +266,22 @@ async def test_requests_that_begin_after_the_stop_began() -> None:
 
 
 async def stuck(*_: object) -> Any:
-    """A client that neither says nor takes anything."""
+    """A client that neither sends nor reads."""
     await trio.sleep_forever()
 
 
 async def taking(*_: object) -> None:
-    """A client that takes everything."""
+    """A client that reads everything."""
 
 
 @pytest.mark.parametrize(
     ("path", "send", "seconds"),
     [("/slow/60.0", stuck, 3.5), ("/slow/60.0", taking, 3), ("/endless", taking, 3)],
 )
-async def test_what_is_cut_off_has_an_end(
+async def test_a_request_that_is_cut_off_has_an_end(
     path: str, send: Any, seconds: float, autojump_clock: MockClock
 ) -> None:
-    """To say 503 takes half a second at most; there is nothing to say in an answer that began."""
+    """A 503 takes half a second at most; a response that has begun gets nothing more."""
     async with open_plugins(Desk) as runtime:
         app = build_app(runtime)
         scope: Any = {
@@ -301,7 +303,8 @@ async def test_what_is_cut_off_has_an_end(
 
 
 async def test_an_event_stream_ends_with_the_stop() -> None:
-    """Its client gets a last event at once, which says when to come back, and the whole end."""
+    """A stream of events ends with a last event that says when to come back, and its end is
+    complete."""
     async with served() as server, httpx.AsyncClient(base_url=server.url) as asking:
         async with asking.stream("GET", "/ticks") as response:
             assert "Content-Length" not in response.headers
@@ -317,7 +320,7 @@ async def test_an_event_stream_ends_with_the_stop() -> None:
 
 
 async def test_an_event_stream_ends_with_its_plugins_lifetime() -> None:
-    """When the plugin has crashed, its streams do not go on without it."""
+    """A stream of events does not outlive the crash of its plugin."""
     async with served() as server, httpx.AsyncClient(base_url=server.url) as asking:
         async with asking.stream("GET", "/ticks") as response:
             lines = response.aiter_lines()
@@ -329,7 +332,7 @@ async def test_an_event_stream_ends_with_its_plugins_lifetime() -> None:
 
 
 async def test_a_websocket_is_told_of_the_stop() -> None:
-    """What does not watch the stop is cancelled long before the limit, with 1012."""
+    """A handler that does not watch the stop is cancelled long before the limit, with 1012."""
     async with served() as server, connected(server, "/echo") as socket:
         assert isinstance(await socket.receive(), AcceptConnection)
         await socket.send(TextMessage("hello"))
@@ -349,7 +352,7 @@ async def test_a_websocket_may_watch_the_stop() -> None:
 
 
 async def test_a_websocket_ends_with_its_plugins_lifetime() -> None:
-    """When the plugin has crashed its websockets close, and new ones are refused meanwhile."""
+    """A websocket closes when its plugin has crashed, and new ones are refused meanwhile."""
     async with served() as server, connected(server, "/echo") as socket:
         assert isinstance(await socket.receive(), AcceptConnection)
         async with httpx.AsyncClient(base_url=server.url) as asking:
@@ -366,7 +369,8 @@ async def test_a_websocket_ends_with_its_plugins_lifetime() -> None:
 
 
 async def test_a_websocket_whose_handler_crashes(capsys: pytest.CaptureFixture[str]) -> None:
-    """It closes with 1011 and no word of why; the log has the plugin, the route, the traceback."""
+    """A crash closes a websocket with 1011 and no reason; the log has plugin, route and
+    traceback."""
     async with served() as server, connected(server, "/crash") as socket:
         assert isinstance(await socket.receive(), AcceptConnection)
         assert await socket.receive() == TextMessage("hello")

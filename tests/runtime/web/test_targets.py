@@ -1,4 +1,4 @@
-"""What a request's first line and its Host may be, and what is answered where they may not."""
+"""The first line and the Host of a request, and the responses to wrong ones."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ REFUSED = {
 
 
 async def test_requests_that_are_refused() -> None:
-    """A problem document with the status, one line in the log at most, and nobody else is hurt."""
+    """A wrong request is a problem document, one log line at most, and costs no other request."""
     async with served() as url:
         for name, (asked, expected) in REFUSED.items():
             with structlog.testing.capture_logs() as logs:
@@ -118,7 +118,7 @@ ANSWERED = [
 
 
 async def test_requests_that_are_answered() -> None:
-    """What is unusual, and right; and what is percent-encoded is text for the route."""
+    """An unusual request that is right is answered; an escape in its path is text for the route."""
     async with served() as url:
         for asked in ANSWERED:
             answer = await ask(url, asked + LIVE)
@@ -127,7 +127,7 @@ async def test_requests_that_are_answered() -> None:
 
 
 async def test_all_servers_are_asked_alike() -> None:
-    """Behind another server, too, a target and a host that are none are a 400."""
+    """A malformed target or host is a 400 behind another server, too."""
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -159,8 +159,8 @@ async def test_all_servers_are_asked_alike() -> None:
 
 
 @given(path=st.text(), raw=st.none() | st.binary(), host=st.lists(st.binary(), max_size=2))
-def test_whatever_a_target_is(path: str, raw: bytes | None, host: list[bytes]) -> None:
-    """It becomes a path, or it is refused."""
+def test_any_target(path: str, raw: bytes | None, host: list[bytes]) -> None:
+    """A target becomes a path, or it is refused."""
     scope: Any = {
         "type": "http",
         "path": path,

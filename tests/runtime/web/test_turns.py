@@ -1,4 +1,4 @@
-"""What clients send as events never holds the event loop: its longest step is measured.
+"""The turns of the event loop, whose longest step is measured while clients send large events.
 
 The server is real, and its clients are threads, whose processor time is not the loop's.
 """
@@ -64,9 +64,9 @@ class Exporter(BatchPlugin[Batched]):
 
 
 class Loop(trio.abc.Instrument):
-    """How long the loop was held: the longest time from one look at the sockets to the next.
+    """An instrument that finds the longest time from one look at the sockets to the next.
 
-    An instrument, because a task that is always ready would keep the store's thread from running.
+    A task that is always ready would keep the store's thread from running.
     """
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ def no_old_garbage() -> Generator[None]:
 
 @asynccontextmanager
 async def held(port: int) -> AsyncGenerator[Loop]:
-    """Measure while the block runs, after what happens at the first request only."""
+    """Measure while the block runs, after the work that only the first request has."""
     await trio.to_thread.run_sync(post, port, "/events/placed", "application/json", b"{}")
     loop = Loop()
     trio.lowlevel.add_instrument(loop)
@@ -102,7 +102,7 @@ async def held(port: int) -> AsyncGenerator[Loop]:
 
 
 def post(port: int, path: str, media_type: str, body: bytes) -> int:
-    """Post over a connection of one's own; the status."""
+    """Post over a connection of one's own; returns the status."""
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {media_type}\r\n"
     with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
         client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
@@ -113,12 +113,12 @@ def post(port: int, path: str, media_type: str, body: bytes) -> int:
 
 
 def filled(begin: bytes, element: bytes, end: bytes, size: int = 5 * MEGABYTE) -> bytes:
-    """So many elements that together they have this size."""
+    """Elements, as many as have this size together."""
     return begin + b",".join([element] * (size // (len(element) + 1))) + end
 
 
 def batch(event: bytes, count: int) -> bytes:
-    """So many small CloudEvents of a type."""
+    """Small CloudEvents of a type, `count` of them."""
     return b"[" + b",".join(ONE % (number, event) for number in range(count)) + b"]"
 
 
@@ -128,12 +128,12 @@ def extra(value: bytes) -> bytes:
 
 
 def keys(count: int) -> bytes:
-    """An object with so many."""
+    """An object with `count` members."""
     return b"{" + b",".join(b'"k%d":1' % number for number in range(count)) + b"}"
 
 
 def large(value: bytes) -> bytes:
-    """As one element of a batch, beside a small one."""
+    """An element of a batch, beside a small one."""
     one = ONE % (1, b"placed")
     return b"[" + one.replace(b'{"order_id":"a"}', extra(value)) + b"," + one + b"]"
 
@@ -215,7 +215,7 @@ SHAPES: dict[str, tuple[str, str, bytes, int]] = {
 @pytest.mark.usefixtures("no_old_garbage")
 @pytest.mark.parametrize("shape", SHAPES)
 async def test_no_event_holds_the_loop(shape: str, tmp_path: Path) -> None:
-    """Whatever is sent, no turn of the loop is longer than fifty milliseconds of its time."""
+    """No turn of the loop takes more than 50 ms of its time, whatever is sent."""
     path, media_type, body, status = SHAPES[shape]
     store = StoreSettings(path=tmp_path / "journal.db")
     async with (

@@ -1,4 +1,4 @@
-"""The plugins' websockets: who is let in, and how they end."""
+"""The plugins' websockets: their handshakes, and their ends."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Phone(BackgroundPlugin):
 
     @websocket_route("/careful")
     async def careful(self) -> None:
-        """Tells how its wait for a message ended."""
+        """A websocket that tells how its wait for a message ended."""
         try:
             await websocket.receive()
         except BaseException as error:
@@ -72,7 +72,7 @@ class Phone(BackgroundPlugin):
 
     @websocket_route("/silent")
     async def silent(self) -> None:
-        """Has nothing to say."""
+        """A websocket that has nothing to say."""
 
     @websocket_route("/who")
     async def who(self) -> None:
@@ -109,13 +109,13 @@ class Phone(BackgroundPlugin):
         return "request"
 
     async def hung_up(self, times: int) -> None:
-        """Wait until so many have ended."""
+        """Wait until `count` websockets have ended."""
         while self._hung_up < times:
             await trio.sleep(0.01)
 
 
 class Caller:
-    """The other end of a websocket, in memory; what it was sent is in `sent`."""
+    """The other end of a websocket, in memory; `sent` has the messages to it."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class Caller:
         }
 
     async def call(self, runtime: Runtime) -> list[dict[str, Any]]:
-        """Call until the application has ended; returns what was sent."""
+        """Run the application until it has ended; returns the messages that were sent."""
         await create_app(runtime)(self._scope, self._receive, self._send)
         return self.sent
 
@@ -154,7 +154,7 @@ class Caller:
 
     @property
     def unsaid(self) -> int:
-        """How many messages nobody has asked for."""
+        """The number of messages that the application has not received."""
         return len(self._to_say)
 
     async def _send(self, message: Any) -> None:
@@ -162,7 +162,7 @@ class Caller:
 
     @property
     def refusal(self) -> tuple[int, str]:
-        """The status and the error code of the handshake's answer."""
+        """The status and the error code of the response to the handshake."""
         assert self.sent[0]["type"] == "websocket.http.response.start"
         body = b"".join(message["body"] for message in self.sent[1:])
         return self.sent[0]["status"], body.partition(b'"error_code":"')[2].partition(b'"')[
@@ -171,14 +171,14 @@ class Caller:
 
     @property
     def closed(self) -> int:
-        """The code with which it was closed, once."""
+        """The code of the only close."""
         (code,) = [item["code"] for item in self.sent if item["type"] == "websocket.close"]
         assert isinstance(code, int)
         return code
 
 
 async def call(runtime: Runtime, path: str, **options: Any) -> Caller:
-    """Call, and wait for the end."""
+    """Run a websocket, and wait for the end."""
     caller = Caller(path, **options)
     await caller.call(runtime)
     return caller
@@ -196,7 +196,8 @@ async def test_a_websocket_lasts_as_long_as_its_method(autojump_clock: MockClock
 
 
 async def test_a_method_ends_when_its_client_has_left(autojump_clock: MockClock) -> None:
-    """It is cancelled where it waits, and nothing is sent to nobody."""
+    """A method is cancelled where it waits when its client has disconnected, and nothing is
+    sent."""
     async with open_plugins(Phone) as runtime:
         caller = Caller("/echo/1")
         with structlog.testing.capture_logs() as logs:
@@ -210,7 +211,7 @@ async def test_a_method_ends_when_its_client_has_left(autojump_clock: MockClock)
 
 
 async def test_a_method_that_waits_for_a_client_that_leaves(autojump_clock: MockClock) -> None:
-    """It meets its cancellation there, and no exception that it might take for another's."""
+    """A method that waits for a message is cancelled there, and meets no other exception."""
     async with open_plugins(Phone) as runtime:
         caller = Caller("/careful")
         async with trio.open_nursery() as nursery:
@@ -230,7 +231,7 @@ async def test_a_method_that_waits_for_a_client_that_leaves(autojump_clock: Mock
 async def test_an_empty_message(
     event: dict[str, Any], echoed: dict[str, Any], autojump_clock: MockClock
 ) -> None:
-    """It is a message of its kind."""
+    """An empty message is a message, of text or of bytes."""
     async with open_plugins(Phone) as runtime:
         caller = Caller("/echo/1", says=[event])
         await caller.call(runtime)
@@ -238,7 +239,7 @@ async def test_an_empty_message(
 
 
 async def test_messages_that_nobody_receives(autojump_clock: MockClock) -> None:
-    """Few of them wait in memory; the others wait with the client."""
+    """Few messages without a receiver wait in memory; the others wait with the client."""
     async with open_plugins(Phone) as runtime:
         caller = Caller("/deaf", says=[{"text": "hello"}] * 100)
         with trio.move_on_after(60):
@@ -259,13 +260,14 @@ async def test_messages_that_nobody_receives(autojump_clock: MockClock) -> None:
 async def test_a_handshake_that_is_refused(
     path: str, status: int, error_code: str, autojump_clock: MockClock
 ) -> None:
-    """Before it is accepted, a websocket is answered as a request is, with a problem document."""
+    """A websocket that is refused before it is accepted gets a problem document, as a request
+    does."""
     async with open_plugins(Phone) as runtime:
         assert (await call(runtime, path)).refusal == (status, error_code)
 
 
 async def test_a_method_that_says_nothing(autojump_clock: MockClock) -> None:
-    """It was accepted, and closed."""
+    """A websocket whose method says nothing is accepted, and closed."""
     async with open_plugins(Phone) as runtime:
         caller = await call(runtime, "/silent")
     assert caller.sent[0]["type"] == "websocket.accept"
@@ -276,7 +278,8 @@ async def test_a_method_that_says_nothing(autojump_clock: MockClock) -> None:
     ("when", "code"), [("after", 1011), ("abort", 1011), ("nursery", 1011), ("closed", 4000)]
 )
 async def test_a_method_that_crashes(when: str, code: int, autojump_clock: MockClock) -> None:
-    """Once it is accepted, 1011 unless it was closed before; the log has who and what."""
+    """A crash closes an open websocket with 1011; the log has the plugin, the route, the
+    exception."""
     with structlog.testing.capture_logs() as logs:
         async with open_plugins(Phone) as runtime:
             caller = await call(runtime, f"/crash/{when}")
@@ -289,7 +292,7 @@ async def test_a_method_that_crashes(when: str, code: int, autojump_clock: MockC
 
 @pytest.mark.parametrize("contained", [True, False])
 async def test_an_interrupt(contained: bool) -> None:
-    """It is the method's fault only where signals go elsewhere."""
+    """A KeyboardInterrupt is the method's fault only where signals go elsewhere."""
     program = load(Settings(), plugins=[Phone])
     async with running(Runtime(program, contains_interrupts=contained)) as runtime:
         if contained:
@@ -300,7 +303,7 @@ async def test_an_interrupt(contained: bool) -> None:
 
 
 async def test_a_handshake_that_quart_cannot_read(autojump_clock: MockClock) -> None:
-    """A query that is no ASCII is a 400, and a server that cannot say so closes."""
+    """A query that is not ASCII is a 400, or a close where the server cannot send a response."""
     async with open_plugins(Phone) as runtime:
         caller = await call(runtime, "/silent", query=b"\xff")
         assert caller.refusal == (400, "malformed_request")
@@ -309,7 +312,8 @@ async def test_a_handshake_that_quart_cannot_read(autojump_clock: MockClock) -> 
 
 
 async def test_a_path_for_websockets_and_for_requests(autojump_clock: MockClock) -> None:
-    """Both may have one path; where there are only websockets, a request is told so."""
+    """A websocket and a route may share a path; a request to a path of websockets only is told
+    so."""
     async with open_plugins(Phone) as runtime:
         response = await client(runtime).get("/both")
         assert await response.get_data(as_text=True) == "request"
@@ -321,7 +325,7 @@ async def test_a_path_for_websockets_and_for_requests(autojump_clock: MockClock)
 
 
 async def test_a_websocket_after_the_stop_began(autojump_clock: MockClock) -> None:
-    """It is refused, with the time after which to try elsewhere."""
+    """A websocket after the begin of the stop is refused, with the time to try elsewhere."""
     async with open_plugins(Phone) as runtime:
         runtime.begin_stop()
         caller = await call(runtime, "/silent")
@@ -330,7 +334,7 @@ async def test_a_websocket_after_the_stop_began(autojump_clock: MockClock) -> No
 
 
 async def test_a_websocket_that_its_server_cancels(autojump_clock: MockClock) -> None:
-    """Under any server, who is cut off is told 1012, or 503 if he was not let in yet."""
+    """A websocket that is cut off gets 1012, or 503 before it is accepted, under any server."""
     async with open_plugins(Phone) as runtime:
         caller = Caller("/echo/1")
         with trio.move_on_after(1) as scope:
@@ -340,7 +344,7 @@ async def test_a_websocket_that_its_server_cancels(autojump_clock: MockClock) ->
 
 
 async def test_a_restart_closes_a_websocket_however_quick(autojump_clock: MockClock) -> None:
-    """A plugin that is up again at once is not the one that the websocket was of."""
+    """A websocket ends with its plugin's lifetime, also when the plugin is up again at once."""
     async with open_plugins(Phone) as runtime:
         caller = Caller("/echo/1")
         async with trio.open_nursery() as nursery:
@@ -376,7 +380,7 @@ async def test_a_websocket_that_fails_is_counted(
 
 @pytest.mark.parametrize("path", ["/silent", "/who", "/crash/closed"])
 async def test_a_crash_is_counted_once(path: str, autojump_clock: MockClock) -> None:
-    """One after the method has closed the websocket as well; a good end is none."""
+    """A crash after the close is counted too, once; a good end is not."""
     async with open_plugins(Phone, Points) as runtime:
         await call(runtime, path)
         await trio.testing.wait_all_tasks_blocked()
@@ -385,7 +389,7 @@ async def test_a_crash_is_counted_once(path: str, autojump_clock: MockClock) -> 
 
 
 async def test_a_websocket_is_known_but_not_measured(autojump_clock: MockClock) -> None:
-    """What it does is done for its request's id; its time, perhaps of hours, leaves no point."""
+    """A websocket acts in the name of its request's id; its time, perhaps of hours, is no point."""
     async with open_plugins(Phone, Points) as runtime:
         caller = await call(runtime, "/who")
         await trio.testing.wait_all_tasks_blocked()

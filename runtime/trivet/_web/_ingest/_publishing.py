@@ -159,7 +159,7 @@ def _rejection_problem(
         )
     if all(runtime.hosts[plugin].is_out for plugin in refused_by):  # To try again is of no use.
         return ProblemError(
-            "plugin_unavailable", "every plugin that refused it has given up", facts
+            "plugin_unavailable", "every plugin that refused the event has given up", facts
         )
     detail = "an inbox that is full or closed refused the event"
     return ProblemError("not_accepted", detail, facts, retry_after=RETRY_WHEN_REFUSED)

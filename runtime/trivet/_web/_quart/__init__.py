@@ -2,5 +2,5 @@
 
 `_inside` is the table of it, which a test compares with the installed versions.
 
-Never knows plugins, nor what a handler answers.
+Never knows plugins, nor their handlers.
 """

@@ -2,7 +2,7 @@
 
 Owns what a handler reads of a request (text, JSON, credentials), and that unreadable input is the
 client's fault.
-Never knows how a form is parsed, nor what is answered.
+Never knows how a form is parsed, nor which handler answers.
 """
 
 from __future__ import annotations

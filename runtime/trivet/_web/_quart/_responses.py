@@ -1,7 +1,7 @@
 """Quart's response, whose byte ranges are those of RFC 9110.
 
 Owns which bytes a range means: those counted from the end, too, and those beyond it.
-Never knows what is answered.
+Never knows the content of a response.
 """
 
 from __future__ import annotations

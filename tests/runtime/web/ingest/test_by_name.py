@@ -1,4 +1,4 @@
-"""`POST /events/{name}`: what goes in, what comes back."""
+"""Ingest by name: `POST /events/{name}`, its requests and its responses."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class OrderPlaced(Event):
 
 
 class Ledger(EventPlugin[OrderPlaced]):
-    """Notes what it gets."""
+    """A subscriber that notes its events."""
 
     def __init__(self, app: App) -> None:
         self.events: list[OrderPlaced] = []
@@ -52,14 +52,15 @@ class Ledger(EventPlugin[OrderPlaced]):
 
 
 class Faulty(EventPlugin[OrderPlaced]):
-    """Fails for every event."""
+    """A subscriber that fails for every event."""
 
     async def handle_event(self, event: OrderPlaced) -> None:
         raise RuntimeError("the vault is open")
 
 
 class Stuck(EventPlugin[OrderPlaced]):
-    """Never done with its first event; one more waits in the inbox, then it is full."""
+    """A subscriber that never ends its first event; one more waits in the inbox, then it is
+    full."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(buffer=1, overflow="reject")
 
@@ -68,7 +69,7 @@ class Stuck(EventPlugin[OrderPlaced]):
 
 
 class Forgetful(EventPlugin[OrderPlaced]):
-    """As `Stuck`, but what finds its inbox full is dropped."""
+    """A subscriber like `Stuck`, whose full inbox drops events."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(buffer=1, overflow="drop_newest")
 
@@ -77,7 +78,7 @@ class Forgetful(EventPlugin[OrderPlaced]):
 
 
 class Slow(EventPlugin[OrderPlaced]):
-    """Takes two minutes for an event."""
+    """A subscriber that takes two minutes for an event."""
 
     async def handle_event(self, event: OrderPlaced) -> None:
         await trio.sleep(120)
@@ -98,7 +99,7 @@ async def fill(asking: Client) -> None:
 async def test_an_accepted_event_is_answered_with_its_id_and_fates(
     autojump_clock: MockClock,
 ) -> None:
-    """JSON becomes the event; 202 says who has it, and the id that it travels under."""
+    """JSON becomes the event; 202 names its subscribers and its id."""
     async with open_plugins(Ledger) as runtime:
         response = await post(
             client(runtime), {"order_id": "o-1", "lines": [{"item": "tea", "count": 2}]}
@@ -137,10 +138,10 @@ async def test_json_by_any_of_its_names(media_type: str, autojump_clock: MockClo
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/cloudevents+json", None])
-async def test_what_is_not_json_is_refused_with_advice(
+async def test_another_media_type_is_refused_with_advice(
     media_type: str | None, autojump_clock: MockClock
 ) -> None:
-    """Another media type, a CloudEvent's, or none: 415, and the text says what to send."""
+    """A body of another media type is a 415, whose text names the right ones."""
     headers = {} if media_type is None else {"Content-Type": media_type}
     async with open_plugins(Ledger) as runtime:
         response = await client(runtime).post(
@@ -163,7 +164,8 @@ async def test_waiting_for_the_handlers(autojump_clock: MockClock) -> None:
 
 
 async def test_waiting_answers_with_the_worst_fate(autojump_clock: MockClock) -> None:
-    """One handler of two fails: 500 with both fates, and without the exception's text."""
+    """A waiting publisher gets 500 with both fates when one handler of two fails, and no
+    exception."""
     async with open_plugins(Ledger, Faulty) as runtime:
         response = await post(client(runtime), {"order_id": "o-1"}, "?wait=true")
     assert response.status_code == 500
@@ -175,7 +177,7 @@ async def test_waiting_answers_with_the_worst_fate(autojump_clock: MockClock) ->
 
 
 async def test_waiting_for_an_event_that_is_refused(autojump_clock: MockClock) -> None:
-    """Refused by one subscriber: 429 for who waits, after the others have handled it."""
+    """A waiting publisher gets 429 for an event that one subscriber refuses and others handle."""
     async with open_plugins(Ledger, Stuck) as runtime:
         asking = client(runtime)
         await fill(asking)
@@ -188,7 +190,8 @@ async def test_waiting_for_an_event_that_is_refused(autojump_clock: MockClock) -
 
 
 async def test_waiting_for_an_event_that_is_dropped(autojump_clock: MockClock) -> None:
-    """Dropped for want of room: 503, and a time after which there may be some."""
+    """A waiting publisher gets 503 for an event that is dropped, with the time of another
+    attempt."""
     async with open_plugins(Forgetful) as runtime:
         asking = client(runtime)
         await fill(asking)
@@ -199,7 +202,7 @@ async def test_waiting_for_an_event_that_is_dropped(autojump_clock: MockClock) -
 
 
 async def test_waiting_ends_after_thirty_seconds(autojump_clock: MockClock) -> None:
-    """Who waits for a slow handler is told after 30 s how far the event has come."""
+    """A waiting publisher is told after 30 s how far a slow handler has come."""
     async with open_plugins(Ledger, Slow) as runtime:
         begun = trio.current_time()
         response = await post(client(runtime), {"order_id": "o-1"}, "?wait=true")
@@ -222,13 +225,13 @@ async def test_waiting_ends_after_thirty_seconds(autojump_clock: MockClock) -> N
     ],
 )
 def test_the_worst_fate_decides(fates: set[Fate], fate: Fate | None) -> None:
-    """Whoever has waited is told the worst, unless it is too early to say."""
+    """A waiting publisher is told the worst fate, unless it is too early to say."""
     by_plugin = {f"plugin_{number}": each for number, each in enumerate(fates)}
     assert error_fate([Outcome(Delivery.of(OrderPlaced("o-1")), by_plugin)], waited=True) is fate
 
 
 async def test_one_refusal_of_two_is_still_accepted(autojump_clock: MockClock) -> None:
-    """Each subscriber decides alone: 202 with both fates as long as one has taken it."""
+    """Each subscriber decides alone: 202 with both fates as long as one has accepted the event."""
     async with open_plugins(Ledger, Stuck) as runtime:
         asking = client(runtime)
         await fill(asking)
@@ -237,8 +240,8 @@ async def test_one_refusal_of_two_is_still_accepted(autojump_clock: MockClock) -
     assert (await response.get_json())["fates"] == {"ledger": "queued", "stuck": "rejected"}
 
 
-async def test_who_has_given_up_is_no_reason_to_try_again() -> None:
-    """When all who listen have given up, the answer is 503, without a time to come back."""
+async def test_subscribers_that_have_given_up_are_no_reason_to_try_again() -> None:
+    """An event whose subscribers have all given up is a 503, without a time of another attempt."""
 
     class Gone(EventPlugin[OrderPlaced]):
         supervision = SupervisionSettings(max_restarts=0)
@@ -256,7 +259,8 @@ async def test_who_has_given_up_is_no_reason_to_try_again() -> None:
 
 
 async def test_refused_by_everyone(autojump_clock: MockClock) -> None:
-    """When nobody has taken it: 429, the fates, the id, and when to try again."""
+    """An event that every subscriber refuses is a 429 with the fates, the id, and when to try
+    again."""
     async with open_plugins(Stuck) as runtime:
         asking = client(runtime)
         await fill(asking)
@@ -285,7 +289,7 @@ async def test_refused_by_everyone(autojump_clock: MockClock) -> None:
 async def test_a_document_that_does_not_fit(
     body: bytes, path: str, reason: str, autojump_clock: MockClock
 ) -> None:
-    """400 names the path of the fault and says what is wrong there; nobody gets an event."""
+    """A 400 names the path of a fault and its reason; no subscriber gets an event."""
     async with open_plugins(Ledger) as runtime:
         response = await client(runtime).post(
             "/events/order_placed", data=body, headers={"Content-Type": "application/json"}
@@ -299,7 +303,7 @@ async def test_a_document_that_does_not_fit(
 
 
 async def test_an_unknown_event(autojump_clock: MockClock) -> None:
-    """404 has the known names, and the nearest of them."""
+    """A 404 for an unknown event has the known names, and the nearest of them."""
     async with open_plugins(Ledger) as runtime:
         response = await client(runtime).post("/events/order_paced", json={})
     assert response.status_code == 404
@@ -311,7 +315,7 @@ async def test_an_unknown_event(autojump_clock: MockClock) -> None:
 
 @pytest.mark.parametrize("announced", [True, False])
 async def test_a_body_that_is_too_large(announced: bool, autojump_clock: MockClock) -> None:
-    """413 for more than `max_body` bytes, whether their number was announced or not."""
+    """A body of more than `max_body` bytes is a 413, whether its length was announced or not."""
     body = json.dumps({"order_id": "o" * 1000}).encode()
     headers = {"Content-Type": "application/json"}
     if announced:
@@ -324,7 +328,7 @@ async def test_a_body_that_is_too_large(announced: bool, autojump_clock: MockClo
 
 
 async def test_nothing_is_taken_in_once_the_stop_has_begun(autojump_clock: MockClock) -> None:
-    """503 with `Retry-After` while the service stops."""
+    """An event is refused with 503 and `Retry-After` while the service stops."""
     async with open_plugins(Ledger) as runtime:
         runtime.stopping.set()
         response = await post(client(runtime), {"order_id": "o-1"})
@@ -335,13 +339,13 @@ async def test_nothing_is_taken_in_once_the_stop_has_begun(autojump_clock: MockC
 
 
 class Patient(Stuck):
-    """As `Stuck`, but publishers wait for room for a minute."""
+    """A subscriber like `Stuck`, for whose room publishers wait for a minute."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(buffer=1, block_for=60)
 
 
 async def test_an_event_that_the_stop_overtakes(autojump_clock: MockClock) -> None:
-    """Refused because the stop began while it waited for room: 503 as well, not 429."""
+    """An event that waits for room when the stop begins is a 503 as well, not a 429."""
     async with open_plugins(Patient) as runtime:
         asking = client(runtime)
         await fill(asking)
@@ -361,7 +365,7 @@ async def test_an_event_that_the_stop_overtakes(autojump_clock: MockClock) -> No
 
 
 async def test_wait_is_true_or_false(autojump_clock: MockClock) -> None:
-    """Another value of `wait` is a mistake that is named, not a guess."""
+    """A wrong value of `wait` is a mistake that is named, not a guess."""
     async with open_plugins(Ledger) as runtime:
         response = await post(client(runtime), {"order_id": "o-1"}, "?wait=yes")
         assert (await post(client(runtime), {"order_id": "o-1"}, "?wait=false")).status_code == 202
@@ -372,7 +376,7 @@ async def test_wait_is_true_or_false(autojump_clock: MockClock) -> None:
 
 
 async def test_another_method(autojump_clock: MockClock) -> None:
-    """405 says in `Allow` what is allowed."""
+    """A 405 names the allowed methods in `Allow`."""
     async with open_plugins(Ledger) as runtime:
         response = await client(runtime).delete("/events/order_placed")
     assert response.status_code == 405

@@ -33,7 +33,7 @@ class PageRead(Event):
 
 
 class Reader(EventPlugin[PageRead]):
-    """Notes what it gets, in its envelope."""
+    """A subscriber that notes its events, in their envelopes."""
 
     def __init__(self, app: App) -> None:
         self.deliveries: list[Delivery[Event]] = []
@@ -59,7 +59,7 @@ def cloud_event(**changes: Any) -> dict[str, Any]:
 
 
 async def send(asking: Client, message: HTTPMessage, query: str = "") -> Response:
-    """Send what the SDK has made."""
+    """Send the headers and the body that the SDK has made."""
     return await asking.post(f"/events{query}", data=message.body, headers=message.headers)
 
 
@@ -72,7 +72,7 @@ async def send_json(
 
 
 def batch(*events: CloudEvent) -> HTTPMessage:
-    """The SDK has no batched mode: an array of what it writes."""
+    """A batch as an array of the SDK's documents, since it has no batched mode."""
     body = b"[" + b",".join(JSONFormat().write(event) for event in events) + b"]"
     return HTTPMessage({"content-type": BATCHED}, body)
 
@@ -81,7 +81,7 @@ def batch(*events: CloudEvent) -> HTTPMessage:
 async def test_the_standard_client(
     write: Callable[[CloudEvent], HTTPMessage], autojump_clock: MockClock
 ) -> None:
-    """What the SDK sends arrives with its id, source, time, key and trace, in each mode."""
+    """An event of the SDK arrives with its id, source, time, key and trace, in each mode."""
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     moment = datetime(2024, 5, 6, 7, 8, 9, tzinfo=timezone(timedelta(hours=2)))
     attributes = {
@@ -121,7 +121,7 @@ async def test_the_shortest_event(
 
 
 async def test_the_subject_is_the_key_without_a_partition_key(autojump_clock: MockClock) -> None:
-    """What an event is about: its `partitionkey`, or else its `subject`."""
+    """The key of an event is its `partitionkey`, or else its `subject`."""
     async with open_plugins(Reader) as runtime:
         await send_json(client(runtime), cloud_event(subject="page 7"), query="?wait=true")
         (delivery,) = runtime.get(Reader).deliveries
@@ -142,7 +142,7 @@ def documents(count: int) -> list[dict[str, Any]]:
 
 
 async def test_hundreds_of_documents_through_each_mode(autojump_clock: MockClock) -> None:
-    """Each of 300 documents is handled once for each mode, in order, and it adds up."""
+    """Each of 300 documents is handled once for each mode, in order, and the counters add up."""
     pages = documents(300)
 
     def events(source: str) -> list[CloudEvent]:
@@ -186,10 +186,10 @@ async def test_hundreds_of_documents_through_each_mode(autojump_clock: MockClock
         ({"data": None, "data_base64": "§"}, "$.data_base64", "not Base64"),
     ],
 )
-async def test_a_cloudevent_that_is_none(
+async def test_a_malformed_cloudevent(
     changes: dict[str, Any], path: str, reason: str, autojump_clock: MockClock
 ) -> None:
-    """400 says which attribute is missing or wrong, alone and, with its index, in a batch."""
+    """A 400 names the missing or wrong attribute, alone and, with its index, in a batch."""
     async with open_plugins(Reader) as runtime:
         asking = client(runtime)
         alone = await send_json(asking, cloud_event(**changes))
@@ -252,7 +252,7 @@ async def test_data_in_base64(autojump_clock: MockClock) -> None:
 async def test_wrong_headers_in_binary_mode(
     headers: dict[str, str | None], path: str, reason: str, autojump_clock: MockClock
 ) -> None:
-    """In binary mode 400 names the header."""
+    """A 400 names the header in binary mode."""
     whole: dict[str, str | None] = {
         "Content-Type": "application/json",
         "ce-specversion": "1.0",
@@ -271,7 +271,7 @@ async def test_wrong_headers_in_binary_mode(
 
 
 async def test_binary_mode_without_data(autojump_clock: MockClock) -> None:
-    """An empty body is no JSON: 400."""
+    """An empty body is no JSON, which is a 400."""
     event = CloudEvent({"type": "page_read", "source": "/crawler"})
     async with open_plugins(Reader) as runtime:
         response = await send(client(runtime), to_binary_event(event))
@@ -305,10 +305,10 @@ async def test_quoted_headers(autojump_clock: MockClock) -> None:
         {},
     ],
 )
-async def test_what_is_no_mode_is_refused_with_advice(
+async def test_a_request_in_no_mode_is_refused_with_advice(
     headers: dict[str, str], autojump_clock: MockClock
 ) -> None:
-    """415 names the three modes, and where plain JSON goes."""
+    """A 415 names the three modes, and the path for plain JSON."""
     async with open_plugins(Reader) as runtime:
         response = await client(runtime).post("/events", data=b"{}", headers=headers)
     assert response.status_code == 415
@@ -318,7 +318,7 @@ async def test_what_is_no_mode_is_refused_with_advice(
 
 
 async def test_data_that_is_not_json(autojump_clock: MockClock) -> None:
-    """An event that says that its data is something else than JSON: 415 with the path."""
+    """An event whose data is not JSON, as it says, is a 415 with the path."""
     async with open_plugins(Reader) as runtime:
         event = cloud_event(datacontenttype="text/xml", data="<page/>")
         response = await send_json(client(runtime), [cloud_event(), event], BATCHED)
@@ -332,7 +332,7 @@ async def test_data_that_is_not_json(autojump_clock: MockClock) -> None:
 async def test_documents_that_are_none(
     media_type: str, body: bytes, autojump_clock: MockClock
 ) -> None:
-    """Truncated, of another type, nested without end: 400."""
+    """A document that is truncated, of another type, or nested without end is a 400."""
     async with open_plugins(Reader) as runtime:
         response = await client(runtime).post(
             "/events", data=body, headers={"Content-Type": media_type}
@@ -360,7 +360,7 @@ async def test_data_that_is_nested_too_deeply(
 
 
 async def test_an_unknown_type(autojump_clock: MockClock) -> None:
-    """404 with the known names, the nearest, and the place in the batch; nothing is published."""
+    """A 404 has the known names, the nearest, and the place in the batch; nothing is published."""
     async with open_plugins(Reader) as runtime:
         events = [cloud_event(), cloud_event(type="page_red")]
         response = await send_json(client(runtime), events, BATCHED)
@@ -373,7 +373,7 @@ async def test_an_unknown_type(autojump_clock: MockClock) -> None:
 
 
 async def test_the_answer_to_a_batch(autojump_clock: MockClock) -> None:
-    """202 with one outcome per event, in their order."""
+    """A 202 has one outcome for each event of a batch, in their order."""
     async with open_plugins(Reader) as runtime:
         events = [cloud_event(id=str(number)) for number in range(3)]
         response = await send_json(client(runtime), events, BATCHED)
@@ -392,7 +392,7 @@ async def test_an_empty_batch(autojump_clock: MockClock) -> None:
 
 
 class Narrow(EventPlugin[PageRead]):
-    """Room for one event; refuses others at once."""
+    """A subscriber with room for one event, which refuses others at once."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(buffer=1, overflow="reject")
 
@@ -401,13 +401,13 @@ class Narrow(EventPlugin[PageRead]):
 
 
 async def test_a_batch_of_which_some_are_refused(autojump_clock: MockClock) -> None:
-    """202 as long as one event of a batch was accepted; 429 with all outcomes when none was."""
+    """A batch is a 202 if one event was accepted, and a 429 with all outcomes if none was."""
     async with open_plugins(Narrow) as runtime:
         asking = client(runtime)
         events = [cloud_event(id=str(number)) for number in range(6)]
         await send_json(asking, cloud_event(id="in flight"))
         await trio.testing.wait_all_tasks_blocked()
-        some = await send_json(asking, events[:3], BATCHED)  # One waits in the inbox.
+        some = await send_json(asking, events[:3], BATCHED)  # One event waits in the inbox.
         none = await send_json(asking, events[3:], BATCHED)
     assert some.status_code == 202
     assert [outcome["fates"] for outcome in await some.get_json()] == [
@@ -422,7 +422,7 @@ async def test_a_batch_of_which_some_are_refused(autojump_clock: MockClock) -> N
 
 
 class Binder(EventPlugin[PageRead]):
-    """Handles events in batches of ten, or what a minute brings."""
+    """A subscriber that handles events in batches of ten, or those of a minute."""
 
     async def run(self) -> None:
         async for _ in batched(self.inbox, size=10, within=60):
@@ -430,7 +430,7 @@ class Binder(EventPlugin[PageRead]):
 
 
 async def test_waiting_for_a_batch(autojump_clock: MockClock) -> None:
-    """All of a batch is published before any of it is waited for: ten events make one batch."""
+    """A batch is published as a whole before its events are waited for: ten make one batch."""
     async with open_plugins(Binder) as runtime:
         begun = trio.current_time()
         events = [cloud_event(id=str(number)) for number in range(10)]
@@ -441,7 +441,7 @@ async def test_waiting_for_a_batch(autojump_clock: MockClock) -> None:
 
 
 async def test_waiting_for_a_batch_with_a_failure(autojump_clock: MockClock) -> None:
-    """The worst fate of the whole batch decides, and every outcome is in the answer."""
+    """The worst fate of a batch decides, and every outcome is in the response."""
 
     class Picky(EventPlugin[PageRead]):
         async def handle_event(self, event: PageRead) -> None:
@@ -457,7 +457,7 @@ async def test_waiting_for_a_batch_with_a_failure(autojump_clock: MockClock) -> 
 
 
 async def test_no_cloudevents_once_the_stop_has_begun(autojump_clock: MockClock) -> None:
-    """503 with `Retry-After` while the service stops."""
+    """A CloudEvent is refused with 503 and `Retry-After` while the service stops."""
     async with open_plugins(Reader) as runtime:
         runtime.stopping.set()
         response = await send_json(client(runtime), cloud_event())

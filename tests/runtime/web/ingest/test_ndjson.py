@@ -1,4 +1,4 @@
-"""`POST /events/{name}` with a stream of lines: what goes in, and what its client is told."""
+"""Streams of lines to `POST /events/{name}`, and the responses to them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Reading(Event):
 
 
 class Ledger(EventPlugin[Reading]):
-    """Notes what it gets."""
+    """A subscriber that notes its events."""
 
     def __init__(self, app: App) -> None:
         self.numbers: list[int] = []
@@ -40,7 +40,7 @@ class Ledger(EventPlugin[Reading]):
 
 
 class Patient(Ledger):
-    """Takes a tenth of a second for each, and has room for five; publishers wait for a second."""
+    """A subscriber that takes 0.1 s for each event, with room for five; publishers wait for 1 s."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(buffer=5)
 
@@ -50,7 +50,7 @@ class Patient(Ledger):
 
 
 class Stuck(EventPlugin[Reading]):
-    """Never done with its first event; two more wait in the inbox, then it is full."""
+    """A subscriber that never ends its first event; two more wait in the inbox, then it is full."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(buffer=2, block_for=60)
 
@@ -78,7 +78,7 @@ async def streaming(asking: Any, query: str = "") -> AsyncGenerator[Connection]:
 
 
 async def test_each_line_is_an_event(autojump_clock: MockClock) -> None:
-    """202 counts the lines and their fates; the events arrive in order."""
+    """A 202 counts the lines and their fates; the events arrive in order."""
     async with open_plugins(Ledger) as runtime:
         response = await post(client(runtime), lines(range(1200)))
         await wait_all_tasks_blocked()
@@ -94,7 +94,7 @@ async def test_each_line_is_an_event(autojump_clock: MockClock) -> None:
 
 @pytest.mark.parametrize("media_type", ["application/jsonl", f"{NDJSON}; charset=utf-8"])
 async def test_lines_by_any_of_their_names(media_type: str, autojump_clock: MockClock) -> None:
-    """JSON Lines is the same thing by another name, and parameters change nothing."""
+    """JSON Lines is another name of the same format, and parameters change nothing."""
     async with open_plugins(Ledger) as runtime:
         response = await post(client(runtime), lines([7]), media_type=media_type)
     assert response.status_code == 202
@@ -119,7 +119,7 @@ async def test_the_ends_of_lines(autojump_clock: MockClock) -> None:
     st.data(),
 )
 def test_lines_however_they_are_split(made: list[bytes], ends: bool, data: st.DataObject) -> None:
-    """Wherever a stream is split, the lines are the same; one that is too long is known as such."""
+    """A stream has the same lines wherever it is split, and a line that is too long is None."""
     limit = 8
     stream = b"\n".join(made) + (b"\n" if ends else b"")
     places = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
@@ -148,7 +148,7 @@ async def test_a_line_that_does_not_fit_is_named(autojump_clock: MockClock) -> N
 
 
 async def test_no_more_than_a_hundred_are_named(autojump_clock: MockClock) -> None:
-    """All bad lines are counted, and the first hundred of them named."""
+    """The bad lines are all counted, and the first hundred of them named."""
     body = (b"nothing\n" * 3 + lines([1])) * 50
     async with open_plugins(Ledger) as runtime:
         document = await (await post(client(runtime), body)).get_json()
@@ -159,7 +159,7 @@ async def test_no_more_than_a_hundred_are_named(autojump_clock: MockClock) -> No
 
 @pytest.mark.parametrize("query", ["", "?wait=true"])
 async def test_nothing_but_bad_lines(query: str, autojump_clock: MockClock) -> None:
-    """400 with the counts where no line was an event."""
+    """A stream without any event is a 400 with the counts."""
     async with open_plugins(Ledger) as runtime:
         response = await post(client(runtime), b"{}\n[]\n", query)
         assert runtime.statistics()["ledger"].accepted == 0
@@ -178,7 +178,7 @@ async def test_an_empty_stream(autojump_clock: MockClock) -> None:
 
 
 async def test_an_unknown_event(autojump_clock: MockClock) -> None:
-    """404 before anything is read."""
+    """A stream of unknown events is a 404 before anything is read."""
     async with open_plugins(Ledger) as runtime:
         headers = {"Content-Type": NDJSON}
         response = await client(runtime).post("/events/reeding", data=lines([1]), headers=headers)
@@ -187,7 +187,7 @@ async def test_an_unknown_event(autojump_clock: MockClock) -> None:
 
 
 async def test_events_that_nobody_listens_to(autojump_clock: MockClock) -> None:
-    """They are counted as unrouted: 202."""
+    """Events without a subscriber are counted as unrouted, with 202."""
     async with open_plugins(event_types=[Reading]) as runtime:
         response = await post(client(runtime), lines(range(3)))
         assert runtime.unrouted["reading"] == 3
@@ -216,7 +216,7 @@ async def test_the_limit_is_that_of_a_line(announced: bool, autojump_clock: Mock
 async def test_another_media_type_keeps_its_limit(
     media_type: str, autojump_clock: MockClock
 ) -> None:
-    """What is one document in memory is limited as ever."""
+    """A body of another media type is one document, and has its limit."""
     path = "/events/reading" if media_type == "application/json" else "/events"
     async with open_plugins(Ledger, max_body=1000) as runtime:
         headers = {"Content-Type": media_type}
@@ -225,7 +225,7 @@ async def test_another_media_type_keeps_its_limit(
 
 
 async def test_a_slow_subscriber_slows_the_stream(autojump_clock: MockClock) -> None:
-    """Who is slow, and makes publishers wait, gets every line of a stream, at its own pace."""
+    """A slow subscriber that makes publishers wait gets every line, at its own pace."""
     async with open_plugins(Patient) as runtime:
         begun = trio.current_time()
         response = await post(client(runtime), lines(range(100)))
@@ -237,7 +237,8 @@ async def test_a_slow_subscriber_slows_the_stream(autojump_clock: MockClock) -> 
 
 
 async def test_a_stream_that_is_refused(autojump_clock: MockClock) -> None:
-    """Where nobody takes a line within `block_for`: 429, the counts, and where to go on."""
+    """A line that no subscriber accepts within `block_for` is a 429 with the counts and where to go
+    on."""
     body = b"nothing\n" + lines(range(2, 12))
     async with open_plugins(Stuck) as runtime:
         begun = trio.current_time()
@@ -258,13 +259,14 @@ async def test_a_stream_that_is_refused(autojump_clock: MockClock) -> None:
 
 
 class Picky(Stuck):
-    """As `Stuck`, but nobody waits for it."""
+    """A subscriber like `Stuck`, for whose room no publisher waits."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(buffer=2, overflow="reject")
 
 
 async def test_each_subscriber_decides_alone(autojump_clock: MockClock) -> None:
-    """As long as one takes each line, and who refuses is not durable, the stream goes on: 202."""
+    """A stream goes on while one subscriber accepts each line, and those that refuse are not
+    durable."""
     async with open_plugins(Ledger, Picky) as runtime:
         response = await post(client(runtime), lines(range(1, 1001)))
         await wait_all_tasks_blocked()
@@ -278,13 +280,13 @@ async def test_each_subscriber_decides_alone(autojump_clock: MockClock) -> None:
 
 
 class Hasty(Ledger):
-    """Quick, with little room, and nobody waits for it."""
+    """A quick subscriber with little room, for which no publisher waits."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(buffer=5, overflow="reject")
 
 
 async def test_a_quick_subscriber_with_little_room(autojump_clock: MockClock) -> None:
-    """Who reads as fast as lines come refuses none, however little room it has."""
+    """A subscriber that reads as fast as lines come refuses none, however little room it has."""
     async with open_plugins(Hasty) as runtime:
         response = await post(client(runtime), lines(range(1000)))
         await wait_all_tasks_blocked()
@@ -293,7 +295,7 @@ async def test_a_quick_subscriber_with_little_room(autojump_clock: MockClock) ->
 
 
 class Strict(Stuck):
-    """As `Picky`, and durable."""
+    """A durable subscriber like `Picky`."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(
         buffer=2, overflow="reject", durable=True, time_limit=0
@@ -301,7 +303,7 @@ class Strict(Stuck):
 
 
 async def test_a_durable_subscriber_that_refuses(autojump_clock: MockClock) -> None:
-    """What a durable plugin refuses ends the stream, although another one takes it."""
+    """A line that a durable plugin refuses ends the stream, although another one accepts it."""
     async with open_plugins(Ledger, Strict) as runtime:
         response = await post(client(runtime), lines(range(1, 1001)))
         statistics = runtime.statistics()["strict"]
@@ -312,11 +314,11 @@ async def test_a_durable_subscriber_that_refuses(autojump_clock: MockClock) -> N
     assert problem["lines"] == statistics.accepted + statistics.rejected
 
 
-# Who waits
+# Publishers that wait
 
 
 async def test_waiting_for_the_handlers(autojump_clock: MockClock) -> None:
-    """With `?wait=true`, 200 when every line was handled."""
+    """A stream with `?wait=true` is a 200 when every line was handled."""
     async with open_plugins(Ledger) as runtime:
         response = await post(client(runtime), lines(range(1200)), "?wait=true")
         assert runtime.get(Ledger).numbers == list(range(1200))
@@ -325,7 +327,7 @@ async def test_waiting_for_the_handlers(autojump_clock: MockClock) -> None:
 
 
 async def test_waiting_where_a_line_is_bad(autojump_clock: MockClock) -> None:
-    """Handled, but for a bad line: 202."""
+    """A stream with `?wait=true` is a 202 when a line was bad and the others were handled."""
     async with open_plugins(Ledger) as runtime:
         response = await post(client(runtime), lines([1]) + b"nothing\n", "?wait=true")
     assert response.status_code == 202
@@ -333,14 +335,14 @@ async def test_waiting_where_a_line_is_bad(autojump_clock: MockClock) -> None:
 
 
 class Slow(EventPlugin[Reading]):
-    """A hundredth of a second for each."""
+    """A subscriber that takes a hundredth of a second for each event."""
 
     async def handle_event(self, event: Reading) -> None:
         await trio.sleep(0.01)
 
 
-async def test_waiting_for_what_was_published_together(autojump_clock: MockClock) -> None:
-    """Who waits has no more on the way at a time than is published together."""
+async def test_waiting_for_a_batch_of_lines(autojump_clock: MockClock) -> None:
+    """A waiting publisher has no more events on the way at a time than one batch."""
     most = 0
 
     async with open_plugins(Slow) as runtime:
@@ -361,7 +363,7 @@ async def test_waiting_for_what_was_published_together(autojump_clock: MockClock
 
 
 class Faulty(EventPlugin[Reading]):
-    """Fails for every third."""
+    """A subscriber that fails for every third event."""
 
     async def handle_event(self, event: Reading) -> None:
         if event.number % 3 == 0:
@@ -369,7 +371,7 @@ class Faulty(EventPlugin[Reading]):
 
 
 async def test_waiting_where_a_handler_fails(autojump_clock: MockClock) -> None:
-    """The stream is published to its end; then the worst end decides, and the lines are named."""
+    """A stream is published to its end; then the worst fate decides, and its lines are named."""
     async with open_plugins(Faulty) as runtime:
         response = await post(client(runtime), lines(range(1, 8)), "?wait=true")
     assert response.status_code == 500
@@ -381,7 +383,7 @@ async def test_waiting_where_a_handler_fails(autojump_clock: MockClock) -> None:
     assert b"vault" not in await response.get_data(as_text=False)
 
 
-# The end that comes early
+# Streams that end early
 
 
 async def test_a_stop_in_the_middle(autojump_clock: MockClock) -> None:
@@ -402,7 +404,7 @@ async def test_a_stop_in_the_middle(autojump_clock: MockClock) -> None:
 
 
 async def test_a_stop_while_lines_wait_for_their_turn(autojump_clock: MockClock) -> None:
-    """What was read but not published when the service stops is not published any more."""
+    """A line that was read but not published when the service stops is not published any more."""
     async with open_plugins(Patient) as runtime:
         app = build_app(runtime)
         async with streaming(app.test_client()) as connection:
@@ -421,7 +423,8 @@ async def test_a_stop_while_lines_wait_for_their_turn(autojump_clock: MockClock)
 
 
 async def test_a_stop_while_a_line_waits_for_room(autojump_clock: MockClock) -> None:
-    """What waits for room when the requests' time is over was not taken: it is sent again."""
+    """A line that waits for room when the requests' time is over was not accepted: it is sent
+    again."""
     async with open_plugins(Stuck) as runtime:
         app = build_app(runtime)
         async with streaming(app.test_client()) as connection:
@@ -437,7 +440,7 @@ async def test_a_stop_while_a_line_waits_for_room(autojump_clock: MockClock) -> 
 
 
 async def test_a_stream_that_drips(autojump_clock: MockClock) -> None:
-    """A client that is too slow is told what has become of what it has sent: 408."""
+    """A client that is too slow gets 408 with the fates of its lines."""
     async with open_plugins(Ledger) as runtime:
         async with streaming(client(runtime)) as connection:
             await connection.send(lines([1, 2]))
@@ -450,7 +453,7 @@ async def test_a_stream_that_drips(autojump_clock: MockClock) -> None:
 
 
 async def test_a_client_that_leaves(autojump_clock: MockClock) -> None:
-    """What its complete lines said was published, and that is all."""
+    """The complete lines of a client that disconnects are published, and no more."""
     to_app, from_client = trio.open_memory_channel[Any](10)
     answer: list[Any] = []
 
@@ -472,25 +475,25 @@ async def test_a_client_that_leaves(autojump_clock: MockClock) -> None:
     assert answer == []
 
 
-# Where it is stored
+# Durable subscribers
 
 
 class Archive(Ledger):
-    """Durable."""
+    """A durable subscriber."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(durable=True)
 
 
 class Laggard(Stuck):
-    """Never done, and the oldest are dropped."""
+    """A subscriber that never ends an event, and drops the oldest ones."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(overflow="drop_oldest")
 
 
-async def test_what_is_published_together_is_one_transaction(
+async def test_a_batch_of_lines_is_one_transaction(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A durable plugin's lines are committed by the hundreds."""
+    """The lines of a durable plugin are committed by the hundreds."""
     sizes: list[int] = []
     commit = Journal.commit
 
@@ -503,5 +506,5 @@ async def test_what_is_published_together_is_one_transaction(
         response = await post(client(runtime), lines(range(1500)))
         assert runtime.statistics()["laggard"].dropped == 1500 - 1001
     assert response.status_code == 202
-    # Also where somebody's inbox is full who makes nobody wait.
+    # Also beside a full inbox for which no publisher waits.
     assert sizes == [BATCH_SIZE, BATCH_SIZE, BATCH_SIZE]

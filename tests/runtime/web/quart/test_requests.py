@@ -1,4 +1,4 @@
-"""What a route reads of a request: text, JSON, forms, headers, and parts of an answer."""
+"""A request as a route reads it: text, JSON, forms, headers; and parts of a response."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from trivet._web._quart._forms import LimitedFormParser
 from trivet.testing import client, open_plugins
 
 quart: Any = import_module("quart")
-asked: Any = request  # Quart has no types for all of it.
+asked: Any = request  # Quart has no types for some of it.
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=b"
 HEAD = b"--b\r\nContent-Disposition: form-data; name=a"
@@ -86,7 +86,7 @@ JSON = [
 
 
 async def test_a_body_of_json() -> None:
-    """400 where it cannot be read, and 413 where to read it would hold the loop."""
+    """A body that is no JSON is a 400, and one that would hold the loop is a 413."""
     async with asking() as ask:
         for body, status in JSON:
             headers = {"Content-Type": "application/json"}
@@ -97,7 +97,7 @@ async def test_a_body_of_json() -> None:
 
 
 async def test_a_body_of_text() -> None:
-    """400 where it is none."""
+    """A body that is no text is a 400."""
     async with asking() as ask:
         assert (await ask.post("/text", data=b"\xff")).status_code == 400
         assert (await ask.post("/text", data=b"tea")).status_code == 200
@@ -123,7 +123,8 @@ FORMS: list[tuple[str, bytes, int, dict[str, Any]]] = [
 
 
 async def test_a_form() -> None:
-    """Fields and files, within limits: 413 beyond; what is no form is an empty one."""
+    """A form has fields and files, within limits: 413 beyond; a body that is no form is an empty
+    one."""
     async with asking() as ask:
         for media_type, body, status, facts in FORMS:
             answer = await ask.post("/form", data=body, headers={"Content-Type": media_type})
@@ -134,7 +135,7 @@ async def test_a_form() -> None:
 
 @pytest.fixture
 def no_old_garbage() -> Iterator[None]:
-    """Let what other tests have left not be looked through here."""
+    """Freeze the objects of other tests, which the garbage collector would search here."""
     gc.collect()
     gc.freeze()
     yield
@@ -149,11 +150,11 @@ class Steps(trio.abc.Instrument):
         self._begun = float("inf")
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        """Begin one."""
+        """Begin a step."""
         self._begun = time.thread_time()
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        """End it."""
+        """End a step."""
         self.longest = max(self.longest, time.thread_time() - self._begun)
 
 
@@ -173,7 +174,7 @@ HEAVY = {
 @pytest.mark.usefixtures("no_old_garbage")
 @pytest.mark.parametrize("name", HEAVY)
 async def test_a_form_does_not_hold_the_loop(name: str) -> None:
-    """Whatever is in it, others have their turn within 50 ms of processor time."""
+    """A form never keeps other tasks waiting for more than 50 ms of processor time."""
     whole, steps = HEAVY[name], Steps()
     body = Body(len(whole), None)
     mimetype = FORM if name in ("pairs", "escapes") else "multipart/form-data"
@@ -212,8 +213,8 @@ AUTHORIZATIONS = [
 ]
 
 
-async def test_whatever_an_authorization_says() -> None:
-    """It never makes a route crash."""
+async def test_any_authorization() -> None:
+    """An Authorization header never makes a route crash."""
     async with asking() as ask:
         for value in AUTHORIZATIONS:
             answer = await ask.get("/who", headers={"Authorization": value})
@@ -236,7 +237,7 @@ RANGES = [
 
 @pytest.mark.parametrize("kind", ["file", "data"])
 async def test_a_part_of_an_answer(kind: str) -> None:
-    """Any range that is right is answered, those that count from the end too."""
+    """A valid range is answered, also one that counts from the end."""
     async with asking() as ask:
         for asked, status, content in RANGES:
             answer = await ask.get(f"/digits/{kind}", headers={"Range": asked})

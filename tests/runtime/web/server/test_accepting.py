@@ -16,14 +16,14 @@ from trivet._web._server._accepting import RETRY_INTERVAL, accept_all
 
 
 class Listener(trio.abc.Listener[trio.abc.Stream]):
-    """Raises these one after the other; then there is a connection."""
+    """Errors, raised one after the other; then there is a connection."""
 
     def __init__(self, errors: Iterator[Exception]) -> None:
         self._errors = errors
         self.asked = 0
 
     async def accept(self) -> trio.abc.Stream:
-        """The next."""
+        """Raise the next error, or accept."""
         self.asked += 1
         error = next(self._errors, None)
         if error is not None:
@@ -43,7 +43,7 @@ async def test_a_shortage_is_waited_for_and_told_once(
     autojump_clock: MockClock,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Until there is room for one connection more, others are served; then it is accepted."""
+    """Other connections are served until there is room for one more; then it is accepted."""
     failures = 5
     listener = Listener(OSError(number, "none left") for _ in range(failures))
     came = trio.Event()
@@ -63,7 +63,7 @@ async def test_a_shortage_is_waited_for_and_told_once(
     "error", [OSError(errno.EINVAL, ""), OSError(errno.EBADF, ""), trio.ClosedResourceError()]
 )
 async def test_a_socket_that_is_gone_is_an_error_that_says_so(error: Exception) -> None:
-    """Nobody waits for what will not come."""
+    """A socket that does not listen any more raises at once."""
 
     async def handle(stream: trio.abc.Stream) -> None:
         pytest.fail("there is none")
@@ -73,7 +73,7 @@ async def test_a_socket_that_is_gone_is_an_error_that_says_so(error: Exception) 
             await accept_all(Listener(iter([error])), handle, nursery, url="http://x")
 
 
-async def test_whoever_loses_the_socket_stops_in_order() -> None:
+async def test_a_lost_socket_stops_the_program_in_order() -> None:
     """Connections that are open when the socket is shut down are closed as by any stop."""
     ended = trio.Event()
 
@@ -93,7 +93,7 @@ async def test_whoever_loses_the_socket_stops_in_order() -> None:
 
 
 def shut_down(port: int) -> None:
-    """Shut down this process's socket that listens on this port, as a plugin could."""
+    """Shut down the socket of this process that listens on a port, as a plugin could."""
     for descriptor in range(3, 200):
         try:
             own = socket.socket(fileno=descriptor)

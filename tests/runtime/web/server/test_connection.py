@@ -1,4 +1,4 @@
-"""One connection: when it is idle, what ends it and what does not, and that its end is said."""
+"""One connection: its idle time, its end, and the announcement of its end."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Ledger(EventPlugin[Placed]):
 
 
 class Endless:
-    """An iterable without an end, and without a wait where it is told so."""
+    """An iterable without an end, and without a wait where `pause` is None."""
 
     def __init__(self, desk: Desk, piece: bytes, pause: float | None) -> None:
         self._desk = desk
@@ -115,7 +115,7 @@ class Desk(BackgroundPlugin):
         return str(len(await request.get_data()))
 
     async def opened(self, count: int, within: float = 10.0) -> None:
-        """Wait until so many are open."""
+        """Wait until `count` routes are open."""
         with trio.fail_after(within):
             while self.open != count:
                 await trio.sleep(0.01)
@@ -134,6 +134,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_connections, "KEEP_ALIVE_TIMEOUT", 0.3)
     monkeypatch.setattr(_listening, "CHECK_INTERVAL", 0.05)
     monkeypatch.setattr(_transport, "SEND_TIMEOUT", 0.5)
+    monkeypatch.setattr(_transport, "PROBE_EVERY", 1)
     monkeypatch.setattr(_connections, "PROBE_AFTER", 0.2)
 
 
@@ -148,7 +149,7 @@ async def test_a_client_that_asks_for_nothing(sent: bytes, short: None) -> None:
 
 
 async def test_a_connection_is_idle_between_requests_only(short: None) -> None:
-    """The keep-alive time counts from the last answer, and not while one is being made."""
+    """The keep-alive time counts from the last response, and not while a request is answered."""
     async with served() as (url, runtime), await connect(url) as stream:
         desk = runtime.get(Desk)
         for path in (b"/", b"/slow", b"/"):
@@ -163,8 +164,8 @@ async def test_a_connection_is_idle_between_requests_only(short: None) -> None:
 
 
 @pytest.mark.parametrize("asked_before", [True, False])
-async def test_who_is_idle_has_to_go_when_the_stop_begins(asked_before: bool) -> None:
-    """An idle connection ends with the listening socket; one that is answered, after that."""
+async def test_an_idle_connection_ends_when_the_stop_begins(asked_before: bool) -> None:
+    """An idle connection ends with the listening socket, and another after its response."""
     async with open_plugins(Desk, Ledger) as runtime:
         desk = runtime.get(Desk)
         async with trio.open_nursery() as nursery:
@@ -187,8 +188,8 @@ async def test_who_is_idle_has_to_go_when_the_stop_begins(asked_before: bool) ->
         await busy.aclose()
 
 
-async def test_an_answer_is_sent_at_once() -> None:
-    """The head of an answer whose length is known comes with its body, in one piece."""
+async def test_a_response_is_sent_in_one_piece() -> None:
+    """The head of a response of known length comes with its body, in one piece."""
     async with served() as (url, _), await connect(url) as stream:
         for _ in range(20):
             await stream.send_all(get(b"/"))
@@ -196,7 +197,7 @@ async def test_an_answer_is_sent_at_once() -> None:
 
 
 async def test_the_head_of_a_stream_does_not_wait() -> None:
-    """An answer of unknown length may last: what it has said comes before it says more."""
+    """A response of unknown length may last: each part is sent before the next is there."""
     async with served() as (url, _), await connect(url) as stream:
         await stream.send_all(get(b"/lines"))
         answer = await until(stream, b"tick\n")
@@ -213,8 +214,8 @@ async def test_blank_lines_before_a_request_are_passed_over(blank: bytes) -> Non
 
 
 @pytest.mark.parametrize("behind", [b"\r\n", b"x" * 100_000, get(b"/")])
-async def test_what_follows_the_last_request_is_not_looked_at(behind: bytes) -> None:
-    """An event that was announced as the last request is handled, and its client told so."""
+async def test_data_behind_the_last_request_is_ignored(behind: bytes) -> None:
+    """The last request is answered once, and data behind it is ignored."""
     body = b'{"order_id":"a"}'
     async with served() as (url, runtime):
         asked = post(b"/events/placed?wait=true", body, CLOSING)
@@ -235,8 +236,8 @@ async def test_what_follows_the_last_request_is_not_looked_at(behind: bytes) -> 
         get(b"/").replace(b"1.1", b"1.0"),
     ],
 )
-async def test_a_client_that_sends_nothing_more_is_answered(asked: bytes, short: None) -> None:
-    """To shut down the sending side after a request is no leaving."""
+async def test_a_half_closed_client_is_answered(asked: bytes, short: None) -> None:
+    """A client that closes its sending side after a request is still answered."""
     async with served() as (url, runtime), await connect(url) as stream:
         await stream.send_all(asked)
         await stream.send_eof()
@@ -292,8 +293,8 @@ async def test_a_client_of_http_1_0_that_is_gone_ends_its_route(short: None) -> 
         assert status(await ask(url, get(b"/", CLOSING))) == 200
 
 
-async def test_a_stream_of_events_ends_with_what_its_client_sends(short: None) -> None:
-    """Nobody half closes a stream of events and reads on: it ends, and its end is whole."""
+async def test_a_stream_of_events_ends_with_a_half_closed_client(short: None) -> None:
+    """A stream of events ends when its client closes its side, and its end is complete."""
     async with served() as (url, runtime), await connect(url) as stream:
         await stream.send_all(get(b"/news"))
         await until(stream, b"data: ")
@@ -316,7 +317,7 @@ async def test_a_websocket_that_nobody_listens_to(leaves: bool, short: None) -> 
             while True:
                 await stream.send_all(piece)
                 sent += len(piece)
-        # What waits for the method, and what the system holds on both sides.
+        # The messages that wait for the method, and the system's buffers on both sides.
         assert sent < 16 * 1024 * 1024
         await desk.opened(1)
         if leaves:
@@ -330,7 +331,7 @@ async def test_a_websocket_that_nobody_listens_to(leaves: bool, short: None) -> 
 @pytest.mark.parametrize("path", [b"/ignore", b"/events/nope", b"/nowhere"])
 @pytest.mark.parametrize("length", [4, 60_000, 200_000])
 async def test_an_answer_before_the_body_has_come(path: bytes, length: int) -> None:
-    """The rest is let go by, and the connection kept; or the answer says that it closes."""
+    """A short rest of a body is skipped; before a long one the response says that it closes."""
     async with served() as (url, _), await connect(url) as stream:
         whole = post(path, b"x" * length)
         head = whole[:-length]
@@ -345,7 +346,7 @@ async def test_an_answer_before_the_body_has_come(path: bytes, length: int) -> N
 
 
 async def test_the_rest_of_a_body_of_unknown_length() -> None:
-    """Its answer says that the connection closes."""
+    """The response before a body of unknown length says that the connection closes."""
     head = b"POST /ignore HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with served() as (url, _), await connect(url) as stream:
         await stream.send_all(head)
@@ -362,7 +363,7 @@ async def test_the_rest_of_a_body_that_does_not_come(short: None) -> None:
 
 
 async def test_clients_that_do_not_read(short: None) -> None:
-    """Their connections end while the service runs, each with one line in the log."""
+    """Clients that do not read are disconnected, each with one line in the log."""
     with structlog.testing.capture_logs() as logs:
         async with served() as (url, runtime):
             desk = runtime.get(Desk)
@@ -384,7 +385,7 @@ async def test_clients_that_do_not_read(short: None) -> None:
 
 
 async def test_a_client_that_reads_slowly(short: None) -> None:
-    """One that takes what is asked for of it each second is served for as long as it likes."""
+    """A client that reads the least bytes for each second is served for as long as it likes."""
     async with served() as (url, runtime), await connect(url, room=4096) as stream:
         await stream.send_all(get(b"/rows"))
         taken = 0
@@ -397,7 +398,7 @@ async def test_a_client_that_reads_slowly(short: None) -> None:
 
 
 async def test_the_date_is_that_of_the_second() -> None:
-    """Each answer has the date, and two in a second have the same."""
+    """Each response has the date, and two in a second have the same."""
     async with served() as (url, _):
         dates = {
             line

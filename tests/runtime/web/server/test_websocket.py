@@ -1,4 +1,4 @@
-"""Websockets frame by frame: what is answered, with which code they close, and what they cost."""
+"""Websockets frame by frame: the answers, the close codes, and the costs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Phone(BackgroundPlugin):
 
     @websocket_route("/json")
     async def json(self) -> None:
-        async with trio.open_nursery() as nursery:  # Which groups what is raised in it.
+        async with trio.open_nursery() as nursery:  # It groups the errors.
             nursery.start_soon(trio.sleep_forever)
             while True:
                 await websocket.send_json(await websocket.receive_json())
@@ -71,7 +71,7 @@ class Phone(BackgroundPlugin):
                 await websocket.send("again")
 
     async def hung_up(self) -> None:
-        """Wait until none is open."""
+        """Wait until no call is open."""
         with trio.fail_after(10):
             while self.open:
                 await trio.sleep(0.01)
@@ -118,7 +118,7 @@ CLOSED = {
 }
 
 
-async def test_what_a_client_may_not_send() -> None:
+async def test_a_wrong_frame_ends_the_websocket() -> None:
     """The client is told why, the connection and the method end; the log has no traceback."""
     with structlog.testing.capture_logs() as logs:
         async with served() as (url, phone):
@@ -144,7 +144,7 @@ ANSWERED = [
 ]
 
 
-async def test_what_a_client_may_send() -> None:
+async def test_a_right_frame_is_answered() -> None:
     """A client that sends valid frames is answered, to the byte."""
     async with served() as (url, _):
         for sent, received in ANSWERED:
@@ -154,7 +154,7 @@ async def test_what_a_client_may_send() -> None:
 
 
 async def test_a_ping_is_answered_while_the_method_is_busy() -> None:
-    """Also behind messages that wait for it."""
+    """A ping is answered while the method is busy, also behind messages that wait."""
     async with served() as (url, phone), talking(url, b"/busy") as stream:
         await stream.send_all(frame(b"hello") * 100 + frame(b"?", PING))
         assert await until(stream, b"\x8a\x01?") == b"\x8a\x01?"
@@ -164,7 +164,7 @@ async def test_a_ping_is_answered_while_the_method_is_busy() -> None:
 
 @pytest.mark.parametrize("kind", [PING, PONG, NEXT])
 async def test_a_flood_of_small_frames(kind: int) -> None:
-    """Others have their turn meanwhile."""
+    """Other tasks have their turn meanwhile."""
     longest = 0.0
 
     async def look_on() -> None:
@@ -199,8 +199,8 @@ HEADERS = [
 ]
 
 
-async def test_a_handshake_that_is_none() -> None:
-    """400, and no traceback."""
+async def test_a_malformed_handshake() -> None:
+    """A malformed handshake is a 400, without a traceback."""
     with structlog.testing.capture_logs() as logs:
         async with served() as (url, _):
             for header in HEADERS:
@@ -213,7 +213,7 @@ async def test_a_handshake_that_is_none() -> None:
 
 
 async def test_a_method_ends_with_a_client_that_is_gone() -> None:
-    """Without a word, or in the midst of a frame."""
+    """A method ends with a client that closes without a word, or in the midst of a frame."""
     async with served() as (url, phone):
         for sent in (b"", frame(b"hello")[:5], frame(b"x", BINARY)):
             async with talking(url) as stream:
