@@ -73,7 +73,7 @@ class Pong(Event):
 
 
 class Native(EventPlugin[Ping]):
-    """On Trio."""
+    """A handler on Trio that does nothing."""
 
     delivery = DeliverySettings(buffer=EVENTS)
 
@@ -82,7 +82,7 @@ class Native(EventPlugin[Ping]):
 
 
 class Crossing(AsyncioPlugin, EventPlugin[Ping]):
-    """The same on asyncio."""
+    """The same handler on asyncio."""
 
     delivery = DeliverySettings(buffer=EVENTS)
 
@@ -91,7 +91,7 @@ class Crossing(AsyncioPlugin, EventPlugin[Ping]):
 
 
 class NativeBatches(BatchPlugin[Ping]):
-    """On Trio."""
+    """A handler of batches on Trio."""
 
     delivery = DeliverySettings(buffer=EVENTS, batch_size=BATCH)
 
@@ -100,7 +100,7 @@ class NativeBatches(BatchPlugin[Ping]):
 
 
 class CrossingBatches(AsyncioPlugin, BatchPlugin[Ping]):
-    """The same on asyncio."""
+    """The same handler on asyncio."""
 
     delivery = DeliverySettings(buffer=EVENTS, batch_size=BATCH)
 
@@ -109,7 +109,7 @@ class CrossingBatches(AsyncioPlugin, BatchPlugin[Ping]):
 
 
 class NativeWaiter(Native):
-    """On Trio."""
+    """A handler on Trio that waits for one turn."""
 
     async def handle_event(self, event: Ping) -> None:
         """Let others have their turn."""
@@ -117,7 +117,7 @@ class NativeWaiter(Native):
 
 
 class CrossingWaiter(Crossing):
-    """The same on asyncio."""
+    """The same handler on asyncio."""
 
     async def handle_event(self, event: Ping) -> None:
         """Let others have their turn."""
@@ -125,7 +125,7 @@ class CrossingWaiter(Crossing):
 
 
 class NativePublisher(Native):
-    """On Trio."""
+    """A handler on Trio that publishes."""
 
     async def handle_event(self, event: Ping) -> None:
         """Publish."""
@@ -133,7 +133,7 @@ class NativePublisher(Native):
 
 
 class CrossingPublisher(Crossing):
-    """The same on asyncio."""
+    """The same handler on asyncio."""
 
     async def handle_event(self, event: Ping) -> None:
         """Publish."""
@@ -141,7 +141,7 @@ class CrossingPublisher(Crossing):
 
 
 class Turning(AsyncioPlugin, BackgroundPlugin):
-    """Has its loop turn."""
+    """A plugin that counts turns of its loop."""
 
     async def turn(self) -> float:
         """Turns a second."""

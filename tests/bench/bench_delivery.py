@@ -1,4 +1,4 @@
-"""Events in one process, through memory: what a plugin costs beside a bare channel or a bare call.
+"""Events in one process, through memory: a plugin beside a bare channel and a bare call.
 
     python tests/bench/bench_delivery.py [--quick]
 
@@ -43,7 +43,7 @@ class Sink(EventPlugin[Ping]):
 
 
 def sinks(count: int) -> list[type[Plugin]]:
-    """So many plugins."""
+    """A number of plugin classes."""
     return [type(f"Sink{number}", (Sink,), {}) for number in range(count)]
 
 
@@ -59,7 +59,7 @@ async def through_trivet(subscribers: int) -> float:
 
 
 async def with_ids(subscribers: int) -> float:
-    """Events a second that have ids of their own, by which a repetition would be known."""
+    """Events a second with ids, by which a repetition would be recognised."""
     events = EVENTS // subscribers // 2
     async with open_runtime(plugins=sinks(subscribers)) as runtime:
         began = process_time()
@@ -96,7 +96,7 @@ async def handle(event: Ping) -> None:
 
 
 async def by_calls(subscribers: int) -> float:
-    """Events a second, by the bare call of so many handlers."""
+    """Events a second, by the bare call of a number of handlers."""
     events = EVENTS // subscribers
     handlers: list[Callable[[Ping], Awaitable[None]]] = [handle] * subscribers
     began = process_time()
@@ -108,7 +108,7 @@ async def by_calls(subscribers: int) -> float:
 
 
 async def by_the_least(subscribers: int) -> float:
-    """Events a second, by what cannot be left out, with nothing around it."""
+    """Events a second, by the least code that keeps the contract."""
     events = EVENTS // subscribers
     queues = [deque[Delivery[Ping]]() for _ in range(subscribers)]
     fates = {f"sink{number}": Fate.QUEUED for number in range(subscribers)}
@@ -141,7 +141,7 @@ class Watch(EventPlugin[Ping]):
 
 
 def note(event: Ping) -> None:
-    """Note how long an event took until now."""
+    """Note the time that an event took until now."""
     LATENCIES.append(perf_counter() - event.number / 1e9)
 
 

@@ -40,7 +40,7 @@ EVENTS = {1: 300, 16: 2000, 256: 6000}
 
 
 class Stored(Event):
-    """300 bytes of JSON, about."""
+    """An event of about 300 bytes of JSON."""
 
     text: str
 
@@ -55,7 +55,7 @@ EVENT = Stored("x" * 285)
 
 
 class Hoarder(EventPlugin[Stored]):
-    """Stores, and reads nothing."""
+    """Stores events, and reads none."""
 
     delivery = DeliverySettings(durable=True)
 
@@ -65,7 +65,7 @@ class Hoarder(EventPlugin[Stored]):
 
 
 class Reader(EventPlugin[Stored]):
-    """Stores and handles."""
+    """Stores and handles events."""
 
     delivery = DeliverySettings(durable=True)
 
@@ -74,7 +74,7 @@ class Reader(EventPlugin[Stored]):
 
 
 class Listener(EventPlugin[Fleeting]):
-    """Handles in memory."""
+    """Handles events in memory."""
 
     async def handle_event(self, event: Fleeting) -> None:
         """Do nothing."""
@@ -95,7 +95,7 @@ async def published(runtime: Runtime, waiters: int) -> float:
 
 
 async def in_memory(plugins: list[type[EventPlugin[Stored] | EventPlugin[Fleeting]]]) -> float:
-    """Events a second through a plugin in memory, with these beside it."""
+    """Events a second through a plugin in memory, beside these plugins."""
     with TemporaryDirectory() as directory:
         async with open_runtime(settings(Path(directory)), plugins=[Listener, *plugins]) as runtime:
             event = Fleeting("x")
@@ -106,7 +106,7 @@ async def in_memory(plugins: list[type[EventPlugin[Stored] | EventPlugin[Fleetin
 
 
 def settings(directory: Path) -> Settings:
-    """A program with nothing but its store."""
+    """Settings of a program with a store."""
     return Settings(
         store=StoreSettings(path=directory / "store.sqlite3"),
         stalls=StallSettings(enabled=False),
@@ -135,7 +135,7 @@ def database() -> Generator[sqlite3.Connection]:
 
 
 async def bare(rows: int, events: int) -> float:
-    """Rows a second by SQLite alone, so many in each commit."""
+    """Rows a second by SQLite alone, with a number of rows in each commit."""
     with database() as connection:
         batch = [(b"x" * 300,)] * rows
 
@@ -154,7 +154,7 @@ async def bare(rows: int, events: int) -> float:
 
 
 async def waited(waiters: int) -> float:
-    """Rows a second, by as many tasks as wait, each for its own row, and nothing else."""
+    """Rows a second by a number of tasks, each of which waits for its own row."""
     with database() as connection:
         events = EVENTS[waiters]
         queued: list[trio.Event] = []

@@ -38,7 +38,7 @@ EVENT = POST + b"Content-Length: %d\r\n\r\n" % len(LINE) + LINE
 
 
 async def hostile(port: int, number: int) -> None:
-    """One client, which comes again."""
+    """One client, which comes again when it was cut off."""
     ways = (_drip, _drip, _never_read, _half_close, _leave)
     begin = (b"GET / HTTP/1.1\r\n", EVENT[:-200], LARGE, GET, EVENT[:-100])
     while True:
@@ -75,7 +75,7 @@ async def _leave(stream: trio.SocketStream) -> None:
 
 
 async def besiege(port: int) -> None:
-    """All of them, spread over a second; says when they are there."""
+    """Start all hostile clients within a second, and report when they are there."""
     async with trio.open_nursery() as nursery:
         for number in range(HOSTILE):
             nursery.start_soon(hostile, port, number)
@@ -86,7 +86,7 @@ async def besiege(port: int) -> None:
 
 @contextmanager
 def besieged(server: Server) -> Generator[None]:
-    """The hostile clients, in a process of their own."""
+    """Run the hostile clients in a process of their own."""
     command = [sys.executable, __file__, "--besiege", str(server.port)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -100,7 +100,7 @@ def besieged(server: Server) -> Generator[None]:
 
 
 async def ask(port: int) -> list[float]:
-    """Ask at a steady pace; the seconds from when each was due to its whole answer."""
+    """Ask at a steady pace; seconds from each due moment to the whole answer."""
     took: list[float] = []
     begun = trio.current_time() + 0.1
 
@@ -122,7 +122,7 @@ async def ask(port: int) -> list[float]:
 
 
 def p99(server: Server, *, is_besieged: bool) -> float:
-    """Seconds within which all but one of a hundred are answered."""
+    """The 99th percentile of the seconds."""
     if not is_besieged:
         return quantiles(in_trio(ask, server.port)(), n=100)[98]
     with besieged(server):

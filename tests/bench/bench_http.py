@@ -46,7 +46,7 @@ class Compared:
 
 
 def compare(measure: Put, beside: Put) -> Compared:
-    """Measure in turns, and take all figures of the same requests."""
+    """Measure in turns, and take all figures from the same requests."""
     ours: list[Load] = []
     theirs: list[Load] = []
 
@@ -110,7 +110,7 @@ def lines(server: Server, path: str = ORDERED) -> Load:
 
 
 def ingest(table: Table, ours: Server, bare: Server, peer: Server) -> None:
-    """Events, by themselves and together."""
+    """Events, one by one and together."""
 
     def row(what: str, measure: Put, beside: str, other: Put, aim: str) -> None:
         found = compare(measure, other)

@@ -62,19 +62,19 @@ asyncio.run(main())
 
 
 class Order(Event):
-    """About 250 bytes of JSON."""
+    """An event of about 250 bytes of JSON."""
 
     order_id: str
     note: str
 
 
 def order(number: int) -> Order:
-    """One of many."""
+    """The order with a number."""
     return Order(f"o-{number:06}", "x" * 215)
 
 
 def monitoring(number: int) -> MonitoringEvent:
-    """One point, as a request of Trivet's own is measured."""
+    """A point like that of a request to Trivet."""
     tags: dict[str, Value] = {"route": "POST:/6/orders", "service": "shop", "status_code": 200}
     time = BEGAN + timedelta(microseconds=100 * number)
     return MonitoringEvent([MonitoringPoint("requests", time, tags, {"execution_time": 0.025})])
@@ -82,7 +82,7 @@ def monitoring(number: int) -> MonitoringEvent:
 
 @contextmanager
 def receiver() -> Generator[str]:
-    """Start it; yields its URL."""
+    """Start the receiver, and yield its URL."""
     command = [sys.executable, "-c", RECEIVER]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -140,7 +140,7 @@ async def trivet(
     events: int,
     together: int = TOGETHER,
 ) -> float:
-    """Events a second, from the first that is published to the last that was answered for."""
+    """Events a second, from the first publish to the last answer."""
     delivery = {"overflow": "block", "block_for": 60, "batch_size": together}
     table = {plugin.name: {**settings, "delivery": delivery}}
     async with open_plugins(plugin, event_types=[Order], settings=table) as runtime:

@@ -43,27 +43,27 @@ class Other(Event):
 
 
 class Busy(EventPlugin[Ping]):
-    """Does nothing with it."""
+    """Handles events by doing nothing."""
 
     async def handle_event(self, event: Ping) -> None:
         """Do nothing."""
 
 
 class Idle(EventPlugin[Other]):
-    """Waits for what does not come."""
+    """Listens to an event that never comes."""
 
     async def handle_event(self, event: Other) -> None:
         """Do nothing."""
 
 
 async def publish(runtime: Runtime, events: int) -> None:
-    """So many."""
+    """Publish a number of events."""
     for number in range(events):
         await runtime.publish(Ping(number))
 
 
 async def capacity() -> float:
-    """Events a second, as many as there can be."""
+    """Events a second, at most."""
     async with open_runtime(Settings(), plugins=[Busy]) as runtime:
         began = perf_counter()
         await publish(runtime, 20_000)
@@ -71,7 +71,7 @@ async def capacity() -> float:
 
 
 async def program(idle: int, burst: int) -> None:
-    """Measure whenever a line comes in, until none does; a line goes out each time."""
+    """Measure once for each line of input, and answer with a line."""
     plugins: list[type[Plugin]] = [type(f"Idle{number}", (Idle,), {}) for number in range(idle)]
     async with open_runtime(Settings(), plugins=[Busy, *plugins]) as runtime:
         while await trio.to_thread.run_sync(sys.stdin.readline):
@@ -91,7 +91,7 @@ async def thrift(runtime: Runtime, burst: int) -> float:
 
 @contextmanager
 def running(idle: int, burst: int) -> Generator[Measure]:
-    """A program, in a process of its own."""
+    """Run a program in a process of its own."""
     command = [sys.executable, __file__, THIS_PROGRAM, str(idle), str(burst)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:

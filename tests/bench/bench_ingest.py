@@ -23,7 +23,7 @@ STREAM = 32_000_000 if QUICK else 1_000_000_000
 
 
 def memory(server: Server, what: str) -> float:
-    """MiB, by a name in the process's status."""
+    """A figure of the process's status, in MiB, by its name there."""
     status = Path(f"/proc/{server.process}/status").read_text()
     found = re.search(rf"{what}:\s+(\d+) kB", status)
     assert found is not None

@@ -2,10 +2,10 @@
 
     python tests/bench/bench_lifecycle.py [--quick]
 
-They are background plugins that do nothing, in a runtime of their own, in the default settings,
-with a log from errors upwards; what is timed is all that `open_runtime` does. Beside them, in
-turns: as many bare nurseries, each holding a task that sleeps, and each waited for until it is
-there. Memory is by how much a process has grown that starts a thousand of either, and no more.
+The plugins are background plugins that do nothing, in the default settings, with a log of errors
+only; the time is that of `open_runtime`. Beside them, in turns: a thousand bare nurseries, each
+with a task that sleeps, and each started before the next. Memory is the growth of a process that
+starts a thousand of either.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Many = Callable[[Then], Awaitable[None]]
 
 
 class Idle(BackgroundPlugin):
-    """Does nothing; there are as many classes of it as there are plugins."""
+    """A plugin that does nothing; each of the thousand plugins has a subclass."""
 
 
 def idle_plugins() -> list[type[Plugin]]:
@@ -44,13 +44,13 @@ def idle_plugins() -> list[type[Plugin]]:
 
 
 async def many_plugins(classes: list[type[Plugin]], then: Then) -> None:
-    """In a runtime."""
+    """Run a thousand plugins in a runtime."""
     async with open_runtime(plugins=classes):
         then()
 
 
 async def many_nurseries(then: Then) -> None:
-    """With nothing around them."""
+    """Run a thousand bare nurseries."""
 
     async def hold(*, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
@@ -65,7 +65,7 @@ async def many_nurseries(then: Then) -> None:
 
 
 async def starts(many: Many) -> float:
-    """How often a second they could be started."""
+    """Starts a second."""
     began = perf_counter()
     took: list[float] = []
     await many(lambda: took.append(perf_counter() - began))
@@ -73,21 +73,21 @@ async def starts(many: Many) -> float:
 
 
 async def stops(many: Many) -> float:
-    """How often a second they could be stopped."""
+    """Stops a second."""
     began: list[float] = []
     await many(lambda: began.append(perf_counter()))
     return 1 / (perf_counter() - began[0])
 
 
 def resident() -> float:
-    """KiB of this process that are in memory."""
+    """Resident memory of this process, in KiB."""
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1024
 
 
 def report_memory(many: Many) -> None:
-    """Print by how many KiB this process has grown for each of a thousand."""
+    """Print the growth of this process for each of a thousand, in KiB."""
     before = resident()
     grown: list[float] = []
     trio.run(many, lambda: grown.append(resident() - before))
@@ -95,7 +95,7 @@ def report_memory(many: Many) -> None:
 
 
 def per_kib(whose: str) -> float:
-    """How many of either there are in one KiB."""
+    """The number of plugins, or of nurseries, in one KiB."""
     told = subprocess.run(
         [sys.executable, __file__, whose], check=True, capture_output=True, timeout=AT_MOST
     )

@@ -2,11 +2,11 @@
 
     python tests/bench/bench_memory.py [--quick]
 
-A million events (a hundred thousand with `--quick`) are published, ten in each turn of the loop by
-whom nothing makes wait. The subscriber handles at most one in each turn, one at a time, as who has
-one connection to a database would. Each row is a process of its own; its figure is how far the peak
-of its resident memory is above what it was before the first event. Who has grown by more than 512
-MiB is stopped. Trivet is in its default settings but for the stall watch, with an inbox of 1000
+A million events (a hundred thousand with `--quick`) are published, ten in each turn of the loop if
+nothing makes the publisher wait. The subscriber handles at most one in each turn, one at a time, as
+one connection to a database would. Each row is a process of its own; its figure is the growth of
+its peak resident memory since the first event. A process that has grown by more than 512 MiB is
+stopped. Trivet is in its default settings but for the stall watch, with an inbox of 1000
 events, which are small here. Blinker and FastStream's TestBroker are missing: they keep nothing,
 since they only call the handlers, and the publisher waits for them.
 """
@@ -62,7 +62,7 @@ class Found:
 
 
 class Flood(Work):
-    """More than its handler can do."""
+    """More events than the handler can handle."""
 
     def __init__(self, handler: Callable[[Flood], Handler]) -> None:
         super().__init__([handler(self)], turn=10)
@@ -72,7 +72,7 @@ class Flood(Work):
         self._began = 0.0
 
     def events(self) -> Iterator[Ping]:
-        """All, or until the memory that is used is enough."""
+        """All events, or as many as the memory allows."""
         gc.collect()
         Path("/proc/self/clear_refs").write_text("5")  # The peak begins anew.
         self._before = memory("VmRSS")
@@ -84,7 +84,7 @@ class Flood(Work):
             yield Ping(number)
 
     async def end(self, next_turn: Callable[[], Awaitable[None]]) -> None:
-        """Tell, and leave at once: to cancel a million tasks takes longer than to start them."""
+        """Report and exit at once, since cancelling a million tasks takes longest."""
         found = Found(
             growth=memory("VmHWM") - self._before,
             published=self._published,
@@ -97,7 +97,7 @@ class Flood(Work):
 
 
 def memory(what: str) -> float:
-    """MiB, by a name in the process's status."""
+    """A figure of the process's status, in MiB, by its name there."""
     found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None
     return int(found[1]) / 1024
@@ -118,7 +118,7 @@ def through_trivet(delivery: DeliverySettings) -> None:
 
 
 def through(peer: Peer) -> None:
-    """Flood a subscriber of another's."""
+    """Flood a subscriber of another library."""
 
     def slowly(flood: Flood) -> Handler:
         lock = asyncio.Lock()  # For who starts a task for each event.
@@ -135,7 +135,7 @@ def through(peer: Peer) -> None:
 
 @attrs.frozen
 class Row:
-    """One of those who are flooded."""
+    """One of the flooded libraries."""
 
     name: str
     habit: str

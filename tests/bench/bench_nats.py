@@ -62,7 +62,7 @@ _numbers = count(1)
 
 
 class Order(Event):
-    """About 250 bytes of JSON."""
+    """An event of about 250 bytes of JSON."""
 
     order_id: str
     note: str
@@ -79,7 +79,7 @@ class Counter(EventPlugin[Order]):
         self.done = trio.Event()
 
     async def handle_event(self, event: Order) -> None:
-        """Count it."""
+        """Count the event."""
         if self.pause:
             await trio.sleep(0.001)
         if not self.handled:
@@ -90,7 +90,7 @@ class Counter(EventPlugin[Order]):
 
 
 def order(number: int) -> Order:
-    """One of many."""
+    """The order with a number."""
     return Order(f"o-{number:06}", NOTE)
 
 
@@ -112,7 +112,7 @@ FORMS: dict[str, Form] = {"json": plain, "binary": cloud_event}
 
 @contextmanager
 def nats_server() -> Generator[str]:
-    """Start one; yields its URL."""
+    """Start a server, and yield its URL."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         port: int = bound.getsockname()[1]
@@ -149,7 +149,7 @@ async def send(js: JetStreamContext, stream: str, form: Form, numbers: Sequence[
 
 
 async def fill(url: str, stream: str, form: Form, entries: int) -> float:
-    """Put messages into a new stream, by the bare client; says how many a second."""
+    """Fill by the bare client; messages a second."""
     async with client(url) as js:
         await js.add_stream(StreamConfig(name=stream, subjects=[stream]))
         began = perf_counter()
@@ -177,7 +177,7 @@ async def read(url: str, stream: str, consumer: str) -> float:
 
 
 async def until_acknowledged(url: str, stream: str, consumer: str) -> None:
-    """Wait until a consumer has nothing in hand."""
+    """Wait until a consumer has nothing in flight."""
     async with client(url) as js:
         while (await js.consumer_info(stream, consumer)).num_ack_pending:
             pass
@@ -209,7 +209,7 @@ async def send_trivet(url: str, format: str) -> float:
 
 
 async def publish_trivet() -> float:
-    """Events a second that have an id, and whose end somebody hears of, without any NATS."""
+    """Events a second with an id and an awaited end, without NATS."""
     async with open_plugins(Counter) as runtime:
         counter, began = runtime.get(Counter), perf_counter()
         for first in range(0, EVENTS, TOGETHER):
@@ -222,7 +222,7 @@ async def publish_trivet() -> float:
 
 
 async def growth(url: str, stream: str) -> float:
-    """MiB by which the peak of this process is above its start, before a backlog."""
+    """Growth of this process's peak memory with a backlog, in MiB."""
     before = memory("VmRSS")
     table = {"url": url, "stream": stream, "consumer": "slow", "create": True, "event": "order"}
     async with open_plugins(NatsSource, Counter, settings={"nats_source": table}) as runtime:
@@ -250,7 +250,7 @@ def of_its_own(*args: object) -> float:
 
 
 def memory(what: str) -> float:
-    """MiB, by a name in this process's status."""
+    """A figure of this process's status, in MiB, by its name there."""
     found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None
     return int(found[1]) / 1024
@@ -282,7 +282,7 @@ def main() -> None:
 
 
 def one_of_several(what: str, url: str, stream: str, *args: str) -> float:
-    """The figure that `of_its_own` asks for."""
+    """Print the figure that `of_its_own` asks for."""
     if what == GROWTH:
         structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
         return trio.run(growth, url, stream)

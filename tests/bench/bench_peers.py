@@ -1,12 +1,12 @@
-"""Fan-out in one process: Trivet beside what one might have instead, on the same work.
+"""Fan-out in one process: Trivet beside other libraries, on the same work.
 
     python tests/bench/bench_peers.py [--quick]
 
 Each event is built in the loop, each handler is async and counts it, and the clock stops when the
 last handler has run. Trivet is in its default settings (inboxes of 1000) but for the stall watch,
-which has its own benchmark; the others run on asyncio's own loop. What is said of each is what it
-does when its subscriber is slow, as `bench_memory.py` shows. Who keeps nothing, and only calls the
-handlers one after the other, has less to do.
+which has its own benchmark; the others run on asyncio's own loop. The words
+about each library are its behaviour with a slow subscriber, as `bench_memory.py` shows. A library
+that keeps nothing, and only calls the handlers one after the other, has less to do.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Race(Work):
         return handle
 
     def events(self) -> Iterator[Ping]:
-        """So many."""
+        """A number of events."""
         self._began = perf_counter()
         for number in range(self._count):
             yield Ping(number)
@@ -100,7 +100,7 @@ def of_trivet(subscribers: int) -> Measure:
 
 
 def of(peer: Peer, subscribers: int, events: int) -> Measure:
-    """Events a second through one of the others."""
+    """Events a second through another library."""
 
     async def run(race: Race) -> None:
         async with asyncio.timeout(LIMIT):

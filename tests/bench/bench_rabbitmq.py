@@ -62,7 +62,7 @@ _numbers = count(1)
 
 
 class Order(Event):
-    """About 250 bytes of JSON."""
+    """An event of about 250 bytes of JSON."""
 
     order_id: str
     note: str
@@ -79,7 +79,7 @@ class Counter(EventPlugin[Order]):
         self.done = trio.Event()
 
     async def handle_event(self, event: Order) -> None:
-        """Count it."""
+        """Count the event."""
         if self.pause:
             await trio.sleep(0.001)
         if not self.handled:
@@ -90,7 +90,7 @@ class Counter(EventPlugin[Order]):
 
 
 def order(number: int) -> Order:
-    """One of many."""
+    """The order with a number."""
     return Order(f"o-{number:06}", NOTE)
 
 
@@ -117,7 +117,7 @@ FORMS: dict[str, Form] = {"json": plain, "binary": cloud_event}
 
 
 def free_port() -> int:
-    """One at which nobody listens."""
+    """A port at which no program listens."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         port: int = bound.getsockname()[1]
@@ -126,7 +126,7 @@ def free_port() -> int:
 
 @contextmanager
 def rabbitmq_server() -> Generator[str]:
-    """Start one; yields its URL."""
+    """Start a server, and yield its URL."""
     port, mapper = free_port(), str(free_port())
     with tempfile.TemporaryDirectory(prefix="trivet-rabbitmq-") as directory:
         own = Path(directory)
@@ -178,7 +178,7 @@ async def send(channel: AbstractChannel, queue: str, form: Form, numbers: Sequen
 
 
 async def fill(url: str, queue: str, form: Form, entries: int) -> float:
-    """Put messages into a queue, by the bare client; says how many a second."""
+    """Fill by the bare client; messages a second."""
     async with client(url) as channel:
         await channel.declare_queue(queue, durable=True, arguments=QUORUM)
         began = perf_counter()
@@ -222,7 +222,7 @@ async def read_trivet(url: str, queue: str) -> float:
 
 
 def filled(measure: Callable[[str, str], float], url: str, form: str) -> float:
-    """Measure with a queue that is full of messages of this form."""
+    """Measure with a queue full of messages in this form."""
     queue = f"{form}-{next(_numbers)}"
     of_its_own(FILL, url, queue, form, EVENTS)
     return measure(url, queue)
@@ -242,7 +242,7 @@ async def send_trivet(url: str, format: str) -> float:
 
 
 async def publish_trivet() -> float:
-    """Events a second that have an id, and whose end somebody hears of, without any RabbitMQ."""
+    """Events a second with an id and an awaited end, without RabbitMQ."""
     async with open_plugins(Counter) as runtime:
         counter, began = runtime.get(Counter), perf_counter()
         for first in range(0, EVENTS, TOGETHER):
@@ -255,7 +255,7 @@ async def publish_trivet() -> float:
 
 
 async def growth(url: str, queue: str) -> float:
-    """MiB by which the peak of this process is above its start, before a backlog."""
+    """Growth of this process's peak memory with a backlog, in MiB."""
     before = memory("VmRSS")
     table = {"url": url, "queue": queue, "create": True, "event": "order"}
     async with open_plugins(
@@ -290,7 +290,7 @@ def of_its_own(*args: object) -> float:
 
 
 def memory(what: str) -> float:
-    """MiB, by a name in this process's status."""
+    """A figure of this process's status, in MiB, by its name there."""
     found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None
     return int(found[1]) / 1024
@@ -322,7 +322,7 @@ def main() -> None:
 
 
 def one_of_several(what: str, url: str, queue: str, *args: str) -> float:
-    """The figure that `of_its_own` asks for."""
+    """Print the figure that `of_its_own` asks for."""
     if what == GROWTH:
         structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
         return trio.run(growth, url, queue)

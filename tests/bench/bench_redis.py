@@ -55,7 +55,7 @@ _numbers = count(1)
 
 
 class Order(Event):
-    """About 250 bytes of JSON."""
+    """An event of about 250 bytes of JSON."""
 
     order_id: str
     note: str
@@ -72,7 +72,7 @@ class Counter(EventPlugin[Order]):
         self.done = trio.Event()
 
     async def handle_event(self, event: Order) -> None:
-        """Count it."""
+        """Count the event."""
         if self.pause:
             await trio.sleep(0.001)
         if not self.handled:
@@ -83,7 +83,7 @@ class Counter(EventPlugin[Order]):
 
 
 def order(number: int) -> Order:
-    """One of many."""
+    """The order with a number."""
     return Order(f"o-{number:06}", NOTE)
 
 
@@ -102,7 +102,7 @@ def cloud_event(number: int) -> dict[str, str | bytes]:
 
 @contextmanager
 def redis_server() -> Generator[str]:
-    """Start one; yields its URL."""
+    """Start a server, and yield its URL."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         port: int = bound.getsockname()[1]
@@ -201,7 +201,7 @@ async def send_trivet(url: str, format: str) -> float:
 
 
 async def publish_trivet() -> float:
-    """Events a second that have an id, and whose end somebody hears of, without any Redis."""
+    """Events a second with an id and an awaited end, without Redis."""
     async with open_plugins(Counter) as runtime:
         counter, began = runtime.get(Counter), perf_counter()
         for first in range(0, EVENTS, TOGETHER):
@@ -214,7 +214,7 @@ async def publish_trivet() -> float:
 
 
 async def growth(url: str, stream: str) -> float:
-    """MiB by which the peak of this process is above its start, before a backlog."""
+    """Growth of this process's peak memory with a backlog, in MiB."""
     before = memory("VmRSS")
     table = {"url": url, "stream": stream, "group": "slow", "event": "order"}
     async with open_plugins(RedisSource, Counter, settings={"redis_source": table}) as runtime:
@@ -233,7 +233,7 @@ def growth_of_its_own(url: str, stream: str) -> float:
 
 
 def memory(what: str) -> float:
-    """MiB, by a name in this process's status."""
+    """A figure of this process's status, in MiB, by its name there."""
     found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None
     return int(found[1]) / 1024

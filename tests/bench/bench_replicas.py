@@ -1,11 +1,11 @@
-"""How many more events two programs handle than one, which share a Redis stream.
+"""The gain of a second program that shares a Redis stream with the first, in events a second.
 
     python tests/bench/bench_replicas.py [--quick]
 
 Programs of `trivet serve`, each a process of its own, and a redis-server of its own, with its
-append-only file. All events are in the stream at once, and the time is until none is left in hand.
-A handler that waits leaves the processor to others, so that it is how many there are that counts;
-one that computes needs a core, of which Redis needs a part, too.
+append-only file. All events are in the stream at once; the time ends when none is in flight. A
+handler that waits leaves the processor to others, so that the number of handlers counts; a handler
+that computes needs a core, of which Redis needs a part, too.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ SETTINGS = """
 
 @contextmanager
 def programs(count: int, url: str, kind: str) -> Generator[str]:
-    """Run so many until the block ends; yields the stream that they share."""
+    """Run a number of programs, and yield the stream that they share."""
     stream = f"{kind}-{count}"
     with ExitStack() as stack:
         logs: list[Path] = []
@@ -96,7 +96,7 @@ def programs(count: int, url: str, kind: str) -> Generator[str]:
 
 
 async def handled(url: str, stream: str, events: int) -> float:
-    """Events a second, from when all are there until none is left."""
+    """Events a second, from the full stream to the empty one."""
     async with coredis.Redis.from_url(url, verify_version=False) as redis:
         before = await redis.xlen(stream)
         began = perf_counter()

@@ -1,13 +1,13 @@
-"""How long a service takes from nothing to its first answer, and from SIGTERM to its end.
+"""The time from nothing to a service's first answer, and from SIGTERM to its end.
 
     python tests/bench/bench_service.py [--quick]
 
 `trivet serve` of one plugin with one route is timed from the moment before the process is made to
-the first answer with 200, and from SIGTERM to the process's end: with nobody there, and with a
+the first answer with 200, and from SIGTERM to the process's end: without clients, and with a
 client whose connection stays open and idle. Beside it, in turns, the same route in a bare
 quart-trio application: under `hypercorn -k trio`, and with hypercorn inside of a script, which has
-no process of its own to watch over it. What an import takes is the processor time of an interpreter
-that does nothing else, less that of one that does nothing.
+no process of its own to watch over it. The figure of an import is the processor time of an
+interpreter that does nothing else, less that of one that does nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ AT_MOST = 30.0
 
 
 def processor_time(code: str) -> float:
-    """Seconds that an interpreter needs for this code, and to start and to end."""
+    """Seconds that an interpreter needs to start, run this code and end."""
     pid = os.posix_spawn(sys.executable, [sys.executable, "-c", code], ENVIRON)
     _, status, used = os.wait4(pid, 0)
     if status:
@@ -48,13 +48,13 @@ def processor_time(code: str) -> float:
 
 
 def imports(modules: str) -> float:
-    """How often a second they could be imported."""
+    """Imports a second."""
     return 1 / (processor_time(f"import {modules}") - min(processor_time("pass") for _ in range(3)))
 
 
 @contextmanager
 def serving(*command: str | Path) -> Generator[tuple[subprocess.Popen[bytes], str]]:
-    """A service with `ADDRESS` in its command, and where it listens; it is ended in any case."""
+    """Run a service with `ADDRESS` in its command, and yield its address; it is always ended."""
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     parts = [str(part).replace("ADDRESS", address) for part in command]
@@ -67,7 +67,7 @@ def serving(*command: str | Path) -> Generator[tuple[subprocess.Popen[bytes], st
 
 
 def first_answer(address: str) -> socket.socket:
-    """The connection on which the service has answered with 200."""
+    """The connection on which the service has answered 200."""
     host, _, port = address.rpartition(":")
     until = perf_counter() + AT_MOST
     while perf_counter() < until:
@@ -83,14 +83,14 @@ def first_answer(address: str) -> socket.socket:
 
 
 def starts(*command: str | Path) -> float:
-    """How often a second it could be started."""
+    """Starts a second."""
     began = perf_counter()
     with serving(*command) as (_, address), closing(first_answer(address)):
         return 1 / (perf_counter() - began)
 
 
 def stops(*command: str | Path, keep_alive: bool) -> float:
-    """How often a second it could be stopped, with a client that stays or without any."""
+    """Stops a second, with a client that stays or without any."""
     with serving(*command) as (process, address), closing(first_answer(address)) as connection:
         if not keep_alive:
             connection.close()
@@ -101,7 +101,7 @@ def stops(*command: str | Path, keep_alive: bool) -> float:
 
 
 def compare(ours: Measure, theirs: Measure) -> tuple[float, Quartiles]:
-    """Milliseconds, and the ratio: the less of both the better."""
+    """Print milliseconds and the ratio; for both, less is better."""
     rate, ratio = pairs(ours, theirs)
     return 1000 / rate.median, ratio.inverse()
 

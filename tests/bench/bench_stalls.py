@@ -1,9 +1,9 @@
-"""The cost of knowing which plugin uses the event loop, for each step of a task.
+"""The cost of the stall watch for each step of a task.
 
     python tests/bench/bench_stalls.py [--quick]
 
 Two tasks take turns, with Trivet's instrument in the loop. Beside it, in turns: the loop without
-any, and with an instrument whose two hooks do nothing.
+any instrument, and with one whose two hooks do nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Bare(trio.abc.Instrument):
 
 
 async def take_turns() -> None:
-    """Half of the steps."""
+    """Make half of the steps."""
     for _ in range(STEPS // 2):
         await trio.lowlevel.cancel_shielded_checkpoint()
 

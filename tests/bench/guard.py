@@ -1,21 +1,21 @@
-"""Whether Trivet has become slower: the ratios of quick runs beside those that are committed.
+"""The guard of speed: the ratios of quick runs, compared with the committed ones.
 
     python tests/bench/guard.py              # compare; the exit code is 1 where a row has lost
     python tests/bench/guard.py --commit     # write `committed.json`: medians of five runs
     python tests/bench/guard.py --scatter 10
 
-`GUARDED` says what is watched: tables of what one process computes, and of it the ratios, so that
-another machine finds about the same. What waits for a disk, a socket, a clock or another process is
-left out. `committed.json` is written anew by the change that means to change it.
+`GUARDED` names the guarded tables: computations of one process, as ratios, so that another machine
+finds about the same. Tables that wait for a disk, a socket, a clock or another process are left
+out. A change that means to change a ratio writes `committed.json` anew.
 
 A row has lost when more than a third of the committed ratio is gone: where more is better, less
 than two thirds of it is left; where less is better, it is more than one and a half times as much.
-The script of such a row is run again, up to twice, and of its runs the best counts.
+The script of such a row runs again, up to twice, and its best run counts.
 
-A third is what one run may lose to noise alone: `--scatter 10` runs everything ten times, and says
-for each row by how much its worst run is below the median. On two cores that others used as well
-these were 2 to 16 %, and once, where a collection of garbage fell into the time, 32 %. So noise has
-to find the same row three times, while what has become slower is slow each time.
+Noise alone may cost one run a third: `--scatter 10` runs everything ten times, and prints for each
+row the distance of the worst run from the median. On two cores with other users these were 2 to
+16 %, and once, where a collection of garbage fell into the time, 32 %. So noise has to hit the same
+row three times, whereas a slower row is slow each time.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """For the table."""
+        """The verdict in a word, for the table."""
         if self.now is None:
             return "GONE"
         if self.committed is None:
@@ -84,12 +84,12 @@ class Verdict:
 
     @property
     def is_bad(self) -> bool:
-        """Whether the guard has to say no."""
+        """Whether the guard fails by this row."""
         return self.word in ("LOST", "GONE")
 
 
 def measure(script: str) -> Ratios:
-    """Run a script in its quick form, and read what it found in the tables that are watched."""
+    """Run a script in its quick form, and read the guarded tables."""
     for title in GUARDED[script]:
         file_of(title).unlink(missing_ok=True)
     command = [sys.executable, str(HERE / script), "--quick"]
@@ -105,7 +105,7 @@ def measure(script: str) -> Ratios:
 
 
 def measure_all(runs: int) -> dict[str, list[float]]:
-    """Run everything so often."""
+    """Run every script a number of times."""
     found: dict[str, list[float]] = {}
     for _ in range(runs):
         for script in GUARDED:
@@ -115,13 +115,13 @@ def measure_all(runs: int) -> dict[str, list[float]]:
 
 
 def compare(committed: Ratios, now: Ratios) -> list[Verdict]:
-    """Every row of either."""
+    """Compare the rows of both, including rows that only one has."""
     rows = dict.fromkeys([*now, *committed])
     return [Verdict(row, committed.get(row), now.get(row)) for row in rows]
 
 
 def guard(committed: Ratios) -> list[Verdict]:
-    """Measure; what has lost again, before it counts."""
+    """Measure; a row that has lost is measured again before it counts."""
     verdicts: list[Verdict] = []
     for script, titles in GUARDED.items():
         known = {row: committed[row] for row in committed if row.startswith(titles)}
@@ -143,7 +143,7 @@ def write_table(*rows: tuple[str, ...]) -> None:
 
 
 def show(verdicts: list[Verdict]) -> None:
-    """Print what was found."""
+    """Print the verdicts."""
 
     def number(ratio: float | None) -> str:
         return "" if ratio is None else f"{ratio:.3g}"
@@ -156,7 +156,7 @@ def show(verdicts: list[Verdict]) -> None:
 
 
 def show_scatter(found: dict[str, list[float]]) -> None:
-    """Print how far apart the runs are."""
+    """Print the scatter of the runs."""
     rows: list[tuple[str, ...]] = []
     for row, ratios in found.items():
         middle, worst, best = median(ratios), min(ratios), max(ratios)

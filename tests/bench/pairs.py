@@ -1,8 +1,8 @@
-"""Measurements in pairs, so that a machine that is now fast and now slow does not decide.
+"""Measurements in pairs, so that changes of the machine's speed do not decide.
 
 Owns the order of the rounds, the ratios, and the table's form: on the screen, and as JSON in
 `build/bench/`.
-Never knows what is measured.
+Never knows the measurements.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @attrs.frozen
 class Quartiles:
-    """The middle of some figures, and where half of them lie."""
+    """The median of some figures, and their quartiles."""
 
     low: float
     median: float
@@ -50,7 +50,7 @@ class Quartiles:
 
 
 def in_trio(measure: Callable[..., Awaitable[T]], *args: object) -> Callable[[], T]:
-    """The measurement, each time in a run of Trio of its own."""
+    """A measurement that runs each time in a Trio run of its own."""
     return lambda: trio.run(measure, *args)
 
 
@@ -62,7 +62,7 @@ def pairs(
     Args:
         measure: the measurement in question.
         beside: the measurement to compare it with.
-        rounds: how often; seven times by default, or three if a rough figure will do.
+        rounds: the number of rounds; seven by default, or three for a rough figure.
 
     Returns:
         The quartiles of the figures, and those of the ratios.

@@ -1,10 +1,10 @@
-"""Trivet, and what one might have instead, each publishing the same events to async handlers.
+"""Trivet and other libraries, each publishing the same events to async handlers.
 
-Owns how each is set up, published to and waited for.
-Never knows what is measured: that is the work's, which makes the events and the handlers.
+Owns the set-up of each library, the publishing, and the wait for the end.
+Never knows the measurement: the work makes the events and the handlers.
 
-Who takes an event without waiting is published to so many times in a turn of the loop (`turn`), or
-its handlers would have none.
+A library that takes an event without waiting gets `turn` events in a turn of the loop, so that its
+handlers have turns too.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ class Work(ABC):
 
     @abstractmethod
     def events(self) -> Iterator[Ping]:
-        """Each made when it is asked for; the clock runs from the first."""
+        """The events, each made on demand; the clock runs from the first."""
 
     @abstractmethod
     async def end(self, next_turn: Callable[[], Awaitable[None]]) -> None:
-        """All are published: wait, turn by turn, for whatever ends the work."""
+        """Wait, turn by turn, for the end of the work."""
 
 
 Peer = Callable[[Work], Coroutine[Any, Any, None]]
@@ -79,7 +79,7 @@ async def trivet(work: Work, settings: Settings, delivery: DeliverySettings) -> 
 
 
 async def asyncio_queue(work: Work, size: int) -> None:
-    """A queue and a reader for each subscriber; no limit where the size is 0."""
+    """A queue and a reader for each subscriber; a size of 0 means no limit."""
 
     async def read(queue: asyncio.Queue[Ping], handle: Handler) -> None:
         while True:
@@ -98,7 +98,7 @@ async def asyncio_queue(work: Work, size: int) -> None:
 
 
 async def litestar_channels(work: Work, backlog: int | None) -> None:
-    """Litestar's channels. They carry bytes: the number has to do."""
+    """Litestar's channels. They carry bytes, here the event's number."""
     plugin = ChannelsPlugin(
         MemoryChannelsBackend(), channels=["pings"], subscriber_max_backlog=backlog
     )
@@ -145,7 +145,7 @@ async def pyee(work: Work) -> None:
 
 
 async def faststream(work: Work) -> None:
-    """FastStream's broker for tests, which has no server. It carries text: the number."""
+    """FastStream's broker for tests, without a server. It carries text, here the number."""
     broker = NatsBroker()
     for handle in work.handlers:
         broker.subscriber("pings")(handle)
@@ -156,7 +156,7 @@ async def faststream(work: Work) -> None:
 
 
 async def blinker(work: Work) -> None:
-    """Blinker's signal; the event is its sender, so that no handler needs a second argument."""
+    """Blinker's signal; the event is its sender, so that a handler has one argument."""
     signal = Signal()
     for handle in work.handlers:
         signal.connect(handle, weak=False)

@@ -1,7 +1,7 @@
-"""Servers in processes of their own, and the load that is put on them.
+"""Servers in processes of their own, and the load on them.
 
-Owns their start and their end, what they have used of a processor, and the call of wrk.
-Never knows what is compared with what.
+Owns their start and end, their use of a processor, and the call of wrk.
+Never knows the comparisons.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ class Server:
     """The one that answers."""
 
     def cpu(self) -> float:
-        """Seconds of a processor that it has used."""
+        """Seconds of processor time that the server has used."""
         fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @attrs.frozen
 class Load:
-    """Figures of some requests."""
+    """Figures of a number of requests."""
 
     rate: float
     """Requests a second."""
@@ -80,7 +80,7 @@ class Load:
 
 @contextmanager
 def trivet(plugins: Path, *names: str) -> Generator[Server]:
-    """`trivet serve`, of these files in a directory."""
+    """Run `trivet serve` with these files in a directory."""
     with TemporaryDirectory() as directory:
         command = [str(Path(sys.executable).parent / "trivet"), "serve", *names]
         command += ["--plugins", str(plugins.absolute()), "--bind", "127.0.0.1:0"]
@@ -91,14 +91,14 @@ def trivet(plugins: Path, *names: str) -> Generator[Server]:
 
 @contextmanager
 def script(name: str) -> Generator[Server]:
-    """One of those that are no Trivet."""
+    """Run the script of a server without Trivet."""
     with _answering([sys.executable, str(ANSWERING / f"{name}.py")]) as (port, process):
         yield Server(port, process)
 
 
 @contextmanager
 def _answering(command: list[str], cwd: str | None = None) -> Generator[tuple[int, int]]:
-    """A process, when it has said where it listens; its port and its id."""
+    """Wait until a process has printed its address; yield its port and its id."""
     process = subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
@@ -116,7 +116,7 @@ def _answering(command: list[str], cwd: str | None = None) -> Generator[tuple[in
 
 
 def require_wrk() -> None:
-    """End the program where there is no wrk."""
+    """End the program if wrk is missing."""
     if which("wrk") is None:
         sys.exit("wrk is not on the PATH: install it (`apt-get install wrk`), and begin again")
 
@@ -129,7 +129,7 @@ def wrk(
     media_type: str = "application/json",
     connections: int = 16,
 ) -> Load:
-    """Ask over so many connections, each as soon as it has its answer; with a body it is a POST.
+    """Load a server over a number of connections, each without pauses; a body makes a POST.
 
     In a body, the number of the request takes the place of each `@`.
     """
@@ -154,7 +154,7 @@ def wrk(
 
 
 def stream(server: Server, path: str, size: int) -> float:
-    """Send one stream of about so many bytes; returns events a second."""
+    """Send one stream of about `size` bytes; events a second."""
     chunk = LINE * TOGETHER
     chunks = size // len(chunk)
     head = (
@@ -174,7 +174,7 @@ def stream(server: Server, path: str, size: int) -> float:
 
 
 def _answer(connection: socket.socket) -> bytes:
-    """The body of the next answer, which says how long it is."""
+    """The body of the next answer, which gives its length."""
     received = b""
     while b"\r\n\r\n" not in received:
         received += _more(connection)

@@ -56,7 +56,7 @@ class Report:
 
 
 async def pay(port: int, planned: Visit) -> bytes:
-    """Do what was planned; what was answered."""
+    """Do what the visit plans, and return the answers."""
     answer = bytearray()
     with trio.socket.socket() as client, suppress(OSError):  # What was said before an end counts.
         if planned.ending == "does not read":
@@ -78,7 +78,7 @@ async def pay(port: int, planned: Visit) -> bytes:
 
 
 async def _receive(client: trio.socket.SocketType, answer: bytearray) -> bool:
-    """Receive something, if it comes in time."""
+    """Receive a piece, if one comes in time."""
     data = b""
     with trio.move_on_after(SILENCE):
         data = await client.recv(65536)
@@ -87,14 +87,14 @@ async def _receive(client: trio.socket.SocketType, answer: bytearray) -> bool:
 
 
 async def _send(client: trio.socket.SocketType, piece: bytes) -> None:
-    """Send as much of it as is taken."""
+    """Send as much of a piece as the service takes."""
     with trio.move_on_after(SILENCE):
         while piece:
             piece = piece[await client.send(piece) :]
 
 
 def judge(report: Report, name: str, planned: Visit, answer: bytes) -> None:
-    """Count what was answered, and keep what never should be."""
+    """Count an answer, and report one that must never be given."""
     report.visits += 1
     report.requests += planned.requests
     if planned.is_websocket:
@@ -107,7 +107,7 @@ def judge(report: Report, name: str, planned: Visit, answer: bytes) -> None:
 
 
 async def probe(port: int) -> None:
-    """Ask an ordinary question, and be answered."""
+    """Send an ordinary request, and require its answer."""
     with trio.fail_after(ANSWERED_WITHIN):
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
             await stream.send_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -118,7 +118,7 @@ async def probe(port: int) -> None:
 
 
 async def batch(service: Service, report: Report, seed: int, numbers: range) -> None:
-    """Some visits, several at once, and a look at the log."""
+    """Pay some visits, several at once, and look at the log."""
     limit = trio.CapacityLimiter(AT_ONCE)
 
     async def one(number: int) -> None:
@@ -139,7 +139,7 @@ async def batch(service: Service, report: Report, seed: int, numbers: range) -> 
 
 
 def read_settings(directory: Path, report: Report, seed: int, number: int) -> None:
-    """Read a settings file: it is right, or an error says what is wrong."""
+    """Read a settings file: it must be right, or raise a `ConfigurationError`."""
     file = directory / "fuzz.toml"
     file.write_bytes(settings_file(seed, number))
     try:
@@ -151,7 +151,7 @@ def read_settings(directory: Path, report: Report, seed: int, number: int) -> No
 
 
 async def run(seed: int, first: int, visits: int | None, seconds: float) -> Report:
-    """Visit, until it is enough or something is wrong."""
+    """Pay visits until the time is over or a fault is found."""
     report = Report()
     with tempfile.TemporaryDirectory() as named, Service(Path(named)) as service:
         settings = Path(named) / "settings"
@@ -190,13 +190,13 @@ async def _look_at_the_end(
 
 
 def tell(line: str) -> None:
-    """Write a line, at once."""
+    """Write a line at once."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
 def main() -> None:
-    """Fuzz, and say with which numbers it can be done again."""
+    """Fuzz, and print the seed with which to repeat the run."""
     parser = argparse.ArgumentParser(prog="tests.fuzz")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--first", type=int, default=0, help="number of the first visit")

@@ -133,7 +133,7 @@ class Visit:
 
 
 def visit(seed: int, number: int) -> Visit:
-    """The visit with this number."""
+    """The visit with a number."""
     dice = random.Random(f"{seed} {number}")
     kind = dice.randrange(10)
     if kind == 0:
@@ -147,7 +147,7 @@ def visit(seed: int, number: int) -> Visit:
 
 
 def settings_file(seed: int, number: int) -> bytes:
-    """A settings file."""
+    """A settings file with a number."""
     dice = random.Random(f"{seed} {number} settings")
     keys = [
         "service",
@@ -197,7 +197,7 @@ def _ending(dice: random.Random) -> Ending:
 
 
 def _request(dice: random.Random) -> bytes:
-    """Anything."""
+    """A request of any kind."""
     wild = dice.random() < 0.3
     method = dice.choice(METHODS if wild else METHODS[:3])
     target = dice.choice(TARGETS if wild else TARGETS[:15])
@@ -216,7 +216,7 @@ def _request(dice: random.Random) -> bytes:
 def _post(
     dice: random.Random, path: bytes, media_type: bytes, body: bytes, *headers: bytes
 ) -> bytes:
-    """A request that is right, with this body, of known length or in chunks."""
+    """A correct request with a body, of known length or in chunks."""
     lines = [b"POST " + path + b" HTTP/1.1", b"Host: x", b"Content-Type: " + media_type, *headers]
     if dice.random() < 0.8:
         lines.append(b"Content-Length: %d" % len(body))
@@ -228,7 +228,7 @@ def _post(
 
 
 def _event(dice: random.Random) -> bytes:
-    """An event, or several, in one of the forms that are taken."""
+    """An event, or several, in one of the accepted forms."""
     event = {"order_id": dice.choice(TEXTS), "extra": _value(dice, 4)}
     name = dice.choice(["ordered", "kept", "picky"])
     cloud = {"specversion": "1.0", "id": "1", "source": "/x", "type": name, "data": event}
@@ -270,7 +270,7 @@ def _event(dice: random.Random) -> bytes:
 
 
 def _form(dice: random.Random) -> bytes:
-    """A form."""
+    """A form in one of the encodings of HTML."""
     if dice.random() < 0.4:
         body = b"&".join(
             dice.choice([b"a=b", b"%ff", b"=", b"", b"a" * 2000, b"%"]) for _ in range(20)
@@ -299,7 +299,7 @@ def _form(dice: random.Random) -> bytes:
 
 
 def _frame(dice: random.Random) -> bytes:
-    """A frame of a websocket."""
+    """A frame of a websocket, nearly right or not."""
     first = dice.choice(
         [0x81, 0x82, 0x89, 0x8A, 0x01, 0x02, 0x00, 0x80] * 4 + [0x88, dice.randrange(256)]
     )
@@ -312,7 +312,7 @@ def _frame(dice: random.Random) -> bytes:
 
 
 def _value(dice: random.Random, depth: int) -> Any:
-    """Anything that JSON can express, and some that it cannot."""
+    """A value that JSON can express, or one that it cannot."""
     kind = dice.randrange(9 if depth else 6)
     if kind < 6:
         numbers = [0, -1, 10**400, 1e308, float("nan"), float("inf"), 2**64]
@@ -334,7 +334,7 @@ def _value(dice: random.Random, depth: int) -> Any:
 
 
 def _json(dice: random.Random, value: Any) -> bytes:
-    """JSON, or nearly."""
+    """A JSON document, or nearly one."""
     try:
         return json.dumps(value, ensure_ascii=dice.random() < 0.5).encode("utf-8", "surrogatepass")
     except RecursionError:
@@ -342,7 +342,7 @@ def _json(dice: random.Random, value: Any) -> bytes:
 
 
 def _mutated(dice: random.Random, data: bytes, chance: float) -> bytes:
-    """The same, or with some bytes changed, left out, doubled, or moved."""
+    """The bytes as they are, or with some changed, left out, doubled or moved."""
     if not data or dice.random() > chance:
         return data
     made = bytearray(data)
@@ -364,7 +364,7 @@ def _mutated(dice: random.Random, data: bytes, chance: float) -> bytes:
 
 
 def _cut(dice: random.Random, data: bytes) -> list[bytes]:
-    """The pieces in which it is sent."""
+    """The pieces in which the bytes are sent."""
     if dice.random() < 0.6 or len(data) < 2:
         return [data]
     cuts = sorted(dice.randrange(len(data)) for _ in range(dice.randint(1, 5)))

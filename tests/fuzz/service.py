@@ -162,22 +162,22 @@ class Service:
         self._process.wait()
 
     def stop(self) -> int:
-        """Ask it to stop; the exit code."""
+        """Ask the service to stop, and return its exit code."""
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(60)
 
     @property
     def descriptors(self) -> int:
-        """How many files and sockets it has open."""
+        """The number of files and sockets that the service has open."""
         return self._program.num_fds()
 
     @property
     def megabytes(self) -> float:
-        """The memory that it has."""
+        """The memory of the service, in megabytes."""
         return self._program.memory_info().rss / 1e6
 
     def complaints(self) -> list[str]:
-        """Lines logged since the last call that no client's data should ever cause."""
+        """Lines logged since the last call that no client's data may cause."""
         with self._log.open("rb") as log:
             log.seek(self._read)
             said = log.read()

@@ -1,4 +1,4 @@
-"""A short part of what `nox -s fuzz` does, and what it has found before."""
+"""A short run of `nox -s fuzz`, and the inputs that have found faults."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ CORPUS = Path(__file__).with_name("corpus")
 
 
 def test_a_number_is_an_input() -> None:
-    """The same seed and number make the same input; others, another."""
+    """The same seed and number make the same input; other numbers make other inputs."""
     assert visit(1, 2) == visit(1, 2) != visit(2, 1)
     assert settings_file(1, 2) == settings_file(1, 2) != settings_file(1, 3)
 
 
 @pytest.mark.process
 async def test_clients_that_are_nearly_right() -> None:
-    """For some seconds: no hang, no leak, no traceback, no 500, and a stop with 0."""
+    """For some seconds: no hang, no leak, no traceback, no 500, and a stop with code 0."""
     report = await run(seed=20_260_301, first=0, visits=None, seconds=8)
     assert report.faults == []
     assert report.visits >= BATCH
 
 
 @pytest.mark.process
-async def test_what_was_found(tmp_path: Path) -> None:
+async def test_corpus(tmp_path: Path) -> None:
     """Every input that once found a fault is answered, and logs no fault of the service."""
     report, files = Report(), sorted(CORPUS.iterdir())
     with Service(tmp_path) as service:

@@ -76,7 +76,7 @@ def numbers_of(batches: list[Any]) -> list[list[int]]:
 
 
 async def points_sent(runtime: Runtime, number: int) -> None:
-    """Wait until so many points are sent. Asked by HTTP, each request would add its own point."""
+    """Wait until a number of points are sent. A question by HTTP would add points."""
     batcher: Any = runtime.hosts["batcher"].plugin
     with trio.fail_after(10):
         while True:

@@ -10,7 +10,7 @@ from trivet.testing import client, open_plugins
 
 
 async def put(runtime: Runtime, bucket: str, body: bytes) -> tuple[int, object]:
-    """Post an object; the answer's status and document."""
+    """Post an object, and return the answer's status and document."""
     answer = await client(runtime).post(f"/1/buckets/{bucket}/objects", data=body)
     return answer.status_code, await answer.get_json(force=True)
 
@@ -78,7 +78,7 @@ async def test_a_limit_is_a_sensible_number(limit: str) -> None:
 
 
 async def test_an_unknown_bucket_is_not_found() -> None:
-    """To read from, or write to, a bucket that nobody made is answered 404."""
+    """Reading from, or writing to, a missing bucket is answered 404."""
     async with open_plugins("bucket_store") as runtime:
         status, _ = await put(runtime, "nowhere", b"{}")
         answer = await client(runtime).get("/1/buckets/nowhere/objects")
@@ -86,8 +86,8 @@ async def test_an_unknown_bucket_is_not_found() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b'{"a":', b"{} {}", b"NaN", b'"\xff"', b"[" * 100_000])
-async def test_what_is_not_json_is_refused(body: bytes) -> None:
-    """Malformed, not UTF-8, or nested too deeply: answered 400, and not kept."""
+async def test_wrong_bodies(body: bytes) -> None:
+    """A body that is malformed, no UTF-8 or nested too deeply is answered 400, and not kept."""
     async with open_plugins("bucket_store") as runtime:
         await client(runtime).post("/1/buckets?bucket=a")
         status, _ = await put(runtime, "a", body)

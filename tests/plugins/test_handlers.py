@@ -17,7 +17,7 @@ BODY = {"events": [{"face": 1}, {"face": 2}]}
 
 @attrs.frozen
 class Generated:
-    """The body that is asked for, to be told by msgspec itself what is wrong with another."""
+    """The right body, from which msgspec makes its message about a wrong one."""
 
     events: list[dict[str, Any]]
 
@@ -47,8 +47,8 @@ async def fill(runtime: Runtime) -> None:
         await wait_all_tasks_blocked()
 
 
-async def test_what_was_generated_is_published(autojump_clock: MockClock) -> None:
-    """A request becomes one sending event with its events, its handler, and who asked."""
+async def test_published_event(autojump_clock: MockClock) -> None:
+    """A request becomes one sending event, with its events, its handler and its client."""
     begun = datetime.now(UTC)
     headers = {"Luna-Request-Id": "1700000000,abc", "Luna-Account-Id": "a1"}
     async with open_plugins("handlers", Seen) as runtime:
@@ -63,8 +63,8 @@ async def test_what_was_generated_is_published(autojump_clock: MockClock) -> Non
     assert begun <= event.create_event_time <= event.end_event_time <= datetime.now(UTC)
 
 
-async def test_who_says_nothing_of_himself(autojump_clock: MockClock) -> None:
-    """Without the headers, the request id is the one that the answer returns, the account none."""
+async def test_request_without_headers(autojump_clock: MockClock) -> None:
+    """A request without headers gets an id, which the answer returns; its account is empty."""
     async with open_plugins("handlers", Seen) as runtime:
         answer = await client(runtime).post("/handlers/h1/events", json=BODY)
         await wait_all_tasks_blocked()
@@ -96,8 +96,8 @@ async def test_a_wrong_body_is_explained(body: bytes, autojump_clock: MockClock)
     assert (await answer.get_json(force=True))["detail"] == str(refusal.value)
 
 
-async def test_when_everyone_refuses_the_client_comes_again(autojump_clock: MockClock) -> None:
-    """A full inbox is answered 429 with Retry-After and the fate."""
+async def test_refused_by_all(autojump_clock: MockClock) -> None:
+    """A full inbox is answered 429, with Retry-After and the fate."""
     settings = {"stuck": {"delivery": {"buffer": 1, "overflow": "reject"}}}
     async with open_plugins("handlers", Stuck, settings=settings) as runtime:
         await fill(runtime)
@@ -106,8 +106,8 @@ async def test_when_everyone_refuses_the_client_comes_again(autojump_clock: Mock
     assert (await answer.get_json())["fates"] == {"stuck": "rejected"}
 
 
-async def test_one_who_accepts_is_enough(autojump_clock: MockClock) -> None:
-    """If one subscriber refuses and another accepts, the 202 has the fate at each."""
+async def test_accepted_by_one(autojump_clock: MockClock) -> None:
+    """The answer is 202 with each fate where one subscriber accepts and another refuses."""
     settings = {"stuck": {"delivery": {"buffer": 1, "overflow": "reject"}}}
     async with open_plugins("handlers", Stuck, Seen, settings=settings) as runtime:
         await fill(runtime)
@@ -116,8 +116,8 @@ async def test_one_who_accepts_is_enough(autojump_clock: MockClock) -> None:
     assert (await answer.get_json())["fates"] == {"stuck": "rejected", "seen": "queued"}
 
 
-async def test_without_a_subscriber_there_is_nothing_to_repeat(autojump_clock: MockClock) -> None:
-    """An event that nobody listens to is answered 202, with no fates."""
+async def test_no_subscriber(autojump_clock: MockClock) -> None:
+    """An event without a subscriber is answered 202, with no fates."""
     async with open_plugins("handlers") as runtime:
         answer = await client(runtime).post("/handlers/h1/events", json=BODY)
         assert (answer.status_code, (await answer.get_json())["fates"]) == (202, {})

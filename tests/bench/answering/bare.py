@@ -42,19 +42,19 @@ async def hello() -> dict[str, object]:
 
 @app.post("/events/ordered")
 async def take() -> tuple[dict[str, object], int]:
-    """Decode an event, and hand it to who reads."""
+    """Decode an event, and pass it to the reader."""
     await into.send(Ordered(**json.loads(await request.get_data())))
     return {"fates": {"taker": "queued"}}, 202
 
 
 async def read() -> None:
-    """Do nothing with them."""
+    """Read events, and do nothing with them."""
     async for _ in out_of:
         pass
 
 
 async def main() -> None:
-    """Serve, and say where."""
+    """Serve, and print the address."""
     config = Config()
     config.bind = ["127.0.0.1:0"]
     config.loglevel = "WARNING"

@@ -27,14 +27,14 @@ queue: asyncio.Queue[Ordered] = asyncio.Queue(1000)
 
 
 async def read() -> None:
-    """Do nothing with them."""
+    """Read events, and do nothing with them."""
     while True:
         await queue.get()
 
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-    """Read as long as it serves."""
+    """Read events as long as the application serves."""
     async with asyncio.TaskGroup() as tasks:
         reading = tasks.create_task(read())
         yield
@@ -46,13 +46,13 @@ app = FastAPI(lifespan=lifespan)
 
 @app.post("/events/ordered", status_code=202)
 async def take(ordered: Ordered) -> dict[str, object]:
-    """Hand it to who reads."""
+    """Pass an event to the reader."""
     await queue.put(ordered)
     return {"fates": {"taker": "queued"}}
 
 
 def main() -> None:
-    """Serve, and say where."""
+    """Serve, and print the address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         host, port = listener.getsockname()
         sys.stderr.write(f"http://{host}:{port}\n")

@@ -4,7 +4,7 @@ from trivet import BackgroundPlugin, route
 
 
 class Hello(BackgroundPlugin):
-    """One route."""
+    """A plugin with one route."""
 
     @route("/hello")
     async def hello(self) -> dict[str, str]:

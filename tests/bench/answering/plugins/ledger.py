@@ -15,7 +15,7 @@ class Noted(Event):
 
 
 class Ledger(EventPlugin[Noted]):
-    """Does nothing with it; publishers wait for room as long as it takes."""
+    """Does nothing with events; publishers wait for room without limit."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(durable=True, block_for=60.0)
 

@@ -28,7 +28,7 @@ class Ordered(Event):
 
 
 class Taker(EventPlugin[Ordered]):
-    """Does nothing with it; publishers wait for room as long as it takes."""
+    """Does nothing with events; publishers wait for room without limit."""
 
     delivery: ClassVar[DeliverySettings] = DeliverySettings(block_for=60.0)
 
@@ -50,7 +50,7 @@ class Drop(Event):
 
 
 class Drowning(EventPlugin[Drop]):
-    """Is flooded."""
+    """A plugin that is flooded."""
 
     async def handle_event(self, event: Drop) -> None:
         """Do nothing."""
@@ -74,7 +74,7 @@ class Shop(BackgroundPlugin):
 
     @route("/large")
     async def large(self) -> bytes:
-        """More than a client has room for that does not read."""
+        """An answer larger than the buffers of a client that does not read."""
         return LARGE
 
     @route("/hello")
@@ -84,14 +84,14 @@ class Shop(BackgroundPlugin):
 
     @route("/flood/begin", methods=["POST"])
     async def begin(self) -> dict[str, object]:
-        """Let it flow."""
+        """Begin the flood."""
         self._is_on = True
         self._begun.set()
         return {}
 
     @route("/flood/end", methods=["POST"])
     async def end(self) -> dict[str, object]:
-        """Stop it."""
+        """End the flood."""
         self._is_on = False
         self._begun = trio.Event()
         return {}
