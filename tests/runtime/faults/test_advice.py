@@ -45,7 +45,7 @@ def write(tmp_path: Path) -> Write:
 
 @pytest.fixture
 def logs() -> Iterator[Lines]:
-    """What is logged, with the text of tracebacks as `traceback`."""
+    """The logged lines, with the text of tracebacks as `traceback`."""
     lines: Lines = []
 
     def collect(logger: object, method: str, event: Any) -> Any:
@@ -100,7 +100,7 @@ async def test_a_failed_start_is_told_with_file_and_line(write: Write, logs: Lin
 
 
 async def test_the_line_is_the_authors_where_a_library_raises(write: Write) -> None:
-    """Of a traceback that ends in a library, the author's last line is told."""
+    """A traceback that ends in a library is reported with the author's last line."""
     file = write("""
         import json
         class M(BackgroundPlugin):
@@ -124,7 +124,7 @@ async def test_a_failed_init_is_told_with_file_and_line(write: Write, logs: Line
 
 
 async def test_a_wrong_setting_is_told_with_its_key_and_line(write: Write) -> None:
-    """What an author finds wrong with a setting keeps its key."""
+    """A setting that an author finds wrong is reported with its key."""
     file = write("""
         class M(BackgroundPlugin):
             url: str = ""
@@ -157,7 +157,7 @@ async def test_a_wrong_setting_is_told_with_its_key_and_line(write: Write) -> No
 async def test_the_likely_mistakes_come_with_advice(
     write: Write, logs: Lines, code: str, advice: str
 ) -> None:
-    """What Python, asyncio and Trio say of the likeliest mistakes is followed by what to do."""
+    """Messages of Python, asyncio and Trio about the likeliest mistakes are followed by advice."""
     file = write(f"class M(BackgroundPlugin):\n    async def initialize(self):\n        {code}\n")
     said = await refusal(file)
     logs.clear()

@@ -44,7 +44,7 @@ TOKEN = "t0ken-of-the-receiver"
 
 
 class Owner:
-    """Whose the secrets are."""
+    """An owner of secrets."""
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_of_a_url_user_password_and_query_are_masked(
 
 
 def test_a_secret_url_is_masked_whole_and_by_its_path(owner: Owner) -> None:
-    """Of a webhook the path is the secret."""
+    """The path of a webhook's URL is its secret."""
     know(owner, secret("https://hooks.example/T00/B00/xyz"))
     assert (
         mask("posting to https://hooks.example/T00/B00/xyz failed") == f"posting to {MASK} failed"
@@ -196,7 +196,7 @@ def test_secrets_are_forgotten_with_their_owner() -> None:
 
 
 def test_two_owners_keep_their_secrets_apart() -> None:
-    """What one forgets, another may still know."""
+    """A secret that one owner forgets may still be another's."""
     one, two = Owner(), Owner()
     know(one, secret([TOKEN, "only-mine"]))
     know(two, secret(TOKEN))
@@ -278,7 +278,7 @@ def is_clean(text: str) -> bool:
 
 @pytest.fixture(params=["console", "json"])
 def logged(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[StringIO]:
-    """What is written where the log is that of `trivet serve`."""
+    """The text that is written to the log of `trivet serve`."""
     written = StringIO()
     monkeypatch.setattr(sys, "stderr", written)
     configure_logging(LogSettings(level="debug", format=request.param))
@@ -331,7 +331,7 @@ async def test_no_status_has_a_secret(autojump_clock: MockClock) -> None:
 
 
 async def test_no_error_of_a_start_has_a_secret(logged: StringIO) -> None:
-    """What `initialize` and `__init__` raise is masked in the program's error, and in the log."""
+    """Exceptions of `initialize` and `__init__` are masked in the error and in the log."""
     for plugin, table in ((Client, {"when": "started"}), (Refuses, {})):
         with pytest.raises(StartError) as caught:
             async with open_plugins(plugin, settings={plugin.name: table}):
@@ -348,7 +348,7 @@ def test_the_operators_token_is_a_secret(owner: Owner) -> None:
 
 
 def mask_those_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `trivet serve` does, until the test has ended."""
+    """Mask Python's own tracebacks as `trivet serve` does, until the test has ended."""
     for module, hook in (
         (sys, "excepthook"),
         (sys, "unraisablehook"),
@@ -361,7 +361,7 @@ def mask_those_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_pythons_own_tracebacks_are_masked(
     owner: Owner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What nobody catches is printed by Python."""
+    """An exception that nobody catches is printed by Python, masked."""
     mask_those_of_python(monkeypatch)
     know(owner, secret(TOKEN))
     error = ValueError(TOKEN)
@@ -372,7 +372,7 @@ def test_pythons_own_tracebacks_are_masked(
 def test_the_tracebacks_of_threads_are_masked(
     owner: Owner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So is what nobody catches in a thread."""
+    """An exception that nobody catches in a thread is printed masked."""
     mask_those_of_python(monkeypatch)
     know(owner, secret(TOKEN))
     thread = threading.Thread(target=int, args=[TOKEN])
@@ -385,7 +385,7 @@ def test_the_tracebacks_of_threads_are_masked(
 def test_a_thread_may_end_itself(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By `sys.exit`, of which Python says nothing."""
+    """An exit by `sys.exit` is one of which Python prints nothing."""
     mask_those_of_python(monkeypatch)
     thread = threading.Thread(target=sys.exit)
     thread.start()
@@ -396,7 +396,7 @@ def test_a_thread_may_end_itself(
 def test_the_tracebacks_of_finalisers_are_masked(
     owner: Owner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What nobody could catch is printed, with what raised it, however that is written."""
+    """An exception that nobody could catch is printed masked, with its origin in any spelling."""
 
     class Leaves:
         def __del__(self) -> None:
@@ -411,6 +411,6 @@ def test_the_tracebacks_of_finalisers_are_masked(
 
 
 def test_a_secret_that_is_not_utf8_is_masked(owner: Owner) -> None:
-    """As the environment may have one."""
+    """A secret that is not UTF-8, as from the environment, is masked."""
     know(owner, secret("pass\udcffword"))
     assert mask("it is pass\udcffword") == f"it is {MASK}"

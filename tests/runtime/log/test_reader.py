@@ -74,7 +74,7 @@ class Talker:
 
     @property
     def url(self) -> str:
-        """Where it serves."""
+        """The URL of the service."""
         found = re.search(r"http://127.0.0.1:\d+", self.said)
         assert found is not None
         return found[0]
@@ -142,7 +142,7 @@ async def test_a_reader_that_has_left_takes_nothing_down(tmp_path: Path) -> None
 
 
 async def test_a_reader_that_does_not_read_makes_nobody_wait(tmp_path: Path) -> None:
-    """What it does not take waits, up to a limit; the loop answers, and a stop ends in time."""
+    """Lines wait for the reader, up to a limit; the loop answers, and a stop ends in time."""
     async with talking(tmp_path) as talker:
         await talker.says("serving")
         async with httpx.AsyncClient(base_url=talker.url, timeout=ROOM) as client:

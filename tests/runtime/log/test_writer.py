@@ -61,7 +61,7 @@ def test_a_line_is_written_before_the_call_returns(pipe: tuple[int, int]) -> Non
 
 
 def test_a_pipe_that_nobody_reads_makes_nobody_wait(pipe: tuple[int, int]) -> None:
-    """What waits is bounded in bytes; what has no room is lost and counted; the order is kept."""
+    """Waiting lines are bounded in bytes; further lines are lost and counted; the order is kept."""
     reader, end = pipe
     losses: list[int] = []
     writer = Writer(end, told(losses))
@@ -115,7 +115,7 @@ def full_disk() -> int:
 
 @pytest.mark.parametrize("broken", [closed_reader, closed_terminal, closed_socket, full_disk])
 def test_what_cannot_be_written_is_lost_and_counted(broken: Callable[[], int]) -> None:
-    """Whatever the reason: nobody who logs is told, and the reason is known."""
+    """A line that cannot be written raises nothing, is counted, and the reason is kept."""
     end = broken()
     writer = Writer(end, print)
     for _ in range(5):
@@ -205,7 +205,7 @@ is_over.set()
 
 @pytest.mark.process
 def test_a_process_that_was_forked_writes_too() -> None:
-    """Whatever the threads of the other were about at that moment."""
+    """A forked process writes, whatever the parent's threads did at that moment."""
     done = subprocess.run(
         [sys.executable, "-c", FORKS], stderr=subprocess.PIPE, timeout=30, check=True
     )

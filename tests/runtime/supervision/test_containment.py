@@ -1,4 +1,4 @@
-"""What a plugin may raise without ending more than itself."""
+"""Exceptions that a plugin may raise without ending more than itself."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def program(where: str, fault: BaseException) -> Runtime:
 async def test_whatever_a_plugin_raises_is_its_own_failure(
     where: str, make: Callable[[], BaseException], autojump_clock: MockClock
 ) -> None:
-    """It is named, restarted by its policy, and its neighbour notices nothing."""
+    """The plugin is named, restarted by its policy, and its neighbour notices nothing."""
     fault = make()
     with structlog.testing.capture_logs() as logs:
         async with running(program(where, fault)) as runtime:
@@ -197,7 +197,7 @@ async def test_a_fault_beside_a_cancellation_is_told_and_the_cancellation_goes_o
 
 
 async def test_an_embedders_ctrl_c_is_not_a_plugins_failure() -> None:
-    """Where Python makes a KeyboardInterrupt of Ctrl-C, it ends the program, in order."""
+    """A KeyboardInterrupt that Python makes of Ctrl-C ends the program, in order."""
 
     class Interrupted(Faulty):
         needs = (Neighbour,)
@@ -260,7 +260,7 @@ TYPES = [
 
 
 def lives(host: Host) -> Iterator[object]:
-    """What a test about restarts looks at."""
+    """The facts that a test about restarts compares."""
     yield host.status
     yield host.restarts
 
@@ -294,7 +294,7 @@ async def test_the_three_types_of_restart(
 async def test_a_permanent_error_skips_the_restarts(
     grouped: bool, autojump_clock: MockClock
 ) -> None:
-    """Where the plugin says that trying again cannot help, it is given up at once."""
+    """A plugin that says that trying again cannot help is given up at once."""
 
     class Locked(BackgroundPlugin):
         async def run(self) -> None:

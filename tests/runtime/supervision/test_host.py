@@ -241,7 +241,7 @@ async def test_a_first_start_that_fails_may_be_retried(autojump_clock: MockClock
 
 
 async def test_a_failed_sibling_ends_a_start_that_hangs() -> None:
-    """When one plugin of a level does not start, the others are not waited for."""
+    """A plugin that does not start ends the wait for the others of its level."""
 
     class Hangs(BackgroundPlugin):
         async def initialize(self) -> None:
@@ -414,7 +414,7 @@ async def test_draining_ends_with_its_budget(autojump_clock: MockClock) -> None:
 
 
 async def test_hurrying_ends_the_draining_at_once(autojump_clock: MockClock) -> None:
-    """Who cannot wait for the inboxes skips them: what is left is abandoned, and `close` runs."""
+    """A hurried stop skips the inboxes: their events are abandoned, and `close` runs."""
     closed: list[float] = []
 
     class Stuck(EventPlugin[Ping]):
@@ -568,7 +568,7 @@ async def test_a_run_that_leaves_its_inbox_is_a_failure(autojump_clock: MockCloc
 async def test_the_inbox_survives_a_restart_and_redelivers_what_was_in_flight(
     autojump_clock: MockClock,
 ) -> None:
-    """What crashes `run()` is handed out again, in order, until the delivery limit."""
+    """An event that crashes `run()` is delivered again, in order, until the delivery limit."""
     seen: list[tuple[int, int]] = []
 
     class Crasher(EventPlugin[Ping]):

@@ -1,4 +1,4 @@
-"""What a plugin's failure means for those that need it."""
+"""The effect of a plugin's failure on the plugins that need it."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def crashed(runtime: Runtime, plugin: type[Noted]) -> None:
 async def test_what_depends_on_a_failed_plugin_is_restarted_after_it(
     autojump_clock: MockClock,
 ) -> None:
-    """Those that need it are closed before it, furthest first, and started again after it."""
+    """Plugins that need it are closed before it, furthest first, and started again after it."""
     async with open_plugins(Disk, Buffer, Index, Export, Bystander) as runtime:
         notes.clear()
         await crashed(runtime, Disk)
@@ -139,7 +139,7 @@ class Ping(Event):
 async def test_an_event_in_flight_is_not_blamed_for_the_failure_of_a_need(
     autojump_clock: MockClock,
 ) -> None:
-    """It is handed out again after the restart, and its attempt is still the first."""
+    """The event is delivered again after the restart, and its attempt is still the first."""
     attempts: list[tuple[int, int]] = []
 
     class Handler(EventPlugin[Ping]):
@@ -197,7 +197,7 @@ class Listener(EventPlugin[Ping]):
 
 
 async def test_who_needs_a_plugin_that_gave_up_is_out_with_it(autojump_clock: MockClock) -> None:
-    """It is stopped, says whom it waits for, and takes no events in, until an operator helps."""
+    """The dependent plugin stops, names the other, and takes no events, until an operator helps."""
 
     class Feed(SourcePlugin):
         needs = (Listener,)
@@ -243,7 +243,7 @@ async def test_who_gave_up_is_not_restarted_for_another(autojump_clock: MockCloc
 async def test_a_critical_plugin_whose_need_gave_up_ends_the_program(
     autojump_clock: MockClock,
 ) -> None:
-    """It cannot run any more, so it has given up as well, and the error says why."""
+    """A critical plugin gives up with a plugin that it needs, and the error says why."""
 
     class Middle(Noted):
         needs = (Fragile,)
@@ -332,7 +332,7 @@ async def test_a_restart_is_refused_where_it_cannot_be_had() -> None:
 
 
 async def test_a_stop_reaches_plugins_in_every_status(autojump_clock: MockClock) -> None:
-    """What runs, waits, backs off or was given up ends with the program, in no time."""
+    """Plugins that run, wait, back off or were given up end with the program, in no time."""
 
     class Slow(Noted):
         supervision = SupervisionSettings(backoff_initial=1000, backoff_max=1000)
