@@ -22,6 +22,7 @@ import structlog
 from .._faults._acts import noted
 from .._faults._containment import summary
 from .._faults._errors import ConfigurationError, nearest
+from ._settings import absolute
 
 PACKAGE = "trivet_plugins"
 """The name under which the plugins' directory is imported."""
@@ -73,7 +74,7 @@ class Finder:
         for name in [name for name in sys.modules if is_within(name, PACKAGE)]:
             del sys.modules[name]
         spec = ModuleSpec(PACKAGE, None, is_package=True)
-        spec.submodule_search_locations = [str(self._directory.absolute())]
+        spec.submodule_search_locations = [str(absolute(self._directory))]
         sys.modules[PACKAGE] = importlib.util.module_from_spec(spec)
         importlib.invalidate_caches()
 
@@ -91,7 +92,7 @@ class Finder:
         file = self._file(name)
         entries = self._entry_points.get(name, [])
         if file is None and not entries:
-            missing = "" if self._directory.is_dir() else ", which does not exist"
+            missing = "" if self._exists else ", which does not exist"
             raise ConfigurationError(
                 f"{setting}: no plugin {name!r} in {self._directory}{missing}, "
                 f"nor among the entry points: {nearest(name, self._available())}"
@@ -143,7 +144,7 @@ class Finder:
 
     def _file(self, name: str) -> Path | None:
         for file in (self._directory / name / "__init__.py", self._directory / f"{name}.py"):
-            if file.is_file():
+            if _is_file(file):
                 return file
         return None
 
@@ -168,12 +169,29 @@ class Finder:
         """Whether a file, a folder or an entry point has this name."""
         return name in self._available()
 
+    @property
+    def _exists(self) -> bool:
+        try:
+            return self._directory.is_dir()
+        except OSError:  # The path is longer than the system takes.
+            return False
+
     def _available(self) -> set[str]:
+        if not self._exists:
+            return set(self._entry_points)
         files = {file.stem for file in self._directory.glob("*.py")}
         folders = {file.parent.name for file in self._directory.glob("*/__init__.py")}
         return {
             name for name in files | folders | set(self._entry_points) if not name.startswith("_")
         }
+
+
+def _is_file(file: Path) -> bool:
+    """Whether the file exists; a name that is longer than the system takes has none."""
+    try:
+        return file.is_file()
+    except OSError:
+        return False
 
 
 def _behind(name: str, entry_points: list[EntryPoint], setting: str) -> NamedModule:
@@ -206,7 +224,7 @@ def _neighbour(error: BaseException, place: str) -> str:
     if not isinstance(error, ModuleNotFoundError) or error.name is None:
         return ""
     name, folder = error.name.partition(".")[0], Path(place.rpartition(":")[0]).parent
-    if not any(file.is_file() for file in (folder / f"{name}.py", folder / name / "__init__.py")):
+    if not any(_is_file(file) for file in (folder / f"{name}.py", folder / name / "__init__.py")):
         return ""
     return f"; it is a file beside this one: write `from .{name} import …`"
 

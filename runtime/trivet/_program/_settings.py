@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import attrs
-from attrs.validators import ge, gt, min_len, optional
+from attrs.validators import ge, gt, le, min_len, optional
 
 from .._faults._errors import ConfigurationError
 from ._structuring import EnvText, is_table, structure_fields
@@ -25,6 +25,13 @@ DEFAULT_FILE = Path("trivet.toml")
 
 ENVIRONMENT = "TRIVET_"
 """The prefix of the variables: `TRIVET_SHUTDOWN__DRAIN` is `drain` in `[shutdown]`."""
+
+LONGEST = 1e9
+"""Seconds that a limit may have, about 32 years: timers of the kernel and of Python take no
+infinity, nor much more than this."""
+
+LARGEST = 16 * 1024 * 1024
+"""Characters of a settings file, at most."""
 
 FILE_VARIABLE = "TRIVET_CONFIG"
 """The variable that names the settings file where no command line does, as under another ASGI
@@ -39,11 +46,11 @@ class ShutdownSettings:
     71.0
     """
 
-    requests: float = attrs.field(default=5.0, validator=ge(0))
+    requests: float = attrs.field(default=5.0, validator=[ge(0), le(LONGEST)])
     """Seconds for the requests that are being answered."""
-    drain: float = attrs.field(default=12.0, validator=ge(0))
+    drain: float = attrs.field(default=12.0, validator=[ge(0), le(LONGEST)])
     """Seconds for the plugins of one tier to finish the events in their inboxes."""
-    close: float = attrs.field(default=6.0, validator=ge(0))
+    close: float = attrs.field(default=6.0, validator=[ge(0), le(LONGEST)])
     """Seconds for `close` and for the resources that a plugin entered."""
 
     @property
@@ -56,9 +63,9 @@ class ShutdownSettings:
 class StartupSettings:
     """Limits for the start, in seconds (`[startup]`)."""
 
-    warn_after: float = attrs.field(default=10.0, validator=gt(0))
+    warn_after: float = attrs.field(default=10.0, validator=[gt(0), le(LONGEST)])
     """Seconds after which a warning names the plugins that are still starting."""
-    limit: float = attrs.field(default=50.0, validator=gt(0))
+    limit: float = attrs.field(default=50.0, validator=[gt(0), le(LONGEST)])
     """Seconds after which the start has failed."""
 
 
@@ -69,12 +76,12 @@ class RestartSettings:
     max_restarts: int = attrs.field(default=5, validator=ge(0))
     """Restarts within `restart_window`; one death more ends the program with its exit code. Five in
     thirty seconds, after the restart intensity of OTP's supervisors."""
-    restart_window: float = attrs.field(default=30.0, validator=gt(0))
+    restart_window: float = attrs.field(default=30.0, validator=[gt(0), le(LONGEST)])
     """Seconds for which a restart counts."""
-    backoff_initial: float = attrs.field(default=0.5, validator=ge(0))
+    backoff_initial: float = attrs.field(default=0.5, validator=[ge(0), le(LONGEST)])
     """Seconds before the first restart, at most (full jitter); each further restart doubles
     them."""
-    backoff_max: float = attrs.field(default=30.0, validator=ge(0))
+    backoff_max: float = attrs.field(default=30.0, validator=[ge(0), le(LONGEST)])
     """Seconds that no wait exceeds."""
 
 
@@ -90,9 +97,9 @@ class StallSettings:
     enabled: bool = True
     """Whether the loop is measured and watched; the cost is some microseconds for each step of a
     task."""
-    warn: float = attrs.field(default=0.05, validator=gt(0))
+    warn: float = attrs.field(default=0.05, validator=[gt(0), le(LONGEST)])
     """Seconds after which a warning is logged."""
-    error: float = attrs.field(default=1.0, validator=[gt(0), _not_below_warn])
+    error: float = attrs.field(default=1.0, validator=[gt(0), le(LONGEST), _not_below_warn])
     """Seconds after which an error is logged, too."""
 
 
@@ -169,7 +176,7 @@ class Settings:
     """`[startup]`."""
     restarts: RestartSettings = attrs.field(factory=RestartSettings)
     """`[restarts]`."""
-    hang_limit: float = attrs.field(default=60.0, validator=ge(0))
+    hang_limit: float = attrs.field(default=60.0, validator=[ge(0), le(LONGEST)])
     """Seconds for which the event loop, or an import at the start, may be held before the process
     is ended; 0 for no limit."""
     stalls: StallSettings = attrs.field(factory=StallSettings)
@@ -187,7 +194,7 @@ class Settings:
     def find_modules(self) -> None:
         """Make modules beside the file, or in the working directory without one, importable."""
         beside = self.file.parent if self.file else Path()
-        sys.path.append(str(beside.absolute()))
+        sys.path.append(str(absolute(beside)))
 
     def table(self, plugin: str) -> dict[str, Any]:
         """The table `[plugins.NAME]`, also where the environment spells the name in capitals."""
@@ -244,9 +251,27 @@ def _named_file(config: Path | None, environ: Mapping[str, str]) -> Path | None:
     return DEFAULT_FILE if DEFAULT_FILE.exists() else None
 
 
+def absolute(path: Path) -> Path:
+    """Make a path absolute.
+
+    Raises:
+        ConfigurationError: the working directory was deleted.
+    """
+    try:
+        return path.absolute()
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            f"{path}: relative to the working directory, which does not exist any more"
+        ) from error
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
-        raw = tomllib.loads(file.read_text("utf-8-sig"))  # Some editors write a byte order mark.
+        with file.open(encoding="utf-8-sig") as opened:  # Some editors write a byte order mark.
+            text = opened.read(LARGEST + 1)  # A device may have no end.
+        if len(text) > LARGEST:
+            raise ConfigurationError(f"{file}: no settings: more than {LARGEST} characters")
+        raw = tomllib.loads(text)
     except RecursionError as error:
         raise ConfigurationError(f"{file}: nested too deeply") from error
     except ValueError as error:  # No TOML, no UTF-8, or a number of too many digits.

@@ -103,6 +103,18 @@ def test_missing_directory(directory: Directory) -> None:
     assert "which does not exist" in directory.fault("kitchen")
 
 
+def test_a_name_that_is_too_long(directory: Directory) -> None:
+    """A name that no system takes is that of no plugin, and of no module with event types."""
+    assert directory.fault("a" * 5000).startswith("active_plugins: no plugin 'aaa")
+    assert "No module named 'aaa" in directory.fault(event_types=["a" * 5000])
+
+
+def test_a_directory_that_is_too_long(directory: Directory) -> None:
+    """A path that no system takes is a directory that does not exist."""
+    too_long = Directory(directory.path / ("a" * 5000))
+    assert "which does not exist" in too_long.fault("kitchen")
+
+
 def test_faults_of_names_together(directory: Directory) -> None:
     """Each active plugin that cannot be loaded has a line of the error."""
     directory.write("kitchen.py", "1 / 0")

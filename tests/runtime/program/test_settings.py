@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from attrs.validators import ge, gt
+from attrs.validators import ge, gt, le
 
 from trivet import ConfigurationError, Settings, ShutdownSettings, load_settings
 
 from ..wording import refusal_of
-
-if TYPE_CHECKING:
-    pass
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -235,6 +233,14 @@ def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
         ('[shutdown]\ndrain = "1"', "shutdown.drain: expected a number, got a string"),
         ("[shutdown]\ndrain = true", "shutdown.drain: expected a number, got a boolean"),
         ("[shutdown]\ndrain = -1", f"shutdown.drain: {refusal_of(ge(0), 'drain', -1)}"),
+        ("hang_limit = 1e300", f"hang_limit: {refusal_of(le(1e9), 'hang_limit', 1e300)}"),
+        ("[shutdown]\nclose = inf", f"shutdown.close: {refusal_of(le(1e9), 'close', inf)}"),
+        ("[stalls]\nwarn = 1e300", f"stalls.warn: {refusal_of(le(1e9), 'warn', 1e300)}"),
+        ("[startup]\nlimit = 1e300", f"startup.limit: {refusal_of(le(1e9), 'limit', 1e300)}"),
+        (
+            "[restarts]\nbackoff_max = 1e300",
+            f"restarts.backoff_max: {refusal_of(le(1e9), 'backoff_max', 1e300)}",
+        ),
         ("shutdown = 3", "shutdown: expected a table, got an integer"),
         ('active_plugins = "teapot"', "active_plugins: expected an array, got a string"),
         ('active_plugins = ["a", 1]', "active_plugins[1]: expected a string, got an integer"),
@@ -257,6 +263,47 @@ def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
 def test_fault_of_the_file(tmp_path: Path, text: str, said: str) -> None:
     """A wrong type, value or key is an error with the file and the key."""
     assert fault(tmp_path, text).startswith(f"{tmp_path / 'trivet.toml'}: {said}")
+
+
+def test_a_file_without_an_end() -> None:
+    """A device is not read for ever."""
+    with pytest.raises(ConfigurationError, match="no settings: more than 16777216 ch"):
+        load_settings(Path("/dev/zero"), {})
+
+
+def test_an_empty_device() -> None:
+    """The null device stands for no settings."""
+    assert load_settings(Path("/dev/null"), {}).service == "trivet"
+
+
+def test_a_pipe_may_have_the_settings() -> None:
+    """A shell's process substitution is read to its end."""
+    read, write = os.pipe()
+    os.write(write, b'service = "orders"')
+    os.close(write)
+    try:
+        assert load_settings(Path(f"/dev/fd/{read}"), {}).service == "orders"
+    finally:
+        os.close(read)
+
+
+def test_a_path_that_is_too_long() -> None:
+    """A path that no system takes is an error like any other file that cannot be read."""
+    with pytest.raises(ConfigurationError, match="cannot be read: File name too long"):
+        load_settings(Path("a" * 5000), {})
+
+
+def test_a_deleted_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path is refused; with absolute ones the directory does not matter."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(ConfigurationError, match="working directory, which does not exist any mo"):
+        Settings().find_modules()
+    monkeypatch.setattr(sys, "path", [])
+    Settings(file=tmp_path / "trivet.toml").find_modules()
+    assert sys.path == [str(tmp_path)]
 
 
 def test_faults_together(tmp_path: Path) -> None:
