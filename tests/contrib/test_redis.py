@@ -339,7 +339,7 @@ async def test_a_message_that_no_inbox_can_hold_is_a_dead_letter(redis: RedisSer
     tables: dict[str, Table] = {**source(redis), "billing": {"delivery": {"buffer_bytes": 100_000}}}
     async with open_plugins(RedisSource, Billing, settings=tables) as runtime:
         await runtime.get(Billing).until(lambda seen: seen == [1, 3])
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while not (dead := await redis.dead()):
                 await trio.sleep(0.01)
     assert len(dead) == 1

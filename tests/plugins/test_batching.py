@@ -78,7 +78,7 @@ def numbers_of(batches: list[Any]) -> list[list[int]]:
 async def points_sent(runtime: Runtime, number: int) -> None:
     """Wait until a number of points are sent. A question by HTTP would add points."""
     batcher: Any = runtime.hosts["batcher"].plugin
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         while True:
             if (await batcher.totals())["points_sent"] >= number:
                 return

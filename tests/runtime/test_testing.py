@@ -33,7 +33,7 @@ class Fails(EventPlugin[Order]):
 async def test_retry_in_real_time(durable: bool) -> None:
     """A late retry is an error at once, with the plugin, the event, the exception, the remedy."""
     table = {"fails": {"delivery": {"durable": durable, "retry": True}}}
-    with trio.fail_after(20), pytest.raises(SlowRetryError) as caught:
+    with trio.fail_after(60), pytest.raises(SlowRetryError) as caught:
         async with open_plugins(Fails, settings=table) as runtime:
             await runtime.publish(Order(), wait=True)
     said = str(caught.value)

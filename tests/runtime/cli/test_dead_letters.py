@@ -475,7 +475,7 @@ class Program:
 async def serving(directory: Path) -> AsyncGenerator[Program]:
     """Run `trivet serve` until the block is left."""
     environ = {name: os.environ[name] for name in os.environ if not name.startswith("TRIVET_")}
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         process = await trio.lowlevel.open_process(
             [TRIVET, "serve"],
             cwd=directory,

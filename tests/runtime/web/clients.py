@@ -48,7 +48,7 @@ async def ask(url: str, request: bytes, within: float = 5.0) -> bytes:
         return await read(stream, within)
 
 
-async def until(stream: trio.SocketStream, end: bytes, within: float = 10.0) -> bytes:
+async def until(stream: trio.SocketStream, end: bytes, within: float = 60.0) -> bytes:
     """Read until the data has this end in it."""
     answer = b""
     with trio.fail_after(within):

@@ -78,13 +78,13 @@ async def test_a_disk_that_is_full(disk: Path) -> None:
         streamed = await asking.post("/events/page", data=stream, headers=NDJSON)
         unready = await asking.get("/readyz")
         archive.may_begin.set()
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while runtime.statistics()["archive"].handled < 100:
                 await trio.sleep(0.01)
         assert (await asking.get("/readyz")).status_code == 503
 
         other.unlink()
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while (await asking.get("/readyz")).status_code != 200:
                 await trio.sleep(0.01)
         again = await asking.post("/events/page?wait=true", data=stream, headers=NDJSON)
@@ -112,7 +112,7 @@ async def test_a_stream_that_fills_the_disk(disk: Path) -> None:
         response = await asking.post("/events/page", data=stream, headers=NDJSON)
         accepted = runtime.statistics()["archive"].accepted
         runtime.get(Archive).may_begin.set()
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             while runtime.statistics()["archive"].handled < accepted:
                 await trio.sleep(0.01)
         assert runtime.get(Archive).numbers == [*range(1, accepted + 1)]

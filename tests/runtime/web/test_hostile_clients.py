@@ -206,7 +206,7 @@ async def test_one_connection_too_many_is_told_to_come_back() -> None:
         assert b'"error_code":"too_many_connections"' in answer
         for stream in held:
             await stream.aclose()
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while not await is_served(address):
                 await trio.lowlevel.checkpoint()
 
@@ -214,8 +214,8 @@ async def test_one_connection_too_many_is_told_to_come_back() -> None:
 async def test_slow_headers_are_not_waited_for() -> None:
     """A client that has not sent a whole head within five seconds is disconnected."""
     async with ours() as (address, _):
-        with trio.fail_after(20):
-            answer = await ask(address, b"GET / HTTP/1.1\r\nX-A: ", within=15)
+        with trio.fail_after(60):
+            answer = await ask(address, b"GET / HTTP/1.1\r\nX-A: ", within=60)
             assert answer == b""
             assert await is_served(address)
 
@@ -279,7 +279,7 @@ async def test_a_client_that_reads_a_little_is_cut_at_the_limit() -> None:
     gone = trio.Event()
     async with open_plugins(Pages, shutdown=ShutdownSettings(requests=0.3)) as runtime:
         async with trio.open_nursery() as nursery:
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 async with serving(runtime) as url:
                     stream = await connect(url.removeprefix("http://"))
                     await stream.send_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -333,7 +333,7 @@ async def test_a_handshake_that_is_refused_ends_its_connection(how: str) -> None
                 b"HTTP/1.1 404 ",
             )
             assert await is_cut_off(stream, frame(b"hello"))
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await runtime.get(Pages).talks(0)
 
 
@@ -367,7 +367,7 @@ async def test_a_websocket_message_that_is_too_large_is_the_last() -> None:
         async with await connect(address) as stream:
             assert await send_too_large(stream) < 4 * MESSAGE_LIMIT
             assert await is_cut_off(stream, frame(b"hello"))
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await runtime.get(Pages).talks(0)
         assert await is_served(address)
 
@@ -380,7 +380,7 @@ async def test_a_client_may_leave_a_method_that_does_not_listen() -> None:
             await stream.receive_some(65536)
             await stream.send_all(frame(b"hello") * 100)
             await runtime.get(Pages).talks(1)
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await runtime.get(Pages).talks(0)
 
 
@@ -424,7 +424,7 @@ async def test_no_descriptor_is_left(attack: Attack) -> None:
         async with trio.open_nursery() as nursery:
             for _ in range(100):
                 nursery.start_soon(attack, address)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while descriptors() > before:
                 await trio.sleep(0.01)
 
@@ -471,7 +471,7 @@ async def test_three_hundred_hostile_clients(monkeypatch: pytest.MonkeyPatch) ->
             for number in range(HOSTILE):
                 nursery.start_soon(come, url, list(HOW)[number % len(HOW)])
         assert await is_served(url)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while descriptors() > before + len(streams):
                 await trio.sleep(0.05)
             await runtime.get(Pages).talks(0)

@@ -20,6 +20,8 @@ import trio
 from trivet import Batch, BatchPlugin, DeliverySettings, Event, EventPlugin, StoreSettings
 from trivet.testing import open_plugins, serving
 
+pytestmark = pytest.mark.xdist_group("turns")  # They share what is frozen.
+
 MEGABYTE = 1_000_000
 HELD_AT_MOST = 0.05
 """Seconds of the loop's processor time, between two turns of a task that is always ready."""
@@ -82,13 +84,19 @@ class Loop(trio.abc.Instrument):
         self.longest = max(self.longest, thread_time() - self._since)
 
 
-@pytest.fixture
-def no_old_garbage() -> Generator[None]:
+@pytest.fixture(scope="module")
+def others_garbage_is_frozen() -> Generator[None]:
     """A search through everything that the other tests have left would count as the loop's."""
     gc.collect()
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture
+def no_old_garbage(others_garbage_is_frozen: None) -> None:
+    """What the test before has left is gone."""
+    gc.collect()
 
 
 @asynccontextmanager

@@ -72,7 +72,7 @@ class Phone(BackgroundPlugin):
 
     async def hung_up(self) -> None:
         """Wait until no call is open."""
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while self.open:
                 await trio.sleep(0.01)
 
