@@ -284,6 +284,13 @@ async def becomes(wanted: object, ask: Callable[[], Awaitable[object]]) -> None:
             await trio.sleep(0.02)
 
 
+async def until_trouble(runtime: Runtime, plugin: str, *words: str) -> None:
+    """Wait until a plugin is degraded for a reason with these words."""
+    with trio.fail_after(PATIENCE):
+        while not all(word in (runtime.hosts[plugin].trouble or "") for word in words):
+            await trio.sleep(0.02)
+
+
 async def readiness(runtime: Runtime) -> int:
     """The status that `/readyz` answers with."""
     return (await client(runtime).get("/readyz")).status_code

@@ -55,6 +55,7 @@ from .suite import (
     binary,
     plain,
     text_of,
+    until_trouble,
 )
 
 pytestmark = [pytest.mark.broker, needs_nats]
@@ -142,12 +143,6 @@ def contains(number: int, seen: list[int]) -> bool:
 async def number_of_dead(server: NatsServer) -> int:
     """The number of dead letters."""
     return len(await server.dead())
-
-
-async def until_trouble(runtime: Runtime, plugin: str, *words: str) -> None:
-    """Wait until a plugin is degraded for a reason with these words."""
-    while not all(word in (runtime.hosts[plugin].trouble or "") for word in words):
-        await trio.sleep(0.02)
 
 
 # On the wire.

@@ -40,6 +40,7 @@ from .suite import (
     plain,
     readiness,
     text_of,
+    until_trouble,
 )
 
 pytestmark = [pytest.mark.broker, pytest.mark.xdist_group("rabbitmq"), needs_rabbitmq]
@@ -102,12 +103,6 @@ def sending(server: RabbitmqServer, **others: object) -> AbstractAsyncContextMan
 async def number_of_dead(server: RabbitmqServer) -> int:
     """The number of dead letters."""
     return len(await server.dead())
-
-
-async def until_trouble(runtime: Runtime, plugin: str, *words: str) -> None:
-    """Wait until a plugin is degraded for a reason with these words."""
-    while not all(word in (runtime.hosts[plugin].trouble or "") for word in words):
-        await trio.sleep(0.02)
 
 
 async def fill(server: RabbitmqServer) -> None:
