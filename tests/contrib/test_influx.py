@@ -448,7 +448,9 @@ async def test_settings_that_are_wrong_are_named(
 @pytest.mark.parametrize("status", [200, 202])
 async def test_an_answer_of_another_server(store: Store, status: int) -> None:
     """Only 204 means that points are written; after another good status they wait."""
-    async with open_plugins(Influx, settings=settings(store, delivery=batches(100, **RETRY))) as runtime:
+    async with open_plugins(
+        Influx, settings=settings(store, delivery=batches(100, **RETRY))
+    ) as runtime:
         store.status = status
         await runtime.publish(measured(1))
         host = runtime.hosts["influx"]
