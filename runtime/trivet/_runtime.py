@@ -28,7 +28,7 @@ from ._delivery._bus import BURST, Bus, Subscription
 from ._delivery._memory import MemoryInbox
 from ._delivery._waits import Waits
 from ._events._delivery import (
-    NOWHERE,
+    NO_ORIGIN,
     Delivery,
     Envelope,
     Origin,
@@ -38,7 +38,7 @@ from ._events._delivery import (
     delivery_of_task,
 )
 from ._events._delivery_settings import BUFFER_BYTES, DeliveryPolicy
-from ._events._event import Event, where
+from ._events._event import Event, source_of
 from ._events._outcome import Outcome
 from ._events._types import EventTypes
 from ._faults._advice import explained, in_words
@@ -57,7 +57,7 @@ from ._loop._stall_watch import watching
 from ._loop._tasks import describe_unfinished, plugin_of_task
 from ._loop._usage import Usage
 from ._plugins._event_plugins import BatchPlugin
-from ._plugins._instance import create_plugin, wanted_by
+from ._plugins._instance import create_plugin, filter_of
 from ._plugins._plugin import App, Plugin, PluginT
 from ._plugins._status import PluginStatusEvent, Status
 from ._program._inspection import settings_fields
@@ -178,7 +178,7 @@ class Runtime(App):
             delivery.source = delivery.source or self._service
         else:
             held = delivery_of_task.get()  # As in `current_origin`, without its call.
-            origin = current_request.get() or (NOWHERE if held is None else held.origin)
+            origin = current_request.get() or (NO_ORIGIN if held is None else held.origin)
             if origin.account_id is not None:
                 origin = Origin(origin.request_id, origin.traceparent)
             delivery = Delivery(event, self._service, wall_time(), origin, True)
@@ -243,7 +243,7 @@ class Runtime(App):
             raise UnknownEventError("publish_many takes deliveries: write `Delivery.of(event)`")
         if type(delivery.event) not in self._bus.routes:
             raise self._unknown(delivery.event)
-        if delivery.origin is not NOWHERE:
+        if delivery.origin is not NO_ORIGIN:
             origin = Origin(
                 delivery.request_id or origin.request_id, delivery.traceparent or origin.traceparent
             )
@@ -271,7 +271,7 @@ class Runtime(App):
                 f"{kind.__name__} is the class: publish an event of it, `{kind.__name__}(…)`"
             )
         return UnknownEventError(
-            f"{where(kind)} is no event type of this program: name its module, "
+            f"{source_of(kind)} is no event type of this program: name its module, "
             f"{kind.__module__!r}, in `event_types`, or give the type to open_runtime"
         )
 
@@ -447,7 +447,7 @@ class Runtime(App):
             on_change=self._tell,
         )
         if inbox is not None:
-            inbox.wants = wanted_by(plugin, policy)
+            inbox.wants = filter_of(plugin, policy)
             for event in types:
                 policy = DeliveryPolicy.decide(checked.delivery, event.__delivery__)
                 yield Subscription(name, event, inbox, policy)

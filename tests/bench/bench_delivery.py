@@ -22,7 +22,7 @@ import trio
 from pairs import QUICK, Table, in_trio, pairs
 
 from trivet import Delivery, Event, EventPlugin, Fate, Outcome, Plugin, open_runtime
-from trivet._events._delivery import NOWHERE
+from trivet._events._delivery import NO_ORIGIN
 
 EVENTS = 20_000 if QUICK else 100_000
 """In one round, divided by the number of subscribers."""
@@ -114,7 +114,7 @@ async def by_the_least(subscribers: int) -> float:
     fates = {f"sink{number}": Fate.QUEUED for number in range(subscribers)}
 
     async def publish(event: Ping) -> Outcome:
-        delivery = Delivery(event, "service", time(), NOWHERE, True)
+        delivery = Delivery(event, "service", time(), NO_ORIGIN, True)
         for queue in queues:
             queue.append(delivery)
         return Outcome(delivery, fates)

@@ -25,11 +25,11 @@ from ._types import path_and_reason
 
 STRUCTURED = "application/cloudevents+json"
 
-LONGEST = 400
+MAX_LENGTH = 400
 """Characters of an attribute, at most: the source and id of each event are kept to recognise
 repetitions."""
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST)]
-Optional = Annotated[str, msgspec.Meta(max_length=LONGEST)] | None
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_LENGTH)]
+OptionalText = Annotated[str, msgspec.Meta(max_length=MAX_LENGTH)] | None
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 T = TypeVar("T")
 
@@ -64,10 +64,10 @@ class Attributes(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     time: Timestamp | None = None
     expirytime: Timestamp | None = None
     """The moment after which the event is not worth handling; of the expiry time extension."""
-    subject: Optional = None
-    partitionkey: Optional = None
-    traceparent: Optional = None
-    datacontenttype: Optional = None
+    subject: OptionalText = None
+    partitionkey: OptionalText = None
+    traceparent: OptionalText = None
+    datacontenttype: OptionalText = None
 
 
 PREFIX = "ce-"

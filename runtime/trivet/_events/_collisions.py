@@ -18,9 +18,9 @@ from collections.abc import Iterator
 import attrs
 import msgspec.inspect as kinds
 
-FEW = 16 * 1024
+SHORT = 16 * 1024
 """Bytes of a document that is too short for a harmful number of collisions."""
-ALIKE = 50
+COLLISIONS = 50
 """Different numbers of one hash, in one document, that cannot be an accident."""
 
 _LONG = re.compile(rb"[0-9]{19,4000}|[0-9A-Fa-f]{8}-?(?:[0-9A-Fa-f]{4}-?){3}[0-9A-Fa-f]{12}")
@@ -39,7 +39,7 @@ def collide(document: bytes) -> bool:
     False
     """
     hashes = Counter(_hash(token) for token in set(_LONG.findall(document)))
-    return max(hashes.values(), default=0) > ALIKE
+    return max(hashes.values(), default=0) > COLLISIONS
 
 
 def _hash(token: bytes) -> int:
@@ -93,7 +93,7 @@ class Collisions:
 
     def are_in(self, document: bytes, cls: type) -> bool:
         """Whether a document must not be decoded into this type."""
-        if len(document) <= FEW:
+        if len(document) <= SHORT:
             return False
         if cls not in self._hashing:
             self._hashing[cls] = hashes_numbers(cls)

@@ -50,7 +50,7 @@ class Origin:
     """LUNA's `Luna-Account-Id`; known only while the request itself is served."""
 
 
-NOWHERE = Origin()
+NO_ORIGIN = Origin()
 """The origin of an event that no request led to."""
 
 
@@ -88,7 +88,7 @@ class Delivery(msgspec.Struct, Generic[E_co], eq=False):
     """The sender: a CloudEvent's `source`; the service's name by default."""
     published: float = msgspec.field(default_factory=wall_time)
     """The moment of publishing, in seconds since 1970."""
-    origin: Origin = NOWHERE
+    origin: Origin = NO_ORIGIN
     """The request that led to it."""
     is_plain: bool = False
     """Whether an inbox in memory may take its fast path: the event has no given id, no deadline, no
@@ -119,7 +119,7 @@ class Delivery(msgspec.Struct, Generic[E_co], eq=False):
         *,
         attempt: int = 1,
         receipt: Receipt | None = None,
-        origin: Origin = NOWHERE,
+        origin: Origin = NO_ORIGIN,
         size: int = 0,
         id: str | None = None,
         source: str | None = None,
@@ -262,7 +262,7 @@ def current_origin() -> Origin:
     origin = current_request.get()
     if origin is None:
         delivery = delivery_of_task.get()
-        origin = NOWHERE if delivery is None else delivery.origin
+        origin = NO_ORIGIN if delivery is None else delivery.origin
         if origin.account_id is not None:
             return Origin(origin.request_id, origin.traceparent)
     return origin

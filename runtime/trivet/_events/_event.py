@@ -80,25 +80,25 @@ class Event:
         super().__init_subclass__()
         if "__attrs_attrs__" in cls.__dict__:  # An author's own @attrs.frozen has made a copy.
             raise DefinitionError(
-                f"{place_of(cls)}: an event is a frozen attrs class by itself; "
+                f"{qualified_name(cls)}: an event is a frozen attrs class by itself; "
                 "take its decorator away"
             )
         _refuse_taken_names(cls)
         cls.__event_name__ = snake_case(cls.__name__) if name is None else name
         if not re.fullmatch(r"[A-Za-z0-9._-]+", cls.__event_name__):
             raise DefinitionError(
-                f"{place_of(cls)}: an event's name has letters, digits, '.', '-' and '_' only, "
-                f"not {cls.__event_name__!r}"
+                f"{qualified_name(cls)}: an event's name has letters, digits, '.', '-' and '_' "
+                f"only, not {cls.__event_name__!r}"
             )
         if delivery is not None:
             cls.__delivery__ = delivery
         attrs.frozen(cls, slots=False)
         for field in attrs.fields(cls):
-            refuse_shared_default(place_of(cls), field.name, field.default)
+            refuse_shared_default(qualified_name(cls), field.name, field.default)
             if field.converter is not None:
                 raise DefinitionError(
-                    f"{place_of(cls)}.{field.name}: a converter is not called for an event that "
-                    "comes as JSON; convert where the event is handled"
+                    f"{qualified_name(cls)}.{field.name}: a converter is not called for an event "
+                    "that comes as JSON; convert where the event is handled"
                 )
         # The methods of `Event` do the same. With methods of its own, the decorator that is refused
         # above would fail sooner, with a message about __setattr__.
@@ -112,7 +112,7 @@ def _refuse_taken_names(cls: type[Event]) -> None:
         taken = name in annotations and name.startswith("__") and name.endswith("__")
         if taken or name in ("__event_name__", "__delivery__"):
             raise DefinitionError(
-                f"{place_of(cls)}.{name}: names with two underscores are not for fields; an "
+                f"{qualified_name(cls)}.{name}: names with two underscores are not for fields; an "
                 f"event's own name is `class {cls.__name__}(Event, name=…)`"
             )
 
@@ -133,18 +133,18 @@ Event.__delattr__ = _refuse_change  # type: ignore[method-assign,assignment]
 EventT = TypeVar("EventT", bound=Event)
 
 
-def place_of(cls: type) -> str:
+def qualified_name(cls: type) -> str:
     """The place of a class, for messages: `module.QualifiedName`."""
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def where(cls: type) -> str:
+def source_of(cls: type) -> str:
     """File, line and name of a class, for messages; its name alone where there is no source."""
     try:
         line = inspect.getsourcelines(cls)[1]
         return f"{inspect.getsourcefile(cls)}:{line} ({cls.__qualname__})"
     except (OSError, TypeError):
-        return place_of(cls)
+        return qualified_name(cls)
 
 
 @attrs.frozen

@@ -6,7 +6,7 @@ Never knows the contents of a document, nor its use.
 
 from __future__ import annotations
 
-EACH = 512
+EVENT = 512
 """Bytes for an event's object and its envelope."""
 VALUE, LIST, OBJECT = 56, 88, 128
 """Bytes for a member of an array or of an object, for an array, and for an object, beside their
@@ -32,4 +32,4 @@ def estimated_bytes(document: bytes) -> int:
     if not document.isascii() or b"\\u" in document:
         text *= 2
     values = VALUE * (count(COMMA) + count(COLON))
-    return EACH + text + values + LIST * count(BRACKET) + OBJECT * count(BRACE)
+    return EVENT + text + values + LIST * count(BRACKET) + OBJECT * count(BRACE)

@@ -20,7 +20,7 @@ from .._faults._errors import (
     EventTooLargeError,
 )
 from ._collisions import Collisions
-from ._event import Event, EventT, where
+from ._event import Event, EventT, source_of
 from ._sizes import estimated_bytes
 from ._turns import LARGE, off_loop
 
@@ -58,7 +58,7 @@ class EventTypes:
             if other is not cls:
                 raise ConfigurationError(
                     f"two event types are named {cls.__event_name__!r}: "
-                    f"{where(other)} and {where(cls)}; give one another by "
+                    f"{source_of(other)} and {source_of(cls)}; give one another by "
                     f"`class {cls.__name__}(Event, name=…)`"
                 )
             self._decoders[cls] = _decoder(cls)
@@ -158,9 +158,11 @@ def _why(error: BaseException) -> tuple[str, str]:
 def _decoder(cls: type[Event]) -> msgspec.json.Decoder[Any]:
     if "__dataclass_fields__" in vars(cls):
         raise ConfigurationError(
-            f"{where(cls)}: an event's fields are fields by themselves; take its decorator away"
+            f"{source_of(cls)}: an event's fields are fields by themselves; take its decorator away"
         )
     try:
         return msgspec.json.Decoder(cls)
     except (TypeError, NameError) as error:
-        raise ConfigurationError(f"{where(cls)} cannot be decoded from JSON: {error}") from error
+        raise ConfigurationError(
+            f"{source_of(cls)} cannot be decoded from JSON: {error}"
+        ) from error

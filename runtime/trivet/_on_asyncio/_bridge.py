@@ -21,9 +21,9 @@ import trio
 from .._faults._containment import transparent
 from .._faults._stacks import asyncio_stack_of
 from ._crossings import Answer, Crossing, guarded_from_trio
-from ._patched_loop import Loop, PatchedLoop, Task, is_unseen, loop_around, trio_asyncio
+from ._patched_loop import Loop, PatchedLoop, Task, loop_around, trio_asyncio, was_never_retrieved
 
-UNSEEN_FOR = 1.0
+RETRIEVED_WITHIN = 1.0
 """Seconds after its failure in which a task may still be awaited; then the plugin fails by it."""
 
 T = TypeVar("T")
@@ -62,12 +62,12 @@ class Bridge:
         self._nursery: trio.Nursery | None = None
         self._log = log
         self._fail = fail
-        self._unseen: WeakSet[Task] = WeakSet()
+        self._not_retrieved: WeakSet[Task] = WeakSet()
         self._has_ended = False
         self._thread = threading.get_ident()
         self._token = trio.lowlevel.current_trio_token()
         loop.set_task_factory(self._make_task)
-        loop.set_exception_handler(self._hear)
+        loop.set_exception_handler(self._handle_exception)
         self._patched = PatchedLoop(loop, fail)
 
     async def begin(self) -> None:
@@ -95,7 +95,7 @@ class Bridge:
             raise RuntimeError("the plugin's lifetime ends, and its asyncio loop with it")
         if around is not None:  # Another plugin's loop.
             return await around.trio_as_future(self.call, function, *args)
-        return await Crossing(function, args).over(self._patched)
+        return await Crossing(function, args).make(self._patched)
 
     async def call_back(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
         """Await `function(*args)` on Trio, wherever this is called."""
@@ -106,7 +106,7 @@ class Bridge:
             return await around.trio_as_future(function, *args)
         assert self._nursery is not None
         answer: Answer[T] = Answer(around)
-        self._nursery.start_soon(answer.find, function, args, name=function)
+        self._nursery.start_soon(answer.run, function, args, name=function)
         return await answer
 
     def held(self, manager: AbstractAsyncContextManager[T]) -> AbstractAsyncContextManager[T]:
@@ -147,7 +147,7 @@ class Bridge:
                     await _until_done(left.pop())
             raise
         finally:
-            for task in filter(is_unseen, list(self._unseen)):
+            for task in filter(was_never_retrieved, list(self._not_retrieved)):
                 self.fail_by(task)
 
     def _tasks(self) -> set[Task]:
@@ -162,24 +162,24 @@ class Bridge:
 
     def _look_at(self, coro: Coroutine[Any, Any, Any], task: Task) -> None:
         coro.close()  # It may not have begun: the task was cancelled at once.
-        if not is_unseen(task):
+        if not was_never_retrieved(task):
             return
         look_again = partial(self._look_again, ref(task))
         if self._has_ended:  # The loop goes on until its queue is empty.
             self._loop.call_soon(look_again)
         else:  # asyncio reports it sooner where nobody has a reference to the task.
-            self._unseen.add(task)
-            self._loop.call_later(UNSEEN_FOR, look_again)
+            self._not_retrieved.add(task)
+            self._loop.call_later(RETRIEVED_WITHIN, look_again)
 
     def _look_again(self, reference: ref[Task]) -> None:
         task = reference()
-        if task is not None and is_unseen(task):
+        if task is not None and was_never_retrieved(task):
             self.fail_by(task)
 
-    def _hear(self, loop: Loop, context: dict[str, Any]) -> None:
+    def _handle_exception(self, loop: Loop, context: dict[str, Any]) -> None:
         """Handle an error that asyncio can raise nowhere; called in any thread."""
         if threading.get_ident() != self._thread:
-            self._token.run_sync_soon(self._hear, loop, context)
+            self._token.run_sync_soon(self._handle_exception, loop, context)
             return
         error: BaseException | None = context.get("exception")
         future = context.get("future")

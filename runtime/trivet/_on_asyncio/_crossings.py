@@ -36,7 +36,7 @@ class Crossing(Generic[T]):
         self._raise_cancel: Callable[[], Any] | None = None
 
     @trio.lowlevel.enable_ki_protection
-    async def over(self, loop: PatchedLoop) -> T:
+    async def make(self, loop: PatchedLoop) -> T:
         """Make the call; called on Trio."""
         trio_task = trio.lowlevel.current_task()
         asyncio_task = loop.eager_task(self._call(trio_task), trio_task.context)
@@ -103,7 +103,7 @@ class Answer(asyncio.Future[T]):
         self._scope.cancel()
         return True
 
-    async def find(self, function: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> None:
+    async def run(self, function: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> None:
         """Make the call, and settle the future with its result or error; called on Trio."""
         try:
             result: T | None = None

@@ -128,7 +128,7 @@ def loop_around() -> Loop | None:
     return _running_loop()
 
 
-def is_unseen(task: Task) -> bool:
+def was_never_retrieved(task: Task) -> bool:
     """Whether the task has failed, and nobody has asked for its exception."""
     return bool(getattr(task, "_log_traceback", False))
 

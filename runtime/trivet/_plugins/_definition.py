@@ -14,7 +14,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 import attrs
 
-from .._events._event import Event, place_of
+from .._events._event import Event, qualified_name
 from .._faults._errors import DefinitionError, refuse_shared_default
 from ._hooks import SET_BY_TRIVET
 
@@ -42,7 +42,7 @@ def refuse_attrs_decorator(cls: type) -> None:
     """Raise for a class that an author's own `@attrs.define` has copied."""
     if "__attrs_attrs__" in cls.__dict__:
         raise DefinitionError(
-            f"{place_of(cls)}: a plugin is an attrs class by itself; take its decorator away"
+            f"{qualified_name(cls)}: a plugin is an attrs class by itself; take its decorator away"
         )
 
 
@@ -54,7 +54,7 @@ def refuse_lunas_spelling(cls: type) -> None:
             used |= {"addRoute", "addRoutes"}.intersection(value.__code__.co_names)
     for theirs, ours in LUNA_SPELLING.items():
         if theirs in used:
-            raise DefinitionError(f"{place_of(cls)}: LUNA's {theirs!r} is here {ours}")
+            raise DefinitionError(f"{qualified_name(cls)}: LUNA's {theirs!r} is here {ours}")
 
 
 def refuse_other_policies(cls: type, **kinds: type) -> None:
@@ -62,13 +62,13 @@ def refuse_other_policies(cls: type, **kinds: type) -> None:
     for name, kind in kinds.items():
         value = cls.__dict__.get(name)
         if value is not None and not isinstance(value, kind):
-            raise DefinitionError(f"{place_of(cls)}: write `{name} = {kind.__name__}(…)`")
+            raise DefinitionError(f"{qualified_name(cls)}: write `{name} = {kind.__name__}(…)`")
 
 
 def only_settings(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
     """Drop the attributes that Trivet sets, and keep private fields out of `__init__`."""
     for field in fields:
-        refuse_shared_default(place_of(cls), field.name, field.default)
+        refuse_shared_default(qualified_name(cls), field.name, field.default)
     return [
         field.evolve(init=False) if field.name.startswith("_") else field
         for field in fields
@@ -80,13 +80,13 @@ def refuse_other_than_events(cls: type, listens_to: Iterable[object]) -> None:
     """Raise unless a plugin class listens to a tuple of event types."""
     if isinstance(listens_to, type):
         raise DefinitionError(
-            f"{place_of(cls)}: `listens_to` is a tuple: write `({listens_to.__name__},)`"
+            f"{qualified_name(cls)}: `listens_to` is a tuple: write `({listens_to.__name__},)`"
         )
     for listened in listens_to:
         if not (isinstance(listened, type) and issubclass(listened, Event)):
             hint = "derive it from Event" if isinstance(listened, type) else "name a class"
             raise DefinitionError(
-                f"{place_of(cls)} listens to {listened!r}: not an event type; {hint}"
+                f"{qualified_name(cls)} listens to {listened!r}: not an event type; {hint}"
             )
 
 

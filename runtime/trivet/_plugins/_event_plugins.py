@@ -10,7 +10,7 @@ from abc import abstractmethod
 from typing import Any, ClassVar, Generic, TypeVar
 
 from .._events._delivery_settings import DeliverySettings
-from .._events._event import Event, MonitoringEvent, MonitoringPoint, SendingEvent, place_of
+from .._events._event import Event, MonitoringEvent, MonitoringPoint, SendingEvent, qualified_name
 from .._faults._errors import DefinitionError
 from .._inbox._batching import Batch
 from .._inbox._inbox import Inbox
@@ -55,7 +55,7 @@ class EventPlugin(Plugin, Generic[E]):
         named = events_in_brackets(cls, EventPlugin)
         if named and "listens_to" in cls.__dict__:
             raise DefinitionError(
-                f"{place_of(cls)} says twice what it listens to: in EventPlugin[…] and as "
+                f"{qualified_name(cls)} says twice what it listens to: in EventPlugin[…] and as "
                 "`listens_to`; keep one"
             )
         if named:

@@ -19,7 +19,7 @@ from typing import Any, Generic, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
-from .._events._event import Event, place_of
+from .._events._event import Event, qualified_name
 from .._faults._errors import DefinitionError
 from .._inbox._batching import Batch
 
@@ -77,7 +77,7 @@ def _trivets(cls: type) -> dict[str, object]:
     return _attributes(tuple(base for base in cls.__mro__ if _of_trivet(base)))
 
 
-def ours(cls: type, name: str) -> object:
+def trivets_own(cls: type, name: str) -> object:
     """The attribute of Trivet's own base classes with this name; None for none."""
     return _trivets(cls).get(name)
 
@@ -100,13 +100,14 @@ def check_names(cls: type) -> None:
         meaning = SET_BY_TRIVET.get(name)
         if meaning is not None:
             raise DefinitionError(
-                f"{place_of(cls)}.{name}: `self.{name}` is {meaning}, which Trivet sets; "
+                f"{qualified_name(cls)}.{name}: `self.{name}` is {meaning}, which Trivet sets; "
                 "choose another name"
             )
-        if _hides(ours(cls, name), vars(cls).get(name), is_field=name in annotations):
+        base = trivets_own(cls, name)
+        if _hides(base, vars(cls).get(name), is_field=name in annotations):
             raise DefinitionError(
-                f"{place_of(cls)}.{name}: `{name}` is {_kind(ours(cls, name))} of every such "
-                "plugin; choose another name"
+                f"{qualified_name(cls)}.{name}: `{name}` is {_kind(base)} of every such plugin; "
+                "choose another name"
             )
 
 
@@ -116,9 +117,9 @@ def check_instance(plugin: object) -> None:
     for name, value in vars(plugin).items():
         if callable(value) or not callable(getattr(cls, name, None)):  # Quick, for most of them.
             continue
-        if isinstance(ours(cls, name), FunctionType):
+        if isinstance(trivets_own(cls, name), FunctionType):
             raise DefinitionError(
-                f"{place_of(cls)}: `self.{name} = …` hides a method of every such "
+                f"{qualified_name(cls)}: `self.{name} = …` hides a method of every such "
                 "plugin; choose another name"
             )
 
@@ -141,12 +142,12 @@ def check_methods(cls: type) -> None:
     if _of_trivet(cls):
         return
     for name, value in vars(cls).items():
-        base = ours(cls, name)
+        base = trivets_own(cls, name)
         if isinstance(value, FunctionType) and isinstance(base, FunctionType):
             method = inspect.unwrap(value)
             fault = _fault(name, base, method) if isinstance(method, FunctionType) else None
             if fault is not None:
-                raise DefinitionError(f"{place_of(cls)}.{name}: {fault}")
+                raise DefinitionError(f"{qualified_name(cls)}.{name}: {fault}")
 
 
 def _fault(name: str, base: FunctionType, method: FunctionType) -> str | None:
@@ -194,7 +195,7 @@ def near_misses(cls: type) -> Iterator[NearMiss]:
     ]
     if not lonely:  # As in most classes.
         return
-    hooks = [name for name in HOOKS if ours(cls, name) and not is_authors(cls, name)]
+    hooks = [name for name in HOOKS if trivets_own(cls, name) and not is_authors(cls, name)]
     for written, method in lonely:
         meant = _meant(written, hooks)
         if meant is not None and _could_be(cls, meant, method):
@@ -204,7 +205,7 @@ def near_misses(cls: type) -> Iterator[NearMiss]:
 
 def _is_lonely(cls: type, name: str, method: FunctionType) -> bool:
     """Whether the module never mentions the method, and no decorator has marked it."""
-    if vars(method) or ours(cls, name):
+    if vars(method) or trivets_own(cls, name):
         return False
     module = inspect.getmodule(cls)
     try:
@@ -229,7 +230,7 @@ def _spelt_nearly(written: str, hooks: list[str]) -> list[str]:
 
 
 def _could_be(cls: type, hook: str, method: FunctionType) -> bool:
-    base = ours(cls, hook)
+    base = trivets_own(cls, hook)
     if not isinstance(base, FunctionType):
         return False
     try:

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from .._events._delivery_settings import DeliveryPolicy
-from .._events._event import place_of
+from .._events._event import qualified_name
 from .._events._filters import Matches, compile_filter
 from .._faults._errors import DefinitionError
 from .._inbox._inbox import Inbox
@@ -60,7 +60,7 @@ def create_plugin(
     check_instance(plugin)
     if inbox is not None and getattr(plugin, "inbox", inbox) is not inbox:
         raise DefinitionError(
-            f"{place_of(cls)}: `self.inbox` is where the plugin's events arrive; "
+            f"{qualified_name(cls)}: `self.inbox` is where the plugin's events arrive; "
             "choose another name"
         )
     return plugin
@@ -89,7 +89,7 @@ async def start(plugin: Plugin) -> None:
     check_instance(plugin)
 
 
-def wanted_by(plugin: Plugin, policy: DeliveryPolicy) -> Matches | None:
+def filter_of(plugin: Plugin, policy: DeliveryPolicy) -> Matches | None:
     """The operator's `filter` and the author's `wants`, in one; None to deliver all events."""
     asked: list[Matches] = []
     if policy.filter is not None:

@@ -17,7 +17,7 @@ import trio
 
 from .._events._delivery import Delivery, Envelope
 from .._events._delivery_settings import DeliverySettings
-from .._events._event import Event, place_of, snake_case
+from .._events._event import Event, qualified_name, snake_case
 from .._events._outcome import Outcome
 from .._events._types import EventTypes
 from .._faults._errors import DefinitionError
@@ -243,8 +243,8 @@ class BackgroundPlugin(Plugin):
     def __init_subclass__(cls, **keywords: Any) -> None:
         if "start" in cls.__dict__ and cls.run is BackgroundPlugin.run:
             raise DefinitionError(
-                f"{place_of(cls)}: LUNA's 'start' is here run(self), which does the work itself "
-                "instead of starting a task"
+                f"{qualified_name(cls)}: LUNA's 'start' is here run(self), which does the work "
+                "itself instead of starting a task"
             )
         super().__init_subclass__(**keywords)
 

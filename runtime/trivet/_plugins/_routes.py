@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import attrs
 
-from .._events._event import where
+from .._events._event import source_of
 from .._faults._errors import DefinitionError, nearest
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Route:
         """File, line and name of the author's code, for messages."""
         target = getattr(plugin, self.attribute)
         if isinstance(target, type):
-            return where(target)
+            return source_of(target)
         return f"{_place(target)} ({target.__qualname__})"
 
     async def answer(self, plugin: Plugin, method: str, variables: dict[str, Any]) -> Any:
@@ -207,7 +207,7 @@ def _verbs(target: object, path: str, methods: Iterable[str] | None) -> tuple[st
     return verbs
 
 
-def unmarked_handler(plugin: type[Plugin]) -> str | None:
+def handler_without_path(plugin: type[Plugin]) -> str | None:
     """The name of a handler class in the plugin's body that has no path; None for none."""
     handlers: dict[str, type[Handler[Any]]] = {
         name: value
@@ -222,18 +222,18 @@ def unmarked_handler(plugin: type[Plugin]) -> str | None:
     return None
 
 
-def misfit(plugin: type[Plugin], route: Route) -> str | None:
+def fault_of_variables(plugin: type[Plugin], route: Route) -> str | None:
     """The fault of a route whose method does not take the variables of its path."""
     variables = [match[1] for match in _VARIABLE.finditer(route.path)]
     target = getattr(plugin, route.attribute)
     methods = [target]
     if isinstance(target, type):
         methods = [getattr(target, verb.lower()) for verb in route.methods]
-    faults = (_misfit(method, variables, route.path) for method in methods)
+    faults = (_fault_of_parameters(method, variables, route.path) for method in methods)
     return next((fault for fault in faults if fault is not None), None)
 
 
-def _misfit(method: Any, variables: list[str], path: str) -> str | None:
+def _fault_of_parameters(method: Any, variables: list[str], path: str) -> str | None:
     # The parameters of a decorator's wrapper count, and not those of the wrapped method.
     signature = inspect.signature(method, follow_wrapped=False)
     try:

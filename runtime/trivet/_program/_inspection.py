@@ -17,14 +17,14 @@ import attrs
 import msgspec
 import structlog
 
-from .._events._event import Event, MonitoringEvent, SendingEvent, where
+from .._events._event import Event, MonitoringEvent, SendingEvent, source_of
 from .._events._types import EventTypes
 from .._faults._errors import ConfigurationError, nearest
 from .._on_asyncio._plugin import AsyncioPlugin
 from .._plugins._event_plugins import EventPlugin
 from .._plugins._hooks import misannotated, near_misses
 from .._plugins._plugin import Plugin
-from .._plugins._routes import misfit, routes_of, unmarked_handler
+from .._plugins._routes import fault_of_variables, handler_without_path, routes_of
 from .._plugins._status import PluginStatusEvent
 from ._collector import Faults
 from ._finder import PACKAGE, NamedModule, classes_within, is_within
@@ -68,7 +68,7 @@ def collect_plugins(
             if other != plugin:
                 raise ConfigurationError(
                     f"two plugins are named {plugin.name!r}: "
-                    f"{where(other.cls)} and {where(plugin.cls)}"
+                    f"{source_of(other.cls)} and {source_of(plugin.cls)}"
                 )
     faults.check()
     return list(by_name.values())
@@ -143,12 +143,12 @@ def _check_class(cls: type[Plugin]) -> None:
         fault = "it runs on asyncio, for which an extra is missing: pip install 'trivet[asyncio]'"
     elif "__dataclass_fields__" in vars(cls):
         fault = "a plugin's fields are fields by themselves; take its decorator away"
-    elif (handler := unmarked_handler(cls)) is not None:
+    elif (handler := handler_without_path(cls)) is not None:
         fault = f'no path leads to the handler class {handler}: write `@route("/…")` above it'
     else:
         fault = _unfinished(cls) or _misspelt(cls) or misannotated(cls, _listens_to(cls))
     if fault is not None:
-        raise ConfigurationError(f"{where(cls)}: {fault}")
+        raise ConfigurationError(f"{source_of(cls)}: {fault}")
 
 
 def _listens_to(cls: type[Plugin]) -> tuple[type[Event], ...]:
@@ -163,7 +163,7 @@ def _misspelt(cls: type[Plugin]) -> str | None:
         _log.warning(
             "nothing calls this method",
             method=miss.written,
-            at=where(cls),
+            at=source_of(cls),
             hint=f"Trivet calls {miss.meant}()",
         )
     return None
@@ -212,7 +212,7 @@ def _warn_of_fields_without_json(cls: type[Event]) -> None:
                 event_type=cls.__event_name__,
                 field=field.name,
                 type=kinds[0].__qualname__,
-                at=where(cls),
+                at=source_of(cls),
                 hint="use an attrs class, a dataclass or a msgspec.Struct",
             )
 
@@ -253,11 +253,11 @@ def check_routes(plugins: Iterable[NamedClass]) -> None:
     faults: dict[str, None] = {}
     for plugin in plugins:
         for route in routes_of(plugin.cls):
-            owner = f"{plugin.name!r} ({where(plugin.cls)}, {route.attribute})"
+            owner = f"{plugin.name!r} ({source_of(plugin.cls)}, {route.attribute})"
             fault = _fault_of(route.path)
             if fault is not None:
                 faults[f"{owner} declares {route.path}, {fault}"] = None
-            elif (fault := misfit(plugin.cls, route)) is not None:
+            elif (fault := fault_of_variables(plugin.cls, route)) is not None:
                 faults[f"{owner}: {fault}"] = None
             for method in ("websocket",) if route.is_websocket else route.methods:
                 other = taken.setdefault((_normal(route.path), method), owner)

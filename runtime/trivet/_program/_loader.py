@@ -12,7 +12,7 @@ from difflib import get_close_matches
 import attrs
 import structlog
 
-from .._events._event import Event, where
+from .._events._event import Event, source_of
 from .._events._types import EventTypes
 from .._faults._errors import ConfigurationError, nearest
 from .._plugins._plugin import Plugin
@@ -180,8 +180,8 @@ def _resolve(name: str, need: type[Plugin] | str, active: Mapping[str, type[Plug
             return same[0]
         if same:
             raise ConfigurationError(
-                f"{name!r} needs {where(need)}, of which there are {' and '.join(map(repr, same))}:"
-                " name one of them in `needs`"
+                f"{name!r} needs {source_of(need)}, of which there are "
+                f"{' and '.join(map(repr, same))}: name one of them in `needs`"
             )
     if needed not in active:
         raise ConfigurationError(
@@ -189,6 +189,7 @@ def _resolve(name: str, need: type[Plugin] | str, active: Mapping[str, type[Plug
         )
     if not isinstance(need, str) and active[needed] is not need:
         raise ConfigurationError(
-            f"{name!r} needs {where(need)}, but the active {needed!r} is {where(active[needed])}"
+            f"{name!r} needs {source_of(need)}, but the active {needed!r} is "
+            f"{source_of(active[needed])}"
         )
     return needed

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from .._events._delivery_settings import PARTITION_KEY, DeliveryPolicy, DeliverySettings
-from .._events._event import Event, where
+from .._events._event import Event, source_of
 from .._events._filters import check_filter
 from .._events._types import EventTypes
 from .._faults._errors import ConfigurationError, nearest
@@ -63,7 +63,7 @@ def check_plugin(plugin: NamedClass, settings: Settings, events: EventTypes) -> 
     with faults.collect():
         if "use" in table and not plugin.is_alias:
             raise ConfigurationError(
-                f"{place_of_key(settings, f'plugins.{name}.use')}: {name!r} is {where(cls)} "
+                f"{place_of_key(settings, f'plugins.{name}.use')}: {name!r} is {source_of(cls)} "
                 "already; `use` is for further names in `active_plugins`"
             )
     values: dict[str, Any] = {}

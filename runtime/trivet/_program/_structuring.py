@@ -47,7 +47,7 @@ from cattrs.errors import (
 )
 from cattrs.errors import IterableValidationNote as ElementNote
 
-from .._events._event import Event, place_of, where
+from .._events._event import Event, qualified_name, source_of
 from .._events._types import EventTypes
 from .._faults._errors import ConfigurationError, nearest
 
@@ -385,9 +385,11 @@ def _hint(cls: type, key: str, known: Mapping[str, Field]) -> str:
     if owner is object or key.startswith("_") or owner.__module__.startswith("trivet."):
         return nearest(key, known)
     if isinstance(value, property) or callable(value):
-        return f"{where(owner)} has a {type(value).__name__} of this name; {nearest(key, known)}"
+        return (
+            f"{source_of(owner)} has a {type(value).__name__} of this name; {nearest(key, known)}"
+        )
     right = f"{key}: {type(value).__name__} = …"
-    return f"{where(owner)} has it without an annotation; for a setting write `{right}` there"
+    return f"{source_of(owner)} has it without an annotation; for a setting write `{right}` there"
 
 
 def _type_of(cls: type, field: Field) -> Any:
@@ -400,7 +402,7 @@ def _type_of(cls: type, field: Field) -> Any:
         return get_type_hints(holder, module, dict(vars(owner)))[field.name]
     except Exception as error:
         raise ConfigurationError(
-            f"{place_of(owner)}.{field.name}: its annotation cannot be evaluated: {error}"
+            f"{qualified_name(owner)}.{field.name}: its annotation cannot be evaluated: {error}"
         ) from error
 
 

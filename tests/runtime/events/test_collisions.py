@@ -41,17 +41,17 @@ class Plain(Event):
 
 
 TYPES = EventTypes([Hashing, Plain])
-ALIKE = [MODULUS * number for number in range(1, COUNT)]
-KEYS = {str(number): "a" for number in ALIKE}
+COLLISIONS = [MODULUS * number for number in range(1, COUNT)]
+KEYS = {str(number): "a" for number in COLLISIONS}
 
 CHOSEN: dict[str, dict[str, object]] = {
     "keys": {"by_number": KEYS},
-    "set": {"numbers": ALIKE},
-    "negative": {"numbers": [-number for number in ALIKE]},
-    "frozen set": {"frozen": ALIKE},
-    "UUIDs": {"by_uuid": {str(UUID(int=number)): 1 for number in ALIKE}},
-    "decimals": {"decimals": [str(number) for number in ALIKE]},
-    "anything": {"anything": ALIKE},
+    "set": {"numbers": COLLISIONS},
+    "negative": {"numbers": [-number for number in COLLISIONS]},
+    "frozen set": {"frozen": COLLISIONS},
+    "UUIDs": {"by_uuid": {str(UUID(int=number)): 1 for number in COLLISIONS}},
+    "decimals": {"decimals": [str(number) for number in COLLISIONS]},
+    "anything": {"anything": COLLISIONS},
     "below": {"inner": {"inner": [{"inner": [{"by_number": KEYS}]}]}},
 }
 
@@ -79,6 +79,6 @@ def test_other_numbers() -> None:
 
 def test_numbers_that_are_not_hashed() -> None:
     """Colliding numbers are accepted in lists, as values, and as keys that stay strings."""
-    document = {"numbers": ALIKE, "by_name": {"a": ALIKE[0]}, "extra": KEYS}
+    document = {"numbers": COLLISIONS, "by_name": {"a": COLLISIONS[0]}, "extra": KEYS}
     event = TYPES.decode(Plain, json.dumps(document).encode())
     assert len(event.numbers) == len(event.extra) == COUNT - 1

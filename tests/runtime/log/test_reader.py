@@ -33,12 +33,12 @@ TALKER = """
     from pathlib import Path
     from trivet import BackgroundPlugin, route
 
-    NOWHERE = os.stat(os.devnull).st_rdev
+    NO_ORIGIN = os.stat(os.devnull).st_rdev
 
     class Talker(BackgroundPlugin):
         async def initialize(self):
             print("a plugin may print, too", flush=True)
-            streams = ["nowhere" if os.fstat(n).st_rdev == NOWHERE else "there" for n in range(3)]
+            streams = ["nowhere" if os.fstat(n).st_rdev == NO_ORIGIN else "there" for n in range(3)]
             Path("streams").write_text(" ".join(streams))
             Path("open").touch()
 
