@@ -20,7 +20,7 @@ from .._events._event import Event
 from .._events._outcome import Outcome
 from .._events._types import EventTypes
 from .._plugins._definition import AWAITED
-from .._plugins._instance import internals_of, start, view
+from .._plugins._instance import OnTrio, internals_of, register_library
 from .._plugins._internals import Bridge
 from .._plugins._plugin import App, Plugin
 
@@ -113,15 +113,18 @@ async def _loop_of(plugin: AsyncioPlugin) -> AsyncGenerator[None]:
         internals.bridge = None
 
 
-@start.register
-async def _start_on_asyncio(plugin: AsyncioPlugin) -> None:
-    await plugin.enter(_loop_of(plugin))
-    await start.dispatch(Plugin)(plugin)  # As on Trio.
+class _OnAsyncio(OnTrio):
+    """The same part for asyncio: a loop before `initialize`, and an `app` that crosses."""
+
+    def view(self, plugin: Any, app: App) -> App:
+        return _AppFromAsyncio(app, plugin)
+
+    async def start(self, plugin: Any) -> None:
+        await plugin.enter(_loop_of(plugin))
+        await super().start(plugin)
 
 
-@view.register
-def _view_from_asyncio(plugin: AsyncioPlugin, app: App) -> App:
-    return _AppFromAsyncio(app, plugin)
+register_library(AsyncioPlugin, _OnAsyncio())
 
 
 def _bridge_of(plugin: AsyncioPlugin) -> Bridge:

@@ -17,7 +17,7 @@ from .._events._delivery import delivery_of_task
 from .._faults._acts import noted
 from .._faults._advice import explained
 from .._faults._containment import split_cancelled, split_failure
-from .._plugins._instance import resources_of, start
+from .._plugins._instance import library_of, resources_of
 from .._plugins._plugin import Plugin
 from .._plugins._resources import Resources
 
@@ -184,7 +184,7 @@ class Lifetime:
                 noted(f"initialize() of {self._plugin.name!r}"),
                 resources_of(self._plugin, resources),
             ):
-                await start(self._plugin)
+                await library_of(self._plugin).start(self._plugin)
         except trio.Cancelled as cancelled:
             self._hung = "".join(traceback.format_tb(cancelled.__traceback__))
             raise
