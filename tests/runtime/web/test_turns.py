@@ -95,7 +95,7 @@ def others_garbage_is_frozen() -> Generator[None]:
 
 @pytest.fixture
 def no_old_garbage(others_garbage_is_frozen: None) -> None:
-    """What the test before has left is gone."""
+    """The garbage of earlier tests is collected."""
     gc.collect()
 
 
