@@ -170,14 +170,21 @@ class MonitoringEvent(
     """
 
     points: list[MonitoringPoint]
+    """The points, such as those of one request."""
 
 
 class SendingEvent(Event, name="sending_event"):
     """Events that a handler generated, for sending to a third party."""
 
     events: list[dict[str, Any]]
+    """The generated events, as JSON objects."""
     handler_id: str
+    """The id of the handler."""
     account_id: str
+    """The id of the client's account."""
     request_id: str
+    """The id of the request to the handler."""
     create_event_time: Timestamp
+    """The moment when the handler began."""
     end_event_time: Timestamp
+    """The moment when the handler ended."""
