@@ -48,7 +48,7 @@ FLAKE8_ASYNC = (
 
 WORKERS = (os.cpu_count() or 1) + 1
 """Processes that share the tests, of which some wait while others compute."""
-BESIDE = ("--numprocesses", str(WORKERS), "--dist", "loadgroup")
+BESIDE = ("--numprocesses", str(WORKERS))
 """What has pytest start them; `-n 0` among a session's arguments has it start none."""
 COMPILED = {"PYTHONDONTWRITEBYTECODE": "", "UV_COMPILE_BYTECODE": "1"}
 """Modules are compiled once, and not by each of the hundreds of programs that the tests start."""

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
 
 import pytest
 import structlog
@@ -22,6 +24,28 @@ settings.register_profile(
 )
 # `--hypothesis-profile` has the last word. A test that wants more has a multiple of these.
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "dev")
+
+
+TOGETHER = {
+    "tests/contrib/test_rabbitmq.py",
+    "tests/runtime/on_asyncio/test_every_library.py",
+    "tests/runtime/web/test_turns.py",
+}
+"""Files whose tests share a fixture that takes seconds to make: one process runs all of a file."""
+
+
+def scope(nodeid: str) -> str:
+    """Return the name of the tests that stay together with this one."""
+    file = nodeid.partition("::")[0]
+    return file if file in TOGETHER else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Give the largest scopes to the processes first, then each test to the one that is free."""
+    scheduling: Any = import_module("xdist.scheduler").LoadScopeScheduling(config, log)
+    scheduling._split_scope = scope
+    return scheduling
 
 
 @pytest.fixture(autouse=True)

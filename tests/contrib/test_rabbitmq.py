@@ -43,7 +43,7 @@ from .suite import (
     until_trouble,
 )
 
-pytestmark = [pytest.mark.broker, pytest.mark.xdist_group("rabbitmq"), needs_rabbitmq]
+pytestmark = [pytest.mark.broker, needs_rabbitmq]
 
 
 @pytest.fixture(scope="module")

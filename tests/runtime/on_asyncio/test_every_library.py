@@ -20,7 +20,7 @@ from trivet.testing import open_plugins
 
 from .libraries import LIBRARIES, PORTS, SERVERS, Libraries
 
-pytestmark = [pytest.mark.broker, pytest.mark.xdist_group("every library")]
+pytestmark = pytest.mark.broker
 
 HERE = Path(__file__).parent
 SOON = 20.0

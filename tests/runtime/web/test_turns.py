@@ -20,8 +20,6 @@ import trio
 from trivet import Batch, BatchPlugin, DeliverySettings, Event, EventPlugin, StoreSettings
 from trivet.testing import open_plugins, serving
 
-pytestmark = pytest.mark.xdist_group("turns")  # They share what is frozen.
-
 MEGABYTE = 1_000_000
 HELD_AT_MOST = 0.05
 """Seconds of the loop's processor time, between two turns of a task that is always ready."""
