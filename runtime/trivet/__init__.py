@@ -44,7 +44,7 @@ it; a module of a room with several lines is on the line that says what it is fo
                         _stall_watch
     _log/               a log that never waits and never raises: _logging _writer
     _program/           from settings and files to a checked program
-        _settings _structuring
+        _settings _structuring _misfits
                             `trivet.toml` and the environment, and what is wrong in them
         _finder _inspection _plugin_tables _order _loader _collector
                             modules, classes, tables, the order of starts, the program, its faults

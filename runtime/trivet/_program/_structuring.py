@@ -1,6 +1,6 @@
-"""Raw tables, fitted strictly to attrs fields; each fault is told with its key.
+"""Raw tables, fitted strictly to attrs fields.
 
-Owns the cattrs converter, the reading of text from the environment, and the messages.
+Owns the cattrs converter, the reading of text from the environment, and the hints about keys.
 Never knows the places of files, nor the meaning of a setting.
 """
 
@@ -10,7 +10,6 @@ import sys
 from collections.abc import (
     Callable,
     Iterable,
-    Iterator,
     Mapping,
     MutableMapping,
     MutableSequence,
@@ -37,19 +36,11 @@ from typing import (
 
 import attrs
 import cattrs
-from cattrs.errors import AttributeValidationNote as AttributeNote
-from cattrs.errors import (
-    BaseValidationError,
-    ClassValidationError,
-    ForbiddenExtraKeysError,
-    IterableValidationError,
-    StructureHandlerNotFoundError,
-)
-from cattrs.errors import IterableValidationNote as ElementNote
 
 from .._events._event import Event, qualified_name, source_of
 from .._events._types import EventTypes
 from .._faults._errors import ConfigurationError, nearest
+from ._misfits import MisfitError, TableError, lines_about, refusal
 
 if TYPE_CHECKING:
     Field = attrs.Attribute[Any]
@@ -72,14 +63,6 @@ class EnvText(str):
         return self
 
 
-class _MisfitError(ValueError):
-    """A value, or key, that does not fit. The message leaves the value out: it may be a secret."""
-
-    def __init__(self, reason: str, value: object = None) -> None:
-        super().__init__(reason)
-        self.source = value.source if isinstance(value, EnvText) else ""
-
-
 # One value: cattrs converts; the hooks make it strict, and read text of the environment.
 
 
@@ -98,12 +81,12 @@ _SCALARS: dict[type, tuple[str, Callable[[str], object]]] = {
 _ACCEPTED: dict[type, tuple[type, ...]] = {float: (float, int), Path: (str, type(Path()))}
 
 
-def _unexpected(expected: str, value: object) -> _MisfitError:
+def _unexpected(expected: str, value: object) -> MisfitError:
     if isinstance(value, EnvText):
-        return _MisfitError(f"expected {expected}", value)
+        return MisfitError(f"expected {expected}", value)
     words = {kind: words for kind, (words, _) in _SCALARS.items()}
     words |= {dict: "a table", list: "an array"}
-    return _MisfitError(f"expected {expected}, got {words.get(type(value), 'another type')}")
+    return MisfitError(f"expected {expected}, got {words.get(type(value), 'another type')}")
 
 
 def _scalar(kind: type, value: object, target: type[Any]) -> object:
@@ -127,7 +110,7 @@ def _choice(value: object, target: Any) -> object:
         spelt = str(option) if isinstance(value, EnvText) else option
         if value == spelt and type(_plain(value)) is type(spelt):
             return option if literal else target(option)
-    raise _MisfitError(f"expected {_one_of(options)}", value)
+    raise MisfitError(f"expected {_one_of(options)}", value)
 
 
 def _options(target: Any) -> Sequence[Any]:
@@ -182,7 +165,7 @@ def _array(value: object, target: Any) -> object:
 
 def _fixed_tuple(values: list[Any], targets: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(values) != len(targets):
-        raise _MisfitError(f"expected an array of {len(targets)}")
+        raise MisfitError(f"expected an array of {len(targets)}")
     return tuple(map(_converter.structure, values, targets))
 
 
@@ -212,7 +195,7 @@ def _event_type(value: object, target: Any) -> type[Event]:
         raise _unexpected("an event's name, as a string", value)
     fit = {event.__event_name__: event for event in _events.get().types if issubclass(event, base)}
     if value not in fit:
-        raise _MisfitError(f"no event has this name, {nearest(value, fit)}", value)
+        raise MisfitError(f"no event has this name, {nearest(value, fit)}", value)
     return fit[value]
 
 
@@ -221,7 +204,7 @@ def _instance(value: object, cls: type) -> object:
     try:
         return cls(**values)
     except Exception as error:
-        raise _refusal(error, value) from error
+        raise refusal(error, value) from error
 
 
 def _is(*origins: Any) -> Callable[[Any], bool]:
@@ -272,8 +255,8 @@ def structure_fields(
     token = _events.set(EventTypes([]) if events is None else events)
     try:
         return _structured(cls, fields, raw)
-    except (_MisfitError, ClassValidationError) as error:
-        raise ConfigurationError("\n".join(_lines(error, key, file))) from error
+    except (MisfitError, TableError) as error:
+        raise ConfigurationError("\n".join(lines_about(error, key, file))) from error
     finally:
         _events.reset(token)
 
@@ -297,7 +280,7 @@ class _Draft:
         self._values: dict[str, Any] = {}
         self._self = SimpleNamespace()  # The `self` of converters and validators.
         self._faults: dict[str, Exception] = {
-            key: _MisfitError(f"unknown key, {_hint(cls, key, self._known)}", key)
+            key: MisfitError(f"unknown key, {_hint(cls, key, self._known)}", key)
             for key in raw
             if key not in self._known
         }
@@ -312,7 +295,7 @@ class _Draft:
                 vars(self._self).pop(field.name, None)
                 # A validator that misses another setting, which has failed, adds no second fault.
                 if not self._faults or getattr(error, "obj", None) is not self._self:
-                    self._faults[key] = _refusal(error, self._raw.get(key))
+                    self._faults[key] = refusal(error, self._raw.get(key))
 
     def read(self, key: str, field: Field) -> Any:
         """The value in the table, in the type of the field; the default where there is none."""
@@ -340,20 +323,18 @@ class _Draft:
         """The keywords.
 
         Raises:
-            ClassValidationError: settings had faults; each has a note of its key, as by cattrs.
+            TableError: settings had faults.
         """
-        for key, fault in self._faults.items():
-            fault.add_note(AttributeNote("", key, None))
         if self._faults:
-            raise ClassValidationError("", [*self._faults.values()], self._cls)  # pyright: ignore[reportCallIssue]
+            raise TableError.of(self._faults)
         return self._values
 
 
-def _missing(cls: type, field: Field) -> _MisfitError:
+def _missing(cls: type, field: Field) -> MisfitError:
     """The fault of a required setting that is not given; it says the type, if there is one."""
     has_type = field.type is not None and getattr(field, "converter", None) is None
     expected = f": expected {_expected(_type_of(cls, field))}" if has_type else ""
-    return _MisfitError(f"required, but not set{expected}")
+    return MisfitError(f"required, but not set{expected}")
 
 
 def _expected(target: Any) -> str:
@@ -404,55 +385,3 @@ def _type_of(cls: type, field: Field) -> Any:
         raise ConfigurationError(
             f"{qualified_name(owner)}.{field.name}: its annotation cannot be evaluated: {error}"
         ) from error
-
-
-# Faults in words.
-
-_WORDED = (_MisfitError, ConfigurationError)
-
-
-def _refusal(error: Exception, raw: object) -> Exception:
-    """The message of an author's validator, with the value, perhaps a secret, left out."""
-    if isinstance(error, (*_WORDED, BaseValidationError, StructureHandlerNotFoundError)):
-        return error
-    said = str(error.args[0]) if error.args else type(error).__name__
-    if isinstance(raw, str):
-        said = said.replace(repr(raw), "the given value")
-    return _MisfitError(said, raw)
-
-
-def _lines(error: Exception, key: str, file: Path | None) -> Iterator[str]:
-    for path, fault in _faults(error, key):
-        place = path.removeprefix(".")
-        variable = getattr(fault, "source", "")  # The one that gave the wrong text, if one did.
-        yield f"{variable or (place if file is None else f'{file}: {place}')}: {_told(fault)}"
-
-
-def _faults(error: Exception, path: str) -> Iterator[tuple[str, Exception]]:
-    """Every fault in an error, with the path that cattrs has noted step by step."""
-    if not isinstance(error, (ClassValidationError, IterableValidationError)):
-        yield path, error
-        return
-    noted, others = error.group_exceptions()
-    for fault, note in noted:
-        yield from _faults(fault, path + _step(note))
-    for fault in others:
-        yield path, fault
-
-
-def _step(note: AttributeNote | ElementNote) -> str:
-    if isinstance(note, AttributeNote):
-        return f".{note.name}"
-    return f"[{note.index}]" if isinstance(note.index, int) else f".{note.index}"
-
-
-def _told(fault: Exception) -> str:
-    if isinstance(fault, _WORDED):
-        return str(fault)
-    if isinstance(fault, StructureHandlerNotFoundError):
-        return f"a setting cannot be of the type {fault.type_!r}"
-    if isinstance(fault, ForbiddenExtraKeysError):
-        return f"unknown keys: {', '.join(sorted(fault.extra_fields))}"
-    if isinstance(fault, KeyError):  # A `TypedDict` or a dataclass lacks a key.
-        return "required, but not set"
-    return f"it cannot be read: {type(fault).__name__}"  # Its text may contain the value.
