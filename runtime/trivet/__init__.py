@@ -21,7 +21,7 @@ it; a module of a room with several lines is on the line that says what it is fo
                             around each request: its identity, points, response, body, faults
         _quart/             what is overridden: _inside _requests _forms _responses _websockets
         _server/            HTTP/1.1: _listening _accepting _binding _connection _websocket
-                            _mailbox _request _heads _transport
+                            _receive_queue _request _heads _transport
         _asgi               the types between servers and applications
     _runtime            the running program: the order of start and stop, and the `app`
     _delivery/          how an event reaches a plugin

@@ -28,7 +28,7 @@ from .._plugins._status import Status
 from .._program._loader import Program, load
 from .._program._settings import Settings
 from .._runtime import Runtime, running
-from .._web._server._binding import bound
+from .._web._server._binding import bind_socket
 from .._web._server._listening import listening
 from ._escalation import LOOP
 from ._garbage import freeze_heap
@@ -226,7 +226,7 @@ def bind(address: str) -> int:
         StartError: the address cannot be bound.
     """
     try:
-        return bound(address).detach()
+        return bind_socket(address).detach()
     except OSError as error:
         raise StartError(f"cannot listen on {address}: {error.strerror or error}") from error
 

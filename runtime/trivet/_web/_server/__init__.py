@@ -1,14 +1,14 @@
 """The HTTP/1.1 server: one task for a connection, llhttp for heads and chunks, wsproto for frames.
 
-    _listening    the sockets and the stop: `listening`, and the connections that are open
-    _accepting    new connections, for as long as there is a listening socket
-    _binding      from an address as an operator writes it to a socket
-    _connection   one client: its requests one after the other, or its websocket
-    _websocket    the messages of a websocket, and their close codes
-    _mailbox      messages that wait for an application, bounded in bytes
-    _request      a request as ASGI has it: its scope, its body, its answer
-    _heads        the head of a request: framed, read, checked
-    _transport    bytes over a plain socket, and the state of its other end
+    _listening      a server within a block: the listening socket, the open connections, the stop
+    _accepting      new connections, for as long as the socket listens
+    _binding        an operator's address, and the socket that is bound to it
+    _connection     one client: its requests one after the other, or its websocket
+    _websocket      the handshake and the frames of a websocket
+    _receive_queue  messages that wait for an application, bounded in bytes
+    _request        a request's scope and body, and the bytes of its response
+    _heads          the head of a request: framed, parsed, checked
+    _transport      a plain socket, and the state of its other end
 
-Imports go down this list only. Never knows what the application answers.
+Imports go down this list only. Never knows what the application responds.
 """

@@ -1,6 +1,7 @@
-"""From an address as an operator writes it to a socket that is bound.
+"""An operator's address, and the socket that is bound to it.
 
-Owns the three forms of an address. Never knows who listens there.
+Owns the three forms of an address.
+Never knows which server listens there.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ BACKLOG = 100
 """Connections that wait to be accepted; hypercorn's default."""
 
 
-def bound(bind: str) -> socket.socket:
-    """A socket bound to an address, which does not listen yet.
+def bind_socket(bind: str) -> socket.socket:
+    """Open a socket that is bound to an address, and does not listen yet.
 
     Args:
         bind: `HOST:PORT` (port 0 is any free one), `unix:PATH`, or `fd://NUMBER`.
 
     Raises:
         OSError: the address is taken, or is not this machine's.
-        ValueError: it is no address.
+        ValueError: the text is no address.
     """
     if bind.startswith("fd://"):
         return socket.socket(fileno=int(bind.removeprefix("fd://")))
@@ -55,9 +56,9 @@ def _unix(path: str) -> socket.socket:
 
 
 def url_of(listener: socket.socket) -> str:
-    """The address of a listening socket, as clients and logs have it.
+    """The URL of a listening socket, for clients and logs.
 
-    >>> with bound("127.0.0.1:0") as listener:
+    >>> with bind_socket("127.0.0.1:0") as listener:
     ...     url_of(listener).rpartition(":")[0]
     'http://127.0.0.1'
     """

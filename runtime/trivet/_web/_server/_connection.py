@@ -1,8 +1,8 @@
 """One client: its requests one after the other, or its websocket, in one task.
 
 Owns the cycle of a connection: idle, a head, an application, the rest of a body. A client cannot
-end the program with its connection, nor keep it without a request, without reading, or when it has
-disconnected.
+crash the program, keep its connection without a request or without reading, or keep an application
+after it has disconnected.
 Never knows what the application responds.
 """
 
@@ -16,15 +16,15 @@ import trio
 from ..._faults._containment import split_failure, summary
 from .._asgi import ASGIApp, HttpScope, Received, ReceiveMessage, SendMessage, WebsocketScope
 from .._problems import MEDIA_TYPE, STATUS, document
-from ._heads import Head, RefusedError, asks_for_websocket, framed, parsed
+from ._heads import Head, RefusedError, is_websocket_handshake, parse_head, take_head
 from ._request import (
     CONTINUE,
     SKIPPED_BODY_LIMIT,
     Body,
     Response,
     ResponseError,
+    own_response,
     scope_of,
-    written,
 )
 from ._transport import READ_SIZE, Transport
 from ._websocket import Websocket, subprotocols
@@ -32,8 +32,8 @@ from ._websocket import Websocket, subprotocols
 KEEP_ALIVE_TIMEOUT = 5.0
 """Seconds for which a connection may be idle: without a request, or with the beginning of one."""
 PROBE_AFTER = 5.0
-"""Seconds after which a client is probed that may be gone: it has closed its side, or has sent more
-than is read."""
+"""Seconds after which a client that may be gone is probed: one that has closed its side, or sends
+more than is read."""
 CLOSE_TIMEOUT = 1.0
 """Seconds that an application has to notice that its client has disconnected."""
 
@@ -53,7 +53,7 @@ class Connection:
     Args:
         app: the ASGI application, which is awaited in the connection's own task.
         transport: the way to the client.
-        max_message: bytes of a websocket's message.
+        max_message: bytes that a websocket's message may have.
         contains_interrupts: whether a KeyboardInterrupt ends the connection and no more.
     """
 
@@ -102,11 +102,11 @@ class Connection:
             self._transport.close()
 
     def set_user_timeout(self) -> None:
-        """From now on a client that reads nothing for a second counts as disconnected."""
+        """Disconnect the client, from now on, when it reads nothing for a second."""
         self._transport.set_user_timeout()
 
     def close_if_idle(self) -> None:
-        """End the connection behind the response at hand; now, if there is none."""
+        """End the connection after the current response; now, if there is none."""
         self._is_last = True
         if self._idle_until != math.inf:
             self._transport.stop_reading()
@@ -127,7 +127,7 @@ class Connection:
             return
         if trio.current_time() >= self._idle_until:
             transport.stop_reading()
-        elif transport.reads_too_little():
+        elif transport.falls_behind():
             _log.info("client does not read", client=transport.client)
             transport.reset()
         elif not self._is_busy or self._is_disconnected or transport.is_reading:
@@ -159,7 +159,7 @@ class Connection:
             probe = CONTINUE if waits else b""
         if not probe:
             self._transport.let_system_probe()
-        elif not self._transport.send_now(probe):
+        elif not self._transport.try_send(probe):
             self._transport.reset()  # Data behind half a probe would not be understood.
 
     def _disconnect(self) -> None:
@@ -180,7 +180,7 @@ class Connection:
                 head = await self._next_head()
                 if head is None:
                     return
-                if asks_for_websocket(head):
+                if is_websocket_handshake(head):
                     await self._serve_websocket(head)
                     return
                 if not await self._serve_request(head):
@@ -196,9 +196,9 @@ class Connection:
         self._idle_until = trio.current_time() + KEEP_ALIVE_TIMEOUT
         try:
             while True:
-                head = framed(self._received) if self._received else None
+                head = take_head(self._received) if self._received else None
                 if head is not None:
-                    return parsed(head)
+                    return parse_head(head)
                 data = await self._receive_some()
                 if not data:
                     return None
@@ -237,28 +237,28 @@ class Connection:
             return False
         if not response.has_ended:
             await self._break_off()
-            raise ResponseError("the application has not responded to the end")
-        return response.keeps_alive and (body.is_complete or await self._skipped_body(body))
+            raise ResponseError("the application did not complete its response")
+        return response.keeps_alive and (body.is_complete or await self._skip_body(body))
 
     async def _break_off(self) -> None:
-        """Send the part that there is of a response that breaks off; 500 if there is none."""
+        """Send the part of a response that breaks off; 500 if there is none."""
         response = self._response
         if self._is_disconnected or response.has_ended:
             return
         if not response.has_begun:
             response.has_begun = True
             body = document(500, "the request could not be answered", "internal_error", {})
-            response.held = written(500, _PROBLEM, body, has_body=self._head.method != "HEAD")
+            response.held = own_response(500, _PROBLEM, body, has_body=self._head.method != "HEAD")
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_TIMEOUT):
             await self._write(response.held)
 
-    async def _skipped_body(self, body: Body) -> bool:
-        """Skip the rest of a body behind its response; return whether all of it has come."""
+    async def _skip_body(self, body: Body) -> bool:
+        """Skip the rest of a body behind its response; return whether all of it was received."""
         arrived = 0
         self._idle_until = trio.current_time() + KEEP_ALIVE_TIMEOUT
         try:
             while True:
-                arrived += len(body.taken())
+                arrived += len(body.take())
                 if body.is_complete:
                     return True
                 data = b"" if arrived > SKIPPED_BODY_LIMIT else await self._receive_some()
@@ -271,12 +271,12 @@ class Connection:
             self._idle_until = math.inf
 
     async def _refuse(self, refused: RefusedError) -> None:
-        """Respond to a request that cannot be read, and say so in one line of the log."""
+        """Answer a request that cannot be parsed, and log it in one line."""
         client = self._transport.client
         _log.info("request refused", status=refused.status, error=refused.reason, client=client)
         error_code = _ERROR_CODES.get(refused.status, "malformed_request")
         body = document(refused.status, refused.reason, error_code, {})
-        await self._write(written(refused.status, _PROBLEM, body))
+        await self._write(own_response(refused.status, _PROBLEM, body))
 
     # The application of a request calls these.
 
@@ -284,7 +284,7 @@ class Connection:
         body, response = self._body, self._response
         while not (self._is_disconnected or response.has_ended or body.is_last_taken):
             try:
-                data = body.taken()
+                data = body.take()
             except RefusedError as refused:
                 if not response.has_begun:
                     await self._refuse(refused)
@@ -333,7 +333,7 @@ class Connection:
             self._end_event_stream()
         elif message["type"] == "http.response.body":
             more = message.get("more_body", False)
-            data = response.go_on(message.get("body", b""), more=more)
+            data = response.body_part(message.get("body", b""), more=more)
         else:
             raise ResponseError(f"{message['type']!r} is no part of a response")
         await self._write(data)

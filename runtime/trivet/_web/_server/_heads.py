@@ -1,11 +1,11 @@
-"""The head of a request: framed here, read by llhttp, checked here.
+"""The head of a request: framed here, parsed by llhttp, checked here.
 
-Owns what a head may be: its limits, its method, version and lengths, and how its body is framed.
-Never knows what is asked for.
+Owns which heads are refused: their limits, method, version and lengths; and the framing of bodies.
+Never knows which route a request is for.
 
-A head is given to llhttp whole and alone, so that its limits are exact and nothing behind it is
-read as part of it. The checks after llhttp are those that RFC 9112 leaves to the server, and those
-that llhttp does not make.
+A head is given to llhttp whole and alone, so that its limits are exact and no data behind it is
+parsed as part of it. The checks after llhttp are those that RFC 9112 leaves to the server, and
+those that llhttp does not make.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import httptools
 TARGET_LIMIT = 8 * 1024
 """Bytes that the target of a request may have: a path and a query."""
 HEAD_LIMIT = 16 * 1024
-"""Bytes that a request's head may have as a whole, however they arrive."""
+"""Bytes that the head of a request may have as a whole, however they arrive."""
 FIELD_LIMIT = 100
 """Headers that a request may have; Apache's default."""
 
@@ -37,11 +37,11 @@ _CHUNKED: Final = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class RefusedError(Exception):
-    """A request that the connection itself answers, as its last one.
+    """A request is refused by the connection, which ends with the response.
 
     Args:
-        status: the status of the answer.
-        reason: what is wrong with the request, in one sentence.
+        status: the status of the response.
+        reason: the fault of the request, in one sentence.
     """
 
     def __init__(self, status: int, reason: str) -> None:
@@ -51,7 +51,7 @@ class RefusedError(Exception):
 
 
 class Head:
-    """The head of one request, whose callbacks llhttp calls."""
+    """The head of one request, with llhttp's callbacks."""
 
     __slots__ = ("_first", "headers", "length", "method", "target", "version")
 
@@ -67,19 +67,22 @@ class Head:
         self._first: dict[bytes, bytes] = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header from llhttp, which leaves white space behind a value."""
+        """Add a header of llhttp's, which leaves white space behind a value."""
         name = name.lower()
         if value[-1:] in (b" ", b"\t"):
             value = value.rstrip(b" \t")
         self.headers.append((name, value))
         self._first.setdefault(name, value)
 
+    def __contains__(self, name: bytes) -> bool:
+        return name in self._first
+
     def get(self, name: bytes, default: bytes = b"") -> bytes:
-        """The first header of this name, in lower case."""
+        """The first header of a name in lower case."""
         return self._first.get(name, default)
 
     def tokens(self, name: bytes) -> set[bytes]:
-        """The members of a list, in lower case, over all headers of this name."""
+        """The members of a list, in lower case, over all headers of a name."""
         if name not in self._first:
             return set()
         values = b",".join(value for known, value in self.headers if known == name)
@@ -94,11 +97,11 @@ class Head:
         return b"close" not in tokens and (self.version == "1.1" or b"keep-alive" in tokens)
 
 
-def framed(waiting: bytearray) -> bytes | None:
-    """Take a whole head, and blank lines before it, out of what has come; None if more has to come.
+def take_head(waiting: bytearray) -> bytes | None:
+    """Take a whole head, and blank lines before it, out of a buffer; None if it is not whole yet.
 
     Args:
-        waiting: what has come; at least one byte.
+        waiting: the buffer; at least one byte.
 
     Raises:
         RefusedError: the head is too large.
@@ -110,7 +113,7 @@ def framed(waiting: bytearray) -> bytes | None:
     if end < len(_BLANK_LINE):
         match = _OTHER_END.search(waiting, 0, HEAD_LIMIT)
         if match is None:
-            _check_part(waiting)
+            _check_beginning(waiting)
             return None
         end = match.end()
     head = bytes(waiting[:end])
@@ -118,8 +121,8 @@ def framed(waiting: bytearray) -> bytes | None:
     return head
 
 
-def _check_part(waiting: bytearray) -> None:
-    """Refuse a head that is too large already."""
+def _check_beginning(waiting: bytearray) -> None:
+    """Refuse the beginning of a head that is too large already."""
     if len(waiting) > _LINE_LIMIT and waiting.find(b"\n", 0, _LINE_LIMIT) < 0:
         raise RefusedError(414, f"the target may have {TARGET_LIMIT} bytes")
     if len(waiting) >= HEAD_LIMIT:
@@ -128,11 +131,11 @@ def _check_part(waiting: bytearray) -> None:
         raise RefusedError(431, f"the head may have {FIELD_LIMIT} headers")
 
 
-def parsed(head: bytes) -> Head:
-    """Read a whole head.
+def parse_head(head: bytes) -> Head:
+    """Parse a whole head.
 
     Raises:
-        RefusedError: it cannot be read, means two things, or asks for what this server has not.
+        RefusedError: it cannot be parsed, has two meanings, or asks for a feature that is not here.
     """
     line = _REQUEST_LINE.match(head)
     if line is None:
@@ -146,11 +149,11 @@ def parsed(head: bytes) -> Head:
     if read.version not in ("1.0", "1.1"):
         raise RefusedError(505, "the version may be HTTP/1.1 or HTTP/1.0")
     if read.method != read.method.upper():
-        # A name in lower case is another method's, of which web frameworks know nothing.
+        # Methods are case-sensitive, and web frameworks are not: `get` is not GET.
         raise RefusedError(501, f"no method is named {read.method}")
     try:
         _feed(read, head)
-    except httptools.HttpParserInvalidMethodError:  # A method of somebody's own, perhaps a route's.
+    except httptools.HttpParserInvalidMethodError:  # Perhaps a route has this method.
         read.headers.clear()
         _feed(read, b"POST" + head[line.end("method") :])
     _check(read)
@@ -161,7 +164,7 @@ def _feed(read: Head, head: bytes) -> None:
     try:
         httptools.HttpRequestParser(read).feed_data(head)
     except httptools.HttpParserUpgrade:
-        return  # An offer, which nobody has to take.
+        return  # An upgrade is an offer, which a server may ignore.
     except httptools.HttpParserInvalidMethodError:
         raise
     except httptools.HttpParserError as error:
@@ -175,7 +178,7 @@ def _refused_line(head: bytes) -> RefusedError:
 
 
 def _refusal(head: bytes, read: Head, error: httptools.HttpParserError) -> RefusedError:
-    """The refusal of what llhttp cannot read; of a coding, the one that says so."""
+    """The refusal of a head that llhttp cannot parse; a wrong coding has its own."""
     if read.get(b"transfer-encoding") and b"content-length" not in head.lower():
         return RefusedError(501, "a body may be in chunks, and in no other coding")
     return RefusedError(400, str(error)[:200])
@@ -187,7 +190,7 @@ def _check(read: Head) -> None:
     hosts = sum(name == b"host" for name, _ in read.headers)
     if hosts != 1 and (hosts or read.version == "1.1"):
         raise RefusedError(400, "a request has one Host")
-    if b"transfer-encoding" in read._first:
+    if b"transfer-encoding" in read:
         if read.tokens(b"transfer-encoding") != {b"chunked"}:
             raise RefusedError(501, "a body may be in chunks, and in no other coding")
         if read.version == "1.0":
@@ -197,8 +200,8 @@ def _check(read: Head) -> None:
         read.length = int(read.get(b"content-length", b"0"))
 
 
-def asks_for_websocket(head: Head) -> bool:
-    """Whether it is the handshake of a websocket.
+def is_websocket_handshake(head: Head) -> bool:
+    """Whether a head is the handshake of a websocket.
 
     Raises:
         RefusedError: it is one, and cannot be accepted.
@@ -219,9 +222,9 @@ def asks_for_websocket(head: Head) -> bool:
 
 
 class Chunks:
-    """A body in chunks, which llhttp takes apart.
+    """A body in chunks, which llhttp parses.
 
-    llhttp would go on with the next request behind the last chunk, and nothing says where that
+    llhttp would go on with the next request behind the last chunk, and does not tell where that
     begins. Each piece that it is given ends where a body may end: behind a blank line.
     """
 
@@ -236,7 +239,7 @@ class Chunks:
         self._parser.feed_data(_CHUNKED)
 
     def on_body(self, data: bytes) -> None:
-        """Take some of the body from llhttp."""
+        """Add a part of the body."""
         self._pieces.append(data)
         self._unknown = 0
 
@@ -247,11 +250,11 @@ class Chunks:
         """Note the end of the body."""
         self.is_complete = True
 
-    def taken(self, waiting: bytearray) -> bytes:
-        """Take what has come, up to the end of the body, and return what it is a part of.
+    def take(self, waiting: bytearray) -> bytes:
+        """Take chunks out of a buffer, up to the end of the body; returns their content.
 
         Raises:
-            RefusedError: it is not in chunks, or a trailer or an extension is too long.
+            RefusedError: the data is not in chunks, or a trailer or an extension is too long.
         """
         try:
             while waiting and not self.is_complete:
@@ -263,7 +266,7 @@ class Chunks:
         return data
 
     def _feed(self, waiting: bytearray) -> None:
-        """Give llhttp what has come up to the next blank line, which may have begun before."""
+        """Give llhttp the data up to the next blank line, which may have begun before."""
         begun = (self._last + waiting[:3]).find(_BLANK_LINE)
         size = begun + 4 - len(self._last) if begun >= 0 else waiting.find(_BLANK_LINE) + 4
         is_whole = begun >= 0 or size >= 4
@@ -273,4 +276,4 @@ class Chunks:
         self._unknown += len(piece)
         self._parser.feed_data(piece)
         if self._unknown > HEAD_LIMIT:
-            raise RefusedError(431, f"what is no body may have {HEAD_LIMIT} bytes")
+            raise RefusedError(431, f"sizes, extensions and trailers may have {HEAD_LIMIT} bytes")

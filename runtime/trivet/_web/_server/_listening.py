@@ -1,7 +1,7 @@
-"""The sockets and the stop: a server within a block.
+"""A server within a block: its sockets, and their end at a stop.
 
-Owns the listening socket, the connections that are open and how many there may be.
-Never knows what the application answers.
+Owns the listening socket, the open connections, and their limit.
+Never knows what the application responds.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from .._app import build_app
 from .._asgi import ASGIApp
 from .._problems import MEDIA_TYPE, ProblemError
 from ._accepting import accept_all
-from ._binding import BACKLOG, bound, url_of
+from ._binding import BACKLOG, bind_socket, url_of
 from ._connection import Connection
-from ._request import written
+from ._request import own_response
 from ._transport import Transport
 
 BUSY_TIMEOUT = 1.0
-"""Seconds in which a connection that is one too many has to take its answer."""
+"""Seconds in which a client beyond the limit of connections has to read its response."""
 RETRY_WHEN_BUSY = 1.0
-"""Seconds after which a client that was refused may come back."""
+"""Seconds after which such a client may find room."""
 CHECK_INTERVAL = 0.5
 """Seconds between two checks of each connection."""
 
@@ -44,7 +44,7 @@ async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
     )
     async with trio.open_nursery() as nursery:
         urls: list[str] = await nursery.start(server.serve, bind)
-        server.shield()  # Not sooner: a cancelled start would wait for it for ever.
+        server.shield()  # Not sooner: a start that is cancelled would wait for the server for ever.
         try:
             yield urls
         finally:
@@ -56,12 +56,12 @@ async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
 
 
 class Server:
-    """Accepts connections, and knows those that are open.
+    """The listening socket and the open connections.
 
     Args:
         app: the ASGI application.
-        max_connections: further ones are answered with 503.
-        max_message: bytes of a websocket's message.
+        max_connections: how many connections may be open; further ones are answered with 503.
+        max_message: bytes that a websocket's message may have.
         contains_interrupts: whether a KeyboardInterrupt ends a connection and no more.
     """
 
@@ -77,14 +77,14 @@ class Server:
             Connection, app, max_message=max_message, contains_interrupts=contains_interrupts
         )
         self._max_connections = max_connections
-        self._open: set[Connection] = set()
+        self._connections: set[Connection] = set()
         self._serving = trio.CancelScope()
         self._accepting = trio.CancelScope()
         self._closed = trio.Event()
 
     async def serve(self, bind: str, *, task_status: trio.TaskStatus[list[str]]) -> None:
-        """Serve at an address until `abort`; `started()` gives the URLs."""
-        listener = bound(bind)
+        """Serve at an address until `abort`; `task_status.started` passes the URLs on."""
+        listener = bind_socket(bind)
         listener.listen(BACKLOG)
         url = url_of(listener)
         with self._serving:
@@ -100,27 +100,27 @@ class Server:
                 await trio.sleep_forever()
 
     async def _check_peers(self) -> None:
-        """End the clients that are idle, gone, or do not read: one task for all time limits."""
+        """End the connections of clients that are idle, gone, or do not read."""
         while True:
             await trio.sleep(CHECK_INTERVAL)
-            for connection in tuple(self._open):
+            for connection in tuple(self._connections):
                 connection.check_peer()
 
     def shield(self) -> None:
-        """From now on a cancellation is no reason to end."""
+        """Ignore cancellations from now on."""
         self._serving.shield = True
 
     async def stop_accepting(self) -> None:
-        """Close the listening socket, and the connections on which nothing is going on."""
+        """Close the listening socket, and the idle connections."""
         self._accepting.cancel()
         await self._closed.wait()
-        for connection in self._open:
+        for connection in self._connections:
             connection.set_user_timeout()
             connection.close_if_idle()
 
     def abort(self) -> None:
         """End the connections that are left."""
-        for connection in self._open:
+        for connection in self._connections:
             connection.abort()
         self._serving.cancel()
 
@@ -128,27 +128,27 @@ class Server:
         try:
             transport = Transport(stream.socket)
         except OSError:
-            return  # The client has gone already.
-        if len(self._open) >= self._max_connections:
-            await _refuse(transport)
+            return  # The client is gone already.
+        if len(self._connections) >= self._max_connections:
+            await _send_busy(transport)
             return
         connection = self._connection(transport)
-        self._open.add(connection)
+        self._connections.add(connection)
         try:
             await connection.run()
         finally:
-            self._open.discard(connection)
+            self._connections.discard(connection)
 
 
-async def _refuse(transport: Transport) -> None:
-    """Response without reading the request, and let the client read that."""
+async def _send_busy(transport: Transport) -> None:
+    """Answer 503 without reading the request, and let the client read that."""
     problem = ProblemError(
         "too_many_connections", "too many connections are open", retry_after=RETRY_WHEN_BUSY
     )
     headers = [(b"Content-Type", MEDIA_TYPE.encode("ascii"))]
     for name, value in problem.headers.items():
         headers.append((name.encode("ascii"), value.encode("ascii")))
-    answer = written(problem.status.value, headers, problem.document())
+    answer = own_response(problem.status.value, headers, problem.document())
     try:
         with trio.move_on_after(BUSY_TIMEOUT):
             await transport.send_all(answer)

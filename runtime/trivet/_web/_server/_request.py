@@ -1,8 +1,7 @@
-"""A request as ASGI has it: its scope, its body, its response.
+"""A request in ASGI's form: its scope, its body, its response.
 
-Owns the keys of a scope, the framing of a body, and the bytes that the messages of a response
-become.
-Never knows sockets and tasks: it is told the bytes that have come, and returns those to be sent.
+Owns the keys of a scope, the framing of a body, and the bytes of a response's messages.
+Never knows sockets and tasks: it takes received bytes, and returns the bytes to be sent.
 """
 
 from __future__ import annotations
@@ -21,22 +20,22 @@ from ._transport import Address, Transport
 
 SKIPPED_BODY_LIMIT = 64 * 1024
 """Bytes of a body that are skipped behind its response, so that the connection can be kept."""
-OK = 200
-"""The lowest status of a response that has a body."""
-NAMES = 1000
-"""Names of headers whose check is remembered."""
+MAX_CACHED_NAMES = 1000
+"""Names of headers whose check is cached."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NO_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_LINES = {
+_STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii")
     for status in HTTPStatus
 }
 _ASGI = {"version": "3.0", "spec_version": "2.4"}
 
 
-_OURS = frozenset({b"connection", b"transfer-encoding", b"content-length", b"content-type"})
+_FRAMING_HEADERS = frozenset(
+    {b"connection", b"transfer-encoding", b"content-length", b"content-type"}
+)
 _names: dict[bytes, bytes] = {}
 
 
@@ -78,12 +77,11 @@ def scope_of(head: Head, scheme: str, transport: Transport) -> _Common:
 
 
 class Body:
-    """The body of one request, as it comes.
+    """The body of one request, as it is received.
 
     Args:
         head: the request's.
-        received: the bytes that have come and that nobody has taken. The connection shares them:
-            those behind the body are the next request's.
+        received: the buffer of the connection. The bytes behind the body are the next request's.
     """
 
     __slots__ = ("_chunks", "_left", "_received", "is_complete", "is_expected", "is_last_taken")
@@ -93,27 +91,27 @@ class Body:
         self._chunks = Chunks() if head.length is None else None
         self._left = head.length or 0
         self.is_complete = head.length == 0
-        """Whether all of it has come."""
+        """Whether all of it was received."""
         self.is_last_taken = False
         """Whether the application has all of it."""
         self.is_expected = head.version == "1.1" and head.get(b"expect").lower() == b"100-continue"
-        """Whether the client waits to be asked for it."""
+        """Whether the client waits for `100 Continue`."""
 
     @property
     def left(self) -> float:
-        """Bytes that are still to come; infinity for an unknown number."""
+        """Bytes that are still to be received; infinity for an unknown number."""
         if self.is_complete:
             return 0
         return float("inf") if self._chunks is not None else self._left
 
-    def taken(self) -> bytes:
-        """Take what has come of it.
+    def take(self) -> bytes:
+        """Take the received part of it out of the buffer.
 
         Raises:
-            RefusedError: it is not in chunks.
+            RefusedError: the data is not in chunks.
         """
         if self._chunks is not None:
-            data = self._chunks.taken(self._received)
+            data = self._chunks.take(self._received)
             self.is_complete = self._chunks.is_complete
             return data
         data = bytes(self._received[: self._left])
@@ -144,24 +142,24 @@ class Response:
         self.streams_events = False
         """Whether it is a stream of events, which lasts for as long as there is a client."""
         self.held = b""
-        """Its head, which waits for the first of its body; empty if it does not wait."""
+        """Its head, while that waits for the first part of its body; else empty."""
         self._left: int | None = None
         self._is_chunked = False
 
     def begin(self, status: int, headers: AnyHeaders, *, left: float) -> bytes:
-        """The bytes of the head, empty if they wait for the first of the body.
+        """The bytes of the head; empty if they wait for the first part of the body.
 
         Args:
             status: the status.
             headers: the application's.
-            left: bytes of the request's body that are still to come.
+            left: bytes of the request's body that are still to be received.
 
         Raises:
-            ResponseError: it has begun already, or a header is none.
+            ResponseError: it has begun already, or a header is malformed.
         """
         if self.has_begun:
             raise ResponseError("the response has begun already")
-        lines = [_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
+        lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
         headers = list(headers)
         if _NO_VALUE.search(b"".join([value for _, value in headers])) is not None:
             raise ResponseError(f"a control character is in one of the headers {headers!r}"[:200])
@@ -170,10 +168,10 @@ class Response:
             lower = _lower(name)
             if lower == b"date":
                 has_date = True
-            elif lower in _OURS and not self._passes_on(lower, value):
+            elif lower in _FRAMING_HEADERS and not self._passes_on(lower, value):
                 continue
             lines.append(b"%b: %b\r\n" % (name, value))
-        if status < OK or status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+        if status < HTTPStatus.OK or status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
             self.has_body = False
         if not has_date:
             lines.append(_date())
@@ -186,12 +184,12 @@ class Response:
         return b""
 
     def _passes_on(self, name: bytes, value: bytes) -> bool:
-        """Note what a header means for the connection; whether the client is to have it."""
+        """Note a header's meaning for the connection; returns whether the client gets it."""
         if name == b"connection":
             self.keeps_alive = self.keeps_alive and b"close" not in value.lower()
             return False
         if name == b"transfer-encoding":
-            return False  # The server's own affair.
+            return False  # The server frames the body.
         if name == b"content-length":
             if not value.isdigit():
                 raise ResponseError(f"no Content-Length: {value!r}"[:200])
@@ -217,11 +215,11 @@ class Response:
             framing += b"Connection: keep-alive\r\n"
         return framing + b"\r\n"
 
-    def go_on(self, data: bytes, *, more: bool) -> bytes:
+    def body_part(self, data: bytes, *, more: bool) -> bytes:
         """The bytes of a part of the body.
 
         Raises:
-            ResponseError: it has not begun, has ended, or is not as long as it said.
+            ResponseError: it has not begun, has ended, or has another length than announced.
         """
         if not self.has_begun or self.has_ended:
             raise ResponseError("a body comes between the head and the end of a response")
@@ -249,26 +247,26 @@ def _lower(name: bytes) -> bytes:
         if _NAME.fullmatch(name) is None:
             raise ResponseError(f"no header is named {name!r}"[:200])
         lower = bytes(name).lower()
-        if len(_names) < NAMES:
+        if len(_names) < MAX_CACHED_NAMES:
             _names[bytes(name)] = lower
     return lower
 
 
-_written: tuple[int, bytes] = (0, b"")
+_date_header: tuple[int, bytes] = (0, b"")
 
 
 def _date() -> bytes:
-    """The header with the date, which is made once a second."""
-    global _written  # noqa: PLW0603 - one for the process
+    """The header with the date, which is made anew once a second."""
+    global _date_header  # noqa: PLW0603 - one for the process
     second = int(time())
-    if _written[0] != second:
-        _written = second, f"Date: {formatdate(second, usegmt=True)}\r\n".encode("ascii")
-    return _written[1]
+    if _date_header[0] != second:
+        _date_header = second, f"Date: {formatdate(second, usegmt=True)}\r\n".encode("ascii")
+    return _date_header[1]
 
 
-def written(status: int, headers: Headers, body: bytes, *, has_body: bool = True) -> bytes:
-    """A response that the server makes itself, as the last one of its connection."""
+def own_response(status: int, headers: Headers, body: bytes, *, has_body: bool = True) -> bytes:
+    """The bytes of a response of the server itself, which is the last of its connection."""
     own = [(b"Content-Length", b"%d" % len(body)), (b"Connection", b"close")]
     lines = [b"%s: %s\r\n" % header for header in (*headers, *own)]
-    line = _LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+    line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
     return b"".join([line, *lines, _date(), b"\r\n", body if has_body else b""])

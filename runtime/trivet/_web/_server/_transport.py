@@ -1,10 +1,10 @@
-"""Bytes over a plain socket, and the state of its other end.
+"""A plain socket, and the state of its other end.
 
-Owns the socket: reading, sending, and how a client is seen to have left or not to read.
+Owns the socket: reading, sending, and how a client that is gone or does not read is noticed.
 Never knows HTTP.
 
-The connection above asks for these methods and for nothing else of a socket, so that another
-transport, such as TLS, is another class and not another server.
+The connection uses these methods and nothing else of a socket, so that another transport, such as
+TLS, is another class and not another server.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ import struct
 import sys
 import termios
 from contextlib import suppress
+from typing import cast
 
 import trio
 
 USER_TIMEOUT = 1000
 """Milliseconds that sent data may stay unacknowledged once the stop has begun."""
 LINGER_TIMEOUT = 1.0
-"""Seconds that a client has to close a connection after the last answer."""
+"""Seconds that a client has to close a connection after the last response."""
 SEND_TIMEOUT, MIN_SEND_RATE = 30.0, 500
-"""Seconds, and bytes for each of them: a client that takes fewer bytes in that time is ended."""
+"""Seconds after which a client that reads too slowly is disconnected, and bytes that it has to read
+for each of them."""
 PROBE_EVERY = 5
-"""Seconds between two probes of the system."""
+"""Seconds between two probes by the system."""
 READ_SIZE = 64 * 1024
 """Bytes that are read at once."""
 
@@ -64,11 +66,11 @@ class Transport:
         self._acknowledged = 0
 
     async def receive(self) -> bytes:
-        """Wait for bytes, at most 64 KiB; empty when the client sends no more. A checkpoint.
+        """Wait for data, at most 64 KiB; empty when the client sends no more. A checkpoint.
 
         Raises:
             OSError: the connection is lost.
-            trio.ClosedResourceError: it was closed here.
+            trio.ClosedResourceError: the socket was closed here.
         """
         self.is_reading = True
         try:
@@ -81,11 +83,11 @@ class Transport:
             self.is_reading = False
 
     async def send_all(self, data: bytes) -> None:
-        """Send bytes; a checkpoint only where the client does not take them at once.
+        """Send data; a checkpoint only where the system does not take it at once.
 
         Raises:
             OSError: the connection is lost.
-            trio.ClosedResourceError: it was closed here.
+            trio.ClosedResourceError: the socket was closed here.
         """
         if self._descriptor < 0:
             raise trio.ClosedResourceError
@@ -112,15 +114,15 @@ class Transport:
         finally:
             self.is_sending = False
 
-    def send_now(self, data: bytes) -> bool:
-        """Send bytes without a wait; return whether the client can take them or is lost anyway."""
+    def try_send(self, data: bytes) -> bool:
+        """Send data without a wait; return False if the system takes a part of it only."""
         with suppress(OSError):
             return os.write(self._descriptor, data) == len(data)
         return True
 
     @property
     def is_closed(self) -> bool:
-        """Whether it was closed here."""
+        """Whether the socket was closed here."""
         return self._descriptor < 0
 
     @property
@@ -130,12 +132,12 @@ class Transport:
 
     @property
     def has_unread(self) -> bool:
-        """Whether the client has sent something that is not read yet, or that it sends no more."""
+        """Whether the client has sent data that is not read yet, or has closed its side."""
         return bool(self._state() & (select.POLLIN | _HALF_CLOSED))
 
     @property
     def is_half_closed(self) -> bool:
-        """Whether the client has said that it sends no more (on Linux)."""
+        """Whether the client has closed its side (on Linux)."""
         return bool(self._state() & _HALF_CLOSED)
 
     def _state(self) -> int:
@@ -144,24 +146,24 @@ class Transport:
         seen = poll.poll(0)
         return seen[0][1] if seen else 0
 
-    def reads_too_little(self) -> bool:
-        """Whether the client has not taken what it had to take; to be called now and then."""
+    def falls_behind(self) -> bool:
+        """Whether the client reads too slowly; to be called now and then."""
         now = trio.current_time()
         if not self.is_sending:
             self._send_deadline = math.inf
             return False
-        taken = self._sent - self._unacknowledged()
+        acknowledged = self._sent - self._unacknowledged()
         if self._send_deadline != math.inf:
             if now < self._send_deadline:
                 return False
-            if taken - self._acknowledged < SEND_TIMEOUT * MIN_SEND_RATE:
+            if acknowledged - self._acknowledged < SEND_TIMEOUT * MIN_SEND_RATE:
                 return True
         self._send_deadline = now + SEND_TIMEOUT
-        self._acknowledged = taken
+        self._acknowledged = acknowledged
         return False
 
     def _unacknowledged(self) -> int:
-        """Bytes that were sent and that the client has not taken, where the system says so."""
+        """Bytes that were sent and are not acknowledged yet, where the system tells."""
         try:
             answer = fcntl.ioctl(self._descriptor, termios.TIOCOUTQ, bytes(4))
         except OSError:
@@ -170,12 +172,12 @@ class Transport:
         return int(count)
 
     def stop_reading(self) -> None:
-        """Let a task that reads find the end, behind what has come already."""
+        """Let a task that reads find the end, behind the data in the system's buffer."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RD)
 
     def set_user_timeout(self) -> None:
-        """From now on a client that reads nothing for a second is gone (on Linux).
+        """Disconnect the client, from now on, when it reads nothing for a second (on Linux).
 
         Set from the beginning, it would cut off clients that only pause.
         """
@@ -196,9 +198,10 @@ class Transport:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     async def lingering_close(self) -> None:
-        """Say that nothing follows, and let the client read what was sent, for a second.
+        """Close the sending side, and let the client read the data that was sent, for a second.
 
-        To close while there is something unread would reset the connection, and lose the answer.
+        To close the socket while there is unread data would reset the connection, and lose the
+        response.
         """
         gone = suppress(OSError, trio.ClosedResourceError)
         with trio.move_on_after(LINGER_TIMEOUT), gone:
@@ -207,7 +210,7 @@ class Transport:
                 await trio.lowlevel.checkpoint()
 
     def reset(self) -> None:
-        """Close now, and forget what the client did not read."""
+        """Close now, and drop the data that the client has not read."""
         with suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.close()
@@ -219,10 +222,7 @@ class Transport:
 
 
 def _address(family: int, name: object) -> Address:
-    match name:
-        case (str(host), int(port), *_):
-            return host, port
-        case str(path) if family == socket.AF_UNIX:
-            return (path, None) if path else None
-        case _:
-            return None
+    if isinstance(name, tuple):
+        host, port, *_ = cast("tuple[object, ...]", name)
+        return (host, port) if isinstance(host, str) and isinstance(port, int) else None
+    return (name, None) if isinstance(name, str) and name and family == socket.AF_UNIX else None

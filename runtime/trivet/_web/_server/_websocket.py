@@ -1,8 +1,8 @@
-"""One websocket, from its handshake to its end; wsproto reads and writes the frames.
+"""One websocket, from its handshake to its end; wsproto parses and writes the frames.
 
-Owns the handshake's answer, the size of a message, the close codes of a client's mistakes, and
-turns between frames.
-Never knows who receives the messages.
+Owns the answer to the handshake, the limit of a message, the close codes of a client's faults, and
+the turns between frames.
+Never knows which application receives the messages.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from wsproto.utilities import LocalProtocolError, generate_accept_token
 
 from .._asgi import ASGIApp, SendMessage, WebsocketAccept, WebsocketReceive, WebsocketScope
 from ._heads import Head
-from ._mailbox import Mailbox
-from ._request import Response, ResponseError, written
+from ._receive_queue import ReceiveQueue
+from ._request import Response, ResponseError, own_response
 from ._transport import Transport
 
 PING = b"\x89\x00"
-TURN = 100
+FRAMES_PER_TURN = 100
 """Frames after which other tasks have their turn."""
 
 
@@ -37,12 +37,12 @@ def subprotocols(head: Head) -> list[str]:
 
 class _State(Enum):
     HANDSHAKE = auto()
-    """The application has not answered yet."""
+    """The application has not answered the handshake yet."""
     REFUSING = auto()
-    """The application answers as to a request."""
+    """The application sends a response, as to a request."""
     OPEN = auto()
     OVER = auto()
-    """Nothing more is said: the websocket was closed or refused."""
+    """The websocket was closed or refused."""
 
 
 class Websocket:
@@ -51,8 +51,8 @@ class Websocket:
     Args:
         head: the handshake.
         transport: the connection's.
-        max_size: the bytes of a message.
-        ended: called when the client has disconnected, or has been told that it is over.
+        max_size: bytes that a message may have.
+        ended: called when the client has disconnected, or the websocket was closed.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Websocket:
         self._ended = ended
         self._state = _State.HANDSHAKE
         self._frames = Frames(ConnectionType.SERVER)
-        self._mailbox = Mailbox()
+        self._queue = ReceiveQueue()
         self._response = Response(head)
         self._response.keeps_alive = False
         self._writing = trio.Lock()
@@ -78,40 +78,40 @@ class Websocket:
 
     @property
     def probe(self) -> bytes:
-        """A frame that a client that is gone answers with a reset; empty while none may be sent."""
+        """A frame that shows whether the client is there; empty while none can be sent."""
         is_free = self._state is _State.OPEN and not self._writing.locked()
         return PING if is_free else b""
 
     async def run(self, app: ASGIApp, scope: WebsocketScope) -> None:
         """Await the application in this task, and read beside it until it has ended."""
-        await self._mailbox.put({"type": "websocket.connect"})
+        await self._queue.put({"type": "websocket.connect"})
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen)
             try:
-                await app(scope, self._mailbox.take, self.send)
+                await app(scope, self._queue.take, self.send)
             finally:
-                self._mailbox.close()
+                self._queue.close()
                 nursery.cancel_scope.cancel()
         await self._end()
 
     async def _end(self) -> None:
-        """Say what an application has left unsaid."""
+        """Refuse or close the websocket, where the application has not."""
         if self._state is _State.HANDSHAKE:
             await self._refuse(500)
         elif self._state is _State.OPEN:
             await self._close(CloseReason.INTERNAL_ERROR)
 
     async def send(self, message: SendMessage) -> None:
-        """Send what the application says; nothing once it is over."""
+        """Send a message of the application; none once the websocket is over."""
         if self._state is _State.OVER:
-            # An application that waits for nothing else would not learn that its client has left.
+            # An application that waits for nothing else would not learn of the disconnect.
             await trio.lowlevel.checkpoint()
             return
         if self._state is _State.HANDSHAKE:
             await self._answer_handshake(message)
         elif self._state is _State.REFUSING and message["type"] == "websocket.http.response.body":
             more = message.get("more_body", False)
-            await self._write(self._response.go_on(message.get("body", b""), more=more))
+            await self._write(self._response.body_part(message.get("body", b""), more=more))
             if not more:
                 self._state = _State.OVER
         elif self._state is _State.OPEN and message["type"] == "websocket.send":
@@ -146,7 +146,7 @@ class Websocket:
             if chosen not in subprotocols(self._head):
                 raise ResponseError(f"the client has not offered the subprotocol {chosen!r}")
             lines.append(b"Sec-WebSocket-Protocol: %b\r\n" % chosen.encode("ascii"))
-        # Checked, and without what is the server's own.
+        # The headers are checked, and those of the server's own left out.
         rest = Response(self._head)
         rest.has_body = False
         rest.begin(204, message.get("headers", ()), left=0)
@@ -156,20 +156,20 @@ class Websocket:
 
     async def _refuse(self, status: int) -> None:
         self._state = _State.OVER
-        await self._write(written(status, [], b""))
+        await self._write(own_response(status, [], b""))
 
     async def _close(self, code: int, reason: str | None = None) -> None:
         self._state = _State.OVER
         await self._write_event(CloseConnection(code, reason))
 
     async def _listen(self) -> None:
-        """Read until the client has left or was told that it is over."""
+        """Read until the client has disconnected, or the websocket is over."""
         code = await self._frames_to_the_end()
-        self._mailbox.put_last({"type": "websocket.disconnect", "code": code, "reason": None})
+        self._queue.put_last({"type": "websocket.disconnect", "code": code, "reason": None})
         self._ended()
 
     async def _frames_to_the_end(self) -> int:
-        """Read frames; the close code for the application."""
+        """Read frames; returns the close code for the application."""
         while True:
             try:
                 data = await self._transport.receive()
@@ -178,16 +178,16 @@ class Websocket:
             if not data:
                 self._state = _State.OVER
                 return CloseReason.ABNORMAL_CLOSURE
-            if self._state is _State.HANDSHAKE:  # Frames before they may come.
+            if self._state is _State.HANDSHAKE:  # A frame before the handshake is answered.
                 await self._refuse(400)
                 return CloseReason.ABNORMAL_CLOSURE
             if self._state is _State.OPEN:
-                code = await self._take(data)
+                code = await self._handle_data(data)
                 if code is not None:
                     return code
 
-    async def _take(self, data: bytes) -> int | None:
-        """Take the frames in what has come; the close code where they end the websocket."""
+    async def _handle_data(self, data: bytes) -> int | None:
+        """Handle the frames in received data; returns the close code if they end the websocket."""
         self._frames.receive_data(data)
         for number, event in enumerate(self._frames.events(), 1):
             if isinstance(event, (TextMessage, BytesMessage)):
@@ -205,12 +205,12 @@ class Websocket:
                 return event.code
             if self._state is not _State.OPEN:
                 return CloseReason.NORMAL_CLOSURE
-            if number % TURN == 0:
+            if number % FRAMES_PER_TURN == 0:
                 await trio.lowlevel.checkpoint()
         return None
 
     async def _collect(self, event: TextMessage | BytesMessage) -> bool:
-        """Add a frame to its message, and hand on a whole one; whether it is too large.
+        """Add a frame to its message, and pass a whole one on; returns whether it is too large.
 
         The size is that on the wire, and not in characters.
         """
@@ -221,26 +221,26 @@ class Websocket:
             return True
         self._parts.append(data if isinstance(data, str) else bytes(data))
         if event.message_finished:
-            message: WebsocketReceive = {"type": "websocket.receive"}
+            message: WebsocketReceive = {"type": "websocket.receive", "text": None, "bytes": None}
             if isinstance(event, TextMessage):
-                message |= {"text": "".join(map(str, self._parts)), "bytes": None}
+                message["text"] = "".join(map(str, self._parts))
             else:
                 pieces = (part for part in self._parts if isinstance(part, bytes))
-                message |= {"text": None, "bytes": b"".join(pieces)}
+                message["bytes"] = b"".join(pieces)
             self._parts.clear()
             self._size = 0
-            await self._mailbox.put(message)
+            await self._queue.put(message)
         return False
 
     async def _write_event(self, event: Event) -> None:
         try:
             data = self._frames.send(event)
         except LocalProtocolError:
-            return  # It was closed from the other end meanwhile.
+            return  # The client has closed it meanwhile.
         await self._write(data)
 
     async def _write(self, data: bytes) -> None:
-        """Send; an error is left to the task that reads."""
+        """Send data; an error is left to the task that reads."""
         try:
             self._writing.acquire_nowait()  # Unlike `async with`, no turn of the loop.
         except trio.WouldBlock:

@@ -1,4 +1,4 @@
-"""Heads of requests: which are read, which are refused, and that nothing is read past their end."""
+"""Heads of requests: the accepted ones, the refused ones, and the end of each."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from trivet._web._server._heads import (
     Chunks,
     Head,
     RefusedError,
-    asks_for_websocket,
-    framed,
-    parsed,
+    is_websocket_handshake,
+    parse_head,
+    take_head,
 )
 
 LINE = b"POST /path HTTP/1.1\r\n"
@@ -27,15 +27,15 @@ BLANK = b"\r\n"
 
 
 def read(sent: bytes) -> Head:
-    """The head of a request that has come as a whole."""
+    """The head of a request that was received as a whole."""
     waiting = bytearray(sent)
-    head = framed(waiting)
+    head = take_head(waiting)
     assert head is not None
-    return parsed(head)
+    return parse_head(head)
 
 
 def refused(sent: bytes) -> int:
-    """The status with which a request is refused; 0 if it is not."""
+    """The status with which a request is refused; 0 if it is accepted."""
     try:
         read(sent)
     except RefusedError as error:
@@ -54,15 +54,15 @@ def test_a_head_is_read() -> None:
 def test_a_head_is_taken_out_alone() -> None:
     """Blank lines in front are passed over; the bytes behind it stay for the body."""
     waiting = bytearray(b"\r\n\n\r\n" + LINE + HOST + BLANK + b"body")
-    assert framed(waiting) == LINE + HOST + BLANK
+    assert take_head(waiting) == LINE + HOST + BLANK
     assert waiting == b"body"
 
 
 @pytest.mark.parametrize("part", [b"\r", b"\r\n", LINE, LINE + HOST, LINE + HOST + b"\r"])
 def test_a_part_of_a_head_waits(part: bytes) -> None:
-    """A head that has not come as a whole stays where it is."""
+    """A head that is not whole stays in the buffer."""
     waiting = bytearray(part)
-    assert framed(waiting) is None
+    assert take_head(waiting) is None
 
 
 LENGTHS = {
@@ -202,7 +202,7 @@ def test_a_long_target(size: int, status: int, is_whole: bool) -> None:
         assert refused(b"GET " + target + b" HTTP/1.1\r\n" + HOST + BLANK) == status
     elif size > 2 * TARGET_LIMIT:
         with pytest.raises(RefusedError) as caught:
-            framed(bytearray(b"GET " + target))
+            take_head(bytearray(b"GET " + target))
         assert caught.value.status == status
 
 
@@ -214,7 +214,7 @@ def test_a_long_head(more: int, status: int) -> None:
     assert refused(BLANK * 2 + sent) == status
     if status:
         with pytest.raises(RefusedError) as caught:
-            framed(bytearray(sent[:-1]))
+            take_head(bytearray(sent[:-1]))
         assert caught.value.status == status
 
 
@@ -245,11 +245,13 @@ SHAKEN = (
 
 
 def test_a_handshake() -> None:
-    """A handshake of version 13 is one; any other upgrade is an offer that nobody takes."""
-    assert asks_for_websocket(read(SHAKEN + BLANK))
+    """A handshake of version 13 is one; any other upgrade is an offer that is ignored."""
+    assert is_websocket_handshake(read(SHAKEN + BLANK))
     for other in (b"h2c", b"websocket2", b""):
-        assert not asks_for_websocket(read(SHAKEN.replace(b"WebSocket\r", other + b"\r") + BLANK))
-    assert not asks_for_websocket(read(SHAKEN.replace(b"GET", b"POST") + BLANK))
+        assert not is_websocket_handshake(
+            read(SHAKEN.replace(b"WebSocket\r", other + b"\r") + BLANK)
+        )
+    assert not is_websocket_handshake(read(SHAKEN.replace(b"GET", b"POST") + BLANK))
 
 
 @pytest.mark.parametrize(
@@ -266,7 +268,7 @@ def test_a_handshake() -> None:
 def test_a_handshake_that_is_refused(old: bytes, new: bytes) -> None:
     """A handshake that cannot be accepted is refused before an application sees it."""
     with pytest.raises(RefusedError) as caught:
-        asks_for_websocket(read(SHAKEN.replace(old, new) + BLANK))
+        is_websocket_handshake(read(SHAKEN.replace(old, new) + BLANK))
     assert caught.value.status == 400
 
 
@@ -283,13 +285,14 @@ NEXT = b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n"
 
 @given(body=st.sampled_from(sorted(CHUNKS)), cuts=st.sets(st.integers(1, 60)))
 def test_a_body_in_chunks_ends_where_it_ends(body: bytes, cuts: set[int]) -> None:
-    """However it is cut, the body is what the chunks hold, and the next request stays behind it."""
+    """A body is the content of its chunks, however they are cut, and the next request stays behind
+    it."""
     sent = body + NEXT
     edges = [0, *sorted(cut for cut in cuts if cut < len(sent)), len(sent)]
     waiting, chunks, found = bytearray(), Chunks(), b""
     for begin, end in pairwise(edges):
         waiting += sent[begin:end]
-        found += chunks.taken(waiting)
+        found += chunks.take(waiting)
     assert chunks.is_complete
     assert (found, bytes(waiting)) == (CHUNKS[body], NEXT)
 
@@ -316,9 +319,9 @@ NO_CHUNKS = [
 
 @pytest.mark.parametrize("body", NO_CHUNKS)
 def test_a_body_that_is_not_in_chunks(body: bytes) -> None:
-    """A size, an extension or a trailer that means two things, or never ends, is refused."""
+    """A size, an extension or a trailer that has two meanings, or never ends, is refused."""
     with pytest.raises(RefusedError):
-        Chunks().taken(bytearray(body))
+        Chunks().take(bytearray(body))
 
 
 TOKENS = st.sampled_from(
@@ -335,8 +338,15 @@ BEGUN = [
     LINE + HOST + b"Content-Length: 5\r\n",
     LINE + HOST + b"Transfer-Encoding: chunked\r\n",
 ]
+
+
+def spliced(line: bytes, more: bytes, at: int) -> bytes:
+    """A head with something in the midst of it."""
+    return line[:at] + more + line[at:]
+
+
 NEARLY = st.builds(
-    lambda line, more, at: line[:at] + more + line[at:],
+    spliced,
     st.sampled_from(BEGUN),
     WRITTEN,
     st.integers(0, 60),
@@ -348,10 +358,10 @@ def test_nothing_is_read_that_h11_refuses(sent: bytes) -> None:
     """h11 is the oracle: each head that is accepted here, h11 reads as the same request."""
     waiting = bytearray(sent)
     try:
-        head = framed(waiting)
+        head = take_head(waiting)
         if head is None:
             return
-        ours = parsed(head)
+        ours = parse_head(head)
     except RefusedError:
         return
     theirs = h11.Connection(h11.SERVER)

@@ -1,4 +1,4 @@
-"""A request as ASGI has it: its scope, its body piece by piece, and the bytes of its answer."""
+"""A request in ASGI's form: its scope, its body piece by piece, and the bytes of its response."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import cast
 
 import pytest
 
-from trivet._web._server._heads import Head, RefusedError, parsed
+from trivet._web._server._heads import Head, RefusedError, parse_head
 from trivet._web._server._request import (
     SKIPPED_BODY_LIMIT,
     Body,
     Response,
     ResponseError,
+    own_response,
     scope_of,
-    written,
 )
 from trivet._web._server._transport import Transport
 
@@ -31,11 +31,11 @@ DATE = re.compile(rb"Date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\n")
 
 def head_of(*headers: bytes, line: bytes = b"GET / HTTP/1.1") -> Head:
     """The head of a request."""
-    return parsed(b"\r\n".join([line, b"Host: x", *headers, b"", b""]))
+    return parse_head(b"\r\n".join([line, b"Host: x", *headers, b"", b""]))
 
 
 def bare(answer: bytes) -> bytes:
-    """An answer without the date, of which it has one."""
+    """A response without its date; it has one."""
     assert len(DATE.findall(answer)) == 1
     return DATE.sub(b"", answer)
 
@@ -57,21 +57,21 @@ def test_a_body_of_known_length() -> None:
     waiting = bytearray(b"he")
     body = Body(head_of(b"Content-Length: 5"), waiting)
     assert (body.left, body.is_complete) == (5, False)
-    assert body.taken() == b"he"
+    assert body.take() == b"he"
     assert (body.left, body.is_complete) == (3, False)
     waiting += b"lloGET"
-    assert body.taken() == b"llo"
+    assert body.take() == b"llo"
     assert (body.left, body.is_complete, bytes(waiting)) == (0, True, b"GET")
 
 
 def test_a_body_in_chunks() -> None:
-    """Nobody knows how much is left of it, until its end has come."""
+    """The rest of a body in chunks has an unknown length, until its end was received."""
     waiting = bytearray(b"5\r\nhel")
     body = Body(head_of(b"Transfer-Encoding: chunked"), waiting)
     assert body.left == float("inf")
-    assert body.taken() == b"hel"
+    assert body.take() == b"hel"
     waiting += b"lo\r\n0\r\n\r\nGET"
-    assert body.taken() == b"lo"
+    assert body.take() == b"lo"
     assert (body.left, body.is_complete, bytes(waiting)) == (0, True, b"GET")
 
 
@@ -79,7 +79,7 @@ def test_a_body_in_no_chunks() -> None:
     """A body that is not as announced is refused."""
     body = Body(head_of(b"Transfer-Encoding: chunked"), bytearray(b"hello\r\n"))
     with pytest.raises(RefusedError):
-        body.taken()
+        body.take()
 
 
 @pytest.mark.parametrize(
@@ -98,13 +98,13 @@ def test_a_body_that_waits_to_be_asked_for(line: bytes, header: bytes, expected:
 
 
 def test_an_answer_of_known_length() -> None:
-    """The head waits for the first of the body, and both are sent as one."""
+    """The head waits for the first part of the body, and both are sent as one."""
     answer = Response(head_of())
     headers = [(b"Content-Length", b"5"), (b"x-a", b"b")]
     assert answer.begin(200, headers, left=0) == b""
-    sent = answer.go_on(b"he", more=True)
+    sent = answer.body_part(b"he", more=True)
     assert bare(sent) == b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nx-a: b\r\n\r\nhe"
-    assert answer.go_on(b"llo", more=False) == b"llo"
+    assert answer.body_part(b"llo", more=False) == b"llo"
     assert (answer.has_ended, answer.keeps_alive) == (True, True)
 
 
@@ -114,21 +114,21 @@ def test_an_answer_of_unknown_length() -> None:
     assert bare(answer.begin(404, [], left=0)) == (
         b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
-    assert answer.go_on(b"x" * 20, more=True) == b"14\r\n" + b"x" * 20 + b"\r\n"
-    assert answer.go_on(b"", more=True) == b""
-    assert answer.go_on(b"y", more=False) == b"1\r\ny\r\n0\r\n\r\n"
+    assert answer.body_part(b"x" * 20, more=True) == b"14\r\n" + b"x" * 20 + b"\r\n"
+    assert answer.body_part(b"", more=True) == b""
+    assert answer.body_part(b"y", more=False) == b"1\r\ny\r\n0\r\n\r\n"
 
 
 def test_an_answer_to_an_old_client() -> None:
-    """Without a length, the end of an answer is that of the connection."""
+    """A response without a length ends with the connection."""
     answer = Response(head_of(line=b"GET / HTTP/1.0"))
     assert bare(answer.begin(200, [], left=0)) == b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
-    assert answer.go_on(b"hello", more=False) == b"hello"
+    assert answer.body_part(b"hello", more=False) == b"hello"
     assert not answer.keeps_alive
     head = head_of(b"Connection: keep-alive", line=b"GET / HTTP/1.0")
     answer = Response(head)
     answer.begin(200, [(b"content-length", b"0")], left=0)
-    assert b"\r\nConnection: keep-alive\r\n" in answer.go_on(b"", more=False)
+    assert b"\r\nConnection: keep-alive\r\n" in answer.body_part(b"", more=False)
 
 
 @pytest.mark.parametrize(
@@ -139,10 +139,10 @@ def test_an_answer_to_an_old_client() -> None:
 def test_an_answer_without_a_body(
     method: bytes, status: int, length: list[tuple[bytes, bytes]]
 ) -> None:
-    """The body of an answer that has none is not sent, nor any chunk."""
+    """A response that has no body sends none, nor any chunk."""
     answer = Response(head_of(line=method + b" / HTTP/1.1"))
     sent = answer.begin(status, length, left=0)
-    sent += answer.go_on(b"hello", more=False)
+    sent += answer.body_part(b"hello", more=False)
     assert sent.endswith(b"\r\n\r\n")
     assert b"chunked" not in sent
     assert answer.keeps_alive
@@ -159,7 +159,7 @@ def test_an_answer_without_a_body(
     ],
 )
 def test_the_last_answer(headers: list[tuple[bytes, bytes]], left: float, kept: bool) -> None:
-    """An answer says that it is the last, if the application says so or too much would follow."""
+    """A response says that it is the last, if the application says so or too much would follow."""
     answer = Response(head_of())
     sent = answer.begin(200, headers, left=left)
     assert (answer.keeps_alive, b"Connection: close" in sent) == (kept, not kept)
@@ -186,33 +186,34 @@ def test_a_header_that_is_none(header: tuple[bytes, bytes]) -> None:
 
 
 def test_an_answer_that_is_not_as_long_as_it_said() -> None:
-    """More bytes than announced would be read as the next answer, fewer would be waited for."""
+    """A body has the announced length: more would be read as the next response, fewer waited
+    for."""
     for body in (b"hell", b"hello!"):
         answer = Response(head_of())
         answer.begin(200, [(b"content-length", b"5")], left=0)
         with pytest.raises(ResponseError):
-            answer.go_on(body, more=False)
+            answer.body_part(body, more=False)
         assert (answer.keeps_alive, answer.has_ended) == (False, False)
 
 
 def test_an_answer_out_of_order() -> None:
-    """An answer has one head, a body behind it, and one end."""
+    """A response has one head, a body behind it, and one end."""
     answer = Response(head_of())
     with pytest.raises(ResponseError):
-        answer.go_on(b"", more=False)
+        answer.body_part(b"", more=False)
     answer.begin(200, [], left=0)
     with pytest.raises(ResponseError):
         answer.begin(200, [], left=0)
-    answer.go_on(b"", more=False)
+    answer.body_part(b"", more=False)
     with pytest.raises(ResponseError):
-        answer.go_on(b"", more=False)
+        answer.body_part(b"", more=False)
 
 
 def test_an_answer_of_the_server() -> None:
     """A response of the server itself is whole, and the last of its connection."""
-    sent = written(400, [(b"Content-Type", b"text/plain")], b"no")
+    sent = own_response(400, [(b"Content-Type", b"text/plain")], b"no")
     assert bare(sent) == (
         b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n"
         b"Connection: close\r\n\r\nno"
     )
-    assert written(400, [], b"no", has_body=False).endswith(b"\r\n\r\n")
+    assert own_response(400, [], b"no", has_body=False).endswith(b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""The server alone, before an application of ASGI's: real sockets, bytes in and bytes out."""
+"""The server alone, with an ASGI application: real sockets, bytes in and bytes out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KNOWN: ContextVar[int] = ContextVar("known", default=0)
 
 @asynccontextmanager
 async def serving(app: ASGIApp, bind: str = "127.0.0.1:0") -> AsyncGenerator[str]:
-    """The URL of a server with this application, which is cut at the end."""
+    """The URL of a server with an application; the server is aborted at the end."""
     server = Server(app, max_connections=20, max_message=1000, contains_interrupts=False)
     async with trio.open_nursery() as nursery:
         (url,) = await nursery.start(server.serve, bind)
@@ -34,14 +34,14 @@ async def serving(app: ASGIApp, bind: str = "127.0.0.1:0") -> AsyncGenerator[str
 
 
 async def answer(send: Any, body: bytes, code: int = 200) -> None:
-    """Send a whole answer."""
+    """Send a whole response."""
     headers = [(b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": code, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
 class LeftError(Exception):
-    """The client has left, or was refused."""
+    """The client has disconnected, or was refused."""
 
 
 async def whole(receive: Any) -> bytes:
@@ -81,7 +81,7 @@ async def test_requests_one_after_the_other() -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 4096])
 async def test_a_request_in_pieces(size: int) -> None:
-    """However a request arrives, it is the same request."""
+    """A request is the same one, however it arrives."""
     body = b"x" * 5000
     sent = (
         b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\nConnection: close\r\n\r\n" + body
@@ -125,7 +125,7 @@ async def test_a_client_that_need_not_send_its_body() -> None:
 
 
 async def test_head() -> None:
-    """The answer to HEAD has the length of the body, and no body."""
+    """The response to HEAD has the length of the body, and no body."""
     async with serving(echo) as url:
         sent = await ask(url, get(b"/", CLOSING).replace(b"GET", b"HEAD"))
     assert b"content-length: 7\r\n" in sent
@@ -164,30 +164,30 @@ async def test_a_context_of_its_own() -> None:
 
 
 async def crashes(scope: Any, receive: Any, send: Any) -> None:
-    """Raise before anything is said."""
+    """Raise before the response."""
     raise ValueError("on purpose")
 
 
 async def crashes_later(scope: Any, receive: Any, send: Any) -> None:
-    """Raise within an answer."""
+    """Raise within the response."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"part", "more_body": True})
     raise ValueError("on purpose")
 
 
 async def says_nothing(scope: Any, receive: Any, send: Any) -> None:
-    """Return without an answer."""
+    """Return without a response."""
 
 
 async def says_half(scope: Any, receive: Any, send: Any) -> None:
-    """Return within an answer."""
+    """Return within the response."""
     headers = [(b"content-length", b"10")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"half", "more_body": True})
 
 
 async def splits(scope: Any, receive: Any, send: Any) -> None:
-    """Try to send two answers by one header."""
+    """Try to send two responses by one header."""
     headers = [(b"x", b"y\r\n\r\nHTTP/1.1 200 OK")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
 
@@ -203,7 +203,7 @@ WRONG: dict[ASGIApp, int] = {
 
 @pytest.mark.parametrize("app", WRONG)
 async def test_an_application_that_is_wrong(app: ASGIApp) -> None:
-    """Its client gets 500, or an answer without an end; its connection closes, others go on."""
+    """A crash is a 500, or a response without an end; its connection closes, others go on."""
     with structlog.testing.capture_logs() as logs:
         async with serving(app) as url:
             for _ in range(2):
@@ -234,7 +234,7 @@ async def test_what_cannot_be_read_is_answered() -> None:
 
 
 async def test_a_request_behind_a_bad_one() -> None:
-    """Nothing behind a request that was refused is read."""
+    """Data behind a request that was refused is not read."""
     async with serving(echo) as url:
         said = await ask(url, get(b"/first") + b"nonsense\r\n\r\n" + get(b"/second"))
     assert b"GET /first" in said
@@ -243,7 +243,7 @@ async def test_a_request_behind_a_bad_one() -> None:
 
 
 async def test_a_unix_socket(tmp_path: Path) -> None:
-    """A path instead of an address; one that a killed program has left is taken over."""
+    """A Unix socket is served at its path; one that a killed program has left is replaced."""
     path = tmp_path / "socket"
     for _ in range(2):
         async with serving(echo, f"unix:{path}") as url:
@@ -254,7 +254,7 @@ async def test_a_unix_socket(tmp_path: Path) -> None:
 
 
 async def test_a_client_that_does_not_take_its_answer() -> None:
-    """An answer larger than all buffers waits for its client, and is whole in the end."""
+    """A response larger than all buffers waits for its client, and is complete in the end."""
     size = 20 * 1024 * 1024
 
     async def large(scope: Any, receive: Any, send: Any) -> None:

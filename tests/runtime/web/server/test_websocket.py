@@ -119,7 +119,7 @@ CLOSED = {
 
 
 async def test_a_wrong_frame_ends_the_websocket() -> None:
-    """The client is told why, the connection and the method end; the log has no traceback."""
+    """A wrong frame ends the connection, with a code, and the method; the log has no traceback."""
     with structlog.testing.capture_logs() as logs:
         async with served() as (url, phone):
             for name, (sent, code) in CLOSED.items():
@@ -244,7 +244,7 @@ async def test_a_message_that_is_no_json_is_its_clients_fault(wrong: str) -> Non
 
 
 async def test_a_handler_may_bear_a_message_that_is_no_json() -> None:
-    """A ValueError is raised, as by any decoder, and the next message is received."""
+    """A handler may catch the ValueError of an unreadable message, and receive the next one."""
     async with served() as (url, _), talking(url, b"/patient") as stream:
         await stream.send_all(frame(b"{", TEXT) + frame(b"5", TEXT))
         assert await until(stream, b"5") == b"\x81\x05again\x81\x015"
