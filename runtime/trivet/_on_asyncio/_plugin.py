@@ -19,7 +19,7 @@ from .._events._delivery import Delivery, Envelope
 from .._events._event import Event
 from .._events._outcome import Outcome
 from .._events._types import EventTypes
-from .._plugins._definition import AWAITED
+from .._plugins._hooks import AWAITED
 from .._plugins._instance import OnTrio, internals_of, register_library
 from .._plugins._internals import Bridge
 from .._plugins._plugin import App, Plugin

@@ -26,16 +26,7 @@ LUNA_SPELLING = {
     "addRoute": "@route(path) on a method or a Handler class",
     "addRoutes": "@route(path) on a method or a Handler class",
 }
-
-AWAITED = (
-    "initialize",
-    "run",
-    "close",
-    "handle_event",
-    "handle_batch",
-    "flush_points",
-    "send_events",
-)
+"""LUNA's names, and the way to write each of them here."""
 
 
 def refuse_attrs_decorator(cls: type) -> None:

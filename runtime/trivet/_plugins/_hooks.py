@@ -42,6 +42,8 @@ HOOKS = (
     "send_events",
 )
 """The methods that an author writes and Trivet calls."""
+AWAITED = tuple(name for name in HOOKS if name != "wants")
+"""The hooks that Trivet awaits."""
 
 _ELSEWHERE = {
     "initialize": "setup set_up init on_init start on_start startup on_startup on_load",
