@@ -43,7 +43,7 @@ VISIBILITY = 2.0
 """Seconds."""
 BATCH = 500
 """Events that are sent together."""
-QUIET = 10.0
+QUIET = 60.0
 """Seconds without progress after which the missing events count as lost."""
 
 PLUGIN = '''

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
         pytest.param("rabbitmq", marks=needs_rabbitmq),
     ],
 )
-@pytest.mark.timeout(120)  # Four starts of the program, besides a broker.
+@pytest.mark.timeout(300)  # Four starts of the program, besides a broker.
 def test_a_few_kills(broker: str) -> None:
     """Whichever of three processes is killed, the others take over its messages, and no event is
     lost, even if the broker hangs; only messages in flight are handled again."""

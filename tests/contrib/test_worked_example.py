@@ -21,7 +21,7 @@ FEWER = 3_000
 
 @pytest.mark.broker
 @needs_redis
-@pytest.mark.timeout(120)  # Five starts of the program, and a kill, one after the other.
+@pytest.mark.timeout(300)  # Five starts of the program, and a kill, one after the other.
 def test_the_numbers_add_up(tmp_path: Path) -> None:
     """In the example, with other ports and fewer orders, every order is in the ledger."""
     page = PAGE.read_text("utf-8")

@@ -216,7 +216,7 @@ def test_a_fault_in_memory_is_noticed(mutant: Mutant, monkeypatch: pytest.Monkey
     assert complaint(memory) is not None
 
 
-@pytest.mark.timeout(180)  # Of what only few programs show, hundreds are tried.
+@pytest.mark.timeout(600)  # Of what only few programs show, hundreds are tried.
 @pytest.mark.parametrize("mutant", ON_DISK.values(), ids=ON_DISK)
 def test_a_fault_on_disk_is_noticed(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model of the durable inbox fails where this is the case."""

@@ -38,7 +38,7 @@ websockets: Any = import_module("websockets")
 PORTS = "LIBRARY_PORTS"
 """The variable with the servers' ports, as JSON."""
 NAME = "trivet-tests"
-LIMIT = 20.0
+LIMIT = 60.0
 """Seconds for one library."""
 
 
