@@ -1,7 +1,7 @@
 """trio-asyncio's loop, patched so that each callback finds its loop and its library.
 
 Owns the inside of other libraries: each private name that is overridden, called or read stands in
-`INSIDES`, and in no other module.
+`INSIDE`, and in no other module.
 Never knows plugins, nor what a callback is for.
 
 trio-asyncio replaces the functions by which code asks for the running loop. A library that bound
@@ -50,7 +50,7 @@ class Inside:
 
 
 _LOOP, _C = "trio_asyncio:TrioEventLoop", "_asyncio"
-INSIDES = (
+INSIDE = (
     Inside("overridden", _LOOP, "_queue_handle", "(self, handle)"),
     Inside("overridden", _LOOP, "run_in_executor", "(self, executor, func, *args)"),
     Inside("overridden", _LOOP, "call_soon", "(self, callback, *args, **context)"),

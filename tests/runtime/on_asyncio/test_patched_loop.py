@@ -28,7 +28,7 @@ from aiohttp import web
 from trio.testing import MockClock
 
 from trivet import App, AsyncioPlugin, BackgroundPlugin, Status, SupervisionSettings, route
-from trivet._on_asyncio._patched_loop import CALLBACK_FIRST, CALLBACK_SECOND, INSIDES, Inside
+from trivet._on_asyncio._patched_loop import CALLBACK_FIRST, CALLBACK_SECOND, INSIDE, Inside
 from trivet.testing import client, open_plugins
 
 IN_C: dict[str, Callable[[], object]] = {
@@ -42,7 +42,7 @@ Told = asyncio.Future[dict[str, bool]]
 # The insides of other libraries.
 
 
-@pytest.mark.parametrize("inside", INSIDES, ids=lambda inside: f"{inside.owner}.{inside.name}")
+@pytest.mark.parametrize("inside", INSIDE, ids=lambda inside: f"{inside.owner}.{inside.name}")
 def test_insides(inside: Inside) -> None:
     """Each private name exists in the installed version, with the signature that is counted on."""
     value = getattr(resolve_name(inside.owner), inside.name)
@@ -54,7 +54,7 @@ def test_insides(inside: Inside) -> None:
 
 def test_patched_methods_are_listed() -> None:
     """Each method whose callback is wrapped is in the list, with the callback at its place."""
-    listed = {inside.name: inside.signature or "" for inside in INSIDES}
+    listed = {inside.name: inside.signature or "" for inside in INSIDE}
     for place, names in ((1, CALLBACK_FIRST), (2, CALLBACK_SECOND)):
         for name in names:
             assert listed[name].split(", ")[place].startswith("callback")
