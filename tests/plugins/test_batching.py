@@ -128,8 +128,8 @@ async def test_a_stop_sends_the_rest(store: str, stored: Stored) -> None:
     assert [len(batch) for batch in batches] == [4] * 12 + [2]
 
 
-async def test_a_refused_batch_is_counted_and_the_next_one_sent() -> None:
-    """A refused batch is in the totals and in the log, and costs no other batch."""
+async def test_refused_batch() -> None:
+    """A refused batch is counted and logged, and costs no other batch."""
     refusing = {"odd_store": {"refuse": 1}}
     async with open_plugins(OddStore, settings=refusing) as odd, serving(odd) as url:
         wanted = settings(f"{url}/1/buckets", size=2, within=60)
@@ -161,7 +161,7 @@ async def test_a_stop_lets_a_post_end() -> None:
         assert numbers_of(store.objects) == [[0, 1], [2]]
 
 
-async def test_a_store_that_hangs_does_not_hold_the_stop() -> None:
+async def test_hanging_store() -> None:
     """A post ends after `timeout`, `close` after its own limit; what they leave is in the log."""
     hanging = {"odd_store": {"hang": 1000}}
     async with open_plugins(OddStore, settings=hanging) as odd, serving(odd) as url:
@@ -177,14 +177,14 @@ async def test_a_store_that_hangs_does_not_hold_the_stop() -> None:
     assert [log["count"] for log in logs if log["event"] == "points are left over"] == [1]
 
 
-async def test_the_batcher_is_found_in_its_neighbours_file(store: str) -> None:
-    """Naming the file activates both of its plugins, and each has its own settings."""
+async def test_both_plugins_of_the_file(store: str) -> None:
+    """Naming the file activates both of its plugins, each with its own settings."""
     async with open_plugins("batching", settings=settings(store)) as runtime:
         assert set(runtime.hosts) == {"batching", "batcher"}
 
 
-async def test_without_the_store_neither_starts() -> None:
-    """The plugin that needs the batcher is not started when the batcher does not start."""
+async def test_missing_store() -> None:
+    """The plugin that needs the batcher does not start when the batcher does not."""
     with pytest.raises(StartError, match="'batcher' did not start: ConnectError"):
         async with open_plugins("batching", settings=settings("http://127.0.0.1:9/1/buckets")):
             pass

@@ -31,8 +31,8 @@ async def test_a_bucket_has_a_name_that_fits_into_a_path(query: str) -> None:
         assert await (await client(runtime).get("/1/buckets")).get_json() == {"buckets": {}}
 
 
-async def test_buckets_are_listed_with_their_number_of_objects() -> None:
-    """Every bucket is in the list, an empty one too."""
+async def test_list_of_buckets() -> None:
+    """Every bucket is in the list with its number of objects, an empty one too."""
     async with open_plugins("bucket_store") as runtime:
         for bucket in ("full", "empty"):
             await client(runtime).post(f"/1/buckets?bucket={bucket}")
@@ -42,8 +42,8 @@ async def test_buckets_are_listed_with_their_number_of_objects() -> None:
         assert await answer.get_json() == {"buckets": {"empty": 0, "full": 3}}
 
 
-async def test_objects_come_back_as_they_came_newest_last() -> None:
-    """The objects of one bucket are listed verbatim and in order, with the ids they were given."""
+async def test_list_of_objects() -> None:
+    """The objects of a bucket are listed verbatim, newest last, with the ids they were given."""
     documents = ['{"n":12345678901234567890}', '["é", null, 1.50]', '"text"']
     async with open_plugins("bucket_store") as runtime:
         for bucket in ("a", "b"):

@@ -48,8 +48,8 @@ async def test_from_a_handler_to_the_store(store: str, stored: Stored) -> None:
     assert [each["events"] for each in kept] == [[{"n": number}] for number in range(20)]
 
 
-async def test_a_store_that_refuses_the_bucket_fails_the_start(store: str) -> None:
-    """Another answer than 201 and 409 ends start-up."""
+async def test_refused_bucket(store: str) -> None:
+    """Another answer than 201 and 409 to the bucket fails the start."""
     settings = {"event_sending": {"url": store, "bucket": "no such name"}}
     with pytest.raises(StartError, match="cannot create bucket 'no such name'"):
         async with open_plugins("event_sending", settings=settings):

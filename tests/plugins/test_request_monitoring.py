@@ -78,24 +78,24 @@ async def test_a_bucket_that_exists_is_used(store: str, stored: Stored) -> None:
     assert numbers == [1, 2]
 
 
-async def test_a_store_that_refuses_the_bucket_fails_the_start(store: str) -> None:
-    """Another answer than 201 and 409 ends start-up, with the answer in the message."""
+async def test_refused_bucket(store: str) -> None:
+    """Another answer than 201 and 409 fails the start, with the answer in the message."""
     settings = {"request_monitoring": {"url": store, "bucket": "no such name"}}
     with pytest.raises(StartError, match=r"cannot create bucket 'no such name' .*: 400, .*bucket"):
         async with open_plugins("request_monitoring", settings=settings):
             pass
 
 
-async def test_a_store_that_is_not_there_fails_the_start() -> None:
-    """Without the store, start-up ends with an error that names the plugin."""
+async def test_missing_store() -> None:
+    """A missing store fails the start, with an error that names the plugin."""
     settings = {"request_monitoring": {"url": "http://127.0.0.1:9/1/buckets"}}
     with pytest.raises(StartError, match="'request_monitoring' did not start: ConnectError"):
         async with open_plugins("request_monitoring", settings=settings):
             pass
 
 
-async def test_an_object_that_is_refused_costs_its_event_alone() -> None:
-    """An answer that is not a 2xx fails the event; the next one is handled."""
+async def test_refused_object() -> None:
+    """An answer that is not a 2xx fails that event alone; the next one is handled."""
     async with open_plugins(FullStore) as full, serving(full) as url:
         settings = {"request_monitoring": {"url": f"{url}/1/buckets"}}
         async with open_plugins("request_monitoring", settings=settings) as runtime:

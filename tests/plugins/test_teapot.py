@@ -17,7 +17,7 @@ async def test_a_teapot_says_so(autojump_clock: MockClock) -> None:
             await trio.sleep(1000)
 
 
-async def test_the_water_warms_up_by_a_degree_a_second(autojump_clock: MockClock) -> None:
+async def test_boiling(autojump_clock: MockClock) -> None:
     """Each second logs a line until the water boils; then the log is silent."""
     with capture_logs() as logs:
         async with open_plugins("teapot"):

@@ -84,7 +84,7 @@ def test_a_typical_document_is_estimated_well(document: bytes) -> None:
 
 
 @pytest.mark.parametrize("document", DENSE.values(), ids=DENSE)
-def test_no_document_takes_more_than_twice_its_estimate(document: bytes) -> None:
+def test_densest_documents(document: bytes) -> None:
     """No document, however dense, takes more than twice its estimate."""
     assert taken(document) <= 2 * estimated_bytes(document)
 
