@@ -73,19 +73,6 @@ def attributes(owner: type) -> set[str]:
     return found
 
 
-def uncalled(table: Table) -> set[tuple[type, str]]:
-    """The private methods in a table that the library's own class does not call."""
-    return {
-        (owner, name)
-        for owner, name in rows(table)
-        if name.startswith("_") and not name.startswith("__")
-        if not any(
-            isinstance(node, ast.Attribute) and _is_self(node.value) and node.attr == name
-            for node in ast.walk(tree(owner))
-        )
-    }
-
-
 def subclasses(*modules: ModuleType) -> Iterator[tuple[type, type]]:
     """The classes of Trivet's in some modules that have a foreign base, each with that base."""
     for module in modules:
