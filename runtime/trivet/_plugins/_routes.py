@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ._plugin import Plugin
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-_MARK = "__trivet_routes__"
+_MARK = "_trivet_routes"
 _VARIABLE = re.compile(r"<(?:[^<>:]*:)?(\w+)>")
 """A variable in a path: `<name>`, `<int:name>`, `<int(min=1):name>`."""
 
