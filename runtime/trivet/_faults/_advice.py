@@ -23,6 +23,7 @@ ON_TRIO = (
     "this is Trio's, and is called from outside of it: in a thread use trio.from_thread.run, in an "
     "AsyncioPlugin self.run_on_trio"
 )
+RUNS_ALREADY = "an asyncio loop runs here already: `await` the coroutine instead"
 NO_AWAIT = "an `await` is missing before the call whose result is used here"
 NOT_ASYNC = "what is called here is not async: take its `await` away"
 
@@ -32,6 +33,7 @@ _BY_TEXT = {
     "no running event loop": ON_ASYNCIO,
     "There is no current event loop": ON_ASYNCIO,
     "unrecognized yield message": ON_ASYNCIO,
+    "cannot be called from a running event loop": RUNS_ALREADY,
     "must be called from async context": ON_TRIO,
     "'coroutine' object": NO_AWAIT,
     "can't be used in 'await' expression": NOT_ASYNC,

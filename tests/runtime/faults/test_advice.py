@@ -15,7 +15,7 @@ import structlog
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trivet import Runtime, StartError, Status
-from trivet._faults._advice import NO_AWAIT, NOT_ASYNC, ON_ASYNCIO, ON_TRIO
+from trivet._faults._advice import NO_AWAIT, NOT_ASYNC, ON_ASYNCIO, ON_TRIO, RUNS_ALREADY
 from trivet.testing import client, open_plugins
 
 HEADER = """\
@@ -164,6 +164,20 @@ async def test_the_likely_mistakes_come_with_advice(
     gc.collect()  # What was never awaited is missed here, and not in a later test.
     assert f"\n  at {file}:{line_of(file, code)}, in M.initialize\n" in said
     assert advice in said
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+async def test_asyncio_run_on_asyncio(write: Write, logs: Lines) -> None:
+    """`asyncio.run()` in a plugin on asyncio fails with the advice to await instead."""
+    code = "asyncio.run(asyncio.sleep(0))"
+    file = write(
+        "class M(AsyncioPlugin, BackgroundPlugin):\n"
+        f"    async def initialize(self):\n        {code}\n"
+    )
+    said = await refusal(file)
+    logs.clear()
+    gc.collect()  # The coroutine is collected here, and not in a later test.
+    assert RUNS_ALREADY in said
 
 
 FAILS = """
