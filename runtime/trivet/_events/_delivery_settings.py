@@ -80,7 +80,7 @@ class DeliverySettings:
     retry_multiplier: float | None = attrs.field(
         default=None, validator=optional([ge(1), le(1000)])
     )
-    """The factor by which that limit grows with each further attempt."""
+    """The factor by which the longest wait grows with each further attempt."""
     retry_max: float | None = attrs.field(default=None, validator=optional(ge(0)))
     """Seconds that no wait between two attempts exceeds."""
     retry_for: float | None = attrs.field(default=None, validator=optional(ge(0)))

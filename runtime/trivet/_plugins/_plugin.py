@@ -65,8 +65,8 @@ class App(Protocol):
     def room(self, event: type[Event]) -> float:
         """The number of events of this type that fit into all their inboxes at once.
 
-        A source fetches no more than that, and leaves the rest outside. Infinity where no plugin
-        listens to the type.
+        A source fetches no more than that, and leaves the rest outside. A nearly full inbox that
+        never makes a publisher wait counts as empty. Infinity where no plugin listens to the type.
         """
         ...
 
