@@ -94,7 +94,9 @@ class Structured(Attributes, frozen=True, kw_only=True, eq=False):
     """A CloudEvent in the JSON format; the data is decoded when the event type is known."""
 
     data: msgspec.Raw = msgspec.Raw()
+    """The data as JSON; empty for none."""
     data_base64: str | None = None
+    """The data in Base64, in the place of `data`."""
 
 
 _structured = msgspec.json.Decoder(Structured)
@@ -111,6 +113,7 @@ class CloudEvent(msgspec.Struct, frozen=True, eq=False):
     """
 
     attributes: Attributes
+    """The context attributes."""
     data: bytes
     """The data, which is JSON if the CloudEvent tells the truth."""
     at: str = "$"

@@ -29,6 +29,7 @@ class PluginNode:
     """A plugin in the graph of needs."""
 
     name: str
+    """The plugin's name."""
     tier: int
     """`BACKGROUND`, `EVENT` or `SOURCE`."""
     needs: tuple[str, ...] = ()
