@@ -11,7 +11,7 @@ it; a module of a room with several lines is on the line that says what it is fo
         _parent _lifeline   the process that watches over the serving one, and the pipes between
         _escalation _watchdog
                             the end of a stop whose budget is over: the steps, and two of them
-        _report _garbage    the last words of a process; when Python looks for garbage
+        _report             the last words of a process
     _web/               HTTP
         _app _views _admin _probes _event_streams
                             plugin routes on Quart, an operator's requests, probes, streams
@@ -48,6 +48,7 @@ it; a module of a room with several lines is on the line that says what it is fo
                             `trivet.toml` and the environment, and what is wrong in them
         _finder _inspection _plugin_tables _order _loader _collector
                             modules, classes, tables, the order of starts, the program, its faults
+        _garbage            Python's garbage collector, which pauses meanwhile
     _on_asyncio/        plugins whose coroutines run on asyncio
         _plugin _bridge _crossings _patched_loop
     _plugins/           what an author writes

@@ -60,6 +60,7 @@ from ._plugins._event_plugins import BatchPlugin
 from ._plugins._instance import create_plugin, filter_of
 from ._plugins._plugin import App, Plugin, PluginT
 from ._plugins._status import PluginStatusEvent, Status
+from ._program._garbage import garbage_collector_paused
 from ._program._inspection import settings_fields
 from ._program._loader import Program, load
 from ._program._order import Levels
@@ -560,8 +561,9 @@ async def open_runtime(
         StartError: a plugin could not be started; those that were have been stopped.
         CriticalPluginError: a critical plugin gave up; the block has been cancelled.
     """
-    program = load(settings or Settings(), plugins=plugins, event_types=event_types)
-    runtime = Runtime(program)
+    with garbage_collector_paused():
+        program = load(settings or Settings(), plugins=plugins, event_types=event_types)
+        runtime = Runtime(program)
     try:
         async with running(runtime):
             yield runtime

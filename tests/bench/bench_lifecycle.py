@@ -23,7 +23,7 @@ import structlog
 import trio
 from pairs import Table, in_trio, pairs
 
-from trivet import BackgroundPlugin, Plugin, open_runtime
+from trivet import BackgroundPlugin, Event, EventPlugin, Plugin, open_runtime, route
 
 PLUGINS = 1000
 AT_MOST = 60.0
@@ -102,8 +102,60 @@ def per_kib(whose: str) -> float:
     return 1 / float(told.stdout)
 
 
+def page(number: int) -> Callable[[Plugin], Awaitable[str]]:
+    """A route of its own."""
+
+    @route(f"/page/{number}")
+    async def page(self: Plugin) -> str:
+        return self.name
+
+    return page
+
+
+def routes_of_one(count: int) -> list[type[Plugin]]:
+    """One plugin class with so many routes."""
+    pages = {f"page_{number}": page(number) for number in range(count)}
+    return [type("Pages", (BackgroundPlugin,), pages)]
+
+
+def listeners(count: int) -> list[type[Plugin]]:
+    """So many plugin classes, each with an event type of its own."""
+    return [
+        type(f"On{number}", (EventPlugin,), {"listens_to": (event,), "handle_event": ignore})
+        for number in range(count)
+        for event in (type(f"Event{number}", (Event,), {}),)
+    ]
+
+
+async def ignore(self: EventPlugin[Event], event: Event) -> None:
+    """Handle an event: do nothing."""
+
+
+def starts_each(classes: list[type[Plugin]], count: int) -> Callable[[], float]:
+    """How often a second one of `count` could be started, of those that start together."""
+    measure = in_trio(starts, partial(many_plugins, classes))
+
+    def once() -> float:
+        gc.collect()
+        gc.disable()  # As in `trivet serve`.
+        try:
+            return count * measure()
+        finally:
+            gc.enable()
+
+    return once
+
+
 def main() -> None:
     """Measure, and print the tables."""
+    table = Table("start, for each", "ms")
+    for what, make, few, many in (
+        ("route", routes_of_one, 25, 100),
+        ("type", listeners, 1000, 4000),
+    ):
+        rate, ratio = pairs(starts_each(make(many), many), starts_each(make(few), few), rounds=3)
+        each = f"{what} of {many}"
+        table.row(each, 1000 / rate.median, f"of {few}", ratio.inverse(), "≤ 1.3")
     plugins = partial(many_plugins, idle_plugins())
     table = Table("a thousand plugins", "ms")
     for what, measure in (("start", starts), ("stop", stops)):

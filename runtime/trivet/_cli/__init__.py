@@ -13,7 +13,7 @@ import click
 
 from .._faults._errors import TrivetError
 from .._faults._masking import mask
-from .._process._garbage import garbage_collector_paused
+from .._program._garbage import garbage_collector_paused
 from .._program._settings import load_settings
 from ._options import config_option
 

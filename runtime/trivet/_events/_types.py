@@ -7,6 +7,7 @@ Never knows who listens, nor where a document comes from.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Collection, Iterator
 from functools import partial
 from typing import Any
@@ -62,6 +63,10 @@ class EventTypes:
                     f"`class {cls.__name__}(Event, name=…)`"
                 )
             self._decoders[cls] = _decoder(cls)
+        self._below: defaultdict[type, list[type[Event]]] = defaultdict(list)
+        for cls in self._types.values():
+            for base in cls.__mro__ if cls.__listen_by_base__ else (cls,):
+                self._below[base].append(cls)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._types)
@@ -84,11 +89,7 @@ class EventTypes:
 
     def matching(self, cls: type[Event]) -> list[type[Event]]:
         """The event types that a plugin listens to by naming `cls`: itself, and types below it."""
-        return [
-            known
-            for known in self._types.values()
-            if known is cls or (known.__listen_by_base__ and issubclass(known, cls))
-        ]
+        return list(self._below.get(cls, ()))
 
     def decode(self, cls: type[EventT], body: bytes) -> EventT:
         """Decode a JSON document into an event of the registered type `cls`.

@@ -136,6 +136,11 @@ class Plugin(ABC):
     def __init__(self, app: App) -> None:
         """Take the program; an overriding `__init__` has this signature. The settings are set."""
 
+    @classmethod
+    def __subclasshook__(cls, other: type) -> bool:
+        """Whether a class derives from this one; `abc` would ask each plugin class in turn."""
+        return cls in other.__mro__
+
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         refuse_attrs_decorator(cls)

@@ -25,13 +25,13 @@ from .._faults._masking import mask
 from .._log._logging import configure_logging, mask_tracebacks, never_waiting_stderr
 from .._loop._tasks import breaker_of
 from .._plugins._status import Status
+from .._program._garbage import freeze_heap
 from .._program._loader import Program, load
 from .._program._settings import Settings
 from .._runtime import Runtime, running
 from .._web._server._binding import bind_socket
 from .._web._server._listening import listening
 from ._escalation import LOOP
-from ._garbage import freeze_heap
 from ._lifeline import Lifeline, end_forked_copies, fork_under_parent, inherited_lifeline
 from ._parent import BLOCKED_SIGNALS, FINAL_CODES, STOP_SIGNALS
 from ._report import Report, report_calls_of_exit

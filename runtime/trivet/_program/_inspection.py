@@ -24,7 +24,7 @@ from .._on_asyncio._plugin import AsyncioPlugin
 from .._plugins._event_plugins import EventPlugin
 from .._plugins._hooks import misannotated, near_misses
 from .._plugins._plugin import Plugin
-from .._plugins._routes import fault_of_variables, handler_without_path, routes_of
+from .._plugins._routes import Route, fault_of_variables, handler_without_path, routes_of
 from .._plugins._status import PluginStatusEvent
 from ._collector import Faults
 from ._finder import PACKAGE, NamedModule, classes_within, is_within
@@ -249,22 +249,28 @@ def check_routes(plugins: Iterable[NamedClass]) -> None:
     Raises:
         ConfigurationError: it names both plugins.
     """
-    taken: dict[tuple[str, str], str] = {}
+    taken: dict[tuple[str, str], tuple[NamedClass, Route]] = {}
     faults: dict[str, None] = {}
     for plugin in plugins:
         for route in routes_of(plugin.cls):
-            owner = f"{plugin.name!r} ({source_of(plugin.cls)}, {route.attribute})"
+            own = plugin, route
             fault = _fault_of(route.path)
             if fault is not None:
-                faults[f"{owner} declares {route.path}, {fault}"] = None
+                faults[f"{_owner(*own)} declares {route.path}, {fault}"] = None
             elif (fault := fault_of_variables(plugin.cls, route)) is not None:
-                faults[f"{owner}: {fault}"] = None
+                faults[f"{_owner(*own)}: {fault}"] = None
             for method in ("websocket",) if route.is_websocket else route.methods:
-                other = taken.setdefault((_normal(route.path), method), owner)
-                if other != owner:
-                    faults[f"one route twice, {method} {route.path}: {other} and {owner}"] = None
+                other = taken.setdefault((_normal(route.path), method), own)
+                if other is not own and _owner(*other) != _owner(*own):
+                    both = f"{_owner(*other)} and {_owner(*own)}"
+                    faults[f"one route twice, {method} {route.path}: {both}"] = None
     if faults:
         raise ConfigurationError("\n".join(faults))
+
+
+def _owner(plugin: NamedClass, route: Route) -> str:
+    """The plugin and the attribute that declare a route, for messages."""
+    return f"{plugin.name!r} ({source_of(plugin.cls)}, {route.attribute})"
 
 
 def _fault_of(path: str) -> str | None:

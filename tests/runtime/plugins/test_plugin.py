@@ -183,3 +183,20 @@ async def test_a_background_plugin_without_a_run_stays() -> None:
     with trio.move_on_after(0) as scope:
         await make(BackgroundPlugin).run()
     assert scope.cancelled_caught
+
+
+def test_whether_a_class_is_a_plugin_is_asked_of_that_class_alone() -> None:
+    """A class that is no plugin is told from one without a look at every plugin class there is."""
+    asked: list[type] = []
+
+    class Asked(type(BackgroundPlugin)):  # type: ignore[misc]
+        def __subclasscheck__(cls, other: type) -> bool:
+            asked.append(cls)
+            return bool(super().__subclasscheck__(other))
+
+    class Idle(BackgroundPlugin, metaclass=Asked):
+        pass
+
+    assert issubclass(Idle, BackgroundPlugin)
+    assert not issubclass(int, BackgroundPlugin)
+    assert asked == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import pytest
 
@@ -45,7 +45,7 @@ def test_unfinished_base(directory: Directory) -> None:
     directory.write(
         "kitchen.py",
         """
-        from typing import TypeVar
+        from typing import NoReturn, TypeVar
         E = TypeVar("E", bound=Event)
         class Base(MonitoringPlugin): ...
         class Exporter(Base):
@@ -225,6 +225,17 @@ def test_two_plugins_with_one_route(
         assert "'two'" in said
     else:
         assert names(load(Settings(), plugins=classes)) == ["one", "two"]
+
+
+def test_the_check_of_routes_reads_no_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line of a class is looked up for an error only: to find it reads the whole file."""
+    plugin = with_route("One", "/one", "GET")
+
+    def unreadable(cls: type) -> NoReturn:
+        raise AssertionError(f"the source of {cls} is read")
+
+    monkeypatch.setattr("trivet._events._event.inspect.getsourcelines", unreadable)
+    assert names(load(Settings(), plugins=[plugin])) == ["one"]
 
 
 @pytest.mark.parametrize(
