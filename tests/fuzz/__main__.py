@@ -30,6 +30,8 @@ BATCH = 96
 """Visits between two looks at the log."""
 ANSWERED_WITHIN = 30.0
 """Seconds in which a probe is answered meanwhile."""
+PATIENCE = 10.0
+"""Seconds that a visit reads, however much comes."""
 SILENCE = 0.5
 """Seconds without an answer after which a client leaves."""
 GROWTH = 96.0
@@ -71,10 +73,16 @@ async def pay(port: int, planned: Visit) -> bytes:
         elif planned.ending == "resets":
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         if planned.ending in ("reads", "half closes"):
-            while len(answer) < 2_000_000 and await _receive(client, answer):
-                if len(_STATUS.findall(answer)) >= planned.requests and not planned.is_websocket:
-                    break
+            with trio.move_on_after(PATIENCE):  # A stream of events has no end.
+                while len(answer) < 2_000_000 and await _receive(client, answer):
+                    if not planned.is_websocket and _count(answer) >= planned.requests:
+                        break
     return bytes(answer)
+
+
+def _count(answer: bytearray) -> int:
+    """The number of responses in what has come."""
+    return len(_STATUS.findall(answer))
 
 
 async def _receive(client: trio.socket.SocketType, answer: bytearray) -> bool:
