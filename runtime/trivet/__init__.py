@@ -25,10 +25,15 @@ it; a module of a room with several lines is on the line that says what it is fo
         _asgi               the types between servers and applications
     _runtime            the running program: the order of start and stop, and the `app`
     _delivery/          how an event reaches a plugin
-        _bus _waits         from a publisher to each subscriber; handlers that wait for one another
-        _memory _durable    an inbox in memory; an inbox on disk
-        _queue _repeats _retries
-                            the order of events, duplicates, another attempt or none
+        _publisher _bus _fairness _waits
+                            from a publisher to each subscriber, so that nobody starves; handlers
+                            that wait for one another
+        _bounded            the inbox, put together of
+        _admission _in_flight _queue _repeats _retries
+                            the events that come in, those with the plugin, their order, duplicates,
+                            and another attempt or none
+        _backing _in_memory _on_disk
+                            where its events are besides: nowhere, or in the store
     _supervision/       how a plugin lives, fails and stops
         _host _lifetime _needs
                             one plugin from start to stop; one of its lifetimes; what it needs
@@ -58,7 +63,12 @@ it; a module of a room with several lines is on the line that says what it is fo
                             their checks, their instances
         _routes _streams _status _supervision_settings
                             routes, server-sent events, statuses, restarts
-    _inbox/             how a plugin reads its events: _inbox _batching _workers _workloads
+    _inbox/             how a plugin reads its events
+        _inbox _batching _workers _workloads
+                            events one by one, in batches, and the tasks that handle them
+        _counts _readers _fast_path _quantum
+                            what an inbox shares with them: counters, readers that wait, the way of
+                            plain events, how long a task goes on
     _events/            what happens, and what became of it
         _event _types _payloads _cloudevents
                             event classes, to and from JSON and CloudEvents
@@ -72,9 +82,9 @@ it; a module of a room with several lines is on the line that says what it is fo
                         _frames _advice _masking _acts
     _early              the first line of `trivet serve`
 
-One event: `_web._ingest` or `app.publish` → `_delivery._bus` → an inbox (`_delivery._memory`, or
-`_delivery._durable` and through `_store` onto the disk) → `EventPlugin.run`, whose `_workers` live
-inside its `_supervision._host` → the author's `handle_event`.
+One event: `_web._ingest` or `app.publish` → `_delivery._publisher` → `_bus` → an inbox's
+`_admission` (a durable one's has it stored first, by `_on_disk` in `_store`) → `EventPlugin.run`,
+whose `_inbox._workers` live inside its `_supervision._host` → the author's `handle_event`.
 
 One stop: `_process._parent` hears the signal and tells `_watchdog`, which has `_serve` cancel the
 innermost block; `_runtime.running`, read from the inside out, is the order of what follows.
@@ -126,8 +136,8 @@ from ._faults._errors import UnknownEventError as UnknownEventError
 from ._faults._errors import WrongSettingError as WrongSettingError
 from ._inbox._batching import Batch as Batch
 from ._inbox._batching import batched as batched
+from ._inbox._counts import InboxStatistics as InboxStatistics
 from ._inbox._inbox import Inbox as Inbox
-from ._inbox._inbox import InboxStatistics as InboxStatistics
 from ._loop._usage import SERVICE as SERVICE
 from ._loop._usage import Usage as Usage
 from ._on_asyncio._plugin import AsyncioPlugin as AsyncioPlugin

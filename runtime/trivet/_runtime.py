@@ -9,36 +9,28 @@ from __future__ import annotations
 from collections.abc import (
     AsyncGenerator,
     Callable,
+    Coroutine,
     Iterable,
     Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import ExitStack, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
-from time import time as wall_time
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import attrs
 import structlog
 import trio
-from msgspec.structs import replace
 
-from ._delivery._bus import BURST, Bus, Subscription
-from ._delivery._memory import MemoryInbox
-from ._delivery._waits import Waits
-from ._events._delivery import (
-    NO_ORIGIN,
-    Delivery,
-    Envelope,
-    Origin,
-    Receipt,
-    current_origin,
-    current_request,
-    delivery_of_task,
-)
+from ._delivery._backing import MakeBacking
+from ._delivery._bounded import BoundedInbox
+from ._delivery._bus import Bus, Subscription
+from ._delivery._in_memory import InMemory
+from ._delivery._publisher import Publisher
+from ._events._delivery import Delivery, Envelope
 from ._events._delivery_settings import BUFFER_BYTES, DeliveryPolicy
-from ._events._event import Event, source_of
+from ._events._event import Event
 from ._events._outcome import Outcome
 from ._events._types import EventTypes
 from ._faults._advice import explained, in_words
@@ -46,15 +38,14 @@ from ._faults._containment import summary, unwrapped
 from ._faults._errors import (
     PluginNotActiveError,
     StartError,
-    UnknownEventError,
     WrongSettingError,
     nearest,
 )
 from ._faults._masking import Secrets, forget, know
-from ._inbox._inbox import InboxStatistics
+from ._inbox._counts import InboxStatistics
 from ._loop._meter import StallMeter
 from ._loop._stall_watch import watching
-from ._loop._tasks import describe_unfinished, plugin_of_task
+from ._loop._tasks import describe_unfinished
 from ._loop._usage import Usage
 from ._plugins._event_plugins import BatchPlugin
 from ._plugins._instance import create_plugin, filter_of
@@ -72,9 +63,6 @@ from ._supervision._stop_plan import StopPlan
 
 if TYPE_CHECKING:
     from ._store._store import Store
-
-LONG = 30.0
-"""Seconds of `publish(wait=True)` after which it is said who waits, and for whom."""
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 _NO_DELIVERIES = DeliveryPolicy()
@@ -107,8 +95,7 @@ class Runtime(App):
         self.hurried: trio.Event = trio.Event()
         """Set when the stop is not to wait for anything but the closing of plugins."""
         self._stopping = trio.Event()
-        self._inboxes: dict[str, MemoryInbox] = {}
-        self._waits = Waits()
+        self._inboxes: dict[str, BoundedInbox] = {}
         self._levels_stopped = 0
         self.store: Store | None = None
         """Where durable inboxes keep their events; None where no plugin has one."""
@@ -116,6 +103,7 @@ class Runtime(App):
         wishes = [wish for checked in program.plugins for wish in self._add(checked)]
         self._mask_secrets()  # What the authors' code has made of the settings, too.
         self._bus = Bus(wishes, program.events.types)
+        self._publisher = Publisher(self._bus, self._service, program.events)
         self._durable = frozenset(
             name for name, inbox in self._inboxes.items() if inbox.policy.durable
         )
@@ -143,9 +131,9 @@ class Runtime(App):
         """How many events nobody listened to, by the event's name."""
         return self._bus.unrouted
 
-    async def publish(
+    def publish(
         self, event: Event, *, wait: bool = False, **envelope: Unpack[Envelope]
-    ) -> Outcome:
+    ) -> Coroutine[Any, Any, Outcome]:
         """Hand the event to every subscriber; each decides alone, and none can make this raise.
 
         Waits until the event is stored for every durable subscriber, and no longer than the
@@ -168,31 +156,7 @@ class Runtime(App):
             DeadlockError: `wait` was asked for by the handler that the event itself would need: by
                 a plugin that listens to it and has no other worker, or in a circle of such.
         """
-        bus = self._bus
-        route = bus.routes.get(type(event))
-        if route is None:
-            raise self._unknown(event)
-        delivery: Delivery[Event]
-        if wait or envelope:
-            receipt = Receipt() if wait else None
-            delivery = Delivery.of(event, origin=current_origin(), receipt=receipt, **envelope)
-            delivery.source = delivery.source or self._service
-        else:
-            held = delivery_of_task.get()  # As in `current_origin`, without its call.
-            origin = current_request.get() or (NO_ORIGIN if held is None else held.origin)
-            if origin.account_id is not None:
-                origin = Origin(origin.request_id, origin.traceparent)
-            delivery = Delivery(event, self._service, wall_time(), origin, True)
-        if wait:
-            with self._waits.during(delivery, route.subscriptions):
-                (outcome,) = await bus.publish([delivery])
-                return await _ended(outcome)
-        if bus.streak >= BURST:
-            await bus.let_others_on()
-        outcome = bus.offer(delivery, route)
-        if bus.is_pending:
-            await bus.settle()
-        return outcome
+        return self._publisher.publish(event, wait, envelope)
 
     async def publish_many(
         self, deliveries: Iterable[Delivery[Event]], *, wait: bool = False
@@ -215,66 +179,7 @@ class Runtime(App):
                 published then.
             DeadlockError: see `publish`; none is published then.
         """
-        origin = current_origin()
-        sent = [self._complete(delivery, origin, wait=wait) for delivery in deliveries]
-        stored = [each for each in sent if self._bus.routes[type(each.event)].is_stored]
-        with ExitStack() as waits:
-            for each in sent if wait else ():
-                subscriptions = self._bus.routes[type(each.event)].subscriptions
-                waits.enter_context(self._waits.during(each, subscriptions))
-            if stored:
-                await self._write_ahead(stored)
-            try:
-                outcomes = await self._bus.publish(sent)
-            finally:
-                for delivery in stored:
-                    delivery.written = None
-            return [await _ended(each) for each in outcomes] if wait else outcomes
-
-    async def _write_ahead(self, deliveries: Sequence[Delivery[Event]]) -> None:
-        from ._store._packing import write_ahead  # noqa: PLC0415 - where there is a store, only
-
-        await write_ahead(deliveries, self.events)
-
-    def _complete(
-        self, delivery: Delivery[Event], origin: Origin, *, wait: bool
-    ) -> Delivery[Event]:
-        """With what the publisher has not said."""
-        if type(delivery) is not Delivery:
-            raise UnknownEventError("publish_many takes deliveries: write `Delivery.of(event)`")
-        if type(delivery.event) not in self._bus.routes:
-            raise self._unknown(delivery.event)
-        if delivery.origin is not NO_ORIGIN:
-            origin = Origin(
-                delivery.request_id or origin.request_id, delivery.traceparent or origin.traceparent
-            )
-        receipt = delivery.receipt or (Receipt() if wait else None)
-        return replace(
-            delivery,
-            source=delivery.source or self._service,
-            origin=origin,
-            is_plain=delivery.is_plain and receipt is None,
-            receipt=receipt,
-        )
-
-    def _unknown(self, event: object) -> UnknownEventError:
-        """What is wrong with something that was to be published."""
-        kind = event if isinstance(event, type) else type(event)
-        if isinstance(event, Delivery):
-            return UnknownEventError("publish takes the event alone: write `delivery.event`")
-        if not issubclass(kind, Event):
-            return UnknownEventError(
-                f"a {kind.__name__} is no event: derive a class from Event, and publish an "
-                "instance of it"
-            )
-        if isinstance(event, type):
-            return UnknownEventError(
-                f"{kind.__name__} is the class: publish an event of it, `{kind.__name__}(…)`"
-            )
-        return UnknownEventError(
-            f"{source_of(kind)} is no event type of this program: name its module, "
-            f"{kind.__module__!r}, in `event_types`, or give the type to open_runtime"
-        )
+        return await self._publisher.publish_many(deliveries, wait=wait)
 
     @property
     def durable(self) -> frozenset[str]:
@@ -448,26 +353,28 @@ class Runtime(App):
             on_change=self._tell,
         )
         if inbox is not None:
-            inbox.wants = filter_of(plugin, policy)
+            inbox.admission.wants = filter_of(plugin, policy)
             for event in types:
                 policy = DeliveryPolicy.decide(checked.delivery, event.__delivery__)
                 yield Subscription(name, event, inbox, policy)
 
-    def _add_inbox(self, checked: CheckedPlugin, policy: DeliveryPolicy) -> MemoryInbox:
-        name, in_batches = checked.name, issubclass(checked.cls, BatchPlugin)
-        if policy.durable:
-            from ._delivery._durable import DurableInbox  # noqa: PLC0415 - most programs need no
-            from ._store._store import Store  # noqa: PLC0415 - store
-
-            if self.store is None:
-                self.store = Store(self.program.settings.store)
-            inbox: MemoryInbox = DurableInbox(
-                name, policy, self.store, self.events, in_batches=in_batches
-            )
-        else:
-            inbox = MemoryInbox(name, policy, in_batches=in_batches)
-        self._inboxes[name] = inbox
+    def _add_inbox(self, checked: CheckedPlugin, policy: DeliveryPolicy) -> BoundedInbox:
+        inbox = BoundedInbox(
+            checked.name,
+            policy,
+            backing=self._on_disk() if policy.durable else InMemory,
+            in_batches=issubclass(checked.cls, BatchPlugin),
+        )
+        self._inboxes[checked.name] = inbox
         return inbox
+
+    def _on_disk(self) -> MakeBacking:
+        from ._delivery._on_disk import OnDisk  # noqa: PLC0415 - most programs need no
+        from ._store._store import Store  # noqa: PLC0415 - store
+
+        if self.store is None:
+            self.store = Store(self.program.settings.store)
+        return partial(OnDisk, store=self.store, types=self.events)
 
     def _tell(self, change: StatusChange) -> None:
         if change.previous is Status.STARTING and self.meter is not None:
@@ -585,18 +492,3 @@ async def running(runtime: Runtime) -> AsyncGenerator[Runtime]:
                 async with tier(event):  # Their inboxes are closed and drained.
                     async with tier(source):  # They stop fetching.
                         yield runtime  # HTTP lives in here: first to stop.
-
-
-async def _ended(outcome: Outcome) -> Outcome:
-    """The outcome when nothing more becomes of the event."""
-    receipt = outcome.delivery.receipt
-    assert receipt is not None
-    with trio.move_on_after(LONG) as patience:
-        await receipt.ended()
-    if patience.cancelled_caught:
-        waits_for = [name for name, fate in receipt.fates.items() if fate.alive]
-        facts = outcome.delivery.identity()
-        plugin = plugin_of_task.get(None)
-        _log.warning("a publisher still waits", plugin=plugin, waits_for=waits_for, **facts)
-        await receipt.ended()
-    return replace(outcome, fates=dict(receipt.fates))

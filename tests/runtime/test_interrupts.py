@@ -14,7 +14,7 @@ import trio
 from structlog.testing import capture_logs
 
 from trivet import AsyncioPlugin, Event, EventPlugin, Runtime, Settings
-from trivet._delivery._memory import MemoryInbox
+from trivet._delivery._bounded import BoundedInbox
 from trivet._program._loader import load
 from trivet._runtime import running
 
@@ -86,10 +86,10 @@ def _ctrl_c_is_heard() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def inbox_of(plugin: EventPlugin[Any]) -> MemoryInbox:
+def inbox_of(plugin: EventPlugin[Any]) -> BoundedInbox:
     """The plugin's inbox, with what is inside."""
     inbox = plugin.inbox
-    assert isinstance(inbox, MemoryInbox)
+    assert isinstance(inbox, BoundedInbox)
     return inbox
 
 
@@ -102,7 +102,7 @@ def test_ctrl_c_reaches_the_author_and_not_what_calls_him(kind: type[EventPlugin
         runtime = Runtime(load(Settings(), plugins=[kind]))
         plugin = runtime.get(kind)
         inbox = inbox_of(plugin)
-        inbox.ready = vars(inbox)["_queue"].ready = Watching(ours)
+        inbox.fast_path.ready = vars(inbox)["_queue"].ready = Watching(ours)
         async with running(runtime):
             for number in range(3):
                 await runtime.publish(Ping(number), wait=number == 2)
@@ -122,7 +122,8 @@ def test_ctrl_c_while_a_reader_goes_to_sleep(kind: type[EventPlugin[Any]]) -> No
     async def main() -> None:
         runtime = Runtime(load(Settings(), plugins=[kind]))
         inbox = inbox_of(runtime.get(kind))
-        inbox.idle = Watching([], lambda: armed.pop()() if armed else None)
+        parked = Watching[Any]([], lambda: armed.pop()() if armed else None)
+        inbox.fast_path.parked = inbox.fast_path.readers.parked = parked
         async with running(runtime):
             await runtime.publish(Ping(), wait=True)
             armed.append(partial(os.kill, os.getpid(), signal.SIGINT))

@@ -1,4 +1,4 @@
-"""From one publisher to every subscriber of the event's type.
+"""The bus: from one publisher to every subscriber of the event's type.
 
 Owns the subscriptions, and what a publisher waits for.
 Never knows what an inbox does with an event, nor what the subscribers are.
@@ -20,13 +20,11 @@ from .._events._delivery_settings import BUFFER_BYTES, DeliveryPolicy
 from .._events._event import Event
 from .._events._fates import Fate
 from .._events._outcome import NO_REFUSALS, Outcome, Refusal
-from ._memory import QUEUED, Admission, MemoryInbox
-
-BURST = 192
-"""Events that are published, at most, before every other task has its turn."""
-QUIET = 0.0005
-"""Seconds without an event for an idle reader after which one has its turn at once, and does not
-have to wait for whatever else its publisher is about."""
+from .._inbox._fast_path import FastPath
+from .._inbox._quantum import QUANTUM
+from ._admission import QUEUED, Admission, PendingOffer
+from ._bounded import BoundedInbox
+from ._fairness import Fairness
 
 
 @attrs.frozen(eq=False)
@@ -35,8 +33,14 @@ class Subscription:
 
     plugin: str
     event: type[Event]
-    inbox: MemoryInbox
+    inbox: BoundedInbox
     policy: DeliveryPolicy
+    admission: Admission = attrs.field(init=False)
+    path: FastPath = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "admission", self.inbox.admission)
+        object.__setattr__(self, "path", self.inbox.fast_path)
 
 
 @attrs.define(eq=False)
@@ -45,18 +49,18 @@ class Undecided:
 
     delivery: Delivery[Event]
     subscription: Subscription
-    admission: Admission | None
-    """Its place before the inbox; None where there is no room, and it has none yet."""
+    offer: PendingOffer | None
+    """The offer that is pending; None where there is no room, and it does not wait for it yet."""
     fates: dict[str, Fate]
     """Where the decision goes."""
 
     @property
     def has_waited(self) -> bool:
         """Whether its publisher had to wait for it, so that others have had their turn."""
-        return self.admission is not None or self.subscription.policy.overflow == "block"
+        return self.offer is not None or self.subscription.policy.overflow == "block"
 
     def decided(self, fate: Fate) -> None:
-        """This is what has become of it."""
+        """Note the decision."""
         self.fates[self.subscription.plugin] = fate
 
 
@@ -95,16 +99,9 @@ class Bus:
         self.routes: Mapping[type[Event], Route] = {
             each: Route.to(wishes) for each, wishes in by_type.items()
         }
-        self.streak = 0
-        """How many events were published since other tasks had their turn; see `BURST`."""
-        self._undecided: list[Undecided] = []
-        self._looked = -math.inf
-        """When something had to be looked at last, by the calendar, whose time an event bears."""
-        self._before = 0
-        self._looks_only = False
-        """Whether the next event is only to look for a cancellation, and `streak` goes on then."""
-        self.is_pending = False
-        """Whether a publisher has to wait for something after it has offered its events."""
+        self.fairness = Fairness()
+        self.undecided: list[Undecided] = []
+        """Events that were offered and not decided about; `settle` waits for the decisions."""
         self.unrouted: Counter[str] = Counter()
         """Events that nobody listens to, by name."""
 
@@ -125,8 +122,8 @@ class Bus:
 
     def buffer_bytes(self, event: type[Event]) -> int:
         """How many bytes of memory an event of this type may take, so that anybody can have it."""
-        inboxes = (subscription.inbox for subscription in self.routes[event].subscriptions)
-        return max((inbox.buffer_bytes for inbox in inboxes), default=BUFFER_BYTES)
+        subscriptions = self.routes[event].subscriptions
+        return max((each.admission.buffer_bytes for each in subscriptions), default=BUFFER_BYTES)
 
     async def publish(self, deliveries: Sequence[Delivery[Event]]) -> list[Outcome]:
         """Offer the events, in order, to every subscriber, each of whom decides alone.
@@ -135,46 +132,40 @@ class Bus:
         call is stored in one transaction. For the others the publisher waits, at most as long as
         the longest `block_for` among them.
         """
-        if self.streak >= BURST or not deliveries:
-            await self.let_others_on()
+        fairness = self.fairness
+        if fairness.streak >= QUANTUM or not deliveries:
+            await fairness.before_publish()
         routes = self.routes
         outcomes = [self.offer(each, routes[type(each.event)]) for each in deliveries]
-        if self.is_pending:
+        if self.undecided or fairness.owes_turn:
             await self.settle()
         return outcomes
 
-    async def let_others_on(self) -> None:
-        """Let every other task have its turn: once in a while, not for each event.
-
-        It is here that a publisher learns of a cancellation, before it publishes.
-        """
-        self.streak, self._before = self._before, 0
-        if self._looks_only:
-            self._looks_only = False
-            await trio.lowlevel.checkpoint_if_cancelled()
-        else:
-            await trio.lowlevel.checkpoint()
-
     @trio.lowlevel.enable_ki_protection
     def offer(self, delivery: Delivery[Event], route: Route) -> Outcome:
-        """Offer an event to its subscribers; `settle` is to follow where `is_pending` says so."""
-        self.streak += 1
+        """Offer an event to its subscribers.
+
+        `settle` is to follow where anything is `undecided`, or the fairness owes a turn.
+        """
+        fairness = self.fairness
+        fairness.streak += 1
         is_plain = delivery.is_plain
         for subscription in route.subscriptions:
-            inbox = subscription.inbox
-            ready = inbox.ready
-            # As the inbox's `offer`, without its call: most events and most inboxes are plain.
-            if is_plain and inbox.is_plain and len(ready) < inbox.buffer:
-                inbox.accepted += 1
+            path = subscription.path
+            ready = path.ready
+            # As `Admission.offer`, without its call: most events and most inboxes are plain.
+            if is_plain and path.is_open and len(ready) < path.buffer:
+                path.counts.accepted += 1
                 ready.append(delivery)
-                if inbox.idle:
-                    self._rouse(inbox, delivery.published)
+                if path.parked:
+                    path.readers.wake()
+                    fairness.woke_reader(delivery.published)
             else:
-                self._was_quiet(delivery.published)
-                if (fate := inbox.offer(delivery)) is not QUEUED:
-                    return self._offer_others(delivery, route, subscription, fate)
+                fairness.note(delivery.published)
+                if (decision := subscription.admission.offer(delivery)) is not QUEUED:
+                    return self._offer_others(delivery, route, subscription, decision)
         if not route.subscriptions:
-            self._was_quiet(delivery.published)
+            fairness.note(delivery.published)
             self.unrouted[delivery.event.__event_name__] += 1
         return Outcome(delivery, route.all_queued)
 
@@ -183,102 +174,81 @@ class Bus:
         delivery: Delivery[Event],
         route: Route,
         subscription: Subscription,
-        fate: Fate | Refusal | Admission | None,
+        decision: Fate | Refusal | PendingOffer | None,
     ) -> Outcome:
-        """Go on with the subscribers after one who has not simply taken an event in."""
+        """Go on with the subscribers after one that has not simply taken an event in."""
         fates, refusals = dict(route.all_queued), NO_REFUSALS
         rest = iter(route.subscriptions[route.subscriptions.index(subscription) + 1 :])
         while True:
-            if isinstance(fate, Fate):
-                fates[subscription.plugin] = fate
-            elif isinstance(fate, Refusal):
+            if isinstance(decision, Fate):
+                fates[subscription.plugin] = decision
+            elif isinstance(decision, Refusal):
                 fates[subscription.plugin] = Fate.UNACCEPTABLE
-                refusals = {**refusals, subscription.plugin: fate}
+                refusals = {**refusals, subscription.plugin: decision}
             else:
-                self._undecided.append(Undecided(delivery, subscription, fate, fates))
-                self.is_pending = True
+                self.undecided.append(Undecided(delivery, subscription, decision, fates))
             if (following := next(rest, None)) is None:
                 return Outcome(delivery, fates, refusals)
             subscription = following
-            fate = subscription.inbox.offer(delivery)
-
-    def _rouse(self, inbox: MemoryInbox, now: float) -> None:
-        """Wake a reader that has slept; after a quiet time it has its turn before the publisher."""
-        inbox.wake()
-        if self._was_quiet(now):
-            self.is_pending = True
-
-    def _was_quiet(self, now: float) -> bool:
-        """Whether nothing was published for a while, that had to be looked at.
-
-        A publisher that takes its time has to look for a cancellation at its next event, and not
-        after many.
-        """
-        was_quiet = now - self._looked > QUIET
-        self._looked = now
-        if was_quiet and self.streak < BURST:
-            self._before, self.streak, self._looks_only = self.streak, BURST, True
-        return was_quiet
+            decision = subscription.admission.offer(delivery)
 
     async def settle(self) -> None:
-        """Wait for what is left of the publishing: decisions, and who has been roused."""
-        undecided, self._undecided = self._undecided, []
-        self.is_pending = False
-        if undecided:
-            await _decide(undecided)
-            if any(one.has_waited for one in undecided):
-                self.streak = self._before = 0
-                self._looks_only = False
-        else:
-            # Twice: of what is due at once Trio draws the order, and this task may be the first.
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            self._before = 0
+        """Wait for the decisions, or let the readers have their turn that were woken."""
+        undecided, self.undecided = self.undecided, []
+        if not undecided:
+            await self.fairness.after_publish()
+            return
+        self.fairness.owes_turn = False
+        await _decide(undecided)
+        if any(one.has_waited for one in undecided):
+            self.fairness.has_waited()
 
     @trio.lowlevel.enable_ki_protection
     def publish_nowait(self, delivery: Delivery[Event]) -> None:
         """As `publish`, for who cannot wait: `block` has no time, so that `on_full` decides."""
         for subscription in self.routes[type(delivery.event)].subscriptions:
-            if subscription.inbox.offer(delivery) is None:
+            if subscription.admission.offer(delivery) is None:
                 policy = subscription.policy
                 overflow = policy.on_full if policy.overflow == "block" else policy.overflow
-                subscription.inbox.overflow(delivery, overflow)
+                subscription.admission.overflow(delivery, overflow)
 
 
 def _room(subscription: Subscription) -> float:
-    room, policy = subscription.inbox.room, subscription.policy
+    room, policy = subscription.admission.room, subscription.policy
     if policy.overflow == "block":
         return room
-    # Whoever reads along frees more than that at each turn; of a reader who lags behind it is lost
-    # all the same, and the others need not have it one by one.
+    # A plugin that keeps up frees more than that at each turn; a plugin that lags behind loses
+    # events all the same, and the others need not have them one by one.
     buffer = math.inf if policy.buffer is None else policy.buffer
     return room if room * 32 > buffer else buffer
 
 
 def _room_bytes(subscription: Subscription) -> float:
-    inbox = subscription.inbox
-    return inbox.room_bytes if subscription.policy.overflow == "block" else inbox.buffer_bytes
+    admission = subscription.admission
+    if subscription.policy.overflow == "block":
+        return admission.room_bytes
+    return admission.buffer_bytes
 
 
 async def _decide(undecided: Sequence[Undecided]) -> None:
     """Wait for the decisions."""
-    being_stored = [(one, one.admission) for one in undecided if one.admission is not None]
+    being_stored = [(one, one.offer) for one in undecided if one.offer is not None]
     if len(being_stored) < len(undecided):
-        full = [one for one in undecided if one.admission is None]
+        full = [one for one in undecided if one.offer is None]
         being_stored.extend(await _wait_for_room(full))
-    for one, admission in being_stored:  # Which no policy limits: the disk answers, or fails.
-        await admission.wait()
-        assert admission.fate is not None
-        one.decided(admission.fate)
+    for one, offer in being_stored:  # No policy limits this wait: the disk answers, or fails.
+        await offer.wait()
+        assert offer.fate is not None
+        one.decided(offer.fate)
 
 
-async def _wait_for_room(full: list[Undecided]) -> list[tuple[Undecided, Admission]]:
-    """Wait at full inboxes, each as long as its policy says; returns what is being stored then."""
+async def _wait_for_room(full: list[Undecided]) -> list[tuple[Undecided, PendingOffer]]:
+    """Wait at full inboxes, each as long as its policy says; returns the offers being stored."""
     now = trio.current_time()
-    limited: list[tuple[float, Undecided, Admission]] = []
-    being_stored: list[tuple[Undecided, Admission]] = []
+    limited: list[tuple[float, Undecided, PendingOffer]] = []
+    being_stored: list[tuple[Undecided, PendingOffer]] = []
 
-    def take(one: Undecided, decision: Fate | Admission) -> None:
+    def take(one: Undecided, decision: Fate | PendingOffer) -> None:
         if isinstance(decision, Fate):
             one.decided(decision)
         else:
@@ -286,26 +256,26 @@ async def _wait_for_room(full: list[Undecided]) -> list[tuple[Undecided, Admissi
 
     try:
         for one in full:
-            policy, inbox = one.subscription.policy, one.subscription.inbox
+            policy, admission = one.subscription.policy, one.subscription.admission
             if policy.overflow != "block":
-                take(one, inbox.overflow(one.delivery, policy.overflow))
-            elif not inbox.may_wait(one.delivery):
-                take(one, inbox.overflow(one.delivery, policy.on_full))
+                take(one, admission.overflow(one.delivery, policy.overflow))
+            elif not admission.may_wait(one.delivery):
+                take(one, admission.overflow(one.delivery, policy.on_full))
             else:
-                limited.append((now + policy.block_for, one, inbox.queue_up(one.delivery)))
+                limited.append((now + policy.block_for, one, admission.queue_up(one.delivery)))
         # It stands in all the queues by now: to wait at one after the other, the most impatient
         # first, takes no longer, and lets each policy decide at its own time.
-        for until, one, admission in sorted(limited, key=itemgetter(0)):
-            if admission.is_waiting:
+        for until, one, offer in sorted(limited, key=itemgetter(0)):
+            if offer.is_waiting:
                 with trio.move_on_at(until):
-                    await admission.wait()
-            if admission.is_waiting:
-                inbox = one.subscription.inbox
-                inbox.withdraw(admission)
-                take(one, inbox.overflow(one.delivery, one.subscription.policy.on_full))
+                    await offer.wait()
+            if offer.is_waiting:
+                admission = one.subscription.admission
+                admission.withdraw(offer)
+                take(one, admission.overflow(one.delivery, one.subscription.policy.on_full))
             else:
-                take(one, admission)
+                take(one, offer)
     finally:
-        for _, one, admission in limited:
-            one.subscription.inbox.withdraw(admission)
+        for _, one, offer in limited:
+            one.subscription.admission.withdraw(offer)
     return being_stored

@@ -67,7 +67,7 @@ class Waits:
         if worker is None or delivery.receipt is None:
             yield
             return
-        wanted = [each for each in subscriptions if each.inbox.is_wanted(delivery)]
+        wanted = [each for each in subscriptions if each.admission.is_wanted(delivery)]
         self._crews |= {each.plugin: each.inbox.policy.concurrency for each in wanted}
         wait = Wait(worker, delivery.receipt, frozenset(each.plugin for each in wanted))
         self._waits.add(wait)

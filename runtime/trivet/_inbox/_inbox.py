@@ -1,68 +1,23 @@
-"""What an inbox is to a plugin: events to iterate over, and an account of what became of them.
+"""The inbox as a plugin sees it: events to iterate over, and an account of what became of them.
 
-Owns the interface, the two iterators on top of it and the statistics.
-Never knows how an inbox keeps its events: that is `_delivery._memory`, and `_delivery._durable`.
+Owns the interface, and the two iterators on top of it.
+Never knows how an inbox keeps its events: that is `_delivery._bounded`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Generic
 
-import attrs
 import trio
 
 from .._events._delivery import Delivery, E_co, delivery_of_task
 from .._events._delivery_settings import DeliveryPolicy
 from .._events._event import Event
-
-BURST = 64
-"""Events that a reader takes, at most, before it lets every other task have its turn."""
-
-
-@attrs.frozen(kw_only=True)
-class InboxStatistics:
-    """One inbox at one instant.
-
-    `accepted` is the sum of what follows it, up to and including `abandoned`.
-    """
-
-    accepted: int
-    """Events taken in since the program started, and those that a durable inbox had then."""
-    queued: int
-    """Waiting in the inbox now."""
-    in_flight: int
-    """With the plugin now."""
-    backing_off: int
-    """Waiting now to be tried again after a failure."""
-    handled: int
-    """Ended because the plugin asked for the next one."""
-    filtered: int
-    """Ended because the filter left them out."""
-    duplicate: int
-    """Ended because the plugin has had them already."""
-    failed: int
-    """Ended because the handler raised once too often, or `run()` crashed with them in flight."""
-    dead_lettered: int
-    """Ended for the same reason, and kept among the dead letters."""
-    expired: int
-    """Ended because the deadline was over before they were handled."""
-    dropped: int
-    """Ended by the overflow policy."""
-    abandoned: int
-    """Ended because the plugin stopped for good with them in memory."""
-    bytes: int
-    """Memory that the events from outside take which are queued, in flight or backing off now, by
-    the estimates that were made before they were decoded."""
-    rejected: int
-    """Refused, never accepted: the inbox was full or closed, or the store could not be written."""
-    unacceptable: int
-    """Refused for good, never accepted: the inbox cannot hold such an event."""
-    retried: int
-    """Attempts that have failed, and were followed or will be followed by another."""
-    timed_out: int
-    """Attempts that have failed because they took longer than the handler's time limit."""
+from ._counts import InboxStatistics
+from ._fast_path import FastPath
+from ._quantum import READ
 
 
 class Inbox(ABC, Generic[E_co]):
@@ -80,6 +35,8 @@ class Inbox(ABC, Generic[E_co]):
     policy: DeliveryPolicy
     """How its plugin is delivered to, when the operator, the author and the event types have had
     their say. A `run()` of the author's own heeds it."""
+    fast_path: FastPath
+    """The part that Trivet's bus and workers share with it."""
 
     @abstractmethod
     async def receive(self) -> Delivery[E_co]:
@@ -96,14 +53,6 @@ class Inbox(ABC, Generic[E_co]):
         Raises:
             trio.WouldBlock: nothing is there now.
             trio.EndOfChannel: closed, and nothing is left.
-        """
-
-    @abstractmethod
-    async def hand_to(self, handle: Callable[[E_co], Awaitable[None]]) -> None:
-        """Have the events handled in turn, while there is nothing to mind but their order.
-
-        Args:
-            handle: called with each; what it raises rejects that one.
         """
 
     @abstractmethod
@@ -177,15 +126,10 @@ class Deliveries(AsyncIterator[Delivery[E_co]]):
             if not self._inbox.is_kept(last):
                 self._inbox.accept(last)
 
-    async def hand_to(self, handle: Callable[[E_co], Awaitable[None]]) -> None:
-        """Have those handled for which there is nothing else to mind; see `Inbox.hand_to`."""
-        self._settle()
-        await self._inbox.hand_to(handle)
-
     def take(self) -> Delivery[E_co] | None:
         """The next one if it is there; None too where it is everyone else's turn."""
         self._settle()
-        if self._streak == BURST:
+        if self._streak == READ:
             return None
         delivery = self._inbox.take()
         if delivery is not None:

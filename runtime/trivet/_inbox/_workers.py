@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from time import perf_counter
 from typing import Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 import structlog
 import trio
 
+from .._events._delivery import delivery_of_task
+from .._events._event import Event
+from .._events._fates import Fate
 from .._faults._errors import HandlerTimeoutError
+from ._fast_path import Slot
+from ._inbox import Inbox
+from ._quantum import CHECK_EVERY, QUANTUM, SECONDS
 
+HANDLED, IN_FLIGHT = Fate.HANDLED, Fate.IN_FLIGHT
+
+E = TypeVar("E", bound=Event)
 W = TypeVar("W")
 W_co = TypeVar("W_co", covariant=True)
 
@@ -205,3 +215,81 @@ class _Worker(Generic[W]):
     def identity(self) -> dict[str, object]:
         """What a log line says of the piece that is being done."""
         return {} if self._piece is None else self._workload.identity(self._piece)
+
+
+@trio.lowlevel.enable_ki_protection
+async def handle_plain(inbox: Inbox[E], handle: Callable[[E], Awaitable[None]]) -> None:
+    """Handle events while the fast path is open, and no event has a deadline to be watched.
+
+    The loop does what `receive`, the handler and `accept` do, all in one.
+
+    Args:
+        inbox: whose events.
+        handle: called with each; what it raises rejects that one.
+    """
+    path = inbox.fast_path
+    if not path.is_open:
+        return
+    handle = _interruptible(handle)
+    ready, slot = path.ready, path.enter()
+    try:
+        while path.is_open:
+            if not ready:
+                delivery_of_task.set(None)
+                await path.readers.park()
+            elif ready[0].deadline < math.inf:
+                return
+            else:
+                await _quantum(inbox, handle, slot)
+                if ready:
+                    await trio.lowlevel.checkpoint()
+    finally:
+        path.leave(slot)
+
+
+@trio.lowlevel.enable_ki_protection
+async def _quantum(inbox: Inbox[E], handle: Callable[[E], Awaitable[None]], slot: Slot) -> None:
+    """Handle events for as long as everyone else can wait."""
+    path = inbox.fast_path
+    ready, counts = path.ready, path.counts
+    until, check = perf_counter() + SECONDS, CHECK_EVERY
+    for count in range(QUANTUM):
+        if count == check:
+            check += CHECK_EVERY
+            if perf_counter() >= until:
+                break
+        delivery = ready.popleft()
+        slot.delivery = delivery
+        if not delivery.is_plain:
+            if delivery.deadline < math.inf:
+                ready.appendleft(delivery)
+                break
+            delivery.settle(path.plugin, IN_FLIGHT)
+        delivery_of_task.set(delivery)
+        try:
+            await handle(delivery.event)
+        except Exception as error:
+            inbox.reject(delivery, error)
+        if slot.was_taken:  # It was ended or kept meanwhile.
+            slot.was_taken = False
+        elif delivery.is_plain:
+            counts.handled += 1
+        else:
+            slot.delivery = None
+            path.end(delivery, HANDLED)
+        if not ready or not path.is_open:
+            break
+    slot.delivery = None
+
+
+def _interruptible(handle: Callable[[E], Awaitable[None]]) -> Callable[[E], Awaitable[None]]:
+    """The author's handler, which Ctrl-C ends although its caller is protected."""
+    if hasattr(handle, "__code__"):
+        trio.lowlevel.disable_ki_protection(handle)
+        return handle
+
+    @trio.lowlevel.disable_ki_protection
+    async def handle_it(event: E) -> None:
+        await handle(event)
+
+    return handle_it

@@ -15,7 +15,7 @@ from .._events._delivery_settings import DeliveryPolicy
 from .._events._event import Event
 from ._batching import Batch, batched
 from ._inbox import Deliveries, Inbox
-from ._workers import Pieces, Workload
+from ._workers import Pieces, Workload, handle_plain
 
 E = TypeVar("E", bound=Event)
 
@@ -105,7 +105,8 @@ class _Deliveries(Deliveries[E], Pieces[Delivery[E]]):
 
     async def run_ahead(self) -> None:
         """See `Pieces`."""
-        await self.hand_to(self._handle)
+        self._settle()
+        await handle_plain(self._inbox, self._handle)
 
 
 class _Batches(Pieces[Batch[E]]):

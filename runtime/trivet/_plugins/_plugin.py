@@ -7,7 +7,7 @@ Never knows who starts, restarts and stops a plugin.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, ClassVar, Protocol, TypeVar, Unpack, overload
 
@@ -82,9 +82,9 @@ class App(Protocol):
         """
         ...
 
-    async def publish(
+    def publish(
         self, event: Event, *, wait: bool = False, **envelope: Unpack[Envelope]
-    ) -> Outcome:
+    ) -> Coroutine[Any, Any, Outcome]:
         """Hand the event to every subscriber; see `Runtime.publish`."""
         ...
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
 from textwrap import dedent
@@ -27,7 +28,8 @@ from click.testing import CliRunner, Result
 from trio.testing import MockClock
 
 from trivet import Delivery, Event, PermanentError, StoreSettings, _cli
-from trivet._delivery._durable import WINDOW, DurableInbox
+from trivet._delivery._bounded import BoundedInbox
+from trivet._delivery._on_disk import WINDOW, OnDisk
 from trivet._events._delivery_settings import DeliveryPolicy
 from trivet._events._history import FIRST
 from trivet._events._types import EventTypes
@@ -590,11 +592,12 @@ async def test_a_replay_counts_as_accepted_whenever_it_is_read(
     moment: the events that the inbox has accepted are the sum of their fates."""
     path = tmp_path / "store"
     store = Store(StoreSettings(path=path), in_loop=True)
-    inbox = DurableInbox("p", DeliveryPolicy(durable=True), store, EventTypes([Ping]))
+    on_disk = partial(OnDisk, store=store, types=EventTypes([Ping]))
+    inbox = BoundedInbox("p", DeliveryPolicy(durable=True), backing=on_disk)
     async with store.opened():
         number = WINDOW + 10
         for each in range(number):
-            inbox.offer(Delivery.of(Ping(each)))
+            inbox.admission.offer(Delivery.of(Ping(each)))
         inbox.reject(await inbox.receive(), PermanentError("no"))
         await trio.sleep(1.5)  # It looks at what has changed every second.
         with DeadLetters(path) as letters:
@@ -630,11 +633,12 @@ async def test_what_ends_while_the_store_is_counted_takes_no_room_for_ever(
     events = [Delivery.of(Ping(number), id=str(number)) for number in range(3)]
     most = max(pack(event).size for event in events)
     store = Store(StoreSettings(path=path, max_bytes=most))
-    inbox = DurableInbox("p", DeliveryPolicy(durable=True), store, EventTypes([Ping]))
+    on_disk = partial(OnDisk, store=store, types=EventTypes([Ping]))
+    inbox = BoundedInbox("p", DeliveryPolicy(durable=True), backing=on_disk)
     async with store.opened():
-        inbox.offer(events[0])
+        inbox.admission.offer(events[0])
         inbox.reject(await inbox.receive(), PermanentError("no"))
-        inbox.offer(events[1])
+        inbox.admission.offer(events[1])
         delivery = await inbox.receive()
         monkeypatch.setattr(Journal, "counts", slowly)
         with DeadLetters(path) as letters:
@@ -659,9 +663,10 @@ async def test_a_dead_letter_tells_of_the_crashes(
         assert journal.commit([], [Append(row)]) is None
     store = Store(StoreSettings(path=path), in_loop=True)
     policy = DeliveryPolicy(durable=True, delivery_limit=3)
-    inbox = DurableInbox("p", policy, store, EventTypes([Ping]))
+    on_disk = partial(OnDisk, store=store, types=EventTypes([Ping]))
+    inbox = BoundedInbox("p", policy, backing=on_disk)
     async with store.opened():
-        inbox.offer(Delivery.of(Ping(2), id="2"))
+        inbox.admission.offer(Delivery.of(Ping(2), id="2"))
         for _ in range(3):
             assert (await inbox.receive()).id == "2"
             inbox.lifetime_ended(crashed=True)

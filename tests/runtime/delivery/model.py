@@ -19,6 +19,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,10 @@ from msgspec.structs import replace
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trivet import Delivery, Event, Fate, Outcome, PermanentError, RetryAfter, StoreSettings
-from trivet._delivery import _durable, _queue
+from trivet._delivery import _on_disk, _queue
+from trivet._delivery._bounded import BoundedInbox
 from trivet._delivery._bus import Bus, Subscription
-from trivet._delivery._durable import DurableInbox
+from trivet._delivery._on_disk import OnDisk
 from trivet._events._delivery import Receipt
 from trivet._events._delivery_settings import PARTITION_KEY, DeliveryPolicy
 from trivet._events._history import FIRST, History
@@ -155,7 +157,7 @@ class Subscriber:
     """What the test knows of a subscriber by itself, and its inbox in the present process."""
 
     like: Listener
-    inbox: DurableInbox = attrs.field(init=False)
+    inbox: BoundedInbox = attrs.field(init=False)
     entries: dict[int, Entry] = attrs.field(factory=dict[int, Entry])
     latest: dict[str, Entry] = attrs.field(factory=dict[str, Entry])
     """The last one that was let in of each id."""
@@ -283,9 +285,12 @@ class Process:
         self.store = WatchedStore(settings, in_loop=True)
         subscriptions: list[Subscription] = []
         for one in world.subscribers.values():
-            one.inbox = DurableInbox(one.name, one.policy, self.store, EventTypes([*TYPES]))
+            on_disk = partial(OnDisk, store=self.store, types=EventTypes([*TYPES]))
+            one.inbox = BoundedInbox(one.name, one.policy, backing=on_disk)
             if one.like.filters:
-                one.inbox.wants = lambda event: isinstance(event, Numbered) and event.wanted
+                one.inbox.admission.wants = lambda event: (
+                    isinstance(event, Numbered) and event.wanted
+                )
             one.stopped = False
             subscriptions += [
                 Subscription(one.name, event, one.inbox, one.policy) for event in one.like.types
@@ -303,7 +308,7 @@ class Process:
             one.followers[number] = original, fate, self
         elif number in one.entries:
             entry = one.entries[number]
-            assert fate in FOLLOWS[entry.fate]
+            assert fate in FOLLOWS.get(entry.fate, ())
             assert one.expects in (None, fate)
             self._check_reason(one, entry, fate)
             entry.fate = fate
@@ -313,6 +318,7 @@ class Process:
             self._hear_first(one, number, fate)
 
     def _hear_first(self, one: Subscriber, number: int, fate: Fate) -> None:
+        assert number in one.pending  # Nothing becomes of an event that was refused.
         delivery, policy = one.pending.pop(number).delivery, one.policy
         said = policy.overflow, policy.on_full
         latest = one.latest.get(delivery.id) if policy.deduplicate_for else None
@@ -449,7 +455,7 @@ class Process:
                 if entry.replayed_at + FOUND_AFTER <= now and self.store.has_settled:
                     entry.hidden = False
             backing_off = sum(entry.due > now for entry in one.waiting)
-            if one.readers and not one.stopped and backing_off < _durable.BACKING_OFF_AT_MOST:
+            if one.readers and not one.stopped and backing_off < _on_disk.BACKING_OFF_AT_MOST:
                 # Events in flight or backing off may take all the memory: the others wait on disk.
                 taken = one.inbox.statistics()
                 is_full = (
@@ -928,7 +934,7 @@ async def run(program: Program, directory: Path, clock: MockClock) -> None:
     def this_run() -> str:
         return world.process.path.name
 
-    with patch.object(_durable, "unpack", unpack), patch.object(_stored, "this_run", this_run):
+    with patch.object(_on_disk, "unpack", unpack), patch.object(_stored, "this_run", this_run):
         while not world.is_over:
             await world.live(steps)
 
@@ -1024,10 +1030,10 @@ def obey(program: Program) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     clock = MockClock()
     with ExitStack() as stack:
-        for module in (_durable, _journal, _store, _stored):
+        for module in (_on_disk, _journal, _store, _stored):
             stack.enter_context(patch.object(module, "time", Calendar()))
-        stack.enter_context(patch.object(_durable, "WINDOW", 3))
-        stack.enter_context(patch.object(_durable, "BACKING_OFF_AT_MOST", 2))
+        stack.enter_context(patch.object(_on_disk, "WINDOW", 3))
+        stack.enter_context(patch.object(_on_disk, "BACKING_OFF_AT_MOST", 2))
         stack.enter_context(patch.object(_queue, "LOADED", 2))
         stack.enter_context(patch.object(_dead_letters, "SLICE", 2))
         stack.enter_context(patch.object(_ballast, "BALLAST", 4096))

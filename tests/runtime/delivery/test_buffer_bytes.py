@@ -8,8 +8,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trivet import Delivery, Event, Fate
+from trivet._delivery._bounded import BoundedInbox
 from trivet._delivery._bus import Bus, Subscription
-from trivet._delivery._memory import MemoryInbox
 from trivet._events._delivery_settings import DeliveryPolicy
 
 
@@ -22,12 +22,12 @@ def ping(size: int) -> Delivery[Event]:
     return Delivery.of(Ping(), size=size)
 
 
-def inbox(buffer_bytes: int = 100) -> MemoryInbox:
+def inbox(buffer_bytes: int = 100) -> BoundedInbox:
     """With room for many events, but few bytes."""
-    return MemoryInbox("p", DeliveryPolicy(buffer=1000, buffer_bytes=buffer_bytes))
+    return BoundedInbox("p", DeliveryPolicy(buffer=1000, buffer_bytes=buffer_bytes))
 
 
-def bus(to: MemoryInbox, **said: object) -> Bus:
+def bus(to: BoundedInbox, **said: object) -> Bus:
     """With this inbox at its end, to which events go as `said`."""
     policy = attrs.evolve(to.policy, **said)  # type: ignore[arg-type]
     return Bus([Subscription("p", Ping, to, policy)])
@@ -36,28 +36,28 @@ def bus(to: MemoryInbox, **said: object) -> Bus:
 def test_an_inbox_takes_in_as_many_bytes_as_it_has_room_for() -> None:
     """Forty and sixty fit into a hundred; one more does not, and there is room when one ends."""
     full = inbox()
-    assert full.offer(ping(40)) is Fate.QUEUED
-    assert full.offer(ping(60)) is Fate.QUEUED
-    assert full.offer(ping(1)) is None
-    assert (full.room_bytes, full.statistics().bytes) == (0, 100)
+    assert full.admission.offer(ping(40)) is Fate.QUEUED
+    assert full.admission.offer(ping(60)) is Fate.QUEUED
+    assert full.admission.offer(ping(1)) is None
+    assert (full.admission.room_bytes, full.statistics().bytes) == (0, 100)
     first = full.receive_nowait()
-    assert full.offer(ping(1)) is None  # What is in flight is in memory, too.
+    assert full.admission.offer(ping(1)) is None  # What is in flight is in memory, too.
     full.accept(first)
-    assert full.offer(ping(40)) is Fate.QUEUED
+    assert full.admission.offer(ping(40)) is Fate.QUEUED
     assert full.statistics().bytes == 100
 
 
 def test_what_the_program_publishes_itself_counts_as_nothing() -> None:
     """An inbox that is full of bytes has room for it."""
     full = inbox()
-    assert full.offer(ping(100)) is Fate.QUEUED
-    assert full.offer(ping(0)) is Fate.QUEUED
+    assert full.admission.offer(ping(100)) is Fate.QUEUED
+    assert full.admission.offer(ping(0)) is Fate.QUEUED
 
 
 def test_an_event_that_is_too_large_alone_is_refused_at_once() -> None:
     """To wait would be of no use, however much room there is."""
     empty = inbox()
-    assert empty.offer(ping(101)) is not None
+    assert empty.admission.offer(ping(101)) is not None
     assert empty.statistics().accepted == 0
 
 
@@ -65,7 +65,7 @@ def test_an_event_that_is_too_large_alone_is_refused_at_once() -> None:
 async def test_whatever_its_end_its_bytes_are_free_again(ends: str) -> None:
     """Handled, failed or expired."""
     one = inbox()
-    one.offer(ping(100))
+    one.admission.offer(ping(100))
     delivery = one.receive_nowait()
     if ends == "reject":
         one.reject(delivery, ValueError())
@@ -77,8 +77,8 @@ async def test_whatever_its_end_its_bytes_are_free_again(ends: str) -> None:
 async def test_what_backs_off_still_takes_its_bytes(autojump_clock: MockClock) -> None:
     """It is in memory until it is tried again."""
     policy = DeliveryPolicy(buffer=9, buffer_bytes=100, retry=True, retry_initial=1.0)
-    one = MemoryInbox("p", policy)
-    one.offer(ping(100))
+    one = BoundedInbox("p", policy)
+    one.admission.offer(ping(100))
     one.reject(one.receive_nowait(), ValueError())
     assert (one.statistics().backing_off, one.statistics().bytes) == (1, 100)
     one.accept(await one.receive())
@@ -88,7 +88,7 @@ async def test_what_backs_off_still_takes_its_bytes(autojump_clock: MockClock) -
 async def test_a_publisher_waits_for_bytes(autojump_clock: MockClock) -> None:
     """As for a place: until there is room, or its time is over."""
     full = inbox()
-    full.offer(ping(80))
+    full.admission.offer(ping(80))
     outcomes: list[Fate] = []
 
     async def publish() -> None:
@@ -107,8 +107,8 @@ async def test_a_publisher_waits_for_bytes(autojump_clock: MockClock) -> None:
 async def test_small_events_do_not_starve_a_large_one(autojump_clock: MockClock) -> None:
     """Who came first is let in first, though the others would have had room."""
     full = inbox()
-    full.offer(ping(60))
-    full.offer(ping(40))
+    full.admission.offer(ping(60))
+    full.admission.offer(ping(40))
     to = bus(full, block_for=10.0)
     async with trio.open_nursery() as nursery:
         for size in (90, 5, 0):
@@ -123,7 +123,7 @@ async def test_small_events_do_not_starve_a_large_one(autojump_clock: MockClock)
 async def test_who_waits_is_bounded_in_memory_as_well(autojump_clock: MockClock) -> None:
     """As much may wait as may be inside; for more, `on_full` decides at once."""
     full = inbox()
-    full.offer(ping(100))
+    full.admission.offer(ping(100))
     to = bus(full, block_for=10.0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(to.publish, [ping(70)])
@@ -140,7 +140,7 @@ async def test_the_oldest_make_room_for_a_large_one(autojump_clock: MockClock) -
     """As many are dropped as it needs, and no more."""
     full = inbox()
     for size in (30, 30, 30, 10):
-        full.offer(ping(size))
+        full.admission.offer(ping(size))
     (outcome,) = await bus(full, overflow="drop_oldest").publish([ping(50)])
     assert outcome.fates["p"] is Fate.QUEUED
     assert (full.statistics().dropped, full.statistics().bytes) == (2, 90)
@@ -159,9 +159,9 @@ async def test_one_that_can_never_come_in_is_refused_for_good(autojump_clock: Mo
 async def test_nothing_is_dropped_in_vain(autojump_clock: MockClock) -> None:
     """What is in flight stays: where it leaves no room, the new event is refused."""
     full = inbox()
-    full.offer(ping(60))
+    full.admission.offer(ping(60))
     full.receive_nowait()
-    full.offer(ping(20))
+    full.admission.offer(ping(20))
     (outcome,) = await bus(full, overflow="drop_oldest").publish([ping(50)])
     assert outcome.fates["p"] is Fate.REJECTED
     assert (full.statistics().dropped, full.statistics().queued) == (0, 1)
@@ -172,17 +172,17 @@ async def test_room_that_a_large_one_leaves_is_for_those_who_wait(
 ) -> None:
     """One of ninety was dropped for one of ten: who waits behind has the rest."""
     full = inbox()
-    full.offer(ping(90))
-    waiting = full.queue_up(ping(60))
-    full.overflow(ping(20), "drop_oldest")
+    full.admission.offer(ping(90))
+    waiting = full.admission.queue_up(ping(60))
+    full.admission.overflow(ping(20), "drop_oldest")
     assert (full.statistics().dropped, waiting.fate) == (1, Fate.QUEUED)
 
 
 def test_an_abandoned_inbox_holds_nothing() -> None:
     """In flight or queued."""
     one = inbox()
-    one.offer(ping(20))
-    one.offer(ping(20))
+    one.admission.offer(ping(20))
+    one.admission.offer(ping(20))
     one.receive_nowait()
     one.abandon()
     assert one.statistics().bytes == 0

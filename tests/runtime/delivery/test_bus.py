@@ -10,9 +10,11 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trivet import Delivery, Event, Fate, InboxStatistics, Outcome
-from trivet._delivery._bus import BURST, Bus, Subscription
-from trivet._delivery._memory import MemoryInbox
+from trivet._delivery._bounded import BoundedInbox
+from trivet._delivery._bus import Bus, Subscription
 from trivet._events._delivery_settings import DeliveryPolicy
+from trivet._inbox._quantum import QUANTUM
+from trivet._inbox._workers import handle_plain
 
 
 class Ping(Event):
@@ -32,7 +34,7 @@ class Subscriber:
 
     def __init__(self, name: str, *events: type[Event], buffer: int = 1, **policy: Any) -> None:
         self.name = name
-        self.inbox = MemoryInbox(name, DeliveryPolicy(buffer=buffer, delivery_limit=3))
+        self.inbox = BoundedInbox(name, DeliveryPolicy(buffer=buffer, delivery_limit=3))
         self.subscriptions = [
             Subscription(name, event, self.inbox, DeliveryPolicy(buffer=buffer, **policy))
             for event in events or (Ping,)
@@ -304,16 +306,16 @@ async def test_the_policy_is_that_of_the_type(autojump_clock: MockClock) -> None
 
 async def test_a_cancelled_publisher_ends_at_the_next_turn_of_the_others() -> None:
     """It need not wait for that: what it publishes until then arrives, and nothing after it."""
-    inbox = Subscriber("inbox", buffer=10 * BURST)
+    inbox = Subscriber("inbox", buffer=10 * QUANTUM)
     bus = bus_of(inbox)
     published = 0
     with trio.CancelScope() as scope:
         scope.cancel()
-        for number in range(10 * BURST):
+        for number in range(10 * QUANTUM):
             await publish(bus, number)
             published += 1
     assert scope.cancelled_caught
-    assert published <= BURST
+    assert published <= QUANTUM
     assert inbox.statistics().accepted == published
 
 
@@ -333,16 +335,16 @@ async def test_a_full_inbox_that_makes_nobody_wait_lets_a_publisher_be_cancelled
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(count_turns)
-        for number in range(4 * BURST + 1):
+        for number in range(4 * QUANTUM + 1):
             await publish(bus, number)
         assert turns >= 2  # Of four; in the first it began, and in the last it may be second.
         with trio.CancelScope() as scope:
             scope.cancel()
-            for number in range(10 * BURST):
+            for number in range(10 * QUANTUM):
                 await publish(bus, number)
                 published += 1
         assert scope.cancelled_caught
-        assert published <= BURST
+        assert published <= QUANTUM
         nursery.cancel_scope.cancel()
 
 
@@ -356,11 +358,11 @@ async def test_a_publisher_that_takes_its_time_is_cancelled_at_its_next_event() 
         assert event is not None
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(subscriber.inbox.hand_to, handle)
+        nursery.start_soon(handle_plain, subscriber.inbox, handle)
         await wait_all_tasks_blocked()
         with trio.CancelScope() as scope:
             scope.cancel()
-            for number in range(BURST):
+            for number in range(QUANTUM):
                 delivery = Delivery[Event](Ping(number), published=number / 1000, is_plain=True)
                 await bus.publish([delivery])
                 published += 1
@@ -390,7 +392,7 @@ async def test_a_publisher_lets_others_have_their_turn_even_where_nobody_listens
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(count_turns)
-        for number in range(4 * BURST + 1):
+        for number in range(4 * QUANTUM + 1):
             await publish(bus, number, Pong)
         nursery.cancel_scope.cancel()
     assert turns >= 2
@@ -454,13 +456,13 @@ async def test_a_flooding_publisher_lets_others_have_their_turn() -> None:
     seen = [0]
 
     async def flood() -> None:
-        for number in range(8 * BURST):
+        for number in range(8 * QUANTUM):
             await publish(bus, number)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(flood)
-        while seen[-1] < 8 * BURST:
+        while seen[-1] < 8 * QUANTUM:
             await trio.lowlevel.checkpoint()
             seen.append(inbox.statistics().accepted)
     most = max(later - earlier for earlier, later in pairwise(seen))
-    assert most <= 2 * BURST  # The last in one round of the tasks may be the first in the next.
+    assert most <= 2 * QUANTUM  # The last in one round of the tasks may be the first in the next.

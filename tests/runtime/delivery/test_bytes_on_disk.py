@@ -25,7 +25,7 @@ from trivet import (
     StoreSettings,
     current_delivery,
 )
-from trivet._delivery import _durable, _queue
+from trivet._delivery import _on_disk, _queue
 from trivet._events._sizes import estimated_bytes
 from trivet._events._turns import LARGE
 from trivet.testing import open_plugins
@@ -190,7 +190,7 @@ async def test_what_vanished_from_the_file_while_memory_was_full_harms_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page for which there is no room may find nothing, and the rest of the lane goes on."""
-    monkeypatch.setattr(_durable, "WINDOW", 3)
+    monkeypatch.setattr(_on_disk, "WINDOW", 3)
     monkeypatch.setattr(_queue, "LOADED", 2)
     async with program(tmp_path, ByLane) as runtime:
         plugin = runtime.get(ByLane)

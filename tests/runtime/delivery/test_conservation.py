@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trivet import Delivery, Event, Fate, Outcome, PermanentError, RetryAfter
+from trivet._delivery._bounded import BoundedInbox
 from trivet._delivery._bus import Bus, Subscription
-from trivet._delivery._memory import MemoryInbox
 from trivet._events._delivery import Receipt
 from trivet._events._delivery_settings import PARTITION_KEY, DeliveryPolicy
 
@@ -147,7 +147,7 @@ class Subscriber:
     policy: DeliveryPolicy
     filters: bool
     policies: dict[type[Event], DeliveryPolicy]
-    inbox: MemoryInbox = attrs.field(init=False)
+    inbox: BoundedInbox = attrs.field(init=False)
     readers: list[Reader] = attrs.field(factory=list[Reader])
     in_flight: list[Delivery[Event]] = attrs.field(factory=list[Delivery[Event]])
     accounts: dict[int, Account] = attrs.field(factory=dict[int, Account])
@@ -164,9 +164,9 @@ class Subscriber:
     """`closed`, `abandoned`."""
 
     def __attrs_post_init__(self) -> None:
-        self.inbox = MemoryInbox(self.name, self.policy)
+        self.inbox = BoundedInbox(self.name, self.policy)
         if self.filters:
-            self.inbox.wants = lambda event: isinstance(event, Numbered) and event.wanted
+            self.inbox.admission.wants = lambda event: isinstance(event, Numbered) and event.wanted
 
     @property
     def inside(self) -> list[Account]:
@@ -306,12 +306,13 @@ class World:
         if len(words) == 1:
             self.hear_first(one, delivery, fate)
             return
+        assert number in one.accounts  # Nothing becomes of an event that was refused.
         account = one.accounts[number]
         if account.repeats is not None:
             assert len(words) == 2
             assert not fate.alive
         else:
-            assert fate in FOLLOWS[account.fate]
+            assert fate in FOLLOWS.get(account.fate, ())
             assert one.expects in (None, fate)
             self.check_reason(one, account, fate)
         account.fate = fate

@@ -15,11 +15,15 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from trivet import Delivery, Event, Fate
-from trivet._delivery._durable import DurableInbox
-from trivet._delivery._memory import MemoryInbox
+from trivet._delivery._admission import Admission
+from trivet._delivery._bounded import BoundedInbox
+from trivet._delivery._in_flight import InFlight
+from trivet._delivery._on_disk import OnDisk
 from trivet._delivery._queue import Queue
 from trivet._delivery._repeats import Repeats
 from trivet._faults._containment import members
+from trivet._inbox._counts import Counts
+from trivet._inbox._readers import Readers
 from trivet._store._journal import Journal
 from trivet._store._records import Delete, Forget, Update
 from trivet._store._register import LeftOver, Register
@@ -66,13 +70,31 @@ def settles_no(kind: type) -> Callable[..., None]:
     return settle
 
 
-def does_not_count_drops(
-    real: Callable[..., None], inbox: MemoryInbox, delivery: Delivery[Event], fate: Fate
-) -> None:
-    """Whoever counts them leaves these out."""
-    real(inbox, delivery, fate)
-    if fate is Fate.DROPPED:
-        inbox._counts[fate] -= 1  # pyright: ignore[reportPrivateUsage]
+def does_not_count_drops(real: Callable[..., None], counts: Counts, fate: Fate) -> None:
+    """Count other events only."""
+    if fate is not Fate.DROPPED:
+        real(counts, fate)
+
+
+def stays_in_flight(
+    real: Callable[..., bool], in_flight: InFlight, delivery: Delivery[Event]
+) -> bool:
+    """Only say that it was released."""
+    return delivery in in_flight
+
+
+def forgets_who_waits(real: Callable[..., None], readers: Readers) -> None:
+    """Wake the first reader, and no other."""
+    readers.wake()
+
+
+def has_always_room(*_: Any) -> bool:
+    """Whatever is there."""
+    return True
+
+
+def is_never_known(*_: Any) -> None:
+    """Take every event for a new one."""
 
 
 def returns_at_once(
@@ -97,18 +119,16 @@ def is_handed_out_beside_others(
 
 
 def loses_what_was_in_flight(
-    real: Callable[..., None], inbox: MemoryInbox, *, crashed: bool
+    real: Callable[..., None], inbox: BoundedInbox, *, crashed: bool
 ) -> None:
     """Nothing is given back."""
     inbox._in_flight.clear()  # pyright: ignore[reportPrivateUsage]
     real(inbox, crashed=crashed)
 
 
-def forgets_a_row(
-    real: Callable[..., None], inbox: DurableInbox, page: Any, rows: list[Any]
-) -> None:
-    """The second one, if there is one."""
-    real(inbox, page, rows[:1] + rows[2:])
+def forgets_a_row(real: Callable[..., None], backing: OnDisk, page: Any, rows: list[Any]) -> None:
+    """Leave out the second one, if there is one."""
+    real(backing, page, rows[:1] + rows[2:])
 
 
 def forgets_one_of_a_lane(
@@ -118,11 +138,19 @@ def forgets_one_of_a_lane(
     real(queue, lane, numbers, list(found)[1:])
 
 
-def blames_at_a_stop(
-    real: Callable[..., Any], inbox: DurableInbox, delivery: Delivery[Event], *, crashed: bool
-) -> Any:
-    """A stop is a crash."""
-    return real(inbox, delivery, crashed=True)
+def blames_at_a_stop(real: Callable[..., bool], backing: OnDisk) -> bool:
+    """Take a stop for a crash."""
+    in_flight = backing._parts.in_flight  # pyright: ignore[reportPrivateUsage]
+    for delivery in in_flight:
+        backing.retried(delivery, delivery, in_flight.history(delivery).crashed(), 0.0)
+    return real(backing)
+
+
+def blames_what_was_cancelled(
+    real: Callable[..., None], inbox: BoundedInbox, *, crashed: bool
+) -> None:
+    """Take the end of every lifetime for a crash."""
+    real(inbox, crashed=True)
 
 
 def blames_nobody(real: Callable[..., LeftOver], register: Register, opening: int) -> LeftOver:
@@ -130,10 +158,10 @@ def blames_nobody(real: Callable[..., LeftOver], register: Register, opening: in
     return attrs.evolve(real(register, opening), blamed=[])
 
 
-def loses_receipts(real: Callable[..., None], inbox: DurableInbox, *args: Any) -> None:
-    """Nobody hears of what is on disk only."""
-    real(inbox, *args)
-    inbox._receipts.clear()  # pyright: ignore[reportPrivateUsage]
+def loses_receipts(real: Callable[..., None], backing: OnDisk, *args: Any) -> None:
+    """Tell nobody of what is on disk only."""
+    real(backing, *args)
+    backing._receipts.clear()  # pyright: ignore[reportPrivateUsage]
 
 
 def knows_nothing(*_: Any) -> bool:
@@ -152,14 +180,22 @@ IN_MEMORY = {
     "others overtake what backs off": Mutant(Queue, "back_off", is_handed_out_beside_others),
     "a lane is never released": Mutant(Queue, "_release", nothing),
     "a lane waits for what has ended": Mutant(Queue, "done", nothing),
-    "what is dropped is not counted": Mutant(MemoryInbox, "_end", does_not_count_drops),
+    "what is dropped is not counted": Mutant(Counts, "add", does_not_count_drops),
     "a repetition is not noted": Mutant(Repeats, "take_in", nothing),
     "a repetition is not told its end": Mutant(Repeats, "ended", nothing),
     "a repetition is not known": Mutant(Repeats, "knows", knows_nothing),
-    "no reader is woken": Mutant(MemoryInbox, "wake", nothing),
-    "no publisher is let in": Mutant(MemoryInbox, "_admit", nothing),
+    "no reader is woken": Mutant(Readers, "wake", nothing),
+    "only one reader is woken": Mutant(Readers, "wake_all", forgets_who_waits),
+    "no publisher is let in": Mutant(Admission, "admit", nothing),
+    "a publisher that is cancelled stays": Mutant(Admission, "withdraw", nothing),
+    "a closed inbox lets publishers wait": Mutant(Admission, "close", nothing),
+    "there is always room": Mutant(Admission, "_has_room", has_always_room),
+    "a duplicate is let in": Mutant(Admission, "_duplicate", is_never_known),
+    "what has ended stays in flight": Mutant(InFlight, "release", stays_in_flight),
+    "what is kept is not": Mutant(InFlight, "keep", nothing),
+    "attempts are forgotten": Mutant(InFlight, "remember", nothing),
     "a crash loses what was in flight": Mutant(
-        MemoryInbox, "lifetime_ended", loses_what_was_in_flight
+        BoundedInbox, "lifetime_ended", loses_what_was_in_flight
     ),
 }
 ON_DISK = {
@@ -169,14 +205,21 @@ ON_DISK = {
     "what is handled is not in the register": Mutant(Register, "done", nothing),
     "what is in flight is not in the register": Mutant(Register, "take", nothing),
     "a crash is nobody's fault": Mutant(Register, "left_over", blames_nobody),
-    "a stop is somebody's fault": Mutant(DurableInbox, "_returned", blames_at_a_stop),
+    "a stop is somebody's fault": Mutant(OnDisk, "leave", blames_at_a_stop),
+    "a cancellation is somebody's fault": Mutant(
+        BoundedInbox, "lifetime_ended", blames_what_was_cancelled
+    ),
+    "the inbox tells nobody that an event is in flight": Mutant(OnDisk, "handed_out", nothing),
+    "the inbox tells nobody that an event is queued again": Mutant(OnDisk, "returned", nothing),
+    "an event waits for a row that is being written": Mutant(OnDisk, "refill", nothing),
+    "duplicates do not wait for the disk": Mutant(Admission, "_duplicate", is_never_known),
     "a kill in a stop is somebody's fault": Mutant(Register, "stop_begins", nothing),
-    "a row of a page is forgotten": Mutant(DurableInbox, "_load", forgets_a_row),
+    "a row of a page is forgotten": Mutant(OnDisk, "_load", forgets_a_row),
     "a row of a lane is forgotten": Mutant(Queue, "load", forgets_one_of_a_lane),
     "numbers are used again": Mutant(Journal, "new_numbers", is_always_one),
-    "what is replayed is not found": Mutant(DurableInbox, "found", nothing),
-    "the receipt of what is on disk is lost": Mutant(DurableInbox, "_stored", loses_receipts),
-    "a publisher is not told of the stop": Mutant(DurableInbox, "_keep_receipts", nothing),
+    "what is replayed is not found": Mutant(OnDisk, "found", nothing),
+    "the receipt of what is on disk is lost": Mutant(OnDisk, "_written", loses_receipts),
+    "a publisher is not told of the stop": Mutant(OnDisk, "_excuse_all", nothing),
     "a back-off never returns": Mutant(Queue, "back_off", returns_never),
     "a lane is never released": Mutant(Queue, "_release", nothing),
 }
@@ -233,6 +276,6 @@ def is_itself(real: Callable[..., Any], *args: Any, **more: Any) -> Any:
 def test_what_is_no_fault_is_not_noticed(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same programs find nothing where a method does what it should."""
     monkeypatch.setitem(globals(), "PROGRAMS", 60)
-    Mutant(MemoryInbox, "_end", is_itself).infect(monkeypatch)
+    Mutant(BoundedInbox, "_end", is_itself).infect(monkeypatch)
     Mutant(Queue, "back_off", is_itself).infect(monkeypatch)
     assert complaint(model) is None

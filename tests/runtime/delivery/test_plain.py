@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from trivet import Delivery, Event, Fate, Receipt, current_delivery
-from trivet._delivery._memory import Admission, MemoryInbox
+from trivet._delivery._admission import Admission, PendingOffer
+from trivet._delivery._bounded import BoundedInbox
 from trivet._events._delivery_settings import DeliveryPolicy
 from trivet._inbox._inbox import Deliveries
+from trivet._inbox._workers import handle_plain
 
 
 class Step(Event):
@@ -44,12 +46,12 @@ class Side:
     """One of the two inboxes, and what came of it."""
 
     def __init__(self, policy: DeliveryPolicy, kinds: list[str], *, is_quick: bool) -> None:
-        self.inbox = MemoryInbox("side", policy)
+        self.inbox = BoundedInbox("side", policy)
         self.is_quick = is_quick
         if not is_quick:
-            self.inbox.is_plain = self.inbox._may_be_plain = False  # pyright: ignore[reportPrivateUsage]
+            self.inbox.fast_path.mind("it is the careful one", True)
         self.in_flight: list[Delivery[Any]] = []
-        self.waiting: list[Admission] = []
+        self.waiting: list[PendingOffer] = []
         self.told: list[object] = []
         self._kinds = cycle(kinds)
 
@@ -68,26 +70,26 @@ class Side:
     # What may happen
 
     def offer(self, number: int, lane: str) -> None:
-        fate = self.inbox.offer(self.delivery(number, lane))
+        fate = self.inbox.admission.offer(self.delivery(number, lane))
         self.told.append(fate)
 
     def queue_up(self, number: int, lane: str) -> None:
         if (delivery := self.without_room(number, lane)) is not None:
-            self.waiting.append(self.inbox.queue_up(delivery))
+            self.waiting.append(self.inbox.admission.queue_up(delivery))
 
     def withdraw(self, number: int, lane: str) -> None:
         if self.waiting:
-            self.inbox.withdraw(self.waiting.pop(number % len(self.waiting)))
+            self.inbox.admission.withdraw(self.waiting.pop(number % len(self.waiting)))
 
     def overflow(self, number: int, lane: str) -> None:
         if (delivery := self.without_room(number, lane)) is not None:
-            self.told.append(self.inbox.overflow(delivery, "drop_oldest"))
+            self.told.append(self.inbox.admission.overflow(delivery, "drop_oldest"))
 
     def without_room(self, number: int, lane: str) -> Delivery[Event] | None:
         """An event for which there is no room now, but may be later."""
         delivery = self.delivery(number, lane)
-        is_too_large = delivery.size > self.inbox.buffer_bytes
-        is_full = self.inbox.room <= 0 or delivery.size > self.inbox.room_bytes
+        is_too_large = delivery.size > self.inbox.admission.buffer_bytes
+        is_full = self.inbox.admission.room <= 0 or delivery.size > self.inbox.admission.room_bytes
         return delivery if is_full and not is_too_large else None
 
     def take(self, number: int, lane: str) -> None:
@@ -110,7 +112,7 @@ class Side:
         self.in_flight.clear()
 
     def filter(self, number: int, lane: str) -> None:
-        self.inbox.wants = (lambda event: event != Step(0, "a")) if number % 2 else None
+        self.inbox.admission.wants = (lambda event: event != Step(0, "a")) if number % 2 else None
 
     def close(self, number: int, lane: str) -> None:
         if number > 3:
@@ -122,11 +124,11 @@ class Side:
             self.in_flight.clear()
             self.inbox.reopen()
 
-    async def hand_to(self, number: int, lane: str) -> None:
+    async def work(self, number: int, lane: str) -> None:
         """A worker's turn, whose handler does something with the inbox too."""
-        deliveries = Deliveries[Any](self.inbox)
         with trio.move_on_after(0.5):
-            await deliveries.hand_to(self._handle)
+            await handle_plain(self.inbox, self._handle)
+        deliveries = Deliveries[Any](self.inbox)
         while (delivery := deliveries.take()) is not None:
             try:
                 await self._handle(delivery.event)
@@ -165,19 +167,19 @@ class Side:
             self.told,
             [delivery.event for delivery in self.in_flight],
             [(admission.fate, admission.delivery.event) for admission in self.waiting],
-            self.inbox.room,
-            self.inbox.room_bytes,
+            self.inbox.admission.room,
+            self.inbox.admission.room_bytes,
             self.inbox.statistics(),
         )
 
 
 KINDS = ["plain", "id", "told", "both", "deadline", "sized"]
 STEPS = ["offer", "queue_up", "withdraw", "overflow", "take", "accept", "reject", "keep", "crash"]
-SELDOM = ["filter", "close", "abandon", "hand_to"]
+SELDOM = ["filter", "close", "abandon", "work"]
 
 steps = st.tuples(
     # Mostly the ordinary, so that the quick way is taken often.
-    st.sampled_from([*STEPS, *SELDOM, *["offer", "take", "accept", "hand_to", "hand_to"] * 2]),
+    st.sampled_from([*STEPS, *SELDOM, *["offer", "take", "accept", "work", "work"] * 2]),
     st.integers(0, 6),
     st.sampled_from(["a", "b"]),
 )
@@ -203,7 +205,7 @@ async def test_the_quick_way_ends_as_the_careful_one(
     for what, number, lane in program:
         for side in sides:
             step = getattr(side, what)
-            if what == "hand_to":
+            if what == "work":
                 await step(number, lane)
             else:
                 step(number, lane)
@@ -215,21 +217,21 @@ def test_an_event_without_a_deadline_takes_the_quick_way(
     monkeypatch: pytest.MonkeyPatch, said: dict[str, Any]
 ) -> None:
     """It is never looked at with care, or what is compared above would be the same thing twice."""
-    inbox = MemoryInbox("plain", DeliveryPolicy())
-    monkeypatch.delattr(MemoryInbox, "_screen")
-    monkeypatch.delattr(MemoryInbox, "_next")
-    monkeypatch.delattr(MemoryInbox, "_finish")
+    inbox = BoundedInbox("plain", DeliveryPolicy())
+    monkeypatch.delattr(Admission, "_screen")
+    monkeypatch.delattr(BoundedInbox, "_next")
+    monkeypatch.delattr(BoundedInbox, "_finish")
 
     async def turn() -> None:
         given = {name: value() if name == "receipt" else value for name, value in said.items()}
-        assert inbox.offer(Delivery.of(Step(1), **given)) is Fate.QUEUED
+        assert inbox.admission.offer(Delivery.of(Step(1), **given)) is Fate.QUEUED
         with trio.CancelScope() as scope:
 
             async def handle(event: Step) -> None:
                 assert event == Step(1)
                 scope.cancel()
 
-            await inbox.hand_to(handle)
+            await handle_plain(inbox, handle)
 
     trio.run(turn)
     assert inbox.statistics().handled == 1
@@ -240,7 +242,7 @@ async def test_who_is_told_of_an_event_may_look_at_the_inbox(
     autojump_clock: MockClock, at: Fate
 ) -> None:
     """What it has accepted is the sum of what has become of it, at each word to the publisher."""
-    inbox = MemoryInbox("looked-at", DeliveryPolicy())
+    inbox = BoundedInbox("looked-at", DeliveryPolicy())
     told: list[Fate] = []
 
     class Looking(Receipt):
@@ -254,7 +256,7 @@ async def test_who_is_told_of_an_event_may_look_at_the_inbox(
     async def handle(event: Step) -> None:
         pass
 
-    inbox.offer(Delivery.of(Step(1), receipt=Looking()))
+    inbox.admission.offer(Delivery.of(Step(1), receipt=Looking()))
     with trio.move_on_after(1):
-        await inbox.hand_to(handle)
+        await handle_plain(inbox, handle)
     assert told == [Fate.QUEUED, Fate.IN_FLIGHT, Fate.HANDLED]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,9 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trivet import Delivery, Event, Fate, RetryAfter, StoreSettings
+from trivet._delivery._bounded import BoundedInbox
 from trivet._delivery._bus import Bus, Subscription
-from trivet._delivery._durable import DurableInbox
-from trivet._delivery._memory import MemoryInbox
+from trivet._delivery._on_disk import OnDisk
 from trivet._events._delivery_settings import PARTITION_KEY, DeliveryPolicy
 from trivet._events._types import EventTypes
 from trivet._store._store import Store
@@ -26,7 +27,7 @@ class Note(Event):
 class Desk:
     """A bus with one inbox, and what its publishers were told."""
 
-    def __init__(self, inbox: MemoryInbox) -> None:
+    def __init__(self, inbox: BoundedInbox) -> None:
         self.inbox = inbox
         self.told: dict[str, tuple[float, Fate]] = {}
         self._bus = Bus([Subscription("p", Note, inbox, inbox.policy)])
@@ -45,14 +46,15 @@ class Desk:
 async def durable_desk(policy: DeliveryPolicy, max_bytes: int = 1 << 30) -> AsyncGenerator[Desk]:
     """One whose store is in memory."""
     store = Store(StoreSettings(path=Path(":memory:"), max_bytes=max_bytes))
-    inbox = DurableInbox("p", policy, store, EventTypes([Note]))
+    on_disk = partial(OnDisk, store=store, types=EventTypes([Note]))
+    inbox = BoundedInbox("p", policy, backing=on_disk)
     async with store.opened():
         yield Desk(inbox)
 
 
 async def test_a_reader_that_gives_up_takes_no_wake_up_with_it(autojump_clock: MockClock) -> None:
     """Another one that waits gets the event that is tried again, at its time."""
-    desk = Desk(MemoryInbox("p", DeliveryPolicy(concurrency=2, retry=True, retry_initial=0.0)))
+    desk = Desk(BoundedInbox("p", DeliveryPolicy(concurrency=2, retry=True, retry_initial=0.0)))
     await desk.publish("a")
     delivery, got = desk.take(), list[float]()
 
@@ -118,7 +120,7 @@ async def test_room_that_is_made_for_one_is_not_given_to_another(
 )
 async def test_nobody_waits_for_what_was_dropped(policy: DeliveryPolicy) -> None:
     """Where an event that backs off is dropped, those that waited for it are handed out."""
-    desk = Desk(MemoryInbox("p", policy))
+    desk = Desk(BoundedInbox("p", policy))
     await desk.publish("a")
     desk.inbox.reject(desk.take(), RetryAfter(60))
     await desk.publish("b")
@@ -127,7 +129,7 @@ async def test_nobody_waits_for_what_was_dropped(policy: DeliveryPolicy) -> None
 
 async def test_a_repetition_that_waited_for_room_is_still_one() -> None:
     """It is not let in at the cost of another event, nor of the original."""
-    desk = Desk(MemoryInbox("p", DeliveryPolicy(buffer=1, block_for=0.0, on_full="drop_oldest")))
+    desk = Desk(BoundedInbox("p", DeliveryPolicy(buffer=1, block_for=0.0, on_full="drop_oldest")))
     await desk.publish("a")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lambda: desk.publish("b", event_id="1"))

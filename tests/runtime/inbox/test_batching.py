@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 from trivet import Batch, BatchPlugin, Delivery, DeliverySettings, Event, batched
-from trivet._delivery._memory import MemoryInbox
+from trivet._delivery._bounded import BoundedInbox
 from trivet._events._delivery_settings import DeliveryPolicy
 from trivet.testing import open_plugins
 
@@ -23,17 +23,17 @@ LINE = Text("x" * 19)
 SIZE = len(msgspec.json.encode(LINE))
 
 
-def inbox_with(*texts: str, limit: int = 3) -> MemoryInbox:
+def inbox_with(*texts: str, limit: int = 3) -> BoundedInbox:
     """An inbox with these events."""
-    inbox = MemoryInbox("p", DeliveryPolicy(buffer=1000, delivery_limit=limit))
+    inbox = BoundedInbox("p", DeliveryPolicy(buffer=1000, delivery_limit=limit))
     for text in texts:
         offer(inbox, text)
     return inbox
 
 
-def offer(inbox: MemoryInbox, text: str) -> None:
+def offer(inbox: BoundedInbox, text: str) -> None:
     """One event more."""
-    inbox.offer(Delivery.of(Text(text)))
+    inbox.admission.offer(Delivery.of(Text(text)))
 
 
 def texts(batch: list[Text]) -> str:

@@ -12,7 +12,7 @@ from trivet import (
     Inbox,
     Plugin,
 )
-from trivet._delivery._memory import MemoryInbox
+from trivet._delivery._bounded import BoundedInbox
 from trivet._events._delivery_settings import DeliveryPolicy
 from trivet._plugins._instance import create_plugin
 from trivet._plugins._plugin import App
@@ -49,9 +49,9 @@ def make(
     )
 
 
-def an_inbox(*events: Event) -> MemoryInbox:
+def an_inbox(*events: Event) -> BoundedInbox:
     """An inbox with events in it."""
-    inbox = MemoryInbox("p", DeliveryPolicy(buffer=1000, delivery_limit=3))
+    inbox = BoundedInbox("p", DeliveryPolicy(buffer=1000, delivery_limit=3))
     for event in events:
-        inbox.offer(Delivery.of(event))
+        inbox.admission.offer(Delivery.of(event))
     return inbox

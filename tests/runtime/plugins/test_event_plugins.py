@@ -21,7 +21,7 @@ from trivet import (
     SendingEvent,
     current_delivery,
 )
-from trivet._inbox._inbox import BURST
+from trivet._inbox._quantum import READ
 
 from .stubs import Ping, Pong, an_inbox, make
 
@@ -54,8 +54,8 @@ async def test_an_exception_costs_one_event() -> None:
             handled.append(event.number)
 
     inbox = an_inbox(Ping(1))
-    inbox.offer(Delivery.of(Ping(2), id="e2", request_id="1,r"))
-    inbox.offer(Delivery.of(Ping(3)))
+    inbox.admission.offer(Delivery.of(Ping(2), id="e2", request_id="1,r"))
+    inbox.admission.offer(Delivery.of(Ping(3)))
     inbox.close()
     with capture_logs() as lines:
         await make(Picky, inbox=inbox).run()
@@ -101,17 +101,17 @@ async def test_a_flooded_plugin_lets_others_have_their_turn() -> None:
         async def handle_event(self, event: Ping) -> None:
             handled.append(event.number)
 
-    inbox = an_inbox(*(Ping(number) for number in range(3 * BURST)))
+    inbox = an_inbox(*(Ping(number) for number in range(3 * READ)))
     inbox.close()
     plugin = make(Greedy, inbox=inbox)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(plugin.run)
         seen = [0]
-        while len(handled) < 3 * BURST:
+        while len(handled) < 3 * READ:
             await trio.lowlevel.checkpoint()
             seen.append(len(handled))
     most = max(later - earlier for earlier, later in pairwise(seen))
-    assert most <= 2 * BURST  # The last in one round of the tasks may be the first in the next.
+    assert most <= 2 * READ  # The last in one round of the tasks may be the first in the next.
 
 
 async def test_lunas_two_kinds_pass_their_events_on() -> None:

@@ -33,8 +33,9 @@ from trivet import (
     current_delivery,
     open_runtime,
 )
-from trivet._delivery import _durable
-from trivet._delivery._durable import WINDOW
+from trivet._delivery import _on_disk
+from trivet._delivery._bounded import BoundedInbox
+from trivet._delivery._on_disk import WINDOW
 from trivet._program._loader import load
 from trivet._store import _packing as _stored
 from trivet._store import _store
@@ -469,7 +470,7 @@ async def test_whoever_waits_for_what_cannot_be_read_back_is_told(
             def unpack(envelope: bytes, payload: bytes, *_: object, **__: object) -> None:
                 raise EventDecodeError("order", "$", "garbled")
 
-            monkeypatch.setattr(_durable, "unpack", unpack)
+            monkeypatch.setattr(_on_disk, "unpack", unpack)
             gate.set()
     assert fates == [Fate.DEAD_LETTERED]
 
@@ -509,7 +510,7 @@ async def test_who_waits_for_room_on_disk_is_written_once(
         return pack_it(delivery)
 
     pack_it = _stored.pack
-    monkeypatch.setattr(_durable, "pack", pack)
+    monkeypatch.setattr(_on_disk, "pack", pack)
     policy = {"delivery": {"block_for": 20.0}}
     async with program(path, store={"max_bytes": 2000}, billing=policy) as runtime:
         plugin = runtime.get(Billing)
@@ -539,18 +540,18 @@ async def test_nobody_spins_while_nothing_can_be_written(
         await runtime.publish(Order(1))
         await wait_all_tasks_blocked()
         asked: list[float] = []
-        ask = _durable.DurableInbox.receive_nowait
+        ask = BoundedInbox.receive_nowait
 
-        def counting(inbox: _durable.DurableInbox) -> Delivery[Event]:
+        def counting(inbox: BoundedInbox) -> Delivery[Event]:
             asked.append(trio.current_time())
             return ask(inbox)
 
-        monkeypatch.setattr(_durable.DurableInbox, "receive_nowait", counting)
+        monkeypatch.setattr(BoundedInbox, "receive_nowait", counting)
         with monkeypatch.context() as clogged:
             clogged.setattr(_store.Store, "is_clogged", True)
             await trio.sleep(120)
             assert len(asked) <= 2
-        runtime.get(Billing).inbox.resume()  # type: ignore[attr-defined]
+        vars(runtime.get(Billing).inbox)["_backing"].resume()
         await trio.sleep(1)
         assert runtime.get(Billing).got == [(1, 1), (1, 2)]
 

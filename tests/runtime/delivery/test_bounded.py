@@ -11,10 +11,10 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 from trivet import Delivery, Event, Fate, InboxStatistics, current_delivery
-from trivet._delivery._memory import MemoryInbox
+from trivet._delivery._bounded import BoundedInbox
 from trivet._events._delivery import Receipt, delivery_of_task
 from trivet._events._delivery_settings import DeliveryPolicy
-from trivet._inbox._inbox import BURST
+from trivet._inbox._quantum import READ
 
 
 class Ping(Event):
@@ -35,11 +35,11 @@ def fate(delivery: Delivery[Event]) -> Fate:
     return delivery.receipt.fates["p"]
 
 
-def inbox_with(*deliveries: Delivery[Event], buffer: int = 100, limit: int = 3) -> MemoryInbox:
+def inbox_with(*deliveries: Delivery[Event], buffer: int = 100, limit: int = 3) -> BoundedInbox:
     """An inbox that has accepted these."""
-    inbox = MemoryInbox("p", DeliveryPolicy(buffer=buffer, delivery_limit=limit))
+    inbox = BoundedInbox("p", DeliveryPolicy(buffer=buffer, delivery_limit=limit))
     for delivery in deliveries:
-        assert inbox.offer(delivery) is Fate.QUEUED
+        assert inbox.admission.offer(delivery) is Fate.QUEUED
     return inbox
 
 
@@ -48,7 +48,7 @@ def pings(count: int) -> list[Delivery[Event]]:
     return [ping(number) for number in range(1, count + 1)]
 
 
-def counts(inbox: MemoryInbox, **expected: int) -> None:
+def counts(inbox: BoundedInbox, **expected: int) -> None:
     """Check all the counters, those that are not named being zero."""
     assert inbox.statistics() == attrs.evolve(NOTHING, **expected)
 
@@ -60,7 +60,7 @@ async def test_an_inbox_takes_in_as_many_as_it_has_room_for() -> None:
     """What finds room is queued; what does not is nothing yet, and counted nowhere."""
     inbox = inbox_with(*pings(2), buffer=2)
     third = ping(3)
-    assert inbox.offer(third) is None
+    assert inbox.admission.offer(third) is None
     assert third.receipt is not None
     assert third.receipt.fates == {}
     counts(inbox, accepted=2, queued=2)
@@ -70,7 +70,7 @@ async def test_reject_refuses_what_is_too_much() -> None:
     """It was never accepted; what waits stays."""
     inbox = inbox_with(*pings(2), buffer=2)
     late = ping(3)
-    assert inbox.overflow(late, "reject") is fate(late) is Fate.REJECTED
+    assert inbox.admission.overflow(late, "reject") is fate(late) is Fate.REJECTED
     assert [inbox.receive_nowait().id, inbox.receive_nowait().id] == ["1", "2"]
     counts(inbox, accepted=2, in_flight=2, rejected=1)
 
@@ -79,7 +79,7 @@ async def test_drop_newest_ends_what_is_too_much() -> None:
     """It was accepted, and is dropped; what waits stays."""
     inbox = inbox_with(*pings(2), buffer=2)
     late = ping(3)
-    assert inbox.overflow(late, "drop_newest") is fate(late) is Fate.DROPPED
+    assert inbox.admission.overflow(late, "drop_newest") is fate(late) is Fate.DROPPED
     assert [inbox.receive_nowait().id, inbox.receive_nowait().id] == ["1", "2"]
     counts(inbox, accepted=3, in_flight=2, dropped=1)
 
@@ -89,7 +89,7 @@ async def test_drop_oldest_makes_room() -> None:
     first, second = pings(2)
     inbox = inbox_with(first, second, buffer=2)
     late = ping(3)
-    assert inbox.overflow(late, "drop_oldest") is fate(late) is Fate.QUEUED
+    assert inbox.admission.overflow(late, "drop_oldest") is fate(late) is Fate.QUEUED
     assert (fate(first), fate(second)) == (Fate.DROPPED, Fate.QUEUED)
     assert [inbox.receive_nowait().id, inbox.receive_nowait().id] == ["2", "3"]
     counts(inbox, accepted=3, in_flight=2, dropped=1)
@@ -102,7 +102,7 @@ async def test_who_waits_is_let_in_one_by_one_in_order() -> None:
     """Each event that is taken out lets the longest waiting publisher in, behind what is there."""
     first, second, third, fourth = pings(4)
     inbox = inbox_with(first, buffer=1)
-    places = [inbox.queue_up(delivery) for delivery in (second, third, fourth)]
+    places = [inbox.admission.queue_up(delivery) for delivery in (second, third, fourth)]
     assert inbox.receive_nowait() is first
     assert [place.fate for place in places] == [Fate.QUEUED, None, None]
     counts(inbox, accepted=2, queued=1, in_flight=1)
@@ -116,11 +116,11 @@ async def test_who_waits_is_let_in_one_by_one_in_order() -> None:
 async def test_nobody_overtakes_who_waits() -> None:
     """While a publisher waits, a newcomer finds no room, whatever there is."""
     inbox = inbox_with(ping(1), buffer=1)
-    place = inbox.queue_up(ping(2))
-    assert inbox.offer(ping(3)) is None
-    inbox.withdraw(place)
+    place = inbox.admission.queue_up(ping(2))
+    assert inbox.admission.offer(ping(3)) is None
+    inbox.admission.withdraw(place)
     assert inbox.receive_nowait().id == "1"
-    assert inbox.offer(ping(3)) is Fate.QUEUED
+    assert inbox.admission.offer(ping(3)) is Fate.QUEUED
 
 
 async def test_nobody_overtakes_while_a_reader_is_on_its_way() -> None:
@@ -129,11 +129,11 @@ async def test_nobody_overtakes_while_a_reader_is_on_its_way() -> None:
     for _ in range(20):  # Who of the two tasks comes first is left to chance.
         first, waiting, late = pings(3)
         inbox = inbox_with(first, buffer=1)
-        place = inbox.queue_up(waiting)
+        place = inbox.admission.queue_up(waiting)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(inbox.receive)
             await trio.lowlevel.checkpoint()
-            assert inbox.offer(late) is None
+            assert inbox.admission.offer(late) is None
         let_in.add(place.fate)
     assert let_in == {Fate.QUEUED}
 
@@ -142,12 +142,12 @@ async def test_who_withdraws_is_not_counted() -> None:
     """A publisher that leaves the queue leaves nothing behind, and the next moves up."""
     inbox = inbox_with(ping(1), buffer=1)
     second, third = ping(2), ping(3)
-    gone, stays = inbox.queue_up(second), inbox.queue_up(third)
-    inbox.withdraw(gone)
-    inbox.withdraw(gone)
+    gone, stays = inbox.admission.queue_up(second), inbox.admission.queue_up(third)
+    inbox.admission.withdraw(gone)
+    inbox.admission.withdraw(gone)
     inbox.receive_nowait()
     assert (gone.fate, stays.fate) == (None, Fate.QUEUED)
-    inbox.withdraw(stays)
+    inbox.admission.withdraw(stays)
     assert inbox.receive_nowait() is third
     counts(inbox, accepted=2, in_flight=2)
 
@@ -159,9 +159,9 @@ async def test_what_a_reader_has_not_taken_yet_takes_room() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(inbox.receive)
         await wait_all_tasks_blocked()
-        assert inbox.offer(first) is Fate.QUEUED
-        assert inbox.offer(second) is None
-        place = inbox.queue_up(second)
+        assert inbox.admission.offer(first) is Fate.QUEUED
+        assert inbox.admission.offer(second) is None
+        place = inbox.admission.queue_up(second)
     assert (fate(first), place.fate) == (Fate.IN_FLIGHT, Fate.QUEUED)
     counts(inbox, accepted=2, queued=1, in_flight=1)
 
@@ -184,7 +184,7 @@ async def test_receive_waits_for_an_event() -> None:
             inbox.accept(got)
 
         await wait_all_tasks_blocked()
-        assert inbox.offer(delivery) is Fate.QUEUED
+        assert inbox.admission.offer(delivery) is Fate.QUEUED
         counts(inbox, accepted=1, queued=1)
     counts(inbox, accepted=1, handled=1)
     assert fate(delivery) is Fate.HANDLED
@@ -240,7 +240,7 @@ async def test_two_readers_share_what_is_there() -> None:
             nursery.start_soon(read)
         await wait_all_tasks_blocked()
         assert sorted(got) == ["1", "2"]
-        inbox.offer(ping(3))
+        inbox.admission.offer(ping(3))
     assert sorted(got) == ["1", "2", "3"]
     counts(inbox, accepted=3, in_flight=3)
 
@@ -299,10 +299,10 @@ async def test_a_reader_that_waits_is_not_woken_for_an_expired_event(
             assert (await inbox.receive()).id == "2"
 
         await wait_all_tasks_blocked()
-        inbox.offer(ping(1, deadline=trio.current_time()))
+        inbox.admission.offer(ping(1, deadline=trio.current_time()))
         await wait_all_tasks_blocked()
         counts(inbox, accepted=1, expired=1)
-        inbox.offer(ping(2))
+        inbox.admission.offer(ping(2))
     counts(inbox, accepted=2, in_flight=1, expired=1)
 
 
@@ -310,7 +310,7 @@ async def test_expiry_makes_room(autojump_clock: MockClock) -> None:
     """An expired event that leaves lets in who waits for its place, by either way of reading."""
     for nowait in (True, False):
         inbox = inbox_with(ping(1, deadline=trio.current_time()), buffer=1)
-        inbox.queue_up(ping(2))
+        inbox.admission.queue_up(ping(2))
         got = inbox.receive_nowait() if nowait else await inbox.receive()
         assert got.id == "2"
         counts(inbox, accepted=2, in_flight=1, expired=1)
@@ -405,7 +405,7 @@ async def test_to_wait_for_an_event_is_to_read() -> None:
         nursery.start_soon(inbox.receive)
         await wait_all_tasks_blocked()
         assert inbox.is_read
-        inbox.offer(ping(1))
+        inbox.admission.offer(ping(1))
 
 
 # The end
@@ -417,7 +417,7 @@ async def test_a_closed_inbox_lets_nothing_in() -> None:
     inbox.close()
     inbox.close()
     late = ping(2)
-    assert inbox.offer(late) is fate(late) is Fate.REJECTED
+    assert inbox.admission.offer(late) is fate(late) is Fate.REJECTED
     assert inbox.receive_nowait().id == "1"
     with pytest.raises(trio.EndOfChannel):
         inbox.receive_nowait()
@@ -439,7 +439,7 @@ async def test_who_waits_at_the_close_is_rejected() -> None:
     """Every publisher in the queue is told, and none gets in later."""
     inbox = inbox_with(ping(1), buffer=1)
     waiting = ping(2), ping(3)
-    places = [inbox.queue_up(delivery) for delivery in waiting]
+    places = [inbox.admission.queue_up(delivery) for delivery in waiting]
     inbox.close()
     assert [place.fate for place in places] == [Fate.REJECTED, Fate.REJECTED]
     assert [fate(delivery) for delivery in waiting] == [Fate.REJECTED, Fate.REJECTED]
@@ -473,7 +473,7 @@ async def test_what_is_left_at_the_end_is_abandoned() -> None:
         inbox.receive_nowait()
     inbox.lifetime_ended(crashed=True)
     inbox.receive_nowait()
-    waiting = inbox.queue_up(ping(5))
+    waiting = inbox.admission.queue_up(ping(5))
     with capture_logs() as lines:
         inbox.abandon()
         inbox.abandon()
@@ -482,7 +482,7 @@ async def test_what_is_left_at_the_end_is_abandoned() -> None:
     counts(inbox, accepted=4, abandoned=4, rejected=1)
     (line,) = lines
     assert (line["log_level"], line["count"], line["plugin"]) == ("error", 4, "p")
-    assert inbox.offer(ping(6)) is Fate.REJECTED
+    assert inbox.admission.offer(ping(6)) is Fate.REJECTED
 
 
 async def test_an_empty_inbox_is_abandoned_silently() -> None:
@@ -554,22 +554,22 @@ async def test_a_cancelled_loop_loses_nothing() -> None:
     assert (await anext(iterator)).id == "1"
     with trio.move_on_after(0):
         await anext(iterator)
-    inbox.offer(ping(2))
+    inbox.admission.offer(ping(2))
     assert (await anext(iterator)).id == "2"
     counts(inbox, accepted=2, handled=1, in_flight=1)
 
 
 async def test_a_reader_yields_after_a_burst() -> None:
     """The first event of every burst is waited for, so that other tasks have their turn."""
-    inbox = inbox_with(*pings(3 * BURST), buffer=3 * BURST)
+    inbox = inbox_with(*pings(3 * READ), buffer=3 * READ)
     iterator = inbox.deliveries()
     yielded: list[int] = []
     with trio.CancelScope() as scope:
-        for number in range(3 * BURST):
+        for number in range(3 * READ):
             await anext(iterator)
             yielded.append(number)
-            if number == BURST - 1:
+            if number == READ - 1:
                 scope.cancel()
     assert scope.cancelled_caught
-    assert len(yielded) == BURST
-    assert len([await anext(iterator) for _ in range(2 * BURST)]) == 2 * BURST
+    assert len(yielded) == READ
+    assert len([await anext(iterator) for _ in range(2 * READ)]) == 2 * READ

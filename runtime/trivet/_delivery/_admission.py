@@ -1,0 +1,386 @@
+"""The admission to one inbox: which events come in, which wait for room, and which never come in.
+
+Owns the room, the publishers that wait for it, and the duplicates of events that are being stored.
+Never knows what becomes of an event that is in; a publisher's patience is the bus's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+
+import attrs
+import trio
+
+from .._events._delivery import Delivery
+from .._events._delivery_settings import OnFull
+from .._events._event import Event
+from .._events._fates import Fate
+from .._events._filters import Matches
+from .._events._outcome import Refusal
+from .._faults._advice import explained
+from .._faults._errors import TrivetError
+from .._inbox._fast_path import FastPath
+from ._backing import Backing, Parts
+from ._repeats import Identity, identity
+
+# To look an enum's member up by its name takes longer than to count an event.
+QUEUED = Fate.QUEUED
+
+CLOSED = "the inbox is closed"
+FILTERS = "events are filtered"
+WAITING = "publishers wait for room"
+
+
+@attrs.define(eq=False)
+class PendingOffer:
+    """An offer that an inbox has not decided about."""
+
+    delivery: Delivery[Event]
+    has_room: bool = False
+    """Whether it waits no more for room, but for the event to be stored."""
+    fate: Fate | None = None
+    """The decision; None while there is none."""
+    _decided: trio.Event | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for room."""
+        return self.fate is None and not self.has_room
+
+    def decide(self, fate: Fate) -> None:
+        """Tell the publisher."""
+        self.fate = fate
+        if self._decided is not None:
+            self._decided.set()
+
+    async def wait(self) -> None:
+        """Wait for the decision; no checkpoint where it is there."""
+        if self.fate is None:
+            self._decided = trio.Event()
+            await self._decided.wait()
+
+
+class Admission:
+    """The publishers' side of an inbox.
+
+    A publisher that has to wait for room does so in a queue here, and whoever takes an event out
+    lets the first of them in. So an event is counted as accepted at the instant in which it enters.
+
+    Args:
+        parts: the inbox's.
+        path: the inbox's fast path, which is closed while anything is to be minded here.
+        backing: the inbox's.
+        drop: ends an event that has to make room for another.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        path: FastPath,
+        backing: Backing,
+        drop: Callable[[Delivery[Event]], None],
+    ) -> None:
+        self._plugin = parts.plugin
+        self._parts = parts
+        self._log = parts.log
+        self._path = path
+        self._backing = backing
+        self._drop = drop
+        policy = parts.policy
+        self.buffer = math.inf if policy.buffer is None else policy.buffer
+        self.buffer_bytes = policy.buffer_bytes
+        self.is_closed = False
+        self._wants: Matches | None = None
+        self._waiting: deque[PendingOffer] = deque()
+        self._bytes_waiting = 0
+        """Memory of the events from outside that wait for room."""
+        self._is_making_room = False
+        """Whether room is made for one event, and is not for those that wait."""
+        self._arriving: dict[Delivery[Event], list[PendingOffer]] = {}
+        """The offer of each event that is being stored, followed by those of its duplicates."""
+        self._duplicates: dict[Identity, list[PendingOffer]] = {}
+        """The same lists, by the identities of the events that have one."""
+
+    @trio.lowlevel.enable_ki_protection
+    def offer(self, delivery: Delivery[Event]) -> Fate | Refusal | PendingOffer | None:
+        """Take the event in if there is room for it.
+
+        Returns:
+            Its fate; why it can never come in; the pending offer, where the event has to be stored
+            first; or None where there is no room.
+        """
+        path, parts = self._path, self._parts
+        if path.is_open:
+            # As below, all in one: what most events come to that are not plain.
+            counts = parts.counts
+            size = counts.bytes + delivery.size
+            if len(path.ready) < self.buffer and size <= self.buffer_bytes:
+                given = delivery.given_id
+                if given is not None and not parts.repeats.admits((delivery.source, given)):
+                    return self._repeated(delivery, (delivery.source, given))
+                counts.accepted += 1
+                counts.bytes = size
+                path.ready.append(delivery)
+                if delivery.receipt is not None:
+                    delivery.receipt.settle(self._plugin, QUEUED)
+                if path.parked:
+                    parts.readers.wake()
+                return QUEUED
+        elif (why := self._backing.refusal(delivery)) is not None:
+            # First of all: whoever lets it in later is not the one whose fault it is.
+            return self._refuse_for_good(delivery, why)
+        decision = self._screen(delivery)
+        if decision is not None or self._waiting or not self._has_room(delivery):
+            return decision
+        return self._let_in(delivery)
+
+    @property
+    def wants(self) -> Matches | None:
+        """The filter of the events; all are delivered where this is None."""
+        return self._wants
+
+    @wants.setter
+    def wants(self, wants: Matches | None) -> None:
+        """Set by the runtime, before the plugin starts."""
+        self._wants = wants
+        self._path.mind(FILTERS, wants is not None)
+
+    @trio.lowlevel.disable_ki_protection
+    def is_wanted(self, delivery: Delivery[Event]) -> bool:
+        """Whether the filter lets the event through."""
+        if self._wants is None:
+            return True
+        try:
+            return self._wants(delivery.event)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: ASYNC103 - it awaits nothing
+            # A filter that is broken must not lose what it was not asked to lose.
+            self._log.error("filter failed", **delivery.identity(), exc_info=explained(error))
+            return True  # noqa: ASYNC104
+
+    # The room.
+
+    @property
+    def room(self) -> float:
+        """How many events more there is room for."""
+        if self._waiting or self._backing.is_near_limit:
+            return 0
+        return self.buffer - self._taken
+
+    @property
+    def room_bytes(self) -> float:
+        """How many bytes more there is room for."""
+        return 0 if self._waiting else self.buffer_bytes - self._backing.bytes_taken
+
+    def may_wait(self, delivery: Delivery[Event]) -> bool:
+        """Whether an event may wait for room: the waiting ones are bounded in memory as well."""
+        return self._bytes_waiting + delivery.size <= self.buffer_bytes
+
+    @property
+    def _taken(self) -> int:
+        """How many events take room."""
+        queue, backing = self._parts.queue, self._backing
+        return len(queue.ready) + queue.held + queue.backing_off + backing.beyond + backing.arriving
+
+    def _has_room(self, delivery: Delivery[Event]) -> bool:
+        backing = self._backing
+        return (
+            self._taken < self.buffer
+            and backing.bytes_taken + delivery.size <= self.buffer_bytes
+            and backing.has_room(delivery)
+        )
+
+    @trio.lowlevel.enable_ki_protection
+    def overflow(self, delivery: Delivery[Event], policy: OnFull) -> Fate | PendingOffer:
+        """Decide about an event for which there is no room."""
+        if (known := self._duplicate(delivery)) is not None:
+            return known  # Another publisher of the same event got in meanwhile.
+        if policy == "reject":
+            return self._refuse(delivery)
+        if policy == "drop_oldest":
+            self._make_room(delivery)
+            fits = self._has_room(delivery)
+            decision = self._let_in(delivery) if fits else self._refuse(delivery)
+            self.admit()  # A large event that was dropped may have left more room than this needs.
+            return decision
+        return self._end_at_once(delivery, Fate.DROPPED)
+
+    def _make_room(self, delivery: Delivery[Event]) -> None:
+        """Drop the oldest, as many as one event needs, and only for that one."""
+        if self._backing.bytes_fixed + delivery.size > self.buffer_bytes:
+            return  # Nothing is lost in vain.
+        self._is_making_room = True
+        try:
+            while not self._has_room(delivery):
+                oldest = self._parts.queue.pop_oldest()
+                if oldest is None:
+                    break
+                self._drop(oldest)
+        finally:
+            self._is_making_room = False
+
+    # The publishers that wait for it.
+
+    @trio.lowlevel.enable_ki_protection
+    def queue_up(self, delivery: Delivery[Event]) -> PendingOffer:
+        """Wait for room behind the publishers that wait already."""
+        offer = PendingOffer(delivery)
+        self._backing.begins_to_wait(delivery)
+        self._waiting.append(offer)
+        self._bytes_waiting += delivery.size
+        self._path.mind(WAITING, True)
+        return offer
+
+    @trio.lowlevel.enable_ki_protection
+    def withdraw(self, offer: PendingOffer) -> None:
+        """Leave the queue, if still in it; nothing is counted."""
+        if offer.is_waiting and offer in self._waiting:
+            self._waiting.remove(offer)
+            self._waits_no_more(offer)
+            self.admit()  # There may have been no room for this one only.
+
+    @trio.lowlevel.enable_ki_protection
+    def admit(self) -> None:
+        """Let the publishers that wait in, the first one first, as far as there is room."""
+        if self._is_making_room:
+            return
+        while self._waiting and self._has_room(self._waiting[0].delivery):
+            offer = self._waiting.popleft()
+            if not self._duplicate(offer.delivery, offer):
+                self._let_in(offer.delivery, offer)
+            self._waits_no_more(offer)
+
+    def _waits_no_more(self, offer: PendingOffer) -> None:
+        self._bytes_waiting -= offer.delivery.size
+        self._backing.waits_no_more(offer.delivery)
+        self._path.mind(WAITING, bool(self._waiting))
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a publisher waits for room."""
+        return bool(self._waiting)
+
+    @trio.lowlevel.enable_ki_protection
+    def close(self) -> None:
+        """Let nothing more in."""
+        self.is_closed = True
+        self._path.mind(CLOSED, True)
+        while self._waiting:
+            offer = self._waiting.popleft()
+            self._waits_no_more(offer)
+            offer.decide(self._refuse(offer.delivery))
+
+    @trio.lowlevel.enable_ki_protection
+    def reopen(self) -> None:
+        """Let events in again."""
+        self.is_closed = False
+        self._path.mind(CLOSED, False)
+
+    # The decisions.
+
+    def _screen(self, delivery: Delivery[Event]) -> Fate | Refusal | PendingOffer | None:
+        """The decision about an event that is refused, filtered or a duplicate; None for others."""
+        if self.is_closed:
+            return self._refuse(delivery)
+        if not self.is_wanted(delivery):
+            return self._end_at_once(delivery, Fate.FILTERED)
+        known = self._duplicate(delivery)
+        if known is None and delivery.size > self.buffer_bytes:
+            reason = f"about {delivery.size} bytes, and the inbox takes {self.buffer_bytes}"
+            return self._refuse_for_good(delivery, Refusal(reason, is_too_large=True))
+        return known
+
+    def _duplicate(
+        self, delivery: Delivery[Event], offer: PendingOffer | None = None
+    ) -> Fate | PendingOffer | None:
+        """The fate of a duplicate; None if the event is new.
+
+        The duplicate of an event that is being stored is decided about when that is.
+        """
+        event = identity(delivery)
+        if event is None:
+            return None
+        if event in self._duplicates:
+            offer = offer or PendingOffer(delivery)
+            offer.has_room = True
+            self._duplicates[event].append(offer)
+            return offer
+        if not self._parts.repeats.knows(event):
+            return None
+        if offer is not None:
+            offer.decide(Fate.DUPLICATE)
+        return self._repeated(delivery, event)
+
+    def _repeated(self, delivery: Delivery[Event], event: Identity) -> Fate:
+        counts = self._parts.counts
+        counts.accepted += 1
+        counts.duplicate += 1
+        self._parts.repeats.follow(delivery, event, self._plugin)
+        if delivery.receipt is not None:
+            self._backing.excuse(delivery.receipt)
+        return Fate.DUPLICATE
+
+    def _let_in(
+        self, delivery: Delivery[Event], offer: PendingOffer | None = None
+    ) -> Fate | PendingOffer:
+        """Have an event accepted. A publisher that waited for room is told by its offer."""
+        if self._backing.accept(delivery, self._stored):
+            self._accepted(delivery, offer)
+            return QUEUED
+        offer = offer or PendingOffer(delivery)
+        offer.has_room = True
+        self._arriving[delivery] = [offer]
+        event = identity(delivery)
+        if event is not None and self._parts.repeats.window:
+            self._duplicates[event] = self._arriving[delivery]
+        return offer
+
+    def _stored(self, delivery: Delivery[Event], error: TrivetError | None) -> None:
+        """Decide about an event that has been stored, or cannot be, and about its duplicates."""
+        offer, *duplicates = self._arriving.pop(delivery)
+        event = identity(delivery)
+        if event is not None:
+            self._duplicates.pop(event, None)
+        if error is None:
+            self._accepted(delivery, offer)
+            for duplicate in duplicates:
+                self._duplicate(duplicate.delivery, duplicate)
+        else:
+            for refused in (offer, *duplicates):
+                refused.decide(self._refuse(refused.delivery))
+        self.admit()  # What an event takes while it is being stored is free.
+
+    def _accepted(self, delivery: Delivery[Event], offer: PendingOffer | None) -> None:
+        """Count an event that is in, and tell its publisher."""
+        parts = self._parts
+        if (event := identity(delivery)) is not None:
+            parts.repeats.take_in(event)
+        parts.counts.accepted += 1
+        if delivery.receipt is not None:
+            delivery.receipt.settle(self._plugin, QUEUED)
+            self._backing.excuse(delivery.receipt)
+        parts.readers.wake()
+        if offer is not None:
+            offer.decide(QUEUED)
+
+    def _end_at_once(self, delivery: Delivery[Event], fate: Fate) -> Fate:
+        """Accept an event and end it."""
+        self._parts.counts.accepted += 1
+        self._parts.counts.add(fate)
+        delivery.settle(self._plugin, fate)
+        return fate
+
+    def _refuse(self, delivery: Delivery[Event]) -> Fate:
+        self._parts.counts.rejected += 1
+        delivery.settle(self._plugin, Fate.REJECTED)
+        return Fate.REJECTED
+
+    def _refuse_for_good(self, delivery: Delivery[Event], why: Refusal) -> Refusal:
+        """Refuse an event that can never come in, however much room there is."""
+        self._parts.counts.unacceptable += 1
+        delivery.settle(self._plugin, Fate.UNACCEPTABLE)
+        self._parts.log.warning("event is unacceptable", **delivery.identity(), reason=str(why))
+        return why

@@ -1,0 +1,451 @@
+"""The inbox: it hands events out, takes them back, and ends each of them once.
+
+Owns the way of an event from its place in the queue to its end.
+Never knows other inboxes, the supervisor that closes this one, nor where its events are besides.
+
+What changes more than one thing is protected against KeyboardInterrupt, which in a program that
+embeds Trivet may come between any two steps; what is the author's is not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import structlog
+import trio
+
+from .._events._delivery import Delivery, utc_now
+from .._events._delivery_settings import DeliveryPolicy
+from .._events._event import Event
+from .._events._fates import Fate
+from .._events._history import History
+from .._faults._advice import explained, where_and_why
+from .._faults._containment import one_line
+from .._faults._errors import HandlerTimeoutError
+from .._inbox._counts import Counts, InboxStatistics
+from .._inbox._fast_path import FastPath
+from .._inbox._inbox import Inbox
+from .._inbox._readers import Readers
+from ._admission import Admission
+from ._backing import MakeBacking, Parts
+from ._in_flight import InFlight
+from ._in_memory import InMemory
+from ._queue import Queue
+from ._repeats import Repeats, identity
+from ._retries import next_wait
+
+# To look an enum's member up by its name takes longer than to count an event.
+HANDLED, IN_FLIGHT = Fate.HANDLED, Fate.IN_FLIGHT
+
+OnRetry = Callable[[Delivery[Event], Exception, float], None]
+"""Is told of an event, of what its handler raised, and of the most seconds until it is tried
+again. It must neither wait nor raise."""
+
+
+class BoundedInbox(Inbox[Any]):
+    """See `Inbox`. One per plugin, for the life of the program.
+
+    Its sides are apart: publishers use `admission`, the plugin the methods of `Inbox`, the
+    supervisor those at the end.
+
+    Args:
+        plugin: the subscriber's name.
+        policy: what was decided for it.
+        backing: makes the place of its events besides memory; there is none by default.
+        in_batches: whether it takes events in batches.
+    """
+
+    def __init__(
+        self,
+        plugin: str,
+        policy: DeliveryPolicy,
+        *,
+        backing: MakeBacking = InMemory,
+        in_batches: bool = False,
+    ) -> None:
+        self.policy = policy
+        self._plugin = plugin
+        self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger(plugin=plugin)
+        self.on_retry: OnRetry | None = None
+        """Told of each failure that another attempt follows."""
+        self.is_read = False
+        """Whether the plugin has asked for an event in this lifetime."""
+        # Of one batch at a time a key's events may be neighbours; of several, they must not.
+        one_at_a_time = not in_batches or policy.concurrency > 1
+        self._queue = Queue(policy, one_at_a_time=one_at_a_time)
+        self._repeats = Repeats(policy.deduplicate_for)
+        self._counts = Counts()
+        self._readers = Readers()
+        self.fast_path = path = FastPath(
+            plugin,
+            ready=self._queue.ready,
+            readers=self._readers,
+            counts=self._counts,
+            buffer=math.inf if policy.buffer is None else policy.buffer,
+            end=self._end,
+            stay=self._stay,
+        )
+        self._in_flight = InFlight(path)
+        parts = Parts(
+            plugin,
+            policy,
+            self._queue,
+            self._in_flight,
+            self._counts,
+            self._repeats,
+            self._readers,
+            self._log,
+            self._room_made,
+        )
+        self._backing = backing(parts)
+        path.mind("events are stored", self._backing.outlives)
+        path.mind("attempts are timed", policy.retry)
+        path.mind("events wait for one another", policy.ordering_key is not None)
+        self.admission = Admission(parts, path, self._backing, self._drop)
+
+    # The plugin's side.
+
+    async def receive(self) -> Delivery[Event]:
+        """See `Inbox`."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        has_waited = False
+        while True:
+            try:
+                delivery = self.receive_nowait()
+            except trio.WouldBlock:
+                await self._something_new()
+                has_waited = True
+            else:
+                if not has_waited:
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+                return delivery
+
+    async def _something_new(self) -> None:
+        """Wait to be woken, or for the end of the next back-off."""
+        until = math.inf if self._backing.is_paused else self._queue.next_return
+        if until == math.inf:
+            await self._readers.park()
+        else:
+            with trio.move_on_at(until):
+                await self._readers.park()
+
+    def receive_nowait(self) -> Delivery[Event]:
+        """See `Inbox`."""
+        delivery = self.take()
+        if delivery is not None:
+            return delivery
+        if self.admission.is_closed and self._queue.is_stuck and not self._backing.has_more:
+            raise trio.EndOfChannel
+        raise trio.WouldBlock
+
+    @trio.lowlevel.enable_ki_protection
+    def take(self) -> Delivery[Event] | None:
+        """See `Inbox`."""
+        self.is_read = True
+        if self._backing.is_paused:
+            return None
+        while (delivery := self._next()) is not None:
+            if delivery.deadline == math.inf or delivery.deadline > trio.current_time():
+                self._hand_out(delivery)
+                break
+            self._queue.done(delivery)
+            self._end(delivery, Fate.EXPIRED)
+        if not self.fast_path.is_open and (delivery is None or self._queue.has_missing):
+            self._backing.refill()
+        return delivery
+
+    @trio.lowlevel.enable_ki_protection
+    def take_some(self, at_most: int) -> list[Delivery[Event]]:
+        """See `Inbox`."""
+        self.is_read = True
+        taken: list[Delivery[Event]] = []
+        path = self.fast_path
+        ready = path.ready
+        while len(taken) < at_most:
+            if path.is_open and ready and ready[0].is_plain:
+                # As `take`, all in one: what most events come to.
+                taken.append(ready.popleft())
+                self._in_flight.add(taken[-1])
+            elif (delivery := self.take()) is not None:
+                taken.append(delivery)
+            else:
+                break
+        return taken
+
+    def _next(self) -> Delivery[Event] | None:
+        """The next one, be it one whose wait is over, or one that has waited for room until now."""
+        path = self.fast_path
+        if path.is_open:
+            return path.ready.popleft() if path.ready else None
+        now = trio.current_time()
+        delivery = self._queue.take(now)
+        if delivery is None and self.admission.is_awaited:
+            self.admission.admit()
+            delivery = self._queue.take(now)
+        return delivery
+
+    def _hand_out(self, delivery: Delivery[Event]) -> None:
+        """Give an event to the plugin."""
+        # How long attempts take is asked for only where there may be several.
+        self._in_flight.add(delivery, trio.current_time() if self.policy.retry else 0.0)
+        if not self.fast_path.is_open:
+            self._backing.handed_out(delivery)
+        if delivery.receipt is not None:
+            delivery.receipt.settle(self._plugin, IN_FLIGHT)
+        if self.admission.is_awaited:
+            self.admission.admit()
+
+    def _stay(self, delivery: Delivery[Event]) -> None:
+        """Have an event in flight that its worker has left."""
+        self._in_flight.add(delivery)
+
+    @trio.lowlevel.enable_ki_protection
+    def accept(self, delivery: Delivery[Event]) -> None:
+        """See `Inbox`."""
+        self._finish(delivery, HANDLED)
+
+    @trio.lowlevel.enable_ki_protection
+    def accept_all(self, deliveries: Iterable[Delivery[Event]]) -> None:
+        """See `Inbox`."""
+        for delivery in deliveries:
+            if not self._in_flight.is_kept(delivery):
+                self._finish(delivery, HANDLED)
+
+    @trio.lowlevel.enable_ki_protection
+    def expire(self, delivery: Delivery[Event]) -> None:
+        """See `Inbox`."""
+        self._finish(delivery, Fate.EXPIRED)
+
+    def reject(self, delivery: Delivery[Event], error: Exception) -> None:
+        """See `Inbox`."""
+        self.reject_all([delivery], error)
+
+    @trio.lowlevel.enable_ki_protection
+    def reject_all(self, deliveries: Iterable[Delivery[Event]], error: Exception) -> None:
+        """See `Inbox`."""
+        retried = [
+            (delivery, wait)
+            for delivery in deliveries
+            if (wait := self._reject(delivery, error)) is not None
+        ]
+        if not retried:
+            return
+        (first, _), longest = retried[0], max(wait for _, wait in retried)
+        what, facts = "event failed, and is tried again", first.identity()
+        if len(retried) > 1:
+            what = "events failed, and are tried again"
+            facts = {"count": len(retried), "first": first.id}
+        self._log.warning(
+            what,
+            **facts,
+            error=one_line(error),
+            **where_and_why(error),
+            attempt=first.attempt,
+            retry_in=None if longest == math.inf else round(longest, 3),
+        )
+
+    def _reject(self, delivery: Delivery[Event], error: Exception) -> float | None:
+        """Seconds until the event is tried again, infinity until the next start; None if never."""
+        since = self._in_flight.since(delivery)
+        if since is None:
+            return None
+        now = trio.current_time()
+        self._counts.timed_out += isinstance(error, HandlerTimeoutError)
+        history = self._in_flight.history(delivery).failed(
+            one_line(error), at=utc_now().timestamp(), took=now - since
+        )
+        wait = next_wait(self.policy, history, error)
+        if wait is not None and now + wait >= delivery.deadline:
+            self._log.error("event expires before its next attempt", **delivery.identity())
+            self._finish(delivery, Fate.EXPIRED)
+        elif wait is None and not (self._backing.outlives and self.admission.is_closed):
+            self._log.error("event failed", **delivery.identity(), exc_info=explained(error))
+            self._finish(delivery, self._backing.failed_as, history)
+        else:  # A stop sends nothing to the dead letters: the next start tries again.
+            if self.on_retry is not None and wait is not None:
+                longest = next_wait(self.policy, history, error, draw=lambda least, most: most)
+                self.on_retry(delivery, error, wait if longest is None else longest)
+            self._back_off(delivery, history, wait)
+            return math.inf if wait is None else wait
+        return None
+
+    def _back_off(self, delivery: Delivery[Event], history: History, wait: float | None) -> None:
+        """Try the event again after a wait; None is after the next start."""
+        self._counts.retried += 1
+        until = math.inf if wait is None else trio.current_time() + wait
+        retry = self._retry(delivery, history.waited(wait or 0.0), wait=wait or 0.0)
+        self._queue.back_off(retry, until)
+        retry.settle(self._plugin, Fate.BACKING_OFF)
+        self._readers.wake_all()  # One that knows when to look may leave before that.
+
+    @trio.lowlevel.enable_ki_protection
+    def keep(self, delivery: Delivery[Event]) -> None:
+        """See `Inbox`."""
+        self._in_flight.keep(delivery)
+
+    def is_kept(self, delivery: Delivery[Event]) -> bool:
+        """See `Inbox`."""
+        return self._in_flight.is_kept(delivery)
+
+    def statistics(self) -> InboxStatistics:
+        """See `Inbox`."""
+        return self._counts.statistics(
+            queued=self._queue.waiting + self._backing.beyond,
+            in_flight=len(self._in_flight),
+            backing_off=self._queue.backing_off,
+        )
+
+    def follows(self, delivery: Delivery[Event], other: Delivery[Event]) -> bool:
+        """Whether an event would wait for one in flight, since both have one ordering key."""
+        lane_of = self._queue.lane_of
+        is_keyed = self.policy.ordering_key is not None and other in self._in_flight
+        return is_keyed and lane_of(delivery) == lane_of(other)
+
+    # The ends.
+
+    def _finish(
+        self, delivery: Delivery[Event], fate: Fate, history: History | None = None
+    ) -> None:
+        """End an event that is in flight."""
+        if not self._in_flight.release(delivery):
+            return
+        self._queue.done(delivery)
+        self._end(delivery, fate, history)
+        if self._readers.parked:
+            self._wake_followers()
+
+    def _wake_followers(self) -> None:
+        """Wake those who may take now what waited for an event; or nothing is left at all."""
+        if self.admission.is_closed:
+            self._readers.wake_all()
+        elif self.policy.ordering_key is not None:
+            self._readers.wake()
+
+    def _retry(
+        self, delivery: Delivery[Event], history: History, *, wait: float = 0.0
+    ) -> Delivery[Event]:
+        """The next attempt at an event that is in flight, which is to be made after a wait."""
+        self._in_flight.release(delivery)
+        self._in_flight.forget(delivery)
+        retry = delivery.again()
+        self._in_flight.remember(retry, history)
+        self._backing.retried(delivery, retry, history, wait)
+        return retry
+
+    def _end(self, delivery: Delivery[Event], fate: Fate, history: History | None = None) -> None:
+        """Count the end of an event that was inside, and tell everybody.
+
+        Args:
+            delivery: the event, which is in no other part of the inbox any more.
+            fate: its end.
+            history: its failed attempts, where they are not those that were known before.
+        """
+        counts = self._counts
+        if fate is HANDLED:
+            counts.handled += 1
+        else:
+            counts.add(fate)
+        if history is None:
+            history = self._in_flight.history(delivery)
+        may_come_again = not delivery.is_plain and self._tell_end(delivery, fate)
+        if self.fast_path.is_open:
+            return
+        if may_come_again and (event := identity(delivery)) is not None:
+            self._backing.forget(event)
+        self._backing.ended(delivery, fate, history)
+        if delivery.size:
+            self._room_made()
+
+    def _tell_end(self, delivery: Delivery[Event], fate: Fate) -> bool:
+        """Tell everybody who waits for the end; says whether the event may come again."""
+        self._counts.bytes -= delivery.size
+        self._in_flight.forget(delivery)
+        event = identity(delivery)
+        may_come_again = event is not None and self._repeats.ended(event, fate, self._plugin)
+        if delivery.receipt is not None:
+            delivery.receipt.settle(self._plugin, fate)
+        return may_come_again
+
+    def _drop(self, delivery: Delivery[Event]) -> None:
+        """End an event that makes room for another."""
+        self._end(delivery, Fate.DROPPED)
+        self._readers.wake_all()  # For what had to wait for that one.
+
+    def _room_made(self) -> None:
+        """Let in the events that wait for room."""
+        if self.admission.is_awaited:
+            self.admission.admit()
+
+    # The supervisor's side.
+
+    @trio.lowlevel.enable_ki_protection
+    def close(self) -> None:
+        """Let nothing more in. What is inside can still be read; then iteration ends.
+
+        Events that back off are not waited for.
+        """
+        self._readers.wake_all()
+        self.admission.close()
+
+    @trio.lowlevel.enable_ki_protection
+    def lifetime_ended(self, *, crashed: bool) -> None:
+        """Take back what the plugin had in flight when its lifetime ended, for the next one.
+
+        Args:
+            crashed: whether that may have been the fault of these events. Those that have been
+                in flight at as many crashes as the delivery limit allows are given up then.
+        """
+        self.is_read = False
+        returned = [
+            retry
+            for delivery in list(self._in_flight)
+            if (retry := self._returned(delivery, crashed=crashed)) is not None
+        ]
+        self._queue.put_back(returned)
+        for delivery in returned:
+            delivery.settle(self._plugin, Fate.QUEUED)
+
+    def _returned(self, delivery: Delivery[Event], *, crashed: bool) -> Delivery[Event] | None:
+        """The event that is to be queued again; None if it was given up."""
+        if not crashed:
+            self._in_flight.release(delivery)
+            self._backing.returned(delivery)
+            return delivery
+        history = self._in_flight.history(delivery).crashed()
+        if history.crashes < self.policy.delivery_limit:
+            return self._retry(delivery, history)
+        self._log.error(
+            "event failed: run() crashed too often with it in flight",
+            **delivery.identity(),
+            crashes=history.crashes,
+        )
+        self._finish(delivery, self._backing.failed_as, history)
+        return None
+
+    @trio.lowlevel.enable_ki_protection
+    def abandon(self) -> None:
+        """End everything that is inside, since nobody will read it any more, and close.
+
+        Events that outlive the program stay for its next start, unblamed. Where the plugin was
+        given up, and the program goes on, they go on coming in, for when an operator restarts it.
+        """
+        if not self.admission.is_closed and self._backing.plugin_given_up():
+            return
+        self.close()
+        stays = self._backing.leave()
+        remaining = [*self._in_flight.clear(), *self._queue.clear()]
+        for delivery in remaining:
+            if stays:
+                delivery.settle(self._plugin, Fate.QUEUED)
+            else:
+                self._end(delivery, Fate.ABANDONED)
+        if remaining and not stays:
+            self._log.error("events abandoned", count=len(remaining), first=remaining[0].id)
+
+    @trio.lowlevel.enable_ki_protection
+    def reopen(self) -> None:
+        """Let events in again, after it was abandoned."""
+        self.admission.reopen()
+        self._backing.plugin_restarted()

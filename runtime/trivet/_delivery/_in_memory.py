@@ -1,0 +1,93 @@
+"""The backing of an inbox whose events are in memory only: nothing is kept besides.
+
+Owns the answers of an inbox that ends with its program.
+Never knows a store.
+"""
+
+from __future__ import annotations
+
+from .._events._delivery import Delivery, Receipt
+from .._events._event import Event
+from .._events._fates import Fate
+from .._events._history import History
+from .._events._outcome import Refusal
+from ._backing import Accepted, Parts
+from ._repeats import Identity
+
+
+class InMemory:
+    """See `Backing`: what is in the inbox's parts is all there is."""
+
+    outlives = False
+    failed_as = Fate.FAILED
+    beyond = 0
+    arriving = 0
+    is_near_limit = False
+    is_paused = False
+    has_more = False
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    @property
+    def bytes_taken(self) -> int:
+        """See `Backing`: all that is inside."""
+        return self._parts.counts.bytes
+
+    @property
+    def bytes_fixed(self) -> int:
+        """See `Backing`: all that is in flight."""
+        return self._parts.in_flight.bytes
+
+    def refusal(self, delivery: Delivery[Event]) -> Refusal | None:
+        """See `Backing`."""
+        return None
+
+    def has_room(self, delivery: Delivery[Event]) -> bool:
+        """See `Backing`."""
+        return True
+
+    def begins_to_wait(self, delivery: Delivery[Event]) -> None:
+        """See `Backing`."""
+
+    def waits_no_more(self, delivery: Delivery[Event]) -> None:
+        """See `Backing`."""
+
+    def accept(self, delivery: Delivery[Event], then: Accepted) -> bool:
+        """See `Backing`."""
+        self._parts.put(delivery)
+        return True
+
+    def refill(self) -> None:
+        """See `Backing`."""
+
+    def handed_out(self, delivery: Delivery[Event]) -> None:
+        """See `Backing`."""
+
+    def returned(self, delivery: Delivery[Event]) -> None:
+        """See `Backing`."""
+
+    def retried(
+        self, old: Delivery[Event], new: Delivery[Event], history: History, wait: float
+    ) -> None:
+        """See `Backing`."""
+
+    def ended(self, delivery: Delivery[Event], fate: Fate, history: History) -> None:
+        """See `Backing`."""
+
+    def forget(self, event: Identity) -> None:
+        """See `Backing`."""
+
+    def plugin_given_up(self) -> bool:
+        """See `Backing`."""
+        return False
+
+    def plugin_restarted(self) -> None:
+        """See `Backing`."""
+
+    def leave(self) -> bool:
+        """See `Backing`."""
+        return False
+
+    def excuse(self, receipt: Receipt) -> None:
+        """See `Backing`."""

@@ -1,0 +1,459 @@
+"""The backing of a durable inbox: what was accepted is in the store until it has ended.
+
+Owns which of the events are in memory, where these are in the store, and what is written when.
+Never knows how the store writes; room, order and ends are the inbox's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable
+from functools import partial
+from typing import Any
+
+import attrs
+import trio
+
+from .._events._delivery import Delivery, Receipt
+from .._events._event import Event
+from .._events._fates import Fate
+from .._events._history import FIRST, History
+from .._events._outcome import Refusal
+from .._events._types import EventTypes
+from .._faults._containment import printable
+from .._faults._errors import EventDecodeError, EventEncodeError
+from .._store._packing import Packed, name_and_id, pack, pack_history, unpack, unpack_history
+from .._store._pages import Content, Page
+from .._store._records import (
+    Backlog,
+    Bury,
+    DeadLetterFacts,
+    Delete,
+    Forget,
+    JournalError,
+    Row,
+    Seen,
+    Update,
+)
+from .._store._store import Store, StoredInbox
+from ._backing import Accepted, Backing, Parts
+from ._repeats import Identity, identity
+
+WINDOW = 256
+"""Events that are read from the store at a time, and that are in memory before any is read."""
+BACKING_OFF_AT_MOST = 1000
+"""Events that wait in memory to be tried again; at so many, no others are begun."""
+
+
+@attrs.define
+class _Stored:
+    """The row of an event that is in memory."""
+
+    number: int
+    size: int
+
+
+class OnDisk(Backing, StoredInbox):
+    """See `Backing`. The events outlive the plugin's end, and the process.
+
+    An event is stored before its publisher is told that it is accepted. In memory are the events in
+    flight, those that back off, and the next page of the queued ones.
+
+    Args:
+        parts: the inbox's.
+        store: where events are stored.
+        types: the event types, to read events back.
+    """
+
+    outlives = True
+    failed_as = Fate.DEAD_LETTERED
+
+    def __init__(self, parts: Parts, store: Store, types: EventTypes) -> None:
+        self._parts = parts
+        self._plugin = parts.plugin
+        self._policy = parts.policy
+        self._queue = parts.queue
+        self._counts = parts.counts
+        self._store = store
+        self._types = types
+        self._rows: dict[Delivery[Event], _Stored] = {}
+        self._on_disk = 0
+        """Events that are in the store only, and follow those in memory."""
+        self._last_loaded = 0
+        """The highest number that is, or has been, in memory."""
+        self._is_reading = False
+        self._arriving = 0
+        self._bytes_arriving = 0
+        """Memory of the events from outside that are being stored."""
+        self._receipts: dict[int, Receipt] = {}
+        """The receipts of publishers that wait for events that are not in memory, by the row."""
+        self._packed: tuple[Delivery[Event], Packed] | None = None
+        """The event that was packed last, and its bytes, which are asked for more than once."""
+        self._packed_waiting: dict[Delivery[Event], Packed] = {}
+        """The bytes of the events that wait for room."""
+        self._stands_by = False
+        """Whether the plugin was given up: events that come wait for an operator."""
+        self._has_left = False
+        """Whether the events that are there are for the next start."""
+        store.add(parts.plugin, self)
+
+    # Numbers.
+
+    @property
+    def beyond(self) -> int:
+        """See `Backing`."""
+        return self._on_disk
+
+    @property
+    def arriving(self) -> int:
+        """See `Backing`."""
+        return self._arriving
+
+    @property
+    def bytes_taken(self) -> int:
+        """See `Backing`: an event that has been stored may wait on disk."""
+        return self._bytes_arriving
+
+    @property
+    def bytes_fixed(self) -> int:
+        """See `Backing`."""
+        return self._bytes_arriving
+
+    @property
+    def is_near_limit(self) -> bool:
+        """See `Backing`."""
+        return self._store.is_near_limit
+
+    @property
+    def is_paused(self) -> bool:
+        """See `Backing`."""
+        return self._store.is_clogged
+
+    @property
+    def has_more(self) -> bool:
+        """See `Backing`."""
+        if self._store.is_clogged:
+            return True
+        if self._queue.is_blocked:
+            return False
+        # An inbox that is full of events that back off does not wait for them; those in flight end.
+        is_full = self._counts.bytes >= self._policy.buffer_bytes and not len(self._parts.in_flight)
+        return self._is_reading or bool(self._on_disk and not self._is_held_up and not is_full)
+
+    @property
+    def _is_held_up(self) -> bool:
+        """Whether the events on disk have to wait for others that back off."""
+        return self._queue.is_blocked or self._queue.backing_off >= BACKING_OFF_AT_MOST
+
+    # The way in.
+
+    def has_room(self, delivery: Delivery[Event]) -> bool:
+        """See `Backing`."""
+        return self._store.has_room(self._pack(delivery).size)
+
+    def _pack(self, delivery: Delivery[Event]) -> Packed:
+        if self._packed is None or self._packed[0] is not delivery:
+            self._packed = delivery, self._packed_waiting.get(delivery) or pack(delivery)
+        return self._packed[1]
+
+    @trio.lowlevel.disable_ki_protection
+    def refusal(self, delivery: Delivery[Event]) -> Refusal | None:
+        """Why the event can never be stored so that it comes back as it is."""
+        try:
+            packed = self._pack(delivery)
+            if packed.size <= self._store.largest:
+                if delivery.written is None:  # Else it has been read back.
+                    self._types.decode(type(delivery.event), packed.payload)
+                return None
+        except (EventEncodeError, EventDecodeError) as error:
+            return Refusal(error.reason, error.path)
+        reason = f"{packed.size} bytes, and the store takes none above {self._store.largest}"
+        return Refusal(reason, is_too_large=True)
+
+    def begins_to_wait(self, delivery: Delivery[Event]) -> None:
+        """See `Backing`."""
+        self._packed_waiting[delivery] = self._pack(delivery)
+
+    def waits_no_more(self, delivery: Delivery[Event]) -> None:
+        """See `Backing`."""
+        self._packed_waiting.pop(delivery, None)
+
+    def accept(self, delivery: Delivery[Event], then: Accepted) -> bool:
+        """See `Backing`."""
+        packed, number = self._pack(delivery), self._store.next_number()
+        seen, event, window = None, identity(delivery), self._parts.repeats.window
+        if event is not None and window:
+            seen = Seen(*event, time.time() + window)
+        row = Row(self._plugin, number, packed.envelope, packed.payload)
+        self._arriving += 1
+        self._bytes_arriving += delivery.size
+        self._packed = None
+        stored = _Stored(number, row.size)
+        self._store.append(row, seen, partial(self._written, delivery, stored, then))
+        return False
+
+    def _written(
+        self, delivery: Delivery[Event], row: _Stored, then: Accepted, error: JournalError | None
+    ) -> None:
+        """An event has been written, or cannot be."""
+        self._arriving -= 1
+        self._bytes_arriving -= delivery.size
+        if error is None:
+            room = self._policy.buffer_bytes - self._counts.bytes
+            fits = self._queue.waiting < WINDOW and delivery.size <= room
+            is_next = fits and not self._on_disk
+            if not self._has_left and (is_next or row.number < self._last_loaded):
+                self._put(delivery, row)
+            else:
+                self._on_disk += 1
+                if delivery.receipt is not None:
+                    self._receipts[row.number] = delivery.receipt
+        then(delivery, error)
+
+    # From the disk into memory.
+
+    def refill(self) -> None:
+        """See `Backing`."""
+        if self._has_left:
+            return
+        room = self._policy.buffer_bytes - self._counts.bytes
+        page = Page(self._types, room)  # One, for all have one room.
+        for lane, numbers in self._queue.missing().items():
+            then = partial(self._load_lane, page, lane, numbers)
+            self._store.read_numbers(self._plugin, numbers, page.take, then)
+        if self._on_disk and room > 0 and not self._is_held_up and not self._is_reading:
+            self._is_reading = True
+            then = partial(self._load, page)
+            self._store.read(self._plugin, self._last_loaded, WINDOW, page.take, then)
+
+    def _load(self, page: Page, rows: list[Row]) -> None:
+        """Take in the next page."""
+        self._is_reading = False
+        if len(rows) > self._on_disk:  # Replayed, and not noticed yet.
+            self._counts.accepted += len(rows) - self._on_disk
+            self._on_disk = len(rows)
+        self._on_disk -= len(rows)
+        if not rows:
+            self._miss(self._on_disk)
+            self._on_disk = 0
+        self._queue.sort_out()
+        for row in rows:
+            self._last_loaded = max(self._last_loaded, row.number)
+            if (found := self._unpack(row, page.content(row))) is None:
+                continue
+            delivery, history = found
+            if row.retry_at is None and self._queue.hold(self._queue.lane_of(delivery), row.number):
+                if delivery.receipt is not None:
+                    self._receipts[row.number] = delivery.receipt
+                continue
+            self._put(delivery, _Stored(row.number, row.size), history, row.retry_at)
+        self._parts.readers.wake_all()
+
+    def _load_lane(self, page: Page, lane: Hashable, numbers: list[int], rows: list[Row]) -> None:
+        """Take in the events that a lane was waiting for, or the first of them."""
+        if rows and page.is_full:  # The rest is missed again when these are done.
+            numbers = [number for number in numbers if number <= rows[-1].number]
+        self._miss(len(numbers) - len(rows))
+        found: list[Delivery[Any]] = []
+        for row in rows:
+            if (unpacked := self._unpack(row, page.content(row))) is not None:
+                delivery, history = unpacked
+                self._remember(delivery, _Stored(row.number, row.size), history)
+                found.append(delivery)
+        self._queue.load(lane, numbers, found)
+        self._parts.readers.wake()
+
+    def _miss(self, count: int) -> None:
+        """Count events no longer that are gone from the store: nobody who took them is Trivet."""
+        if count:
+            self._parts.log.error("events have vanished from the store", count=count)
+            self._counts.accepted -= count
+
+    def _put(
+        self,
+        delivery: Delivery[Event],
+        row: _Stored,
+        history: History | None = None,
+        retry_at: float | None = None,
+    ) -> None:
+        """Have an event in memory, behind the others; one that was loaded has a history."""
+        self._last_loaded = max(self._last_loaded, row.number)
+        self._remember(delivery, row, history)
+        now = trio.current_time()
+        if history is None or retry_at is None:
+            self._queue.ready.append(delivery)
+            return
+        # A wall clock that was set back must not make it wait longer than was decided.
+        wait = min(retry_at - time.time(), history.last_wait)
+        self._queue.wait_again(delivery, now, now + wait)
+
+    def _remember(self, delivery: Delivery[Event], row: _Stored, history: History | None) -> None:
+        self._rows[delivery] = row
+        self._counts.bytes += delivery.size
+        if history is None:
+            return
+        if (event := identity(delivery)) is not None:
+            self._parts.repeats.revive(event)
+        if history != FIRST:
+            self._parts.in_flight.remember(delivery, history)
+
+    def _unpack(self, row: Row, content: Content) -> tuple[Delivery[Any], History] | None:
+        """The event and its attempts; None if it is buried: unreadable, or its readers' death."""
+        receipt, history, reason = self._receipts.pop(row.number, None), FIRST, row.damage
+        try:
+            if reason is None:
+                history = unpack_history(row.history, row.crashes)
+                if history.crashes < self._policy.delivery_limit:
+                    attempt = history.attempts + history.crashes + 1
+                    if isinstance(content.event, EventDecodeError):
+                        raise content.event
+                    delivery = unpack(
+                        row.envelope,
+                        row.payload,
+                        self._types,
+                        attempt=attempt,
+                        receipt=receipt,
+                        size=content.size,
+                        event=content.event,
+                    )
+                    return delivery, history
+                reason = f"the process died {history.crashes} times with it in flight"
+        except EventDecodeError as error:
+            reason = printable(str(error))
+        self._bury(row, history, reason, receipt)
+        return None
+
+    def _bury(self, row: Row, history: History, reason: str, receipt: Receipt | None) -> None:
+        """Put an event of which there is no more than its row to the dead letters."""
+        name, event_id, source = name_and_id(row.envelope)
+        self._parts.log.error("event failed", event_type=name, event_id=event_id, error=reason)
+        packed = pack_history(history)
+        facts = DeadLetterFacts(name, event_id, source, time.time(), reason, packed)
+        self._counts.dead_lettered += 1
+        self._store.settle(Bury(self._plugin, row.number, facts), size=row.size)
+        self._parts.repeats.ended((source, event_id), Fate.DEAD_LETTERED, self._plugin)
+        if receipt is not None:
+            receipt.settle(self._plugin, Fate.DEAD_LETTERED)
+
+    # The way out.
+
+    def handed_out(self, delivery: Delivery[Event]) -> None:
+        """See `Backing`."""
+        self._store.register.take(self._rows[delivery].number)
+
+    def returned(self, delivery: Delivery[Event]) -> None:
+        """See `Backing`."""
+        self._store.register.release([self._rows[delivery].number])
+
+    def retried(
+        self, old: Delivery[Event], new: Delivery[Event], history: History, wait: float
+    ) -> None:
+        """See `Backing`."""
+        row = self._rows[new] = self._rows.pop(old)
+        retry_at = time.time() + wait if wait else None
+        self._store.settle(Update(self._plugin, row.number, pack_history(history), retry_at))
+        self._store.register.release([row.number])
+
+    def ended(self, delivery: Delivery[Event], fate: Fate, history: History) -> None:
+        """See `Backing`. If the deletion is lost, the event is delivered again, and ends again."""
+        row = self._rows.pop(delivery)
+        if fate is Fate.HANDLED:
+            self._store.register.done(row.number)
+        else:
+            self._store.register.release([row.number])
+        if fate is Fate.DEAD_LETTERED:
+            facts = _facts(delivery, history, self._policy.delivery_limit)
+            self._store.settle(Bury(self._plugin, row.number, facts))
+        else:
+            self._store.settle(Delete(self._plugin, row.number))
+        if delivery.size and self._on_disk:
+            self.refill()
+        self._store.release(row.size)
+
+    def forget(self, event: Identity) -> None:
+        """See `Backing`."""
+        self._store.settle(Forget(self._plugin, *event))
+
+    # The stop.
+
+    def plugin_given_up(self) -> bool:
+        """See `Backing`."""
+        self._stands_by = True
+        self._excuse_all()
+        return True
+
+    def plugin_restarted(self) -> None:
+        """See `Backing`."""
+        self._stands_by = False
+
+    def leave(self) -> bool:
+        """See `Backing`: nothing is blamed, and nothing goes to the dead letters."""
+        self._on_disk = self.on_file
+        self._has_left = True
+        self._excuse_all()
+        self._store.register.release([self._rows[each].number for each in self._parts.in_flight])
+        self._rows.clear()
+        self._counts.bytes = 0
+        if self._on_disk:
+            self._parts.log.info("events stay in the store", count=self._on_disk)
+        return True
+
+    def excuse(self, receipt: Receipt) -> None:
+        """See `Backing`."""
+        if self._has_left or self._stands_by:
+            receipt.keep(self._plugin)
+
+    def _excuse_all(self) -> None:
+        in_memory = (delivery.receipt for delivery in self._rows)
+        for receipt in (*in_memory, *self._receipts.values()):
+            if receipt is not None:
+                receipt.keep(self._plugin)
+        self._parts.repeats.keep(self._plugin)
+
+    # The store's side.
+
+    @property
+    def on_file(self) -> int:
+        """See `StoredInbox`."""
+        queue = self._queue
+        return self._on_disk + queue.waiting + queue.backing_off + len(self._parts.in_flight)
+
+    def recover(self, backlog: Backlog, seen: list[Seen]) -> None:
+        """See `StoredInbox`."""
+        self._on_disk = self._counts.accepted = backlog.count
+        now, wall, repeats = trio.current_time(), time.time(), self._parts.repeats
+        for each in seen:
+            left = min(each.until - wall, repeats.window)
+            if left > 0:
+                repeats.note((each.source, each.id), now + left)
+        self.refill()
+
+    def found(self, count: int) -> None:
+        """See `StoredInbox`."""
+        self._on_disk += count
+        self._counts.accepted += count
+        self.refill()
+
+    def room_made(self) -> None:
+        """See `StoredInbox`."""
+        self._parts.room_made()
+
+    def resume(self) -> None:
+        """See `StoredInbox`."""
+        self._parts.readers.wake_all()
+
+
+def _facts(delivery: Delivery[Event], history: History, delivery_limit: float) -> DeadLetterFacts:
+    """The account of an event that was given up."""
+    if history.crashes >= delivery_limit:
+        reason = f"run() crashed {history.crashes} times with it in flight"
+    else:
+        reason = history.failures[-1].error
+    return DeadLetterFacts(
+        delivery.event.__event_name__,
+        delivery.id,
+        delivery.source,
+        time.time(),
+        reason,
+        pack_history(history),
+    )

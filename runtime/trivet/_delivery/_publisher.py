@@ -1,0 +1,165 @@
+"""The publisher of a program: what `app.publish` does.
+
+Owns what an event's envelope has by default, and the wait for an event's end.
+Never knows who listens to an event: that is the bus's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from time import time as wall_time
+
+import structlog
+import trio
+from msgspec.structs import replace
+
+from .._events._delivery import (
+    NO_ORIGIN,
+    Delivery,
+    Envelope,
+    Origin,
+    Receipt,
+    current_origin,
+    current_request,
+    delivery_of_task,
+)
+from .._events._event import Event, source_of
+from .._events._outcome import Outcome
+from .._events._types import EventTypes
+from .._faults._errors import UnknownEventError
+from .._inbox._quantum import QUANTUM
+from .._loop._tasks import plugin_of_task
+from ._bus import Bus
+from ._waits import Waits
+
+LONG = 30.0
+"""Seconds of `publish(wait=True)` after which it is said who waits, and for whom."""
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
+
+
+class Publisher:
+    """The way from an event to the bus.
+
+    Args:
+        bus: where events go.
+        service: the source of events whose publisher names none.
+        types: the event types.
+    """
+
+    def __init__(self, bus: Bus, service: str, types: EventTypes) -> None:
+        self._bus = bus
+        self._service = service
+        self._types = types
+        self._waits = Waits()
+
+    async def publish(self, event: Event, wait: bool, envelope: Envelope) -> Outcome:
+        """See `Runtime.publish`."""
+        bus = self._bus
+        route = bus.routes.get(type(event))
+        if route is None:
+            raise _unknown(event)
+        delivery: Delivery[Event]
+        if wait or envelope:
+            receipt = Receipt() if wait else None
+            delivery = Delivery.of(event, origin=current_origin(), receipt=receipt, **envelope)
+            delivery.source = delivery.source or self._service
+        else:
+            handled = delivery_of_task.get()  # As in `current_origin`, without its call.
+            origin = current_request.get() or (NO_ORIGIN if handled is None else handled.origin)
+            if origin.account_id is not None:
+                origin = Origin(origin.request_id, origin.traceparent)
+            delivery = Delivery(event, self._service, wall_time(), origin, True)
+        if wait:
+            with self._waits.during(delivery, route.subscriptions):
+                (outcome,) = await bus.publish([delivery])
+                return await _ended(outcome)
+        fairness = bus.fairness
+        if fairness.streak >= QUANTUM:
+            await fairness.before_publish()
+        outcome = bus.offer(delivery, route)
+        if fairness.owes_turn or bus.undecided:
+            await bus.settle()
+        return outcome
+
+    async def publish_many(
+        self, deliveries: Iterable[Delivery[Event]], *, wait: bool
+    ) -> list[Outcome]:
+        """See `Runtime.publish_many`."""
+        origin, routes = current_origin(), self._bus.routes
+        sent = [self._complete(delivery, origin, wait=wait) for delivery in deliveries]
+        stored = [each for each in sent if routes[type(each.event)].is_stored]
+        with ExitStack() as waits:
+            for each in sent if wait else ():
+                subscriptions = routes[type(each.event)].subscriptions
+                waits.enter_context(self._waits.during(each, subscriptions))
+            if stored:
+                await self._write_ahead(stored)
+            try:
+                outcomes = await self._bus.publish(sent)
+            finally:
+                for delivery in stored:
+                    delivery.written = None
+            return [await _ended(each) for each in outcomes] if wait else outcomes
+
+    async def _write_ahead(self, deliveries: Sequence[Delivery[Event]]) -> None:
+        from .._store._packing import write_ahead  # noqa: PLC0415 - where there is a store, only
+
+        await write_ahead(deliveries, self._types)
+
+    def _complete(
+        self, delivery: Delivery[Event], origin: Origin, *, wait: bool
+    ) -> Delivery[Event]:
+        """Fill in the envelope's defaults."""
+        if type(delivery) is not Delivery:
+            raise UnknownEventError("publish_many takes deliveries: write `Delivery.of(event)`")
+        if type(delivery.event) not in self._bus.routes:
+            raise _unknown(delivery.event)
+        if delivery.origin is not NO_ORIGIN:
+            origin = Origin(
+                delivery.request_id or origin.request_id, delivery.traceparent or origin.traceparent
+            )
+        receipt = delivery.receipt or (Receipt() if wait else None)
+        return replace(
+            delivery,
+            source=delivery.source or self._service,
+            origin=origin,
+            is_plain=delivery.is_plain and receipt is None,
+            receipt=receipt,
+        )
+
+
+def _unknown(event: object) -> UnknownEventError:
+    """The fault of something that was to be published."""
+    kind = event if isinstance(event, type) else type(event)
+    if isinstance(event, Delivery):
+        return UnknownEventError("publish takes the event alone: write `delivery.event`")
+    if not issubclass(kind, Event):
+        return UnknownEventError(
+            f"a {kind.__name__} is no event: derive a class from Event, and publish an "
+            "instance of it"
+        )
+    if isinstance(event, type):
+        return UnknownEventError(
+            f"{kind.__name__} is the class: publish an event of it, `{kind.__name__}(…)`"
+        )
+    return UnknownEventError(
+        f"{source_of(kind)} is no event type of this program: name its module, "
+        f"{kind.__module__!r}, in `event_types`, or give the type to open_runtime"
+    )
+
+
+async def _ended(outcome: Outcome) -> Outcome:
+    """The outcome when nothing more becomes of the event."""
+    receipt = outcome.delivery.receipt
+    assert receipt is not None
+    with trio.move_on_after(LONG) as patience:
+        await receipt.ended()
+    if patience.cancelled_caught:
+        waits_for = [name for name, fate in receipt.fates.items() if fate.alive]
+        facts = outcome.delivery.identity()
+        plugin = plugin_of_task.get(None)
+        _log.warning("a publisher still waits", plugin=plugin, waits_for=waits_for, **facts)
+        await receipt.ended()
+    return replace(outcome, fates=dict(receipt.fates))

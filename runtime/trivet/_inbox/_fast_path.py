@@ -1,0 +1,113 @@
+"""The fast path through an inbox: of events that need no care, put in and handled without a call.
+
+Owns the switch of the path, and the slots of the workers on it.
+Never knows why care may be needed: each part of an inbox closes the path for its own reason.
+
+Two places take the path: `Bus.offer` puts events in, `_workers.handle_plain` handles them. They do
+what the inbox does with care, all in one; a test compares the two after every step.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from .._events._delivery import Delivery
+from .._events._event import Event
+from .._events._fates import Fate
+from ._counts import Counts
+from ._readers import Readers
+
+
+class Slot:
+    """The event that one worker is handling.
+
+    It is not among the others in flight, so that a worker that goes on to the next event writes
+    nothing else. Whoever ends or keeps it meanwhile takes it out, and says so.
+    """
+
+    __slots__ = ("delivery", "was_taken")
+
+    def __init__(self) -> None:
+        self.delivery: Delivery[Any] | None = None
+        self.was_taken = False
+        """Whether the event was ended or kept while its handler ran; the worker resets it."""
+
+    def take(self) -> None:
+        """Take the event out."""
+        self.delivery = None
+        self.was_taken = True
+
+
+class FastPath:
+    """The shared part of one inbox.
+
+    Args:
+        plugin: the subscriber's name.
+        ready: the inbox's events, in order.
+        readers: the readers that wait.
+        counts: the inbox's.
+        buffer: how many events may wait.
+        end: ends an event that somebody may wait for.
+        stay: puts an event that its worker has left among the others in flight.
+    """
+
+    __slots__ = (
+        "_reasons",
+        "buffer",
+        "counts",
+        "end",
+        "is_open",
+        "parked",
+        "plugin",
+        "readers",
+        "ready",
+        "slots",
+        "stay",
+    )
+
+    def __init__(
+        self,
+        plugin: str,
+        *,
+        ready: deque[Delivery[Any]],
+        readers: Readers,
+        counts: Counts,
+        buffer: float,
+        end: Callable[[Delivery[Event], Fate], None],
+        stay: Callable[[Delivery[Event]], None],
+    ) -> None:
+        self.plugin = plugin
+        self.ready = ready
+        self.readers = readers
+        self.parked = readers.parked
+        self.counts = counts
+        self.buffer = buffer
+        self.end = end
+        self.stay = stay
+        self.slots: list[Slot] = []
+        """The slots of the workers on the path."""
+        self.is_open = True
+        """Whether the order is all that has to be minded, for events that are plain too."""
+        self._reasons: set[str] = set()
+
+    def mind(self, reason: str, is_so: bool) -> None:
+        """Close the path for a reason, or open it again where that was the last one."""
+        if is_so:
+            self._reasons.add(reason)
+        else:
+            self._reasons.discard(reason)
+        self.is_open = not self._reasons
+
+    def enter(self) -> Slot:
+        """Make the slot of a worker that enters the path."""
+        slot = Slot()
+        self.slots.append(slot)
+        return slot
+
+    def leave(self, slot: Slot) -> None:
+        """Remove the slot of a worker that leaves the path; its event stays in flight."""
+        self.slots.remove(slot)
+        if slot.delivery is not None:
+            self.stay(slot.delivery)
