@@ -32,7 +32,7 @@ class MisfitError(ValueError):
         """The environment variable that gave the value; empty for none."""
 
 
-class TableError(ExceptionGroup[Exception]):
+class TableError(ExceptionGroup[Exception]):  # noqa: ASYNC126 - no nursery has it to split
     """The faults of a table."""
 
     faults: dict[str, Exception]

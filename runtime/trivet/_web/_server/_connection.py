@@ -229,7 +229,7 @@ class Connection:
         try:
             await self._app(scope, self._receive, self._send)
         except BaseException:
-            await self._break_off()
+            await self._break_off()  # noqa: ASYNC102 - it is shielded, with a limit
             raise
         finally:
             self._is_busy = False

@@ -206,7 +206,7 @@ class Transport:
         gone = suppress(OSError, trio.ClosedResourceError)
         with trio.move_on_after(LINGER_TIMEOUT), gone:
             self._socket.shutdown(socket.SHUT_WR)
-            while await self.receive():
+            while await self.receive():  # noqa: ASYNC110 - the data is the event
                 await trio.lowlevel.checkpoint()
 
     def reset(self) -> None:
