@@ -26,6 +26,9 @@ from ._middleware import admit
 from ._problems import MEDIA_TYPE, ProblemError
 from ._quart._inside import QUERY_ERRORS
 
+SENT_AT_ONCE = 16 * 1024
+"""Bytes of a body that are sent as one, since a connection takes them without a wait."""
+
 T = TypeVar("T")
 Response = tuple[object, int]
 """A document, which becomes JSON, and the status."""
@@ -246,5 +249,7 @@ async def _send(send: Send, status: int, headers: list[tuple[str, str]], body: b
     headers = [*headers, ("content-length", str(len(body)))]
     encoded = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
     await send({"type": "http.response.start", "status": status, "headers": encoded})
-    await send({"type": "http.response.body", "body": body, "more_body": True})
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
+    if len(body) > SENT_AT_ONCE:  # The last part has a time limit.
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        body = b""
+    await send({"type": "http.response.body", "body": body, "more_body": False})
