@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
+import structlog
 import trio
 from structlog.testing import capture_logs
 
 from trivet import AsyncioPlugin, Event, EventPlugin, Runtime, Settings
 from trivet._delivery._bounded import BoundedInbox
+from trivet._on_asyncio import _bridge
+from trivet._on_asyncio._bridge import open_bridge
+from trivet._on_asyncio._crossings import Crossing
 from trivet._program._loader import load
 from trivet._runtime import running
 
@@ -138,3 +143,85 @@ def test_ctrl_c_while_a_reader_goes_to_sleep(kind: type[EventPlugin[Any]]) -> No
     assert not armed
     assert ended == [2]
     assert [line["handled"] for line in logs if line["event"] == "plugin ended"] == [2]
+
+
+def unexpected(failure: BaseException) -> None:
+    """Stand in for a plugin's host; no task of asyncio's fails here."""
+    raise failure
+
+
+def interrupt() -> None:
+    """Press Ctrl-C."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+class Interrupted(Crossing[Any]):
+    """A crossing during which Ctrl-C comes, at the moment when an attribute is set."""
+
+    moment = ""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if value is True and name == self.moment:
+            type(self).moment = ""
+            interrupt()
+
+
+@pytest.mark.parametrize("moment", ["_is_waited_for", "_is_over"])
+def test_ctrl_c_during_a_crossing(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call ends before its waiter, whichever side Ctrl-C comes to; the interrupt goes on."""
+    monkeypatch.setattr(Interrupted, "moment", moment)
+    monkeypatch.setattr(_bridge, "Crossing", Interrupted)
+    ended: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(0.001)
+        finally:
+            ended.append("call")
+
+    async def main() -> None:
+        async with open_bridge(structlog.get_logger(), unexpected) as bridge:
+            try:
+                await bridge.call(work)
+            finally:
+                ended.append("waiter")
+            await trio.sleep(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)
+    assert ended == ["call", "waiter"]
+    assert Interrupted.moment == ""
+
+
+class Observed:
+    """A task of asyncio's, at whose callbacks Ctrl-C comes."""
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self.done = task.done
+        self.remove_done_callback = task.remove_done_callback
+        self._task = task
+
+    def add_done_callback(self, callback: Callable[[asyncio.Task[Any]], object]) -> None:
+        self._task.add_done_callback(callback)
+        interrupt()
+
+
+def test_ctrl_c_before_a_wait_for_a_task_of_asyncio() -> None:
+    """The callback finds a task that waits, and the interrupt goes on."""
+
+    async def begin() -> asyncio.Task[None]:
+        return asyncio.create_task(asyncio.sleep(0.001))
+
+    async def main() -> None:
+        async with open_bridge(structlog.get_logger(), unexpected) as bridge:
+            task = await bridge.call(begin)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(
+                    _bridge._until_done,  # pyright: ignore[reportPrivateUsage]
+                    cast("asyncio.Task[Any]", Observed(task)),
+                )
+                await trio.sleep(10)
+
+    with pytest.RaisesGroup(KeyboardInterrupt, allow_unwrapped=True, flatten_subgroups=True):
+        trio.run(main)

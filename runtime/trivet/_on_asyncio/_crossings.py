@@ -58,6 +58,7 @@ class Crossing(Generic[T]):
         finally:
             self._error = None  # It refers to this frame.
 
+    @trio.lowlevel.enable_ki_protection
     async def _call(self, trio_task: trio.lowlevel.Task) -> None:
         self._has_begun = True
         try:
