@@ -4,7 +4,7 @@ The rooms of the house, from the street to the foundation. Each room imports onl
 it; a module of a room with several lines is on the line that says what it is for.
 
     testing             the kit for tests of plugins
-    _cli/               the command line: _options _dead_letters
+    _cli/               the command line: _options _dead_letters _printing
     asgi                a program under somebody else's server
     _process/           `trivet serve`, its parent and its end
         _serve              the signals, the server, the exit code
