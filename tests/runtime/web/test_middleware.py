@@ -317,7 +317,7 @@ async def test_a_swamped_exporter_delays_no_response(autojump_clock: MockClock) 
             await trio.testing.wait_all_tasks_blocked()
         begun = trio.current_time()
         *_, (ended, message) = await serve(runtime, "/livez")
-        assert message == {"type": "http.response.body", "body": b"", "more_body": False}
+        assert (message["type"], message["more_body"]) == ("http.response.body", False)
         assert ended == begun
         assert trio.current_time() - begun == pytest.approx(1.0)
         assert runtime.statistics()["swamped"].rejected == 1
