@@ -122,7 +122,8 @@ async def held(runtime: Runtime, hold: Callable[[], object]) -> None:
     hog = runtime.get(Hog)
     hog.hold = hold
     hog.go()
-    await hog.done.wait()
+    with trio.fail_after(60):  # A hog that fails is never done.
+        await hog.done.wait()
 
 
 async def test_who_holds_the_loop_is_named_while_it_does(logs: Logs) -> None:
