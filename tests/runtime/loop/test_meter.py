@@ -1,4 +1,4 @@
-"""Who holds the event loop is told while it does, and nobody else."""
+"""The plugin that holds the event loop is reported while it does, and no other."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ QUICK = StallSettings(warn=0.02, error=0.1)
 
 
 class Logs:
-    """What was logged, also from other threads while the event loop is held."""
+    """The log, also of other threads while the event loop is held."""
 
     def __init__(self) -> None:
         self.lines: list[Log] = []
         self.held = ThreadEvent()
-        """Set when somebody has said that the loop is held."""
+        """Set when a line says that the loop is held."""
         self.alarmed = ThreadEvent()
-        """Set when it was said as an error."""
+        """Set when such a line is an error."""
 
     def __call__(self, logger: object, method: str, event: Any) -> Any:
         self.lines.append({**event, "log_level": method})
@@ -56,13 +56,13 @@ class Logs:
         raise structlog.DropEvent
 
     def of(self, event: str) -> list[Log]:
-        """The lines that say this."""
+        """The lines of an event."""
         return [line for line in self.lines if line["event"] == event]
 
 
 @pytest.fixture
 def logs() -> Iterator[Logs]:
-    """Collect what is logged."""
+    """Collect the log."""
     collected = Logs()
     structlog.configure(processors=[collected])
     yield collected
@@ -70,7 +70,7 @@ def logs() -> Iterator[Logs]:
 
 
 class Hog(BackgroundPlugin):
-    """Holds the loop, when told to, until it is done."""
+    """A plugin that holds the loop on demand."""
 
     async def initialize(self) -> None:
         self._go = trio.Event()
@@ -92,7 +92,7 @@ class Hog(BackgroundPlugin):
         return "done"
 
     def go(self) -> None:
-        """Tell it to."""
+        """Make the plugin hold the loop."""
         self._go.set()
 
 
@@ -103,13 +103,13 @@ class Victim(BackgroundPlugin):
 
 
 def here(needle: str) -> str:
-    """The place in this file where this stands first."""
+    """The first place of a text in this file."""
     text = Path(__file__).read_text("utf-8")
     return f"{__file__}:{text[: text.index(needle)].count(chr(10)) + 1}"
 
 
 def told(event: ThreadEvent) -> Callable[[], object]:
-    """Hold the loop until that is said, with an end in case it never is."""
+    """Hold the loop until the event is set, at most for a while."""
 
     def hold() -> bool:
         return event.wait(20)
@@ -153,7 +153,7 @@ async def test_a_long_one_is_an_error_and_its_end_is_told(logs: Logs) -> None:
 
 
 async def test_the_hog_is_charged_and_its_victim_is_not(logs: Logs) -> None:
-    """`usage()` has the time with who took it, and counts the stall there."""
+    """`usage()` charges the time, and counts the stall, to the plugin that held the loop."""
     async with open_plugins(Hog, Victim, stalls=QUICK) as runtime:
         await held(runtime, told(logs.alarmed))
         usage = runtime.usage()
@@ -167,7 +167,7 @@ async def test_the_hog_is_charged_and_its_victim_is_not(logs: Logs) -> None:
 
 
 async def test_a_route_is_charged_to_its_plugin(logs: Logs) -> None:
-    """What a plugin does for a request is its own, although the task is the server's."""
+    """The work for a plugin's route is the plugin's, although the task is the server's."""
     async with open_plugins(Hog, stalls=QUICK) as runtime:
         runtime.get(Hog).hold = told(logs.held)
         await client(runtime).get("/hold")
@@ -176,7 +176,7 @@ async def test_a_route_is_charged_to_its_plugin(logs: Logs) -> None:
 
 
 async def test_what_holds_the_interpreter_is_told_afterwards(logs: Logs) -> None:
-    """One call that lets no other thread run cannot be told of sooner than at its end."""
+    """A call that lets no other thread run is reported at its end, which is as soon as possible."""
     evil = re.compile(r"(a+)+$")
     text = "a" * 22 + "b"
     began = time.thread_time()  # What it waits for a processor is not counted.
@@ -191,7 +191,7 @@ async def test_what_holds_the_interpreter_is_told_afterwards(logs: Logs) -> None
 
 
 async def test_the_same_line_is_told_once_a_minute(logs: Logs) -> None:
-    """Who holds the loop again and again does not fill the log."""
+    """A plugin that holds the loop again and again does not fill the log."""
 
     class Often(BackgroundPlugin):
         async def initialize(self) -> None:
@@ -214,7 +214,7 @@ async def test_the_same_line_is_told_once_a_minute(logs: Logs) -> None:
 async def test_a_meter_that_was_removed_is_missed(
     logs: Logs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A plugin may take the instrument away; then it is said that stalls go unseen, once."""
+    """If a plugin removes the instrument, one line says that stalls go unseen."""
     monkeypatch.setattr("trivet._loop._stall_watch.CHECK_EVERY", 0.05)
     async with open_plugins(Victim, stalls=QUICK) as runtime:
         assert runtime.meter is not None
@@ -225,7 +225,7 @@ async def test_a_meter_that_was_removed_is_missed(
 
 
 async def test_an_idle_loop_is_not_missed(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loop in which nothing happens answers all the same, and nobody is warned."""
+    """An idle loop answers, too, and there is no warning."""
     monkeypatch.setattr("trivet._loop._stall_watch.CHECK_EVERY", 0.02)
     async with open_plugins(Hog, stalls=QUICK):
         await trio.sleep(0.3)
@@ -233,7 +233,7 @@ async def test_an_idle_loop_is_not_missed(logs: Logs, monkeypatch: pytest.Monkey
 
 
 async def test_processor_time_is_shared_by_use(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who computes has processor time, about as much as it held the loop."""
+    """A plugin that computes has about as much processor time as it held the loop."""
     monkeypatch.setattr("trivet._loop._stall_watch.CHECK_EVERY", 0.05)
 
     class Computes(BackgroundPlugin):
@@ -251,7 +251,7 @@ async def test_processor_time_is_shared_by_use(logs: Logs, monkeypatch: pytest.M
 
 
 async def test_the_watch_can_be_switched_off() -> None:
-    """Without it there is no instrument and no account."""
+    """Disabled stalls leave no instrument and no account."""
     async with open_plugins(Hog, stalls=StallSettings(enabled=False)) as runtime:
         assert runtime.meter is None
         assert runtime.usage() == {}
@@ -275,12 +275,12 @@ class StubProcessor(Processor):
         self.starved = 0.0
 
     def sample(self) -> Sample:
-        """As it is, but for what the machine did not give."""
+        """The real sample, with the time for which the machine had no processor."""
         return attrs.evolve(super().sample(), starved=self.starved)
 
 
 async def test_a_thread_without_a_processor_is_no_stall() -> None:
-    """Of a long step, the time for which the machine had no processor is not the plugin's."""
+    """The time for which the machine had no processor is not the plugin's."""
     processor = StubProcessor()
     meter = StallMeter(0.05, processor=processor)
     trio.lowlevel.add_instrument(meter)
@@ -302,7 +302,7 @@ async def test_a_thread_without_a_processor_is_no_stall() -> None:
 @pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of waits for a processor")
 async def test_a_busy_machine_is_nobodys_stall(logs: Logs) -> None:
-    """Beside processes that want the same processor, who computes a little is not named."""
+    """Beside processes that want the same processor, computing a little is not reported."""
     (processor, *_), before = sorted(os.sched_getaffinity(0)), os.sched_getaffinity(0)
     burn = [sys.executable, "-c", "while True: pass"]
     os.sched_setaffinity(0, {processor})
@@ -338,7 +338,7 @@ async def test_a_busy_machine_is_nobodys_stall(logs: Logs) -> None:
 async def test_the_log_says_what_holds_the_loop(
     logs: Logs, computes: bool, doing: str, hint: str
 ) -> None:
-    """Computing and a call that blocks are told apart, with what to do instead."""
+    """The line tells computing from a blocking call, and says what to do instead."""
 
     def compute() -> None:
         until = time.thread_time() + 20
@@ -367,7 +367,7 @@ async def test_asyncio_run_is_named(logs: Logs) -> None:
 
 
 class SlowStart(BackgroundPlugin):
-    """Holds the loop for a while in `initialize`, and for another in `run`."""
+    """A plugin that holds the loop in `initialize`, and again in `run`."""
 
     start: float = 0.0
     work: float = 0.0
@@ -399,7 +399,7 @@ async def test_a_start_has_a_limit_of_its_own(
 
 
 async def test_the_stack_is_the_authors(logs: Logs) -> None:
-    """It begins at the author's first line; what a library does beneath it is shortened."""
+    """The stack begins at the author's first line; a library's calls beneath are shortened."""
 
     def deep() -> object:
         return json.loads("1", cls=Slow)
@@ -423,7 +423,7 @@ async def test_the_stack_is_the_authors(logs: Logs) -> None:
 
 
 def test_the_lines_of_an_installed_plugin_are_the_authors() -> None:
-    """A plugin among the libraries is known by its module; a library's line is told without it."""
+    """An installed plugin is known by its module; without it, the library's line is shown."""
     with pytest.raises(json.JSONDecodeError) as caught:
         json.loads("{")
     lines = lines_of(caught.value)

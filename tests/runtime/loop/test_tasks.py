@@ -1,4 +1,4 @@
-"""Who is named when something has gone wrong that no task of a plugin has raised."""
+"""The name in the report of an error that no plugin's task has raised."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from trivet._loop._tasks import breaker_of, plugin_of_task
 
 
 def run(task: trio.lowlevel.Task | None) -> BaseException:
-    """What a loop raises that fails while it runs this task."""
+    """The error of a loop that fails while it runs this task."""
     try:
         fail(task)
     except trio.TrioInternalError as error:
@@ -22,7 +22,7 @@ def fail(task: trio.lowlevel.Task | None) -> None:
 
 
 async def test_who_breaks_the_loop_is_who_was_run() -> None:
-    """Where no line of a plugin's is in the traceback, it is whose task was run, if anybody's."""
+    """Without a plugin's line in the traceback, the plugin of the task that ran is named."""
     task = trio.lowlevel.current_task()
     assert breaker_of(run(task), {}) == ""
     plugin_of_task.set("billing")
@@ -31,7 +31,7 @@ async def test_who_breaks_the_loop_is_who_was_run() -> None:
 
 
 async def test_who_breaks_the_loop_is_whose_code_did() -> None:
-    """The code counts more than the task: the loop may have been at something else's behest."""
+    """The code counts more than the task, which may have run another plugin's code."""
     plugin_of_task.set("billing")
     task = trio.lowlevel.current_task()
     assert breaker_of(run(task), {"audit": __name__}) == "plugin 'audit'"

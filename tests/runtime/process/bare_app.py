@@ -30,18 +30,18 @@ async def begin() -> None:
 
 @app.get("/readyz")
 async def ready() -> str:
-    """As far as anybody can tell."""
+    """The health check, which cannot know better."""
     return "ready"
 
 
 @app.get("/large")
 async def large() -> bytes:
-    """More than a connection holds."""
+    """A larger answer than a connection holds."""
     return b"x" * (64 * 1024 * 1024)
 
 
 async def work() -> None:
-    """What the service is there for."""
+    """The service's own work."""
     if sys.argv[1] == "crashes":
         raise ValueError("the work is over")
     with trio.CancelScope(shield=sys.argv[1] == "stays"):

@@ -1,4 +1,4 @@
-"""Whatever dies, a service is ready, or says why it is not, or is gone; beside one that is not so.
+"""A service that has lost a part is ready, says why it is not, or is gone; a bare one is not.
 
 The control is a bare Quart-Trio application, whose background work crashes or cannot be cancelled.
 """
@@ -25,7 +25,7 @@ BARE = Path(__file__).parent / "bare_app.py"
 ROOM = 60.0
 """Seconds for a program on a busy machine."""
 SETTINGS = {"TRIVET_LOG__FORMAT": "json", "TRIVET_SHUTDOWN__REQUESTS": "600"}
-"""Of Trivet: no test waits for the end of what requests may take."""
+"""Trivet's limit for requests, in seconds: so long that no test could wait for it."""
 
 WORK = """
     import trio
@@ -75,7 +75,7 @@ async def bare(what: str) -> AsyncGenerator[tuple[trio.Process, str]]:
 
 @asynccontextmanager
 async def trivet(directory: Path, plugin: str) -> AsyncGenerator[tuple[trio.Process, Path]]:
-    """Run the same as a plugin; yields the process and its log."""
+    """Run the same application as a plugin; yields the process and its log."""
     (directory / "work.py").write_text(dedent(plugin))
     log = directory / "log"
     options = ["--plugins", str(directory), "--bind", "127.0.0.1:0"]
@@ -96,7 +96,7 @@ async def trivet(directory: Path, plugin: str) -> AsyncGenerator[tuple[trio.Proc
 
 
 async def logged(log: Path, text: str) -> str:
-    """Wait for it, and return the whole log."""
+    """Wait for a text in the log, and return the whole log."""
     file = trio.Path(log)
     while text not in await file.read_text():
         await trio.sleep(0.01)
@@ -104,12 +104,12 @@ async def logged(log: Path, text: str) -> str:
 
 
 async def url_in(log: Path) -> str:
-    """Where it serves."""
+    """The address of the server."""
     return (await logged(log, '"urls": ["')).partition('"urls": ["')[2].partition('"')[0]
 
 
 async def begin_to_read(url: str) -> trio.SocketStream:
-    """A client that has asked for a lot, and reads no more of it."""
+    """A client that has asked for a large answer, and does not read on."""
     host, _, port = url.removeprefix("http://").rpartition(":")
     stream = await trio.open_tcp_stream(host, int(port))
     await stream.send_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -127,7 +127,7 @@ async def test_bare_answers_200_although_its_work_is_dead() -> None:
 
 
 async def test_a_dead_plugin_is_told_of(tmp_path: Path) -> None:
-    """One that is not critical leaves the service ready, but degraded, and its routes say 503."""
+    """A plugin that is not critical leaves the service ready, but degraded; its routes say 503."""
     async with (
         trivet(tmp_path, WORK.format(critical=False)) as (_, log),
         httpx.AsyncClient() as client,
@@ -142,7 +142,7 @@ async def test_a_dead_plugin_is_told_of(tmp_path: Path) -> None:
 
 
 async def test_a_critical_plugin_ends_the_program(tmp_path: Path) -> None:
-    """Where the service is nothing without it, the process is gone with a code that says so."""
+    """A critical plugin's failure ends the process, with a code that says so."""
     async with trivet(tmp_path, WORK.format(critical=True)) as (process, log):
         assert await process.wait() == 4
         assert "plugin 'work' gave up: ValueError: the work is over" in log.read_text()
@@ -167,7 +167,7 @@ async def test_bare_does_not_stop_for_a_client_that_does_not_read() -> None:
 
 
 async def test_a_client_that_does_not_read_holds_up_nothing(tmp_path: Path) -> None:
-    """The stop ends as a clean one, long before what the requests may take is over."""
+    """The stop is clean, and ends long before the limit for requests."""
     async with trivet(tmp_path, LARGE) as (process, log):
         async with await begin_to_read(await url_in(log)):
             process.send_signal(signal.SIGTERM)

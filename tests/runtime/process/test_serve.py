@@ -77,7 +77,7 @@ class Server:
                 await self.changed.wait()
 
     async def has_said_all(self) -> None:
-        """Wait until it can write nothing more."""
+        """Wait until the program has closed standard error."""
         async with self.changed:
             while not self.silent:
                 await self.changed.wait()
@@ -153,7 +153,7 @@ async def serving(*names: str, directory: Path, **environ: str) -> AsyncGenerato
 async def test_a_signal_drains_closes_and_exits_with_0(
     plugins: Callable[..., Path], number: signal.Signals
 ) -> None:
-    """Everything that was accepted is handled before the program ends."""
+    """The program handles every accepted event before it ends."""
     environ = {"TRIVET_PLUGINS__RECORDER__PAUSE": "0.01"}
     async with serving("recorder", directory=plugins(recorder=RECORDER), **environ) as server:
         async with httpx.AsyncClient(base_url=server.url) as client:
@@ -168,7 +168,7 @@ async def test_a_signal_drains_closes_and_exits_with_0(
 async def test_a_request_that_is_being_answered_at_the_stop_is_answered(
     plugins: Callable[..., Path],
 ) -> None:
-    """The server stops accepting, and finishes what it has begun."""
+    """The server stops accepting, and finishes the requests that it has begun."""
     async with serving("recorder", directory=plugins(recorder=RECORDER)) as server:
         answers: list[httpx.Response] = []
 
@@ -203,7 +203,7 @@ async def test_an_idle_keep_alive_client_does_not_hold_up_the_stop(
 async def test_a_busy_keep_alive_client_does_not_hold_up_the_stop(
     plugins: Callable[..., Path],
 ) -> None:
-    """A client whose next request is there already is not waited for."""
+    """The stop does not wait for a client whose next request is there already."""
     directory = plugins(recorder=RECORDER)
     # Requests may take longer than this test waits.
     environ = {"TRIVET_SHUTDOWN__REQUESTS": "600"}
@@ -285,7 +285,7 @@ async def test_a_configuration_error_exits_with_2(plugins: Callable[..., Path]) 
 
 
 async def test_warnings_of_the_settings_go_to_the_log(plugins: Callable[..., Path]) -> None:
-    """What is only warned of is logged as the settings say, and the service runs."""
+    """A warning about settings is logged in the settings' format, and the service runs."""
     directory = plugins(recorder=RECORDER)
     async with serving("recorder", directory=directory, TRIVET_PORT="80") as server:
         line = await server.logged("unknown environment variable")
@@ -331,7 +331,7 @@ async def test_a_setting_that_only_its_use_shows_to_be_wrong(plugins: Callable[.
 
 
 async def test_an_address_that_is_taken_exits_with_3(plugins: Callable[..., Path]) -> None:
-    """The address is tried before any plugin is started."""
+    """The address is bound before any plugin starts."""
     directory = plugins(recorder=RECORDER)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         bind = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -398,7 +398,7 @@ async def eventually(client: httpx.AsyncClient, path: str) -> httpx.Response:
 
 
 async def test_a_server_whose_start_is_cancelled_does_not_hang() -> None:
-    """An embedder who is cancelled before the address is bound gets on with the stop."""
+    """An embedder that is cancelled before the address is bound goes on with the stop."""
     async with open_runtime() as runtime:
         with trio.fail_after(60), trio.CancelScope() as scope:
             scope.cancel()

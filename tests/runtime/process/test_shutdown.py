@@ -1,4 +1,4 @@
-"""Plugins that defeat a stop, each in a real `trivet serve`, and what ends it all the same.
+"""Plugins that defeat a stop, each in a real `trivet serve`, and the step that ends it.
 
 Each misbehaviour is a plugin file in `misbehaving/`. It runs beside a healthy plugin; the program
 gets a real signal; the exit code says which step of the escalation had to act.
@@ -30,13 +30,13 @@ PLUGINS = Path(__file__).parent / "misbehaving"
 TRIVET = Path(sys.executable).parent / "trivet"
 LIMITS = {"REQUESTS": "0.1", "DRAIN": "0.2", "CLOSE": "0.3"}
 BUDGET = 0.6 + PARENT_STEP.after
-"""Seconds that a stop may take with these limits, with the escalation."""
+"""Seconds that a stop may take with these limits, the escalation included."""
 ALLOWANCE = 1.0
 """Seconds for the end of the processes themselves."""
 NAP = 0.05
-"""Seconds."""
+"""Seconds of one wait for the end."""
 ROOM = 60.0
-"""Seconds for a program on a busy machine; what really hangs would take for ever."""
+"""Seconds for a program on a busy machine; a program that hangs would take for ever."""
 
 CLEAN, LOOP, THREAD, PARENT, KERNEL = 0, 70, 71, 72, 137
 WITHOUT_STEPS = (sys.executable, str(Path(__file__).parent / "without_steps.py"))
@@ -49,31 +49,31 @@ class Program:
     process: trio.Process
     directory: Path
     mark: bytes
-    """Stands in the environment of every process of this program."""
+    """A variable in the environment of every process of this program."""
 
     @property
     def log(self) -> str:
-        """What it has logged so far."""
+        """The log so far."""
         return (self.directory / "log").read_text(errors="replace")
 
     @property
     def report(self) -> str:
-        """The report of the step that ended it: the lines of the log that are not the program's."""
+        """The report of the step that ended the program: the lines that are no line of its log."""
         lines = [line for line in self.log.splitlines() if not line.startswith("{")]
         return "\n".join(line.removeprefix("trivet: ") for line in lines)
 
     @property
     def named(self) -> set[str]:
-        """The plugins that the report names as such."""
+        """The plugins that the report names."""
         return set(re.findall(r"^plugin '(\w+)'", self.report, re.MULTILINE))
 
     @property
     def url(self) -> str:
-        """Where it serves."""
+        """The address of the server."""
         return self.log.partition('"urls": ["')[2].partition('"')[0]
 
     def processes(self) -> Iterator[int]:
-        """Its processes, whoever their parents are."""
+        """The program's processes, orphans included."""
         for directory in Path("/proc").glob("[0-9]*"):
             try:
                 if self.mark in (directory / "environ").read_bytes():
@@ -82,7 +82,7 @@ class Program:
                 continue  # Another's, or gone.
 
     async def logged(self, *texts: str) -> None:
-        """Wait until one of these stands in the log."""
+        """Wait until the log has one of these texts."""
         while not any(text in self.log for text in texts):
             assert self.process.poll() is None, self.log
             await trio.sleep(0.01)
@@ -100,7 +100,7 @@ class Program:
 
     @asynccontextmanager
     async def client(self) -> AsyncGenerator[None]:
-        """Have a client, which has asked something and stays connected, within this block."""
+        """Keep a client connected within this block, after one answered request."""
         async with httpx.AsyncClient(base_url=self.url, timeout=ROOM) as client:
             assert (await client.get("/livez")).status_code == 200
             yield
@@ -115,7 +115,7 @@ async def serving(
     trivet: tuple[str, ...] = (str(TRIVET),),
     environ: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncGenerator[Program]:
-    """Run `trivet serve` with these plugins; end what is left of it."""
+    """Run `trivet serve` with these plugins; kill every process that is left."""
     mark = f"TRIVETS_TEST={os.urandom(8).hex()}"
     own = dict([mark.split("=")])
     own |= {f"TRIVET_SHUTDOWN__{stage}": seconds for stage, seconds in LIMITS.items()}
@@ -215,7 +215,7 @@ HOLDING = [
 async def test_what_holds_the_loop_is_ended_and_named(
     plugin: str, code: int, tmp_path: Path
 ) -> None:
-    """A stop is heard and kept although no code of the event loop runs any more."""
+    """A stop ends in time although no code of the event loop runs any more."""
     async with serving(plugin, "healthy", directory=tmp_path) as program:
         await program.logged('"misbehaving"')
         assert await program.stop() == code
@@ -246,7 +246,7 @@ HARMLESS = [
 async def test_what_can_be_contained_leaves_a_clean_end_and_no_process(
     plugin: str, tmp_path: Path
 ) -> None:
-    """The program exits with 0, and what the plugin started elsewhere is gone too."""
+    """The program exits with 0, and the plugin's processes are gone, too."""
     async with serving(plugin, "healthy", directory=tmp_path) as program:
         await program.logged('"serving"')
         if not plugin.startswith("close_"):  # Which only the stop brings about.
@@ -277,7 +277,7 @@ CONTAINED = [
 async def test_what_ends_other_programs_is_a_plugins_own_failure(
     plugin: str, tmp_path: Path
 ) -> None:
-    """It is named and restarted, the others go on and are served, and a stop is a clean one."""
+    """The plugin is named and restarted, the others are served, and a stop is clean."""
     async with serving(plugin, "healthy", directory=tmp_path) as program:
         await program.logged('"plugin failed"')
         (line, *_) = [line for line in program.log.splitlines() if '"plugin failed"' in line]
@@ -290,7 +290,7 @@ async def test_what_ends_other_programs_is_a_plugins_own_failure(
 
 
 async def test_who_breaks_the_event_loop_is_named(tmp_path: Path) -> None:
-    """No supervision survives that; the program has ended as by any crash, and is started again."""
+    """No supervision survives a broken loop: the program is started again as after any crash."""
     plugin = "system_task_crashes"
     async with serving(plugin, "healthy", directory=tmp_path) as program:
         assert await program.process.wait() == 1
@@ -302,7 +302,7 @@ async def test_who_breaks_the_event_loop_is_named(tmp_path: Path) -> None:
 
 
 async def test_a_program_without_its_pipes_stops(tmp_path: Path) -> None:
-    """Who cannot hear the parent any more stops, and is no clean end: nobody has asked for it."""
+    """A program that cannot hear its parent stops; the end is not clean, since nobody asked."""
     async with serving("no_pipes", "healthy", directory=tmp_path) as program:
         assert await program.process.wait() == 1
         assert "healthy closed" in program.log
@@ -315,7 +315,7 @@ NOT_TASKS = ["blocking_atexit", "left_thread", "left_timer", "system_task"]
 async def test_what_is_no_task_of_a_plugin_is_ended_by_the_thread(
     plugin: str, tmp_path: Path
 ) -> None:
-    """After the plugins were closed, the interpreter's own end has a limit too."""
+    """The interpreter's own end, after the plugins were closed, has a limit, too."""
     async with serving(plugin, "healthy", directory=tmp_path) as program:
         await program.logged('"serving"')
         assert await program.stop() == THREAD
@@ -356,7 +356,7 @@ async def test_an_import_that_hangs_is_ended_without_any_request(tmp_path: Path)
 
 
 async def test_a_start_that_never_ends_fails(tmp_path: Path) -> None:
-    """`[startup] limit` ends it with the code of a failed start, and says where it stood."""
+    """`[startup] limit` ends the start with its exit code, and the message says where it stood."""
     environ = {"TRIVET_STARTUP__LIMIT": "0.3"}
     async with serving("initialize_hangs", directory=tmp_path, environ=environ) as program:
         assert await program.process.wait() == 3
@@ -396,7 +396,7 @@ async def test_a_loop_that_is_held_for_too_long_ends_the_child(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 async def test_the_parent_is_small(tmp_path: Path) -> None:
-    """It is a script of its own, in a few MB, beside whatever the program loads."""
+    """The parent is a script of its own, in a few MB, whatever the program loads."""
     async with serving("healthy", directory=tmp_path) as program:
         await program.logged('"serving"')
         directory = Path(f"/proc/{program.process.pid}")
@@ -406,7 +406,7 @@ async def test_the_parent_is_small(tmp_path: Path) -> None:
 
 
 async def test_without_its_parent_a_program_stops(tmp_path: Path) -> None:
-    """When the parent is killed the child drains, closes and ends by itself."""
+    """The child of a killed parent drains, closes and ends by itself."""
     async with serving("healthy", directory=tmp_path) as program:
         await program.logged('"serving"')
         program.process.kill()
@@ -417,7 +417,7 @@ async def test_without_its_parent_a_program_stops(tmp_path: Path) -> None:
 
 
 async def test_a_second_signal_skips_draining_and_a_third_ends_at_once(tmp_path: Path) -> None:
-    """An operator who cannot wait need not wait."""
+    """An operator can cut a stop short."""
     async with serving("shield_forever", directory=tmp_path) as program:
         await program.logged('"serving"')
         program.process.send_signal(signal.SIGTERM)
@@ -433,7 +433,7 @@ async def test_a_second_signal_skips_draining_and_a_third_ends_at_once(tmp_path:
 async def test_a_second_signal_answers_who_still_waits(
     number: signal.Signals, options: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """What is not being answered yet gets 503 at once, however long requests may take."""
+    """A request that is not being answered yet gets 503 at once, whatever `requests` allows."""
     environ = {"TRIVET_SHUTDOWN__REQUESTS": "60"}
     serve = serving("healthy", directory=tmp_path, environ=environ, options=options)
     async with serve as program, httpx.AsyncClient(timeout=ROOM) as client:
@@ -454,7 +454,7 @@ async def test_a_second_signal_answers_who_still_waits(
 
 
 async def test_without_a_parent_the_steps_inside_remain(tmp_path: Path) -> None:
-    """Under `--no-parent` the loop and the thread still end what does not end."""
+    """Under `--no-parent` the loop and the thread still end the program."""
     async with serving("shield_forever", directory=tmp_path, options=("--no-parent",)) as program:
         await program.logged('"serving"')
         assert await program.stop() == LOOP
@@ -473,7 +473,7 @@ STEPS = [
 async def test_each_step_is_there_for_the_failure_of_the_one_before(
     without: str, code: int, report: str, tmp_path: Path
 ) -> None:
-    """With some of them switched off the next one ends the stop, with its code and its report."""
+    """If steps are switched off, the next one ends the stop, with its code and its report."""
     trivet = (*WITHOUT_STEPS, without)
     async with serving("shield_forever", directory=tmp_path, trivet=trivet) as program:
         await program.logged('"serving"')
@@ -496,7 +496,7 @@ async def test_without_any_step_nothing_ends_it(tmp_path: Path) -> None:
 
 
 async def test_a_stop_needs_no_memory(tmp_path: Path) -> None:
-    """Some is given back for it, where a plugin has taken all: others close, and it is named."""
+    """The reserve is freed if a plugin has taken all memory: others close, and it is named."""
     async with serving("memory_gone", "healthy", directory=tmp_path) as program:
         await program.logged('"serving"')
         await program.logged("the memory is full")
@@ -516,7 +516,7 @@ DEATHS = [
 
 @pytest.mark.parametrize(("plugin", "code", "how"), DEATHS)
 async def test_a_death_has_a_name(plugin: str, code: int, how: str, tmp_path: Path) -> None:
-    """However the process ends, the log says who has ended it, and how."""
+    """The log says who has ended the process, and how."""
     async with serving(plugin, "healthy", directory=tmp_path) as program:
         await program.logged('"serving"', '"misbehaving"', "giving up")
         if plugin == "exits_in_close":
@@ -528,7 +528,7 @@ async def test_a_death_has_a_name(plugin: str, code: int, how: str, tmp_path: Pa
 
 
 async def test_a_program_whose_socket_is_lost_is_started_again(tmp_path: Path) -> None:
-    """It stops in order and says why; the parent starts it again, and it listens again."""
+    """The program stops in order and says why; the parent starts it again, and it listens again."""
     async with serving("lost_listener", "healthy", directory=tmp_path) as program:
         assert await program.process.wait() == 1
         assert "does not listen any more" in program.report
@@ -554,7 +554,7 @@ async def test_a_start_that_failed_is_final_too(tmp_path: Path) -> None:
 
 
 async def test_a_signal_to_both_processes_is_one_request(tmp_path: Path) -> None:
-    """A service manager, and `pkill`, tell both: requests and inboxes are finished all the same."""
+    """A signal to both processes, as `pkill` sends it, is one: requests and inboxes finish."""
     environ = {"TRIVET_SHUTDOWN__REQUESTS": "1.5"}
     async with serving("healthy", directory=tmp_path, environ=environ) as program:
         await program.logged('"serving"')
@@ -569,13 +569,13 @@ async def test_a_signal_to_both_processes_is_one_request(tmp_path: Path) -> None
 
 
 async def ask_slowly(program: Program) -> None:
-    """Ask what is not answered before the limit."""
+    """Make a request that is not answered before the limit."""
     async with httpx.AsyncClient(timeout=ROOM) as client:
         assert (await client.get(f"{program.url}/slow")).status_code == 503
 
 
 async def test_hangups_are_ignored(tmp_path: Path) -> None:
-    """Until settings can be read again SIGHUP changes nothing; either process says so."""
+    """SIGHUP changes nothing, and the process that gets it says so."""
     async with serving("healthy", directory=tmp_path) as program:
         await program.logged('"serving"')
         for pid in program.processes():
@@ -597,7 +597,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 async def test_what_is_inherited_from_the_shell_changes_nothing(tmp_path: Path) -> None:
-    """SIGCHLD ignored, every signal blocked: the child is restarted, and stops."""
+    """Under an ignored SIGCHLD and blocked signals the child is restarted, and stops."""
     trivet = (sys.executable, "-c", INHERITED.format(then=""), str(TRIVET))
     async with serving("healthy", directory=tmp_path, restarts=1, trivet=trivet) as program:
         await program.logged('"serving"')
@@ -614,7 +614,7 @@ async def test_what_is_inherited_from_the_shell_changes_nothing(tmp_path: Path) 
 async def test_a_signal_is_heard_from_the_first_line_on(
     options: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """One that is there before the command stops it with 0, and no plugin is started for that."""
+    """A signal from before the command ends it with 0, before any plugin starts."""
     then = "os.kill(os.getpid(), signal.SIGTERM)"
     trivet = (sys.executable, "-c", INHERITED.format(then=then), str(TRIVET))
     async with serving("healthy", directory=tmp_path, trivet=trivet, options=options) as program:
@@ -624,7 +624,7 @@ async def test_a_signal_is_heard_from_the_first_line_on(
 
 
 async def test_a_pause_is_no_hang(tmp_path: Path) -> None:
-    """Where all processes stood still for longer than `hang_limit`, they go on."""
+    """Processes that all stood still for longer than `hang_limit` go on."""
     environ = {"TRIVET_HANG_LIMIT": "0.1"}
     async with serving("healthy", directory=tmp_path, environ=environ) as program:
         await program.logged('"serving"')

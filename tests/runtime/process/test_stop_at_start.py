@@ -13,7 +13,7 @@ happened: list[str] = []
 
 
 class Quick(BackgroundPlugin):
-    """Starts without a wait, so that no cancellation finds it."""
+    """A plugin whose start has no wait, so that no cancellation reaches it."""
 
     async def initialize(self) -> None:
         happened.append(f"{self.name} initialize")
@@ -24,13 +24,13 @@ class Quick(BackgroundPlugin):
 
 
 class Late(Quick):
-    """Needs the one before, so that it starts after it."""
+    """A plugin that needs the one before, so that it starts after it."""
 
     needs = (Quick,)
 
 
 class Holding(Quick):
-    """Holds the loop until its start's time is over."""
+    """A plugin that holds the loop until the limit of its start is over."""
 
     async def initialize(self) -> None:
         happened.append(f"{self.name} initialize")
@@ -68,13 +68,13 @@ async def test_what_has_started_is_closed_and_nothing_more_is_begun(
 
 
 class LateHolding(Quick):
-    """Needs the one that asks for the stop."""
+    """A plugin that needs the one that asks for the stop."""
 
     needs = (Holding,)
 
 
 async def test_a_start_that_is_over_too_late_is_closed(autojump_clock: MockClock) -> None:
-    """What `initialize` has taken is given back, although the start has failed."""
+    """Resources that `initialize` has entered are left, although the start has failed."""
 
     class Slow(Quick):
         async def initialize(self) -> None:

@@ -1,4 +1,4 @@
-"""What stands beside each of the others, and has to be closed whatever they do."""
+"""The neighbour of every misbehaving plugin, which has to be closed whatever they do."""
 
 from __future__ import annotations
 
