@@ -68,6 +68,7 @@ NEEDED = {
     "bench_rabbitmq": "rabbitmq-server",
     "bench_redis": "redis-server",
     "bench_replicas": "redis-server",
+    "bench_server": "wrk",
 }
 """The program that a benchmark needs on the PATH."""
 

@@ -3,7 +3,7 @@
     python tests/bench/bench_http.py [--quick]
 
 Each server is a process of its own, asked by wrk over 16 connections, in turns with what it is
-compared with; hypercorn and Trivet close a connection after a thousand requests, uvicorn does not.
+compared with; hypercorn closes a connection after a thousand requests, the others do not.
 `trivet serve` runs with all that it does by default, and a plugin that takes the monitoring points
 of each request. Bare is the same handler on QuartTrio and hypercorn's Trio worker; "by hand" there
 is a route that decodes the JSON with the standard library, makes an attrs object of it, and sends

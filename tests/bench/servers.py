@@ -90,9 +90,9 @@ def trivet(plugins: Path, *names: str) -> Generator[Server]:
 
 
 @contextmanager
-def script(name: str) -> Generator[Server]:
-    """Run the script of a server without Trivet."""
-    with _answering([sys.executable, str(ANSWERING / f"{name}.py")]) as (port, process):
+def script(name: str, *arguments: str) -> Generator[Server]:
+    """Run the script of a server."""
+    with _answering([sys.executable, str(ANSWERING / f"{name}.py"), *arguments]) as (port, process):
         yield Server(port, process)
 
 
