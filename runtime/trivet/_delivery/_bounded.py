@@ -159,19 +159,9 @@ class BoundedInbox(Inbox[Any]):
     @trio.lowlevel.enable_ki_protection
     def take_some(self, at_most: int) -> list[Delivery[Event]]:
         """See `Inbox`."""
-        self.is_read = True
         taken: list[Delivery[Event]] = []
-        path = self.fast_path
-        ready = path.ready
-        while len(taken) < at_most:
-            if path.is_open and ready and ready[0].is_plain:
-                # As `take`, all in one: what most events come to.
-                taken.append(ready.popleft())
-                self._in_flight.add(taken[-1])
-            elif (delivery := self.take()) is not None:
-                taken.append(delivery)
-            else:
-                break
+        while len(taken) < at_most and (delivery := self.take()) is not None:
+            taken.append(delivery)
         return taken
 
     def _next(self) -> Delivery[Event] | None:
@@ -188,9 +178,11 @@ class BoundedInbox(Inbox[Any]):
 
     def _hand_out(self, delivery: Delivery[Event]) -> None:
         """Give an event to the plugin."""
-        # How long attempts take is asked for only where there may be several.
-        self._in_flight.add(delivery, trio.current_time() if self.policy.retry else 0.0)
-        if not self.fast_path.is_open:
+        if self.fast_path.is_open:
+            self._in_flight.add(delivery)
+        else:
+            # How long attempts take is asked for only where there may be several.
+            self._in_flight.add(delivery, trio.current_time() if self.policy.retry else 0.0)
             self._backing.handed_out(delivery)
         if delivery.receipt is not None:
             delivery.receipt.settle(self._plugin, IN_FLIGHT)
@@ -210,7 +202,8 @@ class BoundedInbox(Inbox[Any]):
     def accept_all(self, deliveries: Iterable[Delivery[Event]]) -> None:
         """See `Inbox`."""
         for delivery in deliveries:
-            if not self._in_flight.is_kept(delivery):
+            # While the path is open, nothing is kept.
+            if self.fast_path.is_open or not self._in_flight.is_kept(delivery):
                 self._finish(delivery, HANDLED)
 
     @trio.lowlevel.enable_ki_protection
@@ -309,12 +302,11 @@ class BoundedInbox(Inbox[Any]):
         self, delivery: Delivery[Event], fate: Fate, history: History | None = None
     ) -> None:
         """End an event that is in flight."""
-        if not self._in_flight.release(delivery):
-            return
-        self._queue.done(delivery)
-        self._end(delivery, fate, history)
-        if self._readers.parked:
-            self._wake_followers()
+        if self._in_flight.release(delivery):
+            self._queue.done(delivery)
+            self._end(delivery, fate, history)
+            if self._readers.parked:
+                self._wake_followers()
 
     def _wake_followers(self) -> None:
         """Wake those who may take now what waited for an event; or nothing is left at all."""
@@ -342,31 +334,25 @@ class BoundedInbox(Inbox[Any]):
             fate: its end.
             history: its failed attempts, where they are not those that were known before.
         """
-        counts = self._counts
+        path, counts = self.fast_path, self._counts
         if fate is HANDLED:
             counts.handled += 1
         else:
             counts.add(fate)
-        if history is None:
-            history = self._in_flight.history(delivery)
-        may_come_again = not delivery.is_plain and self._tell_end(delivery, fate)
-        if self.fast_path.is_open:
+        if path.is_open and delivery.is_plain:
             return
-        if may_come_again and (event := identity(delivery)) is not None:
-            self._backing.forget(event)
-        self._backing.ended(delivery, fate, history)
-        if delivery.size:
-            self._room_made()
-
-    def _tell_end(self, delivery: Delivery[Event], fate: Fate) -> bool:
-        """Tell everybody who waits for the end; says whether the event may come again."""
-        self._counts.bytes -= delivery.size
-        self._in_flight.forget(delivery)
+        known = self._in_flight.forget(delivery)
+        counts.bytes -= delivery.size
         event = identity(delivery)
         may_come_again = event is not None and self._repeats.ended(event, fate, self._plugin)
         if delivery.receipt is not None:
             delivery.receipt.settle(self._plugin, fate)
-        return may_come_again
+        if not path.is_open:
+            if may_come_again and event is not None:
+                self._backing.forget(event)
+            self._backing.ended(delivery, fate, history or known)
+            if delivery.size:
+                self._room_made()
 
     def _drop(self, delivery: Delivery[Event]) -> None:
         """End an event that makes room for another."""

@@ -108,7 +108,6 @@ class InFlight:
         """Keep the failed attempts of an event that is inside."""
         self._histories[delivery] = history
 
-    def forget(self, delivery: Delivery[Event]) -> None:
-        """Forget the failed attempts of an event that is inside no longer."""
-        if self._histories:
-            self._histories.pop(delivery, None)
+    def forget(self, delivery: Delivery[Event]) -> History:
+        """Forget the failed attempts of an event that is inside no longer; returns them."""
+        return self._histories.pop(delivery, FIRST) if self._histories else FIRST

@@ -16,11 +16,11 @@ from weakref import WeakKeyDictionary
 import structlog
 import trio
 
-from .._events._delivery import delivery_of_task
+from .._events._delivery import Delivery, delivery_of_task
 from .._events._event import Event
 from .._events._fates import Fate
 from .._faults._errors import HandlerTimeoutError
-from ._fast_path import Slot
+from ._fast_path import FastPath, Slot
 from ._inbox import Inbox
 from ._quantum import CHECK_EVERY, QUANTUM, SECONDS
 
@@ -260,11 +260,8 @@ async def _quantum(inbox: Inbox[E], handle: Callable[[E], Awaitable[None]], slot
                 break
         delivery = ready.popleft()
         slot.delivery = delivery
-        if not delivery.is_plain:
-            if delivery.deadline < math.inf:
-                ready.appendleft(delivery)
-                break
-            delivery.settle(path.plugin, IN_FLIGHT)
+        if not (delivery.is_plain or _may_be_begun(path, delivery)):
+            break
         delivery_of_task.set(delivery)
         try:
             await handle(delivery.event)
@@ -280,6 +277,16 @@ async def _quantum(inbox: Inbox[E], handle: Callable[[E], Awaitable[None]], slot
         if not ready or not path.is_open:
             break
     slot.delivery = None
+
+
+def _may_be_begun(path: FastPath, delivery: Delivery[Event]) -> bool:
+    """Whether an event that was taken out has no deadline; one that has is put back."""
+    if delivery.deadline < math.inf:
+        path.ready.appendleft(delivery)
+        return False
+    if delivery.receipt is not None:
+        delivery.receipt.settle(path.plugin, IN_FLIGHT)
+    return True
 
 
 def _interruptible(handle: Callable[[E], Awaitable[None]]) -> Callable[[E], Awaitable[None]]:

@@ -97,6 +97,13 @@ class Side:
         if delivery is not None:
             self.in_flight.append(delivery)
 
+    def take_some(self, number: int, lane: str) -> None:
+        self.in_flight += self.inbox.take_some(number)
+
+    def accept_all(self, number: int, lane: str) -> None:
+        self.inbox.accept_all(self.in_flight[:number])
+        self.in_flight = [each for each in self.in_flight if each in self.inbox_in_flight()]
+
     def accept(self, number: int, lane: str) -> None:
         self._end(number, self.inbox.accept)
 
@@ -175,7 +182,7 @@ class Side:
 
 KINDS = ["plain", "id", "told", "both", "deadline", "sized"]
 STEPS = ["offer", "queue_up", "withdraw", "overflow", "take", "accept", "reject", "keep", "crash"]
-SELDOM = ["filter", "close", "abandon", "work"]
+SELDOM = ["filter", "close", "abandon", "work", "take_some", "accept_all"]
 
 steps = st.tuples(
     # Mostly the ordinary, so that the quick way is taken often.
