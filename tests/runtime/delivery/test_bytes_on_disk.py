@@ -211,6 +211,9 @@ async def test_what_vanished_from_the_file_while_memory_was_full_harms_nobody(
         await runtime.publish_many([Delivery.of(Note(8, "a", ""))])
         plugin.kept.clear()
         await plugin.until(6)
+        await wait_all_tasks_blocked()
+        counts = runtime.statistics()["keeper"]
+        assert (counts.accepted, counts.queued) == (counts.handled, 0) == (6, 0)
     assert plugin.got == [0, 1, 2, 3, 7, 8]
 
 
