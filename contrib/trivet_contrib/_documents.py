@@ -26,12 +26,12 @@ def document(delivery: Delivery[Event]) -> bytes:
     Raises:
         UnwritableError: the event holds a value that JSON cannot express.
     """
-    with blaming(delivery):
+    with raising_unwritable(delivery):
         return CloudEvent.document_of(delivery)
 
 
 @contextmanager
-def blaming(delivery: Delivery[Event]) -> Generator[None]:
+def raising_unwritable(delivery: Delivery[Event]) -> Generator[None]:
     """Raise every exception as an `UnwritableError` about this event: it costs no other event."""
     try:
         yield

@@ -43,7 +43,7 @@ from trivet import (
     open_runtime,
 )
 from trivet.testing import open_plugins
-from trivet_contrib._http._answers import reason_in, shown
+from trivet_contrib._http._answers import reason_in, redacted
 from trivet_contrib._http._sink import SinkError, SinkRefusedError
 from trivet_contrib.influx import Influx
 from trivet_contrib.influx._lines import MOST, PointError, Value, to_line
@@ -563,7 +563,7 @@ async def test_no_message_has_the_credentials(store: Store, said: bytes) -> None
 @given(st.binary())
 def test_any_answer_is_a_line(body: bytes) -> None:
     """A server's reason becomes one line of bounded length."""
-    assert re.fullmatch(r"[^\x00-\x1f\x7f-\x9f]{0,300}", shown(reason_in(body), []))
+    assert re.fullmatch(r"[^\x00-\x1f\x7f-\x9f]{0,300}", redacted(reason_in(body), []))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from trivet import (
     encode_event,
 )
 
-from .._documents import JSON, STRUCTURED, blaming, document
+from .._documents import JSON, STRUCTURED, document, raising_unwritable
 from .._error_text import describe
 from ._client import Message, Received
 
@@ -42,7 +42,7 @@ def write(delivery: Delivery[Event], format: Format) -> Message:
     Raises:
         UnwritableError: the event holds a value that JSON cannot express.
     """
-    with blaming(delivery):
+    with raising_unwritable(delivery):
         identity = f"{delivery.source} {delivery.id}"
         if format == "structured":
             return Message(document(delivery), {CONTENT_TYPE: STRUCTURED}, id=identity)

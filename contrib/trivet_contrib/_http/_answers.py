@@ -86,7 +86,7 @@ def new_client(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
     )
 
 
-def trust_in(ca_file: Path | None) -> ssl.SSLContext:
+def ssl_context(ca_file: Path | None) -> ssl.SSLContext:
     """The trusted authorities: the usual ones, or those of a file."""
     if ca_file is None:
         return httpx.create_ssl_context(trust_env=False)
@@ -110,12 +110,12 @@ def reason_in(body: bytes) -> str:
             return ""
 
 
-def shown(text: str, secrets: Iterable[str]) -> str:
+def redacted(text: str, secrets: Iterable[str]) -> str:
     """The text of a server as a line for a log; the text is withheld if it repeats a secret.
 
     A secret is looked for as it was sent, and as it is written in a URL and in HTML.
 
-    >>> shown("no such event", ["t0ken"]), shown("I do not know Bearer T0KEN", ["t0ken"])
+    >>> redacted("no such event", ["t0ken"]), redacted("I do not know Bearer T0KEN", ["t0ken"])
     ('no such event', '(withheld: it repeats a secret)')
     """
     plain = _normalized(text)
@@ -129,7 +129,7 @@ def _normalized(text: str) -> str:
     return re.sub(r"\s+", "", unquote(html.unescape(text))).casefold()
 
 
-def basic(username: str, password: str) -> str:
+def basic_credentials(username: str, password: str) -> str:
     """The form of a name and a password in a header, which is as readable as the password."""
     return base64.b64encode(f"{username}:{password}".encode()).decode()
 

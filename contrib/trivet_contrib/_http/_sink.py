@@ -31,7 +31,7 @@ from trivet import (
 )
 
 from .._error_text import describe
-from ._answers import Answer, shown, trust_in
+from ._answers import Answer, redacted, ssl_context
 
 E = TypeVar("E", bound=Event)
 
@@ -85,7 +85,7 @@ def is_readable(_plugin: object, _field: attrs.Attribute[Path | None], value: Pa
     if value is None:
         return
     try:
-        trust_in(value)
+        ssl_context(value)
     except ssl.SSLError:
         raise ValueError(f"there are no certificates in PEM form in {value}") from None
     except OSError as error:
@@ -110,7 +110,7 @@ class HttpSink(BatchPlugin[E]):
     _not_before: float = -math.inf
     """The time before which the receiver wants no request."""
     _bad_status: int = 0
-    """The status that the receiver has answered since it is in trouble; 0 without one."""
+    """The bad status that the receiver answered last; 0 after a good one."""
     _refused: int = 0
     """Events that the receiver has refused since it last took one."""
     _suspects: set[tuple[str, str]] = attrs.field(factory=set[tuple[str, str]])
@@ -128,7 +128,7 @@ class HttpSink(BatchPlugin[E]):
         """
 
     @abstractmethod
-    def to_blame(self, status: int) -> str:
+    def suspected_settings(self, status: int) -> str:
         """The settings that a bad status is about, such as `url`; an empty text if unknown."""
 
     @abstractmethod
@@ -220,12 +220,12 @@ class HttpSink(BatchPlugin[E]):
         try:
             answer = await self.send(deliveries)
         except trio.TooSlowError:
-            raise self.trouble(f"no answer within {self.timeout:g} s", NoAnswerError) from None
+            raise self.degrade_for(f"no answer within {self.timeout:g} s", NoAnswerError) from None
         except httpx.HTTPError as cause:
-            reason = shown(describe(cause), self.secrets_of_settings())
+            reason = redacted(describe(cause), self.secrets_of_settings())
             kind = SinkError if isinstance(cause, httpx.ConnectError) else NoAnswerError
             # The text of the cause may hold secrets.
-            raise self.trouble(f"no answer: {reason}", kind) from None
+            raise self.degrade_for(f"no answer: {reason}", kind) from None
         if answer is not None:
             self._handle(answer)
 
@@ -254,7 +254,7 @@ class HttpSink(BatchPlugin[E]):
             raise ReceiverFailedError(reason)
         raise SinkError(reason)
 
-    def trouble(self, reason: str, kind: type[SinkError] = SinkError) -> SinkError:
+    def degrade_for(self, reason: str, kind: type[SinkError] = SinkError) -> SinkError:
         """Degrade the plugin; returns the error to raise for the events that were being sent."""
         self._bad_status = 0
         self.degrade(reason)
@@ -262,8 +262,8 @@ class HttpSink(BatchPlugin[E]):
 
     def text_of(self, answer: Answer) -> str:
         """A bad answer in one line, for logs."""
-        settings, reason = self.to_blame(answer.status), answer.reason
-        reason = shown(reason, self.secrets_of_settings())
+        settings, reason = self.suspected_settings(answer.status), answer.reason
+        reason = redacted(reason, self.secrets_of_settings())
         see = f" (see {settings} of {self.name!r})" if settings else ""
         return f"{self.receiver} answered {answer.status}{see}{': ' if reason else ''}{reason}"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import attrs
 import httpx
 
-from .._http._answers import Answer, ask, new_client, trust_in
+from .._http._answers import Answer, ask, new_client, ssl_context
 from ._lines import Point, to_lines
 
 
@@ -108,7 +108,7 @@ async def open_client(
         ca_file: a PEM file of authorities to trust instead of the usual ones.
     """
     place = httpx.URL(f"{url.rstrip('/')}{target.path}", params=dict(target.parameters))
-    transport = httpx.AsyncHTTPTransport(verify=trust_in(ca_file), limits=httpx.Limits())
+    transport = httpx.AsyncHTTPTransport(verify=ssl_context(ca_file), limits=httpx.Limits())
     async with new_client(transport) as http:
         if target.authorization is not None:
             http.headers["Authorization"] = target.authorization

@@ -18,7 +18,7 @@ from attrs.validators import min_len, optional
 from trivet import Delivery, MonitoringEvent, WrongSettingError
 
 from .._error_text import describe
-from .._http._answers import Answer, basic, shown
+from .._http._answers import Answer, basic_credentials, redacted
 from .._http._sink import ABOUT_THE_EVENTS, EventsRefusedError, HttpSink, is_http_url
 from ._client import InfluxClient, Target, open_client, version_1, version_2
 
@@ -109,10 +109,10 @@ class Influx(HttpSink[MonitoringEvent]):
         try:
             answer = await self._client.write(b"")
         except (httpx.HTTPError, trio.TooSlowError) as error:
-            reason = shown(describe(error), self.secrets_of_settings())
+            reason = redacted(describe(error), self.secrets_of_settings())
             self.degrade(f"InfluxDB is unavailable: {reason}")
             return
-        if self.to_blame(answer.status):
+        if self.suspected_settings(answer.status):
             raise WrongSettingError(None, self.text_of(answer))
 
     def _target(self) -> Target:
@@ -136,7 +136,7 @@ class Influx(HttpSink[MonitoringEvent]):
             raise EventsRefusedError(describe(error)) from None
         return await self._client.write(lines) if lines else None
 
-    def to_blame(self, status: int) -> str:
+    def suspected_settings(self, status: int) -> str:
         """See `HttpSink`."""
         if status in (401, 403):
             return "`username` and `password`" if self.bucket is None else "`token`"
@@ -147,7 +147,7 @@ class Influx(HttpSink[MonitoringEvent]):
     def secrets_of_settings(self) -> Iterable[str]:
         """See `HttpSink`."""
         password = self.password or ""
-        return (self.token or "", password, basic(self.username or "", password))
+        return (self.token or "", password, basic_credentials(self.username or "", password))
 
 
 _FROM_INFLUXDB = ABOUT_THE_EVENTS | {408, 425, 429}

@@ -217,7 +217,7 @@ class UnreadableDeliver(Basic.Deliver):
 
 
 def _short_string(data: bytes) -> tuple[str, bytes]:
-    """A short string, and the bytes behind it."""
+    """A short string, and the bytes after it."""
     length = data[0]
     return data[1 : 1 + length].decode(errors="backslashreplace"), data[1 + length :]
 

@@ -15,7 +15,7 @@ import attrs
 import httpcore
 import httpx
 
-from .._http._answers import Answer, ask, new_client, trust_in
+from .._http._answers import Answer, ask, new_client, ssl_context
 from ._addresses import CheckedBackend, Network
 from ._library import CheckedTransport
 from ._signature import message_id, signed_headers
@@ -93,6 +93,6 @@ async def open_client(
         ca_file: a PEM file of authorities to trust instead of the usual ones.
     """
     backend = CheckedBackend(allowed)
-    async with new_client(CheckedTransport(trust_in(ca_file), backend)) as http:
+    async with new_client(CheckedTransport(ssl_context(ca_file), backend)) as http:
         http.headers.update(headers)
         yield WebhookClient(http, url, backend, timeout, keys)

@@ -17,7 +17,7 @@ from attrs.validators import deep_iterable
 from trivet import Delivery, DeliverySettings, Event, WrongSettingError
 
 from .._documents import UnwritableError, document
-from .._http._answers import Answer, basic
+from .._http._answers import Answer, basic_credentials
 from .._http._sink import EventsRefusedError, HttpSink, is_http_url
 from ._addresses import AddressRefusedError
 from ._client import WebhookClient, open_client
@@ -112,9 +112,9 @@ class Webhook(HttpSink[Event]):
                 return await self._client.post(documents[0], identity)
             return await self._client.post_batch(documents, identity)
         except AddressRefusedError as error:
-            raise self.trouble(f"{error}, {NOT_ALLOWED}") from None
+            raise self.degrade_for(f"{error}, {NOT_ALLOWED}") from None
 
-    def to_blame(self, status: int) -> str:
+    def suspected_settings(self, status: int) -> str:
         """See `HttpSink`."""
         if status in (401, 403):
             return "`headers` and `secrets`"
@@ -129,7 +129,7 @@ class Webhook(HttpSink[Event]):
                 *_without_words(re.split(r"[\s=;,:\"]+", value)),
             )
         url = self._client.url
-        yield from (url.username, url.password, basic(url.username, url.password))
+        yield from (url.username, url.password, basic_credentials(url.username, url.password))
         path, _, query = url.raw_path.decode().partition("?")
         yield from _without_words(path.split("/"))
         yield from re.split(r"[&=]", query)

@@ -1,4 +1,4 @@
-"""Signatures after Standard Webhooks 1.0, with shared secrets (`v1`).
+"""Signatures as in Standard Webhooks 1.0, with shared secrets (`v1`).
 
 Owns the form of a secret, and the three headers of a signed request.
 Never knows the meaning of the body.

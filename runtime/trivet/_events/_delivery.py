@@ -1,7 +1,8 @@
-"""The envelope of an event, and the word that comes back to its publisher.
+"""The envelope of an event, and the receipt of its fates for a publisher that waits.
 
-Owns the delivery (the event in its envelope), the one in flight, the receipt and the outcome.
-Never knows inboxes and plugins; they read and settle what is here.
+Owns the delivery (the event in its envelope), the delivery that a task is handling, the receipt,
+and the request that led to an event.
+Never knows inboxes and plugins: they read deliveries, and settle receipts.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from ._fates import Fate
 
 E_co = TypeVar("E_co", bound=Event, covariant=True)
 
-_process = secrets.token_hex(6)
+_run_id = secrets.token_hex(6)
 _numbers = count(1)
 
 
 def next_id() -> str:
     """A unique id of an event, cheaper than a UUID."""
-    return f"{_process}-{next(_numbers)}"
+    return f"{_run_id}-{next(_numbers)}"
 
 
 def utc_now() -> datetime:
@@ -152,13 +153,13 @@ class Delivery(msgspec.Struct, Generic[E_co], eq=False):
             raise ValueError(f"a deadline is a moment on Trio's clock, not {deadline}")
         if request_id or traceparent:
             origin = Origin(request_id or origin.request_id, traceparent or origin.traceparent)
-        nothing_said = id is None and (deadline is None or deadline == math.inf)
+        is_bare = id is None and (deadline is None or deadline == math.inf)
         return Delivery(
             event,
             source or "",
             wall_time(),
             origin,
-            nothing_said and receipt is None and attempt == 1 and not size,
+            is_bare and receipt is None and attempt == 1 and not size,
             key,
             math.inf if deadline is None else deadline,
             attempt,

@@ -147,6 +147,11 @@ def source_of(cls: type) -> str:
         return qualified_name(cls)
 
 
+def owner_of(cls: type, attribute: str) -> type:
+    """The class that defines an attribute, of a class and its bases; `object` where none does."""
+    return next((base for base in cls.__mro__ if attribute in vars(base)), object)
+
+
 @attrs.frozen
 class MonitoringPoint:
     """One measurement of one request."""

@@ -58,7 +58,7 @@ def encode_event(event: Event, *, exact: bool = False) -> bytes:
     except KeyboardInterrupt:  # Ctrl-C in a program of one's own.
         raise
     except BaseException as error:  # noqa: ASYNC103 - a value's own type may raise anything
-        fault = _unwritable(event, error)
+        fault = _find_unwritable(event, error)
     if fault is None:
         return payload
     path = printable(f"${fault[0]}"[:LONGEST_PATH])
@@ -71,7 +71,7 @@ _checks: dict[tuple[type[Event], bool], Check] = {}
 def _check_of(cls: type[Event], exact: bool) -> Check:
     """The check of an event type. The annotations of most fields make a check needless."""
     if (cls, exact) not in _checks:
-        check = _Checks(_comes_back if exact else _is_finite).of(kinds.type_info(cls))
+        check = _Checks(_find_changed if exact else _find_non_finite).of(kinds.type_info(cls))
         _checks[cls, exact] = check or (lambda _: None)
     return _checks[cls, exact]
 
@@ -92,13 +92,13 @@ class _Checks:
         if isinstance(kind, kinds.Metadata):
             return self.of(kind.type)
         if not _is_json(kind):
-            return self._of_others(kind)
+            return self._of_richer_type(kind)
         if _mentions(kind, kinds.AnyType):
             return self._json
-        return _is_finite if _mentions(kind, kinds.FloatType) else None
+        return _find_non_finite if _mentions(kind, kinds.FloatType) else None
 
-    def _of_others(self, kind: kinds.Type) -> Check | None:
-        """The check of a type that JSON itself does not have."""
+    def _of_richer_type(self, kind: kinds.Type) -> Check | None:
+        """The check of a type, such as a class or a tuple, that JSON itself does not have."""
         match kind:
             case kinds.StructType() | kinds.DataclassType() | kinds.NamedTupleType():
                 return self._of_object(kind.cls, kind.fields)
@@ -107,10 +107,10 @@ class _Checks:
             case kinds.UnionType():
                 return self._of_union(kind.types)
             case kinds.TupleType():
-                return _of_places([self.of(each) for each in kind.item_types])
+                return _check_of_items([self.of(each) for each in kind.item_types])
             case kinds.DictType(value_type=part) | kinds.CollectionType(item_type=part):
                 check = self.of(part)
-                return check and _of_children(check)
+                return check and _check_of_children(check)
             case _:
                 return None
 
@@ -135,7 +135,7 @@ class _Checks:
 
         def check_fields(value: Mapping[str, object]) -> Fault | None:
             found = [name for name in checks if name in value]
-            return _first((f".{name}", value[name], checks[name]) for name in found)
+            return _first_fault((f".{name}", value[name], checks[name]) for name in found)
 
         return check_fields if checks else None
 
@@ -206,19 +206,19 @@ def _python_types(kind: kinds.Type) -> type | tuple[type, ...]:
             return (list, tuple, set, frozenset)
 
 
-def _of_children(check: Check) -> Check:
-    return lambda value: _first((where, child, check) for where, child in _children(value))
+def _check_of_children(check: Check) -> Check:
+    return lambda value: _first_fault((where, child, check) for where, child in _children(value))
 
 
-def _of_places(checks: list[Check | None]) -> Check | None:
+def _check_of_items(checks: list[Check | None]) -> Check | None:
     def check(value: Iterable[object]) -> Fault | None:
         places = enumerate(zip(value, checks, strict=True))
-        return _first((f"[{place}]", each, look) for place, (each, look) in places if look)
+        return _first_fault((f"[{place}]", each, look) for place, (each, look) in places if look)
 
     return check if any(checks) else None
 
 
-def _first(parts: Iterable[tuple[str, object, Check]]) -> Fault | None:
+def _first_fault(parts: Iterable[tuple[str, object, Check]]) -> Fault | None:
     """The first fault in any of these parts."""
     for where, part, check in parts:
         if (fault := check(part)) is not None:
@@ -247,7 +247,7 @@ def _name(key: object) -> str:
 # Checks of values that may be any JSON.
 
 
-def _is_finite(value: object) -> Fault | None:
+def _find_non_finite(value: object) -> Fault | None:
     """The first NaN or infinity in a value."""
     if type(value) is float:
         return None if math.isfinite(value) else ("", f"JSON has no such number: {value}")
@@ -256,25 +256,25 @@ def _is_finite(value: object) -> Fault | None:
     written = msgspec.json.encode(value)
     if b"null" not in written or msgspec.json.decode(written) == value:
         return None
-    return _first((where, child, _is_finite) for where, child in _children(value))
+    return _first_fault((where, child, _find_non_finite) for where, child in _children(value))
 
 
-def _comes_back(value: object) -> Fault | None:
+def _find_changed(value: object) -> Fault | None:
     """The first part of a value that is not equal to itself when it is read back."""
     kind = type(value)
     if value is None or kind is str or kind is int or kind is bool:
         return None
     if kind is float:
-        return _is_finite(value)
+        return _find_non_finite(value)
     read = msgspec.json.decode(msgspec.json.encode(value))
     if read == value:
         return None
-    below = _first((where, child, _comes_back) for where, child in _children(value))
+    below = _first_fault((where, child, _find_changed) for where, child in _children(value))
     other = "another one" if type(read) is kind else f"a {type(read).__name__}"
     return below or ("", f"a {kind.__name__} comes back from JSON as {other}")
 
 
-def _unwritable(value: object, error: BaseException) -> Fault:
+def _find_unwritable(value: object, error: BaseException) -> Fault:
     """The path of the part that cannot be written, and the reason."""
     if isinstance(error, RecursionError):
         return "", "nested too deeply"
@@ -283,6 +283,6 @@ def _unwritable(value: object, error: BaseException) -> Fault:
             try:
                 msgspec.json.encode(child)
             except BaseException as its_error:  # noqa: ASYNC103 - a value's own
-                fault = _unwritable(child, its_error)
+                fault = _find_unwritable(child, its_error)
                 return f"{where}{fault[0]}", fault[1]  # noqa: ASYNC104
     return "", one_line(error)

@@ -9,8 +9,8 @@ from __future__ import annotations
 EVENT = 512
 """Bytes for an event's object and its envelope."""
 VALUE, LIST, OBJECT = 56, 88, 128
-"""Bytes for a member of an array or of an object, for an array, and for an object, beside their
-text: about what CPython's objects take, and the places that hold them."""
+"""Bytes for a member of an array or of an object, for an array, and for an object, without their
+text: about the size of CPython's objects and of the references to them."""
 
 COMMA, COLON, BRACKET, BRACE = b",:[{"
 

@@ -23,12 +23,12 @@ LARGE = 64 * 1024
 """Bytes of a document above which a thread works on it. The densest documents of this size, and the
 ones with the longest numbers, take about ten milliseconds."""
 
-MANY = 10_000
+MANY_OBJECTS = 10_000
 """New objects through which a search for garbage would be noticeable."""
 
 # The work holds the interpreter's lock: several threads would be no faster, and would leave the
 # event loop less time with the lock.
-_one = trio.CapacityLimiter(1)
+_one_thread = trio.CapacityLimiter(1)
 
 
 class Turns:
@@ -54,10 +54,10 @@ async def off_loop(size: int, work: Callable[[], T]) -> T:
     """
     if size <= LARGE:
         return work()
-    return await trio.to_thread.run_sync(_without_searches, work, limiter=_one)
+    return await trio.to_thread.run_sync(_with_collector_paused, work, limiter=_one_thread)
 
 
-def _without_searches(work: Callable[[], T]) -> T:
+def _with_collector_paused(work: Callable[[], T]) -> T:
     """Do the work while the garbage collector pauses: the many new objects are no garbage."""
     with _collector_paused():
         return work()
@@ -71,6 +71,6 @@ def _collector_paused() -> Generator[None]:
         yield
     finally:
         if was_enabled:
-            if gc.get_count()[0] > MANY:
+            if gc.get_count()[0] > MANY_OBJECTS:
                 gc.collect(1)  # In the thread, and not on the loop: it visits all new objects.
             gc.enable()

@@ -34,7 +34,7 @@ Ts = TypeVarTuple("Ts")
 async def open_bridge(
     log: structlog.typing.FilteringBoundLogger, fail: Callable[[BaseException], None]
 ) -> AsyncGenerator[Bridge]:
-    """Run an asyncio loop for the duration of this block, and cancel what remains of its tasks.
+    """Run an asyncio loop for the duration of this block, and cancel the tasks that remain.
 
     Args:
         log: the plugin's logger.

@@ -1,8 +1,8 @@
 """The body of an author's plugin class, read when the class is created.
 
-Owns LUNA's spelling, the fields, and the events in brackets. A class that is wrong by itself is
-refused here; `_hooks` refuses names and methods that do not fit Trivet's base classes, and
-`_program._inspection` refuses, at load, a class that is unfinished or does not fit beside others.
+Owns LUNA's spelling, the fields, and the events in brackets. A class body that is wrong on its
+own is refused here; `_hooks` refuses names and methods that clash with Trivet's base classes, and
+`_program._inspection` refuses, at load, a class that is unfinished or clashes with another.
 Never knows instances.
 """
 
@@ -48,8 +48,8 @@ def refuse_lunas_spelling(cls: type) -> None:
             raise DefinitionError(f"{qualified_name(cls)}: LUNA's {theirs!r} is here {ours}")
 
 
-def refuse_other_policies(cls: type, **kinds: type) -> None:
-    """Raise for a class attribute whose value is no instance of the class given for its name."""
+def refuse_wrong_policies(cls: type, **kinds: type) -> None:
+    """Raise for a class attribute, such as `delivery`, whose value has not its class in `kinds`."""
     for name, kind in kinds.items():
         value = cls.__dict__.get(name)
         if value is not None and not isinstance(value, kind):
@@ -67,7 +67,7 @@ def only_settings(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.A
     ]
 
 
-def refuse_other_than_events(cls: type, listens_to: Iterable[object]) -> None:
+def refuse_non_events(cls: type, listens_to: Iterable[object]) -> None:
     """Raise unless a plugin class listens to a tuple of event types."""
     if isinstance(listens_to, type):
         raise DefinitionError(

@@ -16,7 +16,7 @@ from .._inbox._batching import Batch
 from .._inbox._inbox import Inbox
 from .._inbox._workers import Workload, work
 from .._inbox._workloads import ByBatch, OneByOne
-from ._definition import events_in_brackets, refuse_other_than_events
+from ._definition import events_in_brackets, refuse_non_events
 from ._plugin import Plugin
 
 E = TypeVar("E", bound=Event)
@@ -60,7 +60,7 @@ class EventPlugin(Plugin, Generic[E]):
             )
         if named:
             cls.listens_to = named
-        refuse_other_than_events(cls, cls.listens_to)
+        refuse_non_events(cls, cls.listens_to)
 
     def wants(self, event: E) -> bool:
         """Whether the event shall be delivered to this plugin; true for all events by default.

@@ -2,7 +2,7 @@
 
 Owns the refusal of a name that hides one of Trivet's, of a method that Trivet could not call, and
 the search for misspelt methods. `_definition` refuses other faults of a class body, and
-`_program._inspection` classes that are unfinished or do not fit beside others.
+`_program._inspection` classes that are unfinished or clash with another.
 Never knows settings, nor when the methods are called.
 """
 
@@ -19,7 +19,7 @@ from typing import Any, Generic, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
-from .._events._event import Event, qualified_name
+from .._events._event import Event, owner_of, qualified_name
 from .._faults._errors import DefinitionError
 from .._inbox._batching import Batch
 
@@ -45,7 +45,7 @@ HOOKS = (
 AWAITED = tuple(name for name in HOOKS if name != "wants")
 """The hooks that Trivet awaits."""
 
-_ELSEWHERE = {
+_NAMES_ELSEWHERE = {
     "initialize": "setup set_up init on_init start on_start startup on_startup on_load",
     "close": "teardown tear_down stop on_stop shutdown on_shutdown cleanup clean_up aclose on_close"
     " on_unload dispose terminate",
@@ -54,40 +54,36 @@ _ELSEWHERE = {
     "handle_event": "handle on_event process process_event on_message handle_message consume",
     "handle_batch": "on_batch process_batch handle_events",
 }
-"""The names of the methods in other systems, by their names here."""
+"""The names that hooks have in other systems, by their names here."""
 
 
-_OF_PYTHON = (object, ABC, Generic)
+_PYTHONS_BASES = (object, ABC, Generic)
 """Base classes without an author's methods."""
 
 
-def _of_trivet(cls: type) -> bool:
+def _is_trivets(cls: type) -> bool:
     return cls.__module__.startswith("trivet.")
 
 
 @cache
-def _attributes(bases: tuple[type, ...]) -> dict[str, object]:
-    """The attributes of these classes of Trivet, of which an earlier one overrides a later."""
+def _merged_attributes(bases: tuple[type, ...]) -> dict[str, object]:
+    """The attributes of these classes in one mapping; an earlier class overrides a later one."""
     merged: dict[str, object] = {}
     for base in reversed(bases):
         merged |= vars(base)
     return merged
 
 
-def _trivets(cls: type) -> dict[str, object]:
-    """The attributes of Trivet's own base classes of a class."""
-    return _attributes(tuple(base for base in cls.__mro__ if _of_trivet(base)))
+def trivets_attribute(cls: type, name: str) -> object:
+    """The attribute that a class has from Trivet's own base classes; None without one."""
+    bases = tuple(base for base in cls.__mro__ if _is_trivets(base))
+    return _merged_attributes(bases).get(name)
 
 
-def trivets_own(cls: type, name: str) -> object:
-    """The attribute of Trivet's own base classes with this name; None for none."""
-    return _trivets(cls).get(name)
-
-
-def is_authors(cls: type, name: str) -> bool:
+def is_defined_by_author(cls: type, name: str) -> bool:
     """Whether the author's class, and not Trivet's, defines the attribute."""
-    owner = next((base for base in cls.__mro__ if name in vars(base)), object)
-    return owner is not object and not _of_trivet(owner)
+    owner = owner_of(cls, name)
+    return owner is not object and not _is_trivets(owner)
 
 
 def check_names(cls: type) -> None:
@@ -95,7 +91,7 @@ def check_names(cls: type) -> None:
 
     A method may override a method. Trivet would call a setting, or another value, in its place.
     """
-    if _of_trivet(cls):
+    if _is_trivets(cls):
         return
     annotations = inspect.get_annotations(cls)
     for name in dict.fromkeys([*annotations, *vars(cls)]):
@@ -105,7 +101,7 @@ def check_names(cls: type) -> None:
                 f"{qualified_name(cls)}.{name}: `self.{name}` is {meaning}, which Trivet sets; "
                 "choose another name"
             )
-        base = trivets_own(cls, name)
+        base = trivets_attribute(cls, name)
         if _hides(base, vars(cls).get(name), is_field=name in annotations):
             raise DefinitionError(
                 f"{qualified_name(cls)}.{name}: `{name}` is {_kind(base)} of every such plugin; "
@@ -114,12 +110,12 @@ def check_names(cls: type) -> None:
 
 
 def check_instance(plugin: object) -> None:
-    """Raise for a value that the author's code has set in place of one of Trivet's methods."""
+    """Raise for an attribute that the author's code has set over one of Trivet's methods."""
     cls = type(plugin)
     for name, value in vars(plugin).items():
         if callable(value) or not callable(getattr(cls, name, None)):  # Quick, for most of them.
             continue
-        if isinstance(trivets_own(cls, name), FunctionType):
+        if isinstance(trivets_attribute(cls, name), FunctionType):
             raise DefinitionError(
                 f"{qualified_name(cls)}: `self.{name} = …` hides a method of every such "
                 "plugin; choose another name"
@@ -141,18 +137,19 @@ def _hides(base: object, value: object, *, is_field: bool) -> bool:
 
 def check_methods(cls: type) -> None:
     """Raise for a method that Trivet calls, but could not call or await as it is written."""
-    if _of_trivet(cls):
+    if _is_trivets(cls):
         return
     for name, value in vars(cls).items():
-        base = trivets_own(cls, name)
+        base = trivets_attribute(cls, name)
         if isinstance(value, FunctionType) and isinstance(base, FunctionType):
             method = inspect.unwrap(value)
-            fault = _fault(name, base, method) if isinstance(method, FunctionType) else None
+            fault = _misfit(name, base, method) if isinstance(method, FunctionType) else None
             if fault is not None:
                 raise DefinitionError(f"{qualified_name(cls)}.{name}: {fault}")
 
 
-def _fault(name: str, base: FunctionType, method: FunctionType) -> str | None:
+def _misfit(name: str, base: FunctionType, method: FunctionType) -> str | None:
+    """The fault of a method that cannot stand for `base`, with the right way to write it."""
     is_async = inspect.iscoroutinefunction(base)
     right = f"`{'async ' if is_async else ''}def {name}{_parameters(base)}`"
     if inspect.isasyncgenfunction(method) or (is_async and inspect.isgeneratorfunction(method)):
@@ -186,28 +183,32 @@ class NearMiss:
 
 
 def near_misses(cls: type) -> Iterator[NearMiss]:
-    """The author's methods whose names are nearly those of hooks, or of other systems' hooks."""
-    lonely = [
+    """The author's unused methods that are named nearly like a hook, or like another system's."""
+    unused = [
         (written, value)
         for base in cls.__mro__
-        if not (base in _OF_PYTHON or _of_trivet(base))
+        if not (base in _PYTHONS_BASES or _is_trivets(base))
         for written, value in vars(base).items()
         if written[0] != "_" and isinstance(value, FunctionType)
-        if _is_lonely(base, written, value)
+        if _is_unused(base, written, value)
     ]
-    if not lonely:  # As in most classes.
+    if not unused:  # As in most classes.
         return
-    hooks = [name for name in HOOKS if trivets_own(cls, name) and not is_authors(cls, name)]
-    for written, method in lonely:
-        meant = _meant(written, hooks)
-        if meant is not None and _could_be(cls, meant, method):
-            is_certain = len(meant) > 4 and bool(_spelt_nearly(written, [meant]))
+    hooks = [
+        name
+        for name in HOOKS
+        if trivets_attribute(cls, name) and not is_defined_by_author(cls, name)
+    ]
+    for written, method in unused:
+        meant = _hook_meant(written, hooks)
+        if meant is not None and _fits_hook(cls, meant, method):
+            is_certain = len(meant) > 4 and bool(_misspelt_hooks(written, [meant]))
             yield NearMiss(written, meant, is_certain)
 
 
-def _is_lonely(cls: type, name: str, method: FunctionType) -> bool:
+def _is_unused(cls: type, name: str, method: FunctionType) -> bool:
     """Whether the module never mentions the method, and no decorator has marked it."""
-    if vars(method) or trivets_own(cls, name):
+    if vars(method) or trivets_attribute(cls, name):
         return False
     module = inspect.getmodule(cls)
     try:
@@ -217,12 +218,12 @@ def _is_lonely(cls: type, name: str, method: FunctionType) -> bool:
     return bool(source) and re.search(rf"\.{name}\b", source) is None
 
 
-def _meant(written: str, hooks: list[str]) -> str | None:
-    elsewhere = [hook for hook in hooks if written in _ELSEWHERE.get(hook, "").split()]
-    return next(iter([*_spelt_nearly(written, hooks), *elsewhere]), None)
+def _hook_meant(written: str, hooks: list[str]) -> str | None:
+    elsewhere = [hook for hook in hooks if written in _NAMES_ELSEWHERE.get(hook, "").split()]
+    return next(iter([*_misspelt_hooks(written, hooks), *elsewhere]), None)
 
 
-def _spelt_nearly(written: str, hooks: list[str]) -> list[str]:
+def _misspelt_hooks(written: str, hooks: list[str]) -> list[str]:
     """The hooks that this name misspells; a name such as `closed` is a question, and none."""
     plain = {hook.replace("_", ""): hook for hook in hooks}
     word = written.replace("_", "").lower()
@@ -231,8 +232,8 @@ def _spelt_nearly(written: str, hooks: list[str]) -> list[str]:
     return [plain[close] for close in get_close_matches(word, plain, n=1, cutoff=0.8)]
 
 
-def _could_be(cls: type, hook: str, method: FunctionType) -> bool:
-    base = trivets_own(cls, hook)
+def _fits_hook(cls: type, hook: str, method: FunctionType) -> bool:
+    base = trivets_attribute(cls, hook)
     if not isinstance(base, FunctionType):
         return False
     try:
@@ -245,7 +246,7 @@ def _could_be(cls: type, hook: str, method: FunctionType) -> bool:
 def misannotated(cls: type, listens_to: tuple[type[Event], ...]) -> str | None:
     """The fault of a handler whose annotation excludes an event that the class listens to."""
     for name in ("wants", "handle_event", "handle_batch") if listens_to else ():
-        taken = _events_taken(cls, name) if is_authors(cls, name) else ()
+        taken = _events_taken(cls, name) if is_defined_by_author(cls, name) else ()
         for listened in listens_to:
             if taken and not issubclass(listened, taken):
                 other = " | ".join(event.__name__ for event in taken)

@@ -31,7 +31,7 @@ class Bridge(Protocol):
         ...
 
     def held(self, manager: AbstractAsyncContextManager[T]) -> AbstractAsyncContextManager[T]:
-        """Make a manager that is left on Trio's side, wherever it is entered."""
+        """Make a manager like this one that is left on Trio's side, wherever it is entered."""
         ...
 
 
@@ -46,9 +46,9 @@ class Internals:
     resources: Resources | None = None
     """The resources of this lifetime, while `initialize` may enter some."""
     report: Callable[[str | None], None] = _has_no_host
-    """Tells the host what is amiss; None for nothing."""
+    """Reports a fault of the plugin to the host; None reports that it is over."""
     fail: Callable[[BaseException], None] = _has_no_host
-    """Tells the host of a failure beside `run`, which ends the lifetime."""
+    """Reports a failure outside of `run` to the host, which ends the lifetime."""
     policy: DeliveryPolicy = attrs.field(factory=DeliveryPolicy)
     """The decisions about deliveries to the plugin, where it has an inbox."""
     bridge: Bridge | None = None

@@ -25,7 +25,7 @@ from ._definition import (
     only_settings,
     refuse_attrs_decorator,
     refuse_lunas_spelling,
-    refuse_other_policies,
+    refuse_wrong_policies,
 )
 from ._hooks import check_methods, check_names
 from ._internals import Internals
@@ -147,7 +147,7 @@ class Plugin(ABC):
         refuse_lunas_spelling(cls)
         check_names(cls)
         check_methods(cls)
-        refuse_other_policies(cls, supervision=SupervisionSettings, delivery=DeliverySettings)
+        refuse_wrong_policies(cls, supervision=SupervisionSettings, delivery=DeliverySettings)
         if "name" not in cls.__dict__:
             cls.name = snake_case(cls.__name__)
         attrs.define(

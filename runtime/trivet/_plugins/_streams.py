@@ -70,5 +70,5 @@ class EventStream:
 
     source: AsyncIterable[object]
     """An iterable of `ServerSentEvent`, or of the data of one. It is iterated after the route has
-    returned, so the route itself must read `quart.request`. It is closed in the end if it has an
+    returned, so the route itself must read `quart.request`. It is closed at its end if it has an
     `aclose` method, as generators and memory channels do."""

@@ -27,7 +27,7 @@ class Faults:
         self._errors: list[ConfigurationError] = []
 
     def collect(self) -> Self:
-        """Enter a block whose `ConfigurationError` is kept; the program goes on behind it."""
+        """Enter a block whose `ConfigurationError` is kept; the program goes on after the block."""
         return self
 
     def __enter__(self) -> None:

@@ -53,7 +53,7 @@ class NamedModule:
 
 
 class Finder:
-    """Finds modules in one directory, and behind entry points.
+    """Finds modules in one directory, and by entry points.
 
     Args:
         directory: the plugins' directory, which need not exist.
@@ -98,7 +98,7 @@ class Finder:
                 f"nor among the entry points: {nearest(name, self._available())}"
             )
         if file is None:
-            return _behind(name, entries, setting)
+            return _module_of(name, entries, setting)
         if entries:
             _log.warning(
                 "a file hides an entry point", name=name, file=str(file), hidden=entries[0].value
@@ -194,7 +194,7 @@ def _is_file(file: Path) -> bool:
         return False
 
 
-def _behind(name: str, entry_points: list[EntryPoint], setting: str) -> NamedModule:
+def _module_of(name: str, entry_points: list[EntryPoint], setting: str) -> NamedModule:
     modules = sorted({entry_point.module for entry_point in entry_points})
     if len(modules) > 1:
         raise ConfigurationError(
@@ -213,14 +213,14 @@ def import_named(named: NamedModule) -> None:
         with noted(f"the import of {named.name!r}"):
             importlib.import_module(named.module)
     except (Exception, SystemExit) as error:
-        place = _place_in(error, named) or named.place
-        said = f"{_said_by(error)}{_neighbour(error, place)}"
+        place = _place_of(error, named) or named.place
+        said = f"{_reason_of(error)}{_hint_of_sibling(error, place)}"
         text = f"{place}: {said} (while importing {named.name!r} of `{named.setting}`)"
         raise ConfigurationError(text) from error
 
 
-def _neighbour(error: BaseException, place: str) -> str:
-    """A hint for an author who imports a file beside the plugin as if it were a library."""
+def _hint_of_sibling(error: BaseException, place: str) -> str:
+    """A hint for an author who imports a neighbouring file as if it were a library."""
     if not isinstance(error, ModuleNotFoundError) or error.name is None:
         return ""
     name, folder = error.name.partition(".")[0], Path(place.rpartition(":")[0]).parent
@@ -229,7 +229,7 @@ def _neighbour(error: BaseException, place: str) -> str:
     return f"; it is a file beside this one: write `from .{name} import …`"
 
 
-def _said_by(error: BaseException) -> str:
+def _reason_of(error: BaseException) -> str:
     if isinstance(error, ConfigurationError):
         return str(error)
     if isinstance(error, SyntaxError):
@@ -237,7 +237,7 @@ def _said_by(error: BaseException) -> str:
     return summary(error)
 
 
-def _place_in(error: BaseException, named: NamedModule) -> str | None:
+def _place_of(error: BaseException, named: NamedModule) -> str | None:
     """File and line of a syntax error, or of the deepest frame in the author's modules."""
     if isinstance(error, SyntaxError) and error.filename and Path(error.filename).is_file():
         return f"{error.filename}:{error.lineno}"

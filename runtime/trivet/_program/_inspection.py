@@ -1,7 +1,7 @@
 """The classes that become plugins and event types of a program.
 
-Owns the choice of the classes of a module, and the refusal of a class that is unfinished or does
-not fit beside the others. A class that is wrong by itself was refused earlier, when it was created:
+Owns the choice of the classes of a module, and the refusal of a class that is unfinished or
+clashes with another. A class that is wrong on its own was refused earlier, when it was created:
 `_definition` reads its body, and `_hooks` compares its names with Trivet's.
 Never knows settings.
 """
@@ -17,7 +17,7 @@ import attrs
 import msgspec
 import structlog
 
-from .._events._event import Event, MonitoringEvent, SendingEvent, source_of
+from .._events._event import Event, MonitoringEvent, SendingEvent, owner_of, source_of
 from .._events._types import EventTypes
 from .._faults._errors import ConfigurationError, nearest
 from .._on_asyncio._plugin import AsyncioPlugin
@@ -122,12 +122,12 @@ def _unfinished(cls: type[Plugin]) -> str | None:
     return None
 
 
-_TRIVETS_OWN = ("name", "needs", "supervision", "delivery", "listens_to")
+_CLASS_ATTRIBUTES = ("name", "needs", "supervision", "delivery", "listens_to")
 
 
 def _check_class(cls: type[Plugin]) -> None:
     fields = {field.name for field in settings_fields(cls)}
-    taken = [name for name in _TRIVETS_OWN if name in fields]
+    taken = [name for name in _CLASS_ATTRIBUTES if name in fields]
     if taken:
         fault: str | None = (
             f"{taken[0]!r} has an annotation, so it would be a setting of the plugin's own; "
@@ -254,26 +254,26 @@ def check_routes(plugins: Iterable[NamedClass]) -> None:
     for plugin in plugins:
         for route in routes_of(plugin.cls):
             own = plugin, route
-            fault = _fault_of(route.path)
+            fault = _fault_of_path(route.path)
             if fault is not None:
-                faults[f"{_owner(*own)} declares {route.path}, {fault}"] = None
+                faults[f"{_declaration(*own)} declares {route.path}, {fault}"] = None
             elif (fault := fault_of_variables(plugin.cls, route)) is not None:
-                faults[f"{_owner(*own)}: {fault}"] = None
+                faults[f"{_declaration(*own)}: {fault}"] = None
             for method in ("websocket",) if route.is_websocket else route.methods:
-                other = taken.setdefault((_normal(route.path), method), own)
-                if other is not own and _owner(*other) != _owner(*own):
-                    both = f"{_owner(*other)} and {_owner(*own)}"
+                other = taken.setdefault((_without_variable_names(route.path), method), own)
+                if other is not own and _declaration(*other) != _declaration(*own):
+                    both = f"{_declaration(*other)} and {_declaration(*own)}"
                     faults[f"one route twice, {method} {route.path}: {both}"] = None
     if faults:
         raise ConfigurationError("\n".join(faults))
 
 
-def _owner(plugin: NamedClass, route: Route) -> str:
+def _declaration(plugin: NamedClass, route: Route) -> str:
     """The plugin and the attribute that declare a route, for messages."""
     return f"{plugin.name!r} ({source_of(plugin.cls)}, {route.attribute})"
 
 
-def _fault_of(path: str) -> str | None:
+def _fault_of_path(path: str) -> str | None:
     from werkzeug.routing import Map, Rule  # noqa: PLC0415 - a program may have no routes
 
     known = Map.default_converters
@@ -292,7 +292,7 @@ def _fault_of(path: str) -> str | None:
     return None
 
 
-def _normal(path: str) -> str:
+def _without_variable_names(path: str) -> str:
     """The path without the names of its variables, which distinguish nothing."""
     return re.sub(r"<(?:([^:<>]*):)?[^<>]*>", lambda match: f"<{match[1] or 'string'}>", path)
 
@@ -307,8 +307,7 @@ def missing_methods(cls: type[Plugin]) -> list[str]:
 
 def _is_stock(cls: type[Plugin], name: str) -> bool:
     """Whether the class has this method from `EventPlugin`."""
-    owner = next((base for base in cls.__mro__ if name in vars(base)), None)
-    return owner is EventPlugin
+    return owner_of(cls, name) is EventPlugin
 
 
 def settings_fields(cls: type[Plugin]) -> list[attrs.Attribute[Any]]:

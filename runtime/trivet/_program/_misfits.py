@@ -46,13 +46,13 @@ class TableError(ExceptionGroup[Exception]):  # noqa: ASYNC126 - no nursery has 
         return error
 
 
-_WORDED = (MisfitError, ConfigurationError)
+_WITHOUT_VALUE = (MisfitError, ConfigurationError)
 _CATTRS = (BaseValidationError, StructureHandlerNotFoundError)
 
 
-def refusal(error: Exception, raw: object) -> Exception:
-    """The fault of a setting by an author's validator, whose message loses the value."""
-    if isinstance(error, (*_WORDED, *_CATTRS, TableError)):
+def without_value(error: Exception, raw: object) -> Exception:
+    """The fault of a setting; the message of an author's validator loses the value."""
+    if isinstance(error, (*_WITHOUT_VALUE, *_CATTRS, TableError)):
         return error
     said = str(error.args[0]) if error.args else type(error).__name__
     if isinstance(raw, str):
@@ -71,7 +71,7 @@ def lines_about(error: Exception, key: str, file: Path | None) -> Iterator[str]:
     for path, fault in _faults(error, key):
         place = path.removeprefix(".")
         variable = getattr(fault, "source", "")  # The one that gave the wrong text, if one did.
-        yield f"{variable or (place if file is None else f'{file}: {place}')}: {_told(fault)}"
+        yield f"{variable or (place if file is None else f'{file}: {place}')}: {_message_of(fault)}"
 
 
 def _faults(error: Exception, path: str) -> Iterator[tuple[str, Exception]]:
@@ -95,8 +95,8 @@ def _step(note: AttributeNote | ElementNote) -> str:
     return f"[{note.index}]" if isinstance(note.index, int) else f".{note.index}"
 
 
-def _told(fault: Exception) -> str:
-    if isinstance(fault, _WORDED):
+def _message_of(fault: Exception) -> str:
+    if isinstance(fault, _WITHOUT_VALUE):
         return str(fault)
     if isinstance(fault, StructureHandlerNotFoundError):
         return f"a setting cannot be of the type {fault.type_!r}"

@@ -192,20 +192,22 @@ class Settings:
     refused, since Kubernetes sets `TRIVET_PORT` and more where a Service is named trivet."""
 
     def find_modules(self) -> None:
-        """Make modules beside the file, or in the working directory without one, importable."""
-        beside = self.file.parent if self.file else Path()
-        sys.path.append(str(absolute(beside)))
+        """Make the modules beside the file importable; without a file, the working directory's."""
+        directory = self.file.parent if self.file else Path()
+        sys.path.append(str(absolute(directory)))
 
     def table(self, plugin: str) -> dict[str, Any]:
         """The table `[plugins.NAME]`, also where the environment spells the name in capitals."""
         for name, table in self.plugins.items():
-            if name == plugin or (isinstance(name, EnvText) and _variable(plugin) == name.upper()):
+            if name == plugin or (
+                isinstance(name, EnvText) and _as_variable(plugin) == name.upper()
+            ):
                 return table
         return {}
 
 
-_ORIGIN = ("file", "unknown_variables")
-_FIELDS = [field for field in attrs.fields(Settings) if field.name not in _ORIGIN]
+_NOT_READ = ("file", "unknown_variables")
+_FIELDS = [field for field in attrs.fields(Settings) if field.name not in _NOT_READ]
 VARIABLES = [f"{ENVIRONMENT}{field.name.upper()}" for field in _FIELDS]
 """Every variable, without the part that may follow after `__`."""
 
@@ -233,7 +235,7 @@ def load_settings(
     raw: dict[str, Any] = {} if file is None else _read(file)
     ours, unknown = _variables(environ)
     for variable in ours:
-        _put(raw, EnvText(environ[variable], variable))
+        _set_by_variable(raw, EnvText(environ[variable], variable))
     for name, value in overrides.items():
         if value is not None:
             raw[name] = EnvText(value, name) if isinstance(value, str) else value
@@ -279,13 +281,13 @@ def _read(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
     store = raw.setdefault("store", {})
-    _beside(file, raw, "plugins_directory", Settings().plugins_directory)
+    _relative_to_file(file, raw, "plugins_directory", Settings().plugins_directory)
     if is_table(store):
-        _beside(file, store, "path", StoreSettings().path)
+        _relative_to_file(file, store, "path", StoreSettings().path)
     return raw
 
 
-def _beside(file: Path, table: dict[str, Any], key: str, default: Path) -> None:
+def _relative_to_file(file: Path, table: dict[str, Any], key: str, default: Path) -> None:
     """Make a path in the file, or its default, relative to the file."""
     path = table.setdefault(key, str(default))
     if isinstance(path, str) and Path(path) != IN_MEMORY:
@@ -303,21 +305,21 @@ def _variables(environ: Mapping[str, str]) -> tuple[list[str], list[str]]:
     return ours, unknown
 
 
-def _put(table: dict[str, Any], text: EnvText) -> None:
+def _set_by_variable(table: dict[str, Any], text: EnvText) -> None:
     *outer, last = text.source.removeprefix(ENVIRONMENT).split("__")
     for part in outer:
-        inner: object = table.setdefault(_spelt_in(table, part, text), {})
+        inner: object = table.setdefault(_key_in(table, part, text), {})
         if not is_table(inner):
             raise ConfigurationError(f"{text.source}: {part.lower()} is set, and not a table")
         table = inner
-    table[_spelt_in(table, last, text)] = text
+    table[_key_in(table, last, text)] = text
 
 
-def _spelt_in(table: Mapping[str, object], part: str, text: EnvText) -> str:
+def _key_in(table: Mapping[str, object], part: str, text: EnvText) -> str:
     """The table's key for a part of a variable's name, or that part in lower case."""
-    keys = (key for key in table if _variable(key) == part.upper())
+    keys = (key for key in table if _as_variable(key) == part.upper())
     return next(keys, EnvText(part.lower(), text.source))
 
 
-def _variable(key: str) -> str:
+def _as_variable(key: str) -> str:
     return re.sub(r"\W", "_", key).upper()

@@ -37,10 +37,10 @@ from typing import (
 import attrs
 import cattrs
 
-from .._events._event import Event, qualified_name, source_of
+from .._events._event import Event, owner_of, qualified_name, source_of
 from .._events._types import EventTypes
 from .._faults._errors import ConfigurationError, nearest
-from ._misfits import MisfitError, TableError, lines_about, refusal
+from ._misfits import MisfitError, TableError, lines_about, without_value
 
 if TYPE_CHECKING:
     Field = attrs.Attribute[Any]
@@ -204,7 +204,7 @@ def _instance(value: object, cls: type) -> object:
     try:
         return cls(**values)
     except Exception as error:
-        raise refusal(error, value) from error
+        raise without_value(error, value) from error
 
 
 def _is(*origins: Any) -> Callable[[Any], bool]:
@@ -295,7 +295,7 @@ class _Draft:
                 vars(self._self).pop(field.name, None)
                 # A validator that misses another setting, which has failed, adds no second fault.
                 if not self._faults or getattr(error, "obj", None) is not self._self:
-                    self._faults[key] = refusal(error, self._raw.get(key))
+                    self._faults[key] = without_value(error, self._raw.get(key))
 
     def read(self, key: str, field: Field) -> Any:
         """The value in the table, in the type of the field; the default where there is none."""
@@ -361,7 +361,7 @@ def _in_toml(kind: Any) -> str | None:
 
 def _hint(cls: type, key: str, known: Mapping[str, Field]) -> str:
     """A hint for an unknown key: the nearest known one, or the annotation that is missing."""
-    owner = next((base for base in cls.__mro__ if key in vars(base)), object)
+    owner = owner_of(cls, key)
     value = vars(owner).get(key)
     if owner is object or key.startswith("_") or owner.__module__.startswith("trivet."):
         return nearest(key, known)

@@ -22,7 +22,7 @@ def add_admin(app: QuartTrio, runtime: Runtime) -> None:
 
     @app.post("/plugins/<name>/restart")
     async def restart(name: str) -> ResponseReturnValue:
-        """202: a new lifetime has begun; `GET /plugins` tells its status."""
+        """202: a new lifetime has begun; `GET /plugins` shows its status."""
         _refuse_unless_operator(runtime.program.settings.admin_token)
         try:
             runtime.restart(name)

@@ -37,7 +37,7 @@ from ._views import add_views
 
 
 def build_app(runtime: Runtime) -> Application:
-    """Build the application, as `trivet.create_app` does, for a caller who drains it, too."""
+    """Build the application of `trivet.create_app`, with the method `drain` for a server's stop."""
     app = Application(runtime)
     app.before_request(partial(_admit, runtime))
     app.before_websocket(partial(_admit, runtime))

@@ -132,7 +132,7 @@ class Body:
 
 
 async def receive_body(body: Body, receive: Receive) -> None:
-    """Receive the body as far as there is room for it; returns when the client has disconnected."""
+    """Receive the body while there is room for it, until the client has disconnected."""
     while True:
         await body.wait_for_room()
         message = await receive()

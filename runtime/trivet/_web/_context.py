@@ -42,9 +42,9 @@ class RequestContext:
     account_id: str | None
     traceparent: str | None
     time: datetime
-    """The time of its begin, by the calendar."""
+    """The moment at which the request began, by the calendar."""
     began: float
-    """The time of its begin, on Trio's clock."""
+    """The same moment, on Trio's clock."""
     rule: str | None = None
     """The rule, in Quart's syntax, of the route that it matched."""
     plugin: str | None = None
@@ -61,9 +61,9 @@ class RequestContext:
     """The scope around the application; to cancel it cuts the request off."""
     is_too_slow: bool = False
     """Whether it was cut off because its body did not arrive in time."""
-    account: Callable[[], Mapping[str, object]] = dict
-    """The members of the problem that tell the client, if its request is cut off, how much of the
-    request was dealt with."""
+    progress: Callable[[], Mapping[str, object]] = dict
+    """Called if the request is cut off: returns members of the problem, which tell the client how
+    much of the request was dealt with."""
 
     @classmethod
     def from_scope(cls, scope: HttpScope | WebsocketScope) -> RequestContext:
@@ -107,8 +107,7 @@ class RequestContext:
         """The `receive` of the application.
 
         It notes when the client disconnects, and cuts off a client that sends its body too slowly.
-        The time that counts is that in which the client is waited for; while the application reads
-        nothing, none passes.
+        Only the time in which the application waits for the client counts.
         """
         left = math.inf if self.is_websocket else BODY_TIMEOUT
 

@@ -95,18 +95,18 @@ class RequestMiddleware:
             until: a moment on Trio's clock.
         """
         websockets_until = min(until, trio.current_time() + WEBSOCKET_DRAIN_TIMEOUT)
-        await self._wait_until_quiet(websockets_until)
+        await self._wait_for_end(websockets_until)
         self._cancel_open(lambda context: context.is_websocket)
-        await self._wait_until_quiet(until)
+        await self._wait_for_end(until)
         self._cancel_open(lambda context: context.status is None)
         with trio.move_on_after(ABORT_TIMEOUT, shield=True):
-            await self._quiet(lambda context: context.scope.cancel_called)
+            await self._until_ended(lambda context: context.scope.cancel_called)
 
     def _cancel_open(self, which: Callable[[RequestContext], bool]) -> None:
         for context in filter(which, self._open):
             context.scope.cancel()
 
-    async def _wait_until_quiet(self, until: float) -> None:
+    async def _wait_for_end(self, until: float) -> None:
         async def hurry() -> None:
             await self._runtime.hurried.wait()
             waiting.cancel_scope.cancel()
@@ -114,10 +114,10 @@ class RequestMiddleware:
         with trio.CancelScope(shield=True, deadline=until):
             async with trio.open_nursery() as waiting:
                 waiting.start_soon(hurry)
-                await self._quiet()
+                await self._until_ended()
                 waiting.cancel_scope.cancel()
 
-    async def _quiet(self, which: Callable[[RequestContext], bool] = lambda _: True) -> None:
+    async def _until_ended(self, which: Callable[[RequestContext], bool] = lambda _: True) -> None:
         while any(map(which, self._open)):
             self._has_ended = trio.Event()
             await self._has_ended.wait()
@@ -179,5 +179,5 @@ class RequestMiddleware:
 def _cut_off_problem(context: RequestContext) -> ProblemError:
     if context.is_too_slow:
         detail = "the body did not arrive in time"
-        return ProblemError("request_timeout", detail, context.account())
-    return stopping(context.account())
+        return ProblemError("request_timeout", detail, context.progress())
+    return stopping(context.progress())

@@ -41,7 +41,7 @@ def add_plugin_status(app: QuartTrio, runtime: Runtime) -> None:
     async def plugins() -> ResponseReturnValue:
         """Every plugin's status, the store's, the log's, and the events without a subscriber."""
         return {
-            "plugins": describe(runtime),
+            "plugins": describe_plugins(runtime),
             "store": describe_store(runtime),
             "log": describe_log(),
             "unrouted": dict(runtime.unrouted),
@@ -78,9 +78,9 @@ def readiness(runtime: Runtime) -> dict[str, object]:
     return {"status": "degraded" if degraded else "ready", **facts}
 
 
-def describe(runtime: Runtime) -> dict[str, object]:
+def describe_plugins(runtime: Runtime) -> dict[str, object]:
     """The status of every plugin, its subscriptions, and the fates of its events."""
-    listens_to = {spec.name: spec.listens_to for spec in runtime.program.plugins}
+    listens_to = {checked.name: checked.listens_to for checked in runtime.program.plugins}
     inboxes = runtime.statistics()
     usage = runtime.usage()
     durable = runtime.durable
@@ -104,7 +104,7 @@ def describe(runtime: Runtime) -> dict[str, object]:
 
 
 def describe_log() -> dict[str, object]:
-    """How many lines of the log were lost, and why the next cannot be written."""
+    """The number of lines that the log lost, and why the next one cannot be written."""
     return {"lost": _log_writer.lost_lines(), "trouble": _log_writer.trouble()}
 
 

@@ -1,4 +1,4 @@
-"""Errors as HTTP clients see them: problem details after RFC 9457.
+"""Errors as HTTP clients see them: problem details as in RFC 9457.
 
 Owns the one table of error codes, and the document that each of them becomes.
 Never knows the web framework, nor which request went wrong.

@@ -283,7 +283,7 @@ async def test_a_response_of_an_author_is_left_alone() -> None:
 
 
 async def test_a_response_that_breaks_off() -> None:
-    """A crash behind the begin of a response is passed on, so that the server closes the
+    """A crash after the beginning of a response is passed on, so that the server closes the
     connection."""
     async with open_plugins(Broken) as runtime:
         with pytest.RaisesGroup(FaultError, flatten_subgroups=True):

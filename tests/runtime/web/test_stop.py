@@ -247,7 +247,7 @@ async def test_a_response_that_does_not_end_is_cut() -> None:
 
 
 async def test_requests_that_begin_after_the_stop_began() -> None:
-    """Requests after the begin of the stop get 503 at once, but for the probes; connections
+    """Requests after the beginning of the stop get 503 at once, but for the probes; connections
     close."""
     async with open_plugins(Desk) as runtime:
         asking = client(runtime)

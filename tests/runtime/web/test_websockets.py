@@ -325,7 +325,7 @@ async def test_a_path_for_websockets_and_for_requests(autojump_clock: MockClock)
 
 
 async def test_a_websocket_after_the_stop_began(autojump_clock: MockClock) -> None:
-    """A websocket after the begin of the stop is refused, with the time to try elsewhere."""
+    """A websocket after the beginning of the stop is refused, with the time to try elsewhere."""
     async with open_plugins(Phone) as runtime:
         runtime.begin_stop()
         caller = await call(runtime, "/silent")

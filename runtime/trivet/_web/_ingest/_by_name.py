@@ -62,9 +62,9 @@ class Publisher:
         durable = runtime.durable
         self._durable_events = {
             event
-            for spec in runtime.program.plugins
-            if spec.name in durable
-            for event in spec.listens_to
+            for checked in runtime.program.plugins
+            if checked.name in durable
+            for event in checked.listens_to
         }
 
     async def __call__(

@@ -59,7 +59,7 @@ async def publish_lines(
     The stream ends early when all subscribers, or a durable one, refuse a line (with `?wait=true`:
     when any subscriber does), with the status of a single event that is refused; when the service
     stops, with 503; and when the client is too slow, with 408. Then the response has `resume_from`,
-    the number of the line from which to send again. Lines behind a refused one may have been
+    the number of the line from which to send again. Lines after a refused one may have been
     published with it: they are counted, and if they are sent again they are other events.
 
     Args:
@@ -75,7 +75,7 @@ async def publish_lines(
     body = request.body
     lines = LineSplitter(runtime.program.settings.max_body)
     stream = _Stream(runtime, runtime.events[name], wait, deadline)
-    current_context().account = stream.so_far
+    current_context().progress = stream.so_far
     while data := await _read(body, runtime.stopping):
         await stream.publish(lines.split(data))
     if data is None:

@@ -24,7 +24,7 @@ from ._requests import check_json_size
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
 
 MAX_WAITING_MESSAGES = 0
-"""Messages that wait here for the handler, beside the one being read: the server has a queue for
+"""Messages that wait here for the handler, besides the one being read: the server has a queue for
 more, which is bounded in bytes."""
 
 INVALID_DATA, TOO_LARGE = 1007, 1009

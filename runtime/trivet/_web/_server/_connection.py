@@ -160,7 +160,7 @@ class Connection:
         if not probe:
             self._transport.let_system_probe()
         elif not self._transport.try_send(probe):
-            self._transport.reset()  # Data behind half a probe would not be understood.
+            self._transport.reset()  # Data after half a probe would not be understood.
 
     def _disconnect(self) -> None:
         """Note that the client is gone; an application that does not notice is cancelled."""
@@ -253,7 +253,7 @@ class Connection:
             await self._write(response.held)
 
     async def _skip_body(self, body: Body) -> bool:
-        """Skip the rest of a body behind its response; return whether all of it was received."""
+        """Skip the rest of a body after its response; return whether all of it was received."""
         arrived = 0
         self._idle_until = trio.current_time() + KEEP_ALIVE_TIMEOUT
         try:
@@ -300,10 +300,10 @@ class Connection:
             if not data:
                 self._disconnect()
             self._received += data
-        await self._until_over()
+        await self._wait_for_disconnect()
         return _DISCONNECTED
 
-    async def _until_over(self) -> None:
+    async def _wait_for_disconnect(self) -> None:
         """Wait until the client has disconnected, or the response has ended."""
         with trio.CancelScope() as self._waiting:
             while not (self._is_disconnected or self._response.has_ended):

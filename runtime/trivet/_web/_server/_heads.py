@@ -3,7 +3,7 @@
 Owns which heads are refused: their limits, method, version and lengths; and the framing of bodies.
 Never knows which route a request is for.
 
-A head is given to llhttp whole and alone, so that its limits are exact and no data behind it is
+A head is given to llhttp whole and alone, so that its limits are exact and no data after it is
 parsed as part of it. The checks after llhttp are those that RFC 9112 leaves to the server, and
 those that llhttp does not make.
 """
@@ -67,7 +67,7 @@ class Head:
         self._first: dict[bytes, bytes] = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Add a header of llhttp's, which leaves white space behind a value."""
+        """Add a header of llhttp's, which leaves white space after a value."""
         name = name.lower()
         if value[-1:] in (b" ", b"\t"):
             value = value.rstrip(b" \t")
@@ -224,8 +224,8 @@ def is_websocket_handshake(head: Head) -> bool:
 class Chunks:
     """A body in chunks, which llhttp parses.
 
-    llhttp would go on with the next request behind the last chunk, and does not tell where that
-    begins. Each piece that it is given ends where a body may end: behind a blank line.
+    After the last chunk llhttp would go on with the next request, and it does not say where that
+    begins. So each piece that it is given ends where a body may end: after a blank line.
     """
 
     __slots__ = ("_last", "_parser", "_pieces", "_unknown", "is_complete")

@@ -19,7 +19,7 @@ from ._heads import Chunks, Head, Headers
 from ._transport import Address, Transport
 
 SKIPPED_BODY_LIMIT = 64 * 1024
-"""Bytes of a body that are skipped behind its response, so that the connection can be kept."""
+"""Bytes of a body that are skipped after its response, so that the connection can be kept."""
 MAX_CACHED_NAMES = 1000
 """Names of headers whose check is cached."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -81,7 +81,7 @@ class Body:
 
     Args:
         head: the request's.
-        received: the buffer of the connection. The bytes behind the body are the next request's.
+        received: the buffer of the connection. The bytes after the body are the next request's.
     """
 
     __slots__ = ("_chunks", "_left", "_received", "is_complete", "is_expected", "is_last_taken")

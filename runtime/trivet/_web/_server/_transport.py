@@ -172,7 +172,7 @@ class Transport:
         return int(count)
 
     def stop_reading(self) -> None:
-        """Let a task that reads find the end, behind the data in the system's buffer."""
+        """End reading: a task that reads gets the data in the system's buffer, and then the end."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RD)
 

@@ -83,7 +83,7 @@ class Websocket:
         return PING if is_free else b""
 
     async def run(self, app: ASGIApp, scope: WebsocketScope) -> None:
-        """Await the application in this task, and read beside it until it has ended."""
+        """Await the application in this task, while another task reads, until it has ended."""
         await self._queue.put({"type": "websocket.connect"})
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen)
