@@ -1,13 +1,13 @@
-"""Random programs lived through at random, one after the other in one process.
+"""Random programs, one after the other in one process.
 
-Each round draws a graph of needs and what its plugins do at every step of their lives; a driver
-publishes, restarts plugins and ends the round in one of several ways. Most rounds run in virtual
-time; some in real time, with a server, sockets, threads and child processes. Afterwards nothing may
-be left: no task, thread, descriptor or child, and no memory.
+Each round draws a graph of needs, and the acts of its plugins at every step of their lives; a
+driver publishes, restarts plugins and ends the round in one of several ways. Most rounds run in
+virtual time; some in real time, with a server, sockets, threads and child processes. Nothing may be
+left afterwards: no task, thread, descriptor or child, and no memory.
 
     python tests/runtime/soak.py --seconds 600 --seed 1
 
-says what it has done, and with which seed a round that failed is repeated.
+prints its progress, and the seed that repeats a round that failed.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Chaos:
 
     dice: ClassVar[random.Random]
     unit: ClassVar[float] = 1.0
-    """Seconds that something takes here."""
+    """Seconds of one act."""
     real: ClassVar[bool] = False
     """Whether time, threads and processes are real."""
 
@@ -209,7 +209,7 @@ class Left:
 def draw(
     dice: random.Random, settings: ProgramSettings
 ) -> tuple[ProgramSettings, list[type[Plugin]]]:
-    """A program: which plugins, who needs whom, and how they are supervised."""
+    """Draw a program: its plugins, their needs and their supervision."""
     chosen: list[type[Plugin]] = []
     tables: dict[str, dict[str, object]] = {}
     for tier in TIERS:
@@ -270,7 +270,7 @@ async def drive(dice: random.Random, runtime: Runtime, ask: Step | None) -> None
 
 
 async def live(dice: random.Random, settings: ProgramSettings) -> None:
-    """One round: a program from its start to its end."""
+    """Live through one round: a program from its start to its end."""
     settings, plugins = draw(dice, settings)
     runtimes: list[Runtime] = []
     end = dice.choice(["leave", "raise", "cancel"])
@@ -285,7 +285,7 @@ async def live(dice: random.Random, settings: ProgramSettings) -> None:
                     scope.cancel()
                 assert end != "raise", END
         except* TrivetError:
-            pass  # It did not start, or something critical gave up.
+            pass  # The program did not start, or a critical plugin gave up.
         except* AssertionError as group:
             if END not in str(group.exceptions):
                 raise
@@ -294,7 +294,7 @@ async def live(dice: random.Random, settings: ProgramSettings) -> None:
 
 
 async def use(dice: random.Random, runtime: Runtime) -> None:
-    """Drive it, in real time over HTTP too."""
+    """Drive the program; in real time also over HTTP."""
     if not Chaos.real:
         await drive(dice, runtime, None)
         return
@@ -320,7 +320,7 @@ REAL = ProgramSettings(
 
 
 def soak(rounds: Iterable[int]) -> int:
-    """Live through the rounds of these seeds, every tenth in real time; returns how many."""
+    """Live through the rounds of these seeds, every tenth in real time; returns their number."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     done = 0
     for seed in rounds:
@@ -340,19 +340,19 @@ def soak(rounds: Iterable[int]) -> int:
 
 
 def say(text: str) -> None:
-    """Tell who waits for the end."""
+    """Print a line at once."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def objects() -> int:
-    """How many objects there are that are not garbage."""
+    """The number of objects that are not garbage."""
     gc.collect()
     return len(gc.get_objects())
 
 
 def main() -> None:
-    """Soak, and look at what is left after the first batch, in which much is made once."""
+    """Soak, and compare each batch with the first, which makes many objects once and for all."""
     parser = argparse.ArgumentParser(description="Live through random programs.")
     parser.add_argument("--seed", type=int, default=0, help="of the first round")
     parser.add_argument("--batch", type=int, default=200, help="rounds between two looks")
