@@ -1,7 +1,7 @@
-"""What is checked, built and shown: `nox` for all checks, `nox -l` for the list.
+"""The checks, builds and demonstrations: `nox` runs all checks, `nox -l` lists the sessions.
 
-Owns the sessions; what the tools are told stands in `pyproject.toml`.
-Never knows Trivet: it starts what it has installed.
+Owns the sessions; the tools' settings are in `pyproject.toml`.
+Never knows Trivet: it starts the installed programs.
 """
 
 from __future__ import annotations
@@ -31,36 +31,36 @@ LOCK = "tests/constraints.txt"
 PYTHONS = ("3.11", "3.12", "3.13")
 SOURCES = ("runtime", "contrib", "plugins", "tests", "noxfile.py")
 OTHER_CANCELLATIONS = "tests/runtime/process/misbehaving/*:ASYNC tests/runtime/on_asyncio/*:ASYNC"
-ELSEWHERE = (
+LEFT_OUT = (
     *("ASYNC100", "ASYNC300"),  # ruff has them
     *("ASYNC114", "ASYNC128"),  # a `task_status` may be handed on
     "ASYNC124",  # a hook or a view is a coroutine whether or not it awaits
     "ASYNC127",  # httpx is what its users have
     *("ASYNC910", "ASYNC911", "ASYNC912", "ASYNC913"),  # not every function is a checkpoint
 )
-"""Rules that flake8-async does not look for: those of them that are slow take a minute together."""
+"""Rules that flake8-async leaves out; the slow ones among them would take a minute together."""
 FLAKE8_ASYNC = (
     "--select=ASYNC",
-    f"--disable={','.join(ELSEWHERE)}",
+    f"--disable={','.join(LEFT_OUT)}",
     # As in ruff's settings.
     f"--per-file-ignores=tests/*:ASYNC110 {OTHER_CANCELLATIONS}",
 )
 
 WORKERS = (os.cpu_count() or 1) + 1
 """Processes that share the tests, of which some wait while others compute."""
-BESIDE = ("--numprocesses", str(WORKERS))
-"""What has pytest start them; `-n 0` among a session's arguments has it start none."""
+IN_PROCESSES = ("--numprocesses", str(WORKERS))
+"""pytest's option for them; `-n 0` among a session's arguments keeps all tests in one process."""
 COMPILED = {"PYTHONDONTWRITEBYTECODE": "", "UV_COMPILE_BYTECODE": "1"}
-"""Modules are compiled once, and not by each of the hundreds of programs that the tests start."""
+"""Variables that compile modules once, and not in each of the hundreds of programs of the tests."""
 
-INSTALLED = """
+PRINT_VERSIONS = """
 import re
 from importlib.metadata import distributions
 
 for each in distributions():
     print(re.sub("[-_.]+", "-", each.name).lower(), each.version, sep="==")
 """
-"""Says which versions are there, as the lock does."""
+"""A program that prints the installed versions in the form of the lock."""
 
 NEEDED = {
     "bench_http": "wrk",
@@ -80,12 +80,12 @@ SERVICE = (
 
 
 def install(session: nox.Session, *groups: str, newest: bool = False) -> None:
-    """Install the working copy with all its extras, and what the dependency groups list.
+    """Install the working copy with all its extras, and the libraries of the dependency groups.
 
     Args:
-        session: where.
+        session: the session whose environment gets them.
         groups: the dependency groups.
-        newest: the newest versions that are allowed, and not the locked ones.
+        newest: whether to install the newest versions that are allowed, not the locked ones.
     """
     if newest:
         options = ["--upgrade"]
@@ -99,7 +99,7 @@ def install(session: nox.Session, *groups: str, newest: bool = False) -> None:
 
 def run_tests(session: nox.Session, *more: str) -> None:
     """Run pytest in several processes, with the session's arguments."""
-    session.run("pytest", *BESIDE, *more, *session.posargs, env=COMPILED)
+    session.run("pytest", *IN_PROCESSES, *more, *session.posargs, env=COMPILED)
 
 
 @nox.session
@@ -156,7 +156,7 @@ def pythons(session: nox.Session) -> None:
 def newest(session: nox.Session) -> None:
     """The tests with the newest versions that are allowed, and which of them are not locked."""
     install(session, "test", newest=True)
-    found = set(str(session.run("python", "-c", INSTALLED, silent=True)).splitlines())
+    found = set(str(session.run("python", "-c", PRINT_VERSIONS, silent=True)).splitlines())
     locked = {line.partition(" ;")[0] for line in Path(LOCK).read_text().splitlines()}
     names = {line.partition("==")[0] for line in locked}
     newer = {line for line in found if line.partition("==")[0] in names} - locked
@@ -248,7 +248,7 @@ def replicas(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure, each figure beside what it is compared with. Nothing else should run meanwhile.
+    """Measure; each figure stands beside one to compare it with. Nothing else should run meanwhile.
 
     HTTP is left out where wrk is not on the PATH, and a broker where its server is not.
     `-- --quick` compares some ratios with those that are committed, and fails where one has lost

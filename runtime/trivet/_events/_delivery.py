@@ -35,7 +35,7 @@ def next_id() -> str:
 
 
 def utc_now() -> datetime:
-    """Now, by the calendar."""
+    """The present date and time, in UTC."""
     return datetime.now(UTC)
 
 
@@ -79,8 +79,8 @@ class Envelope(TypedDict, total=False):
 class Delivery(msgspec.Struct, Generic[E_co], eq=False):
     """An event in its envelope. Made by `Delivery.of`; not to be changed.
 
-    One is made for each event, therefore it is a msgspec struct, which is made ten times as fast as
-    a frozen attrs class; and rare values, such as the id, are made on demand.
+    Each event needs one, so it is a msgspec struct, which is made ten times as fast as a frozen
+    attrs class. Rare values, such as the id, are made on demand.
     """
 
     event: E_co

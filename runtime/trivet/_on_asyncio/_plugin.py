@@ -62,7 +62,7 @@ class AsyncioPlugin(Plugin):
     async def run_on_asyncio(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
         """Await `function(*args)` on the plugin's asyncio loop, wherever this is called.
 
-        A route calls asyncio's libraries by this.
+        Routes, which run on Trio, use this to call asyncio's libraries.
 
         Raises:
             RuntimeError: the plugin is not alive, or the function was cancelled on asyncio's side.

@@ -44,7 +44,7 @@ class EventPlugin(Plugin, Generic[E]):
     """
 
     listens_to: ClassVar[tuple[type[Event], ...]] = ()
-    """The event types; those in the brackets, where the class has brackets."""
+    """The event types that the plugin handles; by default those in the class's brackets."""
     delivery: ClassVar[DeliverySettings] = DeliverySettings()
     """The author's choice about deliveries; the operator's values go over it."""
     inbox: Inbox[E]
@@ -63,7 +63,7 @@ class EventPlugin(Plugin, Generic[E]):
         refuse_non_events(cls, cls.listens_to)
 
     def wants(self, event: E) -> bool:
-        """Whether the event shall be delivered to this plugin; true for all events by default.
+        """Whether to deliver the event to this plugin; true for all events by default.
 
         An unwanted event counts as filtered.
 
@@ -113,8 +113,8 @@ class BatchPlugin(EventPlugin[E]):
     async def handle_batch(self, events: Batch[E]) -> None:
         """Handle a batch of events. An exception fails every one of them.
 
-        A batch of which only a part has failed calls `self.inbox.reject`, or `keep`, with the
-        unfinished ones of `events.deliveries`; the others are handled when this returns.
+        If only a part of a batch has failed, call `self.inbox.reject`, or `keep`, with that part of
+        `events.deliveries`; the other events are handled when this returns.
 
         Life: called in `run`, as `handle_event` is.
         """

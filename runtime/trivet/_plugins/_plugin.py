@@ -134,7 +134,10 @@ class Plugin(ABC):
     _trivet: Internals
 
     def __init__(self, app: App) -> None:
-        """Take the program; an overriding `__init__` has this signature. The settings are set."""
+        """Take the program. An `__init__` of your own has this signature.
+
+        Life: called once for each name; `app`, `log` and the settings are set before.
+        """
 
     @classmethod
     def __subclasshook__(cls, other: type) -> bool:

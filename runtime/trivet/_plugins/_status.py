@@ -15,7 +15,7 @@ from .._events._event import Event
 
 
 class Status(StrEnum):
-    """The status of a plugin; nearly the set of the OpenTelemetry Collector's components.
+    """The status of a plugin; the set is nearly that of the OpenTelemetry Collector's components.
 
     >>> Status.BACKING_OFF == "backing_off"
     True

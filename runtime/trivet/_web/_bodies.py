@@ -22,9 +22,9 @@ BUFFER_LIMIT = 128 * 1024
 class Body:
     """A body with back-pressure; Quart's receives everything, whether or not a handler reads it.
 
-    Awaited, it is all in memory at the end, within its limit. Iterated over, it lets the client
-    send no faster than it is read. It has the methods that Quart calls on a body, and does not
-    inherit from Quart's class, which differs from version to version.
+    `await body` returns the whole body, within its limit. `async for` gives it in pieces, and lets
+    the client send no faster than they are read. The class has the methods that Quart calls on a
+    body, and does not inherit from Quart's class, which differs from version to version.
 
     Args:
         announced: the length in bytes that the client has announced; None where it has not.

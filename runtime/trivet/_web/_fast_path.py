@@ -1,4 +1,4 @@
-"""The fast path: requests that are answered without the web framework, which are ingest and probes.
+"""The fast path: ingest and probes, which are answered without the web framework.
 
 Owns the endpoint of a method and path, how such a request is read, and the form of its response.
 Never knows what an endpoint does; a request without an endpoint goes to the framework.
@@ -30,7 +30,7 @@ SENT_AT_ONCE = 16 * 1024
 """Bytes of a body that are sent as one, since a connection takes them without a wait."""
 
 T = TypeVar("T")
-Response = tuple[object, int]
+EndpointResponse = tuple[object, int]
 """A document, which becomes JSON, and the status."""
 
 _encoder = msgspec.json.Encoder(order="sorted")
@@ -40,7 +40,7 @@ class _ClientDisconnectedError(Exception):
     """The client has disconnected, and gets no response."""
 
 
-class Request:
+class EndpointRequest:
     """One request, as its endpoint reads it.
 
     Args:
@@ -77,7 +77,7 @@ class Request:
 
         >>> scope = {"http_version": "1.1", "query_string": b"", "path": "/", "type": "http",
         ...          "method": "POST", "headers": [(b"content-type", b"Text/CSV; header=absent")]}
-        >>> Request(scope, receive=None, variable="", limit=0).media_type
+        >>> EndpointRequest(scope, receive=None, variable="", limit=0).media_type
         'text/csv'
         """
         return _media_type(self.header("content-type") or "")
@@ -157,7 +157,7 @@ def _content_length(length: str | None, coding: str | None) -> int | None:
     return int(length) if length.isascii() and length.isdigit() else 0
 
 
-Handler = Callable[[Request], Awaitable[Response]]
+EndpointHandler = Callable[[EndpointRequest], Awaitable[EndpointResponse]]
 
 
 @attrs.frozen
@@ -167,14 +167,15 @@ class Endpoint:
     method: str
     rule: str
     """A path in Quart's syntax; it may end with a variable that matches one segment."""
-    handler: Handler
+    handler: EndpointHandler
 
 
 class FastPath:
     """An ASGI application with a few endpoints, in front of one for all other requests.
 
     Args:
-        fallback: the other one. It has the rules too, and answers other methods at the same paths.
+        fallback: the application for all other requests. It has the rules too, and answers other
+            methods at the same paths.
         runtime: the program.
     """
 
@@ -183,7 +184,7 @@ class FastPath:
         self._runtime = runtime
         self._endpoints: dict[tuple[str, str], Endpoint] = {}
 
-    def add(self, method: str, rule: str, handler: Handler) -> None:
+    def add(self, method: str, rule: str, handler: EndpointHandler) -> None:
         """Add an endpoint; one for GET is for HEAD too."""
         endpoint = Endpoint(method, rule, handler)
         prefix = rule.partition("<")[0]
@@ -209,7 +210,7 @@ class FastPath:
             await self._fallback(scope, receive, send)
             return
         endpoint, variable = found
-        request = Request(scope, receive, variable, self._runtime.program.settings.max_body)
+        request = EndpointRequest(scope, receive, variable, self._runtime.program.settings.max_body)
         try:
             status, headers, body = await self._handle(endpoint, request)
             await request.respond(partial(_send, send, status, headers, body))
@@ -217,7 +218,7 @@ class FastPath:
             return
 
     async def _handle(
-        self, endpoint: Endpoint, request: Request
+        self, endpoint: Endpoint, request: EndpointRequest
     ) -> tuple[int, list[tuple[str, str]], bytes]:
         """The status, the headers and the body of the response."""
         try:

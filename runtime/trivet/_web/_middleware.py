@@ -29,8 +29,8 @@ from ._senders import (
 from ._targets import validated
 
 PUBLISH_TIMEOUT = 2.0
-"""Seconds in which a request's points are published, also when the stop has cut it off; twice
-what a full inbox makes a publisher wait by default."""
+"""Seconds for publishing a request's points, also if the stop has cut the request off: twice the
+default of `block_for`."""
 WEBSOCKET_DRAIN_TIMEOUT = 1.0
 """Seconds that websockets have to end by themselves when the stop begins."""
 SERVED_WHILE_STOPPING = ("/livez", "/readyz", "/plugins")
@@ -89,7 +89,7 @@ class RequestMiddleware:
 
         Websockets have a second, or until `until` if that is sooner. A request whose response has
         not begun by then is answered 503. Responses that have begun are left to the server, which
-        ends them. In a hurry all of that is now.
+        ends them. After `Runtime.hurry` nothing is waited for.
 
         Args:
             until: a moment on Trio's clock.

@@ -13,18 +13,18 @@ from quart_trio import QuartTrio
 from .._log import _writer as _log_writer
 from .._plugins._status import Status
 from .._runtime import Runtime
-from ._fast_path import FastPath, Request, Response
+from ._fast_path import EndpointRequest, EndpointResponse, FastPath
 from ._problems import ProblemError, stopping
 
 
 def add_probes(fast_path: FastPath, runtime: Runtime) -> None:
     """Serve `/livez` and `/readyz`."""
 
-    async def alive(_: Request) -> Response:
+    async def alive(_: EndpointRequest) -> EndpointResponse:
         """200 as long as anything answers."""
         return {"status": "alive"}, 200
 
-    async def ready(_: Request) -> Response:
+    async def ready(_: EndpointRequest) -> EndpointResponse:
         """200 while requests are welcome, 503 otherwise."""
         if runtime.stopping.is_set():
             raise stopping()

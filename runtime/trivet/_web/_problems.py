@@ -55,8 +55,8 @@ STATUS: Mapping[str, HTTPStatus] = {
     "version_not_supported": HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
     "store_full": HTTPStatus.INSUFFICIENT_STORAGE,
 }
-"""Every `error_code` of Trivet's own, and its status. An error that a plugin's route answers by
-itself has the code `http_404`, or whatever its status is."""
+"""Every `error_code` of Trivet's own, and its status. A plugin's route that
+answers with an error status has the code `http_404`, or whatever the status is."""
 
 
 class ProblemError(Exception):

@@ -1,7 +1,7 @@
 """The `send` of an ASGI application, over HTTP or a websocket.
 
-Owns the note of a response's progress, its safe end, and the problem that is sent to a client whose
-response the application does not complete.
+Owns the record of a response's progress, the time limit of its end, and the problem that is sent to
+a client whose response the application does not complete.
 Never knows which code answers, nor why a response is not completed.
 """
 
@@ -36,7 +36,7 @@ class Sender(ABC):
         """Send a message of the application."""
 
     async def abort(self, problem: ProblemError, close_code: int) -> None:
-        """Tell the client why the application sends nothing any more, where that is possible.
+        """Tell the client, if that is possible, why the application sends nothing more.
 
         Args:
             problem: the response, where none has begun.

@@ -20,7 +20,7 @@ from ..._events._types import EventTypes
 from ..._faults._errors import NAMED_AT_MOST, EventDecodeError, EventTooLargeError, nearest
 from ..._plugins._status import PluginStatusEvent
 from ..._runtime import Runtime
-from .._fast_path import FastPath, Request, Response
+from .._fast_path import EndpointRequest, EndpointResponse, FastPath
 from .._problems import ProblemError
 from ._ndjson import LINES, publish_lines
 from ._publishing import publish, response_for
@@ -30,7 +30,7 @@ def add_ingest(fast_path: FastPath, runtime: Runtime) -> None:
     """Serve `POST /events/{name}`."""
     publish = Publisher(runtime)
 
-    async def publish_by_name(request: Request) -> Response:
+    async def publish_by_name(request: EndpointRequest) -> EndpointResponse:
         """Publish the event in the body, or one for each line of it."""
         name = request.variable
         wait, deadline = parse_wait(request), parse_deadline(request)
@@ -68,7 +68,7 @@ class Publisher:
         }
 
     async def __call__(
-        self, request: Request, deliveries: Sequence[Delivery[Event]], *, wait: bool
+        self, request: EndpointRequest, deliveries: Sequence[Delivery[Event]], *, wait: bool
     ) -> list[Outcome]:
         """Publish in order; then, if asked to, wait for the end of all of them.
 
@@ -90,7 +90,7 @@ class Publisher:
         )
 
 
-def parse_wait(request: Request) -> bool:
+def parse_wait(request: EndpointRequest) -> bool:
     """The parameter `wait` of the query; False where it is missing."""
     wait = request.query("wait")
     if wait not in ("true", "false", None):
@@ -98,7 +98,7 @@ def parse_wait(request: Request) -> bool:
     return wait == "true"
 
 
-def parse_deadline(request: Request) -> float:
+def parse_deadline(request: EndpointRequest) -> float:
     """The parameter `expirytime` of the query, on Trio's clock; infinity where it is missing."""
     given = request.query("expirytime")
     if given is None:

@@ -17,7 +17,7 @@ from ..._events._event import Event
 from ..._events._sizes import estimated_bytes
 from ..._events._turns import Turns, off_loop
 from ..._runtime import Runtime
-from .._fast_path import FastPath, Request, Response
+from .._fast_path import EndpointRequest, EndpointResponse, FastPath
 from .._problems import ProblemError
 from ._by_name import Publisher, decode, parse_wait, require_type
 from ._ndjson import LINES
@@ -35,7 +35,7 @@ def add_cloudevents(fast_path: FastPath, runtime: Runtime) -> None:
     """Serve `POST /events`."""
     publish = Publisher(runtime)
 
-    async def publish_cloudevents(request: Request) -> Response:
+    async def publish_cloudevents(request: EndpointRequest) -> EndpointResponse:
         """Publish one CloudEvent, or a batch of them."""
         wait = parse_wait(request)
         media_type = request.media_type

@@ -22,7 +22,7 @@ from ..._faults._errors import EventDecodeError
 from ..._runtime import Runtime
 from .._bodies import Body
 from .._context import current_context
-from .._fast_path import Request, Response
+from .._fast_path import EndpointRequest, EndpointResponse
 from .._problems import ProblemError, stopping
 from ._publishing import error_fate, is_done, problem_for, publish, worst_end
 
@@ -37,8 +37,8 @@ BAD = frozenset(Fate) - GOOD - ALIVE
 
 
 async def publish_lines(
-    request: Request, runtime: Runtime, name: str, *, wait: bool, deadline: float
-) -> Response:
+    request: EndpointRequest, runtime: Runtime, name: str, *, wait: bool, deadline: float
+) -> EndpointResponse:
     """Publish the event in each line of a request, and count their fates.
 
     The lines that were received are published before more is read: together as far as all
@@ -261,7 +261,7 @@ class _Stream:
         """The members of the problem that ends a stream early."""
         return self._document() | {"resume_from": self._resume_from}
 
-    def response(self) -> Response:
+    def response(self) -> EndpointResponse:
         """The response at the end of the stream."""
         document = self._document()
         if self._lines and self._invalid == self._lines:

@@ -16,7 +16,7 @@ from ..._events._event import Event
 from ..._events._fates import GOOD, REFUSED, SEVERITY, Fate
 from ..._events._outcome import Outcome
 from ..._runtime import Runtime
-from .._fast_path import Response
+from .._fast_path import EndpointResponse
 from .._problems import ProblemError, stopping
 
 MAX_WAIT = 30.0
@@ -107,7 +107,7 @@ def is_done(fates: Collection[Fate], *, waited: bool) -> bool:
 
 def response_for(
     runtime: Runtime, outcomes: Sequence[Outcome], *, waited: bool, batch: bool
-) -> Response:
+) -> EndpointResponse:
     """The response to the publisher of one event, or of a batch.
 
     Raises:

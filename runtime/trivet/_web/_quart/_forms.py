@@ -75,7 +75,7 @@ class LimitedFormParser(TrioFormDataParser):
         decoder = MultipartDecoder(boundary, max_parts=MAX_PARTS)
         parts = _Parts(self, length or 0)
         try:
-            async for piece in _pieces(body):
+            async for piece in _Pieces(body):
                 if decoder.state is State.EPILOGUE:
                     continue
                 decoder.receive_data(piece)
@@ -160,7 +160,7 @@ async def _decode(encoded: bytes) -> str:
     return whole.decode(errors="replace")
 
 
-class _pieces:  # noqa: N801 - as a function would be
+class _Pieces:
     """A body in small pieces, between which others have their turn."""
 
     def __init__(self, body: Body) -> None:

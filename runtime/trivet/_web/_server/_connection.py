@@ -20,7 +20,7 @@ from ._heads import Head, RefusedError, is_websocket_handshake, parse_head, take
 from ._request import (
     CONTINUE,
     SKIPPED_BODY_LIMIT,
-    Body,
+    RequestBody,
     Response,
     ResponseError,
     own_response,
@@ -80,7 +80,7 @@ class Connection:
         self._waiting: trio.CancelScope | None = None
         self._websocket: Websocket | None = None
         self._head: Head
-        self._body: Body
+        self._body: RequestBody
         self._response: Response
 
     # The server calls these.
@@ -118,9 +118,9 @@ class Connection:
     def check_peer(self) -> None:
         """End the connection if it is idle, or its client is gone or does not read.
 
-        To be called now and then. Reading shows by itself that a client has disconnected. Nothing
-        is read while the application does not ask for more, while more has come than it takes, and
-        after the client has closed its side.
+        The server calls this every `CHECK_INTERVAL` seconds. A read notices a disconnect at once;
+        but nothing is read while the application asks for no more, while more has come than it
+        takes, and after the client has closed its side.
         """
         transport = self._transport
         if transport.is_closed:
@@ -217,7 +217,7 @@ class Connection:
     async def _serve_request(self, head: Head) -> bool:
         """Await the application for one request; return whether another may follow."""
         self._head = head
-        body = self._body = Body(head, self._received)
+        body = self._body = RequestBody(head, self._received)
         response = self._response = Response(head)
         scope: HttpScope = {
             "type": "http",
@@ -252,7 +252,7 @@ class Connection:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_TIMEOUT):
             await self._write(response.held)
 
-    async def _skip_body(self, body: Body) -> bool:
+    async def _skip_body(self, body: RequestBody) -> bool:
         """Skip the rest of a body after its response; return whether all of it was received."""
         arrived = 0
         self._idle_until = trio.current_time() + KEEP_ALIVE_TIMEOUT

@@ -76,7 +76,7 @@ def scope_of(head: Head, scheme: str, transport: Transport) -> _Common:
     }
 
 
-class Body:
+class RequestBody:
     """The body of one request, as it is received.
 
     Args:

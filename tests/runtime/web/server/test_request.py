@@ -10,7 +10,7 @@ import pytest
 from trivet._web._server._heads import Head, RefusedError, parse_head
 from trivet._web._server._request import (
     SKIPPED_BODY_LIMIT,
-    Body,
+    RequestBody,
     Response,
     ResponseError,
     own_response,
@@ -55,7 +55,7 @@ def test_a_scope() -> None:
 def test_a_body_of_known_length() -> None:
     """Bytes behind the body are left for the next request."""
     waiting = bytearray(b"he")
-    body = Body(head_of(b"Content-Length: 5"), waiting)
+    body = RequestBody(head_of(b"Content-Length: 5"), waiting)
     assert (body.left, body.is_complete) == (5, False)
     assert body.take() == b"he"
     assert (body.left, body.is_complete) == (3, False)
@@ -67,7 +67,7 @@ def test_a_body_of_known_length() -> None:
 def test_a_body_in_chunks() -> None:
     """The rest of a body in chunks has an unknown length, until its end was received."""
     waiting = bytearray(b"5\r\nhel")
-    body = Body(head_of(b"Transfer-Encoding: chunked"), waiting)
+    body = RequestBody(head_of(b"Transfer-Encoding: chunked"), waiting)
     assert body.left == float("inf")
     assert body.take() == b"hel"
     waiting += b"lo\r\n0\r\n\r\nGET"
@@ -77,7 +77,7 @@ def test_a_body_in_chunks() -> None:
 
 def test_a_body_in_no_chunks() -> None:
     """A body that is not as announced is refused."""
-    body = Body(head_of(b"Transfer-Encoding: chunked"), bytearray(b"hello\r\n"))
+    body = RequestBody(head_of(b"Transfer-Encoding: chunked"), bytearray(b"hello\r\n"))
     with pytest.raises(RefusedError):
         body.take()
 
@@ -93,7 +93,8 @@ def test_a_body_in_no_chunks() -> None:
 def test_a_body_that_waits_to_be_asked_for(line: bytes, header: bytes, expected: bool) -> None:
     """A client of HTTP/1.1 may wait for `100 Continue`."""
     assert (
-        Body(head_of(header, b"Content-Length: 1", line=line), bytearray()).is_expected is expected
+        RequestBody(head_of(header, b"Content-Length: 1", line=line), bytearray()).is_expected
+        is expected
     )
 
 
