@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from importlib import import_module
@@ -46,6 +47,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     scheduling: Any = import_module("xdist.scheduler").LoadScopeScheduling(config, log)
     scheduling._split_scope = scope
     return scheduling
+
+
+@pytest.fixture
+def own_garbage() -> Iterator[None]:
+    """Collect a test's garbage before its end: its warnings are ignored in this test alone."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -6,15 +6,13 @@ derives from `HttpContract`.
 
 from __future__ import annotations
 
-import gc
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-import trio
 from structlog.testing import capture_logs
 
 from trivet import Event, Fate, Runtime, StoreSettings
@@ -23,7 +21,7 @@ from trivet._store._packing import unpack_history
 from trivet.testing import client, open_plugins
 from trivet_contrib._http._sink import HttpSink
 
-from .suite import PATIENCE, Peer, Proxy, Table, becomes, readiness, text_of
+from .suite import Peer, Proxy, Table, becomes, readiness, text_of, until_handled
 
 SOON = {"retry_initial": 0.02, "retry_max": 0.1, "block_for": 30}
 BATCHES = pytest.mark.parametrize("size", [1, 10], ids=["one by one", "in batches"])
@@ -47,20 +45,17 @@ class Receiver(Peer):
 class HttpContract:
     """The tests of a sink: derive `Test…` from it, with the plugin and a fixture `receiver`."""
 
-    # After a lost connection httpx leaves the body's iterator to the garbage collector.
-    pytestmark = pytest.mark.filterwarnings("ignore:Async generator 'httpx:ResourceWarning")
+    pytestmark: ClassVar = [
+        # After a lost connection httpx leaves the body's iterator to the garbage collector.
+        pytest.mark.filterwarnings("ignore:Async generator 'httpx:ResourceWarning"),
+        pytest.mark.usefixtures("own_garbage"),
+    ]
 
     sink: ClassVar[type[HttpSink[Any]]]
     credentials: ClassVar[str]
     """The settings that hold the secret, as a message names them."""
     chosen: ClassVar[Table]
     """The delivery section, without the events that requests to the program make."""
-
-    @pytest.fixture(autouse=True)
-    def own_garbage(self) -> Iterator[None]:
-        """Collect garbage here, where its warning is ignored."""
-        yield
-        gc.collect()
 
     def event(self, number: int) -> Event:
         """An event that the receiver takes."""
@@ -106,9 +101,7 @@ class HttpContract:
 
     async def handled(self, runtime: Runtime, count: int) -> None:
         """Wait until `count` events are done."""
-        with trio.fail_after(PATIENCE):
-            while runtime.statistics()[self.sink.name].handled < count:
-                await trio.sleep(0.01)
+        await until_handled(runtime, self.sink.name, count)
 
     @BATCHES
     async def test_events_arrive(self, receiver: Receiver, size: int) -> None:
@@ -207,7 +200,7 @@ class HttpContract:
     async def test_a_receiver_that_is_killed(
         self, receiver: Receiver, tmp_path: Path, size: int
     ) -> None:
-        """Connections that are cut again and again in the middle of a stream lose no event."""
+        """A receiver that is killed again and again in the middle of a stream costs no event."""
         async with self.sending(receiver, path=tmp_path / "store.sqlite3", size=size) as runtime:
             for first in range(0, 300, 100):
                 await self.publish(runtime, range(first, first + 100))
@@ -231,7 +224,7 @@ class HttpContract:
         assert sorted(set(await receiver.taken())) == list(range(50))
 
     async def test_connections_that_are_cut(self, receiver: Receiver) -> None:
-        """A receiver that is killed in the middle of requests costs no event."""
+        """Connections that are cut again and again in the middle of a stream lose no event."""
         async with Proxy(receiver.port).serving() as proxy:
             table = receiver.settings(url=f"http://127.0.0.1:{proxy.port}")
             async with self.sending(receiver, table=table, size=3) as runtime:

@@ -291,6 +291,18 @@ async def until_trouble(runtime: Runtime, plugin: str, *words: str) -> None:
             await trio.sleep(0.02)
 
 
+async def until_handled(runtime: Runtime, plugin: str, count: int) -> None:
+    """Wait until a plugin has handled `count` events."""
+    with trio.fail_after(PATIENCE):
+        while runtime.statistics()[plugin].handled < count:
+            await trio.sleep(0.01)
+
+
+async def number_of_dead(server: Server) -> int:
+    """The number of dead letters."""
+    return len(await server.dead())
+
+
 async def readiness(runtime: Runtime) -> int:
     """The status that `/readyz` answers with."""
     return (await client(runtime).get("/readyz")).status_code
@@ -362,7 +374,7 @@ class Contract:
         await server.send([binary(1), plain(2), binary(3, type="plugin_status_event")])
         async with self.reading(server, event=None) as runtime:
             await runtime.get(Billing).until(bool)
-            await becomes(2, lambda: _count(server.dead()))
+            await becomes(2, lambda: number_of_dead(server))
             assert runtime.get(Billing).seen == [1]
 
     @pytest.mark.parametrize("format", ["binary", "structured"])
@@ -460,7 +472,7 @@ class Contract:
         await server.send([*bad, plain(1)])
         async with self.reading(server) as runtime:
             await runtime.get(Billing).until(bool)
-            await becomes(3, lambda: _count(server.dead()))
+            await becomes(3, lambda: number_of_dead(server))
             await becomes(0, server.unacknowledged)
         dead = await server.dead()
         assert [message.body for message, _ in dead] == [message.body for message in bad]
@@ -474,7 +486,7 @@ class Contract:
             billing = runtime.get(Billing)
             billing.fails = lambda number: number == 0
             await billing.until(lambda seen: set(seen) == set(range(10)))
-            await becomes(1, lambda: _count(server.dead()))
+            await becomes(1, lambda: number_of_dead(server))
             await becomes(0, server.unacknowledged)
             assert billing.seen.count(0) == 3
             assert len(billing.seen) == 12
@@ -558,7 +570,7 @@ class Contract:
 
         await server.send([plain(number) for number in range(6)])
         async with self.reading(server, Buyer, event="picky") as runtime:
-            await becomes(4, lambda: _count(server.dead()))
+            await becomes(4, lambda: number_of_dead(server))
             await becomes(0, server.unacknowledged)
             assert runtime.get(Buyer).seen == [0, 5]
             assert await readiness(runtime) == 200
@@ -590,7 +602,7 @@ class Contract:
             settings={self.source.name: given},
             store=StoreSettings(path=tmp_path / "store.sqlite3"),
         ) as runtime:
-            await becomes(2, lambda: _count(server.dead()))
+            await becomes(2, lambda: number_of_dead(server))
             await becomes(0, server.unacknowledged)
             assert runtime.get(Keeper).seen == [1, 2]
             assert await readiness(runtime) == 200
@@ -602,7 +614,7 @@ class Contract:
         await server.send([Message(b'{"points": []}', unwanted.headers), binary(2)])
         async with self.reading(server, event=None) as runtime:
             await runtime.get(Billing).until(bool)
-            await becomes(1, lambda: _count(server.dead()))
+            await becomes(1, lambda: number_of_dead(server))
             await becomes(0, server.unacknowledged)
             assert await readiness(runtime) == 200
         ((_, reason),) = await server.dead()
@@ -741,8 +753,7 @@ class Contract:
             runtime.hurry()
         await server.start()
         async with program() as runtime:
-            while runtime.statistics()[self.sink.name].handled < 20:
-                await trio.sleep(0.02)
+            await until_handled(runtime, self.sink.name, 20)
         assert await _numbers(server) == set(range(20))
 
     async def test_a_stop_while_the_broker_is_away(self, server: Server) -> None:
@@ -948,10 +959,6 @@ class Listener(EventPlugin[SendingEvent]):
     async def handle_event(self, event: SendingEvent) -> None:
         pass
 """
-
-
-async def _count(asked: Awaitable[Sequence[object]]) -> int:
-    return len(await asked)
 
 
 async def _numbers(server: Server) -> set[int]:

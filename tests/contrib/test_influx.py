@@ -18,7 +18,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import attrs
 import pytest
-import trio
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from influxdb_client.client.write.point import (  # pyright: ignore[reportMissingTypeStubs]
@@ -47,6 +46,8 @@ from trivet_contrib._http._answers import reason_in, redacted
 from trivet_contrib._http._sink import SinkError, SinkRefusedError
 from trivet_contrib.influx import Influx
 from trivet_contrib.influx._lines import MOST, PointError, Value, to_line
+
+from .suite import until_handled, until_trouble
 
 README = Path(trivet_contrib.influx.__file__).with_name("README.md").read_text()
 NOON = datetime(2025, 1, 31, 12, tzinfo=UTC)
@@ -292,7 +293,7 @@ def test_a_line_is_one_line(series: str, tags: dict[str, str], fields: dict[str,
     ],
 )
 def test_a_value_keeps_its_type(value: Value, written: str) -> None:
-    """An integer too large for InfluxDB is a float."""
+    """A value is written in its own type, but for an integer too large for InfluxDB, a float."""
     line = to_line(MonitoringPoint("s", NOON, {}, {"f": value}), {})
     assert line == f"s f={written} {NANOSECONDS}"
 
@@ -362,7 +363,7 @@ async def test_points_are_written_by_version_2(store: Store, compressed: bool) -
 
 
 async def test_points_are_written_by_version_1(store: Store) -> None:
-    """A database, a retention policy, and a user whose password is not in the URL."""
+    """A request names the database and the retention policy, and has the password in a header."""
     table = {"url": f"{store.url}/below", "database": "d", "retention_policy": "week"}
     login = {"username": "u", "password": "s3cret"}
     async with open_plugins(Influx, settings={"influx": table | login}) as runtime:
@@ -435,12 +436,10 @@ async def test_settings_that_are_wrong_are_named(
         for value in (1, 2):
             await runtime.publish(measured(value))
         host = runtime.hosts["influx"]
-        while host.trouble is None:
-            await trio.sleep(0.01)
+        await until_trouble(runtime, "influx", f"{status}")
         assert host.trouble == f"InfluxDB answered {status} (see {named} of 'influx')"
         store.status = 204
-        while runtime.statistics()["influx"].handled < 2:
-            await trio.sleep(0.01)
+        await until_handled(runtime, "influx", 2)
         assert host.trouble is None
     assert store.taken == [1, 2]
 
@@ -453,14 +452,10 @@ async def test_an_answer_of_another_server(store: Store, status: int) -> None:
     ) as runtime:
         store.status = status
         await runtime.publish(measured(1))
-        host = runtime.hosts["influx"]
-        while host.trouble is None:
-            await trio.sleep(0.01)
-        assert f"answered {status}" in host.trouble
+        await until_trouble(runtime, "influx", f"answered {status}")
         assert runtime.statistics()["influx"].handled == 0
         store.status = 204
-        while runtime.statistics()["influx"].handled < 1:
-            await trio.sleep(0.01)
+        await until_handled(runtime, "influx", 1)
 
 
 @pytest.mark.parametrize("status", [400, 500])
@@ -473,7 +468,7 @@ async def test_a_start_asks_only_whether_one_may_write(store: Store, status: int
 
 
 async def test_a_point_that_is_refused_costs_nobody_else(store: Store) -> None:
-    """The batch is halved until the refused event is found."""
+    """A refused batch is halved until the refused event is found, and the others are written."""
     store.bad = "value=5i"
     writing = settings(store, delivery=batches(8, **RETRY))
     with capture_logs() as logs:
@@ -487,7 +482,7 @@ async def test_a_point_that_is_refused_costs_nobody_else(store: Store) -> None:
 
 
 async def test_a_batch_that_is_too_large_is_halved(store: Store) -> None:
-    """A 413 means that a request has too many points."""
+    """A batch that is answered 413 is halved until all its points are written."""
     store.most = 3
     async with open_plugins(Influx, settings=settings(store, delivery=batches(8))) as runtime:
         assert await publish(runtime, *range(8)) == [Fate.HANDLED] * 8
@@ -510,7 +505,7 @@ async def test_a_point_that_cannot_be_said_costs_nobody_else(store: Store) -> No
 
 
 async def test_written_events_are_not_tried_again(store: Store) -> None:
-    """The rest of a batch that fails half way is tried again."""
+    """Only the rest of a batch that fails half way is tried again."""
     store.first = [400, 204, 503]
     writing = settings(store, delivery=batches(2, **RETRY))
     async with open_plugins(Influx, settings=writing) as runtime:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import logging
-from collections.abc import Iterator
 
 import pytest
 import trio
@@ -61,13 +59,6 @@ async def test_with_the_last_connection_all_records_pass(caplog: pytest.LogCaptu
         LIBRARY.error("without a connection")
     assert [record.message for record in caplog.records] == ["without a connection"]
     assert not LIBRARY.filters
-
-
-@pytest.fixture
-def own_garbage() -> Iterator[None]:
-    """Collect garbage here, where its warning is ignored."""
-    yield
-    gc.collect()
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-import gc
 import json
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +13,7 @@ from trivet import ConfigurationError, ShutdownSettings, StartError
 from trivet.testing import open_plugins
 from trivet_contrib._brokers import _source
 from trivet_contrib._brokers._client import Message
-from trivet_contrib.redis import RedisSink, RedisSource
+from trivet_contrib.redis import RedisSink, RedisSource, _checks
 
 from .programs import free_port
 from .redis_server import GROUP, STREAM, USER, RedisServer, needs_redis, redis_server
@@ -30,7 +29,10 @@ from .suite import (
     Server,
     Table,
     becomes,
+    number_of_dead,
     plain,
+    until_handled,
+    until_trouble,
 )
 
 pytestmark = [
@@ -38,14 +40,8 @@ pytestmark = [
     needs_redis,
     # After a refused connection coredis leaves memory channels to the garbage collector.
     pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning"),
+    pytest.mark.usefixtures("own_garbage"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def own_garbage() -> Iterator[None]:
-    """Collect garbage here, where its warning is ignored."""
-    yield
-    gc.collect()
 
 
 class TestRedis(Contract):
@@ -109,7 +105,7 @@ async def test_a_message_that_kills_its_readers_is_a_dead_letter(redis: RedisSer
         )
     settings = source(redis, visibility=1, delivery_limit=3)
     async with open_plugins(RedisSource, Billing, settings=settings) as runtime:
-        await becomes(1, lambda: _dead(redis))
+        await becomes(1, lambda: number_of_dead(redis))
         await runtime.get(Billing).until(lambda seen: seen == [2])
     ((_, reason),) = await redis.dead()
     assert reason == "delivered 3 times, and never done"
@@ -144,7 +140,7 @@ async def test_an_entry_that_is_trimmed_in_flight_is_a_dead_letter(redis: RedisS
         await client.xdel(STREAM, [entry.identifier])
     settings = source(redis, visibility=QUICK)
     async with open_plugins(RedisSource, Billing, settings=settings):
-        await becomes(1, lambda: _dead(redis))
+        await becomes(1, lambda: number_of_dead(redis))
         await becomes(0, redis.unacknowledged)
     ((letter, reason),) = await redis.dead()
     assert letter.headers["dead-id"].encode() == entry.identifier
@@ -168,7 +164,7 @@ async def test_a_failed_message_that_cannot_come_again(redis: RedisServer, how: 
                 name = cast("bytes", consumer[b"name"])
                 await client.xgroup_delconsumer(STREAM, GROUP, name)
         billing.may_go_on.set()
-        await becomes(1, lambda: _dead(redis))
+        await becomes(1, lambda: number_of_dead(redis))
     ((letter, reason),) = await redis.dead()
     assert json.loads(letter.body) == {"number": 1}
     assert how in reason
@@ -211,9 +207,8 @@ async def test_entries_of_a_lost_answer_are_read_again(redis: RedisServer) -> No
         async with redis.client() as client:
             (consumer,) = [each[b"name"] for each in await client.xinfo_consumers(STREAM, GROUP)]
             assert isinstance(consumer, bytes)
-            async with client.pipeline(
-                transaction=True
-            ) as pipeline:  # Before the program can read.
+            # In one transaction, before the program can read.
+            async with client.pipeline(transaction=True) as pipeline:
                 pipeline.xadd(STREAM, {"data": '{"number": 1}'}, identifier="99999999999999-1")
                 pipeline.xadd(STREAM, {"data": '{"number": 2}'}, identifier="99999999999999-2")
                 pipeline.xreadgroup(GROUP, consumer, {STREAM: ">"}, count=2)
@@ -226,10 +221,16 @@ async def test_entries_of_a_lost_answer_are_read_again(redis: RedisServer) -> No
     assert letter.headers["dead-id"] == "99999999999999-1"
 
 
-async def test_nothing_is_left_of_a_consumer_that_has_stopped(redis: RedisServer) -> None:
+async def test_nothing_is_left_of_consumers_that_are_gone(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After a stop the group has neither this consumer, nor those of long dead programs."""
+    monkeypatch.setattr(_checks, "IDLE_FOR", 0.01)
     await redis.send([plain(1)])
     async with redis.client() as client:
+        await client.xgroup_create(STREAM, GROUP, identifier="0")
+        await client.xgroup_createconsumer(STREAM, GROUP, "dead")
+        await trio.sleep(0.05)  # The consumer has to be idle for longer than that.
         async with open_plugins(RedisSource, Billing, settings=source(redis)) as runtime:
             await runtime.get(Billing).until(bool)
             await becomes(0, redis.unacknowledged)
@@ -242,9 +243,7 @@ async def test_a_stream_that_is_lost_is_missed(redis: RedisServer) -> None:
     async with open_plugins(RedisSource, Billing, settings=source(redis)) as runtime:
         async with redis.client() as client:
             await client.delete([STREAM])
-        host = runtime.hosts["redis_source"]
-        while "there is no 'orders'" not in (host.trouble or ""):
-            await trio.sleep(0.02)
+        await until_trouble(runtime, "redis_source", "there is no 'orders'")
         await redis.send([plain(1)])
         await runtime.get(Billing).until(bool)
 
@@ -262,7 +261,7 @@ async def test_a_key_of_another_type_is_said_with_its_setting(redis: RedisServer
 
 
 async def test_dead_letters_that_are_no_stream_are_refused(redis: RedisServer) -> None:
-    """Otherwise dead letters would be acknowledged, and kept nowhere."""
+    """A source whose dead letters could not be kept does not start."""
     async with redis.client() as client:
         await client.set("text", "x")
     place = r"plugins\.redis_source\.dead_letters: 'text' is a string in Redis, not a stream"
@@ -271,8 +270,8 @@ async def test_dead_letters_that_are_no_stream_are_refused(redis: RedisServer) -
             pass
 
 
-async def test_a_database_that_there_is_not_is_said_with_its_setting(redis: RedisServer) -> None:
-    """The URL names the database by number; the server has sixteen."""
+async def test_a_missing_database_is_said_with_its_setting(redis: RedisServer) -> None:
+    """A source does not start with a database that the server does not have."""
     table = source(redis, url=f"{redis.url}/99")
     with pytest.raises(StartError, match=r"plugins\.redis_source\.url: there is no such database"):
         async with open_plugins(RedisSource, Billing, settings=table):
@@ -282,7 +281,7 @@ async def test_a_database_that_there_is_not_is_said_with_its_setting(redis: Redi
 async def test_large_messages_in_flight_are_bounded_in_memory(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fewer large messages than `prefetch` are fetched at once; all come in the end."""
+    """Fewer large messages than `prefetch` are fetched at once, and all are handled."""
     monkeypatch.setattr(_source, "BYTES_IN_FLIGHT", 1_000_000)
     large = b'{"number":%d,"more":"' + b"x" * 100_000 + b'"}'
     await redis.send([Message(large % number, {}) for number in range(40)])
@@ -339,10 +338,7 @@ async def test_a_message_that_no_inbox_can_hold_is_a_dead_letter(redis: RedisSer
     tables: dict[str, Table] = {**source(redis), "billing": {"delivery": {"buffer_bytes": 100_000}}}
     async with open_plugins(RedisSource, Billing, settings=tables) as runtime:
         await runtime.get(Billing).until(lambda seen: seen == [1, 3])
-        with trio.fail_after(60):
-            while not (dead := await redis.dead()):
-                await trio.sleep(0.01)
-    assert len(dead) == 1
+        await becomes(1, lambda: number_of_dead(redis))
 
 
 async def test_messages_for_a_slow_subscriber_are_fetched_together(redis: RedisServer) -> None:
@@ -410,11 +406,9 @@ async def test_a_full_redis_has_each_event_once(redis: RedisServer) -> None:
             await client.config_set({"maxmemory": used + 500_000})
             for number in range(1, 20):
                 await runtime.publish(Note(number, "x" * 50_000))
-            while "OOM" not in (runtime.hosts["redis_sink"].trouble or ""):
-                await trio.sleep(0.01)
+            await until_trouble(runtime, "redis_sink", "Redis refuses")
             await client.config_set({"maxmemory": 0})
-        while runtime.statistics()["redis_sink"].handled < 20:
-            await trio.sleep(0.01)
+        await until_handled(runtime, "redis_sink", 20)
     sent = [json.loads(each.body)["number"] for each in await redis.messages()]
     assert sorted(sent) == list(range(20))
 
@@ -496,7 +490,7 @@ async def test_a_dead_letter_that_is_put_back_dies_anew(redis: RedisServer) -> N
     async with redis.client() as client:
         await client.xadd(STREAM, {"data": "{", "dead-reason": "long ago", "dead-id": "0-0"})
     async with open_plugins(RedisSource, Billing, settings=source(redis)):
-        await becomes(1, lambda: _dead(redis))
+        await becomes(1, lambda: number_of_dead(redis))
     first = "return redis.call('XRANGE', KEYS[1], '-', '+')[1][2]"
     async with redis.client() as client:
         raw = cast("list[bytes]", await client.eval(first, [f"{STREAM}:dead"], []))
@@ -504,7 +498,3 @@ async def test_a_dead_letter_that_is_put_back_dies_anew(redis: RedisServer) -> N
         *(b"data", b"dead-deliveries", b"dead-id", b"dead-reason", b"dead-stream")
     ]
     assert raw[raw.index(b"dead-id") + 1] != b"0-0"
-
-
-async def _dead(server: RedisServer) -> int:
-    return len(await server.dead())

@@ -45,6 +45,8 @@ from trivet_contrib.webhook import Webhook
 from trivet_contrib.webhook._addresses import is_allowed, is_public
 from trivet_contrib.webhook._signature import message_id
 
+from .suite import until_handled
+
 README = Path(trivet_contrib.webhook.__file__).with_name("README.md").read_text()
 NOON = datetime(2025, 1, 31, 12, tzinfo=UTC)
 
@@ -573,12 +575,10 @@ async def test_an_event_that_failed_alone_goes_alone(receiver: Receiver) -> None
     async with open_plugins(Webhook, settings=again, event_types=[Greeting]) as runtime:
         for text in ("a", "poison", "b"):
             await runtime.publish(Greeting(text))
-        while runtime.statistics()["webhook"].handled < 2:
-            await trio.sleep(0.01)
+        await until_handled(runtime, "webhook", 2)
         for text in ("c", "d", "e"):
             await runtime.publish(Greeting(text))
-        while runtime.statistics()["webhook"].handled < 5:
-            await trio.sleep(0.01)
+        await until_handled(runtime, "webhook", 5)
     posted = [[each["data"]["text"] for each in request.document] for request in receiver.requests]
     assert not [texts for texts in posted if "poison" in texts and {"c", "d", "e"} & {*texts}]
     assert sorted(text for texts in posted for text in texts if text in "cde") == ["c", "d", "e"]
