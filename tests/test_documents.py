@@ -70,7 +70,7 @@ def test_the_generated_parts_are_up_to_date(path: Path) -> None:
 
 
 def test_every_generated_part_has_one_place() -> None:
-    """Each of them stands in one page, and a page has no part that nothing generates."""
+    """Each generated part stands once in one page, and a page has no other generated part."""
     marks = re.compile(r"<!-- generated: (\w+) -->\n\n.*?\n\n<!-- end -->", re.DOTALL)
     found = [name for page in PAGES for name in marks.findall(page.read_text("utf-8"))]
     assert sorted(found) == sorted(PARTS)
@@ -78,7 +78,7 @@ def test_every_generated_part_has_one_place() -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=str)
 def test_every_relative_link_resolves(path: Path) -> None:
-    """The file is there, and so is the heading."""
+    """A relative link leads to a file that exists, and to one of its headings."""
     text = FENCED.sub("", (ROOT / path).read_text("utf-8"))
     targets = [target for target in LINK.findall(text) if "://" not in target]
     assert [target for target in targets if not resolves(ROOT / path, target)] == []
@@ -112,7 +112,7 @@ def is_module(path: Path) -> bool:
 
 
 def test_the_readme_names_every_room() -> None:
-    """The map has each folder of the library, and no other."""
+    """The README's map has each folder of the library, and no other."""
     lines = re.findall(r"^    (_\w+)/", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
     rooms = {file.parent.name for file in (ROOT / "runtime" / "trivet").glob("*/__init__.py")}
     assert sorted(lines) == sorted(rooms)
@@ -120,19 +120,19 @@ def test_the_readme_names_every_room() -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_a_page_says_first_whom_it_serves(path: Path) -> None:
-    """Below its title stands a line that begins with "For", and the table of contents has it."""
+    """A page says below its title whom it is for, and is in the table of contents."""
     assert re.match(r"# \S.*\n\nFor [^\n]+", path.read_text("utf-8"))
     contents = LINK.findall((ROOT / "docs" / "README.md").read_text("utf-8"))
     assert path.name in {*contents, "README.md"}
 
 
 def test_the_readme_is_short() -> None:
-    """A visitor reads 150 lines; the rest has its pages."""
+    """The README has at most 150 lines."""
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150
 
 
 def test_every_exit_code_is_documented() -> None:
-    """The table has the code of each error that ends a program, and of each escalation step."""
+    """The table of exit codes has each error that ends a program, and each escalation step."""
     page = (ROOT / "docs" / "stopping.md").read_text("utf-8")
     rows = re.findall(r"^\| ([\d, ]+) \|", page.partition("## Exit codes\n")[2], re.MULTILINE)
     documented = {int(code) for row in rows for code in row.split(", ")}

@@ -109,7 +109,7 @@ async def test_an_event_that_is_refused_is_found(broker: Broker, autojump_clock:
 async def test_a_poison_event_that_breaks_the_connection_is_found(
     broker: Broker, autojump_clock: MockClock
 ) -> None:
-    """The others are sent at most twice more, and the event alone until the limit of failures."""
+    """A poison event is sent alone until its limit, and the others at most twice more."""
     broker.fails_at["c"], broker.answers = ConnectionLostError("gone"), False
     async with sending() as runtime:
         assert await publish(runtime, "a", "b", "c", "d") == "abd"

@@ -22,7 +22,7 @@ def test_a_number_is_an_input() -> None:
 
 @pytest.mark.process
 async def test_clients_that_are_nearly_right() -> None:
-    """For some seconds: no hang, no leak, no traceback, no 500, and a stop with code 0."""
+    """Nearly right input causes no hang, leak, traceback or 500, and the stop has the code 0."""
     report = await run(seed=20_260_301, first=0, visits=None, seconds=8)
     assert report.faults == []
     assert report.visits >= BATCH

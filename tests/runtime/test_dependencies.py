@@ -93,7 +93,7 @@ def imported(file: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("folder", EXTRAS)
 def test_what_is_imported_is_declared(folder: str) -> None:
-    """No file counts on what a dependency brings for itself, and may bring no more tomorrow."""
+    """Every imported package is a declared dependency, and not merely a dependency's own."""
     assert imports(folder) - listed("").union(*map(listed, EXTRAS[folder])) == set()
 
 
@@ -107,14 +107,14 @@ def test_what_the_tests_import_is_declared(group: str, folder: str, but: str | N
 
 
 def test_every_folder_has_its_extras() -> None:
-    """A connector that is added is looked at, too."""
+    """Every connector's package is in the table of folders and extras, and so checked here."""
     folders = {f"{CONTRIB}/{path.parent.name}" for path in (ROOT / CONTRIB).glob("*/__init__.py")}
     assert folders | {f"{CONTRIB}/"} == {name for name in EXTRAS if name.startswith(CONTRIB)}
 
 
 @pytest.mark.parametrize("extra", ["", *PROJECT["optional-dependencies"]])
 def test_what_is_declared_is_imported(extra: str) -> None:
-    """Nobody installs what nothing uses."""
+    """Every declared dependency is imported, or started, by a folder that has it."""
     users = [folder for folder, extras in EXTRAS.items() if extra in {"", *extras}]
     assert listed(extra) - STARTED - set[str]().union(*map(imports, users)) == set()
 

@@ -79,7 +79,7 @@ def modules_after(program: str, directory: Path) -> set[str]:
 
 
 def test_trivet_alone_brings_no_web_no_store_and_no_extra(tmp_path: Path) -> None:
-    """`import trivet` is for those who write plugins, too: it imports what they name, no more."""
+    """`import trivet` imports neither HTTP, nor the store, nor the command line, nor an extra."""
     imported = modules_after("import trivet", tmp_path)
     assert {"trivet", "trio"} <= imported
     assert imported & (WEB | STORE | COMMAND_LINE | EXTRAS) == set()
@@ -87,14 +87,14 @@ def test_trivet_alone_brings_no_web_no_store_and_no_extra(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("durable", [False, True])
 def test_the_store_comes_with_the_first_durable_plugin(durable: bool, tmp_path: Path) -> None:
-    """A program whose plugins have their inboxes in memory does not import a database."""
+    """A program imports the store only if one of its plugins is durable."""
     imported = modules_after(PROGRAM.format(durable=durable), tmp_path)
     assert imported & STORE == (STORE if durable else set())
 
 
 def test_the_bridge_comes_with_the_first_plugin_that_starts_on_asyncio(tmp_path: Path) -> None:
-    """To import it slows every loop of asyncio's in the process, so who has no such plugin, or only
-    its class, does not."""
+    """A program imports the bridge, which slows every asyncio loop of the process, only for an
+    active plugin on asyncio."""
     told = subprocess.run(
         [sys.executable, "-c", ON_ASYNCIO],
         cwd=tmp_path,

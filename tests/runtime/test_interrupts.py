@@ -99,8 +99,8 @@ def inbox_of(plugin: EventPlugin[Any]) -> BoundedInbox:
 
 
 @pytest.mark.parametrize("kind", [Noted, Plain, Elsewhere])
-def test_ctrl_c_reaches_the_author_and_not_what_calls_him(kind: type[EventPlugin[Any]]) -> None:
-    """Between two steps of an inbox it waits; a handler that never ends it ends."""
+def test_ctrl_c_reaches_a_handler_and_not_its_caller(kind: type[EventPlugin[Any]]) -> None:
+    """Ctrl-C is raised in a handler, and waits while the inbox is between two steps."""
     ours: list[bool] = []
 
     async def main() -> list[bool]:
@@ -120,7 +120,7 @@ def test_ctrl_c_reaches_the_author_and_not_what_calls_him(kind: type[EventPlugin
 
 @pytest.mark.parametrize("kind", [Noted, Plain, Elsewhere])
 def test_ctrl_c_while_a_reader_goes_to_sleep(kind: type[EventPlugin[Any]]) -> None:
-    """The reader stops as usual, its events are counted, and the interrupt goes on."""
+    """Ctrl-C while a reader parks ends the program, and the reader's events are counted."""
     armed: list[Callable[[], None]] = []
     ended: list[int] = []
 
@@ -169,7 +169,7 @@ class Interrupted(Crossing[Any]):
 
 @pytest.mark.parametrize("moment", ["_is_waited_for", "_is_over"])
 def test_ctrl_c_during_a_crossing(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The call ends before its waiter, whichever side Ctrl-C comes to; the interrupt goes on."""
+    """Ctrl-C on either side of a crossing ends the program, and the call ends before its waiter."""
     monkeypatch.setattr(Interrupted, "moment", moment)
     monkeypatch.setattr(_bridge, "Crossing", Interrupted)
     ended: list[str] = []
@@ -208,7 +208,7 @@ class Observed:
 
 
 def test_ctrl_c_before_a_wait_for_a_task_of_asyncio() -> None:
-    """The callback finds a task that waits, and the interrupt goes on."""
+    """Ctrl-C before the wait for an asyncio task ends the program, and nothing else fails."""
 
     async def begin() -> asyncio.Task[None]:
         return asyncio.create_task(asyncio.sleep(0.001))

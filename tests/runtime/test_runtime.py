@@ -123,7 +123,7 @@ async def test_get_returns_the_active_instance() -> None:
 
 
 async def test_get_of_an_inactive_plugin_names_the_nearest() -> None:
-    """The error helps who asked for a plugin that is not there."""
+    """The error about a plugin that is not active names the nearest active one."""
 
     class Stores(BackgroundPlugin):
         pass
@@ -136,7 +136,7 @@ async def test_get_of_an_inactive_plugin_names_the_nearest() -> None:
 
 
 async def test_stopping_is_set_when_the_stop_begins() -> None:
-    """A plugin may await `stopping`, also where it is not cancelled yet."""
+    """`stopping` is set while a plugin that is not cancelled yet still runs."""
     seen: list[bool] = []
 
     class Watcher(EventPlugin[Ping]):
@@ -180,7 +180,7 @@ async def test_what_is_no_event_of_the_program_is_refused(mistake: Any, says: st
 
 
 async def test_several_events_are_published_in_their_envelopes() -> None:
-    """An event that is given to `publish_many` without its envelope is refused with the way."""
+    """An event without its envelope is refused by `publish_many`, with the right form."""
     async with open_plugins(Listener, Cache, Store) as runtime:
         with pytest.raises(UnknownEventError, match=r"write `Delivery\.of\(event\)`"):
             await runtime.publish_many([cast("Delivery[Event]", Ping())])
@@ -253,7 +253,7 @@ async def test_what_a_handler_publishes_carries_its_request_on() -> None:
 
 
 async def test_a_slow_subscriber_does_not_delay_a_fast_one(autojump_clock: MockClock) -> None:
-    """The fast one has every event at once, while the slow one's inbox is full."""
+    """A fast subscriber has every event at once, while a slow one's inbox is full."""
     fast: list[float] = []
 
     class Fast(EventPlugin[Ping]):
@@ -345,7 +345,7 @@ async def test_an_exception_of_the_embedder_comes_out_as_it_is() -> None:
 
 
 async def test_a_thousand_plugins_start_and_stop() -> None:
-    """Many plugins are no special case."""
+    """A thousand plugins all run, and all stop."""
     classes: list[type[Plugin]] = [
         type(f"Many{number}", (BackgroundPlugin,), {}) for number in range(1000)
     ]

@@ -264,7 +264,7 @@ async def test_a_status_of_an_authors_own_invention() -> None:
 
 
 async def test_an_abort_from_within_a_nursery() -> None:
-    """The nursery's exception group does not make a crash of an author's answer."""
+    """An author's `abort` in a nursery is answered as any other, and is no crash."""
     async with open_plugins(Broken) as runtime:
         response = await client(runtime).get("/abort-in-a-nursery")
     assert response.status_code == 409

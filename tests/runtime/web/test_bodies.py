@@ -103,7 +103,7 @@ async def test_a_reader_that_begins_late(autojump_clock: MockClock) -> None:
 
 @pytest.mark.parametrize("path", ["/whole", "/slowly"])
 async def test_a_client_that_drips(path: str, autojump_clock: MockClock) -> None:
-    """A byte every ten seconds is too slow, however it is read: 408 after twenty."""
+    """A client that sends a byte every ten seconds gets 408 after twenty, however it is read."""
     async with open_plugins(Reader) as runtime:
         begun = trio.current_time()
         async with posting(runtime, path) as connection:

@@ -190,7 +190,7 @@ async def test_silence_is_broken_by_comments(autojump_clock: MockClock) -> None:
 
 
 async def test_a_stream_ends_when_its_client_leaves(autojump_clock: MockClock) -> None:
-    """The source is closed, and nothing of it remains."""
+    """A stream whose client leaves closes its source, and logs no error."""
     source = Source(["tea"])
     async with open_plugins(Kitchen) as runtime:
         with structlog.testing.capture_logs() as logs:
@@ -204,7 +204,7 @@ async def test_a_stream_ends_when_its_client_leaves(autojump_clock: MockClock) -
 async def test_a_source_that_crashes_breaks_its_stream_off(
     error: BaseException, autojump_clock: MockClock
 ) -> None:
-    """The client gets no end of the response; the log has the plugin and the exception."""
+    """A source that crashes leaves its response without an end, and the log names the plugin."""
     source = Source(["tea"], then=error)
     with structlog.testing.capture_logs() as logs:
         async with open_plugins(Kitchen) as runtime:
@@ -227,7 +227,7 @@ class Untidy(Source):
 
 
 async def test_a_source_that_crashes_while_its_stream_ends(autojump_clock: MockClock) -> None:
-    """The client gets the last event and the end all the same; the log has the exception."""
+    """A stream whose source crashes at the stop still has its last event and its end."""
     with structlog.testing.capture_logs() as logs:
         async with open_plugins(Kitchen) as runtime:
             async with listening(runtime, Untidy(["tea"])) as listener:

@@ -54,9 +54,9 @@ class Pages(BackgroundPlugin):
     async def members(self) -> None:
         abort(403)
 
-    async def talks(self, times: int) -> None:
+    async def talks(self, count: int) -> None:
         """Wait until `count` websockets are open."""
-        while self._talking != times:
+        while self._talking != count:
             await trio.sleep(0.01)
 
     @route("/")

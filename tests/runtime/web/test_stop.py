@@ -57,23 +57,22 @@ class Desk(BackgroundPlugin):
     """Routes that take their time."""
 
     supervision = SupervisionSettings(backoff_initial=LONG, backoff_max=LONG)
-    _asked: int = 0
-    _failing: bool = False
+    _asked: trio.Event = attrs.field(factory=trio.Event)
+    _failing: trio.Event = attrs.field(factory=trio.Event)
 
     async def run(self) -> None:
-        while not self._failing:
-            await trio.sleep(0.01)
+        await self._failing.wait()
         raise OSError("no ink")
 
     @route("/slow/<float:seconds>")
     async def slow(self, seconds: float) -> str:
-        self._asked += 1
+        self._asked.set()
         await trio.sleep(seconds)
         return "done"
 
     @route("/late")
     async def late(self) -> str:
-        self._asked += 1
+        self._asked.set()
         try:
             await trio.sleep_forever()
         finally:
@@ -91,7 +90,7 @@ class Desk(BackgroundPlugin):
 
     @route("/fail")
     async def fail(self) -> str:
-        self._failing = True
+        self._failing.set()
         return "failing"
 
     @websocket_route("/echo")
@@ -112,8 +111,7 @@ class Desk(BackgroundPlugin):
 
     async def asked(self) -> None:
         """Wait until a slow route is being answered."""
-        while not self._asked:
-            await trio.sleep(0.01)
+        await self._asked.wait()
 
 
 @attrs.define
@@ -183,8 +181,7 @@ async def connected(server: Server, path: str) -> AsyncGenerator[Socket]:
 
 
 async def test_an_idle_stop_takes_as_long_as_its_work() -> None:
-    """The stop of an idle service takes no time beside open connections. The best of three
-    counts."""
+    """The stop of an idle service does not wait for open connections."""
     took: list[float] = []
     for _ in range(3):
         async with httpx.AsyncClient() as asking:
@@ -195,7 +192,7 @@ async def test_an_idle_stop_takes_as_long_as_its_work() -> None:
                     begun = trio.current_time()
             took.append(trio.current_time() - begun)
             await silent.aclose()
-    assert min(took) < 0.25
+    assert min(took) < 0.25  # The machine may be busy once.
 
 
 async def test_a_request_in_flight_is_finished() -> None:
@@ -342,7 +339,7 @@ async def test_a_websocket_is_told_of_the_stop() -> None:
 
 
 async def test_a_websocket_may_watch_the_stop() -> None:
-    """The handler has time for a last message, and its return is a normal closure."""
+    """A handler that watches the stop may send a last message, and then closes normally."""
     async with served() as server, connected(server, "/polite") as socket:
         assert isinstance(await socket.receive(), AcceptConnection)
         assert await socket.receive() == TextMessage("hello")

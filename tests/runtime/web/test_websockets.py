@@ -185,7 +185,7 @@ async def call(runtime: Runtime, path: str, **options: Any) -> Caller:
 
 
 async def test_a_websocket_lasts_as_long_as_its_method(autojump_clock: MockClock) -> None:
-    """The path's variables are its arguments, and its return is a normal closure."""
+    """A websocket's method gets the path's variables, and its return is a normal closure."""
     async with open_plugins(Phone) as runtime:
         asking: Any = client(runtime)
         async with asking.websocket("/echo/2") as connection:

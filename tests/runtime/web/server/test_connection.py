@@ -206,7 +206,7 @@ async def test_the_head_of_a_stream_does_not_wait() -> None:
 
 @pytest.mark.parametrize("blank", [b"\r\n", b"\n", b"\r\n" * 5])
 async def test_blank_lines_before_a_request_are_passed_over(blank: bytes) -> None:
-    """Some clients send a blank line too many after a form; also behind a body."""
+    """Blank lines before a request, and behind a body, are skipped."""
     async with served() as (url, _), await connect(url) as stream:
         await stream.send_all(blank + post(b"/size", b"four") + blank + get(b"/", CLOSING))
         answers = await read(stream)
@@ -252,7 +252,7 @@ async def test_a_half_closed_client_is_answered(asked: bytes, short: None) -> No
 
 
 async def test_every_request_before_the_end_is_answered() -> None:
-    """Several requests in one piece, with the end of sending behind them."""
+    """Several requests in one piece are answered, although the end of sending follows them."""
     async with served() as (url, _), await connect(url) as stream:
         await stream.send_all(get(b"/") * 3)
         await stream.send_eof()
@@ -279,8 +279,8 @@ async def test_a_route_ends_with_its_client(path: bytes, how: str, short: None) 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_LINGER2"), reason="the system has a fixed time")
 async def test_a_client_of_http_1_0_that_is_gone_ends_its_route(short: None) -> None:
-    """HTTP/1.0 has no interim response: the client's system is probed, which resets the connection
-    once it has forgotten it, and the route ends."""
+    """A route ends once the system of its client, which HTTP/1.0 can only probe, has forgotten the
+    connection."""
     async with served() as (url, runtime):
         desk = runtime.get(Desk)
         stream = await connect(url)

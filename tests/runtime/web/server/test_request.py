@@ -91,7 +91,7 @@ def test_a_body_in_no_chunks() -> None:
     ],
 )
 def test_a_body_that_waits_to_be_asked_for(line: bytes, header: bytes, expected: bool) -> None:
-    """A client of HTTP/1.1 may wait for `100 Continue`."""
+    """Only a client of HTTP/1.1 may wait for `100 Continue`."""
     assert (
         RequestBody(head_of(header, b"Content-Length: 1", line=line), bytearray()).is_expected
         is expected

@@ -164,7 +164,7 @@ async def test_a_ping_is_answered_while_the_method_is_busy() -> None:
 
 @pytest.mark.parametrize("kind", [PING, PONG, NEXT])
 async def test_a_flood_of_small_frames(kind: int) -> None:
-    """Other tasks have their turn meanwhile."""
+    """Other tasks have their turn during a flood of small frames."""
     longest = 0.0
 
     async def look_on() -> None:
@@ -232,7 +232,7 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("wrong", UNREADABLE)
 async def test_a_message_that_is_no_json_is_its_clients_fault(wrong: str) -> None:
-    """The websocket is closed with the code for it, and the log has one line, and no error."""
+    """A message that is no JSON closes its websocket with a code, and is one line of the log."""
     message, code = UNREADABLE[wrong]
     with structlog.testing.capture_logs() as logs:
         async with open_plugins(Phone) as runtime, serving(runtime) as url:
