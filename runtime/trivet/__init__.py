@@ -94,7 +94,7 @@ from . import _early as _early
 
 # isort: split
 
-from importlib.metadata import version
+from importlib.metadata import version as _version
 
 from ._events._cloudevents import CloudEvent as CloudEvent
 from ._events._cloudevents import CloudEventError as CloudEventError
@@ -169,4 +169,4 @@ from ._runtime import open_runtime as open_runtime
 from ._web import create_app as create_app
 from ._web import listening as listening
 
-__version__ = version("trivet")
+__version__ = _version("trivet")

@@ -259,7 +259,10 @@ current_request: ContextVar[Origin | None] = ContextVar("trivet_request", defaul
 
 
 def current_origin() -> Origin:
-    """The request that led to the work of this task: its own, or that of the event in flight."""
+    """The request that led to the work of this task: its own, or that of the event in flight.
+
+    A task that no request led to gets `Origin()`, whose fields are None.
+    """
     origin = current_request.get()
     if origin is None:
         delivery = delivery_of_task.get()

@@ -125,7 +125,16 @@ class BatchPlugin(EventPlugin[E]):
 
 
 class MonitoringPlugin(EventPlugin[MonitoringEvent]):
-    """A plugin that sends the service's monitoring points to a monitoring system."""
+    """A plugin that sends the service's monitoring points to a monitoring system.
+
+    >>> class PrintErrors(MonitoringPlugin):
+    ...     async def flush_points(self, points: list[MonitoringPoint]) -> None:
+    ...         for point in points:
+    ...             if point.series == "errors":
+    ...                 self.log.warning("request failed", **point.tags)
+    >>> [event.__event_name__ for event in PrintErrors.listens_to]
+    ['monitoring_event']
+    """
 
     async def handle_event(self, event: MonitoringEvent) -> None:
         """Give the event's points to `flush_points`."""
@@ -133,11 +142,21 @@ class MonitoringPlugin(EventPlugin[MonitoringEvent]):
 
     @abstractmethod
     async def flush_points(self, points: list[MonitoringPoint]) -> None:
-        """Send the points of one request, after the end of the request."""
+        """Send the points of one event, such as those of one request that has ended.
+
+        Life: called in `run`, as `handle_event` is; an exception fails the event.
+        """
 
 
 class EventSendingPlugin(EventPlugin[SendingEvent]):
-    """A plugin that sends the events of LUNA's handlers to a third party."""
+    """A plugin that sends the events of LUNA's handlers to a third party.
+
+    >>> class Exporter(EventSendingPlugin):
+    ...     async def send_events(self, event: SendingEvent) -> None:
+    ...         self.log.info("exported", handler=event.handler_id, events=len(event.events))
+    >>> [event.__event_name__ for event in Exporter.listens_to]
+    ['sending_event']
+    """
 
     async def handle_event(self, event: SendingEvent) -> None:
         """Give the event to `send_events`."""
@@ -145,4 +164,7 @@ class EventSendingPlugin(EventPlugin[SendingEvent]):
 
     @abstractmethod
     async def send_events(self, event: SendingEvent) -> None:
-        """Send the events that one successful request to a handler generated."""
+        """Send the events that one successful request to a handler generated.
+
+        Life: called in `run`, as `handle_event` is; an exception fails the event.
+        """

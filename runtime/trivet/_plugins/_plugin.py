@@ -218,11 +218,18 @@ class Plugin(ABC):
 
         Args:
             reason: one line for operators, without secrets.
+
+        Raises:
+            RuntimeError: called in `__init__`, before the program runs the plugin.
         """
         self._trivet.report(reason)
 
     def recover(self) -> None:
-        """Report that the plugin works fully again; without effect where it did."""
+        """Report that the plugin works fully again; without effect if it is not degraded.
+
+        Raises:
+            RuntimeError: called in `__init__`, before the program runs the plugin.
+        """
         self._trivet.report(None)
 
     @property
@@ -262,7 +269,20 @@ class BackgroundPlugin(Plugin):
 
 
 class SourcePlugin(BackgroundPlugin):
-    """A background plugin that brings events in from outside; it starts last and stops first."""
+    """A background plugin that brings events in from outside.
+
+    Life: `initialize` is called when all event plugins and background plugins have started. A stop
+    cancels `run` and closes sources first; the inboxes of event plugins are drained after that.
+
+    >>> from trivet import Event
+    >>> class Ticked(Event):
+    ...     number: int
+    >>> class Clock(SourcePlugin):
+    ...     async def run(self) -> None:
+    ...         for number in range(60):
+    ...             await self.app.publish(Ticked(number))
+    ...             await trio.sleep(1)
+    """
 
     @abstractmethod
     async def run(self) -> None:

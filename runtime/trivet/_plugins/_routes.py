@@ -93,6 +93,18 @@ class Route:
 def route(path: str, *, methods: Iterable[str] | None = None) -> Callable[[T], T]:
     """Declare a route of a plugin, on an async method or on a `Handler` class in its body.
 
+    A method returns whatever a view of Quart may: a dict, text, bytes, a `Response`, any of these
+    with a status, or an `EventStream`.
+
+    >>> from trivet import BackgroundPlugin
+    >>> class Teapot(BackgroundPlugin):
+    ...     @route("/teapot/<int:cup>", methods=["GET", "POST"])
+    ...     async def pour(self, cup: int) -> tuple[dict[str, int], int]:
+    ...         return {"cup": cup}, 418
+
+    Life: called for each request, while the plugin is up; a request to a plugin that is not up gets
+    503. It is cancelled when the client has left, and when the time for requests at a stop is over.
+
     Args:
         path: the path, in the syntax of Quart's rules, such as `/teapot/<int:cup>`.
         methods: the HTTP methods of an async method, `GET` by default. A handler class has the

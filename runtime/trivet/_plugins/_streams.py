@@ -42,7 +42,11 @@ class ServerSentEvent:
     """Seconds after which a client that has lost the stream reconnects."""
 
     def encode(self) -> bytes:
-        """The event on the wire."""
+        """The event on the wire.
+
+        Raises:
+            TypeError: JSON cannot express `data`.
+        """
         return ("\n".join(self._lines()) + "\n\n").encode()
 
     def _lines(self) -> Iterator[str]:

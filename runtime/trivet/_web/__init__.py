@@ -60,6 +60,11 @@ async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
     Args:
         runtime: the program.
         bind: `HOST:PORT` (port 0 is any free one), `unix:PATH`, or `fd://NUMBER`.
+
+    Raises:
+        ExceptionGroup: with one error, which `open_runtime`, around this block, raises alone: an
+            OSError if the address is taken or is not this machine's, a ValueError if `bind` is no
+            address, or a ListenerLostError if something has closed the listening socket.
     """
     from ._server import _listening  # noqa: PLC0415 - see the top
 
