@@ -19,7 +19,7 @@ from trivet import AsyncioPlugin, Event, EventPlugin, Runtime, Settings
 from trivet._delivery._bounded import BoundedInbox
 from trivet._on_asyncio import _bridge
 from trivet._on_asyncio._bridge import open_bridge
-from trivet._on_asyncio._crossings import Crossing
+from trivet._on_asyncio._crossings import CallOnAsyncio
 from trivet._program._loader import load
 from trivet._runtime import running
 
@@ -155,7 +155,7 @@ def interrupt() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-class Interrupted(Crossing[Any]):
+class Interrupted(CallOnAsyncio[Any]):
     """A crossing during which Ctrl-C comes, at the moment when an attribute is set."""
 
     moment = ""
@@ -171,7 +171,7 @@ class Interrupted(Crossing[Any]):
 def test_ctrl_c_during_a_crossing(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C on either side of a crossing ends the program, and the call ends before its waiter."""
     monkeypatch.setattr(Interrupted, "moment", moment)
-    monkeypatch.setattr(_bridge, "Crossing", Interrupted)
+    monkeypatch.setattr(_bridge, "CallOnAsyncio", Interrupted)
     ended: list[str] = []
 
     async def work() -> None:

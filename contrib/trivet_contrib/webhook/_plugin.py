@@ -70,8 +70,8 @@ class Webhook(HttpSink[Event]):
     secrets: list[str] = attrs.field(
         factory=list[str], validator=deep_iterable(_is_secret), repr=False
     )
-    """Secrets that requests are signed with, after Standard Webhooks. While a secret is replaced
-    these are the new one and the old one."""
+    """Secrets to sign requests with, as in Standard Webhooks. While a secret is being replaced,
+    list the new one and the old one."""
     allowed_networks: list[str] = attrs.field(
         factory=list[str], validator=deep_iterable(_is_network)
     )

@@ -20,7 +20,7 @@ import trio
 
 from .._faults._containment import transparent
 from .._faults._stacks import asyncio_stack_of
-from ._crossings import Answer, Crossing, guarded_from_trio
+from ._crossings import CallOnAsyncio, CallOnTrio, guarded_from_trio
 from ._patched_loop import Loop, PatchedLoop, Task, loop_around, trio_asyncio, was_never_retrieved
 
 RETRIEVED_WITHIN = 1.0
@@ -73,11 +73,11 @@ class Bridge:
     async def begin(self) -> None:
         """Start the nursery of calls back to Trio; called once, before any other method."""
         is_ready = trio.Event()
-        self._loop.run_trio_task(self._host_answers, is_ready)
+        self._loop.run_trio_task(self._keep_nursery, is_ready)
         await is_ready.wait()
 
-    async def _host_answers(self, is_ready: trio.Event) -> None:
-        """Keep a nursery for calls on Trio open, in the loop's nursery, which no scope cancels."""
+    async def _keep_nursery(self, is_ready: trio.Event) -> None:
+        """Keep a nursery for calls on Trio open, within the loop's own, which no scope cancels."""
         async with trio.open_nursery() as self._nursery:
             is_ready.set()
             await trio.sleep_forever()
@@ -95,7 +95,7 @@ class Bridge:
             raise RuntimeError("the plugin's lifetime ends, and its asyncio loop with it")
         if around is not None:  # Another plugin's loop.
             return await around.trio_as_future(self.call, function, *args)
-        return await Crossing(function, args).make(self._patched)
+        return await CallOnAsyncio(function, args).make(self._patched)
 
     async def call_back(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
         """Await `function(*args)` on Trio, wherever this is called."""
@@ -105,9 +105,9 @@ class Bridge:
         if around is not self._loop:  # Another plugin's loop.
             return await around.trio_as_future(function, *args)
         assert self._nursery is not None
-        answer: Answer[T] = Answer(around)
-        self._nursery.start_soon(answer.run, function, args, name=function)
-        return await answer
+        call: CallOnTrio[T] = CallOnTrio(around)
+        self._nursery.start_soon(call.run, function, args, name=function)
+        return await call
 
     def held(self, manager: AbstractAsyncContextManager[T]) -> AbstractAsyncContextManager[T]:
         """A context manager like this one, entered here and left on Trio's side.
@@ -157,21 +157,21 @@ class Bridge:
         # `Task` itself refuses an object that is no coroutine.
         task_coro = guarded_from_trio(coro) if asyncio.iscoroutine(coro) else coro
         task = asyncio.Task(task_coro, loop=loop, **keywords)
-        task.add_done_callback(partial(self._look_at, coro))
+        task.add_done_callback(partial(self._watch_failure, coro))
         return task
 
-    def _look_at(self, coro: Coroutine[Any, Any, Any], task: Task) -> None:
+    def _watch_failure(self, coro: Coroutine[Any, Any, Any], task: Task) -> None:
         coro.close()  # It may not have begun: the task was cancelled at once.
         if not was_never_retrieved(task):
             return
-        look_again = partial(self._look_again, ref(task))
+        report = partial(self._fail_unless_retrieved, ref(task))
         if self._has_ended:  # The loop goes on until its queue is empty.
-            self._loop.call_soon(look_again)
+            self._loop.call_soon(report)
         else:  # asyncio reports it sooner where nobody has a reference to the task.
             self._not_retrieved.add(task)
-            self._loop.call_later(RETRIEVED_WITHIN, look_again)
+            self._loop.call_later(RETRIEVED_WITHIN, report)
 
-    def _look_again(self, reference: ref[Task]) -> None:
+    def _fail_unless_retrieved(self, reference: ref[Task]) -> None:
         task = reference()
         if task is not None and was_never_retrieved(task):
             self.fail_by(task)

@@ -18,7 +18,7 @@ from ._patched_loop import PatchedLoop, is_for_asyncio, undo_wait
 T = TypeVar("T")
 
 
-class Crossing(Generic[T]):
+class CallOnAsyncio(Generic[T]):
     """One call on asyncio, for which a Trio task waits.
 
     An asyncio task makes the call in the very context of the Trio task: the delivery in flight and
@@ -62,7 +62,7 @@ class Crossing(Generic[T]):
     async def _call(self, trio_task: trio.lowlevel.Task) -> None:
         self._has_begun = True
         try:
-            self._value = await _on_asyncio_only(self._called())
+            self._value = await _on_asyncio_only(self._await_function())
         except BaseException as error:  # noqa: ASYNC103 - raised in the Trio task
             self._error = error
         self._is_over = True
@@ -70,7 +70,7 @@ class Crossing(Generic[T]):
             trio.lowlevel.reschedule(trio_task)
 
     @trio.lowlevel.disable_ki_protection
-    async def _called(self) -> T:
+    async def _await_function(self) -> T:
         if self._raise_cancel is not None:  # Cancelled before it began.
             raise asyncio.CancelledError
         return await self._function(*self._args)
@@ -90,7 +90,7 @@ class Crossing(Generic[T]):
         raise AssertionError("Trio has not raised the cancellation that it asked for")
 
 
-class Answer(asyncio.Future[T]):
+class CallOnTrio(asyncio.Future[T]):
     """The result of a call on Trio, awaited on asyncio. Cancelling one side cancels the other."""
 
     def __init__(self, loop: Any) -> None:
