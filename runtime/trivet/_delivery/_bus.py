@@ -52,7 +52,7 @@ class Undecided:
     offer: PendingOffer | None
     """The offer that is pending; None where there is no room, and it does not wait for it yet."""
     fates: dict[str, Fate]
-    """Where the decision goes."""
+    """The outcome's fates, to which the decision is added."""
 
     @property
     def has_waited(self) -> bool:
@@ -66,7 +66,7 @@ class Undecided:
 
 @attrs.frozen(eq=False)
 class Route:
-    """Where the events of one type go."""
+    """The subscribers of the events of one type."""
 
     subscriptions: Sequence[Subscription]
     all_queued: Mapping[str, Fate]
@@ -76,7 +76,7 @@ class Route:
 
     @classmethod
     def to(cls, subscriptions: Sequence[Subscription]) -> Route:
-        """To these."""
+        """The route to some subscriptions."""
         fates = {subscription.plugin: QUEUED for subscription in subscriptions}
         is_stored = any(each.inbox.policy.durable for each in subscriptions)
         return cls(subscriptions, MappingProxyType(fates), is_stored)
@@ -86,8 +86,8 @@ class Bus:
     """Routes events by their exact type.
 
     Args:
-        subscriptions: who wants which events.
-        types: event types that there are besides those.
+        subscriptions: the wishes of all plugins.
+        types: event types to which nobody need listen.
     """
 
     def __init__(
@@ -110,27 +110,27 @@ class Bus:
         return event in self.routes and bool(self.routes[event].subscriptions)
 
     def room(self, event: type[Event]) -> float:
-        """How many events of this type find room if they are offered together.
+        """The number of events of this type that find room if they are offered together.
 
         An inbox that does not make a publisher wait, and is all but full, counts as if empty.
         """
         return min(map(_room, self.routes[event].subscriptions), default=math.inf)
 
     def room_bytes(self, event: type[Event]) -> float:
-        """As `room`, how many bytes of memory."""
+        """The bytes of memory that events of this type find room for together."""
         return min(map(_room_bytes, self.routes[event].subscriptions), default=math.inf)
 
     def buffer_bytes(self, event: type[Event]) -> int:
-        """How many bytes of memory an event of this type may take, so that anybody can have it."""
+        """The bytes of memory that an event of this type may take, so that anybody can have it."""
         subscriptions = self.routes[event].subscriptions
         return max((each.admission.buffer_bytes for each in subscriptions), default=BUFFER_BYTES)
 
     async def publish(self, deliveries: Sequence[Delivery[Event]]) -> list[Outcome]:
-        """Offer the events, in order, to every subscriber, each of whom decides alone.
+        """Offer the events, in order, to every subscriber, each of which decides alone.
 
-        Those with room have them at once, or as soon as they are stored: what is offered in one
-        call is stored in one transaction. For the others the publisher waits, at most as long as
-        the longest `block_for` among them.
+        A subscriber with room has an event at once, or as soon as it is stored: events that are
+        offered in one call are stored in one transaction. For the others the publisher waits, at
+        most as long as the longest `block_for` among them.
         """
         fairness = self.fairness
         if fairness.streak >= QUANTUM or not deliveries:
@@ -205,7 +205,7 @@ class Bus:
 
     @trio.lowlevel.enable_ki_protection
     def publish_nowait(self, delivery: Delivery[Event]) -> None:
-        """As `publish`, for who cannot wait: `block` has no time, so that `on_full` decides."""
+        """Publish without waiting: `block` has no time, so that `on_full` decides."""
         for subscription in self.routes[type(delivery.event)].subscriptions:
             if subscription.admission.offer(delivery) is None:
                 policy = subscription.policy
@@ -263,8 +263,8 @@ async def _wait_for_room(full: list[Undecided]) -> list[tuple[Undecided, Pending
                 take(one, admission.overflow(one.delivery, policy.on_full))
             else:
                 limited.append((now + policy.block_for, one, admission.queue_up(one.delivery)))
-        # It stands in all the queues by now: to wait at one after the other, the most impatient
-        # first, takes no longer, and lets each policy decide at its own time.
+        # The publisher stands in all the queues by now. To wait at one after the other, the most
+        # impatient first, takes no longer, and lets each policy decide at its own time.
         for until, one, offer in sorted(limited, key=itemgetter(0)):
             if offer.is_waiting:
                 with trio.move_on_at(until):

@@ -1,7 +1,7 @@
-"""What waits in one inbox, in the order in which it may be handed out.
+"""The queue of one inbox: events in the order in which they may be handed out.
 
 Owns that order: lanes of events that follow one another, and the waits before another attempt.
-Never knows who puts events in and takes them out, nor where they are kept besides.
+Never knows who puts events in and takes them out, nor where else the events are.
 """
 
 from __future__ import annotations
@@ -20,25 +20,24 @@ from .._events._delivery_settings import PARTITION_KEY, DeliveryPolicy
 from .._events._event import Event
 
 Item = Delivery[Event] | int
-"""An event; or of one that is on disk only, and waits for an earlier one, its number."""
+"""An event; or the number of an event that is on disk only, and waits for an earlier one."""
 
 LOADED = 64
-"""Events of one lane that are in memory while they wait for an earlier one of it, at most, where
-the others are on disk."""
+"""Events of one lane that wait in memory for an earlier one, at most; the others wait on disk."""
 
 
 @attrs.define(eq=False)
 class _Lane:
-    """Events that are handled in order, of which one is not done yet, or not to be tried yet."""
+    """Events that are handled in order, where one is in flight or backs off."""
 
     in_flight: bool = False
-    """Whether one of them is with the plugin, for which the others wait."""
+    """Whether an event of the lane is in flight, for which the others wait."""
     returning: list[Delivery[Event]] = attrs.field(factory=list[Delivery[Event]])
-    """Those that are to be tried again, all of them when the last one's wait is over."""
+    """Events that back off; all of them come back when the wait of the last one is over."""
     due: float = -math.inf
-    """When that is."""
+    """The time at which they come back."""
     held: deque[Item] = attrs.field(factory=deque[Item])
-    """Those that wait for the others."""
+    """Events that wait for the others."""
     is_loading: bool = False
     """Whether the first of `held` is being read from disk."""
 
@@ -50,15 +49,15 @@ class _Lane:
 class Queue:
     """Events in their order.
 
-    A lane is what has to be handled in order: in it nothing is handed out before what is to be
-    tried again. With an ordering key there is a lane for each of its values, of which one event at
-    a time is handed out. Without a key the whole queue is one lane; or, where several handlers run
-    side by side, each event is a lane of its own.
+    A lane has the events that must be handled in order: none of them overtakes one that backs off.
+    With an ordering key there is a lane for each of its values, and one event of a lane at a time
+    is handed out. Without a key the whole queue is one lane; or, where several handlers run side by
+    side, each event is a lane of its own.
 
     Args:
         policy: the subscriber's.
-        one_at_a_time: false where nobody handles a key's next event before he has handled this
-            one, although he takes several.
+        one_at_a_time: false where a plugin takes several events of a key together, and handles them
+            in order.
     """
 
     def __init__(self, policy: DeliveryPolicy, *, one_at_a_time: bool = True) -> None:
@@ -67,7 +66,7 @@ class Queue:
         self._is_one_lane = not self._is_keyed and policy.concurrency == 1
         self._lane_of = _lane_of(policy)
         self.ready: deque[Delivery[Event]] = deque()
-        """Events that are to be handed out in this order, as far as their lanes are free."""
+        """Events in the order in which they are handed out, as far as their lanes are free."""
         self._lanes: dict[Hashable, _Lane] = {}
         self._due: list[tuple[float, int, Hashable]] = []
         self._pushed = 0
@@ -75,7 +74,7 @@ class Queue:
         self.held = 0
         """Events that wait for others of their lane."""
         self.backing_off = 0
-        """Events that wait to be tried again."""
+        """Events that back off."""
 
     @property
     def waiting(self) -> int:
@@ -83,14 +82,14 @@ class Queue:
         return len(self.ready) + self.held
 
     def put_back(self, deliveries: Iterable[Delivery[Event]]) -> None:
-        """Put those that were handed out before all the others; the first one first."""
+        """Put events that were handed out back, in their order, before all the others."""
         returned = list(deliveries)
         for delivery in returned:
             self._leave_lane(delivery)
         self.ready.extendleft(reversed(returned))
 
     def take(self, now: float) -> Delivery[Event] | None:
-        """The next one that may be handed out, or None."""
+        """The next event that may be handed out, or None."""
         if self._due and self._due[0][0] <= now:
             self._come_back(now)
         if self._is_keyed:
@@ -100,13 +99,13 @@ class Queue:
         return self.ready.popleft()
 
     def done(self, delivery: Delivery[Event]) -> None:
-        """One that was handed out has come to an end."""
+        """Let the lane of an event go on that was handed out and has ended."""
         if self._one_at_a_time:
             self._leave_lane(delivery)
             self._release(self._lane_of(delivery))
 
     def back_off(self, delivery: Delivery[Event], until: float) -> None:
-        """One that was handed out is to be tried again then; those of its lane wait for it."""
+        """Have an event that was handed out come back at a time; its lane waits for it."""
         self._leave_lane(delivery)
         name = self._lane_of(delivery)
         lane = self._lanes.setdefault(name, _Lane())
@@ -118,19 +117,19 @@ class Queue:
 
     @property
     def next_return(self) -> float:
-        """When there may be something to take although there is nothing now; infinity for never."""
+        """The time at which the next back-off ends; infinity if there is none."""
         return self._due[0][0] if self._due else math.inf
 
     @property
     def is_stuck(self) -> bool:
-        """Whether what cannot be taken now, if anything is left, waits for nothing but time."""
+        """Whether all that is left, if anything, waits for the end of back-offs only."""
         if self._is_one_lane:
             return bool(self._lanes) or not self.ready
         waiting = (lane for lane in self._lanes.values() if lane.held and not lane.returning)
         return not self.ready and next(waiting, None) is None
 
     def pop_oldest(self) -> Delivery[Event] | None:
-        """Take out the one that has waited longest, as far as is known across the lanes."""
+        """Take out the event that has waited longest, as far as is known across the lanes."""
         for name, lane in self._lanes.items():
             if lane.returning:
                 self.backing_off -= 1
@@ -163,9 +162,9 @@ class Queue:
     # For events that are on disk.
 
     def wait_again(self, delivery: Delivery[Event], now: float, until: float) -> None:
-        """As `back_off`, of one that is loaded, behind the others, and has waited already.
+        """Back off an event that was just loaded from disk; its wait began before the restart.
 
-        Those of its lane that are before it stay so, whichever of them has to wait longer.
+        Events of its lane that are before it stay so, whichever of them has to wait longer.
         """
         lane = self._lanes.get(self._lane_of(delivery))
         if until > now:
@@ -177,7 +176,7 @@ class Queue:
             self.ready.append(delivery)
 
     def _have_wait_with(self, delivery: Delivery[Event]) -> None:
-        """Those of its lane that could be taken now wait with it."""
+        """Have the ready events of its lane wait with it."""
         if not (self._is_keyed or self._is_one_lane):
             return
         name = self._lane_of(delivery)
@@ -190,9 +189,9 @@ class Queue:
             self.backing_off += len(before)
 
     def sort_out(self) -> None:
-        """Let everyone who waits for others of his lane wait in it: before a page for `hold`.
+        """Move the ready events of blocked lanes into their lanes, before a page is loaded.
 
-        Otherwise those of the page would go before those that have not been looked at yet.
+        Otherwise `hold` would let the page overtake them.
         """
         if self._is_keyed and self._lanes:
             ready = list(self.ready)
@@ -206,7 +205,7 @@ class Queue:
                     self.ready.append(delivery)
 
     def hold(self, lane: Hashable, number: int) -> bool:
-        """Let an event that is on disk wait there, if many of its lane wait already."""
+        """Have an event wait on disk if many of its lane wait in memory; says whether it does."""
         blocked = self._lanes.get(lane) if self._is_keyed else None
         if blocked is None or not blocked.is_blocked or len(blocked.held) < LOADED:
             return False
@@ -216,25 +215,25 @@ class Queue:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether nothing that is put behind the others could be taken now."""
+        """Whether an event that is put behind the others has to wait for a back-off."""
         return self._is_one_lane and bool(self._lanes)
 
     def lane_of(self, delivery: Delivery[Event]) -> Hashable:
-        """By what the event's lane is known."""
+        """The name of the event's lane."""
         return self._lane_of(delivery)
 
     @property
     def has_missing(self) -> bool:
-        """Whether `missing` has something to tell."""
+        """Whether `missing` would return anything."""
         return bool(self._missing)
 
     def missing(self) -> dict[Hashable, list[int]]:
-        """Whose turn it is, but who is on disk, by lane; each is told once, and to be loaded."""
+        """The numbers of events on disk whose turn it is, by lane; each is returned once."""
         missing, self._missing = self._missing, {}
         return missing
 
     def load(self, lane: Hashable, numbers: list[int], found: Iterable[Delivery[Event]]) -> None:
-        """Here are those that were `missing`, in their order; one that is not here is gone."""
+        """Take in events that were `missing`, in their order; any other of them is gone."""
         blocked = self._lanes.get(lane)
         if blocked is not None and blocked.is_loading:
             deliveries, held = list(found), list(blocked.held)
@@ -270,7 +269,7 @@ class Queue:
             _, _, name = heapq.heappop(self._due)
             lane = self._lanes.get(name)
             if lane is None or not lane.returning or lane.due > now:
-                continue  # One that it came with has to wait longer, or was not waited for.
+                continue  # Another of the lane has to wait longer, or nothing waits any more.
             lane.held.extendleft(reversed(lane.returning))
             self.backing_off -= len(lane.returning)
             self.held += len(lane.returning)
@@ -278,7 +277,7 @@ class Queue:
             self._release(name)
 
     def _release(self, name: Hashable) -> None:
-        """Let on those who wait in a lane, if nothing is left for them to wait for."""
+        """Let the events of a lane go on, if nothing is left for them to wait for."""
         lane = self._lanes.get(name)
         if lane is None or lane.is_blocked:
             return
@@ -308,21 +307,21 @@ def _is_here(item: Item) -> TypeGuard[Delivery[Event]]:
 
 
 def _lane_of(policy: DeliveryPolicy) -> Callable[[Delivery[Event]], Hashable]:
-    """What tells a lane from another."""
+    """The function that names the lane of an event."""
     if policy.ordering_key is not None:
         return lane_by(policy.ordering_key)
     return (lambda _: None) if policy.concurrency == 1 else id
 
 
 def lane_by(key: str) -> Callable[[Delivery[Event]], str]:
-    """The name of an event's lane by an ordering key; one without a value has its own."""
+    """A function that names an event's lane by a key; an event without a value has its own lane."""
 
     def lane(delivery: Delivery[Event]) -> str:
         """The value of the key."""
         try:
             value = delivery.key if key == PARTITION_KEY else getattr(delivery.event, key, None)
             name = None if value is None else str(value)
-        except Exception:  # A value of the author's that has no text is none.
+        except Exception:  # A value of the author's that cannot be written as text.
             name = None
         return f"\0{delivery.source}\0{delivery.id}" if name is None else name
 

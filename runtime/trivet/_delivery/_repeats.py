@@ -1,7 +1,7 @@
-"""Which events a subscriber has had lately, so that a repetition is not delivered to it again.
+"""The events that a subscriber has had lately, so that a duplicate is not delivered to it again.
 
-Owns the memory of sources and ids, and the publishers of repetitions that wait for the original.
-Never knows inboxes; only events whose publisher gave them an id of its own can be repeated.
+Owns the memory of sources and ids, and the publishers of duplicates that wait for the original.
+Never knows inboxes. Only an event whose publisher gave it an id can have duplicates.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .._events._event import Event
 from .._events._fates import GOOD, Fate
 
 AT_MOST = 100_000
-"""Events that one subscriber remembers; beyond it the first are forgotten before their time."""
+"""Events that one subscriber remembers; beyond that, the oldest are forgotten before their time."""
 REMEMBERED = GOOD | {Fate.DEAD_LETTERED}
 
 Identity = tuple[str, str]
@@ -23,7 +23,7 @@ Identity = tuple[str, str]
 
 
 def identity(delivery: Delivery[Event]) -> Identity | None:
-    """By what a repetition of it would be known; None where there can be none."""
+    """The source and id of an event; None if its publisher gave it no id."""
     given = delivery.given_id
     return None if given is None else (delivery.source, given)
 
@@ -38,14 +38,14 @@ class Repeats:
     def __init__(self, window: float) -> None:
         self.window = window
         self._until: dict[Identity, float] = {}
-        """When each is forgotten, if it is not alive then."""
-        # Of a plain dict, the first one is looked for among all that were deleted before it.
+        """The time at which each is forgotten, if it is not alive then."""
+        # To find the first key of a plain dict takes a search through all deleted ones before it.
         self._places: deque[tuple[float, Identity]] = deque()
-        """The same in that order, and some that were forgotten before their turn."""
+        """The same in the order of time, with some that were forgotten before their turn."""
         self._alive: set[Identity] = set()
-        """Those that have not ended, which are known in any case."""
+        """Events that have not ended, which are known in any case."""
         self._followers: dict[Identity, list[Receipt]] = {}
-        """Of these, the ones that were repeated."""
+        """The receipts of their duplicates."""
 
     def knows(self, event: Identity) -> bool:
         """Whether the subscriber has it, or has had it within the window."""
@@ -55,7 +55,7 @@ class Repeats:
         return until is not None and until > trio.current_time()
 
     def note(self, event: Identity, until: float) -> None:
-        """The subscriber has had it, and it is remembered until then."""
+        """Remember until `until` that the subscriber has had an event."""
         self._until[event] = until
         self._places.append((until, event))
         if len(self._until) > AT_MOST or len(self._places) > 2 * AT_MOST:
@@ -75,7 +75,7 @@ class Repeats:
             places.extend(left)
 
     def take_in(self, event: Identity) -> None:
-        """The subscriber has it from now on."""
+        """Note that the subscriber has the event from now on."""
         if self.window:
             now = trio.current_time()
             if self._places and self._places[0][0] <= now:
@@ -84,7 +84,7 @@ class Repeats:
             self.note(event, now + self.window)
 
     def _forget_before(self, now: float) -> None:
-        """Forget those whose time is over; of what is alive it begins anew."""
+        """Forget the events whose time is over; for those that are alive it begins anew."""
         until, places = self._until, self._places
         while places and places[0][0] <= now:
             over, event = places.popleft()
@@ -96,19 +96,19 @@ class Repeats:
                 del until[event]
 
     def admits(self, event: Identity) -> bool:
-        """Take in what is not known; says whether it was not."""
+        """Take in an event that is not known; says whether it was new."""
         if (event in self._until or event in self._alive) and self.knows(event):
             return False
         self.take_in(event)
         return True
 
     def revive(self, event: Identity) -> None:
-        """The subscriber has it, since before this program has run."""
+        """Note that the subscriber has an event from before this program."""
         if self.window:
             self._alive.add(event)
 
     def follow(self, delivery: Delivery[Event], event: Identity, subscriber: str) -> None:
-        """Tell whoever repeats an event how that one ends, once it does."""
+        """Tell the publisher of a duplicate how the original ends, once it does."""
         if event not in self._alive or delivery.receipt is None:
             delivery.settle(subscriber, Fate.DUPLICATE)
         else:
@@ -116,10 +116,10 @@ class Repeats:
             self._followers.setdefault(event, []).append(delivery.receipt)
 
     def ended(self, event: Identity, fate: Fate, subscriber: str) -> bool:
-        """The event has come to this end; says whether it is forgotten.
+        """Note the end of an event; says whether it is forgotten.
 
-        What was handled, or is kept among the dead letters, is not wanted again. Anything else
-        would be lost if its repetition were not let in.
+        An event that was handled, or is kept among the dead letters, is not wanted again. Any other
+        would be lost if its duplicate were not let in.
         """
         self._alive.discard(event)
         if self._followers:
@@ -131,7 +131,7 @@ class Repeats:
         return bool(self.window)
 
     def keep(self, subscriber: str) -> None:
-        """Those that are alive stay in the store, and nothing becomes of them now."""
+        """Tell the publishers of duplicates that the originals stay in the store for now."""
         for receipts in self._followers.values():
             for receipt in receipts:
                 receipt.keep(subscriber)

@@ -1,6 +1,6 @@
-"""What becomes of an event whose handler has failed: another attempt, or none.
+"""The decision about an event whose handler has failed: another attempt, or none.
 
-Owns the decision, and the account of the attempts that it is made of.
+Owns that decision.
 Never knows inboxes and clocks; it is told the time and draws the wait.
 """
 

@@ -4,8 +4,8 @@ Owns the search for a circle: a plugin waits for itself, or for another that wai
 Never knows what a handler does, nor how it is told.
 
 A plugin is blocked when all its workers wait, each for an event that a blocked plugin would have to
-handle. Who publishes outside of a handler blocks nobody. Nor does a `run()` of the author's own,
-of which nobody knows how it reads its inbox.
+handle. A publisher outside of a handler blocks nobody. Nor does a `run()` of the author's own,
+since nobody knows how it reads its inbox.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ._bus import Subscription
 
 @attrs.frozen(eq=False)
 class Wait:
-    """A worker that waits, and for whom."""
+    """A worker that waits, and the plugins that it waits for."""
 
     worker: trio.lowlevel.Task
     receipt: Receipt
@@ -36,7 +36,7 @@ class Wait:
 
     @property
     def plugin(self) -> str:
-        """Whose worker it is."""
+        """The name of the worker's plugin."""
         return workers[self.worker]
 
     @property
@@ -47,21 +47,21 @@ class Wait:
 
 
 class Waits:
-    """What the workers of one program wait for."""
+    """The waits of the workers of one program."""
 
     def __init__(self) -> None:
         self._waits: set[Wait] = set()
         self._crews: dict[str, int] = {}
-        """How many workers the plugins have that were waited for."""
+        """The number of workers of each plugin that was waited for."""
 
     @contextmanager
     def during(
         self, delivery: Delivery[Event], subscriptions: Sequence[Subscription]
     ) -> Generator[None]:
-        """Around the publishing of an event, and the wait for its end.
+        """Note a wait, around the publishing of an event and the wait for its end.
 
         Raises:
-            DeadlockError: before it is published: its end would be waited for for ever.
+            DeadlockError: before the event is published: its end would never come.
         """
         worker = _worker_around()
         if worker is None or delivery.receipt is None:
@@ -107,7 +107,7 @@ class Waits:
             stuck -= ended
 
     def _crew_of(self, plugin: str) -> float:
-        # One for which nobody has waited does not keep anybody waiting.
+        # A plugin for which nobody has waited keeps nobody waiting.
         return self._crews.get(plugin, math.inf)
 
 

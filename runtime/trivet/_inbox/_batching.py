@@ -1,7 +1,7 @@
 """Batches out of an inbox.
 
 Owns when a batch is full.
-Never knows what kind of inbox it reads, nor what a batch is for.
+Never knows the kind of its inbox, nor the purpose of a batch.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ ClosedBy = Literal["size", "bytes", "age", "stop"]
 class Batch(list[E]):
     """Events that are handled together.
 
-    They are done when the next batch is asked for. Who has to decide of each one for itself tells
-    the inbox before that: `self.inbox.reject(batch.deliveries[0], error)`, or `keep`.
+    They are done when the next batch is asked for. A handler that decides about an event by itself
+    tells the inbox before that: `self.inbox.reject(batch.deliveries[0], error)`, or `keep`.
     """
 
     def __init__(self, deliveries: Sequence[Delivery[E]], closed_by: ClosedBy) -> None:
@@ -36,8 +36,8 @@ class Batch(list[E]):
         self.deliveries: tuple[Delivery[E], ...] = tuple(deliveries)
         """The same events in their envelopes."""
         self.closed_by: ClosedBy = closed_by
-        """What the batch was full of: `"size"`, `"bytes"` or `"age"`; or `"stop"`, where nothing
-        more will come."""
+        """The limit that closed the batch: `"size"`, `"bytes"` or `"age"`; or `"stop"`, where no more
+        events will come."""
 
 
 def batched(
@@ -45,11 +45,11 @@ def batched(
 ) -> AsyncIterator[Batch[E]]:
     """Iterate over an inbox in lists of events.
 
-    A batch closes when it is full or old enough, or when the inbox is closed and empty. To ask
-    for the next batch says that the last one is done, all of it but what was rejected or kept.
+    A batch closes when it is full or old enough, or when the inbox is closed and empty. To ask for
+    the next batch says that the last one is done, but for its events that were rejected or kept.
 
     Args:
-        inbox: what to read.
+        inbox: the inbox.
         size: events in a batch, at most.
         within: seconds after its first event in which a batch closes, full or not.
         bytes: JSON bytes in a batch, at most; an event larger than that is a batch of its own.
@@ -69,10 +69,10 @@ class _Batches(AsyncIterator[Batch[E]], Generic[E]):
         self._within = within
         self._max_bytes = max_bytes
         self._given: tuple[Delivery[E], ...] = ()
-        self._batch: list[Delivery[E]] = []  # Being filled; it outlives a cancelled wait.
+        self._batch: list[Delivery[E]] = []  # Outlives a wait that is cancelled.
         self._until = math.inf
         self._room = max_bytes
-        self._held: Delivery[E] | None = None  # The one that would have been too much.
+        self._held: Delivery[E] | None = None  # The event that did not fit any more.
 
     async def __anext__(self) -> Batch[E]:
         self._inbox.accept_all(self._given)
@@ -90,7 +90,7 @@ class _Batches(AsyncIterator[Batch[E]], Generic[E]):
         return batch
 
     def _in_time(self, deliveries: list[Delivery[E]]) -> list[Delivery[E]]:
-        """Those that did not expire while the batch was being filled."""
+        """The events that did not expire while the batch was being filled."""
         now = trio.current_time()
         for delivery in deliveries:
             if delivery.deadline <= now:
@@ -103,7 +103,7 @@ class _Batches(AsyncIterator[Batch[E]], Generic[E]):
             self._until, self._room = trio.current_time() + self._within, self._max_bytes
             await self._add([delivery])
         while self._held is None and self._room > 0 and len(self._batch) < self._size:
-            # How many bytes there is room for is to be seen after each.
+            # The room in bytes is known only after each event.
             at_most = self._size - len(self._batch) if self._room == math.inf else 1
             following = self._inbox.take_some(at_most) or await self._receive_until(self._until)
             if not following:
@@ -124,7 +124,7 @@ class _Batches(AsyncIterator[Batch[E]], Generic[E]):
             return
         for delivery in deliveries:
             weight = 0
-            with trio.CancelScope(shield=True):  # It is in flight, and in no batch yet.
+            with trio.CancelScope(shield=True):  # The event is in flight, and in no batch yet.
                 weight = await off_loop(delivery.size, partial(_weight, delivery.event))
             if self._batch and weight > self._room:
                 self._held = delivery
@@ -143,7 +143,7 @@ class _Batches(AsyncIterator[Batch[E]], Generic[E]):
 
 
 def _weight(event: Event) -> int:
-    """The bytes of its JSON; none of an event that has none, which is for its handler to find."""
+    """The bytes of an event's JSON; 0 if it has none, which its handler will find out."""
     try:
         return len(encode(event))
     except Exception:  # A value's own type may raise anything.

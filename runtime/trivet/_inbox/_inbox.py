@@ -23,18 +23,18 @@ from ._quantum import READ
 class Inbox(ABC, Generic[E_co]):
     """The events that wait for one plugin, in order.
 
-    Iterate over it to get them. To ask for the next one says that the last one is done; an event
-    whose `run()` crashes before that is handed out again after the restart, up to the delivery
-    limit. Iteration ends when the inbox is closed and empty, which is how a plugin learns of a
-    stop. Several tasks may each iterate on their own.
+    Iterate over the inbox to get them. To ask for the next event says that the last one is done; an
+    event whose `run()` crashes before that is handed out again after the restart, up to the
+    delivery limit. Iteration ends when the inbox is closed and empty, which is how a plugin learns
+    of a stop. Several tasks may each iterate on their own.
 
-    Iteration is sugar for `receive` and `accept`, which are there for who needs to decide himself
-    when an event is done. Within a loop `reject` decides otherwise, and `keep` later.
+    Iteration is sugar for `receive` and `accept`, which let a plugin decide when an event is done.
+    Within a loop, `reject` decides otherwise, and `keep` later.
     """
 
     policy: DeliveryPolicy
-    """How its plugin is delivered to, when the operator, the author and the event types have had
-    their say. A `run()` of the author's own heeds it."""
+    """The delivery policy of the plugin, decided by the operator, the author and the event types. A
+    `run()` of the author's own heeds it."""
     fast_path: FastPath
     """The part that Trivet's bus and workers share with it."""
 
@@ -48,7 +48,7 @@ class Inbox(ABC, Generic[E_co]):
 
     @abstractmethod
     def receive_nowait(self) -> Delivery[E_co]:
-        """As `receive`, without waiting.
+        """Take the next event without waiting.
 
         Raises:
             trio.WouldBlock: nothing is there now.
@@ -57,33 +57,33 @@ class Inbox(ABC, Generic[E_co]):
 
     @abstractmethod
     def take(self) -> Delivery[E_co] | None:
-        """As `receive_nowait`; None where that raises."""
+        """Take the next event without waiting; None where `receive_nowait` raises."""
 
     @abstractmethod
     def take_some(self, at_most: int) -> list[Delivery[E_co]]:
-        """As `take`, so many times, or until it returns None."""
+        """Take `at_most` events, or as many as are there."""
 
     @abstractmethod
     def accept(self, delivery: Delivery[Event]) -> None:
-        """End an event that is in flight as handled. One that has ended already stays as it is."""
+        """End an event that is in flight as handled. An event that has ended stays as it is."""
 
     @abstractmethod
     def accept_all(self, deliveries: Iterable[Delivery[Event]]) -> None:
-        """As `accept` with each of them that is not kept."""
+        """Accept each of these events that is not kept."""
 
     @abstractmethod
     def reject(self, delivery: Delivery[Event], error: Exception) -> None:
         """End this attempt at an event that is in flight as failed.
 
         Whether it is handed out again, and when, is for the delivery's `retry…` to say, and for a
-        `PermanentError` or a `RetryAfter`. One that has ended already stays as it is.
+        `PermanentError` or a `RetryAfter`. An event that has ended stays as it is.
         """
 
     @abstractmethod
     def reject_all(self, deliveries: Iterable[Delivery[Event]], error: Exception) -> None:
-        """As `reject` with each of them, where one error befell all.
+        """Reject these events, which one error befell together.
 
-        That they are tried again is logged once.
+        The log says once that they are tried again.
         """
 
     @abstractmethod
@@ -96,11 +96,11 @@ class Inbox(ABC, Generic[E_co]):
 
     @abstractmethod
     def is_kept(self, delivery: Delivery[Event]) -> bool:
-        """Whether it is in flight, and kept there."""
+        """Whether an event is in flight, and kept there."""
 
     @abstractmethod
     def statistics(self) -> InboxStatistics:
-        """What has become of everything so far."""
+        """The counters of the inbox at this instant."""
 
     def __aiter__(self) -> AsyncIterator[E_co]:
         """Iterate over the payloads; the envelope is `current_delivery()`."""
@@ -112,7 +112,7 @@ class Inbox(ABC, Generic[E_co]):
 
 
 class Deliveries(AsyncIterator[Delivery[E_co]]):
-    """See `Inbox.deliveries`. Who has to be quick asks for what is there without an `await`."""
+    """See `Inbox.deliveries`. A quick loop takes events that are there without an `await`."""
 
     def __init__(self, inbox: Inbox[E_co]) -> None:
         self._inbox = inbox
@@ -120,14 +120,14 @@ class Deliveries(AsyncIterator[Delivery[E_co]]):
         self._streak = 0
 
     def _settle(self) -> None:
-        """The last one is done."""
+        """End the last event."""
         if self._last is not None:
             last, self._last = self._last, None
             if not self._inbox.is_kept(last):
                 self._inbox.accept(last)
 
     def take(self) -> Delivery[E_co] | None:
-        """The next one if it is there; None too where it is everyone else's turn."""
+        """The next event if it is there; None too where it is everyone else's turn."""
         self._settle()
         if self._streak == READ:
             return None
@@ -139,7 +139,7 @@ class Deliveries(AsyncIterator[Delivery[E_co]]):
         return delivery
 
     async def wait(self) -> Delivery[E_co] | None:
-        """Wait for the next one; None where nothing is left. Always a checkpoint."""
+        """Wait for the next event; None where nothing is left. Always a checkpoint."""
         self._streak = 1
         delivery_of_task.set(None)
         try:

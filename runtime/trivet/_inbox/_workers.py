@@ -1,6 +1,6 @@
-"""The tasks that handle a plugin's events, and what limits the time that one may take.
+"""The tasks that handle a plugin's events, and the limit of the time that one event may take.
 
-Owns the loops, the stamps of what is being handled, and the cancellation of what is late.
+Owns the loops that call handlers, their time stamps, and the cancellation of a late handler.
 Never knows what a handler does, nor what becomes of an event that has failed.
 """
 
@@ -32,50 +32,50 @@ W_co = TypeVar("W_co", covariant=True)
 
 
 workers: WeakKeyDictionary[trio.lowlevel.Task, str] = WeakKeyDictionary()
-"""The tasks that handle events, and for which plugin each does."""
+"""The tasks that handle events, each with the name of its plugin."""
 
 
 class Pieces(Protocol[W_co]):
-    """One worker's pieces of work; to ask for the next says that the last one is done."""
+    """One worker's pieces of work. To ask for the next piece says that the last one is done."""
 
     async def run_ahead(self) -> None:
-        """Do those of which neither the time nor the end has to be watched, if there are such."""
+        """Do the pieces whose time and end need not be watched, if there are any."""
         ...
 
     def take(self) -> W_co | None:
-        """The next one if it is there; None too where it is everyone else's turn."""
+        """The next piece if it is there; None too where it is everyone else's turn."""
         ...
 
     async def wait(self) -> W_co | None:
-        """Wait for the next one; None where none is left. Always a checkpoint."""
+        """Wait for the next piece; None where none is left. Always a checkpoint."""
         ...
 
 
 class Workload(Protocol[W]):
-    """What there is to do: events one by one, or batch by batch."""
+    """The work of a plugin: events one by one, or batch by batch."""
 
     def pieces(self) -> Pieces[W]:
-        """One worker's share of it."""
+        """One worker's share."""
         ...
 
     def handle(self, piece: W) -> Awaitable[None]:
-        """Do one."""
+        """Do a piece."""
         ...
 
     def fail(self, piece: W, error: Exception) -> None:
-        """One has failed, or took too long."""
+        """Note that a piece has failed, or took too long."""
         ...
 
     def expire(self, piece: W) -> None:
-        """One was not done by its deadline."""
+        """Note that a piece was not done by its deadline."""
         ...
 
     def deadline(self, piece: W) -> float:
-        """When nobody needs it any more, on Trio's clock."""
+        """The time on Trio's clock after which nobody needs a piece."""
         ...
 
     def identity(self, piece: W) -> dict[str, object]:
-        """What a log line says of it."""
+        """The facts of a piece for a log line."""
         ...
 
 
@@ -87,12 +87,12 @@ async def work(
     time_limit: float,
     log: structlog.typing.FilteringBoundLogger,
 ) -> None:
-    """Do the work, so many pieces side by side, until none is left.
+    """Do the work, `crew` pieces side by side, until none is left.
 
     Args:
-        workload: what is to be done.
-        plugin: the name of the plugin whose work it is.
-        crew: how many tasks do it.
+        workload: the work.
+        plugin: the name of its plugin.
+        crew: the number of tasks.
         time_limit: seconds for one piece; infinity for no limit.
         log: the plugin's.
     """
@@ -109,16 +109,16 @@ async def work(
 async def _watch(
     crew: list[_Worker[W]], time_limit: float, log: structlog.typing.FilteringBoundLogger
 ) -> None:
-    """Cancel who is late.
+    """Cancel workers that are late.
 
-    It looks at the workers' stamps, so that a piece that keeps the limit costs two assignments.
+    The watch reads the workers' stamps, so that a piece that keeps the limit costs two assignments.
     """
     while True:
         now = trio.current_time()
         for worker in crew:
             if worker.until <= now and not worker.cut_off():
                 log.error("handler does not end although it was cancelled", **worker.identity())
-        # Whoever begins from now on is late no sooner than in so many seconds.
+        # A worker that begins from now on is late no sooner than after the time limit.
         next_end = min(worker.until for worker in crew)
         await trio.sleep_until(min(next_end, now + time_limit))
 
@@ -126,7 +126,7 @@ async def _watch(
 class _Worker(Generic[W]):
     """One task that does one piece after the other.
 
-    It has one scope for all of them, until one is late: then that scope is cancelled, and the
+    All pieces are done in one scope, until a piece is late: then that scope is cancelled, and the
     worker goes on in a new one.
     """
 
@@ -140,7 +140,7 @@ class _Worker(Generic[W]):
     def _renew(self) -> None:
         self._scope = trio.CancelScope()
         self.until = math.inf
-        """When the piece that is being done is late."""
+        """The time at which the piece that is being done is late."""
         self._is_late = False
         self._has_returned = False
         self._stood_at = ""
@@ -158,7 +158,7 @@ class _Worker(Generic[W]):
             self._renew()
 
     async def _work_in_scope(self, pieces: Pieces[W]) -> bool:
-        """Says whether all is done; otherwise the scope is spent."""
+        """Do pieces; says whether all are done, or else the scope is spent."""
         workload = self._workload
         while (piece := await self._next(pieces)) is not None:
             self._piece = piece
@@ -192,7 +192,7 @@ class _Worker(Generic[W]):
         return piece
 
     def _end(self, piece: W) -> None:
-        # What has ended otherwise at the last moment is no longer in flight, and stays as it ended.
+        # A piece that ended otherwise at the last moment is not in flight, and stays as it ended.
         self._piece = None
         if self._is_late:
             error = HandlerTimeoutError(f"the handler took longer than {self._time_limit:g} s")
@@ -203,7 +203,7 @@ class _Worker(Generic[W]):
             self._workload.expire(piece)
 
     def cut_off(self) -> bool:
-        """Cancel what is late; says whether it was not cancelled before."""
+        """Cancel the late piece; says whether it was not cancelled before."""
         if self._is_late:  # The whole limit has passed again.
             self.until = math.inf
             return False
@@ -213,7 +213,7 @@ class _Worker(Generic[W]):
         return True
 
     def identity(self) -> dict[str, object]:
-        """What a log line says of the piece that is being done."""
+        """The facts of the piece that is being done, for a log line."""
         return {} if self._piece is None else self._workload.identity(self._piece)
 
 

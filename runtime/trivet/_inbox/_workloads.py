@@ -1,6 +1,6 @@
-"""What a plugin's workers work on: the events of its inbox, one by one or batch by batch.
+"""The work of a plugin's workers: the events of its inbox, one by one or batch by batch.
 
-Owns what an exception of the author's handler means for the events it was given.
+Owns the meaning of a handler's exception for the events it was given.
 Never knows the tasks that do the work, nor what limits their time: those are `_workers`'.
 """
 
@@ -53,7 +53,7 @@ class OneByOne(Workload[Delivery[E]]):
 
 
 class ByBatch(Workload[Batch[E]]):
-    """Some events at a time. That one has a deadline is no reason to cut the others off."""
+    """Some events at a time. The deadline of one event does not cut the others off."""
 
     def __init__(
         self,
