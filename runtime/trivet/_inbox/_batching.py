@@ -36,8 +36,8 @@ class Batch(list[E]):
         self.deliveries: tuple[Delivery[E], ...] = tuple(deliveries)
         """The same events in their envelopes."""
         self.closed_by: ClosedBy = closed_by
-        """The limit that closed the batch: `"size"`, `"bytes"` or `"age"`; or `"stop"`, where no more
-        events will come."""
+        """The limit that closed the batch, `"size"`, `"bytes"` or `"age"`; or `"stop"`, where no
+        more events will come."""
 
 
 def batched(

@@ -50,7 +50,7 @@ from ._upkeep import VACUUM, checkpoint, drop_letters, expire, shorten_log, vacu
 MEMORY = Path(":memory:")
 _BESIDE = ("inhand", "ballast", "lock")
 """Names, behind the store's own, of the files that are beside it."""
-"""What stands for the path of a journal without a file."""
+"""The path of a journal without a file."""
 
 MARGIN = 1 << 20
 """Bytes of a row beside its event: the history of an event that has failed again and again."""
@@ -86,9 +86,9 @@ class Journal:
         self, path: Path | None, connection: sqlite3.Connection, register: Register
     ) -> None:
         self.path = path or MEMORY
-        """Where it is."""
+        """The path of the file."""
         self.register = register
-        """What the plugins have in flight: for the event loop, also while a call runs."""
+        """The register of events in flight: for the event loop, also while a call runs."""
         self._connection = connection
         self._tables = Tables(connection)
         self._ballast = None if path is None else ballast_of(path)
@@ -147,11 +147,11 @@ class Journal:
         return self._first
 
     def backlog(self) -> dict[str, Backlog]:
-        """What waited for each plugin when the file was opened."""
+        """The events that waited for each plugin when the file was opened."""
         return self._backlog
 
     def seen(self, plugin: str) -> list[Seen]:
-        """What a plugin has had, as far as that is remembered."""
+        """The events that a plugin has had, as far as they are remembered."""
         with reported(self.path):
             return self._tables.seen(plugin)
 
@@ -181,29 +181,29 @@ class Journal:
         return None
 
     def read(self, plugin: str, after: int, limit: int, take: Takes = _any) -> list[Row]:
-        """What waits for a plugin, in the order of its numbers.
+        """Read the events that wait for a plugin, in the order of their numbers.
 
         Args:
             plugin: its name.
             after: only numbers above this one.
-            limit: at most so many.
-            take: called with each, one after the other; it says when it is enough.
+            limit: events, at most.
+            take: called with each, one after the other; says whether another may follow.
         """
         with reported(self.path):
             return self._tables.read(plugin, after, limit, take)
 
     def read_numbers(self, plugin: str, numbers: Sequence[int], take: Takes = _any) -> list[Row]:
-        """Those of these events that wait for a plugin, in the order of their numbers."""
+        """Read some of the events that wait for a plugin, in the order of their numbers."""
         with reported(self.path):
             return self._tables.read_numbers(plugin, numbers, take)
 
     def counts(self) -> dict[str, Backlog]:
-        """What waits for each plugin for which anything does; reads the whole queue."""
+        """The backlog of each plugin that has one; reads the whole queue."""
         with reported(self.path):
             return self._tables.counts()
 
     def orphans(self) -> int:
-        """How many events there are of which it cannot be told for which plugin they are."""
+        """The number of events whose plugin cannot be told."""
         with reported(self.path):
             return self._tables.orphans()
 

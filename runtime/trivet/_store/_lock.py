@@ -1,7 +1,7 @@
-"""That one process owns a file, whatever names the file has.
+"""The lock by which one process owns a file, whatever names the file has.
 
-Owns the locks: one on the file itself, and one on another beside it, where the owner's id stands.
-Never knows what the file is for.
+Owns two locks: one on the file itself, and one on another beside it, which has the owner's id.
+Never knows what is in the file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _held: WeakSet[Lock] = WeakSet()
 class Lock:
     """Held from its creation until `release`, or until the process has ended, however it ends.
 
-    The file is made if it is not there. It is not to be open in this process yet, and to be closed
+    The file is made if it is not there. It must not be open in this process yet, and must be closed
     before `release`: to close a file takes away the locks that SQLite has on it.
 
     Args:
@@ -35,7 +35,7 @@ class Lock:
         self._path = path
         self._files: list[int] = []
         self.inode: tuple[int, int] | None = None
-        """By what the system knows the file."""
+        """The device and number by which the system knows the file."""
         try:
             beside = self._lock(Path(f"{path}.lock"))
             # Always the same bytes of the disk, which may be full.

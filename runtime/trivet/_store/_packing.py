@@ -28,8 +28,8 @@ from .._faults._containment import one_line
 from .._faults._errors import EventDecodeError, EventEncodeError
 
 Deadline = tuple[str, float, float]
-"""By Trio's clock: of which run, when, and how many seconds that was away. The calendar may be set
-while an event is on disk, and a clock that only goes forward may be believed instead."""
+"""A deadline on Trio's clock: the run, the moment, and the seconds until then. The calendar may be
+set while an event is on disk; a clock that only goes forward may be believed instead."""
 Envelope = tuple[
     str, str, str, datetime, str | None, float | None, str | None, str | None, Deadline | None
 ]  # type, id, source, time, key, when it expires, request id, traceparent, deadline

@@ -1,4 +1,4 @@
-"""What of the store comes into memory at once: as many events as there is room for.
+"""A page: the events that come from the store into memory at once, as many as there is room for.
 
 Owns that measure, and what is done with the rows in the store's thread, beside the event loop.
 Never knows the order of events, nor what becomes of one that cannot be read.
@@ -19,7 +19,7 @@ from ._records import Row
 
 @attrs.frozen
 class Content:
-    """What was found out about a row."""
+    """The event of a row, and its size."""
 
     size: int
     """Bytes of memory that its event takes, by the estimate."""
@@ -53,7 +53,7 @@ class Page:
         return self._room <= 0
 
     def content(self, row: Row) -> Content:
-        """What was found out about a row of this page."""
+        """The content of a row of this page."""
         return self._contents[row.number]
 
     def _read(self, row: Row) -> Event | EventDecodeError | None:

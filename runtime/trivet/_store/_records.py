@@ -1,4 +1,4 @@
-"""What the durable inboxes' file is told and what it tells: plain data, and its errors.
+"""The records of the durable inboxes' file: plain data, and its errors.
 
 Owns the rows, the parts of a transaction, the dead letters, and the faults of the file.
 Never knows SQLite, nor what is inside an envelope, a payload or a history: all three are bytes.
@@ -29,15 +29,15 @@ class Row:
     history: bytes | None = None
     """Its failed attempts."""
     retry_at: float | None = None
-    """When it may be tried again."""
+    """The time at which its back-off ends."""
     crashes: int = 0
     """How often the process died with it in flight."""
     damage: str | None = None
-    """What of it in the file is not what it should be; None where all is."""
+    """The damage that was found in the file; None if there is none."""
 
     @property
     def size(self) -> int:
-        """What it counts for in a `Backlog`, in bytes: its envelope and its payload."""
+        """Bytes that it counts for in a `Backlog`: its envelope and its payload."""
         return len(self.envelope) + len(self.payload)
 
 
@@ -47,7 +47,7 @@ Takes: TypeAlias = Callable[[Row], bool]
 
 @attrs.define
 class Seen:
-    """That a plugin has had an event, and until when that is remembered."""
+    """An event that a plugin has had, and the time until which it is remembered."""
 
     source: str
     id: str
@@ -114,16 +114,16 @@ class Forget:
 
 
 Settlement: TypeAlias = Delete | Update | Bury | Forget
-"""What becomes of an event that is in the file; it needs next to no room there."""
+"""A change of an event that is in the file; it needs next to no room there."""
 
 
 @attrs.frozen
 class Backlog:
-    """What waits for one plugin."""
+    """The events that wait for one plugin, in numbers."""
 
     count: int
     bytes: int
-    """Of the envelopes and the payloads."""
+    """Bytes of the envelopes and the payloads."""
 
 
 @attrs.frozen
@@ -131,7 +131,7 @@ class DeadLetter:
     """An event that was given up, and can be replayed."""
 
     number: int
-    """What an operator calls it by: 1, 2, 3, and never used twice."""
+    """The number by which an operator names it: 1, 2, 3, and never used twice."""
     plugin: str
     event: str
     id: str
@@ -145,13 +145,13 @@ class DeadLetter:
 
 @attrs.frozen
 class Retention:
-    """Which dead letters are kept; the oldest go first."""
+    """The limits of the dead letters that are kept; the oldest go first."""
 
     max_age: float
     """Seconds."""
     max_count: int
     max_bytes: int
-    """Of the envelopes, the payloads and the histories."""
+    """Bytes of the envelopes, the payloads and the histories."""
 
 
 @attrs.define(eq=False)
@@ -173,24 +173,24 @@ class JournalError(TrivetError):
 
 @attrs.define(eq=False)
 class JournalFullError(JournalError):
-    """There is no room for it; what is in it is safe, and it takes events again when there is."""
+    """The file has no room; its events are safe, and it takes more when there is room."""
 
 
 @attrs.define(eq=False)
 class JournalUnavailableError(JournalError):
-    """It cannot be read or written: I/O errors, permissions, damage, another program's file."""
+    """The file cannot be read or written: I/O errors, permissions, damage, another's file."""
 
 
 @attrs.define(eq=False)
 class JournalInUseError(JournalError):
-    """Another process owns it.
+    """Another process owns the file.
 
     >>> str(JournalInUseError(Path("journal.db"), "one process owns it", pid=17))
     'journal.db is in use by process 17: one process owns it'
     """
 
     pid: int | None = None
-    """None where it has not said so yet."""
+    """The owner's id; None if it has not written that yet."""
 
     def __str__(self) -> str:
         who = "another process" if self.pid is None else f"process {self.pid}"

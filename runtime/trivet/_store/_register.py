@@ -1,4 +1,4 @@
-"""What the plugins have in flight, and how much the journal holds, where it outlives the process.
+"""The register of the events in flight and of the journal's size, which outlives the process.
 
 Owns a file of fixed size, mapped into memory: one slot for each event in flight or just handled,
 and the count of all that were ever stored, by which a journal is known that has lost some.
@@ -20,18 +20,18 @@ import attrs
 from ._ballast import allocate
 
 SLOTS = 65_536
-"""How many events can be in flight, or handled with their deletion not committed yet."""
+"""Events that can be in flight, or handled and not yet deleted, at most."""
 HEADER = 512
 """Slots before the first: one page."""
 SIZE = (HEADER + SLOTS) * 8
 OPENING, BOOT, BLAMELESS, STORED = range(4)
-"""What stands in the header."""
+"""The slots of the header."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @attrs.frozen
 class LeftOver:
-    """What a process left when it died."""
+    """The events that a process left when it died."""
 
     done: list[int]
     """Handled; not deleted, for all that this file knows."""
@@ -60,7 +60,7 @@ class Register:
         self._slot_of: dict[int, int] = {}
 
     def left_over(self, opening: int) -> LeftOver:
-        """What was left by the process that had begun this opening; nothing of any other.
+        """The events left by the process that had begun this opening; none of any other's.
 
         A power cut is no event's fault, and may have left a mixture of old and new.
         """
@@ -110,7 +110,7 @@ class Register:
             self._slots[slot] = -number
 
     def release(self, numbers: Iterable[int]) -> None:
-        """These are deleted for good, or back in the queue without blame."""
+        """Free the slots of events that are deleted for good, or queued again without blame."""
         for number in numbers:
             slot = self._slot_of.pop(number, None)
             if slot is not None:

@@ -100,7 +100,7 @@ def reported(path: Path) -> Generator[None]:
 
 
 def fault(path: Path, is_full: bool, reason: str) -> JournalError:
-    """What went wrong with the file."""
+    """The error of a fault of the file."""
     kind = JournalFullError if is_full else JournalUnavailableError
     return kind(path, reason)
 
@@ -215,5 +215,5 @@ def first_number(opening: int) -> int:
 
 
 def first_value(connection: sqlite3.Connection, query: str) -> Any:
-    """What the first row of the answer begins with."""
+    """The first value of the first row of the answer."""
     return connection.execute(query).fetchone()[0]

@@ -1,6 +1,6 @@
 """The store of the durable inboxes, as the event loop sees it: group commits, and pages read back.
 
-Owns what is to be written next, and the one task that has it written, in a thread beside the loop.
+Owns the list of what is written next, and the task that has it written, in a thread of its own.
 Never knows SQL, which is the journal's, nor what an inbox does with what it reads.
 """
 
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SETTLE_WITHIN = 0.05
-"""Seconds for which what has ended may wait to be written, if nothing else has to be. Until then
-the register of what is in flight knows it, should the process be killed."""
+"""Seconds for which the end of an event may wait to be written, if nothing else has to be. Until
+then the register of events in flight has it, in case the process is killed."""
 CLOGGED = 10_000
 """Ends that cannot be written, above which nothing more is handed out."""
 PAUSE = 1.0
@@ -56,7 +56,7 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
 
 class StoredInbox(Protocol):
-    """What the store needs of an inbox."""
+    """The part of an inbox that the store knows."""
 
     @property
     def on_file(self) -> int:
@@ -64,21 +64,21 @@ class StoredInbox(Protocol):
         ...
 
     def recover(self, backlog: Backlog, seen: list[Seen]) -> None:
-        """That much is there from before the start."""
+        """Take over the events that are there from before the start, and the ids that are known."""
 
     def found(self, count: int) -> None:
-        """So many more have come into the file by another's hand."""
+        """Note that `count` more events have come into the file by another's hand."""
 
     def room_made(self) -> None:
-        """There may be room now for who waits for it."""
+        """Note that there may be room now for publishers that wait for it."""
 
     def resume(self) -> None:
-        """Events may be handed out again."""
+        """Note that events may be handed out again."""
 
 
 @attrs.define
 class _Writing:
-    """An event that is to be stored, and who is to be told."""
+    """An event that is to be stored, and the callback that is told."""
 
     append: Append
     then: Callable[[JournalError | None], None]
@@ -86,7 +86,7 @@ class _Writing:
 
 @attrs.define
 class _Reading:
-    """A page that is to be read, and who is to have it."""
+    """A page that is to be read, and the callback that gets it."""
 
     read: Callable[[Journal], list[Row]]
     then: Callable[[list[Row]], None]
@@ -94,7 +94,7 @@ class _Reading:
 
 @attrs.define
 class _Group:
-    """What is done in one visit to the thread, and what has become of it."""
+    """The work of one visit to the thread, and its results."""
 
     settlements: list[Settlement]
     writings: list[_Writing]
@@ -110,22 +110,22 @@ class _Group:
     refused: JournalError | None = None
     """Why nothing was appended."""
     unsettled: bool = False
-    """Whether what had ended could not be written, either."""
+    """Whether the ends of events could not be written, either."""
     pages: list[list[Row] | None] = attrs.field(factory=list["list[Row] | None"])
-    """What was read; None what could not be."""
+    """The pages that were read; None for a page that could not be."""
     counts: Mapping[str, Backlog] | None = None
-    """What is in the file, where somebody else has changed it."""
+    """The backlogs in the file, where somebody else has changed it."""
     error: JournalError | None = None
     """The last thing that failed."""
 
 
 class Store:
-    """What the durable inboxes of one program write to.
+    """The store of the durable inboxes of one program.
 
     Args:
         settings: the operator's.
-        in_loop: whether it is written by the event loop itself: where time is a test's, a thread
-            would be late.
+        in_loop: whether the event loop itself writes it: where time is a test's, a thread would be
+            late.
     """
 
     def __init__(self, settings: StoreSettings, *, in_loop: bool = False) -> None:
@@ -147,13 +147,13 @@ class Store:
         self._next_look = math.inf
         self._next_tidying = 0.0
         self._calendar = 0.0
-        """What the calendar was ahead of the loop's clock when the store was opened."""
+        """Seconds that the calendar was ahead of the loop's clock when the store was opened."""
         self._wake = trio.Event()
         self._is_open = False
         self._closing = False
         self._bytes = 0
         self._has_said_so = False
-        """Whether it was said that the store is near its limit, and nothing after that."""
+        """Whether the last word in the log is that the store is near its limit."""
         self.trouble: JournalError | None = None
         """Why nothing can be stored now; None where all is well."""
         self.register: Register
@@ -163,27 +163,27 @@ class Store:
 
     @property
     def path(self) -> Path:
-        """Where it is."""
+        """The path of the file."""
         return self._settings.path if self._in_memory else self._settings.path.absolute()
 
     # The inboxes' side.
 
     def add(self, plugin: str, inbox: StoredInbox) -> None:
-        """Keep this inbox's events, too; before the store is opened."""
+        """Keep an inbox's events, too; before the store is opened."""
         self._inboxes[plugin] = inbox
 
     def has_room(self, size: int) -> bool:
-        """Whether so many bytes more are within the limit."""
+        """Whether `size` bytes more are within the limit."""
         return self._bytes + size <= self._settings.max_bytes
 
     @property
     def bytes(self) -> int:
-        """What the events take that are in the store, or are to be."""
+        """Bytes of the events that are in the store, or are about to be."""
         return self._bytes
 
     @property
     def is_near_limit(self) -> bool:
-        """Whether it is about to be full, so that nobody should fetch more for it."""
+        """Whether the store is about to be full, so that nobody should fetch more for it."""
         return not self.has_room(min(PLENTY, self._settings.max_bytes // 8))
 
     @property
@@ -195,11 +195,11 @@ class Store:
     def append(
         self, row: Row, seen: Seen | None, then: Callable[[JournalError | None], None]
     ) -> None:
-        """Store an event. What is asked for before the loop goes on is one transaction.
+        """Store an event. All events that are given before the loop goes on are one transaction.
 
         Args:
             row: the event.
-            seen: by what its repetition is known.
+            seen: its source and id, by which a duplicate is known.
             then: called when it is stored, or cannot be.
         """
         self._bytes += row.size
@@ -212,7 +212,7 @@ class Store:
 
     @trio.lowlevel.enable_ki_protection
     def settle(self, settlement: Settlement, *, size: int = 0) -> None:
-        """Write what has become of an event, soon; `size` bytes are no more needed then."""
+        """Write a change of an event, soon; it frees `size` bytes."""
         self._settlements.append(settlement)
         if self._settle_by == math.inf:
             self._settle_by = trio.current_time() + SETTLE_WITHIN
@@ -222,14 +222,14 @@ class Store:
 
     @trio.lowlevel.enable_ki_protection
     def release(self, size: int) -> None:
-        """So many bytes are free again."""
+        """Free `size` bytes."""
         self._bytes -= size
         for inbox in self._inboxes.values():
             inbox.room_made()
 
     @property
     def is_clogged(self) -> bool:
-        """Whether so much could not be written that nothing more should be begun."""
+        """Whether so many ends could not be written that no more events should be begun."""
         return len(self._settlements) > CLOGGED
 
     def read(
@@ -257,7 +257,7 @@ class Store:
         self._wake.set()
 
     def stop_begins(self) -> None:
-        """From now on a process that is killed was slow to stop; no event is to be blamed."""
+        """Note that a process that is killed from now on was slow to stop: no event is to blame."""
         if self._is_open:
             self.register.stop_begins()
 
@@ -265,7 +265,7 @@ class Store:
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
-        """Open the file; when the block is left, write what is still to be written, and close it.
+        """Open the file; when the block is left, write the rest, and close it.
 
         Raises:
             JournalError: it cannot be opened: it is in use, damaged, or not one of Trivet's.
@@ -312,7 +312,7 @@ class Store:
         self._is_open = True
 
     def _tell_of_losses(self) -> None:
-        """Say what the file should have, by the register beside it, and has not."""
+        """Log how many events the file should have, by the register beside it, and has not."""
         journal, path = self._journal, str(self.path)
         if journal.lost:
             _log.error(
@@ -329,7 +329,7 @@ class Store:
 
     async def _write_on(self) -> None:
         """Write until the store is closed and nothing is left to write."""
-        with trio.CancelScope(shield=True):  # To leave the block around it is what ends it.
+        with trio.CancelScope(shield=True):  # It ends when the block around it is left.
             while not (self._closing and not self._settlements and not self._writings):
                 await self._something_to_do()
                 group = await self._turn()
@@ -347,10 +347,10 @@ class Store:
             self._wake = trio.Event()
             with trio.move_on_at(due):
                 await self._wake.wait()
-        await trio.lowlevel.checkpoint()  # Who publishes at the same time is in the same group.
+        await trio.lowlevel.checkpoint()  # Publishers of the same moment are in the same group.
 
     def _due(self) -> float:
-        """When there is something to do."""
+        """The time at which there is something to do."""
         if self._writings or self._closing:
             return -math.inf
         if self._readings or self._settlements:
@@ -388,7 +388,7 @@ class Store:
         except JournalError as error:
             group.refused = group.error = error
             group.unsettled = True
-            # What has ended, and is there because that could not be written, must not come again.
+            # Events whose end could not be written are still there, and must not come again.
             group.pages = [None] * len(group.readings)
             return
         for reading in group.readings:
@@ -398,7 +398,7 @@ class Store:
 
     @trio.lowlevel.enable_ki_protection
     def _answer(self, group: _Group) -> None:
-        """Tell everybody what has become of it."""
+        """Tell everybody the results."""
         now = trio.current_time()
         if group.looks:
             self._next_look = now + PAUSE
@@ -417,7 +417,7 @@ class Store:
                 group.known_bytes -= row.size
                 self.release(row.size)
             writing.then(group.refused)
-        if group.counts is not None:  # Before the pages: what is new may be in them.
+        if group.counts is not None:  # Before the pages: new events may be in them.
             self._recount(group.counts, group.known, group.known_bytes)
         for reading, page in zip(group.readings, group.pages, strict=True):
             if page is None:
@@ -444,7 +444,7 @@ class Store:
             self._next_tidying = time.monotonic() + TIDY_EVERY
 
     def _judge(self, group: _Group) -> None:
-        """Say so when the store begins or ceases to fail."""
+        """Log when the store begins to fail, and when it works again."""
         before, self.trouble = self.trouble, self._trouble_after(group)
         if (before is None) != (self.trouble is None):
             if self.trouble is None:
@@ -455,8 +455,8 @@ class Store:
         self._judge_limit()
 
     def _judge_limit(self) -> None:
-        """Say so when the store comes near its limit, and when there is room again."""
-        # Twice the room, or it would be said for every event that comes and goes.
+        """Log when the store comes near its limit, and when there is room again."""
+        # Twice the room, or it would be logged for every event that comes and goes.
         has_plenty = self.has_room(2 * min(PLENTY, self._settings.max_bytes // 8))
         if self._has_said_so and has_plenty:
             _log.info("the store has room again", path=str(self.path), bytes=self._bytes)
@@ -473,15 +473,15 @@ class Store:
     def _trouble_after(self, group: _Group) -> JournalError | None:
         if group.error is not None:
             return group.error
-        # That what had ended could be written says nothing of the room for more.
+        # That ends could be written says nothing of the room for more events.
         return None if group.writings or group.looks else self.trouble
 
     def _recount(
         self, counts: Mapping[str, Backlog], known: Mapping[str, int], known_bytes: int
     ) -> None:
-        """Take in what is in the file beyond what was known to be there when it was counted."""
+        """Take in events that are in the file beyond those known when it was counted."""
         self._numbers = count(self._journal.new_numbers())
-        # Not the sum itself: while the thread counted, the loop went on.
+        # The difference, not the sum: while the thread counted, the loop went on.
         self._bytes += sum(each.bytes for each in counts.values()) - known_bytes
         for plugin, inbox in self._inboxes.items():
             more = counts.get(plugin, Backlog(0, 0)).count - known[plugin]
@@ -505,5 +505,5 @@ def _tried(function: Callable[[], T], group: _Group) -> T | None:
 
 
 def is_full(error: JournalError | None) -> bool:
-    """Whether it is for want of room that nothing can be stored."""
+    """Whether nothing can be stored for want of room."""
     return isinstance(error, JournalFullError)

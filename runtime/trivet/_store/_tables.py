@@ -1,4 +1,4 @@
-"""What is written into the tables of the durable inboxes, and read from them.
+"""The tables of the durable inboxes: what is written into them, and read from them.
 
 Owns the statements for events, for what plugins have seen, and for the burial of an event.
 Never knows transactions, nor why one is written: the journal does.
@@ -151,7 +151,7 @@ class Tables:
         self._connection.execute(BURY, (*facts, letter.history, size, number))
 
     def _plugin(self, name: str) -> int:
-        """What stands for a plugin; 0 where nothing was ever written for it."""
+        """The number of a plugin; 0 if nothing was ever written for it."""
         if name not in self._plugins:
             if self._connection.in_transaction:
                 insert = "INSERT OR IGNORE INTO plugin(name) VALUES (?)"
@@ -165,7 +165,7 @@ class Tables:
 
 
 def _taken(rows: Iterable[Row], take: Takes) -> list[Row]:
-    """Those up to the first after which there is to be no other."""
+    """The rows up to the first after which `take` wants no other."""
     taken: list[Row] = []
     for row in rows:
         taken.append(row)
