@@ -84,6 +84,8 @@ class Admission:
     ) -> None:
         self._plugin = parts.plugin
         self._parts = parts
+        self._counts = parts.counts
+        self._repeats = parts.repeats
         self._log = parts.log
         self._path = path
         self._backing = backing
@@ -111,14 +113,14 @@ class Admission:
             Its fate; why it can never come in; the pending offer, where the event has to be stored
             first; or None where there is no room.
         """
-        path, parts = self._path, self._parts
+        path = self._path
         if path.is_open:
             # As below, all in one: what most events come to that are not plain.
-            counts = parts.counts
+            counts = self._counts
             size = counts.bytes + delivery.size
             if len(path.ready) < self.buffer and size <= self.buffer_bytes:
                 given = delivery.given_id
-                if given is not None and not parts.repeats.admits((delivery.source, given)):
+                if given is not None and not self._repeats.admits((delivery.source, given)):
                     return self._repeated(delivery, (delivery.source, given))
                 counts.accepted += 1
                 counts.bytes = size
@@ -126,7 +128,7 @@ class Admission:
                 if delivery.receipt is not None:
                     delivery.receipt.settle(self._plugin, QUEUED)
                 if path.parked:
-                    parts.readers.wake()
+                    path.readers.wake()
                 return QUEUED
         elif (why := self._backing.refusal(delivery)) is not None:
             # First of all: whoever lets it in later is not the one whose fault it is.
@@ -308,17 +310,16 @@ class Admission:
             offer.has_room = True
             self._duplicates[event].append(offer)
             return offer
-        if not self._parts.repeats.knows(event):
+        if not self._repeats.knows(event):
             return None
         if offer is not None:
             offer.decide(Fate.DUPLICATE)
         return self._repeated(delivery, event)
 
     def _repeated(self, delivery: Delivery[Event], event: Identity) -> Fate:
-        counts = self._parts.counts
-        counts.accepted += 1
-        counts.duplicate += 1
-        self._parts.repeats.follow(delivery, event, self._plugin)
+        self._counts.accepted += 1
+        self._counts.duplicate += 1
+        self._repeats.follow(delivery, event, self._plugin)
         if delivery.receipt is not None:
             self._backing.excuse(delivery.receipt)
         return Fate.DUPLICATE
@@ -334,7 +335,7 @@ class Admission:
         offer.has_room = True
         self._arriving[delivery] = [offer]
         event = identity(delivery)
-        if event is not None and self._parts.repeats.window:
+        if event is not None and self._repeats.window:
             self._duplicates[event] = self._arriving[delivery]
         return offer
 
@@ -355,32 +356,31 @@ class Admission:
 
     def _accepted(self, delivery: Delivery[Event], offer: PendingOffer | None) -> None:
         """Count an event that is in, and tell its publisher."""
-        parts = self._parts
         if (event := identity(delivery)) is not None:
-            parts.repeats.take_in(event)
-        parts.counts.accepted += 1
+            self._repeats.take_in(event)
+        self._counts.accepted += 1
         if delivery.receipt is not None:
             delivery.receipt.settle(self._plugin, QUEUED)
             self._backing.excuse(delivery.receipt)
-        parts.readers.wake()
+        self._parts.readers.wake()
         if offer is not None:
             offer.decide(QUEUED)
 
     def _end_at_once(self, delivery: Delivery[Event], fate: Fate) -> Fate:
         """Accept an event and end it."""
-        self._parts.counts.accepted += 1
-        self._parts.counts.add(fate)
+        self._counts.accepted += 1
+        self._counts.add(fate)
         delivery.settle(self._plugin, fate)
         return fate
 
     def _refuse(self, delivery: Delivery[Event]) -> Fate:
-        self._parts.counts.rejected += 1
+        self._counts.rejected += 1
         delivery.settle(self._plugin, Fate.REJECTED)
         return Fate.REJECTED
 
     def _refuse_for_good(self, delivery: Delivery[Event], why: Refusal) -> Refusal:
         """Refuse an event that can never come in, however much room there is."""
-        self._parts.counts.unacceptable += 1
+        self._counts.unacceptable += 1
         delivery.settle(self._plugin, Fate.UNACCEPTABLE)
         self._parts.log.warning("event is unacceptable", **delivery.identity(), reason=str(why))
         return why

@@ -20,7 +20,7 @@ from .._events._delivery import Delivery, utc_now
 from .._events._delivery_settings import DeliveryPolicy
 from .._events._event import Event
 from .._events._fates import Fate
-from .._events._history import History
+from .._events._history import FIRST, History
 from .._faults._advice import explained, where_and_why
 from .._faults._containment import one_line
 from .._faults._errors import HandlerTimeoutError
@@ -88,6 +88,7 @@ class BoundedInbox(Inbox[Any]):
             stay=self._stay,
         )
         self._in_flight = InFlight(path)
+        self._histories = self._in_flight.histories
         parts = Parts(
             plugin,
             policy,
@@ -320,7 +321,7 @@ class BoundedInbox(Inbox[Any]):
     ) -> Delivery[Event]:
         """The next attempt at an event that is in flight, which is to be made after a wait."""
         self._in_flight.release(delivery)
-        self._in_flight.forget(delivery)
+        self._histories.pop(delivery, None)
         retry = delivery.again()
         self._in_flight.remember(retry, history)
         self._backing.retried(delivery, retry, history, wait)
@@ -341,7 +342,7 @@ class BoundedInbox(Inbox[Any]):
             counts.add(fate)
         if path.is_open and delivery.is_plain:
             return
-        known = self._in_flight.forget(delivery)
+        known = self._histories.pop(delivery, FIRST) if self._histories else FIRST
         counts.bytes -= delivery.size
         event = identity(delivery)
         may_come_again = event is not None and self._repeats.ended(event, fate, self._plugin)

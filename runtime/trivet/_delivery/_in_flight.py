@@ -29,7 +29,8 @@ class InFlight:
         self._path = path
         self._since: dict[Delivery[Event], float] = {}
         self._kept: set[Delivery[Event]] = set()
-        self._histories: dict[Delivery[Event], History] = {}
+        self.histories: dict[Delivery[Event], History] = {}
+        """The failed attempts of the events that are inside and have any."""
 
     def __len__(self) -> int:
         return len(self._since) + sum(slot.delivery is not None for slot in self._path.slots)
@@ -102,12 +103,8 @@ class InFlight:
 
     def history(self, delivery: Delivery[Event]) -> History:
         """The failed attempts of an event that is inside, in flight or not."""
-        return self._histories.get(delivery, FIRST)
+        return self.histories.get(delivery, FIRST)
 
     def remember(self, delivery: Delivery[Event], history: History) -> None:
         """Keep the failed attempts of an event that is inside."""
-        self._histories[delivery] = history
-
-    def forget(self, delivery: Delivery[Event]) -> History:
-        """Forget the failed attempts of an event that is inside no longer; returns them."""
-        return self._histories.pop(delivery, FIRST) if self._histories else FIRST
+        self.histories[delivery] = history
