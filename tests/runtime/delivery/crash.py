@@ -64,8 +64,8 @@ from trivet._store._records import Row
 from trivet._store._store import Store
 
 RECORD = struct.Struct("<c7xQ")
-"""What happened, and the event's number. No record lies across two pages of the file, where a kill
-could cut it in two."""
+"""A record: its kind, and the event's number. No record lies across two pages of the file, where a
+kill could cut it in two."""
 OFFERED, STORED, TAKEN, KNOWN, AGAIN = b"O", b"S", b"T", b"K", b"A"
 """Published; given to the store, in whose order events are delivered; and the answers, of which
 `AGAIN` is for an event that had been answered in an earlier life."""
@@ -91,7 +91,7 @@ def key_of(number: int) -> int:
 
 @attrs.frozen
 class Orders:
-    """What one life is to do."""
+    """The orders for one life."""
 
     directory: Path
     seed: int
@@ -106,7 +106,7 @@ class Orders:
 
     @property
     def log(self) -> Path:
-        """Where it is written down what happens."""
+        """The file in which a life writes what happens."""
         return self.directory / "log"
 
 
@@ -264,7 +264,7 @@ def be_born(orders: Orders) -> tuple[int, int]:
 
 
 class State(Enum):
-    """Where an event is, for all that the log says."""
+    """The state of an event, for all that the log says."""
 
     WAITING = auto()
     IN_FLIGHT = auto()
@@ -272,12 +272,12 @@ class State(Enum):
     """A life was killed with it in flight."""
     DONE = auto()
     PERHAPS_DONE = auto()
-    """That it has ended was the last that a life has written down."""
+    """Its end was the last record that a life has written."""
 
 
 @attrs.define
 class Facts:
-    """What is known of one event."""
+    """The facts of one event."""
 
     offers: list[int] = attrs.field(factory=list[int])
     """The place in the log of the first offer in each life in which there was one."""
@@ -300,7 +300,7 @@ class Facts:
 
 
 class Account:
-    """What the log says, and whether it may say so."""
+    """The account of the log, and its rules."""
 
     def __init__(self) -> None:
         self.events: dict[int, Facts] = {}
@@ -310,11 +310,11 @@ class Account:
         self.recent: list[int] = []
         """Events that were answered in the latest life."""
         self._repeated: set[int] = set()
-        """Those that were unanswered at its beginning."""
+        """Events that were unanswered at its beginning."""
         self._in_flight: dict[int, int] = {}
-        """By their keys."""
+        """Events in flight, by their keys."""
         self._first: dict[int, list[int]] = {}
-        """By key, the events in the order of their first deliveries."""
+        """The events in the order of their first deliveries, by key."""
         self._place = 0
         self._last: tuple[bytes, int] = (b"", 0)
 

@@ -53,7 +53,7 @@ class Numbered(Event):
     number: int
     """Another one for each event that is published, repetition or not."""
     wanted: bool = True
-    """What filters ask for."""
+    """The field that filters ask for."""
 
 
 class Ping(Numbered):
@@ -78,9 +78,9 @@ FOLLOWS = {
     Fate.IN_FLIGHT: {Fate.QUEUED, Fate.BACKING_OFF, Fate.HANDLED, Fate.DEAD_LETTERED, Fate.EXPIRED},
     Fate.BACKING_OFF: {Fate.IN_FLIGHT, Fate.QUEUED, Fate.DROPPED, Fate.EXPIRED},
 }
-"""What may become of what. Queued is said again of what a stop leaves in the store."""
+"""The fates that may follow one another. Queued is said again of events that a stop leaves."""
 EPOCH = 1.75e9
-"""What the calendar says when the clock begins."""
+"""The time of the calendar when the clock begins."""
 NEARLY = 1e-3
 """Seconds that the calendar, with its large numbers, may be wrong by."""
 FOUND_AFTER = 1.0
@@ -88,7 +88,7 @@ FOUND_AFTER = 1.0
 
 
 class Calendar:
-    """What the modules that know the calendar have instead of `time`."""
+    """The calendar, which modules have instead of `time`."""
 
     def time(self) -> float:
         return EPOCH + trio.current_time()
@@ -99,7 +99,7 @@ class Calendar:
 
 @attrs.define(eq=False)
 class Entry:
-    """What the books say of one event at one subscriber."""
+    """The entry in the books for one event at one subscriber."""
 
     number: int
     lane: str
@@ -108,9 +108,9 @@ class Entry:
     deadline: float
     fate: Fate
     home: Process | None
-    """Where it was let in; None where it was replayed."""
+    """The process that let it in; None where it was replayed."""
     place: int
-    """Where it comes in the order of acceptance."""
+    """Its place in the order of acceptance."""
     replayed_at: float = math.nan
     hidden: bool = False
     """Whether its inbox need not know it yet."""
@@ -154,7 +154,7 @@ class Listener:
 
 @attrs.define(eq=False)
 class Subscriber:
-    """What the test knows of a subscriber by itself, and its inbox in the present process."""
+    """The test's own knowledge of a subscriber, and its inbox in the present process."""
 
     like: Listener
     inbox: BoundedInbox = attrs.field(init=False)
@@ -195,7 +195,7 @@ class Subscriber:
         return self.policy.ordering_key is None and self.policy.concurrency == 1
 
     def before(self, entry: Entry) -> list[Entry]:
-        """What has to end before this one can be handed out."""
+        """The events that have to end before this one can be handed out."""
         earlier = [it for it in self.alive if entry.comes_after(it) and not it.doomed]
         if self.is_one_lane and not self.like.overlaps:
             return earlier
@@ -446,7 +446,7 @@ class Process:
                     assert said is (Fate.QUEUED if original.fate in ALIVE else end)
 
     def check_quiet(self) -> None:
-        """When every task waits, each waits for a reason."""
+        """Check that every task waits for a reason, when all of them wait."""
         self.check_instant()
         now = trio.current_time()
         for one in self.world.subscribers.values():
@@ -493,7 +493,7 @@ class World:
         return [one for one in self.subscribers.values() if kind in one.like.types]
 
     def copy_of(self, path: Path) -> None:
-        """What the next process finds."""
+        """Copy the files, for the next process."""
         self.path = next(self._files)
         for suffix in ("", "-wal", ".inhand"):
             if Path(f"{path}{suffix}").exists():
@@ -521,7 +521,7 @@ class World:
     # What a process finds
 
     def compare_with_file(self, last: Process | None) -> None:
-        """What was acknowledged is there; what has ended is not; nobody is blamed wrongly."""
+        """Check that acknowledged events are there, ended ones not, and none blamed wrongly."""
         with closing(sqlite3.connect(self.path)) as connection:
             queue = connection.execute(
                 "SELECT name, payload, history, retry_at, crashes FROM queue "
@@ -609,7 +609,7 @@ class World:
         entry.hidden = False
 
     def note_letters(self, letters: list[DeadLetter]) -> None:
-        """Those are in the file: of whom this was known, or to be expected."""
+        """Check that each letter in the file was known, or to be expected."""
         for letter in letters:
             entry = self.subscribers[letter.plugin].entries[in_payload(letter.payload)]
             assert entry.doomed or entry.fate is Fate.DEAD_LETTERED
@@ -721,7 +721,7 @@ class World:
                     return
 
     def foresee(self, one: Subscriber, delivery: Delivery[Event], end: End) -> Fate:
-        """What the policy makes of this end. What waits has waits without jitter here."""
+        """The fate that the policy makes of this end. Waits have no jitter here."""
         if not isinstance(end, Exception):
             return Fate.HANDLED if end == HANDLED else Fate.EXPIRED
         entry, now = one.entries[number_of(delivery)], trio.current_time()
@@ -740,7 +740,7 @@ class World:
         return Fate.BACKING_OFF
 
     async def end_readers(self, of: int) -> None:
-        """As a lifetime's end does: cancel its tasks, and see them end."""
+        """Cancel the tasks and see them end, as a lifetime's end does."""
         for reader in [*self.subscriber(of).readers]:
             reader.scope.cancel()
             await reader.ended.wait()
@@ -767,7 +767,7 @@ class World:
         self.process.die()
 
     async def kill_in_commit(self) -> None:
-        """When the next commit has been made, and nobody has been told."""
+        """Kill the process when the next commit has been made, and nobody has been told."""
         process = self.process
 
         def die() -> None:
@@ -783,7 +783,7 @@ class World:
             process.store.committed = None
 
     async def stop(self, drains: bool, killed: bool) -> None:
-        """As a program stops; perhaps it is killed before it has done so."""
+        """Stop as a program does; perhaps it is killed before it has done so."""
         process, everyone = self.process, range(len(self.subscribers))
         process.store.stop_begins()
         process.is_blameless = True
@@ -832,7 +832,7 @@ class World:
         raise AssertionError("it neither ends nor goes on")
 
     async def operate(self, action: Callable[..., int], numbers: set[int]) -> None:
-        """As an operator, on the file of the running program: replay some letters, or purge."""
+        """Replay some letters, or purge them, in the file of the running program."""
         self.clock.jump(0.125)
         await self.let_all_run()
         if self.process.is_dead:
@@ -898,7 +898,7 @@ def number_of(delivery: Delivery[Event]) -> int:
 
 
 def lane_of(delivery: Delivery[Event]) -> str:
-    """What tells it from those that it does not wait for, where there is an ordering key."""
+    """The name of an event's lane, where there is an ordering key."""
     return f"id {delivery.id}" if delivery.key is None else f"key {delivery.key}"
 
 
@@ -913,7 +913,7 @@ Step = tuple[Callable[..., Awaitable[object]], *tuple[Any, ...]]
 
 @attrs.frozen
 class Program:
-    """Who listens, how much the store holds, and what happens."""
+    """The listeners, the size of the store, and the steps."""
 
     listeners: list[Listener]
     max_bytes: int

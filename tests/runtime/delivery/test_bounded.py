@@ -57,7 +57,7 @@ def counts(inbox: BoundedInbox, **expected: int) -> None:
 
 
 async def test_an_inbox_takes_in_as_many_as_it_has_room_for() -> None:
-    """What finds room is queued; what does not is nothing yet, and counted nowhere."""
+    """An event that finds room is queued; any other is nothing yet, and counted nowhere."""
     inbox = inbox_with(*pings(2), buffer=2)
     third = ping(3)
     assert inbox.admission.offer(third) is None
@@ -67,7 +67,7 @@ async def test_an_inbox_takes_in_as_many_as_it_has_room_for() -> None:
 
 
 async def test_reject_refuses_what_is_too_much() -> None:
-    """It was never accepted; what waits stays."""
+    """A rejected event was never accepted; events that wait stay."""
     inbox = inbox_with(*pings(2), buffer=2)
     late = ping(3)
     assert inbox.admission.overflow(late, "reject") is fate(late) is Fate.REJECTED
@@ -76,7 +76,7 @@ async def test_reject_refuses_what_is_too_much() -> None:
 
 
 async def test_drop_newest_ends_what_is_too_much() -> None:
-    """It was accepted, and is dropped; what waits stays."""
+    """The newest event was accepted and is dropped; events that wait stay."""
     inbox = inbox_with(*pings(2), buffer=2)
     late = ping(3)
     assert inbox.admission.overflow(late, "drop_newest") is fate(late) is Fate.DROPPED
@@ -170,7 +170,7 @@ async def test_what_a_reader_has_not_taken_yet_takes_room() -> None:
 
 
 async def test_receive_waits_for_an_event() -> None:
-    """It is in flight from then on, until it is done."""
+    """An event is in flight once it was taken, until it is done."""
     inbox = inbox_with()
     delivery = ping(1)
     async with trio.open_nursery() as nursery:
@@ -203,7 +203,7 @@ async def test_receive_is_always_a_checkpoint() -> None:
 
 @pytest.mark.parametrize("returned", [False, True])
 async def test_a_cancelled_receive_takes_nothing(returned: bool) -> None:
-    """What a reader was about to get waits for the next one."""
+    """An event that a reader was about to get waits for the next reader."""
     inbox = inbox_with(ping(1))
     if returned:
         inbox.receive_nowait()
@@ -273,7 +273,7 @@ async def test_a_failure_is_logged_with_the_events_identity() -> None:
 
 
 async def test_an_expired_event_is_not_handed_out(autojump_clock: MockClock) -> None:
-    """What is past its deadline is counted as expired when its turn comes, not before."""
+    """An event past its deadline is counted as expired when its turn comes, not before."""
     now = trio.current_time()
     late, timely = ping(1, deadline=now + 1), ping(2, deadline=now + 9)
     on_the_dot = ping(3, deadline=now + 2)
@@ -317,7 +317,7 @@ async def test_expiry_makes_room(autojump_clock: MockClock) -> None:
 
 
 async def test_a_redelivered_event_expires_too(autojump_clock: MockClock) -> None:
-    """What a crash gave back is not handed out after its deadline."""
+    """An event that a crash gave back is not handed out after its deadline."""
     inbox = inbox_with(ping(1, deadline=trio.current_time() + 1))
     inbox.receive_nowait()
     inbox.lifetime_ended(crashed=True)
@@ -377,7 +377,7 @@ async def test_an_event_is_handed_out_up_to_the_delivery_limit(limit: int) -> No
 
 
 async def test_crash_after_crash_keeps_the_order() -> None:
-    """What was given back and not taken yet stays behind what is given back again."""
+    """Events given back and not taken yet stay behind those that are given back again."""
     inbox = inbox_with(*pings(3))
     for _ in range(3):
         inbox.receive_nowait()
@@ -412,7 +412,7 @@ async def test_to_wait_for_an_event_is_to_read() -> None:
 
 
 async def test_a_closed_inbox_lets_nothing_in() -> None:
-    """What is inside can be read, what comes is rejected."""
+    """Events inside can be read, new ones are rejected."""
     inbox = inbox_with(ping(1))
     inbox.close()
     inbox.close()
@@ -425,7 +425,7 @@ async def test_a_closed_inbox_lets_nothing_in() -> None:
 
 
 async def test_a_crash_while_draining_gives_back_to_a_closed_inbox() -> None:
-    """What is given back after the close can still be read, and then iteration ends."""
+    """Events given back after the close can still be read, and then iteration ends."""
     inbox = inbox_with(ping(1))
     inbox.close()
     inbox.receive_nowait()
@@ -466,7 +466,7 @@ async def test_the_close_ends_a_waiting_reader() -> None:
 
 
 async def test_what_is_left_at_the_end_is_abandoned() -> None:
-    """What is in flight, what was given back and what waits end so, with one line in the log."""
+    """Events in flight, given back and waiting end so, with one line in the log."""
     sent = pings(4)
     inbox = inbox_with(*sent)
     for _ in range(2):
@@ -511,7 +511,7 @@ async def test_asking_for_the_next_says_that_the_last_is_done() -> None:
 
 
 async def test_leaving_the_loop_leaves_the_last_in_flight() -> None:
-    """What a `break` leaves behind is given back by the next crash."""
+    """An event that a `break` leaves behind is given back by the next crash."""
     inbox = inbox_with(*pings(2))
     async for _ in inbox:
         break

@@ -75,7 +75,7 @@ async def test_whatever_its_end_its_bytes_are_free_again(ends: str) -> None:
 
 
 async def test_what_backs_off_still_takes_its_bytes(autojump_clock: MockClock) -> None:
-    """It is in memory until it is tried again."""
+    """An event that backs off takes memory until it is tried again."""
     policy = DeliveryPolicy(buffer=9, buffer_bytes=100, retry=True, retry_initial=1.0)
     one = BoundedInbox("p", policy)
     one.admission.offer(ping(100))
@@ -86,7 +86,7 @@ async def test_what_backs_off_still_takes_its_bytes(autojump_clock: MockClock) -
 
 
 async def test_a_publisher_waits_for_bytes(autojump_clock: MockClock) -> None:
-    """As for a place: until there is room, or its time is over."""
+    """A publisher waits until there is room in bytes, or its time is over."""
     full = inbox()
     full.admission.offer(ping(80))
     outcomes: list[Fate] = []
@@ -105,7 +105,7 @@ async def test_a_publisher_waits_for_bytes(autojump_clock: MockClock) -> None:
 
 
 async def test_small_events_do_not_starve_a_large_one(autojump_clock: MockClock) -> None:
-    """Who came first is let in first, though the others would have had room."""
+    """The first publisher is let in first, though the others would have had room."""
     full = inbox()
     full.admission.offer(ping(60))
     full.admission.offer(ping(40))
@@ -121,7 +121,7 @@ async def test_small_events_do_not_starve_a_large_one(autojump_clock: MockClock)
 
 
 async def test_who_waits_is_bounded_in_memory_as_well(autojump_clock: MockClock) -> None:
-    """As much may wait as may be inside; for more, `on_full` decides at once."""
+    """Events that wait may take as much as those inside; for more, `on_full` decides at once."""
     full = inbox()
     full.admission.offer(ping(100))
     to = bus(full, block_for=10.0)
@@ -137,7 +137,7 @@ async def test_who_waits_is_bounded_in_memory_as_well(autojump_clock: MockClock)
 
 
 async def test_the_oldest_make_room_for_a_large_one(autojump_clock: MockClock) -> None:
-    """As many are dropped as it needs, and no more."""
+    """The oldest are dropped until there is room, and no more of them."""
     full = inbox()
     for size in (30, 30, 30, 10):
         full.admission.offer(ping(size))
@@ -147,7 +147,7 @@ async def test_the_oldest_make_room_for_a_large_one(autojump_clock: MockClock) -
 
 
 async def test_one_that_can_never_come_in_is_refused_for_good(autojump_clock: MockClock) -> None:
-    """It is larger than all the room that there is: whoever sends it again sends it for ever."""
+    """An event larger than all the room is refused for good: to send it again is no use."""
     full = inbox()
     (outcome,) = await bus(full, block_for=60.0).publish([ping(101)])
     assert outcome.fates == {"p": Fate.UNACCEPTABLE}
@@ -157,7 +157,7 @@ async def test_one_that_can_never_come_in_is_refused_for_good(autojump_clock: Mo
 
 
 async def test_nothing_is_dropped_in_vain(autojump_clock: MockClock) -> None:
-    """What is in flight stays: where it leaves no room, the new event is refused."""
+    """Events in flight stay: where they leave no room, the new event is refused."""
     full = inbox()
     full.admission.offer(ping(60))
     full.receive_nowait()

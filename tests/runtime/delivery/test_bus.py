@@ -124,7 +124,7 @@ async def test_what_nobody_listens_to_is_counted() -> None:
 async def test_a_full_inbox_decides_at_once(
     autojump_clock: MockClock, overflow: str, fate: Fate, left: list[int]
 ) -> None:
-    """Where the policy is not to block, the publisher does not wait."""
+    """A publisher does not wait where the policy is not to block."""
     full = Subscriber("full", buffer=2, overflow=overflow)
     bus = bus_of(full)
     began = trio.current_time()
@@ -186,7 +186,7 @@ async def test_room_ends_the_wait(autojump_clock: MockClock) -> None:
 
 
 async def test_waiting_publishers_keep_their_order(autojump_clock: MockClock) -> None:
-    """Who came first gets in first, and the events are read in that order."""
+    """The first publisher gets in first, and the events are read in that order."""
     full = Subscriber("full", block_for=60)
     bus = bus_of(full)
     async with trio.open_nursery() as nursery:
@@ -220,7 +220,7 @@ async def test_the_wait_of_one_does_not_cost_the_next_its_time(autojump_clock: M
 
 
 async def test_a_slow_subscriber_does_not_delay_a_fast_one(autojump_clock: MockClock) -> None:
-    """Who has room has the event at once, though the publisher waits for another."""
+    """A subscriber with room has the event at once, though the publisher waits for another."""
     slow, fast = Subscriber("slow", block_for=5), Subscriber("fast", buffer=10)
     bus = bus_of(slow, fast)
     await publish(bus, 1)
@@ -233,7 +233,7 @@ async def test_a_slow_subscriber_does_not_delay_a_fast_one(autojump_clock: MockC
 
 
 async def test_a_publisher_waits_for_several_at_once(autojump_clock: MockClock) -> None:
-    """It takes as long as the longest `block_for`, whatever the order of the subscribers."""
+    """Publishing takes as long as the longest `block_for`, whatever the order of subscribers."""
     for times in ((1, 3), (3, 1)):
         full = [Subscriber(f"s{number}", block_for=time) for number, time in enumerate(times)]
         bus = bus_of(*full)
@@ -268,7 +268,7 @@ async def test_each_policy_decides_in_its_own_time(
 
 
 async def test_who_had_room_in_time_is_told_so(autojump_clock: MockClock) -> None:
-    """Of two that were full, the one that makes room accepts while the other's time runs."""
+    """A subscriber that makes room accepts while the time of another full one runs."""
     opens, stays = Subscriber("opens", block_for=5), Subscriber("stays", block_for=5)
     bus = bus_of(opens, stays)
     await publish(bus, 1)
@@ -305,7 +305,7 @@ async def test_the_policy_is_that_of_the_type(autojump_clock: MockClock) -> None
 
 
 async def test_a_cancelled_publisher_ends_at_the_next_turn_of_the_others() -> None:
-    """It need not wait for that: what it publishes until then arrives, and nothing after it."""
+    """A publisher need not wait for that: events published until then arrive, and none after."""
     inbox = Subscriber("inbox", buffer=10 * QUANTUM)
     bus = bus_of(inbox)
     published = 0
@@ -372,7 +372,7 @@ async def test_a_publisher_that_takes_its_time_is_cancelled_at_its_next_event() 
 
 
 async def test_to_publish_nothing_is_a_checkpoint() -> None:
-    """Who has nothing to publish for now lets others on."""
+    """A publisher with nothing to publish lets others on."""
     with trio.CancelScope() as scope:
         scope.cancel()
         await bus_of().publish([])
@@ -401,7 +401,7 @@ async def test_a_publisher_lets_others_have_their_turn_even_where_nobody_listens
 async def test_a_publisher_cancelled_while_it_waits_leaves_every_queue(
     autojump_clock: MockClock,
 ) -> None:
-    """Who took the event keeps it; where it still waited it is not counted, and blocks nobody."""
+    """A subscriber that took the event keeps it; elsewhere it is not counted, and blocks nobody."""
     free = Subscriber("free", buffer=10)
     full = [Subscriber(name, block_for=60) for name in ("a", "b")]
     bus = bus_of(*full, free)
@@ -441,7 +441,7 @@ async def test_the_close_of_an_inbox_ends_the_wait_for_it(autojump_clock: MockCl
 
 
 async def test_a_closed_inbox_rejects_at_once(autojump_clock: MockClock) -> None:
-    """Whatever the policy and the room, and the others accept."""
+    """A closed inbox rejects whatever the policy and the room are, and the others accept."""
     closed, other = Subscriber("closed", overflow="drop_oldest"), Subscriber("other")
     closed.inbox.close()
     bus = bus_of(closed, other)

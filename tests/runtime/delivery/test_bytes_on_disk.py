@@ -52,7 +52,7 @@ class Keeper(EventPlugin[Note]):
         self.got: list[int] = []
         self.most = 0
         self.kept: set[int] = set()
-        """Those whose handling does not end yet."""
+        """The events whose handling does not end yet."""
 
     async def handle_event(self, event: Note) -> None:
         await self.gate.wait()
@@ -132,7 +132,7 @@ async def test_what_is_read_back_is_bounded_too(keeper: type[Keeper], tmp_path: 
 
 
 async def test_what_is_being_stored_is_bounded_too(tmp_path: Path) -> None:
-    """Who comes while as much is on its way to the disk waits for that, and is let in then."""
+    """A publisher waits for the bytes on their way to the disk, and is let in then."""
     async with program(tmp_path, Keeper) as runtime:
         outcomes = await runtime.publish_many(notes(6))
         assert {outcome.fates["keeper"] for outcome in outcomes} == {Fate.QUEUED}
@@ -167,12 +167,12 @@ async def test_a_large_event_is_not_decoded_by_the_loop(
 
 
 async def test_a_large_event_that_cannot_be_read_back(tmp_path: Path) -> None:
-    """It is a dead letter, as a small one is, and the others are handled."""
+    """A large event that cannot be read is a dead letter, and the others are handled."""
     async with program(tmp_path, Keeper) as runtime:
         await runtime.publish_many(notes(3))
 
     def decode(types: EventTypes, cls: type[Any], body: bytes) -> Any:
-        """As if the type had another field now."""
+        """Fail as if the type had another field now."""
         if b'"number":1,' in body:
             raise EventDecodeError("note", "$.number", "no such number")
         return real(types, cls, body)

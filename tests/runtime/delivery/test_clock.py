@@ -42,7 +42,7 @@ JUMPS = pytest.mark.parametrize("jump", [FORWARD, BACK], ids=["an hour forward",
 
 
 class Calendar:
-    """What `time.time` says: it goes with Trio's clock, unless it is set."""
+    """The time of `time.time`, which goes with Trio's clock unless it is set."""
 
     def __init__(self, clock: MockClock) -> None:
         self._clock = clock
@@ -75,7 +75,7 @@ class Ping(Event):
 class Keeper(EventPlugin[Ping]):
     delivery = DeliverySettings(durable=True, time_limit=0)
     attempts: ClassVar[list[tuple[float, int]]]
-    """When, on Trio's clock, and at which event."""
+    """The time on Trio's clock, and the event."""
     gate: ClassVar[trio.Event]
 
     async def handle_event(self, event: Ping) -> None:

@@ -35,7 +35,7 @@ class Numbered(Event):
     number: int
     """Another one for each event that is published, repetition or not."""
     wanted: bool = True
-    """What filters ask for."""
+    """The field that filters ask for."""
 
 
 class Ping(Numbered):
@@ -65,7 +65,7 @@ FOLLOWS = {
     | {Fate.HANDLED, Fate.FAILED, Fate.EXPIRED},
     Fate.BACKING_OFF: {Fate.IN_FLIGHT, Fate.DROPPED, Fate.EXPIRED, Fate.ABANDONED},
 }
-"""What may become of what. In memory nothing else is said between a failure and the next try."""
+"""The fates that may follow one another. None is said between a failure and the next try."""
 
 
 class Record(Receipt):
@@ -119,7 +119,7 @@ class Reader:
 
 @attrs.define(eq=False)
 class Account:
-    """What the test knows of one event at one subscriber."""
+    """The test's account of one event at one subscriber."""
 
     delivery: Delivery[Event]
     fate: Fate
@@ -151,13 +151,13 @@ class Subscriber:
     readers: list[Reader] = attrs.field(factory=list[Reader])
     in_flight: list[Delivery[Event]] = attrs.field(factory=list[Delivery[Event]])
     accounts: dict[int, Account] = attrs.field(factory=dict[int, Account])
-    """By the event's number, in the order of acceptance."""
+    """The accounts by the event's number, in the order of acceptance."""
     latest: dict[str, Account] = attrs.field(factory=dict[str, Account])
     """The last one that was let in of each id."""
     ends: Counter[Fate] = attrs.field(factory=Counter[Fate])
-    """Those that came about by what the test's readers did."""
+    """Ends that the test's readers brought about."""
     expects: Fate | None = None
-    """What has to become of the event that the test is ending."""
+    """The fate that the event must have which the test is ending."""
     overlapped: bool = False
     """Whether two events were in flight at once, so that the failures set their order."""
     stopped: set[str] = attrs.field(factory=set[str])
@@ -170,13 +170,13 @@ class Subscriber:
 
     @property
     def inside(self) -> list[Account]:
-        """What is alive, apart from repetitions."""
+        """The events that are alive, apart from duplicates."""
         accounts = self.accounts.values()
         return [one for one in accounts if one.repeats is None and one.fate in INSIDE]
 
     @property
     def bytes(self) -> int:
-        """What the events inside take, those in flight as well."""
+        """Bytes of the events inside, those in flight as well."""
         return sum(account.delivery.size for account in self.inside)
 
     def is_full_for(self, delivery: Delivery[Event]) -> bool:
@@ -195,7 +195,7 @@ class Subscriber:
         return self.policy.ordering_key is None and self.policy.concurrency == 1
 
     def before(self, account: Account) -> list[Account]:
-        """What has to end, or to be tried, before this one can be handed out."""
+        """The events that have to end, or to be tried, before this one can be handed out."""
         inside = self.inside
         if self.is_one_lane:
             if self.overlapped:
@@ -413,7 +413,7 @@ class World:
         return told
 
     def check_quiet(self) -> None:
-        """When every task waits, each waits for a reason."""
+        """Check that every task waits for a reason, when all of them wait."""
         self.check_instant()
         for one in self.subscribers.values():
             self.check_readers(one)
@@ -442,7 +442,7 @@ class World:
             assert all(one.is_held(account, now) for account in waiting)
 
     def check_wait(self, publisher: Publisher) -> None:
-        """It waits for full inboxes only, and for each within its time."""
+        """Check that a publisher waits for full inboxes only, and for each within its time."""
         undecided = [
             (self.subscribers[name], type(event.delivery.event))
             for event in publisher.events
@@ -536,7 +536,7 @@ class World:
         subscriber.expects = None
 
     def foresee(self, one: Subscriber, delivery: Delivery[Event], end: End) -> Fate:
-        """What the policy makes of this end. What waits has waits without jitter here."""
+        """The fate that the policy makes of this end. Waits have no jitter here."""
         if not isinstance(end, Exception):
             return Fate.HANDLED if end == HANDLED else Fate.EXPIRED
         account, now = one.accounts[number_of(delivery)], trio.current_time()
@@ -554,7 +554,7 @@ class World:
         return Fate.BACKING_OFF
 
     async def end_readers(self, of: int) -> None:
-        """As a lifetime's end does: cancel its tasks, and see them end."""
+        """Cancel the tasks and see them end, as a lifetime's end does."""
         for reader in [*self.subscriber(of).readers]:
             reader.scope.cancel()
             await reader.ended.wait()
@@ -592,7 +592,7 @@ class World:
         subscriber.stopped.clear()
 
     async def drain(self, of: int) -> None:
-        """As a plugin does whose tier stops: finish what is there, to the last."""
+        """Finish everything that is there, as a plugin whose tier stops."""
         subscriber = self.subscriber(of)
         await self.end_readers(of)
         while True:
@@ -646,13 +646,13 @@ Step = tuple[Callable[..., Awaitable[None]], *tuple[Any, ...]]
 
 @attrs.frozen
 class Program:
-    """Who listens, and what happens."""
+    """The listeners and the steps."""
 
     subscribers: list[dict[str, Any]]
     """The arguments of each."""
     work: list[Step]
     end: list[Step]
-    """What happens when some of them may have stopped."""
+    """The steps when some of the listeners may have stopped."""
 
 
 async def run(program: Program, clock: MockClock) -> None:

@@ -1,4 +1,4 @@
-"""What was acknowledged outlives a kill, and the machine; `nox -s crash` kills a thousand times."""
+"""Acknowledged events outlive a kill, and the machine; `nox -s crash` kills a thousand times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is flooded has his turn, and no more: other plugins and HTTP have theirs."""
+"""A flooded plugin has its turn, and no more: other plugins and HTTP have theirs."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def test_a_flooded_plugin_does_not_starve_http(autojump_clock: MockClock) 
 async def test_a_turn_of_slow_handlers_is_short(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where handlers take their time without waiting, a turn ends long before so many events."""
+    """A quantum ends early where handlers take their time without waiting."""
     now = 0.0
     monkeypatch.setattr(_workers, "perf_counter", lambda: now)
     turns: list[int] = []
@@ -141,7 +141,7 @@ async def turns_during(fairness: Fairness, publish: Callable[[], Awaitable[None]
 
 
 async def test_a_fast_publisher_leaves_a_turn_once_in_a_quantum() -> None:
-    """It never waits, and is neither slow nor cancelled."""
+    """A publisher that never waits leaves a turn, though it is neither slow nor cancelled."""
     fairness = Fairness()
 
     async def publish() -> None:
@@ -158,7 +158,7 @@ async def test_a_fast_publisher_leaves_a_turn_once_in_a_quantum() -> None:
 
 
 async def test_a_slow_publisher_learns_of_a_cancellation_at_its_next_event() -> None:
-    """It has published far fewer events than a quantum."""
+    """A slow publisher is cancelled although it has published far fewer events than a quantum."""
     fairness = Fairness()
     fairness.streak += 1
     fairness.note(1.0)

@@ -118,7 +118,7 @@ async def program(directory: Path) -> AsyncGenerator[Runtime]:
 
 
 def trouble(runtime: Runtime) -> str | None:
-    """What the store says of itself."""
+    """The store's own account."""
     assert runtime.store is not None
     return None if runtime.store.trouble is None else runtime.store.trouble.reason
 
@@ -178,8 +178,8 @@ async def test_it_is_noticed_that_the_store_works_again(
 async def test_what_was_handled_cannot_be_written_down(
     autojump_clock: MockClock, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
-    """What is in memory is handled meanwhile; what is on disk is not read before it can be told
-    from what has ended. Nothing is handled twice, and all is in the end.
+    """Events in memory are handled meanwhile; those on disk are not read before they can be told
+    from ended ones. No event is handled twice, and all are in the end.
     """
     numbers = range(3 * WINDOW)
     async with program(tmp_path) as runtime:
@@ -201,7 +201,7 @@ async def test_what_was_handled_cannot_be_written_down(
 
 
 async def test_what_is_on_disk_cannot_be_read(autojump_clock: MockClock, tmp_path: Path) -> None:
-    """It is handled, in order, when it can; other events are accepted meanwhile."""
+    """An unreadable page is handled, in order, when it is readable; events come in meanwhile."""
     numbers = range(3 * WINDOW)
     async with program(tmp_path) as runtime:
         Keeper.gate = trio.Event()
@@ -218,8 +218,8 @@ async def test_what_is_on_disk_cannot_be_read(autojump_clock: MockClock, tmp_pat
 
 
 async def test_a_stop_while_the_store_fails(autojump_clock: MockClock, tmp_path: Path) -> None:
-    """What was handled and could not be written down is known by the register of what is in flight:
-    it does not come again after the next start, and what was not handled does.
+    """An event whose end could not be written is known by the register of events in flight: it
+    does not come again after the next start, and an event that was not handled does.
     """
     async with program(tmp_path) as runtime:
         Keeper.gate = trio.Event()
@@ -257,7 +257,7 @@ async def test_attempts_that_cannot_be_written_down(
 async def test_no_end_of_ends(
     autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where too much has ended that could not be written, nothing more is begun until it is."""
+    """No more events are begun while too many ends could not be written."""
     monkeypatch.setattr(_store, "CLOGGED", 20)
     async with program(tmp_path) as runtime:
         Keeper.gate = trio.Event()

@@ -64,7 +64,7 @@ async def test_what_is_read_later_does_not_overtake_what_was_read_before(
 async def test_a_slow_key_does_not_hold_up_those_that_are_on_disk(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    """Where all that is in memory waits for one in flight, idle handlers get what is on disk."""
+    """Idle handlers get events on disk where all in memory wait for one in flight."""
     handled: list[int] = []
     never = trio.Event()
 

@@ -13,5 +13,5 @@ from .model import Program, obey, programs
 @settings(max_examples=settings().max_examples * 3 // 2)
 @given(programs)
 def test_what_is_accepted_outlives_the_process(program: Program) -> None:
-    """It is the sum of its fates at every instant, is found after each end, and all drains."""
+    """Accepted events are the sum of their fates at every instant, and all drain in the end."""
     obey(program)

@@ -89,7 +89,7 @@ def forgets_who_waits(real: Callable[..., None], readers: Readers) -> None:
 
 
 def has_always_room(*_: Any) -> bool:
-    """Whatever is there."""
+    """Say that there is room, whatever is there."""
     return True
 
 
@@ -100,21 +100,21 @@ def is_never_known(*_: Any) -> None:
 def returns_at_once(
     real: Callable[..., None], queue: Queue, delivery: Delivery[Event], until: float
 ) -> None:
-    """It does not wait."""
+    """Come back at once."""
     real(queue, delivery, -1.0)
 
 
 def returns_never(
     real: Callable[..., None], queue: Queue, delivery: Delivery[Event], until: float
 ) -> None:
-    """It waits for ever. A wait that were over, with nothing to take, would keep a reader busy."""
+    """Wait for ever. A wait that were over, with nothing to take, would keep a reader busy."""
     real(queue, delivery, math.inf)
 
 
 def is_handed_out_beside_others(
     real: Callable[..., None], queue: Queue, delivery: Delivery[Event], until: float
 ) -> None:
-    """It goes to the end, and nobody waits for it."""
+    """Go to the end, and let nobody wait for it."""
     queue.ready.append(delivery)
 
 
@@ -170,7 +170,7 @@ def knows_nothing(*_: Any) -> bool:
 
 
 def is_always_one(*_: Any) -> int:
-    """Whatever was before."""
+    """Return 1, whatever was before."""
     return 1
 
 
@@ -226,7 +226,7 @@ ON_DISK = {
 
 
 def complaint(model: Any) -> AssertionError | None:
-    """What the model says first, about the fault that is there now; None where all is well."""
+    """The model's first complaint about the fault that is there now; None where all is well."""
     sought = settings(
         max_examples=PROGRAMS,
         derandomize=True,
@@ -268,7 +268,7 @@ def test_a_fault_on_disk_is_noticed(mutant: Mutant, monkeypatch: pytest.MonkeyPa
 
 
 def is_itself(real: Callable[..., Any], *args: Any, **more: Any) -> Any:
-    """As it should be."""
+    """Do what the method does."""
     return real(*args, **more)
 
 

@@ -73,13 +73,13 @@ class Billing(EventPlugin[Order]):
 
     @property
     def numbers(self) -> list[int]:
-        """What it got, the attempts apart."""
+        """The numbers that it got, without the attempts."""
         return [number for number, _ in self.got]
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the store is."""
+    """The path of the store."""
     return tmp_path / "state" / "store.sqlite3"
 
 
@@ -98,7 +98,7 @@ async def program(
 
 
 def dead_letters(path: Path) -> list[DeadLetter]:
-    """Those in the file."""
+    """The dead letters in the file."""
     with DeadLetters(path) as letters:
         return letters.list()
 
@@ -192,7 +192,7 @@ async def test_attempts_are_counted_over_a_restart_of_the_program(path: Path) ->
 
 
 async def test_a_stop_sends_nothing_to_the_dead_letters(path: Path) -> None:
-    """What fails for the last time while its inbox is drained has one more attempt later."""
+    """An event that fails for the last time while a stop drains has one more attempt later."""
     async with program(path) as runtime:
         runtime.get(Billing).gate = gate = trio.Event()
         await runtime.publish(Order(1313))
@@ -237,7 +237,7 @@ async def test_a_plugin_that_was_given_up_loses_nothing(path: Path) -> None:
 
 
 async def test_a_crash_of_the_plugin_costs_no_attempt_of_the_others(path: Path) -> None:
-    """What crashes `run()` as often as the delivery limit allows is a dead letter; then on."""
+    """An event that crashes `run()` up to the limit is a dead letter, and the others go on."""
 
     class Crashing(Billing):
         supervision = SupervisionSettings(max_restarts=9, backoff_initial=0)
@@ -285,7 +285,7 @@ async def test_a_dead_letter_says_what_ended_it(path: Path) -> None:
 
 
 async def test_a_repetition_is_known_after_a_restart_of_the_program(path: Path) -> None:
-    """By source and id, for as long as the window is."""
+    """Duplicates are known by source and id, for as long as the window is."""
     async with program(path) as runtime:
         assert (await runtime.publish(Order(1), id="a", wait=True)).worst is Fate.HANDLED
         assert (await runtime.publish(Order(1), id="a")).worst is Fate.DUPLICATE
@@ -322,7 +322,7 @@ async def test_an_event_whose_type_is_gone_becomes_a_dead_letter(path: Path) -> 
         runtime.hurry()
 
     class Invoice(Event, name="order"):
-        """What is called an order now."""
+        """The type that is called an order now."""
 
         invoice: str
 
@@ -362,7 +362,7 @@ async def test_thousands_come_in_order(path: Path) -> None:
 
 
 async def test_a_slow_customer_holds_up_only_himself(path: Path) -> None:
-    """Of a key that is stuck thousands wait on disk, while those behind them are handled."""
+    """Thousands of events of a stuck key wait on disk, while those behind them are handled."""
 
     class ByCustomer(Billing):
         delivery = DeliverySettings(durable=True, concurrency=2, ordering_key="customer")
@@ -402,7 +402,7 @@ async def test_the_store_has_a_limit(path: Path) -> None:
 
 
 async def test_the_oldest_is_dropped_where_the_policy_says_so(path: Path) -> None:
-    """As in memory; it does not come again after a restart."""
+    """An event is dropped as in memory, and does not come again after a restart."""
     policy = {"delivery": {"overflow": "drop_oldest", "buffer": 2}}
     async with program(path, billing=policy) as runtime:
         plugin = runtime.get(Billing)
@@ -501,7 +501,7 @@ async def test_what_cannot_be_stored_harms_nobody_else(path: Path) -> None:
 async def test_who_waits_for_room_on_disk_is_written_once(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By its publisher, whose fault it is if it cannot be; not again by those who come or end."""
+    """An event is packed by its publisher, whose fault a failure is, and by nobody else again."""
     written: list[int] = []
 
     def pack(delivery: Delivery[Any]) -> Packed:
@@ -534,7 +534,7 @@ async def test_who_waits_for_room_on_disk_is_written_once(
 async def test_nobody_spins_while_nothing_can_be_written(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is due to be tried again waits for the store, not in a busy loop."""
+    """An event that is due waits for the store, not in a busy loop."""
     table: Any = {"fails": 9, "delivery": {"retry_initial": 60.0, "max_attempts": 2}}
     async with open_plugins(Billing, settings={"billing": table}) as runtime:
         await runtime.publish(Order(1))
@@ -620,7 +620,7 @@ async def test_one_program_owns_the_store(path: Path) -> None:
 
 
 def test_what_is_no_store_is_left_alone(tmp_path: Path) -> None:
-    """It is named, and nothing of the store is put beside it but the lock."""
+    """The file is named, and nothing of the store is put beside it but the lock."""
     other, directory = tmp_path / "notes.txt", tmp_path / "state"
     other.write_text("not a database\n" * 100)
     directory.mkdir()
@@ -653,7 +653,7 @@ async def test_events_of_a_plugin_that_is_not_there_are_kept(path: Path) -> None
 
 
 async def test_a_replay_is_a_new_acceptance_for_one_plugin(path: Path) -> None:
-    """It is delivered to the plugin that failed, while the program runs, and to no other."""
+    """A letter is delivered to the plugin that failed, while the program runs, and to no other."""
 
     class Audit(Billing):
         pass
@@ -677,7 +677,7 @@ async def test_a_replay_is_a_new_acceptance_for_one_plugin(path: Path) -> None:
 
 
 async def test_an_event_type_can_ask_for_it(path: Path) -> None:
-    """Whoever listens to it is durable, unless its author or the operator says otherwise."""
+    """A listener to the type is durable, unless its author or the operator says otherwise."""
 
     class Payment(Event, delivery=DeliverySettings(durable=True)):
         amount: int

@@ -223,7 +223,7 @@ async def test_the_quick_way_ends_as_the_careful_one(
 def test_an_event_without_a_deadline_takes_the_quick_way(
     monkeypatch: pytest.MonkeyPatch, said: dict[str, Any]
 ) -> None:
-    """It is never looked at with care, or what is compared above would be the same thing twice."""
+    """The careful way is not taken, or the comparison would be of the same thing twice."""
     inbox = BoundedInbox("plain", DeliveryPolicy())
     monkeypatch.delattr(Admission, "_screen")
     monkeypatch.delattr(BoundedInbox, "_next")
@@ -248,7 +248,7 @@ def test_an_event_without_a_deadline_takes_the_quick_way(
 async def test_who_is_told_of_an_event_may_look_at_the_inbox(
     autojump_clock: MockClock, at: Fate
 ) -> None:
-    """What it has accepted is the sum of what has become of it, at each word to the publisher."""
+    """Accepted events are the sum of their fates at each word to the publisher."""
     inbox = BoundedInbox("looked-at", DeliveryPolicy())
     told: list[Fate] = []
 

@@ -75,7 +75,7 @@ def test_in_order_nothing_overtakes_what_is_to_be_tried_again() -> None:
 
 
 def test_those_that_failed_together_come_back_together_and_in_order() -> None:
-    """When the longest wait among them is over, though each has drawn its own."""
+    """Events of a lane come back when the longest wait among them is over."""
     queue = queue_with(IN_ORDER, "a1", "a2", "a3", "a4")
     batch = [take(queue) for _ in range(3)]
     for delivery, until in zip(batch, (2.0, 7.0, 1.0), strict=True):
@@ -112,7 +112,7 @@ def test_one_of_a_key_at_a_time() -> None:
 
 
 def test_a_key_that_fails_holds_up_only_itself() -> None:
-    """What waits for the failed one comes after it."""
+    """Events that wait for the failed one come after it."""
     queue = queue_with(BY_KEY, "a1", "a2", "b1")
     queue.back_off(take(queue), until=5.0)
     assert take_all(queue) == ["b1"]
@@ -125,7 +125,7 @@ def test_a_key_that_fails_holds_up_only_itself() -> None:
 
 
 def test_events_without_the_key_wait_for_nobody() -> None:
-    """They have no order among each other."""
+    """Events without a key have no order among each other."""
     queue = queue_with(BY_KEY, "-1", "-2")
     assert take_all(queue) == ["-1", "-2"]
 
@@ -174,7 +174,7 @@ def test_the_oldest_is_the_one_that_is_to_be_tried_again() -> None:
 
 
 def test_everything_can_be_taken_out() -> None:
-    """What waits, for whatever reason."""
+    """The number of events that wait, for whatever reason."""
     queue = queue_with(BY_KEY, "a1", "a2", "b1", "c1")
     queue.back_off(take(queue), until=5.0)
     take(queue)
@@ -231,7 +231,7 @@ def test_whoever_handles_batches_takes_neighbours_of_a_key() -> None:
 
 
 def test_what_comes_back_while_a_lane_is_read_is_before_it() -> None:
-    """It is not mistaken for one of those that were read."""
+    """A vanished event is not mistaken for one of those that were read."""
     queue = queue_with(BY_KEY, *(f"a{number}" for number in range(1, LOADED + 2)))
     first = take(queue)
     assert take_all(queue) == []

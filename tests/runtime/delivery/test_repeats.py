@@ -1,4 +1,4 @@
-"""Which events are known when they come again, and how many are remembered."""
+"""The events that are known when they come again, and how many are remembered."""
 
 # pyright: reportPrivateUsage=false
 
@@ -45,7 +45,7 @@ def come(repeats: Repeats, *names: str) -> None:
 
 
 def known(repeats: Repeats, names: str) -> str:
-    """Those that are."""
+    """The events that are known."""
     return "".join(name for name in names if repeats.knows(("s", name)))
 
 
@@ -57,7 +57,7 @@ async def test_the_last_ones_are_known(three: None) -> None:
 
 
 async def test_one_that_comes_again_has_its_new_place(three: None) -> None:
-    """What has failed, or is let in anew, is remembered as long as others that came then."""
+    """An event that failed, or is let in anew, is remembered as long as others that came then."""
     repeats = Repeats(WINDOW)
     repeats.take_in(("s", "a"))
     repeats.ended(("s", "a"), Fate.FAILED, "plugin")

@@ -16,7 +16,7 @@ POLICY = DeliveryPolicy(retry=True)
 
 
 def after(attempts: int, *, took: float = 0.0) -> History:
-    """What is known after so many failed attempts, which took so many seconds each."""
+    """The history after some failed attempts, which took `took` seconds each."""
     history = FIRST
     for attempt in range(attempts):
         history = history.failed("no answer", at=float(attempt), took=took)
@@ -45,7 +45,7 @@ def test_the_wait_is_drawn() -> None:
 
 
 def test_the_time_is_limited() -> None:
-    """What would be tried again after more than 300 s of attempts and waits is given up."""
+    """An event is given up after more than 300 s of attempts and waits."""
     history = after(1).waited(290)
     assert next_wait(POLICY, history, OSError(), longest) == 5.0
     assert next_wait(POLICY, history.waited(6), OSError(), longest) is None
@@ -78,7 +78,7 @@ def test_what_is_permanent_is_not_tried_again(error: Exception) -> None:
 
 
 def test_nothing_is_tried_again_without_retries() -> None:
-    """As it is in memory, unless somebody wants it otherwise."""
+    """An event in memory is not tried again, unless somebody wants that."""
     assert next_wait(DeliveryPolicy(), after(1), OSError()) is None
 
 
@@ -96,7 +96,7 @@ def test_a_wait_that_was_asked_for_is_kept(error: Exception, wait: float) -> Non
 
 
 def test_a_wait_beyond_the_limit_is_not_begun() -> None:
-    """Who asks for ten minutes of an event that has five is not waited for."""
+    """A handler that asks for ten minutes of an event that has five is not waited for."""
     assert next_wait(POLICY, after(1), RetryAfter(600)) is None
 
 
@@ -121,7 +121,7 @@ def test_a_history_remembers_the_latest_failures() -> None:
 
 
 def test_an_error_is_one_line() -> None:
-    """Of a bounded length, whatever its text is."""
+    """An error's line has a bounded length, whatever its text is."""
     assert one_line(ValueError("two\nlines")) == "ValueError: two lines"
     assert len(one_line(ValueError("x" * 10_000))) == 501
     error: Any = ExceptionGroup("", [OSError("gone"), ValueError()])

@@ -1,4 +1,4 @@
-"""What a durable inbox can never hold is refused at once and for good, with the reason."""
+"""An event that a durable inbox can never hold is refused at once, for good, with the reason."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def test_what_would_not_come_back_is_refused(
 
 
 async def test_what_is_larger_than_the_store_is_not_waited_for(tmp_path: Path) -> None:
-    """It is refused for good, and says that a smaller one would do. Its neighbours are stored."""
+    """An event that is too large is refused for good, and its neighbours are stored."""
     async with program(tmp_path, Archive, max_bytes=2000) as runtime:
         large = Measured(1, more="x" * 2000)
         events = [Delivery.of(event) for event in (Measured(0), large, Measured(2))]
@@ -113,7 +113,7 @@ async def test_what_is_larger_than_the_store_is_not_waited_for(tmp_path: Path) -
 async def test_what_is_larger_than_a_row_of_sqlite_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would fail the whole transaction, and the neighbours in it."""
+    """An event that SQLite refuses would fail the whole transaction, and the neighbours in it."""
     monkeypatch.setattr(_journal, "MARGIN", 1000)
 
     class Narrow(sqlite3.Connection):
@@ -138,7 +138,7 @@ async def test_what_is_larger_than_a_row_of_sqlite_is_refused(
 async def test_an_envelope_that_cannot_be_written_is_refused(
     tmp_path: Path, envelope: dict[str, Any]
 ) -> None:
-    """What a publisher says of an event has to come back, too."""
+    """An envelope has to come back as it is, too."""
     async with program(tmp_path, Archive) as runtime:
         assert (await runtime.publish(Measured(1), **envelope)).worst is Fate.UNACCEPTABLE
         assert (await runtime.publish(Measured(2), wait=True)).worst is Fate.HANDLED

@@ -1,4 +1,4 @@
-"""Who waits at an inbox, for room or for an event, is neither forgotten nor passed over."""
+"""Tasks that wait at an inbox, for room or for an event, are neither forgotten nor passed over."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ async def test_who_waits_behind_one_that_leaves_is_let_in(autojump_clock: MockCl
 async def test_room_that_is_made_for_one_is_not_given_to_another(
     autojump_clock: MockClock,
 ) -> None:
-    """Who drops the oldest gets in, at the price of one; who waits behind him goes on waiting."""
+    """A publisher that drops the oldest gets in for one event; those behind it go on waiting."""
     policy = DeliveryPolicy(durable=True, buffer=2, block_for=1.0, on_full="drop_oldest")
     async with durable_desk(policy) as desk, trio.open_nursery() as nursery:
         await desk.publish("a")
@@ -119,7 +119,7 @@ async def test_room_that_is_made_for_one_is_not_given_to_another(
     ids=["one lane", "a key"],
 )
 async def test_nobody_waits_for_what_was_dropped(policy: DeliveryPolicy) -> None:
-    """Where an event that backs off is dropped, those that waited for it are handed out."""
+    """Events are handed out that waited for one that backed off and is dropped."""
     desk = Desk(BoundedInbox("p", policy))
     await desk.publish("a")
     desk.inbox.reject(desk.take(), RetryAfter(60))
@@ -128,7 +128,7 @@ async def test_nobody_waits_for_what_was_dropped(policy: DeliveryPolicy) -> None
 
 
 async def test_a_repetition_that_waited_for_room_is_still_one() -> None:
-    """It is not let in at the cost of another event, nor of the original."""
+    """A duplicate is not let in at the cost of another event, nor of the original."""
     desk = Desk(BoundedInbox("p", DeliveryPolicy(buffer=1, block_for=0.0, on_full="drop_oldest")))
     await desk.publish("a")
     async with trio.open_nursery() as nursery:

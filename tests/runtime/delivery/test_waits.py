@@ -1,4 +1,4 @@
-"""Who waits for the end of an event that only he could handle is told at once."""
+"""A handler that waits for the end of an event that only it could handle is told at once."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def test_another_worker_may_handle_it(autojump_clock: MockClock) -> None:
 
 
 async def test_workers_that_all_wait_for_one_another(autojump_clock: MockClock) -> None:
-    """Of two that wait the second is told, and the first goes on."""
+    """The second of two handlers that wait is told, and the first goes on."""
     settings = {"selfish": {"delivery": {"concurrency": 2}}}
     async with open_plugins(Selfish, settings=settings) as runtime:
         both = [Delivery.of(Ping()), Delivery.of(Ping())]
@@ -127,7 +127,7 @@ class Right(EventPlugin[Pong]):
 
 
 async def test_a_circle_of_plugins(autojump_clock: MockClock) -> None:
-    """Whoever would close it is told, with the names of the others."""
+    """The handler that would close a circle is told, with the names of the others."""
     with capture_logs() as logs:
         async with open_plugins(Left, Right) as runtime:
             assert (await runtime.publish(Ping(7), wait=True)).worst is Fate.HANDLED
@@ -139,7 +139,7 @@ async def test_a_circle_of_plugins(autojump_clock: MockClock) -> None:
 
 
 async def test_what_a_filter_leaves_out_is_not_waited_for(autojump_clock: MockClock) -> None:
-    """It is never handled."""
+    """An event is never handled."""
 
     class Choosy(Selfish):
         def wants(self, event: Ping) -> bool:
@@ -186,7 +186,7 @@ async def test_a_task_beside_the_handler_may_wait(autojump_clock: MockClock) -> 
 
 
 async def test_a_long_wait_is_told(autojump_clock: MockClock) -> None:
-    """Who waits in a way that nobody can look through is named after a while, once."""
+    """A publisher whose wait nobody can look through is named after a while, once."""
 
     class Own(EventPlugin[Ping]):
         async def run(self) -> None:

@@ -62,7 +62,7 @@ def test_what_is_not_positive_is_refused(wrong: dict[str, Any]) -> None:
 
 
 async def test_a_batch_closes_when_it_is_full(autojump_clock: MockClock) -> None:
-    """It has `size` events and does not wait for its age."""
+    """A full batch has `size` events and does not wait for its age."""
     inbox = inbox_with(*"abcde")
     batches = batched(inbox, size=2, within=60)
     began = trio.current_time()
@@ -145,7 +145,7 @@ async def test_a_batch_closes_before_it_is_too_heavy(autojump_clock: MockClock) 
 
 
 async def test_a_batch_that_weighs_just_enough_does_not_wait(autojump_clock: MockClock) -> None:
-    """Where not a byte is left, there is nothing to wait for."""
+    """A batch without a byte left does not wait."""
     batches = batched(inbox_with(*[LINE.text] * 2), size=100, within=60, bytes=2 * SIZE)
     began = trio.current_time()
     assert len(await anext(batches)) == 2
@@ -208,7 +208,7 @@ async def test_a_crash_gives_the_whole_batch_back(autojump_clock: MockClock) -> 
 
 
 async def test_a_cancelled_wait_for_a_batch_loses_nothing(autojump_clock: MockClock) -> None:
-    """What was gathered is in the batch that is asked for next, and done only after that."""
+    """Events gathered before a cancellation are in the next batch, and done only after that."""
     inbox = inbox_with(*"ab")
     batches = batched(inbox, size=3, within=10)
     began = trio.current_time()
@@ -266,7 +266,7 @@ async def test_a_batch_waits_for_its_first_event_without_end(autojump_clock: Moc
 
 
 async def test_an_event_without_a_weight_is_batched(autojump_clock: MockClock) -> None:
-    """What cannot be written as JSON weighs nothing; its neighbours are handled with it."""
+    """An event that JSON cannot express weighs nothing; its neighbours are handled with it."""
 
     class Odd(Event):
         value: Any = None

@@ -49,7 +49,7 @@ class Worker(EventPlugin[Work]):
 
 
 async def test_a_handler_that_takes_too_long_costs_its_event(autojump_clock: MockClock) -> None:
-    """It is cancelled, counted and named with where it stood; the next event is handled."""
+    """A late handler is cancelled, counted and named with its line; the next event is handled."""
     with structlog.testing.capture_logs() as logs:
         async with open_plugins(Worker) as runtime:
             late = await runtime.publish(Work(100), wait=True, id="slow")
@@ -104,7 +104,7 @@ async def test_a_handler_that_does_not_end_is_told_of(autojump_clock: MockClock)
 
 
 async def test_a_stop_is_not_taken_for_a_limit(autojump_clock: MockClock) -> None:
-    """What the end of the draining cancels is abandoned, not late."""
+    """An event that the end of the draining cancels is abandoned, not late."""
     settings: Any = {"worker": {"delivery": {"time_limit": 1000.0}}}
     async with open_plugins(Worker, settings=settings) as runtime:
         await runtime.publish(Work(500))
@@ -140,7 +140,7 @@ async def test_a_handler_is_cut_off_at_its_event_s_deadline(autojump_clock: Mock
 async def test_a_handler_that_ignores_its_deadline_has_handled_its_event(
     autojump_clock: MockClock,
 ) -> None:
-    """What was done was done, and the deadline is not felt by the next one."""
+    """An event that was done stays done, and the next one does not feel the deadline."""
     async with open_plugins(Patient) as runtime:
         late = await runtime.publish(
             Work(5, shield=True), wait=True, deadline=trio.current_time() + 3
@@ -223,7 +223,7 @@ async def test_what_cannot_help_is_not_tried(autojump_clock: MockClock) -> None:
 
 
 async def test_retry_after_is_honoured(autojump_clock: MockClock) -> None:
-    """It is not tried again before."""
+    """An event is not tried again before that."""
     async with open_plugins(Flaky) as runtime:
         await runtime.publish(Work(14), wait=True)
         times = [time for time, _, _ in runtime.get(Flaky).attempts]
@@ -282,7 +282,7 @@ async def test_a_batch_plugin_gets_batches(autojump_clock: MockClock) -> None:
 
 
 async def test_the_operator_says_how_large_a_batch_is(autojump_clock: MockClock) -> None:
-    """By size or by bytes."""
+    """A full batch is full by size or by bytes."""
     size = len(msgspec.json.encode(Work(1.5)))
     settings: Any = {"shipping": {"delivery": {"batch_size": 9, "batch_bytes": 2 * size}}}
     async with open_plugins(Shipping, settings=settings) as runtime:
@@ -337,7 +337,7 @@ async def test_a_batch_that_takes_too_long_is_cut_off(autojump_clock: MockClock)
 
 
 async def test_what_expires_while_a_batch_is_filled_is_not_in_it(autojump_clock: MockClock) -> None:
-    """It has expired; a batch of nothing is none."""
+    """An event that was late in its batch has expired; an empty batch is none."""
     settings: Any = {"shipping": {"delivery": {"batch_age": 5.0}}}
     async with open_plugins(Shipping, settings=settings) as runtime:
         late = await runtime.publish(Work(1), wait=True, deadline=trio.current_time() + 1)
@@ -348,7 +348,7 @@ async def test_what_expires_while_a_batch_is_filled_is_not_in_it(autojump_clock:
 
 
 async def test_a_batch_has_neighbours_of_a_key(autojump_clock: MockClock) -> None:
-    """Where there is one batch at a time, it keeps their order; of several each has one."""
+    """One batch at a time keeps a key's order; of several batches, each has one of its events."""
     settings: Any = {"shipping": {"delivery": {"ordering_key": "shield"}}}
     for concurrency, sizes in ((1, [3, 1]), (2, [1, 1, 1, 1])):
         settings["shipping"]["delivery"]["concurrency"] = concurrency

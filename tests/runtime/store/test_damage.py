@@ -140,7 +140,7 @@ async def the_others_go_on(path: Path) -> list[str]:
     ],
 )
 async def test_a_damaged_event_is_a_dead_letter(path: Path, change: str) -> None:
-    """Whatever is wrong with it; the events before and behind it are handled, in order."""
+    """A damaged row is a dead letter; the events before and behind it are handled, in order."""
     damage(path, f"UPDATE queue SET {change} {SECOND}")
     (reason,) = await the_others_go_on(path)
     assert reason
@@ -160,7 +160,7 @@ async def test_a_damaged_event_is_a_dead_letter(path: Path, change: str) -> None
 async def test_what_the_next_release_does_not_accept_is_a_dead_letter(
     path: Path, error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the type's own check raises, all three are given up, and the program runs."""
+    """Three events are given up, whatever the type's own check raises, and the program runs."""
     monkeypatch.setitem(globals(), "CHECKS", [error])
     async with program(path) as runtime:
         while runtime.statistics()["billing"].dead_lettered < 3:
@@ -172,7 +172,7 @@ async def test_what_the_next_release_does_not_accept_is_a_dead_letter(
 
 
 async def test_events_of_no_plugin_are_told(path: Path) -> None:
-    """They stay in the file, where somebody may mend it."""
+    """Events of no plugin stay in the file, where somebody may mend it."""
     damage(path, f"UPDATE queue SET plugin = 'nobody' {SECOND}")
     with capture_logs() as logs:
         assert await the_others_go_on(path) == []

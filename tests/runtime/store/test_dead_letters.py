@@ -27,7 +27,7 @@ NOW = 1_800_000_000.0
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the journal is."""
+    """The path of the journal."""
     return tmp_path / "journal.db"
 
 
@@ -85,7 +85,7 @@ def test_burying(journal: Journal, path: Path) -> None:
 
 
 def test_burying_what_is_not_there(journal: Journal, path: Path) -> None:
-    """What has left the queue already cannot be given up a second time."""
+    """An event that has left the queue cannot be given up a second time."""
     number = lose(journal, at=0)
     letter = DeadLetterFacts("ping", "0", "test", NOW, "again", b"[]")
     journal.commit([Bury("mail", number, letter)], [])
@@ -94,7 +94,7 @@ def test_burying_what_is_not_there(journal: Journal, path: Path) -> None:
 
 
 def test_selections(journal: Journal, path: Path) -> None:
-    """They are listed by plugin and by time, the newest first, as many as are asked for."""
+    """Letters are listed by plugin and by time, the newest first, as many as are asked for."""
     for at, plugin in enumerate(["mail", "audit", "mail", "mail"]):
         lose(journal, at=at, plugin=plugin, died_at=NOW + at)
     assert ids(path) == ["3", "2", "1", "0"]
@@ -134,7 +134,7 @@ def test_replay_has_numbers_of_its_own(journal: Journal, path: Path) -> None:
 
 
 def test_replay_of_a_selection(journal: Journal, path: Path) -> None:
-    """What is replayed or thrown away is what all arguments select; twice, it is nothing."""
+    """A replay or a purge takes the letters that all arguments select; a second one takes none."""
     for at in range(6):
         lose(journal, at=at, plugin="audit" if at == 5 else "mail", died_at=NOW + at)
     with DeadLetters(path) as letters:
@@ -226,7 +226,7 @@ def test_retention_by_age(journal: Journal, path: Path) -> None:
 
 
 def test_retention_by_count(journal: Journal, path: Path) -> None:
-    """Where there are too many, the oldest are thrown away."""
+    """The oldest letters are thrown away where there are too many."""
     for at in range(5):
         lose(journal, at=at)
     assert journal.tidy(NOW, Retention(1e9, 3, 1 << 20)) == 2
@@ -234,7 +234,7 @@ def test_retention_by_count(journal: Journal, path: Path) -> None:
 
 
 def test_retention_by_bytes(journal: Journal, path: Path) -> None:
-    """Where they take too much room, the oldest are thrown away: history, envelope and payload."""
+    """The oldest letters are thrown away where all take too much room, histories included."""
     for at in range(5):
         lose(journal, at=at)
     with DeadLetters(path) as letters:

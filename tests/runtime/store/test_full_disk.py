@@ -144,8 +144,8 @@ async def test_a_disk_that_is_full(disk: Path) -> None:
 
 
 async def test_room_that_comes_without_anything_having_been_handled(disk: Path) -> None:
-    """Where another program filled the disk and gives the room back, the next event is accepted at
-    once: a publisher does not have to wait for a look at the disk.
+    """The next event is accepted at once when another program that filled the disk gives the room
+    back: a publisher does not have to wait for a look at the disk.
     """
     settings = StoreSettings(path=disk / "store.sqlite3")
     async with open_plugins(Keeper, store=settings) as runtime:
@@ -161,7 +161,7 @@ async def test_room_that_comes_without_anything_having_been_handled(disk: Path) 
 
 
 async def test_a_restart_while_the_disk_is_full(disk: Path) -> None:
-    """What a program has left on a full disk is handled by the next one, on a disk as full."""
+    """Events that a program left on a full disk are handled by the next one, on a disk as full."""
     settings = StoreSettings(path=disk / "store.sqlite3")
     at_once = ShutdownSettings(requests=0, drain=0, close=1)
     async with open_plugins(Keeper, store=settings, shutdown=at_once) as runtime:

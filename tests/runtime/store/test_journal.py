@@ -62,7 +62,7 @@ os.wait()
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the journal is, in a directory that is not there yet."""
+    """The path of the journal, in a directory that is not there yet."""
     return tmp_path / "state" / "journal.db"
 
 
@@ -133,7 +133,7 @@ def test_order(journal: Journal) -> None:
 
 
 def test_each_plugin_has_its_own_queue(journal: Journal) -> None:
-    """What waits for one plugin is not read by another."""
+    """An event that waits for one plugin is not read by another."""
     mine = append(journal, 3)
     others = append(journal, 2, OTHER, start=3)
     assert (waiting(journal), waiting(journal, OTHER)) == (mine, others)
@@ -222,7 +222,7 @@ def test_numbers_are_never_used_twice(path: Path) -> None:
 
 
 def test_seen(path: Path) -> None:
-    """What a plugin has had is remembered over a restart, until it is forgotten or too old."""
+    """An event that a plugin has had is remembered over a restart, until forgotten or too old."""
     journal = Journal.open(path)
     first, now = journal.new_numbers(), time.time()
     kept, forgotten = Seen("s", "kept", now + 100), Seen("s", "forgotten", now + 100)
@@ -252,7 +252,7 @@ def test_of_very_much_the_newest_is_remembered(
 
 
 def test_seen_again(journal: Journal) -> None:
-    """What comes again after its time, and before it is tidied away, is remembered anew."""
+    """An event that comes again after its time, and before a tidying, is remembered anew."""
     first, now = journal.new_numbers(), time.time()
     for at, until in enumerate((now - 1, now + 100)):
         journal.commit([], [Append(row(first + at), Seen("s", "1", until))])
@@ -284,7 +284,7 @@ def test_clock_that_is_wrong(path: Path, monkeypatch: pytest.MonkeyPatch, hours:
 
 
 def test_settlements_come_before_appends(journal: Journal) -> None:
-    """What is forgotten may come again in the same transaction, and is remembered then."""
+    """A forgotten event may come again in the same transaction, and is remembered then."""
     first = journal.new_numbers()
     seen = Seen("s", "1", time.time() + 60)
     journal.commit([], [Append(row(first), seen)])
@@ -308,7 +308,7 @@ def test_calls_from_changing_threads(journal: Journal) -> None:
 
 
 def test_calls_after_the_end(journal: Journal) -> None:
-    """Who commits to a closed journal is told so, and may close it again."""
+    """A commit to a closed journal is an error, and a second close is none."""
     journal.close()
     assert isinstance(journal.commit([], [Append(row(1))]), JournalUnavailableError)
     with pytest.raises(JournalUnavailableError, match="closed"):
@@ -402,7 +402,7 @@ def test_foreign_database_is_refused(path: Path) -> None:
 
 
 def test_garbage_is_refused(path: Path) -> None:
-    """What is no database is left alone, and the message says where it is."""
+    """A file that is no database is left alone, and the message says where it is."""
     path.parent.mkdir()
     path.write_bytes(b"not a database at all" * 1000)
     for opening in (Journal.open, DeadLetters):
@@ -427,7 +427,7 @@ def test_damaged_file_is_refused(path: Path) -> None:
 
 
 def test_missing_file_of_dead_letters(path: Path) -> None:
-    """Who asks for the dead letters of a file that is not there does not make it."""
+    """To ask for the dead letters of a file that is not there does not make it."""
     with pytest.raises(JournalUnavailableError, match="no such file"):
         DeadLetters(path)
     assert not path.parent.exists()
@@ -503,7 +503,7 @@ def test_tidy_with_a_reader_beside(journal: Journal, path: Path) -> None:
 def test_a_link_to_a_file_that_is_in_use_is_refused(
     journal: Journal, path: Path, tmp_path: Path, kind: str, by_another_process: bool
 ) -> None:
-    """It is one file, whatever it is called; and its owner goes on, and is still the only one."""
+    """A file has one owner, whatever it is called; the owner goes on, and is still the only one."""
     other = tmp_path / "elsewhere" / "other.db"
     other.parent.mkdir()
     if kind == "hard":
@@ -537,7 +537,7 @@ def test_what_is_beside_a_link_is_beside_the_file(path: Path, tmp_path: Path) ->
 
 
 def test_links_in_a_circle(tmp_path: Path) -> None:
-    """They are named, and no file is made."""
+    """Pipes are named, and no file is made."""
     one, two = tmp_path / "one.db", tmp_path / "two.db"
     one.symlink_to(two)
     two.symlink_to(one)

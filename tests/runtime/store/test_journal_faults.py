@@ -158,7 +158,7 @@ class Faulty(sqlite3.Connection):
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the journal is."""
+    """The path of the journal."""
     return tmp_path / "journal.db"
 
 
@@ -172,7 +172,7 @@ def journal(path: Path) -> Iterator[Journal]:
 
 @pytest.fixture
 def connection(journal: Journal) -> Faulty:
-    """What makes them fail."""
+    """The switch that makes them fail."""
     return Faulty.latest
 
 
@@ -204,7 +204,7 @@ def seen_appends(journal: Journal) -> list[Append]:
 
 
 STATEMENTS = 9
-"""Of the commit in these tests: BEGIN, four for settlements, two for appends, COMMIT."""
+"""The statements of a commit here: BEGIN, four for settlements, two for appends, COMMIT."""
 
 
 def test_statements_of_a_commit(journal: Journal, connection: Faulty) -> None:
@@ -218,7 +218,7 @@ def test_statements_of_a_commit(journal: Journal, connection: Faulty) -> None:
 
 @pytest.mark.parametrize("number", range(STATEMENTS))
 def test_all_or_nothing(journal: Journal, connection: Faulty, path: Path, number: int) -> None:
-    """Wherever a transaction breaks off, nothing of it is there, and it can be tried again."""
+    """A transaction that breaks off anywhere leaves nothing, and can be tried again."""
     events, settled = seen_appends(journal), one_of_each(journal)
     assert journal.commit([], events[:6]) is None
     before = contents(path)
@@ -234,7 +234,7 @@ def test_all_or_nothing(journal: Journal, connection: Faulty, path: Path, number
 
 @pytest.mark.parametrize("number", range(STATEMENTS))
 def test_settlements_survive(journal: Journal, connection: Faulty, path: Path, number: int) -> None:
-    """Wherever it fails once, the appends are refused, and all settlements are in."""
+    """A transaction that fails once, anywhere, refuses the appends, and has all settlements in."""
     events, settled = seen_appends(journal), one_of_each(journal)
     assert journal.commit([], events[:6]) is None
     connection.fail_at(number, number)
@@ -250,7 +250,7 @@ def test_settlements_survive(journal: Journal, connection: Faulty, path: Path, n
 
 
 def test_appends_alone_are_refused(journal: Journal, connection: Faulty) -> None:
-    """Where there is nothing to settle, a failure is an answer and not an error."""
+    """A failure is an answer and not an error where there is nothing to settle."""
     connection.fail_at_words("INSERT")
     assert isinstance(journal.commit([], appends(journal, 2)), JournalUnavailableError)
     assert waiting(journal) == []
@@ -290,7 +290,7 @@ def test_error_that_is_not_of_the_file(journal: Journal) -> None:
 
 
 def test_reading_fails(journal: Journal, connection: Faulty, path: Path) -> None:
-    """What cannot be read is said to be so, with the path."""
+    """An error of reading has the path."""
     connection.fail_at_words("SELECT")
     for ask in (
         lambda: journal.read(PLUGIN, 0, 1),
@@ -304,7 +304,7 @@ def test_reading_fails(journal: Journal, connection: Faulty, path: Path) -> None
 
 
 def test_locked_by_another_connection(journal: Journal, path: Path) -> None:
-    """Where another connection does not end its transaction, the appends are refused."""
+    """The appends are refused while another connection does not end its transaction."""
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as third:
@@ -316,7 +316,7 @@ def test_locked_by_another_connection(journal: Journal, path: Path) -> None:
 
 
 def test_read_only_database(journal: Journal, connection: Faulty) -> None:
-    """What SQLite may not write is refused, and can still be read."""
+    """A file that SQLite may not write refuses events, and can still be read."""
     assert journal.commit([], appends(journal, 2)) is None
     connection.execute("PRAGMA query_only = 1")
     why = said_by(connection.execute, "CREATE TABLE refused (number)")
@@ -454,7 +454,7 @@ def test_opening_on_a_full_disk(disk: Path, ending: str) -> None:
 
 
 def test_files_beside_are_missing_on_a_full_disk(disk: Path) -> None:
-    """Whatever was tidied away beside the file is made again, at the price of the ballast."""
+    """Files that were tidied away are made again, at the price of the ballast."""
     Journal.open(disk / "journal.db").close()
     (disk / "journal.db.lock").unlink()
     (disk / "journal.db.inhand").unlink()

@@ -82,7 +82,7 @@ def test_a_log_that_was_removed(path: Path) -> None:
 
 
 def test_a_log_that_was_cut(path: Path) -> None:
-    """What was behind the cut is counted."""
+    """The events behind the cut are counted."""
     os.truncate(log_of(path), SECOND_PAGE)
     assert 1 <= lost(path) < 40
 

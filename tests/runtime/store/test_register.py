@@ -19,7 +19,7 @@ NOTHING = LeftOver([], [])
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the register is."""
+    """The path of the register."""
     return tmp_path / "journal.db.inhand"
 
 
@@ -33,7 +33,7 @@ def register(path: Path) -> Iterator[Register]:
 
 
 def left_over(path: Path, opening: int = OPENING) -> LeftOver:
-    """What the next process finds."""
+    """The events that the next process finds."""
     register = Register(path)
     left = register.left_over(opening)
     register.close()
@@ -83,7 +83,7 @@ def test_what_is_not_there(register: Register, path: Path) -> None:
 
 
 def test_capacity(register: Register, path: Path) -> None:
-    """What does not fit is not taken, until something is released."""
+    """An event that does not fit is not taken, until another is released."""
     assert all(register.take(number) for number in range(1, SLOTS + 1))
     assert not register.take(SLOTS + 1)
     register.done(SLOTS + 1)
