@@ -82,6 +82,7 @@ _ACCEPTED: dict[type, tuple[type, ...]] = {float: (float, int), Path: (str, type
 
 
 def _unexpected(expected: str, value: object) -> MisfitError:
+    """The misfit of a value of another type; the message has the types in TOML's words."""
     if isinstance(value, EnvText):
         return MisfitError(f"expected {expected}", value)
     words = {kind: words for kind, (words, _) in _SCALARS.items()}
@@ -90,6 +91,7 @@ def _unexpected(expected: str, value: object) -> MisfitError:
 
 
 def _scalar(kind: type, value: object, target: type[Any]) -> object:
+    """The value as a scalar of the type `kind`, or of its subclass `target`."""
     words, parse = _SCALARS[kind]
     if issubclass(target, Enum):  # A `StrEnum` is a string too.
         return _choice(value, target)
@@ -139,6 +141,7 @@ def is_table(value: object) -> TypeGuard[dict[str, Any]]:
 
 
 def _table(value: object, target: Any) -> dict[str, Any]:
+    """The table as a dictionary with values of the annotated type."""
     if not is_table(value):
         raise _unexpected("a table", value)
     stock: Any = GenericAlias(MutableMapping, get_args(target) or (str, Any))
@@ -150,6 +153,7 @@ def _is_array(value: object) -> TypeGuard[list[Any]]:
 
 
 def _array(value: object, target: Any) -> object:
+    """The array as the annotated collection; text of the environment is split at commas."""
     if isinstance(value, EnvText):
         parts = [part.strip() for part in value.split(",")]
         value = [EnvText(part, value.source) for part in parts if part]
@@ -200,6 +204,7 @@ def _event_type(value: object, target: Any) -> type[Event]:
 
 
 def _instance(value: object, cls: type) -> object:
+    """The table as an instance of an attrs class."""
     values = _structured(cls, [field for field in attrs.fields(cls) if field.init], value)
     try:
         return cls(**values)
@@ -207,7 +212,8 @@ def _instance(value: object, cls: type) -> object:
         raise without_value(error, value) from error
 
 
-def _is(*origins: Any) -> Callable[[Any], bool]:
+def _has_origin(*origins: Any) -> Callable[[Any], bool]:
+    """A predicate for annotations of these types, with or without parameters."""
     return lambda target: (get_origin(target) or target) in origins
 
 
@@ -215,11 +221,11 @@ _converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
 for _kind in _SCALARS:
     _converter.register_structure_hook(_kind, partial(_scalar, _kind))
 _converter.register_structure_hook(Enum, _choice)
-_converter.register_structure_hook_func(_is(Literal), _choice)
-_converter.register_structure_hook_func(_is(Union, UnionType), _union)
-_converter.register_structure_hook_func(_is(dict, Mapping), _table)
-_converter.register_structure_hook_func(_is(list, tuple, set, frozenset), _array)
-_converter.register_structure_hook_func(_is(Any, object), _plain)
+_converter.register_structure_hook_func(_has_origin(Literal), _choice)
+_converter.register_structure_hook_func(_has_origin(Union, UnionType), _union)
+_converter.register_structure_hook_func(_has_origin(dict, Mapping), _table)
+_converter.register_structure_hook_func(_has_origin(list, tuple, set, frozenset), _array)
+_converter.register_structure_hook_func(_has_origin(Any, object), _plain)
 _converter.register_structure_hook_func(_is_event_type, _event_type)
 _converter.register_structure_hook_func(lambda t: isinstance(t, type) and attrs.has(t), _instance)
 
