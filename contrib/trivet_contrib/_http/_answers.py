@@ -39,7 +39,7 @@ class Answer:
     reason: str
     """The server's own words, which may be empty, or may repeat a part of the request."""
     retry_after: float | None
-    """Seconds after which the server wants to be asked again, if it named any."""
+    """Seconds after which the server wants to be asked again; None if it names none."""
 
 
 async def ask(http: httpx.AsyncClient, request: httpx.Request, timeout: float) -> Answer:  # noqa: ASYNC109 - two scopes

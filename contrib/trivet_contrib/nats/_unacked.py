@@ -19,7 +19,7 @@ class Unacked:
     """The messages that NATS has sent and that are not acknowledged."""
 
     messages: dict[str, Received] = attrs.field(factory=dict[str, Received])
-    """All of them, by tag."""
+    """The unacknowledged messages, by tag."""
     buffered: deque[Received] = attrs.field(factory=deque[Received])
     """The messages that were not fetched yet."""
 

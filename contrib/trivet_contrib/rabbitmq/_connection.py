@@ -100,7 +100,7 @@ class Connection:
             transport_factory=self._transport,
         )
         self.error: BrokerUnavailableError | None = None
-        """Why the connection is of no more use, if it is not."""
+        """The first error of the connection, after which it is useless; None while it works."""
         self._news: asyncio.Future[None] | None = None
         self._confirms: Sequence[asyncio.Future[object]] = ()
         self._while_open = ExitStack()

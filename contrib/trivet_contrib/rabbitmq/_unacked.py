@@ -39,7 +39,7 @@ class Unacked:
     buffered: deque[UnackedMessage] = attrs.field(factory=deque[UnackedMessage])
     """The messages that were not fetched yet."""
     by_tag: dict[str, UnackedMessage] = attrs.field(factory=dict[str, UnackedMessage])
-    """All of them."""
+    """The unacknowledged messages."""
     _lost: dict[Fingerprint, deque[UnackedMessage]] = attrs.field(
         factory=dict[Fingerprint, deque[UnackedMessage]]
     )

@@ -64,7 +64,7 @@ class Envelope(TypedDict, total=False):
     source: str | None
     """The sender, as a CloudEvent's `source`; the service's name by default."""
     time: datetime | None
-    """The moment when it happened, with its UTC offset; now by default."""
+    """The moment of the event, with its UTC offset; now by default."""
     key: str | None
     """The subject of the event, such as an account's id; see `ordering_key`. None by default."""
     deadline: float | None
@@ -90,7 +90,7 @@ class Delivery(msgspec.Struct, Generic[E_co], eq=False):
     published: float = msgspec.field(default_factory=wall_time)
     """The moment of publishing, in seconds since 1970."""
     origin: Origin = NO_ORIGIN
-    """The request that led to it."""
+    """The request that led to the event."""
     is_plain: bool = False
     """Whether an inbox in memory may take its fast path: the event has no given id, no deadline, no
     publisher that waits, no earlier attempt and no size."""
@@ -140,9 +140,9 @@ class Delivery(msgspec.Struct, Generic[E_co], eq=False):
             origin: the source of `request_id` and `traceparent` where these are not given.
             id: see `Envelope`, as for all arguments that follow.
             source: the sender.
-            time: the moment when it happened.
+            time: the moment of the event.
             key: the subject of the event.
-            deadline: seconds on Trio's clock after which it is not worth handling.
+            deadline: seconds on Trio's clock after which the event is not worth handling.
             request_id: the id of the request that led to the event.
             traceparent: the W3C trace context.
 
@@ -181,7 +181,7 @@ class Delivery(msgspec.Struct, Generic[E_co], eq=False):
 
     @property
     def time(self) -> datetime:
-        """The moment when it happened, if the publisher gave it; else that of publishing."""
+        """The moment of the event, if the publisher gave one; else that of publishing."""
         return self.given_time or datetime.fromtimestamp(self.published, UTC)
 
     @property

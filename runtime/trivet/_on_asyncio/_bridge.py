@@ -24,7 +24,7 @@ from ._crossings import CallOnAsyncio, CallOnTrio, guarded_from_trio
 from ._patched_loop import Loop, PatchedLoop, Task, loop_around, trio_asyncio, was_never_retrieved
 
 RETRIEVED_WITHIN = 1.0
-"""Seconds after its failure in which a task may still be awaited; then the plugin fails by it."""
+"""Seconds in which a failed task may still be awaited; after them the plugin fails, too."""
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

@@ -40,13 +40,13 @@ class Inside:
     """One name inside another library that this module counts on."""
 
     use: Literal["overridden", "called", "read", "set"]
-    """The way in which this module counts on it."""
+    """The way in which this module uses the name."""
     owner: str
-    """Its module and class, as `pkgutil.resolve_name` reads them."""
+    """The module and class that have the name, as `pkgutil.resolve_name` reads them."""
     name: str
-    """Its name there."""
+    """The name in that module or class."""
     signature: str | None = None
-    """Its parameters, without annotations; None for a value."""
+    """The parameters, without annotations; None for a value."""
 
 
 _LOOP, _C = "trio_asyncio:TrioEventLoop", "_asyncio"

@@ -179,7 +179,7 @@ class NearMiss:
     meant: str
     """The name of the method that Trivet calls."""
     is_certain: bool
-    """Whether it is surely a misspelling."""
+    """Whether the name is surely a misspelling; otherwise it is another system's, or doubtful."""
 
 
 def near_misses(cls: type) -> Iterator[NearMiss]:

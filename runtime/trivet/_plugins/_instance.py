@@ -84,7 +84,7 @@ class OnTrio:
         return app
 
     async def start(self, plugin: Any) -> None:
-        """Call `initialize`, and check its traces on the instance."""
+        """Call `initialize`, and check the attributes that it has set."""
         await plugin.initialize()
         check_instance(plugin)
 

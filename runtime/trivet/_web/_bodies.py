@@ -46,7 +46,7 @@ class Body:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all of it was received."""
+        """Whether the whole body was received."""
         return self._is_complete
 
     def discard(self) -> None:

@@ -46,9 +46,9 @@ class RequestContext:
     began: float
     """The same moment, on Trio's clock."""
     rule: str | None = None
-    """The rule, in Quart's syntax, of the route that it matched."""
+    """The rule of the matched route, in Quart's syntax; None before the routing."""
     plugin: str | None = None
-    """The plugin that answers it."""
+    """The plugin that answers the request; None where no plugin does."""
     status: int | None = None
     """The status of the response; None before the response has begun."""
     error_code: str | None = None
@@ -56,11 +56,11 @@ class RequestContext:
     is_complete: bool = False
     """Whether the last part of the response was sent, or the websocket closed."""
     client_disconnected: bool = False
-    """Whether the client has disconnected before that."""
+    """Whether the client has disconnected before `is_complete`."""
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     """The scope around the application; to cancel it cuts the request off."""
     is_too_slow: bool = False
-    """Whether it was cut off because its body did not arrive in time."""
+    """Whether the request was cut off because its body did not arrive in time."""
     progress: Callable[[], Mapping[str, object]] = dict
     """Called if the request is cut off: returns members of the problem, which tell the client how
     much of the request was dealt with."""
@@ -95,7 +95,7 @@ class RequestContext:
 
     @property
     def is_websocket(self) -> bool:
-        """Whether it is a websocket."""
+        """Whether this is a websocket, and not a request."""
         return self.method == WEBSOCKET
 
     @property

@@ -59,7 +59,7 @@ def _absolute(scope: HttpScope | WebsocketScope) -> tuple[list[bytes], str]:
 
 @lru_cache(maxsize=32)
 def _is_host(host: bytes) -> bool:
-    """Whether it is a name of DNS or an address, with or without a port; or empty."""
+    """Whether a host is empty, or a name of DNS or an address, with or without a port."""
     if not host.strip():
         return True  # From a client that has an address, and no name for it.
     match = _HOST.fullmatch(host.decode("latin-1").strip())

@@ -81,7 +81,7 @@ class Publisher:
         return await publishing()
 
     def _may_wait(self, deliveries: Sequence[Delivery[Event]]) -> bool:
-        """Whether a subscriber has to store them, or has no room."""
+        """Whether a subscriber has to store these events, or has no room for them."""
         types = {type(delivery.event) for delivery in deliveries}
         size = sum(delivery.size for delivery in deliveries)
         return not self._durable_events.isdisjoint(types) or any(

@@ -90,7 +90,7 @@ def error_fate(
 
 
 def worst_end(fates: Collection[Fate]) -> Fate | None:
-    """The worst fate, where it is an error and final; a publisher that has waited is told it."""
+    """The fate to tell a publisher that has waited: the worst, if it is an error and final."""
     worst = max(fates, key=SEVERITY.__getitem__, default=Fate.HANDLED)
     return None if worst in GOOD or any(fate.alive for fate in fates) else worst
 

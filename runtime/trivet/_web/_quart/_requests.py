@@ -85,7 +85,7 @@ class HttpConnection(TrioASGIHTTPConnection):
     """
 
     async def __call__(self, receive: Receive, send: Any) -> None:  # type: ignore[override]
-        """Answer, and listen meanwhile, with one task for it and not two."""
+        """Answer the request; this task, and not a second one, receives the body meanwhile."""
         request = self._create_request_from_scope(send)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.handle_request, nursery, request, send)

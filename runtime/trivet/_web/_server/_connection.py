@@ -138,7 +138,7 @@ class Connection:
             self._probe_if_due()
 
     def _probe_if_due(self) -> None:
-        """Probe the client at its time."""
+        """Probe the client, once every `PROBE_AFTER` seconds."""
         now = trio.current_time()
         if self._probe_at == math.inf:
             self._probe_at = now + PROBE_AFTER

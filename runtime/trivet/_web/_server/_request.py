@@ -91,9 +91,9 @@ class RequestBody:
         self._chunks = Chunks() if head.length is None else None
         self._left = head.length or 0
         self.is_complete = head.length == 0
-        """Whether all of it was received."""
+        """Whether the whole body was received."""
         self.is_last_taken = False
-        """Whether the application has all of it."""
+        """Whether the application has the whole body."""
         self.is_expected = head.version == "1.1" and head.get(b"expect").lower() == b"100-continue"
         """Whether the client waits for `100 Continue`."""
 
@@ -105,7 +105,7 @@ class RequestBody:
         return float("inf") if self._chunks is not None else self._left
 
     def take(self) -> bytes:
-        """Take the received part of it out of the buffer.
+        """Take the received part of the body out of the buffer.
 
         Raises:
             RefusedError: the data is not in chunks.
@@ -134,15 +134,15 @@ class Response:
     def __init__(self, head: Head) -> None:
         self._head = head
         self.keeps_alive = head.keeps_alive
-        """Whether the connection may be kept after it."""
+        """Whether the connection may be kept after the response."""
         self.has_begun = False
-        """Whether its status is known."""
+        """Whether the application has sent the status."""
         self.has_ended = False
         self.has_body = head.method != "HEAD"
         self.streams_events = False
-        """Whether it is a stream of events, which lasts for as long as there is a client."""
+        """Whether the response is a stream of events, which lasts as long as there is a client."""
         self.held = b""
-        """Its head, while that waits for the first part of its body; else empty."""
+        """The head, while it waits for the first part of the body; else empty."""
         self._left: int | None = None
         self._is_chunked = False
 
