@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import json
 import os
@@ -352,17 +351,48 @@ async def test_the_log_says_what_holds_the_loop(
     assert "trio.to_thread.run_sync" in line["hint"]
 
 
-async def test_asyncio_run_is_named(logs: Logs) -> None:
-    """A stall by `asyncio.run()` is reported with the right class to derive from."""
+RUNS_ASYNCIO = """
+import asyncio, json, threading, structlog, trio
+from trivet import BackgroundPlugin, StallSettings
+from trivet.testing import open_plugins
 
-    async def wait() -> None:
-        while not logs.held.is_set():
-            await asyncio.sleep(0.001)
+held, done = threading.Event(), trio.Event()
 
-    async with open_plugins(Hog, stalls=QUICK) as runtime:
-        await held(runtime, lambda: asyncio.run(wait()))
-    (line,) = logs.of("the event loop is held")
-    assert line["doing"] == "running an asyncio loop"
+def note(logger, method, line):
+    if line["event"] == "the event loop is held":
+        print(json.dumps({key: line[key] for key in ("plugin", "doing", "hint")}))
+        held.set()
+    raise structlog.DropEvent
+
+async def wait():
+    while not held.is_set():
+        await asyncio.sleep(0.001)
+
+class Hog(BackgroundPlugin):
+    async def run(self):
+        asyncio.run(wait())
+        done.set()
+
+async def main():
+    async with open_plugins(Hog, stalls=StallSettings(warn=0.05, error=20)):
+        with trio.fail_after(60):
+            await done.wait()
+
+structlog.configure(processors=[note])
+trio.run(main)
+"""
+
+
+@pytest.mark.process
+def test_asyncio_run_is_named() -> None:
+    """A stall by `asyncio.run()` is reported with the right class to derive from.
+
+    In a process of its own: where trio-asyncio is imported, the call fails at once.
+    """
+    command = [sys.executable, "-c", RUNS_ASYNCIO]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    line = json.loads(said)
+    assert (line["plugin"], line["doing"]) == ("hog", "running an asyncio loop")
     assert "AsyncioPlugin" in line["hint"]
 
 
