@@ -11,23 +11,13 @@ that is beside single events is in `bench_http.py`.
 
 from __future__ import annotations
 
-import re
 import sys
-from pathlib import Path
 
 from pairs import QUICK
-from servers import ANSWERING, Server, stream, trivet
+from servers import ANSWERING, memory, stream, trivet
 
 STREAM = 32_000_000 if QUICK else 1_000_000_000
 """Bytes."""
-
-
-def memory(server: Server, what: str) -> float:
-    """A figure of the process's status, in MiB, by its name there."""
-    status = Path(f"/proc/{server.process}/status").read_text()
-    found = re.search(rf"{what}:\s+(\d+) kB", status)
-    assert found is not None
-    return int(found[1]) / 1024
 
 
 def main() -> None:
@@ -39,9 +29,9 @@ def main() -> None:
         ("durable", "ledger", "noted", STREAM // 10),
     ):
         with trivet(ANSWERING / "plugins", plugin) as server:
-            before = memory(server, "VmRSS")
+            before = memory("VmRSS", server.process)
             rate = stream(server, f"/events/{event}", size)
-            above = memory(server, "VmHWM") - before
+            above = memory("VmHWM", server.process) - before
         write(f"| {size / 1e6:,.0f} MB, {where} | {rate:,.0f} | {above:.1f} MiB |\n")
         sys.stdout.flush()
 

@@ -17,7 +17,6 @@ import asyncio
 import gc
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -40,6 +39,7 @@ from peers import (
     pyee,
     trivet,
 )
+from servers import memory
 
 from trivet import DeliverySettings, Settings, StallSettings
 
@@ -94,13 +94,6 @@ class Flood(Work):
         sys.stdout.write(json.dumps(attrs.asdict(found)))
         sys.stdout.flush()
         os._exit(0)
-
-
-def memory(what: str) -> float:
-    """A figure of the process's status, in MiB, by its name there."""
-    found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) / 1024
 
 
 def through_trivet(delivery: DeliverySettings) -> None:

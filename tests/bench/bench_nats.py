@@ -23,7 +23,6 @@ subscriber, is above what it was at its start, while a backlog of a million mess
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 import subprocess
 import sys
@@ -32,66 +31,41 @@ from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from itertools import count
-from pathlib import Path
 from time import perf_counter, sleep
 
 import msgspec
 import nats
 import structlog
 import trio
+from brokers import (
+    BACKLOG,
+    GROWTH,
+    TOGETHER,
+    BrokerTable,
+    Counter,
+    Order,
+    Tables,
+    growth,
+    in_own_process,
+    order,
+    publish_trivet,
+    send_through,
+)
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, PubAck, StreamConfig
-from pairs import QUICK, Table, in_trio, pairs
+from pairs import QUICK, in_trio
 
-from trivet import Delivery, Event, EventPlugin, Receipt
 from trivet.testing import open_plugins
 from trivet_contrib.nats import NatsSink, NatsSource
 
 EVENTS = 4_000 if QUICK else 40_000
-BACKLOG = 20_000 if QUICK else 1_000_000
-TOGETHER = 256
-NOTE = "x" * 215
-AIM = "≥ 0.7"
-GROWTH, READ, FILL = "--growth", "--read", "--fill"
+READ, FILL = "--read", "--fill"
 """The arguments of processes of their own."""
 
 Headers = dict[str, str]
 Form = Callable[[int], tuple[bytes, Headers | None]]
 """A message's body and headers."""
 _numbers = count(1)
-
-
-class Order(Event):
-    """An event of about 250 bytes of JSON."""
-
-    order_id: str
-    note: str
-
-
-class Counter(EventPlugin[Order]):
-    """Handles as little as the bare client does."""
-
-    def __init__(self, app: object) -> None:
-        self.handled = 0
-        self.began = 0.0
-        self.wanted = EVENTS
-        self.pause = False
-        self.done = trio.Event()
-
-    async def handle_event(self, event: Order) -> None:
-        """Count the event."""
-        if self.pause:
-            await trio.sleep(0.001)
-        if not self.handled:
-            self.began = perf_counter()
-        self.handled += 1
-        if self.handled >= self.wanted:
-            self.done.set()
-
-
-def order(number: int) -> Order:
-    """The order with a number."""
-    return Order(f"o-{number:06}", NOTE)
 
 
 def plain(number: int) -> tuple[bytes, Headers | None]:
@@ -187,7 +161,8 @@ async def read_trivet(url: str, stream: str) -> float:
     """Messages a second, from the first that is handled until all are acknowledged."""
     consumer = f"trivet-{next(_numbers)}"
     table = {"url": url, "stream": stream, "consumer": consumer, "create": True, "event": "order"}
-    async with open_plugins(NatsSource, Counter, settings={"nats_source": table}) as runtime:
+    settings: Tables = {"nats_source": table, "counter": {"wanted": EVENTS}}
+    async with open_plugins(NatsSource, Counter, settings=settings) as runtime:
         counter = runtime.get(Counter)
         await counter.done.wait()
         on_asyncio = runtime.get(NatsSource).run_on_asyncio
@@ -196,96 +171,49 @@ async def read_trivet(url: str, stream: str) -> float:
 
 
 async def send_trivet(url: str, format: str) -> float:
-    """Events a second, from the first that is published until NATS has all of them."""
+    """Events a second, by the sink."""
     table = {"url": url, "stream": f"sent-{next(_numbers)}", "create": True, "format": format}
-    sink = {"nats_sink": {**table, "delivery": {"block_for": 60, "events": ["order"]}}}
-    async with open_plugins(NatsSink, event_types=[Order], settings=sink) as runtime:
-        began = perf_counter()
-        for number in range(EVENTS):
-            await runtime.publish(order(number))
-        while runtime.statistics()["nats_sink"].handled < EVENTS:
-            await trio.sleep(0.0005)
-        return EVENTS / (perf_counter() - began)
-
-
-async def publish_trivet() -> float:
-    """Events a second with an id and an awaited end, without NATS."""
-    async with open_plugins(Counter) as runtime:
-        counter, began = runtime.get(Counter), perf_counter()
-        for first in range(0, EVENTS, TOGETHER):
-            numbers = range(first, min(first + TOGETHER, EVENTS))
-            await runtime.publish_many(
-                [Delivery.of(order(each), id=str(each), receipt=Receipt()) for each in numbers]
-            )
-        await counter.done.wait()
-        return EVENTS / (perf_counter() - began)
-
-
-async def growth(url: str, stream: str) -> float:
-    """Growth of this process's peak memory with a backlog, in MiB."""
-    before = memory("VmRSS")
-    table = {"url": url, "stream": stream, "consumer": "slow", "create": True, "event": "order"}
-    async with open_plugins(NatsSource, Counter, settings={"nats_source": table}) as runtime:
-        counter = runtime.get(Counter)
-        counter.pause, counter.wanted = True, 500 if QUICK else 5_000
-        await counter.done.wait()
-        runtime.hurry()
-    return memory("VmHWM") - before
+    return await send_through(NatsSink, EVENTS, **table)
 
 
 def read_bare(url: str, stream: str) -> float:
     """Call `read` in a process that has done nothing else."""
-    return of_its_own(READ, url, stream, f"bare-{next(_numbers)}")
+    return in_own_process(__file__, READ, url, stream, f"bare-{next(_numbers)}")
 
 
 def send_bare(url: str, form: str) -> float:
     """Call `fill` in a process that has done nothing else."""
-    return of_its_own(FILL, url, f"sent-{next(_numbers)}", form, EVENTS)
-
-
-def of_its_own(*args: object) -> float:
-    """The figure that another process of this script prints."""
-    command = [sys.executable, __file__, *map(str, args), *(["--quick"] if QUICK else [])]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def memory(what: str) -> float:
-    """A figure of this process's status, in MiB, by its name there."""
-    found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) / 1024
+    return in_own_process(__file__, FILL, url, f"sent-{next(_numbers)}", form, EVENTS)
 
 
 def main() -> None:
     """Measure, and print the table."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    table = Table("nats jetstream", "events/s")
-
-    def row(
-        what: str, ours: Callable[[], float], beside: Callable[[], float], aim: str = AIM
-    ) -> None:
-        rate, ratio = pairs(ours, beside)
-        table.row(what, rate.median, "the bare client", ratio, aim)
-
+    table = BrokerTable("nats jetstream", "events/s")
     with nats_server() as url:
         for name in FORMS:
-            of_its_own(FILL, url, name, name, EVENTS)
+            in_own_process(__file__, FILL, url, name, name, EVENTS)
             ours = in_trio(read_trivet, url, name)
-            row(f"source, {name}", ours, partial(read_bare, url, name))
-        row("the runtime alone", in_trio(publish_trivet), partial(read_bare, url, "json"), "")
+            table.add(f"source, {name}", ours, partial(read_bare, url, name))
+        table.add(
+            "the runtime alone",
+            in_trio(publish_trivet, EVENTS),
+            partial(read_bare, url, "json"),
+            "",
+        )
         for name in FORMS:
             ours = in_trio(send_trivet, url, name)
-            row(f"sink, {name}", ours, partial(send_bare, url, name))
-        of_its_own(FILL, url, "backlog", "json", BACKLOG)
-        grown = of_its_own(GROWTH, url, "backlog")
-        table.row(f"MiB before a backlog of {BACKLOG:,}", grown, "", None, "≤ 64")
+            table.add(f"sink, {name}", ours, partial(send_bare, url, name))
+        in_own_process(__file__, FILL, url, "backlog", "json", BACKLOG)
+        table.add_growth(in_own_process(__file__, GROWTH, url, "backlog"))
 
 
 def one_of_several(what: str, url: str, stream: str, *args: str) -> float:
-    """Print the figure that `of_its_own` asks for."""
+    """Print the figure that `in_own_process` asks for."""
     if what == GROWTH:
         structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-        return trio.run(growth, url, stream)
+        table = {"url": url, "stream": stream, "consumer": "slow", "create": True}
+        return trio.run(partial(growth, NatsSource, **table))
     if what == READ:
         return asyncio.run(read(url, stream, args[0]))
     return asyncio.run(fill(url, stream, FORMS[args[0]], int(args[1])))

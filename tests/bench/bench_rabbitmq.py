@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -39,19 +38,28 @@ import msgspec
 import structlog
 import trio
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, DeliveryMode
-from pairs import QUICK, Table, in_trio, pairs
+from brokers import (
+    BACKLOG,
+    GROWTH,
+    TOGETHER,
+    BrokerTable,
+    Counter,
+    Order,
+    Tables,
+    growth,
+    in_own_process,
+    order,
+    publish_trivet,
+    send_through,
+)
+from pairs import QUICK, in_trio
 from pamqp.common import FieldTable
 
-from trivet import Delivery, Event, EventPlugin, Receipt
 from trivet.testing import open_plugins
 from trivet_contrib.rabbitmq import RabbitmqSink, RabbitmqSource
 
 EVENTS = 4_000 if QUICK else 20_000
-BACKLOG = 20_000 if QUICK else 1_000_000
-TOGETHER = 256
-NOTE = "x" * 215
-AIM = "≥ 0.7"
-GROWTH, READ, FILL = "--growth", "--read", "--fill"
+READ, FILL = "--read", "--fill"
 """The arguments of processes of their own."""
 QUORUM: FieldTable = {"x-queue-type": "quorum"}
 SCRIPT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -59,39 +67,6 @@ SCRIPT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
 Form = Callable[[int], aio_pika.Message]
 _numbers = count(1)
-
-
-class Order(Event):
-    """An event of about 250 bytes of JSON."""
-
-    order_id: str
-    note: str
-
-
-class Counter(EventPlugin[Order]):
-    """Handles as little as the bare client does."""
-
-    def __init__(self, app: object) -> None:
-        self.handled = 0
-        self.began = 0.0
-        self.wanted = EVENTS
-        self.pause = False
-        self.done = trio.Event()
-
-    async def handle_event(self, event: Order) -> None:
-        """Count the event."""
-        if self.pause:
-            await trio.sleep(0.001)
-        if not self.handled:
-            self.began = perf_counter()
-        self.handled += 1
-        if self.handled >= self.wanted:
-            self.done.set()
-
-
-def order(number: int) -> Order:
-    """The order with a number."""
-    return Order(f"o-{number:06}", NOTE)
 
 
 def plain(number: int) -> aio_pika.Message:
@@ -214,7 +189,7 @@ async def read(url: str, name: str) -> float:
 async def read_trivet(url: str, queue: str) -> float:
     """Messages a second, from the first that is handled to the last."""
     table = {"url": url, "queue": queue, "create": True, "event": "order"}
-    settings = {"rabbitmq_source": table}
+    settings: Tables = {"rabbitmq_source": table, "counter": {"wanted": EVENTS}}
     async with open_plugins(RabbitmqSource, Counter, settings=settings) as runtime:
         counter = runtime.get(Counter)
         await counter.done.wait()
@@ -224,53 +199,19 @@ async def read_trivet(url: str, queue: str) -> float:
 def filled(measure: Callable[[str, str], float], url: str, form: str) -> float:
     """Measure with a queue full of messages in this form."""
     queue = f"{form}-{next(_numbers)}"
-    of_its_own(FILL, url, queue, form, EVENTS)
+    in_own_process(__file__, FILL, url, queue, form, EVENTS)
     return measure(url, queue)
 
 
 async def send_trivet(url: str, format: str) -> float:
-    """Events a second, from the first that is published until RabbitMQ has all of them."""
+    """Events a second, by the sink."""
     table = {"url": url, "queue": f"sent-{next(_numbers)}", "create": True, "format": format}
-    sink = {"rabbitmq_sink": {**table, "delivery": {"block_for": 60, "events": ["order"]}}}
-    async with open_plugins(RabbitmqSink, event_types=[Order], settings=sink) as runtime:
-        began = perf_counter()
-        for number in range(EVENTS):
-            await runtime.publish(order(number))
-        while runtime.statistics()["rabbitmq_sink"].handled < EVENTS:
-            await trio.sleep(0.0005)
-        return EVENTS / (perf_counter() - began)
-
-
-async def publish_trivet() -> float:
-    """Events a second with an id and an awaited end, without RabbitMQ."""
-    async with open_plugins(Counter) as runtime:
-        counter, began = runtime.get(Counter), perf_counter()
-        for first in range(0, EVENTS, TOGETHER):
-            numbers = range(first, min(first + TOGETHER, EVENTS))
-            await runtime.publish_many(
-                [Delivery.of(order(each), id=str(each), receipt=Receipt()) for each in numbers]
-            )
-        await counter.done.wait()
-        return EVENTS / (perf_counter() - began)
-
-
-async def growth(url: str, queue: str) -> float:
-    """Growth of this process's peak memory with a backlog, in MiB."""
-    before = memory("VmRSS")
-    table = {"url": url, "queue": queue, "create": True, "event": "order"}
-    async with open_plugins(
-        RabbitmqSource, Counter, settings={"rabbitmq_source": table}
-    ) as runtime:
-        counter = runtime.get(Counter)
-        counter.pause, counter.wanted = True, 500 if QUICK else 5_000
-        await counter.done.wait()
-        runtime.hurry()
-    return memory("VmHWM") - before
+    return await send_through(RabbitmqSink, EVENTS, **table)
 
 
 def read_bare(url: str, queue: str) -> float:
     """Call `read` in a process that has done nothing else."""
-    return of_its_own(READ, url, queue)
+    return in_own_process(__file__, READ, url, queue)
 
 
 def read_here(url: str, queue: str) -> float:
@@ -280,52 +221,32 @@ def read_here(url: str, queue: str) -> float:
 
 def send_bare(url: str, form: str) -> float:
     """Call `fill` in a process that has done nothing else."""
-    return of_its_own(FILL, url, f"sent-{next(_numbers)}", form, EVENTS)
-
-
-def of_its_own(*args: object) -> float:
-    """The figure that another process of this script prints."""
-    command = [sys.executable, __file__, *map(str, args), *(["--quick"] if QUICK else [])]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def memory(what: str) -> float:
-    """A figure of this process's status, in MiB, by its name there."""
-    found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) / 1024
+    return in_own_process(__file__, FILL, url, f"sent-{next(_numbers)}", form, EVENTS)
 
 
 def main() -> None:
     """Measure, and print the table."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    table = Table("rabbitmq", "events/s")
-
-    def row(
-        what: str, ours: Callable[[], float], beside: Callable[[], float], aim: str = AIM
-    ) -> None:
-        rate, ratio = pairs(ours, beside)
-        table.row(what, rate.median, "the bare client", ratio, aim)
-
+    table = BrokerTable("rabbitmq", "events/s")
     with rabbitmq_server() as url:
         for name in FORMS:
             bare = partial(filled, read_bare, url, name)
-            row(f"source, {name}", partial(filled, read_here, url, name), bare)
+            table.add(f"source, {name}", partial(filled, read_here, url, name), bare)
         bare = partial(filled, read_bare, url, "json")
-        row("the runtime alone", in_trio(publish_trivet), bare, "")
+        table.add("the runtime alone", in_trio(publish_trivet, EVENTS), bare, "")
         for name in FORMS:
             ours = in_trio(send_trivet, url, name)
-            row(f"sink, {name}", ours, partial(send_bare, url, name))
-        of_its_own(FILL, url, "backlog", "json", BACKLOG)
-        grown = of_its_own(GROWTH, url, "backlog")
-        table.row(f"MiB before a backlog of {BACKLOG:,}", grown, "", None, "≤ 64")
+            table.add(f"sink, {name}", ours, partial(send_bare, url, name))
+        in_own_process(__file__, FILL, url, "backlog", "json", BACKLOG)
+        table.add_growth(in_own_process(__file__, GROWTH, url, "backlog"))
 
 
 def one_of_several(what: str, url: str, queue: str, *args: str) -> float:
-    """Print the figure that `of_its_own` asks for."""
+    """Print the figure that `in_own_process` asks for."""
     if what == GROWTH:
         structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-        return trio.run(growth, url, queue)
+        table = {"url": url, "queue": queue, "create": True}
+        return trio.run(partial(growth, RabbitmqSource, **table))
     if what == READ:
         return asyncio.run(read(url, queue))
     return asyncio.run(fill(url, queue, FORMS[args[0]], int(args[1])))

@@ -19,15 +19,14 @@ subscriber, is above what it was at its start, while a backlog of a million entr
 from __future__ import annotations
 
 import gc
-import re
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from itertools import count
-from pathlib import Path
 from time import perf_counter, sleep
 from typing import cast
 
@@ -35,56 +34,30 @@ import coredis
 import msgspec
 import structlog
 import trio
-from pairs import QUICK, Table, in_trio, pairs
+from brokers import (
+    BACKLOG,
+    GROWTH,
+    TOGETHER,
+    BrokerTable,
+    Counter,
+    Order,
+    Tables,
+    growth,
+    in_own_process,
+    order,
+    publish_trivet,
+    send_through,
+)
+from pairs import QUICK, in_trio
 
-from trivet import Delivery, Event, EventPlugin, Receipt
 from trivet.testing import open_plugins
 from trivet_contrib.redis import RedisSink, RedisSource
 
 EVENTS = 4_000 if QUICK else 40_000
-BACKLOG = 20_000 if QUICK else 1_000_000
-TOGETHER = 256
-NOTE = "x" * 215
-AIM = "≥ 0.7"
-GROWTH = "--growth"
-"""The argument of a process for the last row."""
 
 Form = Callable[[int], dict[str, str | bytes]]
 """The fields of an entry."""
 _numbers = count(1)
-
-
-class Order(Event):
-    """An event of about 250 bytes of JSON."""
-
-    order_id: str
-    note: str
-
-
-class Counter(EventPlugin[Order]):
-    """Handles as little as the bare client does."""
-
-    def __init__(self, app: object) -> None:
-        self.handled = 0
-        self.began = 0.0
-        self.wanted = EVENTS
-        self.pause = False
-        self.done = trio.Event()
-
-    async def handle_event(self, event: Order) -> None:
-        """Count the event."""
-        if self.pause:
-            await trio.sleep(0.001)
-        if not self.handled:
-            self.began = perf_counter()
-        self.handled += 1
-        if self.handled >= self.wanted:
-            self.done.set()
-
-
-def order(number: int) -> Order:
-    """The order with a number."""
-    return Order(f"o-{number:06}", NOTE)
 
 
 def plain(number: int) -> dict[str, str | bytes]:
@@ -164,7 +137,8 @@ async def read_trivet(url: str, stream: str) -> float:
         "event": "order",
         "prefetch": 2 * TOGETHER,
     }
-    async with open_plugins(RedisSource, Counter, settings={"redis_source": table}) as runtime:
+    settings: Tables = {"redis_source": table, "counter": {"wanted": EVENTS}}
+    async with open_plugins(RedisSource, Counter, settings=settings) as runtime:
         counter = runtime.get(Counter)
         async with client(url) as redis:
             await counter.done.wait()
@@ -186,87 +160,38 @@ async def send_bare(url: str, form: Form) -> float:
 
 
 async def send_trivet(url: str, format: str) -> float:
-    """Events a second, from the first that is published until Redis has all of them."""
+    """Events a second, by the sink."""
     async with client(url) as redis:
         await redis.delete(["sent"])
     table = {"url": url, "stream": "sent", "create": True, "max_length": 0, "format": format}
-    sink = {"redis_sink": {**table, "delivery": {"block_for": 60, "events": ["order"]}}}
-    async with open_plugins(RedisSink, event_types=[Order], settings=sink) as runtime:
-        began = perf_counter()
-        for number in range(EVENTS):
-            await runtime.publish(order(number))
-        while runtime.statistics()["redis_sink"].handled < EVENTS:
-            await trio.sleep(0.0005)
-        return EVENTS / (perf_counter() - began)
-
-
-async def publish_trivet() -> float:
-    """Events a second with an id and an awaited end, without Redis."""
-    async with open_plugins(Counter) as runtime:
-        counter, began = runtime.get(Counter), perf_counter()
-        for first in range(0, EVENTS, TOGETHER):
-            numbers = range(first, min(first + TOGETHER, EVENTS))
-            await runtime.publish_many(
-                [Delivery.of(order(each), id=str(each), receipt=Receipt()) for each in numbers]
-            )
-        await counter.done.wait()
-        return EVENTS / (perf_counter() - began)
-
-
-async def growth(url: str, stream: str) -> float:
-    """Growth of this process's peak memory with a backlog, in MiB."""
-    before = memory("VmRSS")
-    table = {"url": url, "stream": stream, "group": "slow", "event": "order"}
-    async with open_plugins(RedisSource, Counter, settings={"redis_source": table}) as runtime:
-        counter = runtime.get(Counter)
-        counter.pause, counter.wanted = True, 500 if QUICK else 5_000
-        await counter.done.wait()
-        runtime.hurry()
-    return memory("VmHWM") - before
-
-
-def growth_of_its_own(url: str, stream: str) -> float:
-    """Call `growth` in a process that has done nothing else."""
-    command = [sys.executable, __file__, GROWTH, url, stream]
-    command += ["--quick"] if QUICK else []
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def memory(what: str) -> float:
-    """A figure of this process's status, in MiB, by its name there."""
-    found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) / 1024
+    return await send_through(RedisSink, EVENTS, **table)
 
 
 def main() -> None:
     """Measure, and print the table."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     gc.freeze()
-    table = Table("redis streams", "events/s")
-
-    def row(
-        what: str, ours: Callable[[], float], bare: Callable[[], float], aim: str = AIM
-    ) -> None:
-        rate, ratio = pairs(ours, bare)
-        table.row(what, rate.median, "the bare client", ratio, aim)
-
+    table = BrokerTable("redis streams", "events/s")
     with redis_server() as url:
         forms: dict[str, Form] = {"json": plain, "binary": cloud_event}
         for name, form in forms.items():
             trio.run(fill, url, name, form, EVENTS)
-            row(f"source, {name}", in_trio(read_trivet, url, name), in_trio(read_bare, url, name))
-        row("the runtime alone", in_trio(publish_trivet), in_trio(read_bare, url, "json"), "")
+            ours, bare = in_trio(read_trivet, url, name), in_trio(read_bare, url, name)
+            table.add(f"source, {name}", ours, bare)
+        bare = in_trio(read_bare, url, "json")
+        table.add("the runtime alone", in_trio(publish_trivet, EVENTS), bare, "")
         for name, form in forms.items():
-            row(f"sink, {name}", in_trio(send_trivet, url, name), in_trio(send_bare, url, form))
+            ours, bare = in_trio(send_trivet, url, name), in_trio(send_bare, url, form)
+            table.add(f"sink, {name}", ours, bare)
         trio.run(fill, url, "backlog", plain, BACKLOG)
-        grown = growth_of_its_own(url, "backlog")
-        table.row(f"MiB before a backlog of {BACKLOG:,}", grown, "", None, "≤ 64")
+        table.add_growth(in_own_process(__file__, GROWTH, url, "backlog"))
 
 
 if __name__ == "__main__":
     if GROWTH in sys.argv:
         structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-        sys.stdout.write(f"{trio.run(growth, sys.argv[2], sys.argv[3])}")
+        table = {"url": sys.argv[2], "stream": sys.argv[3], "group": "slow"}
+        slow = partial(growth, RedisSource, **table)
+        sys.stdout.write(f"{trio.run(slow)}")
     else:
         main()

@@ -1,6 +1,6 @@
 """Servers in processes of their own, and the load on them.
 
-Owns their start and end, their use of a processor, and the call of wrk.
+Owns their start and end, their use of a processor and of memory, and the call of wrk.
 Never knows the comparisons.
 """
 
@@ -113,6 +113,13 @@ def _answering(command: list[str], cwd: str | None = None) -> Generator[tuple[in
         process.terminate()
         process.stderr.read()
         process.wait()
+
+
+def memory(what: str, process: int | str = "self") -> float:
+    """A figure of a process's status, in MiB, by its name there."""
+    found = re.search(rf"{what}:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
+    assert found is not None
+    return int(found[1]) / 1024
 
 
 def require_wrk() -> None:
