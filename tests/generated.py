@@ -62,7 +62,8 @@ def settings() -> str:
     parts = [_keys(Settings, [field for field in fields if field.name not in tables])]
     for name, cls in tables.items():
         head = f"`[{name}]`"
-        about = " ".join(str(inspect.getdoc(cls)).split()).replace(f" ({head})", "")
+        prose = str(inspect.getdoc(cls)).partition("\n\n")[0]  # Without its doctest.
+        about = " ".join(prose.split()).replace(f" ({head})", "")
         parts += [f"### {head}\n\n{about}\n", _keys(cls, attrs.fields(cls))]
     return "\n".join(parts)
 

@@ -1,7 +1,8 @@
 """Trivet: a plugin runtime with structured concurrency, on Trio.
 
-The rooms of the house, from the street to the foundation. Each room imports only from those below
-it; a module of a room with several lines is on the line that says what it is for.
+The rooms of the house, from the command line down to what all the others use. Each room imports
+only from the rooms below it. Where a room has several lines, each line names some of its modules,
+and says what they are for.
 
     testing             the kit for tests of plugins
     _cli/               the command line: _options _dead_letters _printing
@@ -10,7 +11,8 @@ it; a module of a room with several lines is on the line that says what it is fo
         _serve              the signals, the server, the exit code
         _parent _lifeline   the process that watches over the serving one, and the pipes between
         _escalation _watchdog
-                            the end of a stop whose budget is over: the steps, and two of them
+                            the steps that end a stop whose budget is over, and the steps within the
+                            process
         _report             the last words of a process
     _web/               HTTP
         _app _views _admin _probes _event_streams
@@ -67,8 +69,8 @@ it; a module of a room with several lines is on the line that says what it is fo
         _inbox _batching _workers _workloads
                             events one by one, in batches, and the tasks that handle them
         _counts _readers _fast_path _quantum
-                            what an inbox shares with them: counters, readers that wait, the way of
-                            plain events, how long a task goes on
+                            shared by all these: counters, readers that wait, the short way for
+                            plain events, how long a task runs before others get a turn
     _events/            what happens, and what became of it
         _event _types _payloads _cloudevents
                             event classes, to and from JSON and CloudEvents
@@ -86,8 +88,9 @@ One event: `_web._ingest` or `app.publish` → `_delivery._publisher` → `_bus`
 `_admission` (a durable one's has it stored first, by `_on_disk` in `_store`) → `EventPlugin.run`,
 whose `_inbox._workers` live inside its `_supervision._host` → the author's `handle_event`.
 
-One stop: `_process._parent` hears the signal and tells `_watchdog`, which has `_serve` cancel the
-innermost block; `_runtime.running`, read from the inside out, is the order of what follows.
+One stop: `_process._parent` hears the signal and tells `_watchdog`. `_serve` then cancels the
+innermost block, which serves HTTP. The blocks around it, in `_runtime.running`, end after it, the
+inner ones first: that is the order of a stop.
 """
 
 from . import _early as _early

@@ -61,19 +61,19 @@ class DeliverySettings:
     ordering_key: str | None = None
     """A field of the event, or `"partitionkey"`, the envelope's key. Events of one value are
     handled in order, one after the other; different values are handled side by side. Without it,
-    a `concurrency` of 1 keeps the order of the whole inbox, and a higher one keeps none. Where
-    several batches are handled side by side, each has at most one event of a value."""
+    a `concurrency` of 1 keeps the order of the whole inbox, and a higher one keeps none. A
+    batch has at most one event of a value if `concurrency` is above 1."""
     delivery_limit: int | None = attrs.field(default=None, validator=optional(ge(1)))
     """Crashes of `run()`, or of the process, with an event in flight, after which that event is
     given up. RabbitMQ's quorum queues have a limit of the same name."""
     time_limit: float | None = attrs.field(default=None, validator=optional(ge(0)))
-    """Seconds that one attempt to handle an event may take, 0 for no limit. The default is a limit
-    where failed events are tried again, and none elsewhere. A plugin with a `run()` of its own sets
-    its limits itself."""
+    """Seconds that one attempt to handle an event may take, 0 for no limit. The default is 5 s if
+    `retry` is true, in memory too, and no limit otherwise. It does not hold for a plugin with a
+    `run()` of its own."""
     retry: bool | None = None
-    """Whether an event whose handler failed is tried again; by default, if the inbox is durable.
-    The defaults of `time_limit` and of the keys that begin with `retry_` are the OpenTelemetry
-    Collector's."""
+    """Whether an event whose handler failed is tried again; by default it is if the inbox is
+    durable. `time_limit` and the keys that begin with `retry_` have the defaults of the
+    OpenTelemetry Collector."""
     retry_initial: float | None = attrs.field(default=None, validator=optional(ge(0)))
     """Seconds before the second attempt, at most (full jitter: the wait is drawn evenly between
     zero and that)."""

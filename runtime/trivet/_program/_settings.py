@@ -49,7 +49,7 @@ class ShutdownSettings:
     requests: float = attrs.field(default=5.0, validator=[ge(0), le(LONGEST)])
     """Seconds for the requests that are being answered."""
     drain: float = attrs.field(default=12.0, validator=[ge(0), le(LONGEST)])
-    """Seconds for the plugins of one tier to finish the events in their inboxes."""
+    """Seconds for a plugin that is asked to stop to finish the events in its inbox."""
     close: float = attrs.field(default=6.0, validator=[ge(0), le(LONGEST)])
     """Seconds for `close` and for the resources that a plugin entered."""
 
@@ -160,7 +160,8 @@ class Settings:
     bind: str = attrs.field(default="127.0.0.1:8080", validator=_host_and_port)
     """`HOST:PORT` to listen at; port 0 means any free one."""
     event_types: list[str] = attrs.field(factory=list[str])
-    """Modules that define event types: in the plugins' directory, or importable."""
+    """Modules that define event types: in the plugins' directory, beside the settings' file, or
+    importable from anywhere."""
     max_body: int = attrs.field(default=16 * 1024 * 1024, validator=gt(0))
     """Bytes of a request's body, or of one line in a stream of events, at most."""
     max_connections: int = attrs.field(default=1000, validator=gt(0))
