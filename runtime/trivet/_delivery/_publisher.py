@@ -89,19 +89,26 @@ class Publisher:
         """See `Runtime.publish_many`."""
         origin, routes = current_origin(), self._bus.routes
         sent = [self._complete(delivery, origin, wait=wait) for delivery in deliveries]
-        stored = [each for each in sent if routes[type(each.event)].is_stored]
+        if not wait:
+            return await self._offer(sent)
         with ExitStack() as waits:
-            for each in sent if wait else ():
+            for each in sent:
                 subscriptions = routes[type(each.event)].subscriptions
                 waits.enter_context(self._waits.during(each, subscriptions))
-            if stored:
-                await self._write_ahead(stored)
-            try:
-                outcomes = await self._bus.publish(sent)
-            finally:
-                for delivery in stored:
-                    delivery.written = None
-            return [await _ended(each) for each in outcomes] if wait else outcomes
+            return [await _ended(each) for each in await self._offer(sent)]
+
+    async def _offer(self, sent: Sequence[Delivery[Event]]) -> list[Outcome]:
+        """Offer the events to their subscribers, with their payloads as stores write them."""
+        routes = self._bus.routes
+        stored = [each for each in sent if routes[type(each.event)].is_stored]
+        if not stored:
+            return await self._bus.publish(sent)
+        await self._write_ahead(stored)
+        try:
+            return await self._bus.publish(sent)
+        finally:
+            for delivery in stored:
+                delivery.written = None
 
     async def _write_ahead(self, deliveries: Sequence[Delivery[Event]]) -> None:
         from .._store._packing import write_ahead  # noqa: PLC0415 - where there is a store, only

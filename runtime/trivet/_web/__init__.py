@@ -11,6 +11,7 @@
     _admin          an operator's requests, with a token
     _middleware     around each request: admitted, measured, cut off
     _context        the identity of a request, and its monitoring points
+    _first_wait     the moment at which a coroutine waits for the first time
     _senders        the response as it is sent, and the problem in place of one
     _bodies         the body of a request, received as it is read
     _targets        the path and the host of a request, or its refusal

@@ -9,10 +9,14 @@ The names `Scope`, `Receive`, `Send` and `ASGIApp` are Starlette's.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 Headers = Iterable[tuple[bytes, bytes]]
 """Names, in lower case where they come from a server, and values."""
+
+RESPOND = "trivet.respond"
+"""The extension of Trivet's own server that sends a whole response in one step. Its value is a
+`Respond`."""
 
 
 class ClientScope(TypedDict):
@@ -28,7 +32,7 @@ class ClientScope(TypedDict):
     headers: Headers
     client: NotRequired[tuple[str, int | None] | None]
     server: NotRequired[tuple[str, int | None] | None]
-    extensions: NotRequired[Mapping[str, object] | None]
+    extensions: NotRequired[Mapping[str, Any] | None]
 
 
 class HttpScope(ClientScope):
@@ -172,3 +176,6 @@ SendMessage = (
 Receive = Callable[[], Awaitable[ReceiveMessage]]
 Send = Callable[[SendMessage], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Respond = Callable[[int, Headers, bytes, float], Awaitable[None]]
+"""Sends the status, the headers and the body of a whole response. The seconds are the limit of a
+send that has to wait for the client; a cancellation does not end it before."""

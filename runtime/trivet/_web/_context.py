@@ -7,13 +7,14 @@ Never knows which code answers, nor how the answer is sent.
 from __future__ import annotations
 
 import math
+import os
 import re
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar, Token
 from datetime import UTC, datetime
 from functools import cache
-from uuid import uuid4
+from random import Random
+from typing import Any, NamedTuple
 
 import attrs
 import trio
@@ -23,6 +24,7 @@ from .._events._delivery import Origin, current_request
 from .._events._event import MonitoringPoint, Value
 from .._plugins._routes import METHODS
 from ._asgi import HttpScope, Receive, ReceiveMessage, WebsocketScope
+from ._first_wait import FirstWait
 
 BODY_TIMEOUT, MIN_BODY_RATE = 20.0, 500
 """Seconds for which a request's body may be waited for, and bytes that are worth one second more:
@@ -30,7 +32,17 @@ what Apache's mod_reqtimeout allows by default."""
 WEBSOCKET = "websocket"
 """The method in the route of a websocket; no HTTP method is in lower case."""
 
+_random = Random()
+os.register_at_fork(after_in_child=_random.seed)
 _HEADER_VALUE = re.compile(r"[!-~](?:[ -~]{0,198}[!-~])?")
+
+
+class _Active(NamedTuple):
+    """The state of a task before a request was made known in it."""
+
+    context: Token[RequestContext]
+    origin: Token[Origin | None]
+    logged: Mapping[str, Token[Any]]
 
 
 @attrs.define(eq=False)
@@ -38,6 +50,7 @@ class RequestContext:
     """One request, or one websocket for as long as it is open."""
 
     method: str
+    _receive: Receive
     request_id: str
     account_id: str | None
     traceparent: str | None
@@ -45,6 +58,8 @@ class RequestContext:
     """The moment at which the request began, by the calendar."""
     began: float
     """The same moment, on Trio's clock."""
+    _body_time: float
+    """Seconds for which the body may still be waited for; infinity for any time."""
     rule: str | None = None
     """The rule of the matched route, in Quart's syntax; None before the routing."""
     plugin: str | None = None
@@ -66,32 +81,45 @@ class RequestContext:
     much of the request was dealt with."""
 
     @classmethod
-    def from_scope(cls, scope: HttpScope | WebsocketScope) -> RequestContext:
-        """Take a request's identity from its headers, or make one."""
+    def from_scope(cls, scope: HttpScope | WebsocketScope, receive: Receive) -> RequestContext:
+        """Take a request's identity from its headers, or make one.
+
+        Args:
+            scope: the server's.
+            receive: the server's.
+        """
         now = datetime.now(UTC)
         headers = dict(scope["headers"])  # Their names are in lower case.
+        method = WEBSOCKET if scope["type"] == "websocket" else scope["method"]
         return cls(
-            method=WEBSOCKET if scope["type"] == "websocket" else scope["method"],
-            request_id=_printable(headers, b"luna-request-id")
-            or f"{int(now.timestamp())},{uuid4()}",
-            account_id=_printable(headers, b"luna-account-id"),
-            traceparent=_printable(headers, b"traceparent"),
-            time=now,
-            began=trio.current_time(),
+            method,
+            receive,
+            _printable(headers, b"luna-request-id") or _new_request_id(now),
+            _printable(headers, b"luna-account-id"),
+            _printable(headers, b"traceparent"),
+            now,
+            trio.current_time(),
+            math.inf if method == WEBSOCKET else BODY_TIMEOUT,
         )
 
-    @contextmanager
-    def activate(self) -> Generator[None]:
-        """Make the request known to everything that is logged and published on its behalf."""
-        context = _context.set(self)
-        origin = current_request.set(Origin(self.request_id, self.traceparent, self.account_id))
-        logged = bind_contextvars(request_id=self.request_id)
-        try:
-            yield
-        finally:
-            reset_contextvars(**logged)
-            current_request.reset(origin)
-            _context.reset(context)
+    def activate(self) -> _Active:
+        """Make the request known to everything that is logged and published on its behalf.
+
+        Returns:
+            The state before, for `deactivate`.
+        """
+        return _Active(
+            _context.set(self),
+            current_request.set(Origin(self.request_id, self.traceparent, self.account_id)),
+            bind_contextvars(request_id=self.request_id),
+        )
+
+    @staticmethod
+    def deactivate(before: _Active) -> None:
+        """Restore the state that was there before `activate`."""
+        reset_contextvars(**before.logged)
+        current_request.reset(before.origin)
+        _context.reset(before.context)
 
     @property
     def is_websocket(self) -> bool:
@@ -103,39 +131,43 @@ class RequestContext:
         """The method and the template of the path."""
         return route_template(self.method, self.rule)
 
-    def wrap_receive(self, receive: Receive) -> Receive:
-        """The `receive` of the application.
+    async def receive(self) -> ReceiveMessage:
+        """Receive a message for the application, and note its meaning.
 
-        It notes when the client disconnects, and cuts off a client that sends its body too slowly.
-        Only the time in which the application waits for the client counts.
+        A disconnect is noted. A client that sends its body too slowly is cut off. Only the time in
+        which the application waits for the client counts.
         """
-        left = math.inf if self.is_websocket else BODY_TIMEOUT
-
-        async def receive_and_note() -> ReceiveMessage:
-            """Receive a message, and note what it says."""
-            nonlocal left
-            # Once the response has begun, the application does not wait for the body.
-            if left == math.inf or self.status is not None:
-                message = await receive()
+        # Once the response has begun, the application does not wait for the body.
+        if self._body_time == math.inf or self.status is not None:
+            message = await self._receive()
+        else:
+            message = await self._receive_in_time()
+        if message["type"] in ("http.disconnect", "websocket.disconnect"):
+            self.client_disconnected = True
+        elif message["type"] == "http.request":
+            if message["more_body"]:
+                self._body_time += len(message["body"]) / MIN_BODY_RATE
             else:
-                since = trio.current_time()
-                self.scope.deadline = since + left
-                try:
-                    message = await receive()
-                except trio.Cancelled:
-                    self.is_too_slow = trio.current_time() >= self.scope.deadline
-                    raise
-                self.scope.deadline = math.inf
-                left -= trio.current_time() - since
-            if message["type"] in ("http.disconnect", "websocket.disconnect"):
-                self.client_disconnected = True
-            elif message["type"] == "http.request":
-                left += len(message["body"]) / MIN_BODY_RATE
-                if not message["more_body"]:
-                    left = math.inf
-            return message
+                self._body_time = math.inf
+        return message
 
-        return receive_and_note
+    async def _receive_in_time(self) -> ReceiveMessage:
+        since = math.inf
+
+        def begin() -> None:
+            nonlocal since
+            since = trio.current_time()
+            self.scope.deadline = since + self._body_time
+
+        try:
+            message: ReceiveMessage = await FirstWait(self._receive(), begin)
+        except trio.Cancelled:
+            self.is_too_slow = trio.current_time() >= self.scope.deadline
+            raise
+        if since != math.inf:
+            self.scope.deadline = math.inf
+            self._body_time -= trio.current_time() - since
+        return message
 
     def response_started(self, status: int) -> None:
         """Note the status; from now on the response may last, and so may the rest of the body."""
@@ -192,6 +224,16 @@ def route_template(method: str, rule: str | None) -> str:
     """
     template = "unmatched" if rule is None else _template(rule)
     return f"{method if method in (*METHODS, WEBSOCKET) else 'other'}:{template}"
+
+
+def _new_request_id(now: datetime) -> str:
+    """A request id in LUNA's form: the second, and a random UUID (of version 4)."""
+    digits = f"{_random.getrandbits(128):032x}"
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return (
+        f"{int(now.timestamp())},{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-"
+        f"{variant}{digits[17:20]}-{digits[20:]}"
+    )
 
 
 def _printable(headers: Mapping[bytes, bytes], name: bytes) -> str | None:

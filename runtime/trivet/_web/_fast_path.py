@@ -7,7 +7,7 @@ Never knows what an endpoint does; a request without an endpoint goes to the fra
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
@@ -25,14 +25,15 @@ from ._crashes import report_crash
 from ._middleware import admit
 from ._problems import MEDIA_TYPE, ProblemError
 from ._quart._inside import QUERY_ERRORS
-
-SENT_AT_ONCE = 16 * 1024
-"""Bytes of a body that are sent as one, since a connection takes them without a wait."""
+from ._senders import HttpSender
 
 T = TypeVar("T")
 EndpointResponse = tuple[object, int]
 """A document, which becomes JSON, and the status."""
+Headers = list[tuple[bytes, bytes]]
 
+_JSON = (b"content-type", b"application/json")
+_PROBLEM = (b"content-type", MEDIA_TYPE.encode("ascii"))
 _encoder = msgspec.json.Encoder(order="sorted")
 
 
@@ -52,24 +53,21 @@ class EndpointRequest:
 
     def __init__(self, scope: HttpScope, receive: Receive, variable: str, limit: int) -> None:
         self.variable = variable
-        self.headers = [
-            (name.decode("latin-1").lower(), value.decode("latin-1"))
-            for name, value in scope["headers"]
-        ]
-        """Names in lower case, and values."""
-        self._first = dict(reversed(self.headers))
-        self._query = scope["query_string"].decode()
+        self._headers = list(scope["headers"])
+        self._first = dict(reversed(self._headers))  # Names are in lower case.
+        self._query = scope["query_string"]
         self._receive = receive
         self._limit = limit
-        length, coding = self.header("content-length"), self.header("transfer-encoding")
+        length, coding = self._first.get(b"content-length"), self._first.get(b"transfer-encoding")
         self._announced = _content_length(length, coding)
         has_no_body = length is None and coding is None and scope["http_version"].startswith("1")
         self._is_received = has_no_body or self._announced == 0
         self._body: Body | None = None
 
-    def header(self, name: str) -> str | None:
-        """The first header of a name in lower case."""
-        return self._first.get(name)
+    @cached_property
+    def headers(self) -> list[tuple[str, str]]:
+        """Names in lower case, and values."""
+        return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self._headers]
 
     @property
     def media_type(self) -> str:
@@ -80,13 +78,13 @@ class EndpointRequest:
         >>> EndpointRequest(scope, receive=None, variable="", limit=0).media_type
         'text/csv'
         """
-        return _media_type(self.header("content-type") or "")
+        return _media_type(self._first.get(b"content-type", b""))
 
     def query(self, name: str) -> str | None:
         """The first value of a name in the query."""
         if not self._query:
             return None
-        pairs = parse_qsl(self._query, keep_blank_values=True, errors=QUERY_ERRORS)
+        pairs = parse_qsl(self._query.decode(), keep_blank_values=True, errors=QUERY_ERRORS)
         return next((value for known, value in pairs if known == name), None)
 
     async def read(self) -> bytes:
@@ -132,29 +130,32 @@ class EndpointRequest:
         await receive_body(self.body, self._receive)
         work_scope.cancel()
 
-    async def respond(self, send: Callable[[], Awaitable[None]]) -> None:
+    async def respond(self, send: HttpSender, status: int, headers: Headers, body: bytes) -> None:
         """Send the response, and discard the rest of the body: a server waits until it is received.
 
         Args:
-            send: sends the whole response.
+            send: the middleware's.
+            status: the status.
+            headers: names in lower case, and values.
+            body: the body.
         """
         if self._is_received or (self._body is not None and self._body.is_complete):
-            await send()
+            await send.respond(status, headers, body)
         else:
             self.body.discard()
-            await self.while_connected(send)
+            await self.while_connected(partial(send.respond, status, headers, body))
 
 
 @lru_cache(maxsize=32)
-def _media_type(content_type: str) -> str:
-    return parse_options_header(content_type)[0].lower()
+def _media_type(content_type: bytes) -> str:
+    return parse_options_header(content_type.decode("latin-1"))[0].lower()
 
 
-def _content_length(length: str | None, coding: str | None) -> int | None:
+def _content_length(length: bytes | None, coding: bytes | None) -> int | None:
     """The length that the client has announced; None where there is none."""
-    if length is None or coding == "chunked":
+    if length is None or coding == b"chunked":
         return None
-    return int(length) if length.isascii() and length.isdigit() else 0
+    return int(length) if length.isdigit() else 0
 
 
 EndpointHandler = Callable[[EndpointRequest], Awaitable[EndpointResponse]]
@@ -206,25 +207,26 @@ class FastPath:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer by an endpoint, or pass the request on to the fallback."""
         found = self.find(scope["method"], _path(scope)) if scope["type"] == "http" else None
-        if found is None or scope["type"] != "http":
+        if found is None or scope["type"] != "http" or not isinstance(send, HttpSender):
             await self._fallback(scope, receive, send)
             return
         endpoint, variable = found
         request = EndpointRequest(scope, receive, variable, self._runtime.program.settings.max_body)
         try:
             status, headers, body = await self._handle(endpoint, request)
-            await request.respond(partial(_send, send, status, headers, body))
+            headers.append((b"content-length", b"%d" % len(body)))
+            await request.respond(send, status, headers, body)
         except _ClientDisconnectedError:
             return
 
     async def _handle(
         self, endpoint: Endpoint, request: EndpointRequest
-    ) -> tuple[int, list[tuple[str, str]], bytes]:
+    ) -> tuple[int, Headers, bytes]:
         """The status, the headers and the body of the response."""
         try:
             admit(self._runtime, endpoint.rule)
             document, status = await endpoint.handler(request)
-            return status, [("content-type", "application/json")], _encoder.encode(document) + b"\n"
+            return status, [_JSON], _encoder.encode(document) + b"\n"
         except _ClientDisconnectedError:
             raise
         except ProblemError as error:
@@ -232,8 +234,11 @@ class FastPath:
         except Exception as error:
             problem = report_crash(error)
         current_context().error_code = problem.error_code
-        headers = [(name.lower(), value) for name, value in problem.headers.items()]
-        return problem.status.value, [*headers, ("content-type", MEDIA_TYPE)], problem.document()
+        headers = [
+            (name.lower().encode("ascii"), value.encode("latin-1"))
+            for name, value in problem.headers.items()
+        ]
+        return problem.status.value, [*headers, _PROBLEM], problem.document()
 
 
 def _path(scope: HttpScope) -> str:
@@ -244,13 +249,3 @@ def _path(scope: HttpScope) -> str:
         is_within = path.startswith(root) and path != root
         path = path.removeprefix(root) if is_within else " "
     return "/" + path.lstrip("/")
-
-
-async def _send(send: Send, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
-    headers = [*headers, ("content-length", str(len(body)))]
-    encoded = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
-    await send({"type": "http.response.start", "status": status, "headers": encoded})
-    if len(body) > SENT_AT_ONCE:  # The last part has a time limit.
-        await send({"type": "http.response.body", "body": body, "more_body": True})
-        body = b""
-    await send({"type": "http.response.body", "body": body, "more_body": False})

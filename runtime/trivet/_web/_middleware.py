@@ -53,6 +53,7 @@ def admit(runtime: Runtime, rule: str) -> None:
 class RequestMiddleware:
     """An ASGI application that runs another one, each request and websocket in its own scope.
 
+    The `send` of a request is an `HttpSender`, which can send a whole response in one step.
     Other scopes pass through untouched.
     """
 
@@ -65,22 +66,24 @@ class RequestMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, one websocket, or another scope."""
         if scope["type"] == "http":
-            context = RequestContext.from_scope(scope)
+            context = RequestContext.from_scope(scope, receive)
             sender: Sender = HttpSender(context, send, scope, self._runtime.stopping)
         elif scope["type"] == "websocket":
-            context = RequestContext.from_scope(scope)
+            context = RequestContext.from_scope(scope, receive)
             sender = WebsocketSender(context, send, scope)
         else:
             await self._app(scope, receive, send)
             return
         self._open.add(context)
+        before = context.activate()
         try:
-            with context.activate():
-                try:
-                    await self._serve(sender, scope, receive)
-                finally:
+            try:
+                await self._serve(sender, scope)
+            finally:
+                if self._runtime.listens(MonitoringEvent):
                     await self._publish(context)  # noqa: ASYNC102 - shielded and bounded in there
         finally:
+            context.deactivate(before)
             self._open.remove(context)
             self._has_ended.set()
 
@@ -123,8 +126,6 @@ class RequestMiddleware:
             await self._has_ended.wait()
 
     async def _publish(self, context: RequestContext) -> None:
-        if not self._runtime.listens(MonitoringEvent):
-            return
         points = context.points(self._runtime.service)
         if not points:
             return
@@ -133,9 +134,7 @@ class RequestMiddleware:
         if publishing.cancelled_caught:
             _log.warning("monitoring points lost: an inbox is full", after=PUBLISH_TIMEOUT)
 
-    async def _serve(
-        self, sender: Sender, scope: HttpScope | WebsocketScope, receive: Receive
-    ) -> None:
+    async def _serve(self, sender: Sender, scope: HttpScope | WebsocketScope) -> None:
         context = sender.context
         try:
             scope = validated(scope)
@@ -147,7 +146,7 @@ class RequestMiddleware:
         fault: BaseException | None = None
         try:
             with context.scope:
-                await self._app(scope, context.wrap_receive(receive), sender.send)
+                await self._app(scope, context.receive, sender)
         except BaseException as error:  # noqa: ASYNC103 - a cancellation goes on
             cancelled, fault = split_failure(
                 error, contains_interrupts=self._runtime.contains_interrupts

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 
 import trio
 
-from ._asgi import Headers, HttpScope, ResponseStart, Send, SendMessage, WebsocketScope
+from ._asgi import RESPOND, Headers, HttpScope, Send, SendMessage, WebsocketScope
 from ._context import RequestContext
 from ._problems import MEDIA_TYPE, ProblemError
 
@@ -19,6 +19,11 @@ FINAL_SEND_TIMEOUT = 5.0
 """Seconds in which the end of a response may be sent after its application is cancelled."""
 ABORT_TIMEOUT = 0.5
 """Seconds in which a client is told that there will be no response, or no more of it."""
+SENT_AT_ONCE = 16 * 1024
+"""Bytes of a body that are sent as one, since a connection takes them without a wait."""
+OWN_HEADERS = frozenset({b"luna-request-id"})
+CLOSING_HEADERS = OWN_HEADERS | {b"connection"}
+"""The headers that an application cannot set, also where the connection is to be closed."""
 
 INTERNAL_ERROR, SERVICE_RESTART = 1011, 1012
 """Close codes of a websocket whose handler has crashed, or was cut off."""
@@ -32,7 +37,7 @@ class Sender(ABC):
         self._send = send
 
     @abstractmethod
-    async def send(self, message: SendMessage) -> None:
+    async def __call__(self, message: SendMessage) -> None:
         """Send a message of the application."""
 
     async def abort(self, problem: ProblemError, close_code: int) -> None:
@@ -72,15 +77,17 @@ class HttpSender(Sender):
         super().__init__(context, send)
         self._has_connection_header = scope["http_version"].startswith("1")
         self._stopping = stopping
+        self._respond = (scope.get("extensions") or {}).get(RESPOND)
 
-    async def send(self, message: SendMessage) -> None:
+    async def __call__(self, message: SendMessage) -> None:
         """Send a part of the response."""
         if message["type"] == "http.response.start":
             # The response of a request that was cut off must not begin: a cancellation in the midst
             # of its head would leave the server in a state in which it can answer nothing.
             await trio.lowlevel.checkpoint_if_cancelled()
             self.context.response_started(message["status"])
-            await self._send(self._add_headers(message, closing=self._stopping.is_set()))
+            headers = self._completed(message["headers"], closing=self._stopping.is_set())
+            await self._send({**message, "headers": headers})
         elif message["type"] == "http.response.body" and not message.get("more_body", False):
             # The end of a response makes hypercorn report a disconnect to the application, upon
             # which quart-trio cancels this very send, before hypercorn has made the connection
@@ -91,29 +98,54 @@ class HttpSender(Sender):
         else:
             await self._send(message)
 
+    async def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send a whole response, in as few steps as its server allows.
+
+        Args:
+            status: the status.
+            headers: names in lower case, and values.
+            body: the body; a server leaves it out for HEAD.
+        """
+        respond = self._respond
+        if respond is not None and len(body) <= SENT_AT_ONCE:
+            await trio.lowlevel.checkpoint_if_cancelled()  # As above.
+            self.context.response_started(status)
+            self.context.is_complete = True
+            headers = self._completed(headers, closing=self._stopping.is_set())
+            await respond(status, headers, body, FINAL_SEND_TIMEOUT)
+            return
+        await self({"type": "http.response.start", "status": status, "headers": headers})
+        if len(body) > SENT_AT_ONCE:  # The last part has a time limit.
+            await self({"type": "http.response.body", "body": body, "more_body": True})
+            body = b""
+        await self({"type": "http.response.body", "body": body, "more_body": False})
+
     async def _send_problem(self, problem: ProblemError) -> None:
         self.context.status = problem.status.value
         body = problem.document()
-        start: ResponseStart = {
-            "type": "http.response.start",
-            "status": problem.status.value,
-            "headers": _problem_headers(problem, body),
-        }
+        headers = self._completed(_problem_headers(problem, body), closing=True)
         self.context.is_complete = True
-        await self._send(self._add_headers(start, closing=True))
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": problem.status.value,
+                "headers": headers,
+            }
+        )
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def _close(self, close_code: int) -> None:
         """A response that has begun cannot be mended; the closed connection tells the client."""
 
-    def _add_headers(self, start: ResponseStart, *, closing: bool) -> ResponseStart:
+    def _completed(self, headers: Headers, *, closing: bool) -> Headers:
+        """The headers of the response with the middleware's own."""
         closing = closing and self._has_connection_header
-        own = (b"luna-request-id", b"connection") if closing else (b"luna-request-id",)
-        headers = [(name, value) for name, value in start["headers"] if name not in own]
-        headers.append((b"luna-request-id", self.context.request_id.encode("ascii")))
+        own = CLOSING_HEADERS if closing else OWN_HEADERS
+        completed = [header for header in headers if header[0] not in own]
+        completed.append((b"luna-request-id", self.context.request_id.encode("ascii")))
         if closing:
-            headers.append((b"connection", b"close"))
-        return {**start, "headers": headers}
+            completed.append((b"connection", b"close"))
+        return completed
 
 
 class WebsocketSender(Sender):
@@ -129,7 +161,7 @@ class WebsocketSender(Sender):
         super().__init__(context, send)
         self._can_send_response = "websocket.http.response" in (scope.get("extensions") or {})
 
-    async def send(self, message: SendMessage) -> None:
+    async def __call__(self, message: SendMessage) -> None:
         """Send a message, the answer to the handshake, or the close."""
         await trio.lowlevel.checkpoint_if_cancelled()  # As for a response that was cut off.
         if message["type"] == "websocket.accept":

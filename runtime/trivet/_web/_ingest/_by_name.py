@@ -75,19 +75,22 @@ class Publisher:
         Where this may take its time, a client may disconnect meanwhile: events that are not
         accepted by then are not published.
         """
-        publishing = partial(publish, self._runtime, deliveries, wait=wait)
         if wait or self._may_wait(deliveries):
+            publishing = partial(publish, self._runtime, deliveries, wait=wait)
             return await request.while_connected(publishing)
-        return await publishing()
+        return await self._runtime.publish_many(deliveries)
 
     def _may_wait(self, deliveries: Sequence[Delivery[Event]]) -> bool:
         """Whether a subscriber has to store these events, or has no room for them."""
-        types = {type(delivery.event) for delivery in deliveries}
-        size = sum(delivery.size for delivery in deliveries)
-        return not self._durable_events.isdisjoint(types) or any(
-            self._runtime.room(event) < len(deliveries) or self._runtime.room_bytes(event) < size
-            for event in types
-        )
+        size = sum([delivery.size for delivery in deliveries])
+        for event in {type(delivery.event) for delivery in deliveries}:
+            if event in self._durable_events:
+                return True
+            if self._runtime.room(event) < len(deliveries):
+                return True
+            if self._runtime.room_bytes(event) < size:
+                return True
+        return False
 
 
 def parse_wait(request: EndpointRequest) -> bool:

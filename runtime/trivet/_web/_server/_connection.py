@@ -14,7 +14,16 @@ import structlog
 import trio
 
 from ..._faults._containment import split_failure, summary
-from .._asgi import ASGIApp, HttpScope, Received, ReceiveMessage, SendMessage, WebsocketScope
+from .._asgi import (
+    RESPOND,
+    ASGIApp,
+    Headers,
+    HttpScope,
+    Received,
+    ReceiveMessage,
+    SendMessage,
+    WebsocketScope,
+)
 from .._problems import MEDIA_TYPE, STATUS, document
 from ._heads import Head, RefusedError, is_websocket_handshake, parse_head, take_head
 from ._request import (
@@ -79,6 +88,7 @@ class Connection:
         self._is_half_closed = False
         self._waiting: trio.CancelScope | None = None
         self._websocket: Websocket | None = None
+        self._extensions = {RESPOND: self._respond}
         self._head: Head
         self._body: RequestBody
         self._response: Response
@@ -222,7 +232,7 @@ class Connection:
         scope: HttpScope = {
             "type": "http",
             "method": head.method,
-            "extensions": None,
+            "extensions": self._extensions,
             **scope_of(head, "http", self._transport),
         }
         self._is_busy = True
@@ -338,10 +348,36 @@ class Connection:
             raise ResponseError(f"{message['type']!r} is no part of a response")
         await self._write(data)
         if response.has_ended:
-            if self._waiting is not None:
-                self._waiting.cancel()
+            self._end_waiting()
         elif data:
             await trio.lowlevel.checkpoint()  # An application may have much to send.
+
+    async def _respond(self, status: int, headers: Headers, body: bytes, limit: float) -> None:
+        """Send a whole response, as its two messages would; see `RESPOND`."""
+        if self._is_disconnected:
+            await trio.lowlevel.checkpoint()  # As above.
+            return
+        response = self._response
+        head = response.begin(status, headers, left=self._body.left)
+        data = head + response.body_part(body, more=False)
+        try:
+            sent = self._transport.send_some(data)
+            if sent < len(data):
+                with trio.move_on_after(limit, shield=True) as sending:
+                    await self._transport.send_rest(data, sent)
+                if sending.cancelled_caught:
+                    self._disconnect()
+        except (OSError, trio.ClosedResourceError):
+            self._disconnect()
+        except BaseException:
+            self._disconnect()  # As in `_write`.
+            raise
+        self._end_waiting()
+
+    def _end_waiting(self) -> None:
+        """End the wait of a `receive`, whose response has ended."""
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     async def _write(self, data: bytes) -> None:
         if not data:

@@ -89,17 +89,28 @@ class Transport:
             OSError: the connection is lost.
             trio.ClosedResourceError: the socket was closed here.
         """
+        sent = self.send_some(data)
+        if sent < len(data):
+            await self.send_rest(data, sent)
+
+    def send_some(self, data: bytes) -> int:
+        """Send as much data as the system takes at once; returns the number of bytes.
+
+        Raises:
+            OSError: the connection is lost.
+            trio.ClosedResourceError: the socket was closed here.
+        """
         if self._descriptor < 0:
             raise trio.ClosedResourceError
         try:
             sent = os.write(self._descriptor, data)
         except BlockingIOError:
-            sent = 0
+            return 0
         self._sent += sent
-        if sent < len(data):
-            await self._send_rest(data, sent)
+        return sent
 
-    async def _send_rest(self, data: bytes, sent: int) -> None:
+    async def send_rest(self, data: bytes, sent: int) -> None:
+        """Send the data behind the first `sent` bytes, as `send_all` does."""
         self.is_sending = True
         try:
             with memoryview(data) as rest:

@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import structlog
@@ -22,6 +23,7 @@ from trivet import (
     route,
     websocket_route,
 )
+from trivet._web._asgi import RESPOND
 from trivet._web._server import _connection as _connections
 from trivet._web._server import _listening, _transport
 from trivet.testing import open_plugins, serving
@@ -395,6 +397,30 @@ async def test_a_client_that_reads_slowly(short: None) -> None:
             await trio.sleep(0.02)
         assert runtime.get(Desk).open == 1
         assert taken > 5 * _transport.SEND_TIMEOUT * _transport.MIN_SEND_RATE
+
+
+async def test_a_whole_response_that_is_not_read() -> None:
+    """A whole response has its seconds although the request is cancelled; then it breaks off."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    took: list[float] = []
+
+    async def app(scope: Any, receive: object, send: object) -> None:
+        begun = trio.current_time()
+        with trio.CancelScope() as scope_of_request:
+            scope_of_request.cancel()
+            await scope["extensions"][RESPOND](200, [], bytes(10_000_000), 0.2)
+        took.append(trio.current_time() - begun)
+
+    with theirs:
+        theirs.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        transport = _transport.Transport(trio.socket.from_stdlib_socket(ours))
+        with trio.fail_after(10):
+            await _connections.Connection(
+                app, transport, max_message=1, contains_interrupts=True
+            ).run()
+    assert transport.is_closed
+    assert took[0] >= 0.2
 
 
 async def test_the_date_is_that_of_the_second() -> None:
