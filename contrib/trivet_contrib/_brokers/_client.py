@@ -7,7 +7,7 @@ Never knows Trivet, nor a particular broker.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 import msgspec
@@ -133,6 +133,19 @@ class Consumer(Client, ABC):
     @abstractmethod
     async def release(self) -> None:
         """Give back every message in flight, without blame; nothing is fetched afterwards."""
+
+
+def check_sizes(
+    messages: Sequence[Message], size_of: Callable[[Message], int], largest: float, broker: str
+) -> None:
+    """Raise `UnsendableMessagesError` if some messages are larger than a broker takes."""
+    too_large = {
+        index: f"it is larger than {broker} takes: {size} bytes, of {largest}"
+        for index, message in enumerate(messages)
+        if (size := size_of(message)) > largest
+    }
+    if too_large:
+        raise UnsendableMessagesError(too_large)
 
 
 class Producer(Client, ABC):

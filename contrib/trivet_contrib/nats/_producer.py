@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import attrs
 from nats.js.api import StreamConfig
 
-from .._brokers._client import BrokerRefusedError, Message, Producer, UnsendableMessagesError
+from .._brokers._client import BrokerRefusedError, Message, Producer, check_sizes
 from ._checks import check_stream, listens, missing_guarantees
 from ._connection import NatsServer, connected
 from ._messages import EXPECTED_STREAM, MESSAGE_ID, encoded, in_ascii, size_of
@@ -45,17 +45,8 @@ class NatsProducer(Producer):
         """See `Producer`."""
         target = self._target
         sent = [self._as_sent(message) for message in messages]
-        self._check_sizes(sent)
+        check_sizes(sent, size_of, self._largest, "NATS")
         await publish(self._requests, target.stream, target.subject, sent, taken, setting="subject")
-
-    def _check_sizes(self, messages: Sequence[Message]) -> None:
-        too_large = {
-            index: f"it is larger than NATS takes: {size} bytes, of {self._largest}"
-            for index, message in enumerate(messages)
-            if (size := size_of(message)) > self._largest
-        }
-        if too_large:
-            raise UnsendableMessagesError(too_large)
 
     def _as_sent(self, message: Message) -> Message:
         own = {MESSAGE_ID: in_ascii(message.id), EXPECTED_STREAM: self._target.stream}

@@ -224,6 +224,7 @@ def _refuse_round_trip(arguments: FieldTable, queue: Queue) -> None:
 ALWAYS_MISSING = (
     "whether RabbitMQ has more than one node cannot be asked: with one, its disk is all",
 )
+"""The guarantees of which no connection can tell whether RabbitMQ gives them."""
 
 
 def _missing_guarantees(arguments: FieldTable | None, queue: Queue) -> list[str]:

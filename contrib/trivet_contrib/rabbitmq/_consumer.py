@@ -22,8 +22,9 @@ from ._publishing import publish
 from ._subscription import Subscription
 from ._unacked import Unacked, UnackedMessage
 
-PATIENCE = 0.02
-"""Seconds in which acknowledgements may give credit, before the consumer is replaced for little."""
+WAIT_FOR_CREDIT = 0.02
+"""Seconds in which acknowledgements may give credit, before the consumer is replaced for little
+room."""
 
 
 class RabbitmqConsumer(Consumer):
@@ -61,7 +62,7 @@ class RabbitmqConsumer(Consumer):
         """See `Consumer`."""
         buffered, subscription = self._unacked.buffered, self._subscription
         if not buffered and subscription.is_worth_waiting(count):
-            await self._connection.wait_for_news(PATIENCE)
+            await self._connection.wait_for_news(WAIT_FOR_CREDIT)
         if not buffered:
             await subscription.make_room(count)
             if not buffered:

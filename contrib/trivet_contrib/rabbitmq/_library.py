@@ -137,7 +137,7 @@ class BatchChannel(Channel):
             header = pamqp.frame.marshal(
                 ContentHeader(body_size=len(body), properties=properties), self.number
             )
-        except Exception as error:  # pamqp raises whatever a header's value makes it raise.
+        except Exception as error:  # pamqp raises the errors of the values' own encoders as well.
             raise UnencodableError(f"its headers cannot be sent: {describe(error)}") from None
         if 0 < most < len(header):
             raise UnencodableError(f"its headers are too large: {len(header)} bytes, of {most}")
@@ -210,8 +210,8 @@ class UnreadableDeliver(Basic.Deliver):
     def __init__(self, payload: bytes, fault: str) -> None:
         consumer_tag, rest = _short_string(payload[4:])
         (number,) = struct.unpack_from(">Q", rest)
-        exchange, rest_of_it = _short_string(rest[9:])
-        routing_key, _ = _short_string(rest_of_it)
+        exchange, after_exchange = _short_string(rest[9:])
+        routing_key, _ = _short_string(after_exchange)
         super().__init__(consumer_tag, number, bool(rest[8] & 1), exchange, routing_key)
         self.fault = fault
 

@@ -64,7 +64,7 @@ class Subscription:
         return subscription
 
     def is_worth_waiting(self, count: int) -> bool:
-        """Whether acknowledgements may soon give credit, instead of a replacement for little."""
+        """Whether acknowledgements may soon give as much credit as a replacement would."""
         return not self._credit and count <= self._sent // 2
 
     async def make_room(self, count: int) -> None:

@@ -19,7 +19,7 @@ from .._brokers._client import (
     Message,
     Producer,
     Server,
-    UnsendableMessagesError,
+    check_sizes,
 )
 from ._checks import check_target
 from ._connection import connected, translating
@@ -57,7 +57,7 @@ class RedisProducer(Producer):
 
     async def send(self, messages: Sequence[Message], taken: set[int]) -> None:
         """See `Producer`: all messages in one pipeline."""
-        self._check_sizes(messages)
+        check_sizes(messages, size_of, self._largest, "Redis")
         with translating():
             async with self._client.pipeline(transaction=False, raise_on_error=False) as pipeline:
                 for message in messages:
@@ -69,15 +69,6 @@ class RedisProducer(Producer):
                     raise answer
             if len(taken) < len(messages):
                 raise BrokerUnavailableError("Redis did not confirm all entries")
-
-    def _check_sizes(self, messages: Sequence[Message]) -> None:
-        too_large = {
-            index: f"it is larger than Redis takes: {size} bytes, of {self._largest}"
-            for index, message in enumerate(messages)
-            if (size := size_of(message)) > self._largest
-        }
-        if too_large:
-            raise UnsendableMessagesError(too_large)
 
 
 def _is_identifier(answer: object) -> bool:
