@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from trivet import DeliverySettings, Event, EventPlugin, Fate, RetryAfter
-from trivet.testing import SlowRetryError, open_plugins
+from trivet import DeliverySettings, Event, EventPlugin, Fate, RetryAfter, UnknownEventError
+from trivet.testing import SlowRetryError, client, open_plugins
 
 
 class Order(Event):
@@ -69,3 +72,40 @@ async def test_autojump_clock(
     async with open_plugins(Fails, settings=table) as runtime:
         assert (await runtime.publish(Order(), wait=True)).worst is Fate.HANDLED
         assert trio.current_time() >= 240
+
+
+COUNTER = """
+from trivet import Event, EventPlugin
+
+
+class Counted(Event):
+    number: int
+
+
+class Counter(EventPlugin[Counted]):
+    total: int = 0
+
+    async def handle_event(self, event: Counted) -> None:
+        self.total += event.number
+"""
+
+
+async def test_an_event_of_a_plugin_in_a_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program has the event's class by its name; an imported copy is refused, and the error
+    names the two modules and both remedies."""
+    (tmp_path / "counter_file.py").write_text(COUNTER, encoding="utf-8")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    copy: Any = import_module("counter_file").Counted
+    async with open_plugins("counter_file", directory=tmp_path) as runtime:
+        counted: Any = runtime.events["counted"]
+        assert (await runtime.publish(counted(2), wait=True)).worst is Fate.HANDLED
+        with pytest.raises(UnknownEventError) as caught:
+            await runtime.publish(copy(1))
+        said = str(caught.value)
+        assert "loaded twice, as 'trivet_plugins.counter_file' and as 'counter_file'" in said
+        assert "`runtime.events['counted']`" in said
+        assert "`POST /events/counted`" in said
+        answer = await client(runtime).post("/events/counted?wait=true", json={"number": 1})
+        assert (await answer.get_json())["fates"] == {"counter": "handled"}

@@ -26,7 +26,7 @@ from .._events._delivery import (
 )
 from .._events._event import Event, source_of
 from .._events._outcome import Outcome
-from .._events._types import EventTypes
+from .._events._types import EventTypes, loaded_twice
 from .._faults._errors import UnknownEventError
 from .._inbox._quantum import QUANTUM
 from .._loop._tasks import plugin_of_task
@@ -59,7 +59,7 @@ class Publisher:
         bus = self._bus
         route = bus.routes.get(type(event))
         if route is None:
-            raise _unknown(event)
+            raise _unknown(event, self._types)
         delivery: Delivery[Event]
         if wait or envelope:
             receipt = Receipt() if wait else None
@@ -122,7 +122,7 @@ class Publisher:
         if type(delivery) is not Delivery:
             raise UnknownEventError("publish_many takes deliveries: write `Delivery.of(event)`")
         if type(delivery.event) not in self._bus.routes:
-            raise _unknown(delivery.event)
+            raise _unknown(delivery.event, self._types)
         if delivery.origin is not NO_ORIGIN:
             origin = Origin(
                 delivery.request_id or origin.request_id, delivery.traceparent or origin.traceparent
@@ -137,7 +137,7 @@ class Publisher:
         )
 
 
-def _unknown(event: object) -> UnknownEventError:
+def _unknown(event: object, types: EventTypes) -> UnknownEventError:
     """The fault of something that was to be published."""
     kind = event if isinstance(event, type) else type(event)
     if isinstance(event, Delivery):
@@ -150,6 +150,13 @@ def _unknown(event: object) -> UnknownEventError:
     if isinstance(event, type):
         return UnknownEventError(
             f"{kind.__name__} is the class: publish an event of it, `{kind.__name__}(…)`"
+        )
+    known = types.get(kind.__event_name__)
+    twice = None if known is None else loaded_twice(kind, known)
+    if twice is not None:
+        return UnknownEventError(
+            f"{twice}: take the class from `runtime.events[{kind.__event_name__!r}]`, or publish "
+            f"by HTTP, `POST /events/{kind.__event_name__}`"
         )
     return UnknownEventError(
         f"{source_of(kind)} is no event type of this program: name its module, "

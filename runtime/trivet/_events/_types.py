@@ -57,11 +57,7 @@ class EventTypes:
         for cls in types:
             other = self._types.setdefault(cls.__event_name__, cls)
             if other is not cls:
-                raise ConfigurationError(
-                    f"two event types are named {cls.__event_name__!r}: "
-                    f"{source_of(other)} and {source_of(cls)}; give one another by "
-                    f"`class {cls.__name__}(Event, name=…)`"
-                )
+                raise ConfigurationError(_fault_of_two(other, cls))
             self._decoders[cls] = _decoder(cls)
         self._below: defaultdict[type, list[type[Event]]] = defaultdict(list)
         for cls in self._types.values():
@@ -142,6 +138,36 @@ class EventTypes:
         if size > limit:
             raise EventTooLargeError.of(cls.__event_name__, size=size, limit=limit)
         return self.decode(cls, body), size
+
+
+def loaded_twice(cls: type[Event], known: type[Event]) -> str | None:
+    """The fault of two classes that one file has made; None where they come from two places.
+
+    Args:
+        cls: a class that the program does not know.
+        known: the program's event type of the same name.
+    """
+    place = source_of(cls)
+    if cls.__module__ == known.__module__ or place != source_of(known):
+        return None
+    return (
+        f"{place}: the file was loaded twice, as {known.__module__!r} and as {cls.__module__!r}, "
+        "and made another class each time"
+    )
+
+
+def _fault_of_two(known: type[Event], cls: type[Event]) -> str:
+    twice = loaded_twice(cls, known)
+    if twice is not None:
+        return (
+            f"{twice}: leave out `event_types`, and import no file of the plugins' directory. "
+            "In a test, pass the plugin's class to open_plugins, or take the event's class from "
+            f"`runtime.events[{cls.__event_name__!r}]`"
+        )
+    return (
+        f"two event types are named {cls.__event_name__!r}: {source_of(known)} and "
+        f"{source_of(cls)}; give one another by `class {cls.__name__}(Event, name=…)`"
+    )
 
 
 def _why(error: BaseException) -> tuple[str, str]:

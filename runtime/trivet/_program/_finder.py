@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import pkgutil
 import re
 import sys
 import traceback
+from difflib import get_close_matches
 from functools import cached_property
 from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint, entry_points
@@ -21,7 +23,7 @@ import structlog
 
 from .._faults._acts import noted
 from .._faults._containment import summary
-from .._faults._errors import ConfigurationError, nearest
+from .._faults._errors import NAMED_AT_MOST, ConfigurationError, nearest
 from ._settings import absolute
 
 PACKAGE = "trivet_plugins"
@@ -127,20 +129,24 @@ class Finder:
             module, plugin = use, ""
         return attrs.evolve(self.find(module, setting), alias=name, plugin=plugin or None)
 
-    def find_event_types(self, name: str) -> NamedModule:
+    def find_event_types(self, name: str, setting: str = "event_types") -> NamedModule:
         """Find a module that `event_types` names, in the directory or importable elsewhere.
+
+        Args:
+            name: the name.
+            setting: the key that gives the name, for messages.
 
         Raises:
             ConfigurationError: the name cannot be a module's.
         """
         if not all(part.isidentifier() for part in name.split(".")):
             raise ConfigurationError(
-                f"event_types: {name!r} is no module's name: write it as an import does, `a.b`"
+                f"{setting}: {name!r} is no module's name: write it as an import does, `a.b`"
             )
         file = self._file(name)
         if file is not None:
-            return NamedModule(name, f"{PACKAGE}.{name}", str(file), "event_types")
-        return NamedModule(name, name, f"module {name}", "event_types")
+            return NamedModule(name, f"{PACKAGE}.{name}", str(file), setting)
+        return NamedModule(name, name, f"module {name}", setting)
 
     def _file(self, name: str) -> Path | None:
         for file in (self._directory / name / "__init__.py", self._directory / f"{name}.py"):
@@ -214,16 +220,38 @@ def import_named(named: NamedModule) -> None:
             importlib.import_module(named.module)
     except (Exception, SystemExit) as error:
         place = _place_of(error, named) or named.place
-        said = f"{_reason_of(error)}{_hint_of_sibling(error, place)}"
+        said = f"{_reason_of(error)}{_hint_about(error, named, place)}"
         text = f"{place}: {said} (while importing {named.name!r} of `{named.setting}`)"
         raise ConfigurationError(text) from error
 
 
-def _hint_of_sibling(error: BaseException, place: str) -> str:
-    """A hint for an author who imports a neighbouring file as if it were a library."""
+def _hint_about(error: BaseException, named: NamedModule, place: str) -> str:
+    """A hint about a module that does not exist; empty for any other error."""
     if not isinstance(error, ModuleNotFoundError) or error.name is None:
         return ""
-    name, folder = error.name.partition(".")[0], Path(place.rpartition(":")[0]).parent
+    if is_within(named.module, error.name):
+        return _hint_of_misspelling(error.name)
+    return _hint_of_sibling(error.name, place)
+
+
+def _hint_of_misspelling(module: str) -> str:
+    """A hint for an operator who names a module that does not exist: the nearest that does."""
+    parent = module.rpartition(".")[0]
+    prefix = f"{parent}." if parent else ""
+    places = _path_of(parent) if parent else [*sys.path, *_path_of(PACKAGE)]
+    known = [each.name for each in pkgutil.iter_modules(places, prefix)]
+    close = get_close_matches(module[:NAMED_AT_MOST], known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _path_of(package: str) -> list[str]:
+    """The directories of an imported package."""
+    return list(getattr(sys.modules.get(package), "__path__", ()))
+
+
+def _hint_of_sibling(missing: str, place: str) -> str:
+    """A hint for an author who imports a neighbouring file as if it were a library."""
+    name, folder = missing.partition(".")[0], Path(place.rpartition(":")[0]).parent
     if not any(_is_file(file) for file in (folder / f"{name}.py", folder / name / "__init__.py")):
         return ""
     return f"; it is a file beside this one: write `from .{name} import …`"

@@ -188,6 +188,9 @@ def collect_event_types(
     Raises:
         ConfigurationError: two types have one name, or a type cannot be decoded from JSON.
     """
+    given = list(given)
+    for one in given:
+        _check_event_class(one)
     types = [MonitoringEvent, PluginStatusEvent, SendingEvent, *given]
     roots = [PACKAGE if is_within(one.module, PACKAGE) else one.module for one in modules]
     for root in dict.fromkeys(roots):
@@ -200,6 +203,14 @@ def collect_event_types(
         if not is_within(event.__module__, "trivet"):
             _warn_of_fields_without_json(event)
     return known
+
+
+def _check_event_class(given: object) -> None:
+    if not (isinstance(given, type) and issubclass(given, Event)):
+        raise ConfigurationError(
+            f"event_types: {given!r} is no event class: open_runtime and open_plugins take "
+            "classes; names of modules are for `event_types` in the settings"
+        )
 
 
 def _warn_of_fields_without_json(cls: type[Event]) -> None:

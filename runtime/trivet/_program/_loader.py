@@ -100,9 +100,10 @@ def _import_all(settings: Settings) -> tuple[list[NamedModule], list[NamedModule
     faults = Faults()
     plugins: list[NamedModule] = []
     event_modules: list[NamedModule] = []
+    event_types = place_of_key(settings, "event_types")
     for name in dict.fromkeys(settings.event_types):
         with faults.collect():
-            module = finder.find_event_types(name)
+            module = finder.find_event_types(name, event_types)
             import_named(module)
             event_modules.append(module)
     for name in dict.fromkeys(settings.active_plugins):
@@ -113,7 +114,7 @@ def _import_all(settings: Settings) -> tuple[list[NamedModule], list[NamedModule
     faults.check()
     for module in event_modules:
         if not event_types_within(module.module):
-            raise ConfigurationError(f"event_types: {module.name!r} defines no event type")
+            raise ConfigurationError(f"{event_types}: {module.name!r} defines no event type")
     return plugins, event_modules
 
 

@@ -305,3 +305,26 @@ def test_missing_event_types(directory: Directory, name: str, said: str) -> None
     message = directory.fault(event_types=[name])
     assert said in message
     assert "event_types" in message
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("shop_types.order", "shop_types.orders"),
+        ("shop_tipes.orders", "shop_types"),
+        ("drinkz", "drinks"),
+    ],
+)
+def test_misspelt_event_types(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch, written: str, meant: str
+) -> None:
+    """A misspelt module is reported with the settings' file and the nearest module."""
+    monkeypatch.chdir(directory.path.parent)
+    Directory(Path()).write("shop_types/__init__.py", "")
+    Directory(Path()).write("shop_types/orders.py", "class OrderSeen(Event): ...")
+    directory.write("drinks.py", "class Poured(Event): ...")
+    monkeypatch.setattr(sys, "path", [str(directory.path.parent), *sys.path])
+    message = directory.fault(event_types=[written], file=Path("trivet.toml"))
+    assert f"; did you mean {meant!r}? (" in message
+    assert "`trivet.toml: event_types`" in message
+    assert "from ." not in message

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NoReturn, TypeVar
+import sys
+from importlib import import_module
+from typing import Any, NoReturn, TypeVar, cast
 
 import pytest
 
 from trivet import (
     BackgroundPlugin,
+    ConfigurationError,
     Event,
     EventPlugin,
     MonitoringPlugin,
@@ -187,6 +190,26 @@ def test_listened_types_are_known() -> None:
     program = load(Settings(), plugins=[Placed, Everything])
     assert program.events.get("order_placed") is OrderPlaced
     assert program.events.get("event") is None
+
+
+def test_a_module_name_is_no_event_class() -> None:
+    """A name where an embedder gives a class is refused, with the place for names."""
+    with pytest.raises(ConfigurationError, match="'tally' is no event class"):
+        load(Settings(), event_types=cast("Any", ["tally"]))
+
+
+def test_a_file_that_is_loaded_twice(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that two imports load makes two classes; the error says so, and how to avoid it."""
+    file = directory.write("cup_again.py", TEAPOT + "class Boiled(Event): ...")
+    monkeypatch.setattr(sys, "path", [str(directory.path), *sys.path])
+    boiled = import_module("cup_again").Boiled
+    with pytest.raises(ConfigurationError) as caught:
+        load(directory.settings("cup_again"), event_types=[boiled])
+    said = str(caught.value)
+    place = f"{file}:{line_of(file, 'class Boiled')} (Boiled)"
+    assert said.count(place) == 1
+    assert "loaded twice, as 'cup_again' and as 'trivet_plugins.cup_again'" in said
+    assert "runtime.events['boiled']" in said
 
 
 def test_two_event_types_of_one_name(directory: Directory) -> None:
