@@ -98,8 +98,9 @@ async def test_drop_oldest_makes_room() -> None:
 # Publishers who wait
 
 
-async def test_who_waits_is_let_in_one_by_one_in_order() -> None:
-    """Each event that is taken out lets the longest waiting publisher in, behind what is there."""
+async def test_waiting_publishers_are_let_in_one_by_one_in_order() -> None:
+    """Each event that is taken out lets the longest waiting publisher in, behind the queued
+    events."""
     first, second, third, fourth = pings(4)
     inbox = inbox_with(first, buffer=1)
     places = [inbox.admission.queue_up(delivery) for delivery in (second, third, fourth)]
@@ -113,8 +114,8 @@ async def test_who_waits_is_let_in_one_by_one_in_order() -> None:
     counts(inbox, accepted=4, in_flight=4)
 
 
-async def test_nobody_overtakes_who_waits() -> None:
-    """While a publisher waits, a newcomer finds no room, whatever there is."""
+async def test_no_publisher_overtakes_a_waiting_one() -> None:
+    """While a publisher waits, a newcomer finds no room, however much there is."""
     inbox = inbox_with(ping(1), buffer=1)
     place = inbox.admission.queue_up(ping(2))
     assert inbox.admission.offer(ping(3)) is None
@@ -124,7 +125,7 @@ async def test_nobody_overtakes_who_waits() -> None:
 
 
 async def test_nobody_overtakes_while_a_reader_is_on_its_way() -> None:
-    """The place that a reader has just left free is that of who waits."""
+    """A place that a reader has just left free is that of the waiting publisher."""
     let_in: set[Fate | None] = set()
     for _ in range(20):  # Who of the two tasks comes first is left to chance.
         first, waiting, late = pings(3)
@@ -138,7 +139,7 @@ async def test_nobody_overtakes_while_a_reader_is_on_its_way() -> None:
     assert let_in == {Fate.QUEUED}
 
 
-async def test_who_withdraws_is_not_counted() -> None:
+async def test_a_publisher_that_withdraws_is_not_counted() -> None:
     """A publisher that leaves the queue leaves nothing behind, and the next moves up."""
     inbox = inbox_with(ping(1), buffer=1)
     second, third = ping(2), ping(3)
@@ -191,7 +192,7 @@ async def test_receive_waits_for_an_event() -> None:
 
 
 async def test_receive_is_always_a_checkpoint() -> None:
-    """With an event there, and with one that a crash gave back."""
+    """`receive` is a checkpoint with an event in the inbox, and with one that a crash gave back."""
     inbox = inbox_with(ping(1), ping(2))
     inbox.receive_nowait()
     inbox.lifetime_ended(crashed=True)
@@ -216,7 +217,8 @@ async def test_a_cancelled_receive_takes_nothing(returned: bool) -> None:
 
 
 async def test_receive_nowait_does_not_wait() -> None:
-    """Nothing there is `WouldBlock`; nothing there for ever is `EndOfChannel`."""
+    """`receive_nowait` raises `WouldBlock` for an empty inbox, and `EndOfChannel` for a closed
+    one."""
     inbox = inbox_with()
     with pytest.raises(trio.WouldBlock):
         inbox.receive_nowait()
@@ -225,8 +227,8 @@ async def test_receive_nowait_does_not_wait() -> None:
         inbox.receive_nowait()
 
 
-async def test_two_readers_share_what_is_there() -> None:
-    """Each event goes to one reader, what a crash gave back too."""
+async def test_two_readers_share_the_events() -> None:
+    """Each event goes to one of two readers, also an event that a crash gave back."""
     inbox = inbox_with(ping(1), ping(2))
     inbox.receive_nowait()
     inbox.lifetime_ended(crashed=True)
@@ -307,7 +309,7 @@ async def test_a_reader_that_waits_is_not_woken_for_an_expired_event(
 
 
 async def test_expiry_makes_room(autojump_clock: MockClock) -> None:
-    """An expired event that leaves lets in who waits for its place, by either way of reading."""
+    """An expired event that leaves lets in the publisher that waits, by either way of reading."""
     for nowait in (True, False):
         inbox = inbox_with(ping(1, deadline=trio.current_time()), buffer=1)
         inbox.admission.queue_up(ping(2))
@@ -330,8 +332,8 @@ async def test_a_redelivered_event_expires_too(autojump_clock: MockClock) -> Non
 # Crashes
 
 
-async def test_a_crash_gives_back_what_was_in_flight() -> None:
-    """In its order, before what still waits, as a further attempt with the same envelope."""
+async def test_a_crash_gives_back_events_in_flight() -> None:
+    """Events in flight come back in order, before the queued ones, as a further attempt."""
     inbox = inbox_with(*(sent := pings(4)))
     first, second, third = [inbox.receive_nowait() for _ in range(3)]
     inbox.accept(second)
@@ -360,7 +362,8 @@ async def test_a_former_lifetimes_word_does_not_count() -> None:
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
 async def test_an_event_is_handed_out_up_to_the_delivery_limit(limit: int) -> None:
-    """After so many crashes it has failed, with a line in the log, and the next one's turn is."""
+    """An event fails after as many crashes as the limit, with a line in the log, and the next
+    follows."""
     sent = pings(2)
     inbox = inbox_with(*sent, limit=limit)
     with capture_logs() as lines:
@@ -435,8 +438,8 @@ async def test_a_crash_while_draining_gives_back_to_a_closed_inbox() -> None:
         inbox.receive_nowait()
 
 
-async def test_who_waits_at_the_close_is_rejected() -> None:
-    """Every publisher in the queue is told, and none gets in later."""
+async def test_publishers_that_wait_at_the_close_are_rejected() -> None:
+    """Every publisher in the queue is told of the close, and none gets in later."""
     inbox = inbox_with(ping(1), buffer=1)
     waiting = ping(2), ping(3)
     places = [inbox.admission.queue_up(delivery) for delivery in waiting]
@@ -465,8 +468,8 @@ async def test_the_close_ends_a_waiting_reader() -> None:
     assert ended
 
 
-async def test_what_is_left_at_the_end_is_abandoned() -> None:
-    """Events in flight, given back and waiting end so, with one line in the log."""
+async def test_events_left_at_the_end_are_abandoned() -> None:
+    """Events in flight, given back and waiting are abandoned, with one line in the log."""
     sent = pings(4)
     inbox = inbox_with(*sent)
     for _ in range(2):
@@ -486,7 +489,7 @@ async def test_what_is_left_at_the_end_is_abandoned() -> None:
 
 
 async def test_an_empty_inbox_is_abandoned_silently() -> None:
-    """Nothing was lost, so there is nothing to say."""
+    """An empty inbox that is abandoned logs nothing."""
     inbox = inbox_with(ping(1))
     inbox.accept(inbox.receive_nowait())
     with capture_logs() as lines:
@@ -498,8 +501,8 @@ async def test_an_empty_inbox_is_abandoned_silently() -> None:
 # Iteration
 
 
-async def test_asking_for_the_next_says_that_the_last_is_done() -> None:
-    """Each is in flight until the loop asks again, and the loop's end acknowledges the last."""
+async def test_asking_for_the_next_event_accepts_the_last() -> None:
+    """An event is in flight until the loop asks for the next one, or ends."""
     inbox = inbox_with(*pings(3))
     inbox.close()
     handled: list[int] = []

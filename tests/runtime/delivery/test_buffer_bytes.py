@@ -47,23 +47,23 @@ def test_an_inbox_takes_in_as_many_bytes_as_it_has_room_for() -> None:
     assert full.statistics().bytes == 100
 
 
-def test_what_the_program_publishes_itself_counts_as_nothing() -> None:
-    """An inbox that is full of bytes has room for it."""
+def test_an_event_of_the_program_itself_counts_as_nothing() -> None:
+    """An inbox that is full of bytes has room for an event of the program itself."""
     full = inbox()
     assert full.admission.offer(ping(100)) is Fate.QUEUED
     assert full.admission.offer(ping(0)) is Fate.QUEUED
 
 
 def test_an_event_that_is_too_large_alone_is_refused_at_once() -> None:
-    """To wait would be of no use, however much room there is."""
+    """An event larger than all the room is refused at once, even by an empty inbox."""
     empty = inbox()
     assert empty.admission.offer(ping(101)) is not None
     assert empty.statistics().accepted == 0
 
 
 @pytest.mark.parametrize("ends", ["accept", "reject", "expire"])
-async def test_whatever_its_end_its_bytes_are_free_again(ends: str) -> None:
-    """Handled, failed or expired."""
+async def test_every_end_of_an_event_frees_its_bytes(ends: str) -> None:
+    """The bytes of an event are free again when it was handled, has failed or has expired."""
     one = inbox()
     one.admission.offer(ping(100))
     delivery = one.receive_nowait()
@@ -74,7 +74,7 @@ async def test_whatever_its_end_its_bytes_are_free_again(ends: str) -> None:
     assert one.statistics().bytes == 0
 
 
-async def test_what_backs_off_still_takes_its_bytes(autojump_clock: MockClock) -> None:
+async def test_an_event_that_backs_off_takes_its_bytes(autojump_clock: MockClock) -> None:
     """An event that backs off takes memory until it is tried again."""
     policy = DeliveryPolicy(buffer=9, buffer_bytes=100, retry=True, retry_initial=1.0)
     one = BoundedInbox("p", policy)
@@ -120,7 +120,7 @@ async def test_small_events_do_not_starve_a_large_one(autojump_clock: MockClock)
     assert [full.receive_nowait().size for _ in range(3)] == [90, 5, 0]
 
 
-async def test_who_waits_is_bounded_in_memory_as_well(autojump_clock: MockClock) -> None:
+async def test_waiting_events_are_bounded_in_memory(autojump_clock: MockClock) -> None:
     """Events that wait may take as much as those inside; for more, `on_full` decides at once."""
     full = inbox()
     full.admission.offer(ping(100))
@@ -146,8 +146,10 @@ async def test_the_oldest_make_room_for_a_large_one(autojump_clock: MockClock) -
     assert (full.statistics().dropped, full.statistics().bytes) == (2, 90)
 
 
-async def test_one_that_can_never_come_in_is_refused_for_good(autojump_clock: MockClock) -> None:
-    """An event larger than all the room is refused for good: to send it again is no use."""
+async def test_an_event_that_can_never_come_in_is_refused_for_good(
+    autojump_clock: MockClock,
+) -> None:
+    """An event larger than all the room is unacceptable, without a wait."""
     full = inbox()
     (outcome,) = await bus(full, block_for=60.0).publish([ping(101)])
     assert outcome.fates == {"p": Fate.UNACCEPTABLE}
@@ -167,10 +169,10 @@ async def test_nothing_is_dropped_in_vain(autojump_clock: MockClock) -> None:
     assert (full.statistics().dropped, full.statistics().queued) == (0, 1)
 
 
-async def test_room_that_a_large_one_leaves_is_for_those_who_wait(
+async def test_room_that_a_large_event_leaves_is_for_waiting_publishers(
     autojump_clock: MockClock,
 ) -> None:
-    """One of ninety was dropped for one of ten: who waits behind has the rest."""
+    """A waiting publisher gets the room that a dropped large event leaves beside a small one."""
     full = inbox()
     full.admission.offer(ping(90))
     waiting = full.admission.queue_up(ping(60))
@@ -178,8 +180,8 @@ async def test_room_that_a_large_one_leaves_is_for_those_who_wait(
     assert (full.statistics().dropped, waiting.fate) == (1, Fate.QUEUED)
 
 
-def test_an_abandoned_inbox_holds_nothing() -> None:
-    """In flight or queued."""
+def test_an_abandoned_inbox_has_no_bytes() -> None:
+    """An abandoned inbox counts no bytes of events that were in flight or queued."""
     one = inbox()
     one.admission.offer(ping(20))
     one.admission.offer(ping(20))

@@ -72,7 +72,7 @@ async def publish(bus: Bus, number: int, event: type[Any] = Ping) -> Outcome:
 
 
 async def test_an_event_reaches_every_subscriber() -> None:
-    """Each gets the same event at once, and the outcome has one fate for each."""
+    """Each subscriber gets the same event at once, and the outcome has one fate for each."""
     one, other = Subscriber("one"), Subscriber("other")
     outcome = await publish(bus_of(one, other), 7)
     assert (outcome.id, outcome.event) == ("7", "ping")
@@ -80,8 +80,8 @@ async def test_an_event_reaches_every_subscriber() -> None:
     assert (one.read(), other.read()) == (7, 7)
 
 
-async def test_events_go_to_who_listens_to_their_very_type() -> None:
-    """A type that derives from another is a type of its own."""
+async def test_events_go_to_subscribers_of_their_very_type() -> None:
+    """A subscriber of a base type does not get an event of a type that derives from it."""
     pings, pongs = Subscriber("pings"), Subscriber("pongs", Pong)
     bus = bus_of(pings, pongs)
     assert list((await publish(bus, 1)).fates) == ["pings"]

@@ -97,8 +97,8 @@ async def program(tmp_path: Path, keeper: type[Keeper]) -> AsyncGenerator[Runtim
 
 
 @pytest.mark.parametrize("keeper", [Keeper, ByLane, SideBySide])
-async def test_what_does_not_fit_waits_on_disk(keeper: type[Keeper], tmp_path: Path) -> None:
-    """All are accepted, few are in memory, and each is handled, in its order."""
+async def test_events_that_do_not_fit_wait_on_disk(keeper: type[Keeper], tmp_path: Path) -> None:
+    """Events beyond the memory are accepted, wait on disk, and are handled in order."""
     async with program(tmp_path, keeper) as runtime:
         for _ in range(10):
             outcomes = await runtime.publish_many(notes(3))
@@ -142,7 +142,8 @@ async def test_what_is_being_stored_is_bounded_too(tmp_path: Path) -> None:
 async def test_a_large_event_is_not_decoded_by_the_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither when it is stored, nor when it is read back."""
+    """A large event is decoded outside of the loop, both when it is stored and when it is read
+    back."""
     on_loop: list[int] = []
     decode = EventTypes.decode
 
@@ -217,8 +218,9 @@ async def test_what_vanished_from_the_file_while_memory_was_full_harms_nobody(
     assert plugin.got == [0, 1, 2, 3, 7, 8]
 
 
-async def test_what_was_written_ahead_is_not_kept(tmp_path: Path) -> None:
-    """Neither where its publisher is cancelled, while others have the event in memory."""
+async def test_an_event_written_ahead_is_not_kept(tmp_path: Path) -> None:
+    """An event written ahead leaves the disk if its publisher is cancelled, though others have
+    it."""
     heard: list[Delivery[Any]] = []
 
     class Hears(EventPlugin[Note]):

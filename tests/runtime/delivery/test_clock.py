@@ -103,7 +103,7 @@ def counts(runtime: Runtime, *fates: Fate) -> tuple[int, ...]:
 
 
 @JUMPS
-async def test_a_wait_is_not_the_calendar_s(
+async def test_a_wait_does_not_follow_the_calendar(
     autojump_clock: MockClock, calendar: Calendar, tmp_path: Path, jump: float
 ) -> None:
     """Within one process an event is tried again after its wait, neither earlier nor later."""
@@ -138,7 +138,7 @@ async def test_a_wait_over_a_restart(
 
 @JUMPS
 @pytest.mark.parametrize("waits", [50, 70])
-async def test_a_deadline_is_not_the_calendar_s(
+async def test_a_deadline_does_not_follow_the_calendar(
     autojump_clock: MockClock, calendar: Calendar, tmp_path: Path, jump: float, waits: int
 ) -> None:
     """Within one process an event expires when its time is over, also one that was on disk only."""
@@ -176,7 +176,7 @@ async def test_a_deadline_over_a_restart(
 async def test_a_deadline_that_was_over_at_the_restart(
     autojump_clock: MockClock, calendar: Calendar, tmp_path: Path
 ) -> None:
-    """The time in which the program is not there counts."""
+    """The time in which the program does not run counts for a deadline."""
     Keeper.gate = trio.Event()
     async with program(tmp_path) as runtime:
         await runtime.publish(Ping(1), deadline=trio.current_time() + 60)
@@ -211,7 +211,7 @@ async def test_repetitions_are_known(
 async def test_the_oldest_repetitions_are_forgotten_first(
     autojump_clock: MockClock, calendar: Calendar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also after a restart, where there are more of them than are remembered."""
+    """After a restart with more events than are remembered, the oldest are forgotten."""
     monkeypatch.setattr(_repeats, "AT_MOST", 2)
     async with program(tmp_path) as runtime:
         for event_id in ("c", "b", "a"):
@@ -222,10 +222,11 @@ async def test_the_oldest_repetitions_are_forgotten_first(
         assert [each.worst for each in again] == [Fate.DUPLICATE, Fate.DUPLICATE, Fate.HANDLED]
 
 
-async def test_those_that_wait_are_forgotten_like_others(
+async def test_waiting_events_are_forgotten_like_others(
     autojump_clock: MockClock, calendar: Calendar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many wait in the store, no more of them are remembered in memory."""
+    """No more ids are remembered in memory than the limit, however many events wait in the
+    store."""
     monkeypatch.setattr(_repeats, "AT_MOST", 2)
     async with program(tmp_path) as runtime:
         Keeper.gate = trio.Event()
@@ -236,10 +237,10 @@ async def test_those_that_wait_are_forgotten_like_others(
         Keeper.gate.set()
 
 
-async def test_what_waits_since_before_a_start_is_known(
+async def test_an_event_that_waits_since_before_a_start_is_known(
     autojump_clock: MockClock, calendar: Calendar, tmp_path: Path
 ) -> None:
-    """Although its window is over; whoever repeats it, and waits, hears of its end."""
+    """A repetition of an event that still waits is a duplicate, although the window is over."""
     async with program(tmp_path) as runtime:
         Keeper.gate = trio.Event()
         await runtime.publish(Ping(), id="a")
@@ -315,7 +316,8 @@ class Batches(BatchPlugin[Ping]):
 async def test_a_batch_that_comes_again_after_a_start_is_in_order(
     autojump_clock: MockClock, calendar: Calendar, tmp_path: Path
 ) -> None:
-    """Also where the waits of some of its events were over when the program started again."""
+    """A batch comes again in order, although the waits of some of its events ended before the
+    start."""
     store = StoreSettings(path=tmp_path / "store.sqlite3")
     Batches.fails, Batches.handled = True, []
     async with open_plugins(Batches, store=store) as runtime:

@@ -194,7 +194,7 @@ async def test_a_reader_that_is_woken_after_a_quiet_time_has_its_turn() -> None:
 
 
 async def test_a_publisher_that_has_waited_owes_nothing() -> None:
-    """Everybody has had a turn meanwhile."""
+    """A publisher that has waited for room owes the others no turn."""
     await trio.lowlevel.checkpoint()
     fairness = Fairness()
     fairness.streak = QUANTUM - 1

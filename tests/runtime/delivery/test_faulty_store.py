@@ -160,10 +160,10 @@ async def test_publishers_are_refused(
     assert left(tmp_path) == 0
 
 
-async def test_it_is_noticed_that_the_store_works_again(
+async def test_a_store_that_works_again_is_noticed(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
-    """Also when nobody publishes and nothing ends."""
+    """A store that works again is noticed, also when nothing is published and nothing ends."""
     async with program(tmp_path) as runtime:
         break_at(*WRITES)
         await publish(runtime, 1)

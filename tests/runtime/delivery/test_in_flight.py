@@ -104,7 +104,7 @@ def test_a_kept_event_closes_the_fast_path(
 
 
 def test_an_event_that_is_not_in_flight_is_not_kept(path: FastPath, in_flight: InFlight) -> None:
-    """To keep it changes nothing."""
+    """Keeping an event that is not in flight changes nothing."""
     delivery = an_event()
     in_flight.keep(delivery)
     assert not in_flight.is_kept(delivery)
@@ -112,7 +112,7 @@ def test_an_event_that_is_not_in_flight_is_not_kept(path: FastPath, in_flight: I
 
 
 def test_everything_is_taken_out(path: FastPath, in_flight: InFlight) -> None:
-    """Nothing is in flight afterwards, nor kept."""
+    """After all events are taken out, none is in flight or kept."""
     noted = hold(path, in_flight, in_slot=False)
     handled = hold(path, in_flight, in_slot=True)
     in_flight.keep(noted)

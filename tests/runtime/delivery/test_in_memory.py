@@ -61,7 +61,7 @@ async def test_a_plain_inbox_does_not_call_its_backing(
     assert (statistics.accepted, statistics.handled, statistics.failed) == (6, 5, 1)
 
 
-def test_what_cannot_be_handled_has_failed() -> None:
-    """There is nowhere to keep it, at a stop neither."""
+def test_an_event_that_cannot_be_handled_has_failed() -> None:
+    """An event in memory that cannot be handled has failed, at a stop as well."""
     assert InMemory.failed_as is Fate.FAILED
     assert not InMemory.outlives

@@ -109,7 +109,7 @@ def orders(*numbers: int) -> list[Delivery[Event]]:
 
 
 async def test_an_event_is_stored_before_its_publisher_is_told(path: Path) -> None:
-    """Somebody else can read it from the file by then."""
+    """Another process can read an event from the file when its publisher is told."""
     async with program(path) as runtime:
         runtime.get(Billing).gate = trio.Event()
         outcome = await runtime.publish(Order(1))
@@ -124,8 +124,8 @@ async def test_an_event_is_stored_before_its_publisher_is_told(path: Path) -> No
     assert done.stdout == b"(1,)\n"
 
 
-async def test_what_was_not_handled_is_handled_after_the_next_start(path: Path) -> None:
-    """In order, as the attempt that it was: a stop blames nothing."""
+async def test_unhandled_events_are_handled_after_the_next_start(path: Path) -> None:
+    """Events left by a stop are handled in order by the next program, each as its first attempt."""
     async with program(path) as runtime:
         runtime.get(Billing).gate = trio.Event()
         await runtime.publish_many(orders(1, 2, 3))
@@ -144,8 +144,8 @@ async def test_what_was_not_handled_is_handled_after_the_next_start(path: Path) 
         assert runtime.statistics()["billing"].accepted == 0
 
 
-async def test_what_fails_too_often_becomes_a_dead_letter(path: Path) -> None:
-    """With the event, the plugin, and each attempt's error; the others are handled."""
+async def test_an_event_that_fails_too_often_becomes_a_dead_letter(path: Path) -> None:
+    """A dead letter has the event, the plugin and each error, and other events are handled."""
     async with program(path, billing={"fails": 2}) as runtime:
         outcomes = await runtime.publish_many(orders(1, 2), wait=True)
         assert [outcome.worst for outcome in outcomes] == [Fate.DEAD_LETTERED, Fate.HANDLED]
@@ -165,7 +165,7 @@ async def test_what_fails_too_often_becomes_a_dead_letter(path: Path) -> None:
 
 
 async def test_a_permanent_error_makes_a_dead_letter_at_once(path: Path) -> None:
-    """There is no other attempt."""
+    """An event that fails with a permanent error is a dead letter after one attempt."""
     async with program(path) as runtime:
         assert (await runtime.publish(Order(1313), wait=True)).worst is Fate.DEAD_LETTERED
         assert runtime.get(Billing).got == [(1313, 1)]
@@ -214,7 +214,8 @@ async def _set_when_stopping(runtime: Runtime, gate: trio.Event) -> None:
 
 
 async def test_a_plugin_that_was_given_up_loses_nothing(path: Path) -> None:
-    """Its inbox takes events in, and an operator's restart has them handled."""
+    """The inbox of a plugin that was given up takes events, which an operator's restart has
+    handled."""
 
     class Dying(Billing):
         supervision = SupervisionSettings(restart="temporary")
@@ -265,7 +266,8 @@ async def test_a_crash_of_the_plugin_costs_no_attempt_of_the_others(path: Path) 
 
 
 async def test_a_dead_letter_says_what_ended_it(path: Path) -> None:
-    """A crash, though an attempt had failed before."""
+    """The reason of a dead letter is the crash that ended it, though an attempt had failed
+    before."""
 
     class Crashing(Billing):
         supervision = SupervisionSettings(backoff_initial=0)
@@ -298,7 +300,8 @@ async def test_a_repetition_is_known_after_a_restart_of_the_program(path: Path) 
 
 
 async def test_two_publishers_of_one_event_at_a_time(path: Path) -> None:
-    """One is accepted, the other a duplicate, and both are told when it is stored."""
+    """Of two publishers of one event, one is accepted and the other a duplicate, both once it is
+    stored."""
     fates: list[Fate | None] = []
     async with program(path) as runtime:
 
@@ -314,7 +317,7 @@ async def test_two_publishers_of_one_event_at_a_time(path: Path) -> None:
 
 
 async def test_an_event_whose_type_is_gone_becomes_a_dead_letter(path: Path) -> None:
-    """Nothing is lost because the program has changed."""
+    """An event whose type the program no longer has becomes a dead letter."""
     settings = {"delivery": {"events": ["order"]}}
     async with program(path, billing=settings) as runtime:
         runtime.get(Billing).gate = trio.Event()
@@ -421,8 +424,9 @@ async def test_the_oldest_is_dropped_where_the_policy_says_so(path: Path) -> Non
 
 
 @pytest.mark.parametrize("extra", [object(), {(1, 2): 3}])
-async def test_what_is_no_json_is_refused(path: Path, extra: object) -> None:
-    """Nobody could read it back; it is told, and the inbox goes on."""
+async def test_an_event_that_is_no_json_is_refused(path: Path, extra: object) -> None:
+    """An event that JSON cannot express is unacceptable and logged, and the inbox takes the
+    next."""
     with capture_logs() as logs:
         async with program(path) as runtime:
             assert (await runtime.publish(Order(1, extra=extra))).worst is Fate.UNACCEPTABLE
@@ -432,8 +436,9 @@ async def test_what_is_no_json_is_refused(path: Path, extra: object) -> None:
     ]
 
 
-async def test_what_could_not_be_read_back_is_refused(path: Path) -> None:
-    """JSON has no `NaN`, and a field that may be missing may be null."""
+async def test_an_event_that_could_not_be_read_back_is_refused(path: Path) -> None:
+    """An event with a `NaN`, which JSON lacks, is unacceptable; one with a field left out is
+    not."""
 
     class Measured(Event):
         value: float
@@ -450,10 +455,11 @@ async def test_what_could_not_be_read_back_is_refused(path: Path) -> None:
         assert (await runtime.publish(Measured(float("nan")))).worst is Fate.UNACCEPTABLE
 
 
-async def test_whoever_waits_for_what_cannot_be_read_back_is_told(
+async def test_a_publisher_of_an_event_that_cannot_be_read_back_is_told(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However it came into the file: it becomes a dead letter."""
+    """An event that cannot be read from the file is a dead letter, and its waiting publisher is
+    told."""
     async with program(path) as runtime:
         runtime.get(Billing).gate = gate = trio.Event()
         await runtime.publish_many(orders(*range(2 * WINDOW)))
@@ -475,8 +481,8 @@ async def test_whoever_waits_for_what_cannot_be_read_back_is_told(
     assert fates == [Fate.DEAD_LETTERED]
 
 
-async def test_what_cannot_be_stored_harms_nobody_else(path: Path) -> None:
-    """Neither while publishers wait for room, nor where the oldest is dropped for it."""
+async def test_an_event_that_cannot_be_stored_harms_no_other(path: Path) -> None:
+    """An unacceptable event, while publishers wait for room, costs neither them nor the plugin."""
     policy = {"delivery": {"buffer": 1, "block_for": 20.0}}
     cycle: list[object] = []
     cycle.append(cycle)
@@ -498,10 +504,10 @@ async def test_what_cannot_be_stored_harms_nobody_else(path: Path) -> None:
     assert plugin.numbers == [0, 1, 2]
 
 
-async def test_who_waits_for_room_on_disk_is_written_once(
+async def test_an_event_that_waits_for_room_on_disk_is_packed_once(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An event is packed by its publisher, whose fault a failure is, and by nobody else again."""
+    """An event that waits for room on disk is packed once, by its publisher."""
     written: list[int] = []
 
     def pack(delivery: Delivery[Any]) -> Packed:
@@ -557,7 +563,7 @@ async def test_nobody_spins_while_nothing_can_be_written(
 
 
 async def test_nobody_waits_for_a_plugin_that_was_given_up(path: Path) -> None:
-    """Its events are kept, and whoever waited for their end is told so."""
+    """A publisher that waits for a plugin that was given up is told that its event is kept."""
 
     class Dying(Billing):
         supervision = SupervisionSettings(restart="temporary")
@@ -582,7 +588,7 @@ async def test_nobody_waits_for_a_plugin_that_was_given_up(path: Path) -> None:
 
 
 async def test_a_stop_may_come_before_the_store_is_open(path: Path) -> None:
-    """Nothing is in flight by then."""
+    """A stop may begin before the store is open."""
     settings = Settings(store=StoreSettings(path=path))
     runtime = Runtime(load(settings, plugins=[Billing]))
     runtime.begin_stop()
@@ -592,7 +598,7 @@ async def test_a_stop_may_come_before_the_store_is_open(path: Path) -> None:
 async def test_events_of_one_call_are_one_transaction(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For all durable subscribers together."""
+    """Events of one call are one transaction for all durable subscribers together."""
 
     class Audit(Billing):
         pass
@@ -612,7 +618,7 @@ async def test_events_of_one_call_are_one_transaction(
 
 
 async def test_one_program_owns_the_store(path: Path) -> None:
-    """A second one does not start, and says where the file is."""
+    """A second program with the same store does not start, and names the file."""
     async with program(path):
         with pytest.raises(JournalInUseError, match=r"store\.sqlite3"):
             async with program(path):
@@ -633,7 +639,7 @@ def test_what_is_no_store_is_left_alone(tmp_path: Path) -> None:
 
 
 async def test_events_of_a_plugin_that_is_not_there_are_kept(path: Path) -> None:
-    """There is a warning, and they wait for it."""
+    """Events of a plugin that is not active are kept, with a warning."""
 
     class Shipping(Billing):
         pass
@@ -713,8 +719,9 @@ async def test_a_plugin_that_is_down_burns_no_attempts(autojump_clock: MockClock
 
 
 @pytest.mark.process
-async def test_what_kills_the_process_each_time_becomes_a_dead_letter(path: Path) -> None:
-    """After as many deaths as the delivery limit allows; an attempt that fails counts no death."""
+async def test_an_event_that_kills_the_process_each_time_becomes_a_dead_letter(path: Path) -> None:
+    """An event is a dead letter after as many deaths of the process as the delivery limit
+    allows."""
     code = f"""
 import os, sys, trio
 from pathlib import Path
@@ -749,8 +756,8 @@ trio.run(main)
     assert letter.reason == "the process died 3 times with it in flight"
 
 
-async def test_a_plugin_s_tests_need_no_file(autojump_clock: MockClock) -> None:
-    """In the kit the store is in memory, and an hour of attempts takes no time."""
+async def test_a_test_of_a_plugin_needs_no_file(autojump_clock: MockClock) -> None:
+    """In the test kit the store is in memory, and an hour of attempts takes no time."""
     settings: Any = {
         "billing": {"fails": 9, "delivery": {"max_attempts": 200, "retry_initial": 60.0}}
     }
@@ -761,7 +768,7 @@ async def test_a_plugin_s_tests_need_no_file(autojump_clock: MockClock) -> None:
 
 
 @pytest.mark.process
-def test_nobody_durable_means_no_sqlite() -> None:
-    """Neither the library nor a file, where no plugin asks for it."""
+def test_without_a_durable_plugin_there_is_no_sqlite() -> None:
+    """SQLite is not imported where no plugin is durable."""
     code = "import sys, trivet, trivet._process._serve; assert 'sqlite3' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=50)

@@ -54,15 +54,15 @@ def take_all(queue: Queue, now: float = 0.0) -> list[str]:
 
 @pytest.mark.parametrize("policy", [IN_ORDER, SIDE_BY_SIDE])
 def test_without_a_key_it_is_first_in_first_out(policy: DeliveryPolicy) -> None:
-    """Whether or not the one before is done: a reader may take several."""
+    """Without a key events come first in, first out, whether or not the one before is done."""
     queue = queue_with(policy, "a1", "a2", "b1")
     assert queue.waiting == 3
     assert take_all(queue) == ["a1", "a2", "b1"]
     assert queue.waiting == 0
 
 
-def test_in_order_nothing_overtakes_what_is_to_be_tried_again() -> None:
-    """The others wait for it, and it comes before them."""
+def test_in_order_nothing_overtakes_an_event_that_backs_off() -> None:
+    """In order, all events wait for one that backs off, which comes before them."""
     queue = queue_with(IN_ORDER, "a1", "b1", "c1")
     first = take(queue)
     queue.back_off(first, until=5.0)
@@ -85,7 +85,7 @@ def test_those_that_failed_together_come_back_together_and_in_order() -> None:
 
 
 def test_side_by_side_each_waits_for_itself() -> None:
-    """Without an order nothing waits for what is to be tried again."""
+    """Without an order an event that backs off holds up no other."""
     queue = queue_with(SIDE_BY_SIDE, "a1", "a2", "a3")
     queue.back_off(take(queue), until=5.0)
     queue.back_off(take(queue), until=3.0)
@@ -97,7 +97,7 @@ def test_side_by_side_each_waits_for_itself() -> None:
 
 
 def test_one_of_a_key_at_a_time() -> None:
-    """The others of that key wait until it is done; other keys do not."""
+    """Events of a key wait until the one in flight is done; those of other keys do not."""
     queue = queue_with(BY_KEY, "a1", "a2", "b1", "a3", "b2")
     first = take(queue)
     assert take_all(queue) == ["b1"]
@@ -131,7 +131,7 @@ def test_events_without_the_key_wait_for_nobody() -> None:
 
 
 def test_the_envelope_can_have_the_key() -> None:
-    """`partitionkey` is a CloudEvent's."""
+    """The ordering key `partitionkey` is that of the CloudEvent."""
     queue = Queue(DeliveryPolicy(concurrency=2, ordering_key=PARTITION_KEY))
     for number, key in enumerate(("x", "x", None, None)):
         queue.ready.append(Delivery.of(Step("a", number), id=str(number), key=key))
@@ -139,8 +139,8 @@ def test_the_envelope_can_have_the_key() -> None:
 
 
 @pytest.mark.parametrize("policy", [IN_ORDER, SIDE_BY_SIDE, BY_KEY])
-def test_what_is_put_back_comes_first(policy: DeliveryPolicy) -> None:
-    """In its own order, before everything that waits."""
+def test_events_put_back_come_first(policy: DeliveryPolicy) -> None:
+    """Events that are put back come in their own order, before all that wait."""
     queue = queue_with(policy, "a1", "b1", "c1")
     taken = [take(queue), take(queue)]
     queue.put_back(taken)
@@ -148,8 +148,8 @@ def test_what_is_put_back_comes_first(policy: DeliveryPolicy) -> None:
     assert take_all(queue) == ["a1", "b1", "c1"]
 
 
-def test_what_is_put_back_is_followed_by_its_key() -> None:
-    """A crash does not change the order of a key."""
+def test_an_event_put_back_is_followed_by_its_key() -> None:
+    """An event that is put back is followed by the next of its key, in order."""
     queue = queue_with(BY_KEY, "a1", "a2", "a3")
     first = take(queue)
     assert take_all(queue) == []
@@ -161,8 +161,8 @@ def test_what_is_put_back_is_followed_by_its_key() -> None:
         queue.done(delivery)
 
 
-def test_the_oldest_is_the_one_that_is_to_be_tried_again() -> None:
-    """Then those that wait for it, then the rest."""
+def test_the_oldest_event_of_a_key_is_the_one_that_backs_off() -> None:
+    """The oldest event is the one that backs off, and then those that wait for it."""
     queue = queue_with(BY_KEY, "a1", "a2", "b1")
     queue.back_off(take(queue), until=5.0)
     second = take(queue)
@@ -174,7 +174,7 @@ def test_the_oldest_is_the_one_that_is_to_be_tried_again() -> None:
 
 
 def test_everything_can_be_taken_out() -> None:
-    """The number of events that wait, for whatever reason."""
+    """`clear` takes out every event that waits, for whatever reason."""
     queue = queue_with(BY_KEY, "a1", "a2", "b1", "c1")
     queue.back_off(take(queue), until=5.0)
     take(queue)
@@ -184,7 +184,7 @@ def test_everything_can_be_taken_out() -> None:
 
 
 def test_a_long_lane_waits_on_disk() -> None:
-    """Beyond what is in memory only the numbers are kept, and told when it is their turn."""
+    """Events of a long lane are known by their numbers alone, until their turn comes."""
     held = [f"a{number}" for number in range(2, LOADED + 2)]
     queue = queue_with(BY_KEY, "a1", *held)
     first = take(queue)
@@ -215,8 +215,9 @@ def test_a_long_lane_waits_on_disk() -> None:
     assert take_all(queue) == ["a3"]
 
 
-def test_whoever_handles_batches_takes_neighbours_of_a_key() -> None:
-    """In order; what is to be tried again holds up its key alone."""
+def test_a_reader_of_batches_takes_neighbours_of_a_key() -> None:
+    """A reader of batches takes several events of a key in order; a failed one holds up its key
+    alone."""
     queue = Queue(DeliveryPolicy(ordering_key="of"), one_at_a_time=False)
     for delivery in steps("a1", "b1", "a2", "a3"):
         queue.ready.append(delivery)

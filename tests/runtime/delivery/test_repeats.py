@@ -50,7 +50,7 @@ def known(repeats: Repeats, names: str) -> str:
 
 
 async def test_the_last_ones_are_known(three: None) -> None:
-    """Beyond as many as are remembered the first are forgotten."""
+    """Only the last events are known, as many as are remembered."""
     repeats = Repeats(WINDOW)
     come(repeats, *"abcde")
     assert known(repeats, "abcde") == "cde"
@@ -65,10 +65,10 @@ async def test_one_that_comes_again_has_its_new_place(three: None) -> None:
     assert known(repeats, "abcd") == "acd"
 
 
-async def test_one_that_is_alive_is_known_although_its_time_is_over(
+async def test_a_living_event_is_known_although_its_window_is_over(
     autojump_clock: MockClock,
 ) -> None:
-    """And then no more, after another window at the latest."""
+    """A living event is known beyond its window, and for one more window after its end at most."""
     repeats = Repeats(WINDOW)
     repeats.take_in(("s", "a"))
     await trio.sleep(2 * WINDOW)
@@ -79,8 +79,8 @@ async def test_one_that_is_alive_is_known_although_its_time_is_over(
     assert known(repeats, "ab") == ""
 
 
-async def test_what_is_forgotten_takes_no_room(autojump_clock: MockClock, three: None) -> None:
-    """However many fail, and however long one is alive."""
+async def test_forgotten_events_take_no_room(autojump_clock: MockClock, three: None) -> None:
+    """Forgotten events take no room, however many fail, and however long one is alive."""
     repeats = Repeats(WINDOW)
     repeats.take_in(("s", "alive"))
     for number in range(1000):

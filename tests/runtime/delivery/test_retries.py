@@ -58,8 +58,8 @@ def test_no_limit_of_the_time() -> None:
     assert next_wait(policy, after(1000, took=100), OSError(), longest) == 30.0
 
 
-def test_the_attempts_are_limited_where_they_are() -> None:
-    """After `max_attempts` there is no other."""
+def test_the_attempts_can_be_limited() -> None:
+    """After `max_attempts` attempts there is no other."""
     policy = DeliveryPolicy(retry=True, max_attempts=2)
     assert next_wait(policy, after(1), OSError()) is not None
     assert next_wait(policy, after(2), OSError()) is None
@@ -72,13 +72,13 @@ def test_the_attempts_are_limited_where_they_are() -> None:
         ExceptionGroup("", [ValueError(), ExceptionGroup("", [PermanentError()])]),
     ],
 )
-def test_what_is_permanent_is_not_tried_again(error: Exception) -> None:
-    """Whether it comes alone or in a group."""
+def test_a_permanent_error_is_not_tried_again(error: Exception) -> None:
+    """A permanent error is not tried again, alone or in a group."""
     assert next_wait(POLICY, after(1), error) is None
 
 
 def test_nothing_is_tried_again_without_retries() -> None:
-    """An event in memory is not tried again, unless somebody wants that."""
+    """An event in memory is tried again only if its policy has retries."""
     assert next_wait(DeliveryPolicy(), after(1), OSError()) is None
 
 
@@ -91,29 +91,29 @@ def test_nothing_is_tried_again_without_retries() -> None:
     ],
 )
 def test_a_wait_that_was_asked_for_is_kept(error: Exception, wait: float) -> None:
-    """The longest one counts; what would have been waited anyway is not shortened."""
+    """The longest requested wait counts, and shortens no wait that was due anyway."""
     assert next_wait(POLICY, after(1), error, longest) == wait
 
 
 def test_a_wait_beyond_the_limit_is_not_begun() -> None:
-    """A handler that asks for ten minutes of an event that has five is not waited for."""
+    """An event is given up if the requested wait is longer than the time that it has left."""
     assert next_wait(POLICY, after(1), RetryAfter(600)) is None
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan")])
 def test_a_wait_is_not_negative(seconds: float) -> None:
-    """There is no time machine."""
+    """A `RetryAfter` refuses seconds that are negative or no number."""
     with pytest.raises(ValueError, match="negative"):
         RetryAfter(seconds)
 
 
 def test_retry_after_says_why() -> None:
-    """The reason comes first."""
+    """The text of a `RetryAfter` begins with its reason."""
     assert str(RetryAfter(3, "429")) == "429; try again after 3 s"
 
 
 def test_a_history_remembers_the_latest_failures() -> None:
-    """All are counted; of very many the first are forgotten."""
+    """A history counts all failures, and has the latest."""
     history = after(REMEMBERED + 7)
     assert history.attempts == REMEMBERED + 7
     assert [failure.at for failure in history.failures][:2] == [7.0, 8.0]

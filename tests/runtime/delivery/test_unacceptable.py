@@ -79,10 +79,11 @@ async def program(path: Path, *plugins: type[Plugin], **store: Any) -> AsyncGene
         (Measured(number=None), "$.number"),  # type: ignore[arg-type]
     ],
 )
-async def test_what_would_not_come_back_is_refused(
+async def test_an_event_that_would_not_come_back_is_refused(
     tmp_path: Path, event: Measured, place: str
 ) -> None:
-    """The outcome names the place. Others have the event; the inbox takes the next one."""
+    """A value that would come back changed is refused with its place, by the durable inbox
+    alone."""
     async with program(tmp_path, Archive, Screen) as runtime:
         outcome = await runtime.publish(event, wait=True)
         assert outcome.fates == {"archive": Fate.UNACCEPTABLE, "screen": Fate.HANDLED}
@@ -146,13 +147,13 @@ async def test_an_envelope_that_cannot_be_written_is_refused(
 
 @pytest.mark.parametrize("deadline", [float("nan"), float("-inf")])
 async def test_a_deadline_is_a_moment(autojump_clock: MockClock, deadline: float) -> None:
-    """One that is none is the publisher's fault."""
+    """A deadline that is no moment is an error at the publisher."""
     with pytest.raises(ValueError, match="deadline"):
         Delivery.of(Measured(1), deadline=deadline)
 
 
 async def test_a_mistyped_event_is_refused(tmp_path: Path) -> None:
-    """An author's checks at the next start would not let it in; better to tell the publisher."""
+    """A mistyped event, which its type's checks would not let in at the next start, is refused."""
 
     class Positive(Event):
         number: int = attrs.field()

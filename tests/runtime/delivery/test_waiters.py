@@ -77,8 +77,8 @@ async def test_a_reader_that_gives_up_takes_no_wake_up_with_it(autojump_clock: M
     assert got == [2]
 
 
-async def test_who_waits_behind_one_that_leaves_is_let_in(autojump_clock: MockClock) -> None:
-    """A small event behind one for which there is no room goes in when that one gives up."""
+async def test_a_publisher_behind_one_that_leaves_is_let_in(autojump_clock: MockClock) -> None:
+    """A small event behind one without room goes in when that one gives up."""
     policy = DeliveryPolicy(durable=True, block_for=5.0)
     async with durable_desk(policy, max_bytes=1000) as desk, trio.open_nursery() as nursery:
         await desk.publish("a" * 200)
@@ -118,8 +118,8 @@ async def test_room_that_is_made_for_one_is_not_given_to_another(
     ],
     ids=["one lane", "a key"],
 )
-async def test_nobody_waits_for_what_was_dropped(policy: DeliveryPolicy) -> None:
-    """Events are handed out that waited for one that backed off and is dropped."""
+async def test_no_event_waits_for_a_dropped_one(policy: DeliveryPolicy) -> None:
+    """Events that waited for one that backed off are handed out when that one is dropped."""
     desk = Desk(BoundedInbox("p", policy))
     await desk.publish("a")
     desk.inbox.reject(desk.take(), RetryAfter(60))

@@ -54,8 +54,10 @@ class Selfish(EventPlugin[Ping]):
 
 
 @pytest.mark.parametrize("many", [False, True])
-async def test_who_waits_for_itself_fails_at_once(autojump_clock: MockClock, many: bool) -> None:
-    """The error names plugin and event, and says what to do; nothing was published."""
+async def test_a_handler_that_waits_for_itself_fails_at_once(
+    autojump_clock: MockClock, many: bool
+) -> None:
+    """A handler that waits for its own plugin fails at once, and the error says what to do."""
     with capture_logs() as logs:
         async with open_plugins(Selfish, settings={"selfish": {"many": many}}) as runtime:
             began = trio.current_time()
@@ -70,8 +72,10 @@ async def test_who_waits_for_itself_fails_at_once(autojump_clock: MockClock, man
         assert word in str(failed)
 
 
-async def test_who_does_not_wait_may_publish_to_itself(autojump_clock: MockClock) -> None:
-    """Its next event comes when it has done this one."""
+async def test_a_handler_that_does_not_wait_may_publish_to_itself(
+    autojump_clock: MockClock,
+) -> None:
+    """A handler may publish to its own plugin, whose next event it is, without waiting."""
     async with open_plugins(Selfish, settings={"selfish": {"wait": False}}) as runtime:
         await runtime.publish(Ping(), wait=True)
         await trio.sleep(1)
@@ -79,7 +83,7 @@ async def test_who_does_not_wait_may_publish_to_itself(autojump_clock: MockClock
 
 
 async def test_another_worker_may_handle_it(autojump_clock: MockClock) -> None:
-    """With a concurrency of 2 there is nothing to wait for."""
+    """With a concurrency of 2 a handler may wait for an event that its plugin handles."""
     settings = {"selfish": {"delivery": {"concurrency": 2}}}
     async with open_plugins(Selfish, settings=settings) as runtime:
         assert (await runtime.publish(Ping(), wait=True)).worst is Fate.HANDLED
@@ -96,7 +100,7 @@ async def test_workers_that_all_wait_for_one_another(autojump_clock: MockClock) 
 
 
 async def test_an_event_of_the_same_key_is_waited_for(autojump_clock: MockClock) -> None:
-    """Others of the key follow the one in flight, however many workers there are."""
+    """A wait for an event of the key in flight is refused, however many workers there are."""
 
     class Keyed(EventPlugin[Pong]):
         delivery = DeliverySettings(concurrency=5, ordering_key="partitionkey")
@@ -138,8 +142,10 @@ async def test_a_circle_of_plugins(autojump_clock: MockClock) -> None:
     assert "'left', which waits for 'right'" in str(failed)
 
 
-async def test_what_a_filter_leaves_out_is_not_waited_for(autojump_clock: MockClock) -> None:
-    """An event is never handled."""
+async def test_an_event_that_a_filter_leaves_out_is_not_waited_for(
+    autojump_clock: MockClock,
+) -> None:
+    """A handler may wait for an event that the filter of its own plugin leaves out."""
 
     class Choosy(Selfish):
         def wants(self, event: Ping) -> bool:
@@ -150,7 +156,7 @@ async def test_what_a_filter_leaves_out_is_not_waited_for(autojump_clock: MockCl
 
 
 async def test_a_batch_that_waits_for_itself(autojump_clock: MockClock) -> None:
-    """A batch is handled by a worker, too."""
+    """A handler of a batch that waits for its own plugin fails as any handler does."""
 
     class Batches(BatchPlugin[Ping]):
         delivery = DeliverySettings(batch_size=2, batch_age=0.1)
@@ -164,7 +170,7 @@ async def test_a_batch_that_waits_for_itself(autojump_clock: MockClock) -> None:
 
 
 async def test_a_task_beside_the_handler_may_wait(autojump_clock: MockClock) -> None:
-    """The handler does not wait for it, so that the event is handled next."""
+    """A task beside the handler may wait for an event that its plugin handles next."""
 
     class Beside(EventPlugin[Ping]):
         async def initialize(self) -> None:
