@@ -49,14 +49,14 @@ def write_plugin(directory: Path, name: str) -> None:
 
 
 def test_the_version_is_the_distributions() -> None:
-    """`trivet --version` tells what is installed."""
+    """`trivet --version` prints the version of the installed distribution."""
     result = trivet("--version")
     assert result.exit_code == 0
     assert version("trivet") in result.stdout
 
 
-def test_serve_runs_what_the_settings_say(served: list[Settings], tmp_path: Path) -> None:
-    """Without arguments, `trivet serve` goes by ./trivet.toml and the environment."""
+def test_serve_goes_by_the_settings(served: list[Settings], tmp_path: Path) -> None:
+    """`trivet serve` without arguments goes by `./trivet.toml` and the environment."""
     write_plugin(tmp_path / "plugins", "teapot")
     (tmp_path / "trivet.toml").write_text('service = "kitchen"\nactive_plugins = ["teapot"]')
     result = trivet("serve", TRIVET_BIND="127.0.0.1:0")
@@ -94,7 +94,7 @@ def test_arguments_go_over_the_settings(served: list[Settings], tmp_path: Path) 
 def test_a_fault_of_configuration_ends_with_code_2(
     served: list[Settings], tmp_path: Path, arguments: list[str], said: str
 ) -> None:
-    """The message goes to standard error, without a traceback, and nothing is served."""
+    """A wrong configuration is a message on standard error without a traceback, and the code 2."""
     write_plugin(tmp_path / "plugins", "teapot")
     table = 'active_plugins = ["teapot"]\n[plugins.teapto]\ndrinks = "tea"\n'
     (tmp_path / "misspelt.toml").write_text(table)
@@ -106,7 +106,7 @@ def test_a_fault_of_configuration_ends_with_code_2(
 
 
 def test_a_wrong_option_ends_with_code_2() -> None:
-    """Usage errors have the code of configuration errors."""
+    """A wrong option ends the command with the code of configuration errors."""
     assert trivet("serve", "--bnd", "x").exit_code == 2
 
 

@@ -122,14 +122,14 @@ def test_list_is_a_table_with_the_newest_last(store: Path) -> None:
 
 
 def test_list_says_that_there_are_none(store: Path) -> None:
-    """An operator is not left with an empty screen; a script gets no line."""
+    """`list` says that there are no dead letters; `list --json` prints nothing."""
     bury(store)
     assert trivet("list").stdout == "no dead letters\n"
     assert trivet("list", "--json").output == ""
 
 
 def test_list_as_json_has_a_document_a_line(store: Path) -> None:
-    """The same facts for scripts, with the source, and the time as it is."""
+    """`list --json` prints a document for each dead letter, with its source and exact time."""
     bury(store, "o-1", "o-2")
     first, second = map(json.loads, trivet("list", "--json").stdout.splitlines())
     assert first == {
@@ -146,8 +146,8 @@ def test_list_as_json_has_a_document_a_line(store: Path) -> None:
 
 
 def test_list_is_limited_and_says_how_many_more_there_are(store: Path) -> None:
-    """The newest are shown; the last line says how many older ones there are, and how to see them.
-    In JSON lines it would be one too many, and goes to standard error."""
+    """`list` shows the newest, and then how many older ones there are, as JSON on standard
+    error."""
     bury(store, *map(str, range(103)))
     *lines, last = trivet("list").stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["NUMBER", *map(str, range(4, 104))]
@@ -159,8 +159,7 @@ def test_list_is_limited_and_says_how_many_more_there_are(store: Path) -> None:
 
 
 def test_list_takes_the_selections_of_replay(store: Path) -> None:
-    """So that an operator can look at what he is about to replay; what is left out by the
-    selection is not said to be there."""
+    """`list` takes the selections of `replay`, and does not count the letters outside of them."""
     bury(store, "1", "2")
     bury(store, "3", "4", plugin="audit")
     assert listed("--plugin", "audit") == [3, 4]
@@ -170,7 +169,7 @@ def test_list_takes_the_selections_of_replay(store: Path) -> None:
 
 
 def test_show_tells_all_about_one(store: Path) -> None:
-    """The envelope, the payload as it was stored, and each failed attempt."""
+    """`show` prints the envelope, the payload as it was stored, and each failed attempt."""
     bury(store, "o-1", payload=b'{"number": 7, "exact": 1.10}')
     result = trivet("show", 1)
     assert result.exit_code == 0
@@ -238,7 +237,7 @@ def test_purge_throws_away(store: Path) -> None:
 )
 @pytest.mark.parametrize("command", ["replay", "purge"])
 def test_selections(store: Path, command: str, selection: list[str], left: list[int]) -> None:
-    """All; those of a plugin; those since a moment; both."""
+    """`replay` and `purge` select all letters, those of a plugin, those since a moment, or both."""
     bury(store, "1", "2")
     bury(store, "3", plugin="audit")
     result = trivet(command, *selection)
@@ -350,8 +349,8 @@ def test_a_terminal_with_few_letters(store: Path) -> None:
 
 @pytest.mark.process
 def test_lines_are_cut_to_the_terminals_width(store: Path) -> None:
-    """In a terminal a dead letter is one line, and long ids leave room for the reason; elsewhere
-    nothing is cut."""
+    """A dead letter is one line in a terminal, with room for the reason, and is not cut
+    elsewhere."""
     bury(store, "8f6e2a1c-1111-2222-3333-444455556666", reason="OSError: " + "far " * 100)
     assert trivet("list").stdout.splitlines()[1].endswith("far far far far")
     master, slave = pty.openpty()
@@ -372,7 +371,7 @@ def test_lines_are_cut_to_the_terminals_width(store: Path) -> None:
 
 
 def test_no_store(store: Path) -> None:
-    """The message names the file, and the setting that says so."""
+    """A missing store is an error that names the file, and the setting for it."""
     for command in ("list", "show", "replay", "purge"):
         arguments = {"list": [], "show": [1]}.get(command, ["--all"])
         result = trivet(command, *arguments)
@@ -412,8 +411,8 @@ def test_the_settings_are_those_of_serve(store: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-def test_who_serves_does_not_load_sqlite_for_it() -> None:
-    """The command line brings SQLite in when a dead letter is asked for, not before."""
+def test_serve_does_not_load_sqlite_for_dead_letters() -> None:
+    """The command line imports SQLite only when dead letters are asked for."""
     script = "import sys, trivet._cli; sys.exit('trivet._store._schema' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=30)
 
@@ -556,8 +555,8 @@ async def test_a_program_and_its_dead_letters(directory: Path) -> None:
 def test_a_replay_is_not_overtaken_between_its_transactions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However often the owner looks meanwhile, and takes numbers that nobody else has used, what
-    is replayed after that comes after it: a program never looks back for what it has passed."""
+    """A replay in several transactions keeps its order, whatever numbers the owner takes
+    meanwhile."""
     path = tmp_path / "store"
     with closing(Journal.open(path)) as journal:
         first = journal.new_numbers()

@@ -300,8 +300,8 @@ async def test_a_repetition_is_known_after_a_restart_of_the_program(path: Path) 
 
 
 async def test_two_publishers_of_one_event_at_a_time(path: Path) -> None:
-    """Of two publishers of one event, one is accepted and the other a duplicate, both once it is
-    stored."""
+    """Two publishers of one event are told, once it is stored, that it is accepted and a
+    duplicate."""
     fates: list[Fate | None] = []
     async with program(path) as runtime:
 

@@ -111,7 +111,8 @@ async def test_the_line_is_the_authors_where_a_library_raises(write: Write) -> N
 
 
 async def test_a_failed_init_is_told_with_file_and_line(write: Write, logs: Lines) -> None:
-    """So is what `__init__`, or what attrs calls before it, has raised."""
+    """An error in `__init__`, or in what attrs calls before it, is reported with its file and
+    line."""
     file = write("""
         class M(BackgroundPlugin):
             def __init__(self, app):

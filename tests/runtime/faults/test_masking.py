@@ -92,7 +92,7 @@ def hidden(url: str) -> Secrets:
     ],
 )
 def test_a_secret_is_masked_however_it_is_written(owner: Owner, form: str) -> None:
-    """Itself, in a URL, in quotes, as JSON: no form of it is left, also within a word."""
+    """A secret is masked in plain text, in a URL, in quotes and as JSON, also within a word."""
     know(owner, secret(PASSWORD))
     assert mask(f"at{form}, and {form}") == f"at{MASK}, and {MASK}"
 
@@ -100,7 +100,7 @@ def test_a_secret_is_masked_however_it_is_written(owner: Owner, form: str) -> No
 @pytest.mark.parametrize("user", ["", "u", "me", "ann", "user", "operator"])
 @pytest.mark.parametrize("encode", [b64encode, urlsafe_b64encode])
 def test_a_secret_is_masked_in_base64(owner: Owner, user: str, encode: Any) -> None:
-    """In the header of HTTP's basic authentication it is behind a name of whatever length."""
+    """A secret is masked in base64 after a user name of any length, as HTTP writes it."""
     know(owner, secret(TOKEN))
     header = encode(f"{user}:{TOKEN}:more".encode()).decode()
     masked = mask(f"Authorization: Basic {header}")
@@ -126,7 +126,7 @@ def test_a_secret_is_masked_in_base64(owner: Owner, user: str, encode: Any) -> N
 def test_of_a_url_user_password_and_query_are_masked(
     owner: Owner, text: str, expected: str
 ) -> None:
-    """The address stays; a user's name is masked as a word, for it may be part of others."""
+    """The user, password and query of a URL are masked, and its address is not."""
     url = "postgresql://ann%40x:hunter22@db/orders?token=ab12cd34&sslmode=disable"
     know(owner, hidden(url))
     assert mask(text) == expected
@@ -142,8 +142,8 @@ def test_a_secret_url_is_masked_whole_and_by_its_path(owner: Owner) -> None:
     assert mask("404 at /T00/B00/xyz") == f"404 at {MASK}"
 
 
-def test_what_is_short_or_common_is_left(owner: Owner) -> None:
-    """Below four characters a secret would be in every other word; a number is no parameter's."""
+def test_short_and_common_words_are_left(owner: Owner) -> None:
+    """A secret below four characters, and a number in a parameter, are not masked."""
     secrets = secret(["abc", "", "abcd"])
     secrets.look_into("http://h/?limit=1000&read=true")
     know(owner, secrets)
@@ -300,7 +300,7 @@ async def test_no_log_line_has_a_secret(
 
 
 async def test_a_dead_letter_has_no_secret(tmp_path: Path) -> None:
-    """Neither its reason nor the history of its attempts, for whoever looks at it later."""
+    """No secret is in the reason of a dead letter, or in the history of its attempts."""
     path = tmp_path / "store.sqlite3"
     store = StoreSettings(path=path)
     table = {"client": {"delivery": {"retry_initial": 0.0}}}

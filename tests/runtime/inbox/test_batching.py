@@ -55,8 +55,8 @@ async def rest(batches: Any) -> list[str]:
         {"size": 1, "within": 1, "bytes": 0},
     ],
 )
-def test_what_is_not_positive_is_refused(wrong: dict[str, Any]) -> None:
-    """No size, no time and no bytes make no batches."""
+def test_a_limit_that_is_not_positive_is_refused(wrong: dict[str, Any]) -> None:
+    """A size, an age or a number of bytes that is not positive is refused."""
     with pytest.raises(ValueError, match="positive"):
         batched(inbox_with(), **wrong)
 
@@ -90,8 +90,9 @@ async def test_a_batch_closes_when_it_is_old(autojump_clock: MockClock) -> None:
         assert trio.current_time() - began == 16 + 5
 
 
-async def test_what_is_there_already_needs_no_time(autojump_clock: MockClock) -> None:
-    """A batch takes what waits in the inbox, though its time is shorter than any clock's tick."""
+async def test_events_in_the_inbox_need_no_time(autojump_clock: MockClock) -> None:
+    """A batch takes the events in the inbox, although its age is shorter than a tick of the
+    clock."""
     batches = batched(inbox_with(*"abc"), size=100, within=1e-9)
     assert texts(await anext(batches)) == "abc"
 
@@ -114,7 +115,7 @@ async def test_the_close_flushes_the_rest(autojump_clock: MockClock) -> None:
 
 
 async def test_a_batch_that_was_interrupted_is_ended_by_the_stop(autojump_clock: MockClock) -> None:
-    """Although its age is over by then."""
+    """A batch whose wait was cancelled is closed by the stop, although its age is over by then."""
     inbox = inbox_with("a")
     batches = batched(inbox, size=10, within=5)
     with trio.move_on_after(2):
@@ -126,7 +127,7 @@ async def test_a_batch_that_was_interrupted_is_ended_by_the_stop(autojump_clock:
 
 
 async def test_an_empty_inbox_that_closes_makes_no_batch() -> None:
-    """There are no empty batches."""
+    """An empty inbox that closes makes no batch."""
     inbox = inbox_with()
     inbox.close()
     assert await rest(batched(inbox, size=2, within=1)) == []
@@ -153,7 +154,7 @@ async def test_a_batch_that_weighs_just_enough_does_not_wait(autojump_clock: Moc
 
 
 async def test_an_event_that_is_too_heavy_is_a_batch_of_its_own(autojump_clock: MockClock) -> None:
-    """First, in between or last, it goes alone, and at once."""
+    """An event that is too heavy is a batch alone, at once, whatever comes before and after it."""
     big = "B" * 100
     inbox = inbox_with(big, "a", "b", big, big, "c")
     inbox.close()
@@ -178,7 +179,8 @@ async def test_the_age_of_a_held_event_begins_with_its_batch(autojump_clock: Moc
 
 
 async def test_asking_for_the_next_batch_ends_the_last_one() -> None:
-    """Its events are in flight until then, all of them, and handled afterwards."""
+    """The events of a batch are in flight until the next one is asked for, and handled
+    afterwards."""
     inbox = inbox_with(*"abcd")
     batches = batched(inbox, size=2, within=1)
     await anext(batches)
@@ -190,7 +192,8 @@ async def test_asking_for_the_next_batch_ends_the_last_one() -> None:
 
 
 async def test_a_crash_gives_the_whole_batch_back(autojump_clock: MockClock) -> None:
-    """And the event that was held for the next one; what was acknowledged does not come again."""
+    """A crash gives back the batch and the event held for the next one, and no acknowledged
+    event."""
     inbox = inbox_with("a", "b", LINE.text, "c")
     batches = batched(inbox, size=2, within=1)
     assert texts(await anext(batches)) == "ab"

@@ -78,7 +78,7 @@ async def test_each_event_has_the_whole_limit(autojump_clock: MockClock) -> None
 
 
 async def test_a_slow_event_does_not_cost_its_neighbour(autojump_clock: MockClock) -> None:
-    """With several side by side, each is late for itself."""
+    """Each of several events side by side has its own time limit."""
     settings: Any = {"worker": {"delivery": {"concurrency": 3, "time_limit": 5.0}}}
     async with open_plugins(Worker, settings=settings) as runtime:
         for seconds in (100, 4, 3, 4.5, 100, 1):
@@ -89,8 +89,8 @@ async def test_a_slow_event_does_not_cost_its_neighbour(autojump_clock: MockCloc
     assert runtime.statistics()["worker"].timed_out == 2
 
 
-async def test_a_handler_that_does_not_end_is_told_of(autojump_clock: MockClock) -> None:
-    """One that shields itself is named once more when the limit has passed again."""
+async def test_a_handler_that_does_not_end_is_logged(autojump_clock: MockClock) -> None:
+    """A handler that shields itself is logged once more when the limit has passed again."""
     with structlog.testing.capture_logs() as logs:
         async with open_plugins(Worker) as runtime:
             late = await runtime.publish(Work(100, shield=True))
@@ -114,7 +114,7 @@ async def test_a_stop_is_not_taken_for_a_limit(autojump_clock: MockClock) -> Non
 
 
 async def test_an_idle_plugin_with_a_limit_is_drained_at_once(autojump_clock: MockClock) -> None:
-    """The watch does not keep a plugin from ending."""
+    """The watch of a time limit does not keep an idle plugin from ending."""
     async with open_plugins(Worker):
         pass
     assert trio.current_time() == 0.0
@@ -123,8 +123,8 @@ async def test_an_idle_plugin_with_a_limit_is_drained_at_once(autojump_clock: Mo
 # Deadlines
 
 
-async def test_a_handler_is_cut_off_at_its_event_s_deadline(autojump_clock: MockClock) -> None:
-    """Nobody needs it any more: it has expired, and the next one is handled."""
+async def test_a_handler_is_cut_off_at_the_deadline_of_its_event(autojump_clock: MockClock) -> None:
+    """A handler is cancelled at the deadline, its event expires, and the next one is handled."""
     async with open_plugins(Patient) as runtime:
         late = await runtime.publish(Work(100), wait=True, deadline=trio.current_time() + 3)
         assert trio.current_time() == pytest.approx(3.0)
@@ -150,7 +150,7 @@ async def test_a_handler_that_ignores_its_deadline_has_handled_its_event(
 
 
 async def test_the_sooner_of_limit_and_deadline_counts(autojump_clock: MockClock) -> None:
-    """Too slow for the limit is failed, too late for the deadline is expired."""
+    """An event beyond its time limit has failed, and one beyond its deadline has expired."""
     async with open_plugins(Worker) as runtime:
         expired = await runtime.publish(Work(9), wait=True, deadline=trio.current_time() + 1)
         failed = await runtime.publish(Work(9), wait=True, deadline=trio.current_time() + 5)
@@ -184,7 +184,8 @@ class Flaky(EventPlugin[Work]):
 
 
 async def test_a_failed_event_is_tried_again(autojump_clock: MockClock) -> None:
-    """After a wait; the publisher who waits is told the end, and nothing overtakes it."""
+    """A failed event is tried again after a wait; no other overtakes it, and its publisher learns
+    the end."""
     async with open_plugins(Flaky, settings={"flaky": {"fails": 2}}) as runtime:
         first = runtime.publish(Work(1), wait=True)
         async with trio.open_nursery() as nursery:
@@ -205,8 +206,8 @@ async def test_a_failed_event_is_tried_again(autojump_clock: MockClock) -> None:
         assert attempts[1][0] < attempts[2][0] <= attempts[1][0] + 7.5
 
 
-async def test_what_fails_too_often_is_given_up(autojump_clock: MockClock) -> None:
-    """In memory it has failed then; the next one's turn is."""
+async def test_an_event_that_fails_too_often_is_given_up(autojump_clock: MockClock) -> None:
+    """An event in memory that has used up its attempts has failed."""
     async with open_plugins(Flaky, settings={"flaky": {"fails": 9}}) as runtime:
         assert (await runtime.publish(Work(1), wait=True)).worst is Fate.FAILED
         statistics = runtime.statistics()["flaky"]
@@ -214,8 +215,8 @@ async def test_what_fails_too_often_is_given_up(autojump_clock: MockClock) -> No
         assert [attempt[2] for attempt in runtime.get(Flaky).attempts] == [1, 2, 3]
 
 
-async def test_what_cannot_help_is_not_tried(autojump_clock: MockClock) -> None:
-    """A `PermanentError` is the event's end, and not the plugin's."""
+async def test_a_permanent_error_ends_the_event(autojump_clock: MockClock) -> None:
+    """A `PermanentError` ends the event at once, and not the plugin."""
     async with open_plugins(Flaky) as runtime:
         assert (await runtime.publish(Work(13), wait=True)).worst is Fate.FAILED
         assert trio.current_time() == 0.0
@@ -223,7 +224,7 @@ async def test_what_cannot_help_is_not_tried(autojump_clock: MockClock) -> None:
 
 
 async def test_retry_after_is_honoured(autojump_clock: MockClock) -> None:
-    """An event is not tried again before that."""
+    """An event is not tried again before the time in `RetryAfter`."""
     async with open_plugins(Flaky) as runtime:
         await runtime.publish(Work(14), wait=True)
         times = [time for time, _, _ in runtime.get(Flaky).attempts]
@@ -239,7 +240,7 @@ async def test_no_wait_beyond_the_deadline(autojump_clock: MockClock) -> None:
 
 
 async def test_a_stop_does_not_wait_for_the_next_attempt(autojump_clock: MockClock) -> None:
-    """In memory what waits for it is abandoned, and counted."""
+    """A stop abandons an event in memory that backs off."""
     async with open_plugins(Flaky) as runtime:
         await runtime.publish(Work(14))
         await trio.testing.wait_all_tasks_blocked()
@@ -269,7 +270,7 @@ class Shipping(BatchPlugin[Work]):
 
 
 async def test_a_batch_plugin_gets_batches(autojump_clock: MockClock) -> None:
-    """Closed by size, by age, and by the stop; all are handled."""
+    """A batch plugin gets batches closed by size, by age and by the stop, and all are handled."""
     async with open_plugins(Shipping) as runtime:
         await runtime.publish_many([Delivery.of(Work(number)) for number in (1, 2, 3, 4)])
         await trio.testing.wait_all_tasks_blocked()
@@ -292,7 +293,7 @@ async def test_the_operator_says_how_large_a_batch_is(autojump_clock: MockClock)
 
 
 async def test_a_batch_that_fails_is_tried_again_as_a_whole(autojump_clock: MockClock) -> None:
-    """And given up as a whole. That it is tried again is said once, and not of each event."""
+    """A batch that fails is tried again, and given up, as a whole, with one warning."""
     with structlog.testing.capture_logs() as logs:
         async with open_plugins(Shipping) as runtime:
             events = [Delivery.of(Work(number), id=str(number)) for number in (1, -1, 3)]
@@ -309,7 +310,7 @@ async def test_a_batch_that_fails_is_tried_again_as_a_whole(autojump_clock: Mock
 
 
 async def test_an_item_of_a_batch_can_be_rejected_or_kept(autojump_clock: MockClock) -> None:
-    """The others are handled when the next batch is asked for, whatever becomes of it."""
+    """A handler may reject or keep an event of its batch, and the others are handled."""
     async with open_plugins(Shipping) as runtime:
         outcomes = await runtime.publish_many([Delivery.of(Work(n)) for n in (1, 13, 7)])
         await trio.testing.wait_all_tasks_blocked()
@@ -320,7 +321,7 @@ async def test_an_item_of_a_batch_can_be_rejected_or_kept(autojump_clock: MockCl
 
 
 async def test_a_batch_that_takes_too_long_is_cut_off(autojump_clock: MockClock) -> None:
-    """The limit is for the batch."""
+    """The time limit of a batch plugin is for a whole batch."""
 
     class Slow(BatchPlugin[Work]):
         delivery = DeliverySettings(batch_size=2, time_limit=1.0)

@@ -50,7 +50,7 @@ def read_all(descriptor: int, size: int) -> bytes:
 
 
 def test_a_line_is_written_before_the_call_returns(pipe: tuple[int, int]) -> None:
-    """The process may be held, or gone, in the next moment."""
+    """A line is in the pipe when the call returns."""
     reader, end = pipe
     writer = Writer(end, print)
     os.set_blocking(reader, False)

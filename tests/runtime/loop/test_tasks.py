@@ -21,8 +21,8 @@ def fail(task: trio.lowlevel.Task | None) -> None:
     raise trio.TrioInternalError(f"internal error after {task}") from AssertionError()
 
 
-async def test_who_breaks_the_loop_is_who_was_run() -> None:
-    """Without a plugin's line in the traceback, the plugin of the task that ran is named."""
+async def test_the_plugin_of_the_task_is_named() -> None:
+    """The plugin of the task is named where no plugin's line is in the traceback."""
     task = trio.lowlevel.current_task()
     assert breaker_of(run(task), {}) == ""
     plugin_of_task.set("billing")
@@ -30,14 +30,14 @@ async def test_who_breaks_the_loop_is_who_was_run() -> None:
     assert breaker_of(run(None), {"audit": "audit"}) == ""
 
 
-async def test_who_breaks_the_loop_is_whose_code_did() -> None:
-    """The code counts more than the task, which may have run another plugin's code."""
+async def test_the_plugin_of_the_code_is_named() -> None:
+    """The plugin whose code is in the traceback is named before the task's."""
     plugin_of_task.set("billing")
     task = trio.lowlevel.current_task()
     assert breaker_of(run(task), {"audit": __name__}) == "plugin 'audit'"
 
 
 async def test_a_fault_in_a_group_is_found() -> None:
-    """Nurseries wrap what a system task raises."""
+    """A fault within a nursery's exception group is found."""
     error = BaseExceptionGroup("nursery", [ValueError(), run(None)])
     assert breaker_of(error, {"audit": __name__}) == "plugin 'audit'"

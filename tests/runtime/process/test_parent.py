@@ -17,7 +17,7 @@ from trivet._process import _parent
 
 
 def test_the_standard_library_only() -> None:
-    """Each import of the file is there without any package."""
+    """The file of the parent imports the standard library alone."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(Path(_parent.__file__).read_text("utf-8"))):
         if isinstance(node, ast.Import):
@@ -76,7 +76,8 @@ def test_a_request_to_a_child_that_has_ended() -> None:
 
 
 def test_a_report_is_printed_and_emptied(capfd: pytest.CaptureFixture[str]) -> None:
-    """Each line begins with `trivet:`, control characters are spelt out, the note comes last."""
+    """A report is printed with `trivet:` before each line, control characters spelt out, and
+    emptied."""
     report = _parent.create_report()
     try:
         os.pwrite(report, b"close() of 'x'", 0)

@@ -194,10 +194,8 @@ async def test_events_of_no_plugin_are_told(path: Path) -> None:
         "DELETE FROM counter",
     ],
 )
-async def test_what_is_remembered_beside_the_events_may_be_damaged(
-    path: Path, statement: str
-) -> None:
-    """All of them are handled, and no number is used twice."""
+async def test_records_beside_the_events_may_be_damaged(path: Path, statement: str) -> None:
+    """Damaged records beside the events cost no event, and no number is used twice."""
     damage(path, statement)
     async with program(path) as runtime:
         plugin = runtime.get(Billing)
@@ -208,7 +206,7 @@ async def test_what_is_remembered_beside_the_events_may_be_damaged(
 
 
 def test_a_file_that_does_not_fit_together_is_left_as_it_is(tmp_path: Path) -> None:
-    """Only a value that is wrong is one row's fault."""
+    """A file whose pages do not fit together is refused as damaged."""
     path = tmp_path / "store.sqlite3"
     Journal.open(path).close()
     damage(path, "DROP INDEX queue_by_plugin")

@@ -178,7 +178,7 @@ def test_backlog(path: Path) -> None:
 
 
 def test_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a path it does the same, and leaves nothing behind."""
+    """A journal without a path works in memory, and leaves no file."""
     monkeypatch.chdir(tmp_path)
     journal = Journal.open(None)
     numbers = append(journal, 3)
@@ -242,7 +242,7 @@ def test_seen(path: Path) -> None:
 def test_of_very_much_the_newest_is_remembered(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However much a plugin gets within the time for which it is to be remembered."""
+    """Only the newest events are remembered, however many a plugin gets within the window."""
     monkeypatch.setattr(_upkeep, "SEEN_AT_MOST", 3)
     first, now = journal.new_numbers(), time.time()
     seen = [Seen("s", str(at), now + 100 + at) for at in range(5)]
@@ -327,7 +327,7 @@ def test_second_process_is_refused(journal: Journal, path: Path) -> None:
 
 
 def test_second_opening_in_one_process_is_refused(journal: Journal, path: Path) -> None:
-    """Nor can the owner open its file twice; when it has closed it, it can."""
+    """The owner cannot open its file a second time before it has closed it."""
     with pytest.raises(JournalInUseError, match=f"process {os.getpid()}"):
         Journal.open(path)
     journal.close()
@@ -427,14 +427,14 @@ def test_damaged_file_is_refused(path: Path) -> None:
 
 
 def test_missing_file_of_dead_letters(path: Path) -> None:
-    """To ask for the dead letters of a file that is not there does not make it."""
+    """Asking for the dead letters of a missing file does not make the file."""
     with pytest.raises(JournalUnavailableError, match="no such file"):
         DeadLetters(path)
     assert not path.parent.exists()
 
 
 def test_file_without_tables_of_dead_letters(path: Path) -> None:
-    """Nor does it make the tables in an empty one."""
+    """Asking for the dead letters of an empty file is an error, and makes no tables."""
     path.parent.mkdir()
     path.touch()
     with pytest.raises(JournalUnavailableError, match="next start"):
@@ -525,8 +525,9 @@ def test_a_link_to_a_file_that_is_in_use_is_refused(
     Journal.open(other).close()
 
 
-def test_what_is_beside_a_link_is_beside_the_file(path: Path, tmp_path: Path) -> None:
-    """So it is found by whatever name the file is opened next; the file need not be there yet."""
+def test_files_beside_a_link_are_beside_its_target(path: Path, tmp_path: Path) -> None:
+    """A journal opened by a link has its other files beside the target, and is found by either
+    name."""
     link = tmp_path / "link.db"
     link.symlink_to(path)
     with closing(Journal.open(link)) as journal:
@@ -537,7 +538,7 @@ def test_what_is_beside_a_link_is_beside_the_file(path: Path, tmp_path: Path) ->
 
 
 def test_links_in_a_circle(tmp_path: Path) -> None:
-    """Pipes are named, and no file is made."""
+    """Links in a circle are an error that names one of them."""
     one, two = tmp_path / "one.db", tmp_path / "two.db"
     one.symlink_to(two)
     two.symlink_to(one)

@@ -279,7 +279,7 @@ def test_transaction_that_stays_open(journal: Journal, connection: Faulty, path:
 
 
 def test_error_that_is_not_of_the_file(journal: Journal) -> None:
-    """Also what is no fault of the file leaves nothing of a transaction, and is passed on."""
+    """An error that is not the file's leaves nothing of a transaction, and is passed on."""
     good = appends(journal, 2)
     with pytest.raises(AttributeError):
         journal.commit([], [good[0], cast("Append", None)])

@@ -71,24 +71,24 @@ def lost(path: Path) -> int:
 
 
 def test_a_log_that_is_whole(path: Path) -> None:
-    """Nothing is lost by a kill."""
+    """A kill loses no event."""
     assert lost(path) == 0
 
 
 def test_a_log_that_was_removed(path: Path) -> None:
-    """All since the last checkpoint is gone, and counted."""
+    """The events since the last checkpoint are counted as lost with a removed log."""
     log_of(path).unlink()
     assert 1 <= lost(path) <= 40
 
 
 def test_a_log_that_was_cut(path: Path) -> None:
-    """The events behind the cut are counted."""
+    """The events behind the cut of a log are counted as lost."""
     os.truncate(log_of(path), SECOND_PAGE)
     assert 1 <= lost(path) < 40
 
 
 def test_a_log_with_a_damaged_page(path: Path) -> None:
-    """SQLite reads it up to there."""
+    """The events from a damaged page of the log on are counted as lost."""
     with log_of(path).open("r+b") as log:
         log.seek(SECOND_PAGE)
         log.write(b"\xff" * 100)
@@ -96,7 +96,7 @@ def test_a_log_with_a_damaged_page(path: Path) -> None:
 
 
 def test_a_file_that_was_removed(path: Path) -> None:
-    """A new one has lost everything; that none of it was wanted any more nobody knows."""
+    """All events of a removed file are counted as lost."""
     path.unlink()
     log_of(path).unlink()
     with closing(Journal.open(path)) as journal:
@@ -104,7 +104,7 @@ def test_a_file_that_was_removed(path: Path) -> None:
 
 
 def test_an_older_file_in_its_place(path: Path, tmp_path: Path) -> None:
-    """A backup lacks what came after it; and is no reason to cry at every start."""
+    """The events that came after a backup are counted as lost, once."""
     Journal.open(path).close()
     shutil.copy(path, tmp_path / "backup")
     with closing(Journal.open(path)) as journal:
@@ -114,7 +114,8 @@ def test_an_older_file_in_its_place(path: Path, tmp_path: Path) -> None:
 
 
 def test_a_register_that_is_gone(path: Path) -> None:
-    """Then it cannot be told, which is said; of a new file there is nothing to tell."""
+    """A journal without its register says that it cannot tell what was lost; a new one has lost
+    nothing."""
     Path(f"{path}.inhand").unlink()
     with closing(Journal.open(path)) as journal:
         assert (journal.lost, journal.cannot_tell) == (0, True)
@@ -122,8 +123,8 @@ def test_a_register_that_is_gone(path: Path) -> None:
         assert (journal.lost, journal.cannot_tell) == (0, False)
 
 
-def test_what_is_undone_is_not_counted(path: Path) -> None:
-    """A transaction that failed has stored nothing."""
+def test_an_undone_transaction_is_not_counted(path: Path) -> None:
+    """The events of a transaction that failed are not counted as lost."""
     with closing(Journal.open(path)) as journal:
         number = journal.read("p", 0, 1)[0].number
         assert journal.commit([], [Append(Row("p", number, b"{}", b"{}"))]) is not None
@@ -147,8 +148,8 @@ def test_a_log_that_is_removed_while_it_is_written(path: Path) -> None:
         assert again.read("p", 0, 100)[-1].number == first
 
 
-async def test_the_program_says_so(path: Path) -> None:
-    """In its log, with the count; and it runs."""
+async def test_a_program_logs_lost_events(path: Path) -> None:
+    """A program whose log was lost runs, and logs the number of lost events."""
 
     class Ping(Event):
         number: int = 0

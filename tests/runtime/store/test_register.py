@@ -70,8 +70,8 @@ def test_taken_again(register: Register, path: Path) -> None:
     assert left_over(path) == NOTHING
 
 
-def test_what_is_not_there(register: Register, path: Path) -> None:
-    """To handle or to release what was never taken does nothing."""
+def test_events_that_were_never_taken(register: Register, path: Path) -> None:
+    """Handling or releasing an event that was never taken changes nothing."""
     register.done(1)
     register.release([1, 2])
     register.take(1)
@@ -144,7 +144,7 @@ def test_file_of_another_size(path: Path) -> None:
 
 
 def test_in_memory() -> None:
-    """Without a file it does the same, and is gone with the process."""
+    """A register without a file works the same, and ends with the process."""
     register = Register(None)
     register.begin(OPENING)
     register.take(1)

@@ -162,7 +162,7 @@ async def test_whatever_a_plugin_raises_is_its_own_failure(
 
 @pytest.mark.parametrize("make", FAULTS.values(), ids=FAULTS)
 async def test_whatever_close_raises_is_logged(make: Callable[[], BaseException]) -> None:
-    """The stop goes on, and says who it was."""
+    """An exception of `close` is logged with its plugin, and the stop goes on."""
     with structlog.testing.capture_logs() as logs:
         async with running(program("close", make())):
             pass
@@ -336,7 +336,7 @@ def deep(error: BaseException) -> BaseException:
 
 
 async def test_a_group_that_is_too_deep_is_a_failure_as_any_other() -> None:
-    """One nursery in the other, and the innermost fails: it is named, and others live."""
+    """An exception group of any depth is a failure whose innermost error is named."""
 
     class Deep(BackgroundPlugin):
         supervision = SupervisionSettings(max_restarts=0)
@@ -351,7 +351,7 @@ async def test_a_group_that_is_too_deep_is_a_failure_as_any_other() -> None:
 
 
 async def test_a_cancellation_in_a_group_that_is_too_deep_goes_on() -> None:
-    """A scope that is cancelled has its cancellation, and the fault beside it is told."""
+    """A cancellation and a fault are told apart in an exception group of any depth."""
     split: list[BaseException | None] = []
     with trio.CancelScope() as scope:
         scope.cancel()
