@@ -30,7 +30,7 @@ and says what they are for.
         _publisher _bus _fairness _waits
                             from a publisher to each subscriber, so that nobody starves; handlers
                             that wait for one another
-        _bounded            the inbox, put together of
+        _bounded            the inbox, assembled from
         _admission _in_flight _queue _repeats _retries
                             the events that come in, those with the plugin, their order, duplicates,
                             and another attempt or none

@@ -79,30 +79,30 @@ class Runtime(App):
         """Make the plugins' instances, and start nothing.
 
         Args:
-            program: what is to run.
+            program: the checked program.
             contains_interrupts: whether a KeyboardInterrupt is a fault of the plugin that raised
-                it. Not so where Python makes one of Ctrl-C.
+                it. It is not where Python makes one of Ctrl-C.
         """
         self.program = program
         self.contains_interrupts = contains_interrupts
         self._service = program.settings.service
         self.hosts: dict[str, Host] = {}
-        """The hosts, by the plugin's name, in the order in which they were named."""
+        """The hosts, by the plugin's name, in the order of activation."""
         self.plan: StopPlan | None = None
         """The deadlines of the stop; None before it begins."""
         self.meter: StallMeter | None = None
-        """Measures who uses the event loop, while the program runs."""
+        """The meter of the event loop; None before the start, and without `[stalls]`."""
         self.hurried: trio.Event = trio.Event()
-        """Set when the stop is not to wait for anything but the closing of plugins."""
+        """An event that is set when the stop waits for nothing but the closing of plugins."""
         self._stopping = trio.Event()
         self._inboxes: dict[str, BoundedInbox] = {}
         self._levels_stopped = 0
         self.store: Store | None = None
-        """Where durable inboxes keep their events; None where no plugin has one."""
+        """The store of the durable inboxes; None where no inbox is durable."""
         self._mask_secrets()
-        wishes = [wish for checked in program.plugins for wish in self._add(checked)]
-        self._mask_secrets()  # What the authors' code has made of the settings, too.
-        self._bus = Bus(wishes, program.events.types)
+        subscriptions = [each for checked in program.plugins for each in self._add(checked)]
+        self._mask_secrets()  # Converters and `__init__` may have made secrets of their own.
+        self._bus = Bus(subscriptions, program.events.types)
         self._publisher = Publisher(self._bus, self._service, program.events)
         self._durable = frozenset(
             name for name, inbox in self._inboxes.items() if inbox.policy.durable
@@ -118,7 +118,7 @@ class Runtime(App):
 
     @property
     def stopping(self) -> trio.Event:
-        """Set when the stop begins."""
+        """An event that is set when the stop begins."""
         return self._stopping
 
     @property
@@ -128,7 +128,7 @@ class Runtime(App):
 
     @property
     def unrouted(self) -> Mapping[str, int]:
-        """How many events nobody listened to, by the event's name."""
+        """The number of events that no plugin listened to, by the event type's name."""
         return self._bus.unrouted
 
     def publish(
@@ -136,25 +136,27 @@ class Runtime(App):
     ) -> Coroutine[Any, Any, Outcome]:
         """Hand the event to every subscriber; each decides alone, and none can make this raise.
 
-        Waits until the event is stored for every durable subscriber, and no longer than the
-        longest `block_for` of the subscribers whose inbox is full. Where neither makes it wait it
-        is a checkpoint once in a while only.
+        Returns when the event is stored for every durable subscriber. A full inbox makes the
+        publisher wait, for at most the longest `block_for` of the full inboxes. A call that need
+        not wait is a checkpoint only once in a while.
 
         Args:
-            event: an instance of a registered event type.
-            wait: wait for the end of it too, however long handlers, and attempts after those that
-                fail, take; put a time limit around it.
-            envelope: what is known of the event besides: `id`, `source`, `time`, `key`,
-                `deadline`, `request_id`, `traceparent`; see `Envelope`.
+            event: an instance of one of the program's event types.
+            wait: whether to wait until the event has ended at every subscriber, with all its
+                attempts. This may take any time: put a time limit around it.
+            envelope: facts about the event: `id`, `source`, `time`, `key`, `deadline`,
+                `request_id`, `traceparent`; see `Envelope`.
 
         Returns:
-            One fate per subscriber. No subscriber is an outcome too. A subscriber that can never
-            take the event in says why in the outcome's `refusals`: to repeat it is of no use.
+            The outcome, with one fate per subscriber, and none if no plugin listens to the type.
+            The outcome's `refusals` have the reason of each subscriber that can never accept the
+            event; publishing the event again is useless to these.
 
         Raises:
-            UnknownEventError: it is not an instance of a registered event type.
-            DeadlockError: `wait` was asked for by the handler that the event itself would need: by
-                a plugin that listens to it and has no other worker, or in a circle of such.
+            UnknownEventError: the event is not an instance of one of the program's event types.
+            DeadlockError: a handler publishes with `wait`, and the event would need that handler:
+                its plugin listens to the type and has no other worker, or several such plugins
+                wait for each other in a circle.
         """
         return self._publisher.publish(event, wait, envelope)
 
@@ -163,44 +165,43 @@ class Runtime(App):
     ) -> list[Outcome]:
         """Hand several events, in order, to every subscriber.
 
-        As `publish` with each of them; but what is to be stored is stored in one transaction, and
-        who is full makes the publisher wait once.
+        The effect is that of `publish` for each event, but all are stored in one transaction, and
+        a full inbox makes the publisher wait only once.
 
         Args:
-            deliveries: the events with what is known of their envelopes; the rest is as for
-                `publish`.
-            wait: wait for the end of all of them too.
+            deliveries: the events in their envelopes, such as `Delivery.of(event, key="k")`.
+            wait: whether to wait until all events have ended; see `publish`.
 
         Returns:
-            An outcome for each.
+            One outcome per event, in the same order.
 
         Raises:
-            UnknownEventError: one is not an instance of a registered event type; none is
-                published then.
+            UnknownEventError: an event is not an instance of one of the program's event types; none
+                is published then.
             DeadlockError: see `publish`; none is published then.
         """
         return await self._publisher.publish_many(deliveries, wait=wait)
 
     @property
     def durable(self) -> frozenset[str]:
-        """The plugins whose inboxes are durable."""
+        """The names of the plugins whose inboxes are durable."""
         return self._durable
 
     def room(self, event: type[Event]) -> float:
-        """How many events of this type can be published together, and none has to wait for room."""
+        """The number of events of this type that fit into all their inboxes; see `App.room`."""
         return self._bus.room(event)
 
     def room_bytes(self, event: type[Event]) -> float:
-        """How many bytes of memory events of this type can take, and none has to wait for room."""
+        """The bytes of memory that events of this type may take at once; see `App.room`."""
         return self._bus.room_bytes(event)
 
     def buffer_bytes(self, event: type[Event]) -> int:
-        """How many bytes of memory an event of this type may take; nobody can have a larger one."""
+        """The bytes of memory that one event of this type may take; see `App.buffer_bytes`."""
         return self._bus.buffer_bytes(event)
 
     @property
     def largest_buffer_bytes(self) -> int:
-        """The most that `buffer_bytes` says of any type."""
+        """The largest `buffer_bytes` of any event type."""
         return max(map(self._bus.buffer_bytes, self.events.types), default=BUFFER_BYTES)
 
     def listens(self, event: type[Event]) -> bool:
@@ -212,11 +213,12 @@ class Runtime(App):
 
         Args:
             plugin: the class.
-            name: which of several; without it the one that has its class's own name, or the only
-                one that there is.
+            name: the plugin's name; by default the class's own name, or else that of the only
+                plugin of the class.
 
         Raises:
-            PluginNotActiveError: there is none, or there are several and none has that name.
+            PluginNotActiveError: no plugin of the class, or none with the name, is active; or
+                several are, and `name` is not given.
         """
         host = self.hosts.get(name or plugin.name)
         if host is not None and isinstance(host.plugin, plugin):
@@ -238,12 +240,13 @@ class Runtime(App):
         raise PluginNotActiveError(f"plugin {asked!r} is not active; {nearest(asked, self.hosts)}")
 
     def restart(self, plugin: str) -> None:
-        """Have a plugin begin a new lifetime, also one that was given up.
+        """Begin a new lifetime of a plugin, even of one that was given up.
 
-        Its failures are forgotten, its inbox is kept, and what needs it restarts after it.
+        The plugin's failures are forgotten, its inbox is kept, and plugins that need it restart
+        after it.
 
         Args:
-            plugin: its name.
+            plugin: the plugin's name.
 
         Raises:
             PluginNotActiveError: no plugin has this name.
@@ -256,29 +259,29 @@ class Runtime(App):
         self.hosts[plugin].restart()
 
     def statistics(self) -> dict[str, InboxStatistics]:
-        """What has become of the events of each plugin that listens to some."""
+        """The statistics of each plugin's inbox, by the plugin's name."""
         return {name: inbox.statistics() for name, inbox in self._inboxes.items()}
 
     def on_retry(self, told: Callable[[str, Delivery[Event], Exception, float], None]) -> None:
-        """Have each failure told that another attempt will follow.
+        """Report each failed attempt that another attempt will follow.
 
         Args:
-            told: called with the plugin's name, the event, what its handler has raised, and the
-                seconds that will pass at most; it must neither wait nor raise.
+            told: called with the plugin's name, the event, the handler's exception, and the seconds
+                before the next attempt, at most. It must neither wait nor raise.
         """
         for name, inbox in self._inboxes.items():
             inbox.on_retry = partial(told, name)
 
     def usage(self) -> Mapping[str, Usage]:
-        """What each plugin has used of the event loop; nothing where `[stalls]` is not enabled."""
+        """Each plugin's use of the event loop; empty where `[stalls]` is not enabled."""
         return {} if self.meter is None else self.meter.usage()
 
     def stall_limit(self, plugin: str, since: float) -> float:
-        """Seconds from which on a plugin that holds the event loop is reported.
+        """Seconds from which a plugin that holds the event loop is reported.
 
         Args:
-            plugin: its name; any other stands for Trivet itself.
-            since: when it began to, by `perf_counter`.
+            plugin: the plugin's name; any other name stands for Trivet itself.
+            since: the moment at which it began to hold the loop, by `perf_counter`.
         """
         warn, host = self.program.settings.stalls.warn, self.hosts.get(plugin)
         if host is not None and host.was_starting(since):
@@ -286,7 +289,7 @@ class Runtime(App):
         return warn
 
     def begin_stop(self) -> StopPlan:
-        """Set `stopping` and fix the deadlines; the first call does, all return the same plan."""
+        """Set `stopping`, and fix the deadlines; later calls only return the same plan."""
         if self.plan is None:
             levels = sum(len(tier) for tier in self.program.tiers)
             self.plan = StopPlan(trio.current_time(), levels, self.program.settings.shutdown)
@@ -297,9 +300,9 @@ class Runtime(App):
         return self.plan
 
     def hurry(self) -> None:
-        """End what is left of requests and of draining: plugins are closed, and that is all.
+        """Cut requests and draining short: from now on the stop only closes plugins.
 
-        What is not being answered yet gets 503 at once, and what is queued is abandoned.
+        Requests without a response get 503 at once. Queued events are abandoned, or stay on disk.
         """
         _log.warning("requests and draining are cut short")
         self.plan = self.begin_stop().hurried(trio.current_time())
@@ -308,12 +311,12 @@ class Runtime(App):
             host.hurry()
 
     def what_is_left(self, root: trio.lowlevel.Task) -> Iterator[str]:
-        """Which plugins have not ended although they were asked to, and where they stand."""
+        """The plugins that have not ended although they were asked to, and where they stand."""
         innocent = [name for name, host in self.hosts.items() if host.is_up]
         return describe_unfinished(root, innocent, self.program.homes)
 
     def _mask_secrets(self) -> None:
-        """Have what the settings hold of secrets masked in all that is logged and shown."""
+        """Mask the secrets of the settings in everything that is logged and shown."""
         secrets = Secrets()
         secrets.of_instance(self.program.settings)
         names = [self.service, *self.events]
@@ -350,7 +353,7 @@ class Runtime(App):
             start_limit=self.program.settings.startup.limit,
             close_limit=self.program.settings.shutdown.close,
             contains_interrupts=self.contains_interrupts,
-            on_change=self._tell,
+            on_change=self._publish_status,
         )
         if inbox is not None:
             inbox.admission.wants = filter_of(plugin, policy)
@@ -376,7 +379,7 @@ class Runtime(App):
             self.store = Store(self.program.settings.store)
         return partial(OnDisk, store=self.store, types=self.events)
 
-    def _tell(self, change: StatusChange) -> None:
+    def _publish_status(self, change: StatusChange) -> None:
         if change.previous is Status.STARTING and self.meter is not None:
             self.meter.split()  # What follows in this step has no longer the limit of a start.
         if not self._bus.listens(PluginStatusEvent):
@@ -453,20 +456,24 @@ async def open_runtime(
     plugins: Iterable[type[Plugin]] = (),
     event_types: Iterable[type[Event]] = (),
 ) -> AsyncGenerator[Runtime]:
-    """Run a program inside one's own: its plugins live as long as this block.
+    """Run a program within this block: its plugins live as long as the block.
 
-    To leave the block, also by cancellation or an exception, is the stop: inboxes are drained,
-    plugins closed and cancelled, within the settings' `[shutdown]` limits.
+    Leaving the block, also by a cancellation or an exception, stops the program: inboxes are
+    drained, and plugins are closed, within the limits of `[shutdown]`.
 
     Args:
-        settings: what `load_settings` returns; the defaults, without any file, when not given.
+        settings: the settings, from `load_settings` for example; by default all defaults, without
+            a file.
         plugins: classes to run besides the settings' `active_plugins`.
-        event_types: types to register besides those that the plugins bring.
+        event_types: types to register besides the types that the plugins bring.
+
+    Yields:
+        The running program.
 
     Raises:
-        ConfigurationError: before anything has started.
-        StartError: a plugin could not be started; those that were have been stopped.
-        CriticalPluginError: a critical plugin gave up; the block has been cancelled.
+        ConfigurationError: the settings or the classes have faults; nothing has started.
+        StartError: a plugin did not start; the plugins that had started were stopped.
+        CriticalPluginError: a critical plugin was given up; the block was cancelled.
     """
     with garbage_collector_paused():
         program = load(settings or Settings(), plugins=plugins, event_types=event_types)

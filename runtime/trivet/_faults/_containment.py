@@ -85,7 +85,7 @@ def split_failure(
 def unwrapped() -> Generator[None]:
     """Raise the only error of a group alone, and several of Trivet's as the first one with notes.
 
-    A cancellation beside an error is dropped: the error ends the block as well. Other groups are
+    A cancellation next to an error is dropped: the error ends the block as well. Other groups are
     raised as they are.
     """
     try:

@@ -135,7 +135,8 @@ class WrongSettingError(PermanentError):
 class RetryAfter(Exception):  # noqa: N818 - the name of HTTP's header
     """An error that a handler raises if it knows when to try again, as from HTTP's `Retry-After`.
 
-    The next attempt waits at least that long. Without retries the event has failed.
+    The next attempt waits at least `seconds` seconds. In an inbox without retries the event has
+    failed.
 
     >>> str(RetryAfter(30))
     'try again after 30 s'

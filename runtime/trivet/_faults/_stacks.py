@@ -1,6 +1,6 @@
 """The stack of a task that waits.
 
-Owns the walk along the awaited objects, through Trio's code and through asyncio's behind it.
+Owns the walk along the awaited objects, through Trio's code and on through asyncio's.
 Never knows the task's plugin.
 """
 

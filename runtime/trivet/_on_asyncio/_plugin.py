@@ -20,7 +20,7 @@ from .._events._event import Event
 from .._events._outcome import Outcome
 from .._events._types import EventTypes
 from .._plugins._hooks import AWAITED
-from .._plugins._instance import OnTrio, internals_of, register_library
+from .._plugins._instance import TrioBackend, internals_of, register_backend
 from .._plugins._internals import Bridge
 from .._plugins._plugin import App, Plugin
 
@@ -113,18 +113,18 @@ async def _loop_of(plugin: AsyncioPlugin) -> AsyncGenerator[None]:
         internals.bridge = None
 
 
-class _OnAsyncio(OnTrio):
-    """The same part for asyncio: a loop before `initialize`, and an `app` that crosses."""
+class _AsyncioBackend(TrioBackend):
+    """The backend for asyncio: a loop before `initialize`, and an `app` that crosses to Trio."""
 
-    def view(self, plugin: Any, app: App) -> App:
+    def app_for(self, plugin: Any, app: App) -> App:
         return _AppFromAsyncio(app, plugin)
 
-    async def start(self, plugin: Any) -> None:
+    async def initialize(self, plugin: Any) -> None:
         await plugin.enter(_loop_of(plugin))
-        await super().start(plugin)
+        await super().initialize(plugin)
 
 
-register_library(AsyncioPlugin, _OnAsyncio())
+register_backend(AsyncioPlugin, _AsyncioBackend())
 
 
 def _bridge_of(plugin: AsyncioPlugin) -> Bridge:

@@ -49,7 +49,7 @@ def create_plugin(
     plugin = cls.__new__(cls)
     if name != cls.name:
         vars(plugin)["name"] = name
-    app = plugin.app = library_of(plugin).view(plugin, app)
+    app = plugin.app = backend_of(plugin).app_for(plugin, app)
     plugin.log = structlog.get_logger(plugin=name)
     plugin._trivet = Internals(policy=delivery)  # pyright: ignore[reportPrivateUsage]
     if inbox is not None:
@@ -76,32 +76,32 @@ def internals_of(plugin: Plugin) -> Internals:
     return plugin._trivet  # pyright: ignore[reportPrivateUsage] - other rooms come through here
 
 
-class OnTrio:
-    """The part of a plugin that depends on the library of its coroutines; here for Trio."""
+class TrioBackend:
+    """The part of a plugin that differs between Trio and asyncio; here for Trio."""
 
-    def view(self, plugin: Any, app: App) -> App:
+    def app_for(self, plugin: Any, app: App) -> App:
         """The program as the plugin's code sees it."""
         return app
 
-    async def start(self, plugin: Any) -> None:
+    async def initialize(self, plugin: Any) -> None:
         """Call `initialize`, and check the attributes that it has set."""
         await plugin.initialize()
         check_instance(plugin)
 
 
-_ON_TRIO = OnTrio()
-_others: dict[type, OnTrio] = {}
+_TRIO = TrioBackend()
+_backends: dict[type, TrioBackend] = {}
 
 
-def register_library(cls: type, part: OnTrio) -> None:
-    """Use `part` for the plugins that derive from `cls`."""
+def register_backend(cls: type, backend: TrioBackend) -> None:
+    """Use `backend` for the plugins that derive from `cls`."""
     # `functools.singledispatch` would take 25 µs for each new class.
-    _others[cls] = part
+    _backends[cls] = backend
 
 
-def library_of(plugin: Plugin) -> OnTrio:
-    """The part of the plugin that depends on the library of its coroutines."""
-    return next((_others[base] for base in type(plugin).__mro__ if base in _others), _ON_TRIO)
+def backend_of(plugin: Plugin) -> TrioBackend:
+    """The backend of the plugin's coroutines."""
+    return next((_backends[base] for base in type(plugin).__mro__ if base in _backends), _TRIO)
 
 
 def filter_of(plugin: Plugin, policy: DeliveryPolicy) -> Matches | None:

@@ -95,7 +95,7 @@ def fork_under_parent(settings: Settings, listener: int) -> Lifeline:
 
 
 def end_forked_copies() -> None:
-    """From now on a copy of this process that a plugin forks ends at once, and does nothing.
+    """End every copy of this process that a plugin forks from now on, before it does anything.
 
     The copy would be a second program on the same sockets. A plugin that forks to run something
     else is better off with `trio.run_process`, or with multiprocessing's spawn. `preexec_fn` does

@@ -71,7 +71,7 @@ class ParentConfig:
         self.report: int = config["report"]
         """The descriptor of the report: who ended the child, and why."""
         self.budget: float = config["budget"]
-        """From the request to stop to the kill."""
+        """Seconds from the request to stop to the kill."""
         self.hang_limit: float = config["hang_limit"]
         """Seconds without a heartbeat of the child's loop until the kill; 0 for never."""
         self.max_restarts: int = config["max_restarts"]

@@ -1,4 +1,4 @@
-"""The watchdog ends this process when its event loop cannot: a thread, and behind it the kernel.
+"""The watchdog ends this process when its event loop cannot: a thread, and after it the kernel.
 
 Owns the pipe from the parent process, the deadlines of both watchers, and the process's end.
 Never knows the loop's own way to stop; callers say when a stop begins, and the watchdog ends what
@@ -124,7 +124,7 @@ class Watchdog:
     def attach(
         self, on_request: Callable[[int], None], describe: Callable[[], Iterable[str]]
     ) -> None:
-        """The loop runs from now on.
+        """Take note that the loop runs, and call these functions from now on.
 
         Args:
             on_request: called from the watchdog's thread when the parent asks for the stop, with
@@ -140,7 +140,7 @@ class Watchdog:
         return self._requests
 
     def beat(self) -> None:
-        """Take a heartbeat of the loop; to be called every second, or so."""
+        """Take a heartbeat of the loop, which comes about every second."""
         with self._lock:
             if not self._stopping:
                 self._since = time.monotonic()

@@ -115,7 +115,7 @@ class Host:
         )
         self._lifetime: Lifetime | None = None
         self._task: trio.lowlevel.Task | None = None
-        self._announce: Callable[[], None] | None = None
+        self._on_start: Callable[[], None] | None = None
         self._has_run = False
         self._started = -math.inf
         self._stopping = False
@@ -165,7 +165,7 @@ class Host:
         )
 
     def stack(self) -> str:
-        """The stack of the plugin's task."""
+        """The stack of the plugin's task; empty before the first start."""
         return "" if self._task is None else stack_of(self._task)
 
     def was_starting(self, since: float) -> bool:
@@ -212,8 +212,9 @@ class Host:
         """Begin the stop; `ended` is set at its end.
 
         Args:
-            drain_until: the time limit for a plugin that reads its inbox to finish it.
-            close_until: the time limit for everything.
+            drain_until: the deadline, on Trio's clock, for a plugin that reads its inbox to finish
+                the events in it.
+            close_until: the deadline for everything.
         """
         self._stopping = True
         self._end_pause()
@@ -252,7 +253,7 @@ class Host:
             CriticalPluginError: the plugin was given up, or needs one that was, and is critical.
         """
         self._task = trio.lowlevel.current_task()
-        self._announce = task_status.started
+        self._on_start = task_status.started
         del task_status  # It refers to the nursery of the start, which is over soon.
         plugin_of_task.set(self.name)
         try:
@@ -284,7 +285,7 @@ class Host:
             self._become(Status.STOPPED, f"needs {waits_for.name!r}, which is {waits_for.status}")
             if waits_for.status is Status.FAILED:
                 self._give_up(f"it needs {waits_for.name!r}, which gave up: {waits_for.error}")
-            self._announced()
+            self._call_started()
             await self._wait(waits_for.changed)
         if self._inbox is not None and not self._stopping:
             self._inbox.reopen()
@@ -315,7 +316,7 @@ class Host:
         self._become(Status.RUNNING)
         if self.trouble is not None:
             self._become(Status.DEGRADED, self.trouble)
-        self._announced()
+        self._call_started()
 
     async def ending(self) -> None:
         """See `Owner`."""
@@ -326,30 +327,30 @@ class Host:
     async def _recover(self, failure: BaseException) -> bool:
         """Wait after a failure, or give up; says whether to start again."""
         self.failure = explained(failure)
-        if self._announce is not None and self._supervision.on_start_failure == "fail":
+        if self._on_start is not None and self._supervision.on_start_failure == "fail":
             self.start_failed = True
             self._log.error("plugin did not start", exc_info=failure)
             self._become(Status.FAILED, self.error)
-            self._announced()
+            self._call_started()
             return False
-        hopeless = self._hopeless(failure)
+        rules_out = self._reason_against_restart(failure)
         wait = self._policy.after_failure(trio.current_time(), counts=self._has_run)
-        if hopeless is not None or wait is None:
+        if rules_out is not None or wait is None:
             self._become(Status.FAILED, self.error)
-            why = hopeless or "it failed too often"
+            why = rules_out or "it failed too often"
             self._log.error("plugin is given up", why=why, exc_info=failure)
-            self._announced()
+            self._call_started()
             self._give_up(str(self.error))
             await self._wait(trio.sleep_forever)  # Until an operator restarts it.
         else:
             self._log.error("plugin failed", restart_in=round(wait, 3), exc_info=failure)
             self._restart_at = trio.current_time() + wait
             self._become(Status.BACKING_OFF, self.error)
-            self._announced()
+            self._call_started()
             await self._wait(partial(trio.sleep, wait))
         return not self._stopping
 
-    def _hopeless(self, failure: BaseException) -> str | None:
+    def _reason_against_restart(self, failure: BaseException) -> str | None:
         """The reason that rules a restart out; None if there is none."""
         if includes(failure, PermanentError):
             return "it says that trying again cannot help"
@@ -359,7 +360,7 @@ class Host:
         if self._inbox is not None:
             self._inbox.abandon()
         if self.critical:
-            self._announced()
+            self._call_started()
             raise CriticalPluginError(f"plugin {self.name!r} gave up: {why}")
 
     async def _wait(self, until: Callable[[], Awaitable[object]]) -> None:
@@ -392,16 +393,17 @@ class Host:
             self._become(Status.RUNNING if trouble is None else Status.DEGRADED, trouble)
 
     def _fail(self, fault: BaseException) -> None:
-        """Take a failure of the plugin beside its `run`, from any task."""
+        """Take a failure of the plugin outside of its `run`, from any task."""
         if self._lifetime is None:
             self._log.error("plugin failed after it had stopped", exc_info=explained(fault))
         else:
             self._lifetime.fail(fault)
 
-    def _announced(self) -> None:
-        if self._announce is not None:
-            self._announce()
-            self._announce = None
+    def _call_started(self) -> None:
+        """Tell the task that starts this plugin, once, that it need not wait any longer."""
+        if self._on_start is not None:
+            self._on_start()
+            self._on_start = None
 
     def _become(self, status: Status, reason: str | None = None) -> None:
         previous = self.status

@@ -17,7 +17,7 @@ from .._events._delivery import delivery_of_task
 from .._faults._acts import noted
 from .._faults._advice import explained
 from .._faults._containment import split_cancelled, split_failure
-from .._plugins._instance import library_of, resources_of
+from .._plugins._instance import backend_of, resources_of
 from .._plugins._plugin import Plugin
 from .._plugins._resources import Resources
 
@@ -84,7 +84,7 @@ class Lifetime:
         self._cancel()
 
     def fail(self, fault: BaseException) -> None:
-        """End the lifetime by a failure beside `run`, as if `run` had raised it."""
+        """End the lifetime by a failure outside of `run`, as if `run` had raised it."""
         if fault is self._fault:
             return
         if self._is_to_end or self._is_ending or self._fault is not None:
@@ -124,7 +124,7 @@ class Lifetime:
             self._work.deadline = min(self._work.deadline, drain_until)
 
     async def live(self, *, must_not_return: str | None) -> BaseException | None:
-        """Live through one lifetime; returns the failure that ended it, or None.
+        """Live one lifetime from start to end; returns the failure that ended it, or None.
 
         A failure is returned where it is the reason of the end, and only logged where the end had
         another reason, since it came late then:
@@ -184,7 +184,7 @@ class Lifetime:
                 noted(f"initialize() of {self._plugin.name!r}"),
                 resources_of(self._plugin, resources),
             ):
-                await library_of(self._plugin).start(self._plugin)
+                await backend_of(self._plugin).initialize(self._plugin)
         except trio.Cancelled as cancelled:
             self._hung = "".join(traceback.format_tb(cancelled.__traceback__))
             raise

@@ -1,6 +1,6 @@
 """Restarts: the wait before a failed plugin starts again, or the decision to give it up.
 
-Owns the restart intensity: so many failures within a window.
+Owns the restart intensity: the number of failures within a window that gives a plugin up.
 Never knows plugins and clocks: callers pass the time, and get a wait.
 """
 
@@ -35,7 +35,7 @@ class Restarts:
         """Seconds to wait before the restart; None when the plugin is to be given up.
 
         Args:
-            now: the time.
+            now: the time, in seconds, on any one clock.
             counts: whether the failure counts against `max_restarts`.
         """
         since = now - self._settings.restart_window

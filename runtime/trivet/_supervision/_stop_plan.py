@@ -23,7 +23,7 @@ class StopPlan:
     """
 
     begun: float
-    """The moment at which the stop began."""
+    """The moment at which the stop began, in seconds."""
     levels: int
     """The number of levels of plugins, which stop one after the other."""
     settings: ShutdownSettings
