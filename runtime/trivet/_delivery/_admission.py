@@ -185,7 +185,7 @@ class Admission:
     def _taken(self) -> int:
         """How many events take room."""
         queue, backing = self._parts.queue, self._backing
-        return len(queue.ready) + queue.held + queue.backing_off + backing.beyond + backing.arriving
+        return len(queue.ready) + queue.held + queue.backing_off + backing.taken
 
     def _has_room(self, delivery: Delivery[Event]) -> bool:
         backing = self._backing
@@ -218,9 +218,12 @@ class Admission:
         try:
             while not self._has_room(delivery):
                 oldest = self._parts.queue.pop_oldest()
-                if oldest is None:
+                if oldest is not None:
+                    self._drop(oldest)
+                elif self._taken < self.buffer or not self._backing.has_room(delivery):
+                    break  # It is for want of something else.
+                elif not self._backing.drop_oldest():
                     break
-                self._drop(oldest)
         finally:
             self._is_making_room = False
 

@@ -70,8 +70,8 @@ class Backing(Protocol):
         ...
 
     @property
-    def arriving(self) -> int:
-        """Events that are being accepted."""
+    def taken(self) -> int:
+        """Events that take room and are not in memory: queued ones, and those being accepted."""
         ...
 
     @property
@@ -113,6 +113,10 @@ class Backing(Protocol):
 
     def waits_no_more(self, delivery: Delivery[Event]) -> None:
         """Note that the event does not wait any longer, whatever becomes of it."""
+
+    def drop_oldest(self) -> bool:
+        """Drop the oldest event that is not in memory, soon; says whether there is one."""
+        ...
 
     def accept(self, delivery: Delivery[Event], then: Accepted) -> bool:
         """Accept an event, for which there is room.

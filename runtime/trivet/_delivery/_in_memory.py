@@ -21,7 +21,7 @@ class InMemory:
     outlives = False
     failed_as = Fate.FAILED
     beyond = 0
-    arriving = 0
+    taken = 0
     is_near_limit = False
     is_paused = False
     has_more = False
@@ -52,6 +52,10 @@ class InMemory:
 
     def waits_no_more(self, delivery: Delivery[Event]) -> None:
         """See `Backing`."""
+
+    def drop_oldest(self) -> bool:
+        """See `Backing`."""
+        return False
 
     def accept(self, delivery: Delivery[Event], then: Accepted) -> bool:
         """See `Backing`."""

@@ -79,6 +79,8 @@ class OnDisk(Backing, StoredInbox):
         self._rows: dict[Delivery[Event], _Stored] = {}
         self._on_disk = 0
         """Events that are in the store only, and follow those in memory."""
+        self._to_drop = 0
+        """The first of these, which are dropped when they are read."""
         self._last_loaded = 0
         """The highest number that is, or has been, in memory."""
         self._is_reading = False
@@ -105,9 +107,9 @@ class OnDisk(Backing, StoredInbox):
         return self._on_disk
 
     @property
-    def arriving(self) -> int:
+    def taken(self) -> int:
         """See `Backing`."""
-        return self._arriving
+        return self._on_disk - self._to_drop + self._arriving
 
     @property
     def bytes_taken(self) -> int:
@@ -178,6 +180,14 @@ class OnDisk(Backing, StoredInbox):
         """See `Backing`."""
         self._packed_waiting.pop(delivery, None)
 
+    def drop_oldest(self) -> bool:
+        """See `Backing`."""
+        if self._to_drop >= self._on_disk:
+            return False
+        self._to_drop += 1
+        self.refill()
+        return True
+
     def accept(self, delivery: Delivery[Event], then: Accepted) -> bool:
         """See `Backing`."""
         packed, number = self._pack(delivery), self._store.next_number()
@@ -221,10 +231,11 @@ class OnDisk(Backing, StoredInbox):
         for lane, numbers in self._queue.missing().items():
             then = partial(self._load_lane, page, lane, numbers)
             self._store.read_numbers(self._plugin, numbers, page.take, then)
-        if self._on_disk and room > 0 and not self._is_held_up and not self._is_reading:
+        limit = self._to_drop if room <= 0 or self._is_held_up else WINDOW
+        if self._on_disk and limit and not self._is_reading:
             self._is_reading = True
             then = partial(self._load, page)
-            self._store.read(self._plugin, self._last_loaded, WINDOW, page.take, then)
+            self._store.read(self._plugin, self._last_loaded, limit, page.take, then)
 
     def _load(self, page: Page, rows: list[Row]) -> None:
         """Take in the next page."""
@@ -235,18 +246,24 @@ class OnDisk(Backing, StoredInbox):
         self._on_disk -= len(rows)
         if not rows:
             self._miss(self._on_disk)
-            self._on_disk = 0
+            self._on_disk = self._to_drop = 0
         self._queue.sort_out()
         for row in rows:
             self._last_loaded = max(self._last_loaded, row.number)
+            has_to_go, self._to_drop = self._to_drop > 0, max(self._to_drop - 1, 0)
             if (found := self._unpack(row, page.content(row))) is None:
                 continue
             delivery, history = found
+            if has_to_go:
+                self._drop(delivery, row)
+                continue
             if row.retry_at is None and self._queue.hold(self._queue.lane_of(delivery), row.number):
                 if delivery.receipt is not None:
                     self._receipts[row.number] = delivery.receipt
                 continue
             self._put(delivery, _Stored(row.number, row.size), history, row.retry_at)
+        if self._to_drop:
+            self.refill()
         self._parts.readers.wake_all()
 
     def _load_lane(self, page: Page, lane: Hashable, numbers: list[int], rows: list[Row]) -> None:
@@ -323,6 +340,15 @@ class OnDisk(Backing, StoredInbox):
         self._bury(row, history, reason, receipt)
         return None
 
+    def _drop(self, delivery: Delivery[Event], row: Row) -> None:
+        """End an event that was just read, to make room for another."""
+        self._counts.dropped += 1
+        event = identity(delivery)
+        if event is not None and self._parts.repeats.ended(event, Fate.DROPPED, self._plugin):
+            self.forget(event)
+        self._store.settle(Delete(self._plugin, row.number), size=row.size)
+        delivery.settle(self._plugin, Fate.DROPPED)
+
     def _bury(self, row: Row, history: History, reason: str, receipt: Receipt | None) -> None:
         """Put an event of which there is no more than its row to the dead letters."""
         name, event_id, source = name_and_id(row.envelope)
@@ -388,7 +414,7 @@ class OnDisk(Backing, StoredInbox):
 
     def leave(self) -> bool:
         """See `Backing`: nothing is blamed, and nothing goes to the dead letters."""
-        self._on_disk = self.on_file
+        self._on_disk, self._to_drop = self.on_file, 0
         self._has_left = True
         self._excuse_all()
         self._store.register.release([self._rows[each].number for each in self._parts.in_flight])

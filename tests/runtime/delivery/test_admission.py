@@ -32,7 +32,7 @@ class Slow(InMemory):
     def accept(self, delivery: Delivery[Event], then: Accepted) -> bool:
         """See `Backing`."""
         self.accepting.append((delivery, then))
-        self.arriving += 1
+        self.taken += 1
         return False
 
     def begins_to_wait(self, delivery: Delivery[Event]) -> None:
@@ -51,7 +51,7 @@ class Slow(InMemory):
     def answer(self, error: TrivetError | None = None) -> None:
         """Accept the first event, or say why it cannot be."""
         delivery, then = self.accepting.pop(0)
-        self.arriving -= 1
+        self.taken -= 1
         if error is None:
             self._parts.put(delivery)
         then(delivery, error)

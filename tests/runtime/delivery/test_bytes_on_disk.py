@@ -20,6 +20,7 @@ from trivet import (
     EventPlugin,
     EventTypes,
     Fate,
+    Receipt,
     Runtime,
     ShutdownSettings,
     StoreSettings,
@@ -241,3 +242,37 @@ async def test_an_event_written_ahead_is_not_kept(tmp_path: Path) -> None:
                 await trio.sleep(0.005)
         assert [each.written for each in heard] == [None] * 3
         runtime.get(Keeper).gate.set()
+
+
+class Dropping(Keeper):
+    name = "keeper"
+    delivery = DeliverySettings(
+        durable=True, buffer=3, buffer_bytes=LIMIT, time_limit=0, overflow="drop_oldest"
+    )
+
+
+async def test_the_oldest_is_dropped_where_all_that_wait_are_on_disk(tmp_path: Path) -> None:
+    """The oldest events make room although memory is full, and their publishers are told."""
+    async with program(tmp_path, Dropping) as runtime:
+        plugin = runtime.get(Dropping)
+        await runtime.publish_many([Delivery.of(Note(0, "a", "x" * LIMIT), size=LIMIT)])
+        with trio.fail_after(60):
+            while runtime.statistics()["keeper"].in_flight < 1:
+                await trio.sleep(0.005)
+        receipts = {number: Receipt() for number in range(1, 6)}
+        for number, receipt in receipts.items():
+            delivery = Delivery.of(Note(number, "a"), size=SIZE, id=f"{number}", receipt=receipt)
+            (outcome,) = await runtime.publish_many([delivery])
+            assert outcome.fates == {"keeper": Fate.QUEUED}
+        with trio.fail_after(60):
+            await receipts[1].ended()
+            await receipts[2].ended()
+        assert runtime.statistics()["keeper"].queued == 3
+        again = [Delivery.of(Note(1, "a"), size=SIZE, id="1")]
+        await plugin.until(4)
+        (outcome,) = await runtime.publish_many(again, wait=True)
+        assert outcome.fates == {"keeper": Fate.HANDLED}  # It was forgotten.
+        counts = runtime.statistics()["keeper"]
+        assert (counts.accepted, counts.handled, counts.dropped, counts.bytes) == (7, 5, 2, 0)
+    assert plugin.got == [0, 3, 4, 5, 1]
+    assert [receipts[number].fates["keeper"] for number in (1, 2)] == [Fate.DROPPED] * 2
