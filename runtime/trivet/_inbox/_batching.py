@@ -27,8 +27,8 @@ ClosedBy = Literal["size", "bytes", "age", "stop"]
 class Batch(list[E]):
     """Events that are handled together.
 
-    They are done when the next batch is asked for. A handler that decides about an event by itself
-    tells the inbox before that: `self.inbox.reject(batch.deliveries[0], error)`, or `keep`.
+    The events are done when the next batch is asked for. To decide about one of them otherwise,
+    call `self.inbox.reject(batch.deliveries[0], error)` before that, or `keep`.
     """
 
     def __init__(self, deliveries: Sequence[Delivery[E]], closed_by: ClosedBy) -> None:
@@ -45,8 +45,8 @@ def batched(
 ) -> AsyncIterator[Batch[E]]:
     """Iterate over an inbox in lists of events.
 
-    A batch closes when it is full or old enough, or when the inbox is closed and empty. To ask for
-    the next batch says that the last one is done, but for its events that were rejected or kept.
+    A batch closes when it is full or old enough, or when the inbox is closed and empty. Asking for
+    the next batch says that the last one is done, except for events that were rejected or kept.
 
     Args:
         inbox: the inbox.
@@ -55,7 +55,7 @@ def batched(
         bytes: JSON bytes in a batch, at most; an event larger than that is a batch of its own.
 
     Raises:
-        ValueError: for a `size`, `within` or `bytes` that is not positive.
+        ValueError: `size`, `within` or `bytes` is not positive.
     """
     if size < 1 or within <= 0 or (bytes is not None and bytes < 1):
         raise ValueError("size, within and bytes must be positive")

@@ -23,27 +23,28 @@ from ._quantum import READ
 class Inbox(ABC, Generic[E_co]):
     """The events that wait for one plugin, in order.
 
-    Iterate over the inbox to get them. To ask for the next event says that the last one is done; an
-    event whose `run()` crashes before that is handed out again after the restart, up to the
-    delivery limit. Iteration ends when the inbox is closed and empty, which is how a plugin learns
-    of a stop. Several tasks may each iterate on their own.
+    `async for event in self.inbox` hands the events out. Asking for the next event says that the
+    last one is done. If `run()` crashes before that, the event is handed out again after the
+    restart, up to the `delivery_limit`. Several tasks may iterate side by side.
 
-    Iteration is sugar for `receive` and `accept`, which let a plugin decide when an event is done.
-    Within a loop, `reject` decides otherwise, and `keep` later.
+    Iteration is sugar for `receive` and `accept`, with which a plugin decides itself when an event
+    is done. Within a loop, `reject` ends the last event as failed, and `keep` leaves it in flight.
+
+    Life: the inbox outlives restarts. A stop closes it, and the iteration ends when it is empty.
     """
 
     policy: DeliveryPolicy
     """The delivery policy of the plugin, decided by the operator, the author and the event types. A
     `run()` of the author's own heeds it."""
     fast_path: FastPath
-    """The part that Trivet's bus and workers share with it."""
+    """The part that Trivet's bus and workers share with the inbox; not for plugins."""
 
     @abstractmethod
     async def receive(self) -> Delivery[E_co]:
-        """Wait for the next event; in flight until `accept` or `reject`. Always a checkpoint.
+        """Wait for the next event, in flight until `accept` or `reject`. Always a checkpoint.
 
         Raises:
-            trio.EndOfChannel: closed, and nothing is left.
+            trio.EndOfChannel: the inbox is closed, and no event is left.
         """
 
     @abstractmethod
@@ -51,8 +52,8 @@ class Inbox(ABC, Generic[E_co]):
         """Take the next event without waiting.
 
         Raises:
-            trio.WouldBlock: nothing is there now.
-            trio.EndOfChannel: closed, and nothing is left.
+            trio.WouldBlock: no event can be handed out now.
+            trio.EndOfChannel: the inbox is closed, and no event is left.
         """
 
     @abstractmethod
@@ -61,7 +62,7 @@ class Inbox(ABC, Generic[E_co]):
 
     @abstractmethod
     def take_some(self, at_most: int) -> list[Delivery[E_co]]:
-        """Take `at_most` events, or as many as are there."""
+        """Take the next events without waiting, at most `at_most`; the list may be empty."""
 
     @abstractmethod
     def accept(self, delivery: Delivery[Event]) -> None:
@@ -75,13 +76,14 @@ class Inbox(ABC, Generic[E_co]):
     def reject(self, delivery: Delivery[Event], error: Exception) -> None:
         """End this attempt at an event that is in flight as failed.
 
-        Whether it is handed out again, and when, is for the delivery's `retry…` to say, and for a
-        `PermanentError` or a `RetryAfter`. An event that has ended stays as it is.
+        The delivery's `retry…` settings decide whether and when another attempt follows. A
+        `PermanentError` rules it out, and a `RetryAfter` delays it. An event that has ended stays
+        as it is.
         """
 
     @abstractmethod
     def reject_all(self, deliveries: Iterable[Delivery[Event]], error: Exception) -> None:
-        """Reject these events, which one error befell together.
+        """Reject events that have failed together, by one error.
 
         The log says once that they are tried again.
         """
@@ -127,7 +129,7 @@ class Deliveries(AsyncIterator[Delivery[E_co]]):
                 self._inbox.accept(last)
 
     def take(self) -> Delivery[E_co] | None:
-        """The next event if it is there; None too where it is everyone else's turn."""
+        """Take the next event if it is there; None also when other tasks have their turn first."""
         self._settle()
         if self._streak == READ:
             return None
@@ -139,7 +141,7 @@ class Deliveries(AsyncIterator[Delivery[E_co]]):
         return delivery
 
     async def wait(self) -> Delivery[E_co] | None:
-        """Wait for the next event; None where nothing is left. Always a checkpoint."""
+        """Wait for the next event; None when no event is left. Always a checkpoint."""
         self._streak = 1
         delivery_of_task.set(None)
         try:
