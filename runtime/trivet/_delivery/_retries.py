@@ -23,7 +23,7 @@ def next_wait(
     error: BaseException,
     draw: Callable[[float, float], float] = random.uniform,
 ) -> float | None:
-    """Seconds until the next attempt; None where there is to be none.
+    """Seconds until the next attempt; None for no further attempt.
 
     >>> from trivet._events._history import FIRST
     >>> policy = DeliveryPolicy(retry=True)
@@ -34,10 +34,10 @@ def next_wait(
     True
 
     Args:
-        policy: the subscriber's.
-        history: with the failure that has just been.
-        error: what was raised.
-        draw: a number between two, evenly.
+        policy: the subscriber's policy.
+        history: the attempts so far, with the last failure.
+        error: the handler's exception.
+        draw: returns a number between two others, each as likely as the next.
     """
     if not policy.retry or includes(error, PermanentError):
         return None

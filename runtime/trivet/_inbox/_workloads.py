@@ -21,7 +21,7 @@ E = TypeVar("E", bound=Event)
 
 
 class OneByOne(Workload[Delivery[E]]):
-    """Each event for itself."""
+    """The events of an inbox, one by one."""
 
     def __init__(self, inbox: Inbox[E], handle: Callable[[E], Awaitable[None]]) -> None:
         self._inbox = inbox
@@ -53,7 +53,7 @@ class OneByOne(Workload[Delivery[E]]):
 
 
 class ByBatch(Workload[Batch[E]]):
-    """Some events at a time. The deadline of one event does not cut the others off."""
+    """The events of an inbox in batches. The deadline of one event does not cancel a batch."""
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ _held: WeakSet[Lock] = WeakSet()
 
 
 class Lock:
-    """Held from its creation until `release`, or until the process has ended, however it ends.
+    """A lock on a file, held from its creation until `release`, or until the process ends.
 
     The file is made if it is not there. It must not be open in this process yet, and must be closed
     before `release`: to close a file takes away the locks that SQLite has on it.
@@ -26,9 +26,9 @@ class Lock:
         path: the file, by its own name and not by a link.
 
     Raises:
-        JournalInUseError: another process holds it, or another `Lock` in this one, under this name
-            or another.
-        OSError: there can be no such file.
+        JournalInUseError: another process holds the lock, or another `Lock` of this process, by
+            whatever name of the file.
+        OSError: the file cannot be made or opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,7 +49,7 @@ class Lock:
         _held.add(self)
 
     def _refuse_if_held(self, inode: tuple[int, int]) -> None:
-        """Raise before the file is opened where this process has it; see the class."""
+        """Raise if this process holds the file already, before it opens the file; see the class."""
         if any(lock.inode == inode for lock in _held):
             raise JournalInUseError(self._path, "it owns it under another name", os.getpid())
 
@@ -69,7 +69,7 @@ class Lock:
         return file
 
     def release(self) -> None:
-        """Let another process have it; in a forked child, the parent's lock stays as it is."""
+        """Let another process have the file; in a forked child, the parent keeps its lock."""
         _held.discard(self)
         while self._files:
             os.close(self._files.pop())

@@ -22,14 +22,14 @@ class Content:
     """The event of a row, and its size."""
 
     size: int
-    """Bytes of memory that its event takes, by the estimate."""
+    """Bytes of memory that the event takes, an estimate."""
     event: Event | EventDecodeError | None = None
-    """The event, or why it cannot be read; None of one that is small, and left to the loop."""
+    """The event, or the error of reading it; None for a small event, which the event loop reads."""
 
 
 @attrs.define
 class Page:
-    """Rows that are read together, of one plugin.
+    """Rows of one plugin that are read together.
 
     Args:
         types: the event types.
@@ -49,7 +49,7 @@ class Page:
 
     @property
     def is_full(self) -> bool:
-        """Whether rows may have been left, for which there was no room."""
+        """Whether there is no room for another row, so that rows may have been left."""
         return self._room <= 0
 
     def content(self, row: Row) -> Content:

@@ -34,9 +34,9 @@ class LeftOver:
     """The events that a process left when it died."""
 
     done: list[int]
-    """Handled; not deleted, for all that this file knows."""
+    """Events that were handled, and perhaps not deleted."""
     blamed: list[int]
-    """In flight; the process may have died of one of these."""
+    """Events that were in flight; the process may have died of one of these."""
 
 
 class Register:
@@ -48,12 +48,12 @@ class Register:
         path: the file; None for a register that dies with the process.
 
     Raises:
-        OSError: it cannot be made, the disk being full, say.
+        OSError: the file cannot be made; the disk is full, say.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.is_new: bool = path is not None and not _is_there(path)
-        """Whether nothing is known of what was before."""
+        """Whether the file is new, so that nothing is known of an earlier process."""
         self._map: mmap.mmap | bytearray = bytearray(SIZE) if path is None else mapped(path)
         self._slots = memoryview(self._map).cast("q")
         self._free: list[int] = []
@@ -75,12 +75,12 @@ class Register:
 
     @property
     def stored(self) -> int:
-        """How many events the journal has ever committed, as it was told here after each commit."""
+        """The number of events that the journal has ever committed; it reports each commit."""
         return self._slots[STORED]
 
     @stored.setter
     def stored(self, count: int) -> None:
-        """Called after a commit: what a journal does not have of this, it has lost."""
+        """Record the number after a commit: a journal that knows of fewer events has lost some."""
         self._slots[STORED] = count
 
     def begin(self, opening: int) -> None:
@@ -94,7 +94,7 @@ class Register:
         self._slot_of.clear()
 
     def take(self, number: int) -> bool:
-        """An event has been handed to its plugin; False when there is no slot left for it."""
+        """Record that an event is with its plugin; False if no slot is left for it."""
         slot = self._slot_of.get(number)
         if slot is None:
             if not self._free:
@@ -104,7 +104,7 @@ class Register:
         return True
 
     def done(self, number: int) -> None:
-        """An event has been handled; that it is deleted is not committed yet."""
+        """Record that an event was handled; its deletion is not committed yet."""
         slot = self._slot_of.get(number)
         if slot is not None:
             self._slots[slot] = -number
@@ -118,18 +118,18 @@ class Register:
                 self._free.append(slot)
 
     def stop_begins(self) -> None:
-        """From here on the process may be killed because it is slow: blame nothing for it."""
+        """Blame no event from now on: the process may be killed because its stop is slow."""
         self._slots[BLAMELESS] = 1
 
     def close(self) -> None:
-        """Leave it as it is, to the next opening."""
+        """Close the file; its content is for the next opening."""
         self._slots.release()
         if isinstance(self._map, mmap.mmap):
             self._map.close()
 
 
 def mapped(path: Path) -> mmap.mmap:
-    """The file, made if it is not there or not what it should be, in memory."""
+    """The file, mapped into memory; it is made if it is missing, or of another size."""
     # All its room from the beginning: to write into a hole on a full disk kills the process.
     if not _is_there(path):
         allocate(path, SIZE)
@@ -142,5 +142,5 @@ def _is_there(path: Path) -> bool:
 
 
 def this_boot() -> int:
-    """A number that is another one after the machine was started again (on Linux)."""
+    """A number that changes when the machine starts again, on Linux; elsewhere 0."""
     return crc32(BOOT_ID.read_bytes()) if BOOT_ID.exists() else 0
