@@ -425,7 +425,12 @@ class Runtime(App):
         assert host.failure is not None
         said = summary(host.failure)
         if isinstance(host.failure, WrongSettingError):
-            said = host.failure.at(host.name, self.program.settings.file)
+            settings = self.program.settings
+            value = settings.table(host.name).get(host.failure.setting or "")
+            variable = getattr(value, "source", "")  # Of the environment, if one gave the value.
+            said = host.failure.at(host.name, settings.file)
+            if variable:
+                said = f"{variable}: {host.failure.reason}"
         reason = in_words(host.failure, self.program.homes[host.name], said)
         return StartError(f"plugin {host.name!r} did not start: {reason}")
 

@@ -108,6 +108,8 @@ class EventTypes:
         except KeyboardInterrupt:  # Ctrl-C in a program of one's own.
             raise
         except BaseException as error:  # noqa: ASYNC103 - nothing is awaited: no cancellation is Trio's
+            if not body:
+                raise EventDecodeError(cls.__event_name__, "$", "the document is empty") from None
             raise EventDecodeError(cls.__event_name__, *_why(error)) from None  # noqa: ASYNC104
         return event
 

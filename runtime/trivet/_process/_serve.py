@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from errno import EADDRINUSE
 from functools import partial
 from types import FrameType
 
@@ -187,6 +188,9 @@ class Stop:
                 _exit(LOOP.exit_code)
 
 
+_NO_PLUGIN = "name plugins in `active_plugins` of trivet.toml, or on the command line"
+
+
 async def serve(program: Program, listener: int, stop: Stop, lifeline: Lifeline | None) -> None:
     """Start the plugins, then serve them over HTTP on the socket until a stop is asked for."""
     runtime = Runtime(program, contains_interrupts=True)  # Signals go to a receiver.
@@ -211,6 +215,8 @@ async def serve(program: Program, listener: int, stop: Stop, lifeline: Lifeline 
                 async with running(runtime):
                     async with listening(runtime, f"fd://{listener}") as urls:
                         freeze_heap()
+                        if not runtime.hosts:
+                            _log.warning("no plugin is active", hint=_NO_PLUGIN)
                         _log.info("serving", urls=urls, plugins=list(runtime.hosts))
                         await trio.sleep_forever()
             nursery.cancel_scope.cancel()
@@ -228,7 +234,9 @@ def bind(address: str) -> int:
     try:
         return bind_socket(address).detach()
     except OSError as error:
-        raise StartError(f"cannot listen on {address}: {error.strerror or error}") from error
+        advice = "; choose another by `bind` or `--bind`" if error.errno == EADDRINUSE else ""
+        reason = f"{error.strerror or error}{advice}"
+        raise StartError(f"cannot listen on {address}: {reason}") from error
 
 
 async def _hear_signals(stop: Stop, *, task_status: trio.TaskStatus[None]) -> None:

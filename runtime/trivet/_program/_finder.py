@@ -220,7 +220,7 @@ def import_named(named: NamedModule) -> None:
             importlib.import_module(named.module)
     except (Exception, SystemExit) as error:
         place = _place_of(error, named) or named.place
-        said = f"{_reason_of(error)}{_hint_about(error, named, place)}"
+        said = f"{_reason_of(error).removeprefix(f'{place}: ')}{_hint_about(error, named, place)}"
         text = f"{place}: {said} (while importing {named.name!r} of `{named.setting}`)"
         raise ConfigurationError(text) from error
 

@@ -23,7 +23,7 @@ from .._plugins._plugin import Plugin
 from .._plugins._supervision_settings import SupervisionSettings
 from ._collector import Faults
 from ._inspection import NamedClass, settings_fields
-from ._settings import Settings
+from ._settings import PROGRAM_KEYS, Settings
 from ._structuring import structure_fields
 
 
@@ -79,7 +79,15 @@ def check_plugin(plugin: NamedClass, settings: Settings, events: EventTypes) -> 
             supervision = _supervision(plugin, table["supervision"], settings)
     with faults.collect():
         key, fields = f"plugins.{name}", settings_fields(cls)
-        values = structure_fields(cls, fields, author, key=key, file=settings.file, events=events)
+        values = structure_fields(
+            cls,
+            fields,
+            author,
+            key=key,
+            file=settings.file,
+            events=events,
+            program_keys=PROGRAM_KEYS,
+        )
     faults.check()
     return CheckedPlugin(name, cls, values, delivery, supervision, listens_to)
 
@@ -99,7 +107,9 @@ def _delivery(
             return cls.delivery
         fields = attrs.fields(DeliverySettings)
         raw, file = table["delivery"], settings.file
-        values = structure_fields(DeliverySettings, fields, raw, key=key, file=file)
+        values = structure_fields(
+            DeliverySettings, fields, raw, key=key, file=file, program_keys=PROGRAM_KEYS
+        )
         return DeliverySettings(**values).over(cls.delivery)
     if "delivery" in table:
         raise ConfigurationError(
@@ -179,5 +189,6 @@ def _supervision(plugin: NamedClass, table: object, settings: Settings) -> Super
         table,
         key=f"plugins.{plugin.name}.supervision",
         file=settings.file,
+        program_keys=PROGRAM_KEYS,
     )
     return attrs.evolve(plugin.cls.supervision, **values)

@@ -140,7 +140,7 @@ class LogSettings:
 def _host_and_port(_: object, __: object, bind: str) -> None:
     match = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s\0:\[\]]+):(\d{1,5})", bind)
     if match is None or int(match[1]) > 65535:
-        raise ValueError("expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:0")
+        raise ValueError(f"expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:0, not {bind}")
 
 
 @attrs.frozen(kw_only=True)
@@ -209,6 +209,11 @@ class Settings:
 
 _NOT_READ = ("file", "unknown_variables")
 _FIELDS = [field for field in attrs.fields(Settings) if field.name not in _NOT_READ]
+_DEFAULTS = {field.name: getattr(Settings(), field.name) for field in _FIELDS}
+PROGRAM_KEYS = [
+    name for name, value in _DEFAULTS.items() if not (is_table(value) or attrs.has(type(value)))
+]
+"""The keys at the top of the file that are no tables."""
 VARIABLES = [f"{ENVIRONMENT}{field.name.upper()}" for field in _FIELDS]
 """Every variable, without the part that may follow after `__`."""
 
@@ -240,7 +245,7 @@ def load_settings(
     for name, value in overrides.items():
         if value is not None:
             raw[name] = EnvText(value, name) if isinstance(value, str) else value
-    values = structure_fields(Settings, _FIELDS, raw, file=file)
+    values = structure_fields(Settings, _FIELDS, raw, file=file, program_keys=PROGRAM_KEYS)
     if "plugins" in raw:
         values["plugins"] = raw["plugins"]  # As written; text of the environment is marked.
     return Settings(**values, file=file, unknown_variables=tuple(unknown))

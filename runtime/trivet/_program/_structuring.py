@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import (
     Callable,
+    Collection,
     Iterable,
     Mapping,
     MutableMapping,
@@ -186,6 +187,10 @@ _events: ContextVar[EventTypes] = ContextVar("events")
 """The program's event types, while a table is structured that may name some of them."""
 
 
+_program_keys: ContextVar[Collection[str]] = ContextVar("program_keys")
+"""The keys at the top of the settings' file, for hints about a key that stands in a table."""
+
+
 def _is_event_type(target: Any) -> bool:
     return get_origin(target) is type and all(
         isinstance(base, type) and issubclass(base, Event) for base in get_args(target)
@@ -241,6 +246,7 @@ def structure_fields(
     key: str = "",
     file: Path | None = None,
     events: EventTypes | None = None,
+    program_keys: Collection[str] = (),
 ) -> dict[str, Any]:
     """Fit a table to attrs fields: the keywords for the `__init__` that attrs wrote.
 
@@ -254,16 +260,19 @@ def structure_fields(
         key: the key of the table in the settings, for messages: `plugins.teapot`.
         file: the file that the settings were read from, for messages.
         events: event types, which a field of the type `type[Event]` names.
+        program_keys: the keys at the top of the settings' file, for hints.
 
     Raises:
         ConfigurationError: one line for each fault.
     """
     token = _events.set(EventTypes([]) if events is None else events)
+    keys_token = _program_keys.set(program_keys)
     try:
         return _structured(cls, fields, raw)
     except (MisfitError, TableError) as error:
         raise ConfigurationError("\n".join(lines_about(error, key, file))) from error
     finally:
+        _program_keys.reset(keys_token)
         _events.reset(token)
 
 
@@ -366,7 +375,9 @@ def _in_toml(kind: Any) -> str | None:
 
 
 def _hint(cls: type, key: str, known: Mapping[str, Field]) -> str:
-    """A hint for an unknown key: the nearest known one, or the annotation that is missing."""
+    """A hint for an unknown key: its place, the nearest known one, or the missing annotation."""
+    if key in _program_keys.get():
+        return f"{key!r} is a key of the program: write it above the first table"
     owner = owner_of(cls, key)
     value = vars(owner).get(key)
     if owner is object or key.startswith("_") or owner.__module__.startswith("trivet."):

@@ -7,7 +7,6 @@ Never knows whether there was a lifetime before, or will be another.
 from __future__ import annotations
 
 import math
-import traceback
 from typing import Protocol
 
 import structlog
@@ -17,6 +16,7 @@ from .._events._delivery import delivery_of_task
 from .._faults._acts import noted
 from .._faults._advice import explained
 from .._faults._containment import split_cancelled, split_failure
+from .._faults._frames import Authors, home_of, lines_of
 from .._plugins._instance import backend_of, resources_of
 from .._plugins._plugin import Plugin
 from .._plugins._resources import Resources
@@ -171,7 +171,7 @@ class Lifetime:
             return self._contain(self._fault)
         if not self._has_begun and not self._is_to_end:
             return TimeoutError(
-                f"initialize() took longer than {self._start_limit:g} s; it stood at\n{self._hung}"
+                f"initialize() took longer than {self._start_limit:g} s; it stood at {self._hung}"
             )
         if self._whole.cancelled_caught and self._has_begun:
             self._log.error("plugin took too long to close its resources")
@@ -186,7 +186,8 @@ class Lifetime:
             ):
                 await backend_of(self._plugin).initialize(self._plugin)
         except trio.Cancelled as cancelled:
-            self._hung = "".join(traceback.format_tb(cancelled.__traceback__))
+            lines, authors = lines_of(cancelled), Authors(home_of(type(self._plugin).__module__))
+            self._hung = f"{authors.place(lines)}\n{authors.stack(lines)}"
             raise
         except BaseException:
             self._is_ending = True

@@ -6,6 +6,8 @@ Never knows, and never calls, a plugin's code: it reads the hosts' accounts.
 
 from __future__ import annotations
 
+from typing import cast
+
 import attrs
 from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
@@ -93,7 +95,7 @@ def describe_plugins(runtime: Runtime) -> dict[str, object]:
             "waits_for": host.waits_for.name if host.waits_for else None,
             "restarts": host.restarts,
             # Its type alone: its text may hold secrets, and is in the log.
-            "error": None if host.failure is None else type(host.failure).__name__,
+            "error": None if host.failure is None else _name_of(host.failure),
             "listens_to": [event.__event_name__ for event in listens_to[name]],
             "usage": attrs.asdict(usage[name]) if name in usage else None,
             "durable": name in durable,
@@ -101,6 +103,13 @@ def describe_plugins(runtime: Runtime) -> dict[str, object]:
         }
         for name, host in runtime.hosts.items()
     }
+
+
+def _name_of(failure: BaseException) -> str:
+    """The class of an error, and of the only error of a group."""
+    while isinstance(failure, BaseExceptionGroup) and len(failure.exceptions) == 1:
+        failure = cast("BaseException", failure.exceptions[0])
+    return type(failure).__name__
 
 
 def describe_log() -> dict[str, object]:

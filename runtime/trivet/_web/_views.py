@@ -7,7 +7,7 @@ Never knows the order of a stop: open requests are cut off by the middleware.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from quart import request, websocket
 from quart_trio import QuartTrio
@@ -61,12 +61,19 @@ async def _respond(app: QuartTrio, host: Host, route: Route, answer: Any) -> Any
     try:
         return await app.make_response(answer)
     except TypeError as error:
-        kind = "None" if answer is None else f"a {type(answer).__name__}"
-        error.add_note(
-            f"{route.place(host.plugin)} returned {kind}; "
-            "a route returns a dict, a list, text, bytes or a Response, or one with a status"
-        )
+        error.add_note(f"{route.place(host.plugin)} returned {_fault_of_answer(answer)}")
         raise
+
+
+def _fault_of_answer(answer: object) -> str:
+    value = cast("tuple[object, ...]", answer)[0] if isinstance(answer, tuple) else answer
+    if isinstance(value, (dict, list)):
+        return f"a {type(value).__name__} with a value that JSON cannot express"
+    name = type(answer).__name__
+    kind = "None" if answer is None else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+    return (
+        f"{kind}; a route returns a dict, a list, text, bytes or a Response, or one with a status"
+    )
 
 
 def _add_websocket(app: QuartTrio, runtime: Runtime, host: Host, route: Route) -> None:

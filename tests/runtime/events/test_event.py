@@ -317,6 +317,13 @@ def test_no_json(body: bytes) -> None:
     assert caught.value.reason
 
 
+def test_an_empty_document() -> None:
+    """The error about an empty document says that it is empty."""
+    with pytest.raises(EventDecodeError) as caught:
+        TYPES.decode(OrderPlaced, b"")
+    assert caught.value.reason == "the document is empty"
+
+
 @pytest.mark.parametrize(
     ("cls", "body"),
     [

@@ -40,7 +40,9 @@ def test_unreachable_route(write: Write, text: str, says: str) -> None:
     """The decorator without a path, and the syntax of other frameworks, are refused."""
     file = write(PLUGIN + f"    {text}\n")
     said = fault(file)
-    assert said.startswith(f"{file}:{line_of(file, '    @')}: ")
+    place = f"{file}:{line_of(file, '    @')}: "
+    assert said.startswith(place)
+    assert said.count(place) == 1
     assert says in said
 
 
@@ -141,15 +143,35 @@ def crashes() -> Iterator[list[str]]:
     structlog.reset_defaults()
 
 
-@pytest.mark.parametrize("answer", ["{1, 2}", "None", "object()"])
-async def test_answer_of_a_wrong_type(write: Write, crashes: list[str], answer: str) -> None:
+@pytest.mark.parametrize(
+    ("answer", "kind"), [("{1, 2}", "a set"), ("None", "None"), ("object()", "an object")]
+)
+async def test_answer_of_a_wrong_type(
+    write: Write, crashes: list[str], answer: str, kind: str
+) -> None:
     """The log names the file, line and method whose result cannot be an answer."""
     file = write(PLUGIN + f"    @route('/r')\n    async def r(self): return {answer}\n")
     async with open_plugins("mistake", directory=file.parent) as runtime:
         assert (await client(runtime).get("/r")).status_code == 500
     (text,) = crashes
-    assert f"{file}:{line_of(file, '@route')} (M.r) returned " in text
+    assert f"{file}:{line_of(file, '@route')} (M.r) returned {kind}; " in text
     assert "a route returns a dict" in text
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"), [('{"a": {1}}', "dict"), ("[{1}]", "list"), ("([{1}], 201)", "list")]
+)
+async def test_answer_that_is_no_json(
+    write: Write, crashes: list[str], answer: str, kind: str
+) -> None:
+    """A document with a wrong value is said to have one, since its own type is right."""
+    file = write(PLUGIN + f"    @route('/r')\n    async def r(self): return {answer}\n")
+    async with open_plugins("mistake", directory=file.parent) as runtime:
+        assert (await client(runtime).get("/r")).status_code == 500
+    (text,) = crashes
+    place = f"{file}:{line_of(file, '@route')} (M.r)"
+    assert f"{place} returned a {kind} with a value that JSON cannot express" in text
+    assert "a route returns" not in text
 
 
 # Events, settings and neighbours.

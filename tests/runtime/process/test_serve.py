@@ -330,6 +330,34 @@ async def test_a_setting_that_only_its_use_shows_to_be_wrong(plugins: Callable[.
     assert told in "".join(server.text)
 
 
+async def test_a_wrong_setting_of_the_environment(plugins: Callable[..., Path]) -> None:
+    """The message names the variable, not the settings' file, where a variable gave the value."""
+    source = """
+        from trivet import BackgroundPlugin, WrongSettingError
+
+        class Reader(BackgroundPlugin):
+            url: str = ""
+
+            async def initialize(self) -> None:
+                raise WrongSettingError("url", "there is no such database")
+    """
+    directory = plugins(reader=source)
+    (directory / "trivet.toml").write_text('plugins_directory = "."\n')
+    command = ["trivet", "serve", "reader", "--bind", "127.0.0.1:0"]
+    environ = {"TRIVET_PLUGINS__READER__URL": "shop"}
+    async with running(command, directory, **environ) as server:
+        assert await server.process.wait() == 3
+    told = "plugin 'reader' did not start: TRIVET_PLUGINS__READER__URL: there is no such database"
+    assert told in "".join(server.text)
+
+
+async def test_a_program_without_plugins(plugins: Callable[..., Path]) -> None:
+    """A program without plugins serves its probes, and a warning says how to name plugins."""
+    async with serving(directory=plugins()) as server:
+        warning = await server.logged("no plugin is active")
+        assert "`active_plugins`" in warning["hint"]
+
+
 async def test_an_address_that_is_taken_exits_with_3(plugins: Callable[..., Path]) -> None:
     """The address is bound before any plugin starts."""
     directory = plugins(recorder=RECORDER)
@@ -338,7 +366,9 @@ async def test_an_address_that_is_taken_exits_with_3(plugins: Callable[..., Path
         command = ["trivet", "serve", "recorder", "--plugins", ".", "--bind", bind]
         async with running(command, directory) as server:
             assert await server.process.wait() == 3
-    assert f"cannot listen on {bind}" in "".join(server.text)
+    text = "".join(server.text)
+    assert f"cannot listen on {bind}" in text
+    assert "choose another by `bind` or `--bind`" in text
     assert "recorder closes" not in "".join(server.text)
 
 

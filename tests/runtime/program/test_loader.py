@@ -172,6 +172,7 @@ def test_settings_of_the_environment_are_converted(tmp_path: Path) -> None:
     ("cls", "table", "said"),
     [
         (Kettle, {"stpe": 2}, "plugins.kettle.stpe: unknown key, did you mean 'step'?"),
+        (Kettle, {"bind": "[::1]:0"}, "plugins.kettle.bind: unknown key, 'bind' is a key of the "),
         (Kettle, {"_heat": 2}, "plugins.kettle._heat: unknown key, "),
         (Kettle, {"app": 2}, "plugins.kettle.app: unknown key, "),
         (Kettle, {"step": "2"}, "plugins.kettle.step: expected a number, got a string"),

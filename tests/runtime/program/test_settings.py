@@ -15,6 +15,8 @@ from trivet import ConfigurationError, Settings, ShutdownSettings, load_settings
 
 from ..wording import refusal_of
 
+HOST_AND_PORT = "expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:0"
+
 
 def write(tmp_path: Path, text: str) -> Path:
     """Write a settings file."""
@@ -252,10 +254,14 @@ def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
         ("[log]\nlevel = {}", "log.level: expected one of 'debug', 'info', 'warning', 'error'"),
         ("plugins = 1", "plugins: expected a table, got an integer"),
         ("plugins.teapot = 1", "plugins.teapot: expected a table, got an integer"),
-        ('bind = "8080"', "bind: expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:0"),
-        ('bind = "localhost:65536"', "bind: expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:0"),
+        ('bind = "8080"', f"bind: {HOST_AND_PORT}, not 8080"),
+        ('bind = "localhost:65536"', f"bind: {HOST_AND_PORT}, not localhost:65536"),
         ('servce = "a"', "servce: unknown key, did you mean 'service'?"),
         ("[shutdown]\ndrian = 1", "shutdown.drian: unknown key, did you mean 'drain'?"),
+        (
+            '[log]\nbind = "[::1]:0"',
+            "log.bind: unknown key, 'bind' is a key of the program: write it above the first table",
+        ),
         ('file = "a"', "file: unknown key, "),
         ("unknown_variables = []", "unknown_variables: unknown key, "),
     ],
@@ -327,7 +333,7 @@ def test_faults_together(tmp_path: Path) -> None:
         ("TRIVET_SHUTDOWN__DRIAN", "1", "unknown key, did you mean 'drain'?"),
         ("TRIVET_SHUTDOWN", "1", "expected a table"),
         ("TRIVET_PLUGINS__TEAPOT", "1", "expected a table"),
-        ("TRIVET_BIND", "8080", "expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:0"),
+        ("TRIVET_BIND", "8080", f"{HOST_AND_PORT}, not 8080"),
         ("TRIVET_LOG__LEVEL", "loud", "expected one of 'debug', 'info', 'warning', 'error'"),
         ("TRIVET_SERVICE__NAME", "a", "service is set, and not a table"),
     ],
@@ -339,7 +345,7 @@ def test_fault_of_the_environment(tmp_path: Path, variable: str, value: str, sai
 
 def test_fault_of_the_command_line() -> None:
     """A wrong override is reported with its key, without a file."""
-    with pytest.raises(ConfigurationError, match=r"^bind: expected HOST:PORT"):
+    with pytest.raises(ConfigurationError, match=r"^bind: expected HOST:PORT.*, not 8080$"):
         load_settings(environ={}, bind="8080")
 
 

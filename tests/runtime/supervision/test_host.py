@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import ClassVar
@@ -273,7 +274,10 @@ async def test_a_hanging_start_is_warned_of_and_then_fails_with_its_stack(
             async with open_plugins(Hangs):
                 pytest.fail("the block must not be entered")
     assert trio.current_time() == pytest.approx(50.0)
+    first = str(caught.value).partition("\n")[0]
+    assert re.search(rf"; it stood at {re.escape(__file__)}:\d+$", first)
     assert "dial_the_broker" in str(caught.value)
+    assert "_lifetime.py" not in str(caught.value)
     (warning,) = [log for log in logs if log["log_level"] == "warning"]
     assert warning["plugin"] == "hangs"
     assert "dial_the_broker" in warning["stack"]

@@ -161,6 +161,24 @@ async def test_every_plugin_is_described(autojump_clock: MockClock) -> None:
     assert document["unrouted"]["lost"] == 1
 
 
+async def test_the_error_of_a_group(autojump_clock: MockClock) -> None:
+    """A group of one error is described by the class of that error, and a larger one is not."""
+
+    class Alone(Frail):
+        async def run(self) -> None:
+            raise ExceptionGroup("outer", [ExceptionGroup("inner", [OSError("no water")])])
+
+    class Several(Frail):
+        async def run(self) -> None:
+            raise ExceptionGroup("outer", [OSError("no water"), ValueError("no tea")])
+
+    async with open_plugins(Alone, Several) as runtime:
+        await trio.testing.wait_all_tasks_blocked()
+        described = (await (await client(runtime).get("/plugins")).get_json())["plugins"]
+    assert described["alone"]["error"] == "OSError"
+    assert described["several"]["error"] == "ExceptionGroup"
+
+
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/plugins"])
 async def test_probes_call_no_plugin(path: str) -> None:
     """A plugin whose every attribute is a trap is not touched by a probe."""

@@ -67,6 +67,8 @@ class Request(TrioRequest):
         except (BadRequest, RecursionError):
             if silent:
                 return None
+            if not await self.get_data():
+                raise BadRequest("the body is empty, and no JSON") from None
             raise BadRequest("the body is no JSON that can be read") from None
 
     @property

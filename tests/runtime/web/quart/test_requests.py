@@ -96,6 +96,14 @@ async def test_a_body_of_json() -> None:
             assert (body[:10], quiet.status_code) == (body[:10], 413 if status == 413 else 200)
 
 
+async def test_an_empty_body_of_json() -> None:
+    """The problem of an empty body says that it is empty."""
+    async with asking() as ask:
+        headers = {"Content-Type": "application/json"}
+        answer = await ask.post("/json", data=b"", headers=headers)
+        assert (await answer.get_json())["detail"] == "the body is empty, and no JSON"
+
+
 async def test_a_body_of_text() -> None:
     """A body that is no text is a 400."""
     async with asking() as ask:
