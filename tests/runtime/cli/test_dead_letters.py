@@ -206,8 +206,9 @@ def test_show_has_a_payload_that_is_damaged_as_text(store: Path, payload: bytes)
 # To replay and to purge
 
 
-def test_replay_puts_back_what_its_plugin_failed_with(store: Path) -> None:
-    """A replayed event waits for that plugin and no other, in order, and is no dead letter."""
+def test_replay_puts_back_an_event_for_its_plugin(store: Path) -> None:
+    """A replayed event waits for the plugin that failed and no other, in order, and is no dead
+    letter."""
     bury(store, "1", "2", "3")
     bury(store, "4", plugin="audit")
     result = trivet("replay", 3, 1)
@@ -615,11 +616,10 @@ async def test_a_replay_counts_as_accepted_whenever_it_is_read(
         assert (statistics.queued, statistics.accepted) == (0, number + 1)
 
 
-async def test_what_ends_while_the_store_is_counted_takes_no_room_for_ever(
+async def test_events_that_end_while_the_store_is_counted_take_no_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The store's count of the file is right after counting, although the events of that moment
-    have ended since."""
+    """The store's count of its file is right, although events have ended during the counting."""
     counts, counting, go_on = Journal.counts, threading.Event(), threading.Event()
 
     def slowly(journal: Journal) -> Mapping[str, Backlog]:

@@ -66,8 +66,8 @@ async def test_an_inbox_takes_in_as_many_as_it_has_room_for() -> None:
     counts(inbox, accepted=2, queued=2)
 
 
-async def test_reject_refuses_what_is_too_much() -> None:
-    """A rejected event was never accepted; events that wait stay."""
+async def test_reject_refuses_an_event_beyond_the_limit() -> None:
+    """A rejected event was never accepted, and the queued events stay."""
     inbox = inbox_with(*pings(2), buffer=2)
     late = ping(3)
     assert inbox.admission.overflow(late, "reject") is fate(late) is Fate.REJECTED
@@ -75,8 +75,8 @@ async def test_reject_refuses_what_is_too_much() -> None:
     counts(inbox, accepted=2, in_flight=2, rejected=1)
 
 
-async def test_drop_newest_ends_what_is_too_much() -> None:
-    """The newest event was accepted and is dropped; events that wait stay."""
+async def test_drop_newest_ends_an_event_beyond_the_limit() -> None:
+    """The newest event is accepted and dropped, and the queued events stay."""
     inbox = inbox_with(*pings(2), buffer=2)
     late = ping(3)
     assert inbox.admission.overflow(late, "drop_newest") is fate(late) is Fate.DROPPED
@@ -124,7 +124,7 @@ async def test_no_publisher_overtakes_a_waiting_one() -> None:
     assert inbox.admission.offer(ping(3)) is Fate.QUEUED
 
 
-async def test_nobody_overtakes_while_a_reader_is_on_its_way() -> None:
+async def test_no_publisher_overtakes_while_a_reader_is_on_its_way() -> None:
     """A place that a reader has just left free is that of the waiting publisher."""
     let_in: set[Fate | None] = set()
     for _ in range(20):  # Who of the two tasks comes first is left to chance.
@@ -153,8 +153,8 @@ async def test_a_publisher_that_withdraws_is_not_counted() -> None:
     counts(inbox, accepted=2, in_flight=2)
 
 
-async def test_what_a_reader_has_not_taken_yet_takes_room() -> None:
-    """An event that wakes a reader is in the inbox until that reader runs."""
+async def test_an_event_for_a_woken_reader_takes_room() -> None:
+    """An event that wakes a reader takes room until that reader runs."""
     first, second = pings(2)
     inbox = inbox_with(buffer=1)
     async with trio.open_nursery() as nursery:

@@ -99,8 +99,8 @@ async def test_several_types_come_in_one_inbox_in_order() -> None:
     assert both.read_all() == [0, 1, 2, 3, 4, 5]
 
 
-async def test_what_nobody_listens_to_is_counted() -> None:
-    """No subscriber is an outcome too, and counted by the event's name."""
+async def test_an_event_without_a_subscriber_is_counted() -> None:
+    """An event without a subscriber is unrouted, and counted by the event's name."""
     bus = bus_of(Subscriber("pongs", Pong))
     for number in range(2):
         outcome = await publish(bus, number)
@@ -267,7 +267,7 @@ async def test_each_policy_decides_in_its_own_time(
     assert patient.read() == 2
 
 
-async def test_who_had_room_in_time_is_told_so(autojump_clock: MockClock) -> None:
+async def test_a_subscriber_that_has_room_in_time_accepts(autojump_clock: MockClock) -> None:
     """A subscriber that makes room accepts while the time of another full one runs."""
     opens, stays = Subscriber("opens", block_for=5), Subscriber("stays", block_for=5)
     bus = bus_of(opens, stays)
@@ -320,10 +320,10 @@ async def test_a_cancelled_publisher_ends_at_the_next_turn_of_the_others() -> No
 
 
 @pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest", "reject"])
-async def test_a_full_inbox_that_makes_nobody_wait_lets_a_publisher_be_cancelled(
+async def test_a_publisher_to_a_full_inbox_without_a_wait_is_cancelled(
     overflow: str,
 ) -> None:
-    """Others have their turn, and a cancellation is felt, as where there is room."""
+    """A publisher to a full inbox that refuses at once lets others run, and can be cancelled."""
     bus = bus_of(Subscriber("full", buffer=1, overflow=overflow))
     published = turns = 0
 
@@ -379,8 +379,8 @@ async def test_to_publish_nothing_is_a_checkpoint() -> None:
     assert scope.cancelled_caught
 
 
-async def test_a_publisher_lets_others_have_their_turn_even_where_nobody_listens() -> None:
-    """Publishing is a checkpoint once in so many events, whoever the publisher is."""
+async def test_a_publisher_without_subscribers_lets_others_have_their_turn() -> None:
+    """Publishing is a checkpoint once in so many events, also without a subscriber."""
     bus = bus_of(Subscriber("inbox"))
     turns = 0
 

@@ -117,8 +117,8 @@ async def test_events_that_do_not_fit_wait_on_disk(keeper: type[Keeper], tmp_pat
 
 
 @pytest.mark.parametrize("keeper", [Keeper, ByLane, SideBySide])
-async def test_what_is_read_back_is_bounded_too(keeper: type[Keeper], tmp_path: Path) -> None:
-    """After a start, a page has as many events as there is room for, and one at least."""
+async def test_events_read_back_are_bounded(keeper: type[Keeper], tmp_path: Path) -> None:
+    """A page that is read back has as many events as there is room for, and at least one."""
     async with program(tmp_path, keeper) as runtime:
         for first in range(0, 30, 3):
             await runtime.publish_many(notes(first + 3)[first:])
@@ -132,8 +132,8 @@ async def test_what_is_read_back_is_bounded_too(keeper: type[Keeper], tmp_path: 
         assert ordered == sorted(ordered) or keeper is SideBySide
 
 
-async def test_what_is_being_stored_is_bounded_too(tmp_path: Path) -> None:
-    """A publisher waits for the bytes on their way to the disk, and is let in then."""
+async def test_events_being_stored_are_bounded(tmp_path: Path) -> None:
+    """A publisher waits while events on their way to the disk take all the room in bytes."""
     async with program(tmp_path, Keeper) as runtime:
         outcomes = await runtime.publish_many(notes(6))
         assert {outcome.fates["keeper"] for outcome in outcomes} == {Fate.QUEUED}
@@ -188,10 +188,10 @@ async def test_a_large_event_that_cannot_be_read_back(tmp_path: Path) -> None:
     assert runtime.get(Keeper).got == [0, 2]
 
 
-async def test_what_vanished_from_the_file_while_memory_was_full_harms_nobody(
+async def test_events_purged_while_memory_was_full_cost_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A page for which there is no room may find nothing, and the rest of the lane goes on."""
+    """Events that vanish from the file while memory is full cost no other event of their lane."""
     monkeypatch.setattr(_on_disk, "WINDOW", 3)
     monkeypatch.setattr(_queue, "LOADED", 2)
     async with program(tmp_path, ByLane) as runtime:

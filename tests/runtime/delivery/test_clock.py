@@ -261,11 +261,10 @@ async def test_an_event_that_waits_since_before_a_start_is_known(
         assert len(Keeper.attempts) == 1
 
 
-async def test_what_expires_is_forgotten_on_the_disk_too(
+async def test_an_expired_event_is_forgotten_on_the_disk(
     autojump_clock: MockClock, calendar: Calendar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Although so many have come after it that it is no more remembered in memory: nobody has
-    handled it, so its repetition is let in, at the next start too."""
+    """The repetition of an expired event is let in, at the next start as well."""
     with monkeypatch.context() as few:
         few.setattr(_repeats, "AT_MOST", 3)
         async with program(tmp_path) as runtime:

@@ -61,10 +61,9 @@ def test_a_few_kills() -> None:
 
 
 @pytest.mark.parametrize("synchronous", ["full", "normal"])
-def test_what_is_acknowledged_is_on_the_disk(tmp_path: Path, synchronous: str) -> None:
-    """With `full`, the log of the store is synchronized between the call of `publish` and its
-    return; with `normal`, it need not be.
-    """
+def test_an_acknowledged_event_is_on_the_disk(tmp_path: Path, synchronous: str) -> None:
+    """With `synchronous = "full"` the log is on the disk when `publish` returns; with `normal` it
+    need not be."""
     if shutil.which("strace") is None:
         assert os.environ.get("CI") != "true", "strace has to be installed there"
         pytest.skip("strace is not installed")

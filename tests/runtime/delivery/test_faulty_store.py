@@ -175,12 +175,11 @@ async def test_a_store_that_works_again_is_noticed(
 
 
 @pytest.mark.parametrize("words", [("DELETE FROM queue",), ("COMMIT",), ("BEGIN",)])
-async def test_what_was_handled_cannot_be_written_down(
+async def test_ends_that_cannot_be_written(
     autojump_clock: MockClock, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
-    """Events in memory are handled meanwhile; those on disk are not read before they can be told
-    from ended ones. No event is handled twice, and all are in the end.
-    """
+    """While ends cannot be written, events in memory are handled, and each event is handled
+    once."""
     numbers = range(3 * WINDOW)
     async with program(tmp_path) as runtime:
         Keeper.gate = trio.Event()
@@ -200,8 +199,9 @@ async def test_what_was_handled_cannot_be_written_down(
     assert left(tmp_path) == 0
 
 
-async def test_what_is_on_disk_cannot_be_read(autojump_clock: MockClock, tmp_path: Path) -> None:
-    """An unreadable page is handled, in order, when it is readable; events come in meanwhile."""
+async def test_pages_that_cannot_be_read(autojump_clock: MockClock, tmp_path: Path) -> None:
+    """An unreadable page is handled in order once it can be read, and events are accepted
+    meanwhile."""
     numbers = range(3 * WINDOW)
     async with program(tmp_path) as runtime:
         Keeper.gate = trio.Event()

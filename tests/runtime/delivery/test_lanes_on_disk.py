@@ -15,12 +15,10 @@ class Step(Event):
     key: str
 
 
-async def test_what_is_read_later_does_not_overtake_what_was_read_before(
+async def test_a_later_page_does_not_overtake_an_earlier_one(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    """A page that is read for the sake of one key, while events of another one that is long have
-    not been looked at since the page before, leaves that one's events in their order.
-    """
+    """A page read for one key leaves the events of another, long key in their order."""
     handled: list[tuple[str, int]] = []
     all_are_busy, ahead_is_done = trio.Event(), trio.Event()
 

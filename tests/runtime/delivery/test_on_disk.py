@@ -537,10 +537,10 @@ async def test_an_event_that_waits_for_room_on_disk_is_packed_once(
     assert plugin.numbers == written == [0, 1, 2, 3, 4]
 
 
-async def test_nobody_spins_while_nothing_can_be_written(
+async def test_no_worker_spins_while_the_store_fails(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An event that is due waits for the store, not in a busy loop."""
+    """An event that is due waits for a failing store, and not in a busy loop."""
     table: Any = {"fails": 9, "delivery": {"retry_initial": 60.0, "max_attempts": 2}}
     async with open_plugins(Billing, settings={"billing": table}) as runtime:
         await runtime.publish(Order(1))
@@ -625,8 +625,8 @@ async def test_one_program_owns_the_store(path: Path) -> None:
                 pass
 
 
-def test_what_is_no_store_is_left_alone(tmp_path: Path) -> None:
-    """The file is named, and nothing of the store is put beside it but the lock."""
+def test_a_file_that_is_no_store_is_left_alone(tmp_path: Path) -> None:
+    """A file that is no store is named in the error, and gets nothing beside it but the lock."""
     other, directory = tmp_path / "notes.txt", tmp_path / "state"
     other.write_text("not a database\n" * 100)
     directory.mkdir()

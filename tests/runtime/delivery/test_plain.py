@@ -245,10 +245,10 @@ def test_an_event_without_a_deadline_takes_the_quick_way(
 
 
 @pytest.mark.parametrize("at", [Fate.QUEUED, Fate.IN_FLIGHT, Fate.HANDLED])
-async def test_who_is_told_of_an_event_may_look_at_the_inbox(
+async def test_a_publisher_that_is_told_may_look_at_the_inbox(
     autojump_clock: MockClock, at: Fate
 ) -> None:
-    """Accepted events are the sum of their fates at each word to the publisher."""
+    """Accepted events are the sum of their fates whenever a publisher is told of one."""
     inbox = BoundedInbox("looked-at", DeliveryPolicy())
     told: list[Fate] = []
 

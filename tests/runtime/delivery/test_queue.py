@@ -124,8 +124,8 @@ def test_a_key_that_fails_holds_up_only_itself() -> None:
     assert take_all(queue, now=5.0) == ["a2"]
 
 
-def test_events_without_the_key_wait_for_nobody() -> None:
-    """Events without a key have no order among each other."""
+def test_events_without_the_key_have_no_order() -> None:
+    """Events without a key do not wait for one another."""
     queue = queue_with(BY_KEY, "-1", "-2")
     assert take_all(queue) == ["-1", "-2"]
 
@@ -231,8 +231,8 @@ def test_a_reader_of_batches_takes_neighbours_of_a_key() -> None:
     assert queue.waiting == 0
 
 
-def test_what_comes_back_while_a_lane_is_read_is_before_it() -> None:
-    """A vanished event is not mistaken for one of those that were read."""
+def test_an_event_that_comes_back_is_before_the_lane_that_is_read() -> None:
+    """An event that comes back while its lane is read comes before the events that were read."""
     queue = queue_with(BY_KEY, *(f"a{number}" for number in range(1, LOADED + 2)))
     first = take(queue)
     assert take_all(queue) == []

@@ -95,9 +95,10 @@ FATES = st.sampled_from([Fate.HANDLED, Fate.FAILED, None])
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), FATES, st.booleans()), max_size=40))
-def test_it_knows_what_a_list_of_all_would(steps: list[tuple[str, Fate | None, bool]]) -> None:
-    """The last three that came, but for those that have ended badly, or whose time was over when
-    another came; what was alive then is as if it had come then."""
+def test_the_known_events_are_those_of_a_plain_list(
+    steps: list[tuple[str, Fate | None, bool]],
+) -> None:
+    """The known events are those of a plain model that looks through all that came."""
 
     async def run() -> None:
         repeats, came, alive = Repeats(WINDOW), dict[str, float](), set[str]()

@@ -95,8 +95,8 @@ async def test_an_event_that_would_not_come_back_is_refused(
         assert (counts.accepted, counts.handled, counts.unacceptable) == (1, 1, 1)
 
 
-async def test_what_is_larger_than_the_store_is_not_waited_for(tmp_path: Path) -> None:
-    """An event that is too large is refused for good, and its neighbours are stored."""
+async def test_an_event_larger_than_the_store_is_not_waited_for(tmp_path: Path) -> None:
+    """An event larger than the store is refused for good, and its neighbours are stored."""
     async with program(tmp_path, Archive, max_bytes=2000) as runtime:
         large = Measured(1, more="x" * 2000)
         events = [Delivery.of(event) for event in (Measured(0), large, Measured(2))]
@@ -111,10 +111,11 @@ async def test_what_is_larger_than_the_store_is_not_waited_for(tmp_path: Path) -
         assert [event.number for event in runtime.get(Archive).got] == [0, 2]
 
 
-async def test_what_is_larger_than_a_row_of_sqlite_is_refused(
+async def test_an_event_larger_than_a_row_of_sqlite_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An event that SQLite refuses would fail the whole transaction, and the neighbours in it."""
+    """An event larger than a row of SQLite is refused, and costs no neighbour in its
+    transaction."""
     monkeypatch.setattr(_journal, "MARGIN", 1000)
 
     class Narrow(sqlite3.Connection):

@@ -49,7 +49,7 @@ def test_the_path_is_open_when_the_last_reason_is_gone() -> None:
     assert path.is_open
 
 
-def test_what_a_worker_leaves_stays_in_flight() -> None:
+def test_an_event_that_a_worker_leaves_stays_in_flight() -> None:
     """The event in the slot of a worker that leaves the path is not lost."""
     stayed: list[Delivery[Any]] = []
     path = path_with(stayed)

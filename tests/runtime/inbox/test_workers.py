@@ -337,8 +337,11 @@ async def test_a_batch_that_takes_too_long_is_cut_off(autojump_clock: MockClock)
     assert [outcome.worst for outcome in outcomes] == expected
 
 
-async def test_what_expires_while_a_batch_is_filled_is_not_in_it(autojump_clock: MockClock) -> None:
-    """An event that was late in its batch has expired; an empty batch is none."""
+async def test_an_event_that_expires_while_a_batch_is_filled_is_left_out(
+    autojump_clock: MockClock,
+) -> None:
+    """An event that expires while its batch is filled is left out, and an empty batch is not
+    handled."""
     settings: Any = {"shipping": {"delivery": {"batch_age": 5.0}}}
     async with open_plugins(Shipping, settings=settings) as runtime:
         late = await runtime.publish(Work(1), wait=True, deadline=trio.current_time() + 1)

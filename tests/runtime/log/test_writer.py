@@ -60,8 +60,9 @@ def test_a_line_is_written_before_the_call_returns(pipe: tuple[int, int]) -> Non
     assert (writer.lost, writer.trouble) == (0, None)
 
 
-def test_a_pipe_that_nobody_reads_makes_nobody_wait(pipe: tuple[int, int]) -> None:
-    """Waiting lines are bounded in bytes; further lines are lost and counted; the order is kept."""
+def test_a_pipe_without_a_reader_makes_no_task_wait(pipe: tuple[int, int]) -> None:
+    """Waiting lines are bounded in bytes, further lines are lost and counted, and the order is
+    kept."""
     reader, end = pipe
     losses: list[int] = []
     writer = Writer(end, told(losses))
@@ -114,8 +115,8 @@ def full_disk() -> int:
 
 
 @pytest.mark.parametrize("broken", [closed_reader, closed_terminal, closed_socket, full_disk])
-def test_what_cannot_be_written_is_lost_and_counted(broken: Callable[[], int]) -> None:
-    """A line that cannot be written raises nothing, is counted, and the reason is kept."""
+def test_a_line_that_cannot_be_written_is_counted(broken: Callable[[], int]) -> None:
+    """A line that cannot be written raises nothing, is counted as lost, and its reason is kept."""
     end = broken()
     writer = Writer(end, print)
     for _ in range(5):
@@ -212,8 +213,8 @@ def test_a_process_that_was_forked_writes_too() -> None:
     assert done.stderr == b"from the child\n"
 
 
-def test_who_closes_the_stream_closes_it_for_nobody(pipe: tuple[int, int]) -> None:
-    """A plugin that calls `sys.stderr.close()` takes nobody's log away; any text can be written."""
+def test_a_plugin_that_closes_the_stream_closes_no_other(pipe: tuple[int, int]) -> None:
+    """A plugin that calls `sys.stderr.close()` takes no other's log away."""
     reader, end = pipe
     stream = io.TextIOWrapper(
         Stream(Writer(end, print)),  # type: ignore[type-var]
@@ -300,10 +301,10 @@ WRONG: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("form", ["console", "json"])
 @pytest.mark.parametrize("wrong", WRONG)
-def test_what_is_logged_wrongly_is_a_line_and_no_error(
+def test_a_wrong_log_call_is_a_line_and_no_error(
     wrong: str, form: Literal["console", "json"], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An author's mistake in a line of the log costs no event; what can be said of it is said."""
+    """An author's mistake in a log call costs no event, and the rest of the line is logged."""
     method, arguments, values = WRONG[wrong]
     configure_logging(LogSettings(format=form))
     getattr(structlog.get_logger(plugin="billing"), method)(*arguments, **values)

@@ -125,8 +125,8 @@ async def held(runtime: Runtime, hold: Callable[[], object]) -> None:
         await hog.done.wait()
 
 
-async def test_who_holds_the_loop_is_named_while_it_does(logs: Logs) -> None:
-    """The plugin, its task, its line and the stack are logged before the loop is free again."""
+async def test_a_plugin_that_holds_the_loop_is_named_meanwhile(logs: Logs) -> None:
+    """The plugin, task, line and stack of a stall are logged before the loop is free again."""
     async with open_plugins(Hog, Victim, stalls=QUICK) as runtime:
         await held(runtime, told(logs.held))
         assert logs.held.is_set()
@@ -174,8 +174,8 @@ async def test_a_route_is_charged_to_its_plugin(logs: Logs) -> None:
     assert line["plugin"] == "hog"
 
 
-async def test_what_holds_the_interpreter_is_told_afterwards(logs: Logs) -> None:
-    """A call that lets no other thread run is reported at its end, which is as soon as possible."""
+async def test_a_call_that_holds_the_interpreter_is_reported_afterwards(logs: Logs) -> None:
+    """A call that lets no other thread run is reported at its end."""
     evil = re.compile(r"(a+)+$")
     text = "a" * 22 + "b"
     began = time.thread_time()  # What it waits for a processor is not counted.

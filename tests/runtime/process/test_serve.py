@@ -224,9 +224,9 @@ async def test_a_busy_keep_alive_client_does_not_hold_up_the_stop(
                 assert await server.stop() == 0
 
 
-async def test_who_listens_is_told_of_the_stop(plugins: Callable[..., Path]) -> None:
-    """At SIGTERM an event stream gets its last event and a websocket 1012; both end, long before
-    the limit for requests, and the program exits with 0."""
+async def test_streams_and_websockets_are_told_of_the_stop(plugins: Callable[..., Path]) -> None:
+    """At SIGTERM an event stream gets its last event, and a websocket 1012, long before the
+    limit."""
     source = """
         import trio
         from quart import websocket

@@ -157,10 +157,11 @@ async def test_a_damaged_event_is_a_dead_letter(path: Path, change: str) -> None
         BaseExceptionGroup("", [SystemExit()]),
     ],
 )
-async def test_what_the_next_release_does_not_accept_is_a_dead_letter(
+async def test_an_event_that_the_next_release_refuses_is_a_dead_letter(
     path: Path, error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three events are given up, whatever the type's own check raises, and the program runs."""
+    """Events that their type's own check refuses after an upgrade are dead letters, and the program
+    runs."""
     monkeypatch.setitem(globals(), "CHECKS", [error])
     async with program(path) as runtime:
         while runtime.statistics()["billing"].dead_lettered < 3:

@@ -84,7 +84,7 @@ def test_burying(journal: Journal, path: Path) -> None:
     )
 
 
-def test_burying_what_is_not_there(journal: Journal, path: Path) -> None:
+def test_burying_an_event_that_has_left_the_queue(journal: Journal, path: Path) -> None:
     """An event that has left the queue cannot be given up a second time."""
     number = lose(journal, at=0)
     letter = DeadLetterFacts("ping", "0", "test", NOW, "again", b"[]")

@@ -528,10 +528,10 @@ def test_commit_returns_when_the_disk_has_it(path: Path, synchronous: str, tmp_p
 
 @pytest.mark.parametrize("beside", ["", ".inhand", ".ballast", ".lock"])
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
-def test_what_is_no_file_is_refused_by_its_name(
+def test_a_pipe_in_place_of_a_file_is_refused_by_its_name(
     beside: str, make: Callable[[Path], None], tmp_path: Path
 ) -> None:
-    """A pipe in the place of one of the journal's files would be waited for without an end."""
+    """A pipe in the place of one of the journal's files is refused, and not waited for."""
     path = tmp_path / "events.sqlite3"
     make(Path(f"{path}{beside}"))
     with pytest.raises(JournalUnavailableError) as refused:

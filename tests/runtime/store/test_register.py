@@ -40,8 +40,9 @@ def left_over(path: Path, opening: int = OPENING) -> LeftOver:
     return LeftOver(sorted(left.done), sorted(left.blamed))
 
 
-def test_what_is_left(register: Register, path: Path) -> None:
-    """Handled events are left as handled, events in flight blamed, released ones forgotten."""
+def test_states_that_a_process_leaves(register: Register, path: Path) -> None:
+    """Handled events are left as handled, events in flight are blamed, and released ones
+    forgotten."""
     for number in range(1, 7):
         assert register.take(number)
     register.done(1)

@@ -74,8 +74,8 @@ async def test_a_lifetime_is_initialize_run_close() -> None:
     assert status(runtime, "steady") == "stopped"
 
 
-async def test_what_was_entered_is_left_in_reverse_order_after_close() -> None:
-    """Resources outlive `close()` and are left the last one first."""
+async def test_entered_resources_are_left_in_reverse_order_after_close() -> None:
+    """Entered resources outlive `close()`, and are left the last one first."""
     notes: list[str] = []
 
     @asynccontextmanager
@@ -458,8 +458,10 @@ async def test_a_close_that_hangs_is_cancelled_in_time(autojump_clock: MockClock
     assert (line["plugin"], line["event"]) == ("slow", "close() took too long and was cancelled")
 
 
-async def test_who_is_needed_has_time_left_after_who_hangs(autojump_clock: MockClock) -> None:
-    """A plugin that uses up its time to close leaves what it needs its own share."""
+async def test_a_needed_plugin_has_time_left_after_one_that_hangs(
+    autojump_clock: MockClock,
+) -> None:
+    """A plugin that uses up its time to close leaves the plugins that it needs their share."""
     closed: list[float] = []
 
     class Base(BackgroundPlugin):
@@ -592,8 +594,10 @@ async def test_the_inbox_survives_a_restart_and_redelivers_what_was_in_flight(
     assert (statistics.handled, statistics.failed, statistics.abandoned) == (2, 1, 0)
 
 
-async def test_what_crashed_run_is_not_in_flight_afterwards(autojump_clock: MockClock) -> None:
-    """`close` and the next `initialize` are not about the event that crashed `run`."""
+async def test_an_event_that_crashed_run_is_not_in_flight_afterwards(
+    autojump_clock: MockClock,
+) -> None:
+    """No event is in flight in the `close` and `initialize` after a crash of `run`."""
     seen: list[bool] = []
 
     class Crasher(EventPlugin[Ping]):
@@ -622,10 +626,10 @@ async def test_what_crashed_run_is_not_in_flight_afterwards(autojump_clock: Mock
     assert seen[:4] == [False, True, False, False]
 
 
-async def test_what_is_in_flight_when_the_stop_is_over_is_abandoned(
+async def test_events_in_flight_at_the_end_of_a_stop_are_abandoned(
     autojump_clock: MockClock,
 ) -> None:
-    """Running out of time at a stop is not a failure of the event, on its last attempt either."""
+    """An event that runs out of time at a stop is abandoned, and has not failed."""
 
     class Stuck(EventPlugin[Ping]):
         delivery = DeliverySettings(delivery_limit=1)

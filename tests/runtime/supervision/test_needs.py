@@ -89,10 +89,11 @@ async def crashed(runtime: Runtime, plugin: type[Noted]) -> None:
         await host.reached(Status.RUNNING)
 
 
-async def test_what_depends_on_a_failed_plugin_is_restarted_after_it(
+async def test_dependents_of_a_failed_plugin_are_restarted_after_it(
     autojump_clock: MockClock,
 ) -> None:
-    """Plugins that need it are closed before it, furthest first, and started again after it."""
+    """The plugins that need a failed one are closed before it, furthest first, and started after
+    it."""
     async with open_plugins(Disk, Buffer, Index, Export, Bystander) as runtime:
         notes.clear()
         await crashed(runtime, Disk)
@@ -105,18 +106,18 @@ async def test_what_depends_on_a_failed_plugin_is_restarted_after_it(
         assert restarts == {"disk": 1, "buffer": 1, "index": 1, "export": 1, "bystander": 0}
 
 
-async def test_what_it_needs_is_left_alone(autojump_clock: MockClock) -> None:
-    """A failure goes to those that need the plugin, not to those that it needs."""
+async def test_needs_of_a_failed_plugin_are_left_alone(autojump_clock: MockClock) -> None:
+    """A failure goes to the plugins that need the failed one, and not to its own needs."""
     async with open_plugins(Disk, Buffer, Index, Export) as runtime:
         notes.clear()
         await crashed(runtime, Buffer)
     assert notes[:4] == ["-export", "-buffer", "+buffer", "+export"]
 
 
-async def test_no_failure_is_held_against_who_was_stopped_for_another(
+async def test_a_restart_for_another_plugin_is_no_failure(
     autojump_clock: MockClock,
 ) -> None:
-    """However often a plugin is restarted for the sake of another, it is never given up."""
+    """A plugin that is restarted for the sake of another is never given up, however often."""
 
     class Base(Noted):
         supervision = SupervisionSettings(max_restarts=10)
@@ -160,8 +161,8 @@ async def test_an_event_in_flight_is_not_blamed_for_the_failure_of_a_need(
     assert attempts == [(1, 1)] * 5 + [(2, 1)]
 
 
-async def test_who_needs_a_plugin_that_starts_late_waits_for_it(autojump_clock: MockClock) -> None:
-    """`on_start_failure = "retry"` lets the others start, and who needs the plugin wait."""
+async def test_a_dependent_waits_for_a_plugin_that_starts_late(autojump_clock: MockClock) -> None:
+    """With `on_start_failure = "retry"` a dependent waits, and other plugins start."""
 
     class Late(Noted):
         supervision = SupervisionSettings(on_start_failure="retry")
@@ -196,8 +197,9 @@ class Listener(EventPlugin[Ping]):
         self.handled.append(event.number)
 
 
-async def test_who_needs_a_plugin_that_gave_up_is_out_with_it(autojump_clock: MockClock) -> None:
-    """The dependent plugin stops, names the other, and takes no events, until an operator helps."""
+async def test_a_dependent_of_a_plugin_that_gave_up_is_stopped(autojump_clock: MockClock) -> None:
+    """A dependent stops, names the plugin that gave up, and takes no events, until an operator
+    helps."""
 
     class Feed(SourcePlugin):
         needs = (Listener,)
@@ -224,8 +226,10 @@ async def test_who_needs_a_plugin_that_gave_up_is_out_with_it(autojump_clock: Mo
     assert runtime.hosts["fragile"].failure is not None
 
 
-async def test_who_gave_up_is_not_restarted_for_another(autojump_clock: MockClock) -> None:
-    """A restart of what it needs does not lift a plugin's quarantine."""
+async def test_a_plugin_that_gave_up_is_not_restarted_for_another(
+    autojump_clock: MockClock,
+) -> None:
+    """A restart of a needed plugin does not lift the quarantine of a dependent."""
 
     class Brittle(Noted):
         needs = (Disk,)
@@ -274,8 +278,8 @@ async def test_an_operator_lifts_a_quarantine(autojump_clock: MockClock) -> None
             await restarted(runtime, "fragile", restarts)
 
 
-async def test_an_operator_restarts_what_runs(autojump_clock: MockClock) -> None:
-    """A healthy plugin is closed and started again, and so is what needs it; nothing has failed."""
+async def test_an_operator_restarts_a_running_plugin(autojump_clock: MockClock) -> None:
+    """A healthy plugin and its dependents are closed and started again, without a failure."""
     async with open_plugins(Disk, Buffer) as runtime:
         notes.clear()
         runtime.restart("disk")
