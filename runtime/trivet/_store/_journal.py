@@ -48,12 +48,12 @@ from ._tables import Tables
 from ._upkeep import VACUUM, checkpoint, drop_letters, expire, shorten_log, vacuum
 
 MEMORY = Path(":memory:")
-_BESIDE = ("inhand", "ballast", "lock")
-"""Names, behind the store's own, of the files that are beside it."""
 """The path of a journal without a file."""
+_BESIDE = ("inhand", "ballast", "lock")
+"""The suffixes of the files that stand beside the store's own."""
 
 MARGIN = 1 << 20
-"""Bytes of a row beside its event: the history of an event that has failed again and again."""
+"""Bytes of a row besides its event: the history of an event that has failed again and again."""
 
 FEW = 16
 """Settlements that are written at a time while the disk is full: the log that they take is a part
@@ -63,9 +63,9 @@ PLENTY = 16 << 20
 """Bytes of room, below which pages are given back a few at a time, for the same reason."""
 FEW_PAGES = 64
 ROUNDS = 16
-"""How often that is done before the disk counts as full."""
+"""Times that pages are given back before the disk counts as full."""
 VACUUMS = 4
-"""How often one call of `tidy` gives some pages back."""
+"""Times that one call of `tidy` gives some pages back."""
 
 
 STORED = """
@@ -98,13 +98,13 @@ class Journal:
         status = None if path is None else path.stat()
         self._inode = None if status is None else status.st_ino
         self.names = 1 if status is None else status.st_nlink
-        """How many names the file has. What is not in it yet stands beside the one that is used."""
+        """The number of hard links to the file. Its log stands beside the name that is used."""
         self.lost = 0
-        """Events that had been committed, and are not in the file: at most so many."""
+        """The number of committed events that are not in the file, at most."""
         self._stored = 0
         """Events that were ever committed to the file."""
         self.cannot_tell = False
-        """Whether the register was gone by which `lost` is known."""
+        """Whether `lost` is unknown, because the register was missing."""
         self._log_inode: int | None = None
         self._first = 0
         self._backlog: dict[str, Backlog] = {}
@@ -119,10 +119,10 @@ class Journal:
         synchronous: Synchronous = "full",
         factory: type[sqlite3.Connection] = sqlite3.Connection,
     ) -> Journal:
-        """Open the file, which is made if it is not there, and become its owner.
+        """Open the file, or make it, and become its owner.
 
-        What the last owner had in flight when it died is settled: what was handled is deleted,
-        what was not has a crash more.
+        The events that the last owner had in flight when it died are settled: handled events are
+        deleted, and the others have one more crash.
 
         Args:
             path: the file; None for one in memory, which has no lock and nothing beside it.
@@ -130,9 +130,9 @@ class Journal:
             factory: what makes the connection; for tests.
 
         Raises:
-            JournalInUseError: another process owns it.
+            JournalInUseError: another process owns the file.
             JournalFullError: the disk is full.
-            JournalUnavailableError: it cannot be read or written, or is not one of these.
+            JournalUnavailableError: the file cannot be read or written, or is no store.
         """
         path = path and own_name(path)
         try:
@@ -158,15 +158,15 @@ class Journal:
     def commit(
         self, settlements: Sequence[Settlement], appends: Sequence[Append]
     ) -> JournalError | None:
-        """Write all of it in one transaction: the settlements, then the appends.
+        """Write the settlements and then the appends, in one transaction.
 
-        Where that fails, the settlements alone, at the price of the ballast if the disk is full.
+        If that fails, only the settlements are written; on a full disk, in the room of the ballast.
 
         Returns:
-            Why the appends are not in; None when everything is.
+            The error that kept the appends out; None if everything was written.
 
         Raises:
-            JournalError: nothing is in, not even the settlements.
+            JournalError: the settlements were not written either, or not all of them.
         """
         if not appends:
             self._settle(settlements)
@@ -184,10 +184,10 @@ class Journal:
         """Read the events that wait for a plugin, in the order of their numbers.
 
         Args:
-            plugin: its name.
-            after: only numbers above this one.
+            plugin: the plugin's name.
+            after: the number above which the events' numbers are.
             limit: events, at most.
-            take: called with each, one after the other; says whether another may follow.
+            take: called with each row in turn; says whether another row may follow.
         """
         with reported(self.path):
             return self._tables.read(plugin, after, limit, take)
@@ -231,22 +231,22 @@ class Journal:
     def dead_letters(self) -> DeadLetters:
         """The dead letters over this connection; leave them before the next call.
 
-        Then `changed_by_others` is true, for all that is known here.
+        After that `changed_by_others` is true, since the caller may have replayed or purged.
         """
         self._data_version = -1
         return DeadLetters(self.path, connection=self._connection)
 
     def tidy(self, now: float, retention: Retention) -> int:
-        """Throw away what is too old or too much, and give room back; for idle moments.
+        """Delete what is too old, or too much, and give room back to the disk; for idle moments.
 
         One call does a bounded part of the work.
 
         Args:
             now: the wall clock.
-            retention: which dead letters are kept.
+            retention: the limits of the dead letters.
 
         Returns:
-            How many dead letters were thrown away.
+            The number of dead letters that were deleted.
         """
         with reported(self.path):
             thrown_away = drop_letters(self._connection, now, retention)
@@ -279,9 +279,8 @@ class Journal:
                 stack.callback(Lock(path).release)
             connection = connect(path, factory)
             stack.callback(connection.close)
-            version = version_of(
-                connection, path or MEMORY
-            )  # Nothing is put beside another's file.
+            # First, since nothing is to be put beside a file of somebody else's.
+            version = version_of(connection, path or MEMORY)
             register = Register(None if path is None else Path(f"{path}.inhand"))
             stack.callback(register.close)
             journal = cls(path, connection, register)
@@ -350,7 +349,7 @@ class Journal:
             self.register.stored = self._stored = stored
 
     def _look_at_files(self) -> None:
-        """Raise if what is written would be in a file that nobody finds any more."""
+        """Raise if the file or its log was replaced: nobody would find what is written."""
         if self.path.stat().st_ino != self._inode:
             reason = "the file was replaced by another one; start again"
             raise JournalUnavailableError(self.path, reason)
