@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+BODIES = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 NO_THING = re.compile(
     r"\W*(As|By|Of|It|They|Th(is|at|ese|ose)|Wh(at|atever|en|enever|ere|erever)|Which|Who(ever|m|se)?)\b"
 )
@@ -34,6 +36,30 @@ def test_a_docstring_begins_with_the_thing() -> None:
         if NO_THING.match(text)
     ]
     assert not found, "\n".join(found)
+
+
+def test_a_docstring_follows_what_it_describes() -> None:
+    """No docstring stands under another one: a line moved between a name and its text."""
+    misplaced: list[str] = []
+    for name in [name for room in ("runtime", "contrib", "plugins") for name in rooms(room)]:
+        tree = ast.parse((ROOT / name).read_text("utf-8"))
+        bodies = [node.body for node in ast.walk(tree) if isinstance(node, BODIES)]
+        misplaced += [
+            f"{name}:{second.lineno}"
+            for body in bodies
+            for first, second in pairwise(body)
+            if is_text(first) and is_text(second)
+        ]
+    assert not misplaced
+
+
+def is_text(node: ast.stmt) -> bool:
+    """Whether a statement is nothing but a string, as a docstring is."""
+    match node:
+        case ast.Expr(ast.Constant(str())):
+            return True
+        case _:
+            return False
 
 
 def rooms(root: str) -> list[str]:
