@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def journal(path: Path) -> Iterator[Journal]:
-    """Its owner, which stays open while others look at the dead letters."""
+    """The journal that owns the file, open while the dead letters are read."""
     journal = Journal.open(path)
     yield journal
     journal.close()

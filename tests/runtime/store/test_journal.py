@@ -68,7 +68,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def journal(path: Path) -> Iterator[Journal]:
-    """An open one."""
+    """An open journal."""
     journal = Journal.open(path)
     yield journal
     journal.close()

@@ -344,18 +344,6 @@ def test_file_that_was_replaced(journal: Journal, path: Path, tmp_path: Path) ->
 # A disk that is full.
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
-    directory = tmp_path / "disk"
-    directory.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(directory)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("only root can mount a small file system")
-    yield directory
-    subprocess.run(["umount", "--lazy", str(directory)], check=True)
-
-
 def room(disk: Path) -> int:
     """Bytes that are left."""
     found = os.statvfs(disk)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
@@ -37,18 +34,6 @@ class Archive(EventPlugin[Page]):
     async def handle_event(self, event: Page) -> None:
         await self.may_begin.wait()
         self.numbers.append(event.number)
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
-    directory = tmp_path / "disk"
-    directory.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(directory)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("only root can mount a small file system")
-    yield directory
-    subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
 
 def fill(disk: Path) -> Path:

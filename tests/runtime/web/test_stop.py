@@ -43,7 +43,7 @@ LONG = 600.0
 
 
 class Ticking:
-    """A wait that does not end."""
+    """An endless source of ticks."""
 
     def __aiter__(self) -> AsyncIterator[str]:
         return self

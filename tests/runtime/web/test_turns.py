@@ -84,7 +84,7 @@ class Loop(trio.abc.Instrument):
 
 @pytest.fixture(scope="module")
 def others_garbage_is_frozen() -> Generator[None]:
-    """A search through everything that the other tests have left would count as the loop's."""
+    """Freeze the objects of other tests, whose collection would count as the loop's time."""
     gc.collect()
     gc.freeze()
     yield
