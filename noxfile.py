@@ -143,7 +143,7 @@ def pythons(session: nox.Session) -> None:
     for version in PYTHONS:
         if version == running:
             continue
-        python = found(version)
+        python = find_python(version)
         if python is None:
             session.warn(f"Python {version} is not on this machine: nothing is tested with it")
             continue
@@ -287,7 +287,7 @@ def demo(session: nox.Session) -> None:
         session.error("a service has ended by itself")
 
 
-def found(version: str) -> str | None:
+def find_python(version: str) -> str | None:
     """A Python of this version: of pyenv's, or on the PATH, where pyenv's may not run."""
     home = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     candidates = [*sorted(home.glob(f"versions/{version}.*/bin/python{version}"), reverse=True)]
