@@ -58,6 +58,18 @@ async def through_trivet(subscribers: int) -> float:
         return events / (process_time() - began)
 
 
+async def deliveries(subscribers: int) -> float:
+    """Deliveries a second of processor time, of two thousand events at least."""
+    plugins = sinks(subscribers)
+    count = max(EVENTS // subscribers, 2000)
+    async with open_runtime(plugins=plugins) as runtime:
+        await runtime.publish(Ping(0))
+        began = process_time()
+        for number in range(count):
+            await runtime.publish(Ping(number))
+        return count * subscribers / (process_time() - began)
+
+
 async def with_ids(subscribers: int) -> float:
     """Events a second with ids, by which a repetition would be recognised."""
     events = EVENTS // subscribers // 2
@@ -194,6 +206,12 @@ def main() -> None:
     table.row("to 1 plugin, with ids", rate.median, "a channel of 64", ratio)
     rate, ratio = pairs(in_trio(by_the_least, 1), in_trio(through_channels, 1))
     table.row("the least, to 1", rate.median, "a channel of 64", ratio)
+    table = Table("a delivery, by the number of plugins", "deliveries/s")
+    for subscribers in (32, 64, 256, 1000):
+        rate, ratio = pairs(
+            in_trio(deliveries, subscribers), in_trio(deliveries, 16), rounds=2 if QUICK else 5
+        )
+        table.row(f"to {subscribers} plugins", rate.median, "to 16", ratio.inverse(), "≤ 1.25")
     table = Table("delay at low load", "µs")
     for percentile in (50, 99):
         ours = in_trio(delay_in_trivet, percentile)

@@ -10,6 +10,7 @@ Never knows what is published, nor to whom.
 from __future__ import annotations
 
 import math
+from time import time
 
 import trio
 
@@ -44,6 +45,7 @@ class Fairness:
             await trio.lowlevel.checkpoint_if_cancelled()
         else:
             await trio.lowlevel.checkpoint()
+            self._last = time()
 
     def note(self, now: float) -> bool:
         """Note an event that needed more than to be put in; says whether the last one is long ago.
@@ -69,6 +71,8 @@ class Fairness:
         await trio.lowlevel.cancel_shielded_checkpoint()
         await trio.lowlevel.cancel_shielded_checkpoint()
         self._before = 0
+        # The readers' turn is no quiet time of the publisher: many readers take longer than that.
+        self._last = time()
 
     def has_waited(self) -> None:
         """Note that a publisher had to wait, so that everybody has had a turn."""

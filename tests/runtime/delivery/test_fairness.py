@@ -10,9 +10,10 @@ import trio
 from trio.testing import MockClock
 
 from trivet import DeliverySettings, Event, EventPlugin, Runtime, create_app, open_runtime
+from trivet._delivery import _fairness
 from trivet._delivery._fairness import Fairness
 from trivet._inbox import _workers
-from trivet._inbox._quantum import CHECK_EVERY, QUANTUM, SECONDS
+from trivet._inbox._quantum import CHECK_EVERY, QUANTUM, QUIET, SECONDS
 
 
 class Drop(Event):
@@ -201,4 +202,15 @@ async def test_a_publisher_that_has_waited_owes_nothing() -> None:
     fairness.woke_reader(1.0)
     fairness.has_waited()
     assert fairness.streak == 0
+    assert not fairness.owes_turn
+
+
+async def test_the_turn_of_many_readers_is_no_quiet_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A publisher whose many readers took long owes no turn for the very next event."""
+    fairness = Fairness()
+    fairness.woke_reader(1.0)
+    later = 1.0 + 10 * QUIET
+    monkeypatch.setattr(_fairness, "time", lambda: later)
+    await fairness.after_publish()
+    fairness.woke_reader(later)
     assert not fairness.owes_turn
