@@ -211,7 +211,7 @@ _NOT_READ = ("file", "unknown_variables")
 _FIELDS = [field for field in attrs.fields(Settings) if field.name not in _NOT_READ]
 _DEFAULTS = {field.name: getattr(Settings(), field.name) for field in _FIELDS}
 PROGRAM_KEYS = [
-    name for name, value in _DEFAULTS.items() if not (is_table(value) or attrs.has(type(value)))
+    name for name, value in _DEFAULTS.items() if not (attrs.has(type(value)) or is_table(value))
 ]
 """The keys at the top of the file that are no tables."""
 VARIABLES = [f"{ENVIRONMENT}{field.name.upper()}" for field in _FIELDS]

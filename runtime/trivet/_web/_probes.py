@@ -6,12 +6,11 @@ Never knows, and never calls, a plugin's code: it reads the hosts' accounts.
 
 from __future__ import annotations
 
-from typing import cast
-
 import attrs
 from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
 
+from .._faults._containment import members
 from .._log import _writer as _log_writer
 from .._plugins._status import Status
 from .._runtime import Runtime
@@ -107,9 +106,8 @@ def describe_plugins(runtime: Runtime) -> dict[str, object]:
 
 def _name_of(failure: BaseException) -> str:
     """The class of an error, and of the only error of a group."""
-    while isinstance(failure, BaseExceptionGroup) and len(failure.exceptions) == 1:
-        failure = cast("BaseException", failure.exceptions[0])
-    return type(failure).__name__
+    errors = [*members(failure)]
+    return type(errors[0] if len(errors) == 1 else failure).__name__
 
 
 def describe_log() -> dict[str, object]:

@@ -66,10 +66,11 @@ async def _respond(app: QuartTrio, host: Host, route: Route, answer: Any) -> Any
 
 
 def _fault_of_answer(answer: object) -> str:
-    value = cast("tuple[object, ...]", answer)[0] if isinstance(answer, tuple) else answer
-    if isinstance(value, (dict, list)):
-        return f"a {type(value).__name__} with a value that JSON cannot express"
-    name = type(answer).__name__
+    name, kinds = type(answer).__name__, [type(answer)]
+    if isinstance(answer, tuple):  # A document and its status, perhaps.
+        kinds = [type(part) for part in cast("tuple[object, ...]", answer)[:1]]
+    if any(issubclass(kind, (dict, list)) for kind in kinds):
+        return f"a {kinds[0].__name__} with a value that JSON cannot express"
     kind = "None" if answer is None else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
     return (
         f"{kind}; a route returns a dict, a list, text, bytes or a Response, or one with a status"

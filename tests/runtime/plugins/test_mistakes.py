@@ -144,7 +144,8 @@ def crashes() -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind"), [("{1, 2}", "a set"), ("None", "None"), ("object()", "an object")]
+    ("answer", "kind"),
+    [("{1, 2}", "a set"), ("None", "None"), ("object()", "an object"), ("()", "a tuple")],
 )
 async def test_answer_of_a_wrong_type(
     write: Write, crashes: list[str], answer: str, kind: str
