@@ -95,9 +95,10 @@ async def test_an_event_of_a_plugin_in_a_directory(
 ) -> None:
     """The program has the event's class by its name; an imported copy is refused, and the error
     names the two modules and both remedies."""
-    (tmp_path / "counter_file.py").write_text(COUNTER, encoding="utf-8")
+    file = tmp_path / "counter_file.py"
+    file.write_text(COUNTER, encoding="utf-8")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    copy: Any = import_module("counter_file").Counted
+    copy: Any = import_module(file.stem).Counted
     async with open_plugins("counter_file", directory=tmp_path) as runtime:
         counted: Any = runtime.events["counted"]
         assert (await runtime.publish(counted(2), wait=True)).worst is Fate.HANDLED

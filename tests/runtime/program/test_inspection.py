@@ -202,7 +202,7 @@ def test_a_file_that_is_loaded_twice(directory: Directory, monkeypatch: pytest.M
     """A file that two imports load makes two classes; the error says so, and how to avoid it."""
     file = directory.write("cup_again.py", TEAPOT + "class Boiled(Event): ...")
     monkeypatch.setattr(sys, "path", [str(directory.path), *sys.path])
-    boiled = import_module("cup_again").Boiled
+    boiled = import_module(file.stem).Boiled
     with pytest.raises(ConfigurationError) as caught:
         load(directory.settings("cup_again"), event_types=[boiled])
     said = str(caught.value)
