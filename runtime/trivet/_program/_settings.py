@@ -209,7 +209,7 @@ class Settings:
 
 _NOT_READ = ("file", "unknown_variables")
 _FIELDS = [field for field in attrs.fields(Settings) if field.name not in _NOT_READ]
-_DEFAULTS = {field.name: getattr(Settings(), field.name) for field in _FIELDS}
+_DEFAULTS: dict[str, object] = {field.name: getattr(Settings(), field.name) for field in _FIELDS}
 PROGRAM_KEYS = [
     name for name, value in _DEFAULTS.items() if not (attrs.has(type(value)) or is_table(value))
 ]
