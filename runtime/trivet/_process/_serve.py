@@ -158,7 +158,7 @@ class Stop:
     def attach(self, runtime: Runtime) -> None:
         """Act on the requests from now on, and on earlier ones at once."""
         self._runtime = runtime
-        self._act(self.watchdog.requests)
+        self.on_parent_request(self.watchdog.requests)
 
     def on_signal(self) -> None:
         """Count a signal to this process, and act on it."""
@@ -167,6 +167,8 @@ class Stop:
 
     def on_parent_request(self, requests: int) -> None:
         """Act on a request of the parent's; it has asked `requests` times."""
+        if requests > max(self._urgency, self._signals):
+            _log.info("signal received by the parent process", signals=requests)
         self._act(requests)
 
     @property

@@ -351,6 +351,16 @@ async def test_a_wrong_setting_of_the_environment(plugins: Callable[..., Path]) 
     assert told in "".join(server.text)
 
 
+async def test_a_signal_to_the_parent_alone(plugins: Callable[..., Path]) -> None:
+    """The log says why the program stops, also where only the parent process hears the signal."""
+    async with serving("recorder", directory=plugins(recorder=RECORDER)) as server:
+        assert await server.stop() == 0
+        await server.has_said_all()
+    said = [line["event"] for line in server.lines]
+    told = said.index("signal received by the parent process")
+    assert told < said.index("stopping")
+
+
 async def test_a_program_without_plugins(plugins: Callable[..., Path]) -> None:
     """A program without plugins serves its probes, and a warning says how to name plugins."""
     async with serving(directory=plugins()) as server:
