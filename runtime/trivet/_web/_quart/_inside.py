@@ -26,6 +26,7 @@ OVERRIDDEN: Mapping[type, tuple[str, ...]] = {
         "asgi_http_class",
         "asgi_websocket_class",
         "request_class",
+        "request_context",
         "response_class",
         "websocket_class",
     ),
@@ -65,6 +66,7 @@ CALLED: Mapping[type, tuple[str, ...]] = {
 READ: Mapping[type, tuple[str, ...]] = {
     QuartTrio: ("config",),
     TrioRequest: ("body", "headers", "is_json"),
+    TrioASGIHTTPConnection: ("scope",),
     TrioASGIWebsocketConnection: ("app",),
     TrioFormDataParser: ("file_storage_class",),
     TrioWebsocket: ("json_module",),
