@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, TypeVar, dataclass_transform
 
@@ -145,6 +146,12 @@ def source_of(cls: type) -> str:
         return f"{inspect.getsourcefile(cls)}:{line} ({cls.__qualname__})"
     except (OSError, TypeError):
         return qualified_name(cls)
+
+
+def place_of(function: Callable[..., object]) -> str:
+    """File and line of a function, for messages; its decorators are left out."""
+    code = inspect.unwrap(function).__code__
+    return f"{code.co_filename}:{code.co_firstlineno}"
 
 
 def owner_of(cls: type, attribute: str) -> type:

@@ -32,7 +32,16 @@ class ConfigurationError(TrivetError):
 
 
 class DefinitionError(ConfigurationError, TypeError):
-    """A plugin or event class is written wrongly; raised when the class is created."""
+    """A plugin or event class is written wrongly; raised when the class is created.
+
+    Args:
+        message: the fault.
+        place: the file and line of the method at fault; None for the class as a whole.
+    """
+
+    def __init__(self, message: str, place: str | None = None) -> None:
+        super().__init__(message)
+        self.place = place
 
 
 class StartError(TrivetError):

@@ -19,7 +19,7 @@ from typing import Any, Generic, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
-from .._events._event import Event, owner_of, qualified_name
+from .._events._event import Event, owner_of, place_of, qualified_name
 from .._faults._errors import DefinitionError
 from .._inbox._batching import Batch
 
@@ -145,7 +145,7 @@ def check_methods(cls: type) -> None:
             method = inspect.unwrap(value)
             fault = _misfit(name, base, method) if isinstance(method, FunctionType) else None
             if fault is not None:
-                raise DefinitionError(f"{qualified_name(cls)}.{name}: {fault}")
+                raise DefinitionError(f"{qualified_name(cls)}.{name}: {fault}", place_of(method))
 
 
 def _misfit(name: str, base: FunctionType, method: FunctionType) -> str | None:

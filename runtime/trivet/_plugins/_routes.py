@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import attrs
 
-from .._events._event import source_of
+from .._events._event import place_of, source_of
 from .._faults._errors import DefinitionError, nearest
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Route:
         target = getattr(plugin, self.attribute)
         if isinstance(target, type):
             return source_of(target)
-        return f"{_place(target)} ({target.__qualname__})"
+        return f"{place_of(target)} ({target.__qualname__})"
 
     async def answer(self, plugin: Plugin, method: str, variables: dict[str, Any]) -> Any:
         """Call the author's code for one request, and return its answer for Quart to interpret."""
@@ -177,18 +177,13 @@ _OTHER_SYNTAX = (
 def _check_path(path: object, decorator: str) -> None:
     if not isinstance(path, str):
         method = getattr(path, "__qualname__", "")
-        at = f"{_place(path)}: {method}: " if inspect.isfunction(path) else ""
+        at = f"{place_of(path)}: {method}: " if inspect.isfunction(path) else ""
         raise DefinitionError(f'{at}write `@{decorator}("/…")`, with the path, not `@{decorator}`')
     if not path.startswith("/"):
         raise DefinitionError(f"@{decorator}({path!r}): a path starts with '/'")
     for pattern, right in _OTHER_SYNTAX:
         if re.search(pattern, _VARIABLE.sub("", path)):
             raise DefinitionError(f"@{decorator}({path!r}): {right}")
-
-
-def _place(function: Any) -> str:
-    code = inspect.unwrap(function).__code__
-    return f"{code.co_filename}:{code.co_firstlineno}"
 
 
 def _add_mark(target: object, path: str, methods: tuple[str, ...], *, is_websocket: bool) -> None:
@@ -252,7 +247,7 @@ def _fault_of_parameters(method: Any, variables: list[str], path: str) -> str | 
         signature.bind(None, **dict.fromkeys(variables))
     except TypeError:
         right = f"`async def {method.__name__}({', '.join(['self', *variables])})`"
-        at = f"{_place(method)}: {method.__qualname__}"
+        at = f"{place_of(method)}: {method.__qualname__}"
         return f"{at}: its arguments are the variables of its path, {path}: write {right}"
     return None
 

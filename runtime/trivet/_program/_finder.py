@@ -23,7 +23,7 @@ import structlog
 
 from .._faults._acts import noted
 from .._faults._containment import summary
-from .._faults._errors import NAMED_AT_MOST, ConfigurationError, nearest
+from .._faults._errors import NAMED_AT_MOST, ConfigurationError, DefinitionError, nearest
 from ._settings import absolute
 
 PACKAGE = "trivet_plugins"
@@ -266,9 +266,11 @@ def _reason_of(error: BaseException) -> str:
 
 
 def _place_of(error: BaseException, named: NamedModule) -> str | None:
-    """File and line of a syntax error, or of the deepest frame in the author's modules."""
+    """File and line of a wrong syntax or method, or of the deepest frame in author's modules."""
     if isinstance(error, SyntaxError) and error.filename and Path(error.filename).is_file():
         return f"{error.filename}:{error.lineno}"
+    if isinstance(error, DefinitionError) and error.place is not None:
+        return error.place
     root = PACKAGE if is_within(named.module, PACKAGE) else named.module
     places = [
         f"{frame.f_code.co_filename}:{line}"

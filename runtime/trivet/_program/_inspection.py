@@ -17,7 +17,7 @@ import attrs
 import msgspec
 import structlog
 
-from .._events._event import Event, MonitoringEvent, SendingEvent, owner_of, source_of
+from .._events._event import Event, MonitoringEvent, SendingEvent, owner_of, place_of, source_of
 from .._events._types import EventTypes
 from .._faults._errors import ConfigurationError, nearest
 from .._on_asyncio._plugin import AsyncioPlugin
@@ -146,7 +146,10 @@ def _check_class(cls: type[Plugin]) -> None:
     elif (handler := handler_without_path(cls)) is not None:
         fault = f'no path leads to the handler class {handler}: write `@route("/…")` above it'
     else:
-        fault = _unfinished(cls) or _misspelt(cls) or misannotated(cls, _listens_to(cls))
+        fault = _unfinished(cls)
+        if fault is None:
+            _refuse_misspelt(cls)
+            fault = misannotated(cls, _listens_to(cls))
     if fault is not None:
         raise ConfigurationError(f"{source_of(cls)}: {fault}")
 
@@ -155,18 +158,20 @@ def _listens_to(cls: type[Plugin]) -> tuple[type[Event], ...]:
     return cls.listens_to if issubclass(cls, EventPlugin) else ()
 
 
-def _misspelt(cls: type[Plugin]) -> str | None:
-    """The fault of a method that is surely misspelt; a doubtful one is logged as a warning."""
+def _refuse_misspelt(cls: type[Plugin]) -> None:
+    """Refuse a method that is surely misspelt; a doubtful one is logged as a warning."""
     for miss in near_misses(cls):
+        place = f"{place_of(getattr(cls, miss.written))} ({cls.__qualname__}.{miss.written})"
         if miss.is_certain:
-            return f"Trivet does not call {miss.written}(); did you mean {miss.meant!r}?"
+            raise ConfigurationError(
+                f"{place}: Trivet does not call {miss.written}(); did you mean {miss.meant!r}?"
+            )
         _log.warning(
             "nothing calls this method",
             method=miss.written,
-            at=source_of(cls),
+            at=place,
             hint=f"Trivet calls {miss.meant}()",
         )
-    return None
 
 
 def event_types_within(root: str) -> list[type[Event]]:

@@ -86,7 +86,7 @@ def test_a_method_is_called_as_trivet_calls_it(write: Write, method: str, right:
     file = write(f"class M(EventPlugin[Ping]):\n    {method}\n")
     said = fault(file)
     name = method.partition("def ")[2].partition("(")[0]
-    assert said.startswith(f"{file}:{line_of(file, 'class M')}: trivet_plugins.mistake.M.{name}: ")
+    assert said.startswith(f"{file}:{line_of(file, method)}: trivet_plugins.mistake.M.{name}: ")
     assert right in said
 
 
@@ -121,7 +121,7 @@ def test_a_misspelt_method_is_refused(write: Write, base: str, written: str, mea
     """A method that nothing calls, and whose name is nearly that of a hook, is refused."""
     more = "    async def flush_points(self, points): ...\n" if base == "MonitoringPlugin" else ""
     file = write(f"class M({base}):\n{more}    async def {written}(self): ...\n")
-    at = f"{file}:{line_of(file, 'class M')} (M)"
+    at = f"{file}:{line_of(file, written)} (M.{written})"
     assert fault(file) == f"{at}: Trivet does not call {written}(); did you mean {meant!r}?"
 
 
@@ -159,7 +159,7 @@ def test_name_of_other_systems(write: Write, written: str, meant: str) -> None:
         loaded(file)
     (line,) = [log for log in logs if log["event"] == "nothing calls this method"]
     assert line["method"] == written
-    assert line["at"] == f"{file}:{line_of(file, 'class M')} (M)"
+    assert line["at"] == f"{file}:{line_of(file, f'def {written}(')} (M.{written})"
     assert line["hint"] == f"Trivet calls {meant}()"
 
 
