@@ -163,6 +163,12 @@ class Subscriber:
     stopped: set[str] = attrs.field(factory=set[str])
     """`closed`, `abandoned`."""
 
+    def remember_anew(self, now: float) -> None:
+        """Begin anew the time of events that have not ended within theirs, when another comes."""
+        for other in self.latest.values():
+            if other.fate in INSIDE and other.remembered_until <= now:
+                other.remembered_until = now + self.policy.deduplicate_for
+
     def __attrs_post_init__(self) -> None:
         self.inbox = BoundedInbox(self.name, self.policy)
         if self.filters:
@@ -345,6 +351,8 @@ class World:
                 assert not one.is_full_for(delivery)
                 if latest is not None:
                     assert latest.fate is not Fate.HANDLED or now >= latest.remembered_until
+                if delivery.given_id is not None:
+                    one.remember_anew(now)
                 one.latest[delivery.id] = account
             one.accounts[number_of(delivery)] = account
         else:
