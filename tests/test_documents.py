@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import tomllib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,10 +131,17 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150
 
 
+def descendants(cls: type[TrivetError]) -> Iterator[type[TrivetError]]:
+    """The classes that derive from a class, at any distance."""
+    for derived in cls.__subclasses__():
+        yield derived
+        yield from descendants(derived)
+
+
 def test_every_exit_code_is_documented() -> None:
     """The table of exit codes has each error that ends a program, and each escalation step."""
     page = (ROOT / "docs" / "stopping.md").read_text("utf-8")
     rows = re.findall(r"^\| ([\d, ]+) \|", page.partition("## Exit codes\n")[2], re.MULTILINE)
     documented = {int(code) for row in rows for code in row.split(", ")}
-    errors = {error.exit_code for error in TrivetError.__subclasses__()} - {TrivetError.exit_code}
+    errors = {error.exit_code for error in descendants(TrivetError)} - {TrivetError.exit_code}
     assert documented == {0} | errors | {step.exit_code for step in ESCALATION}

@@ -132,6 +132,7 @@ from ._faults._errors import EventTooLargeError as EventTooLargeError
 from ._faults._errors import HandlerTimeoutError as HandlerTimeoutError
 from ._faults._errors import ListenerLostError as ListenerLostError
 from ._faults._errors import PermanentError as PermanentError
+from ._faults._errors import PluginError as PluginError
 from ._faults._errors import PluginNotActiveError as PluginNotActiveError
 from ._faults._errors import RestartRefusedError as RestartRefusedError
 from ._faults._errors import RetryAfter as RetryAfter

@@ -234,10 +234,12 @@ class Runtime(App):
             raise PluginNotActiveError(
                 f"which {plugin.__name__}? Ask for one by its name: {', '.join(same)}"
                 if name is None
-                else f"{name!r} is no active {plugin.__name__}; {nearest(name, same)}"
+                else f"{name!r} is no active {plugin.__name__}; {nearest(name, same)}",
+                plugin=name,
             )
         asked = name or plugin.name
-        raise PluginNotActiveError(f"plugin {asked!r} is not active; {nearest(asked, self.hosts)}")
+        said = f"plugin {asked!r} is not active; {nearest(asked, self.hosts)}"
+        raise PluginNotActiveError(said, plugin=asked)
 
     def restart(self, plugin: str) -> None:
         """Begin a new lifetime of a plugin, even of one that was given up.
@@ -253,9 +255,8 @@ class Runtime(App):
             RestartRefusedError: the program stops, or the plugin waits for another.
         """
         if plugin not in self.hosts:
-            raise PluginNotActiveError(
-                f"plugin {plugin!r} is not active; {nearest(plugin, self.hosts)}"
-            )
+            said = f"plugin {plugin!r} is not active; {nearest(plugin, self.hosts)}"
+            raise PluginNotActiveError(said, plugin=plugin)
         self.hosts[plugin].restart()
 
     def statistics(self) -> dict[str, InboxStatistics]:
@@ -345,7 +346,8 @@ class Runtime(App):
         except Exception as error:
             _log.error("plugin did not start", plugin=name, exc_info=explained(error))
             said = in_words(error, checked.home)
-            raise StartError(f"plugin {name!r}: its __init__ failed: {said}") from error
+            message = f"plugin {name!r}: its __init__ failed: {said}"
+            raise StartError(message, plugin=name) from error
         self.hosts[name] = Host(
             plugin,
             supervision=checked.supervision,
@@ -432,7 +434,7 @@ class Runtime(App):
             if variable:
                 said = f"{variable}: {host.failure.reason}"
         reason = in_words(host.failure, self.program.homes[host.name], said)
-        return StartError(f"plugin {host.name!r} did not start: {reason}")
+        return StartError(f"plugin {host.name!r} did not start: {reason}", plugin=host.name)
 
     async def _warn_of_slow_start(self, level: Sequence[Host]) -> None:
         await trio.sleep(self.program.settings.startup.warn_after)

@@ -330,9 +330,10 @@ async def test_an_init_that_raises_is_a_start_error() -> None:
         def __init__(self, app: object) -> None:
             raise ValueError("no")
 
-    with pytest.raises(StartError, match="'broken': its __init__ failed: ValueError"):
+    with pytest.raises(StartError, match="'broken': its __init__ failed: ValueError") as caught:
         async with open_plugins(Store, Broken):
             pytest.fail("the block must not be entered")
+    assert caught.value.plugin == "broken"
     assert notes == []
 
 

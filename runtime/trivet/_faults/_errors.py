@@ -44,13 +44,32 @@ class DefinitionError(ConfigurationError, TypeError):
         self.place = place
 
 
-class StartError(TrivetError):
-    """A plugin could not be started, and its `on_start_failure` is `"fail"`."""
+class PluginError(TrivetError):
+    """The base of errors about one plugin.
+
+    >>> CriticalPluginError("plugin 'billing' gave up: OSError", plugin="billing").plugin
+    'billing'
+
+    Args:
+        message: the fault.
+        plugin: the plugin's name; None where several or none are concerned.
+    """
+
+    def __init__(self, message: str, *, plugin: str | None = None) -> None:
+        super().__init__(message)
+        self.plugin = plugin
+
+
+class StartError(PluginError):
+    """A plugin could not be started, and its `on_start_failure` is `"fail"`.
+
+    Also the address that `trivet serve` is to listen on could not be bound: then `plugin` is None.
+    """
 
     exit_code = 3
 
 
-class CriticalPluginError(TrivetError):
+class CriticalPluginError(PluginError):
     """A plugin that is `critical` gave up, so the program ends."""
 
     exit_code = 4
@@ -63,11 +82,11 @@ class ListenerLostError(TrivetError):
     """
 
 
-class RestartRefusedError(TrivetError):
+class RestartRefusedError(PluginError):
     """An operator asked for a restart that is impossible now."""
 
 
-class PluginNotActiveError(TrivetError, LookupError):
+class PluginNotActiveError(PluginError, LookupError):
     """`app.get` was asked for a plugin that is not active in this program."""
 
 

@@ -198,12 +198,12 @@ class Host:
             RestartRefusedError: the program stops, or the plugin waits for another.
         """
         if self._stopping:
-            raise RestartRefusedError(f"plugin {self.name!r} is stopping with the program")
+            said = f"plugin {self.name!r} is stopping with the program"
+            raise RestartRefusedError(said, plugin=self.name)
         waits_for = self.waits_for
         if waits_for is not None:
-            raise RestartRefusedError(
-                f"plugin {self.name!r} needs {waits_for.name!r}, which is {waits_for.status}"
-            )
+            said = f"plugin {self.name!r} needs {waits_for.name!r}, which is {waits_for.status}"
+            raise RestartRefusedError(said, plugin=self.name)
         self._log.info("plugin is restarted by an operator", status=self.status)
         self._policy = Restarts(self._supervision)
         self.end_lifetime()
@@ -361,7 +361,8 @@ class Host:
             self._inbox.abandon()
         if self.critical:
             self._call_started()
-            raise CriticalPluginError(f"plugin {self.name!r} gave up: {why}")
+            said = f"plugin {self.name!r} gave up: {why}"
+            raise CriticalPluginError(said, plugin=self.name)
 
     async def _wait(self, until: Callable[[], Awaitable[object]]) -> None:
         """Wait between two lifetimes; a stop, a restart or the end of a need cuts it short."""

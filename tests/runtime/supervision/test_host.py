@@ -216,9 +216,11 @@ async def test_a_first_start_that_fails_ends_start_up() -> None:
         async def initialize(self) -> None:
             raise ConnectionError("no broker")
 
-    with pytest.raises(StartError, match="'broken' did not start: ConnectionError: no broker"):
+    said = "'broken' did not start: ConnectionError: no broker"
+    with pytest.raises(StartError, match=said) as caught:
         async with open_plugins(Steady, Broken):
             pytest.fail("the block must not be entered")
+    assert caught.value.plugin == "broken"
     assert Steady.notes == ["initialize", "close"]
 
 
@@ -309,9 +311,10 @@ async def test_a_critical_plugin_that_gives_up_ends_the_program(autojump_clock: 
     class Steady(Recorder):
         pass
 
-    with pytest.raises(CriticalPluginError, match="'vital' gave up: ValueError: gone"):
+    with pytest.raises(CriticalPluginError, match="'vital' gave up: ValueError: gone") as caught:
         async with open_plugins(Vital, Steady):
             await trio.sleep_forever()
+    assert caught.value.plugin == "vital"
     assert Steady.notes == ["initialize", "close"]
 
 

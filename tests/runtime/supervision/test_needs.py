@@ -329,10 +329,11 @@ async def test_an_operator_ends_an_initialize_that_hangs(autojump_clock: MockClo
 async def test_a_restart_is_refused_where_it_cannot_be_had() -> None:
     """For a plugin that is not there, with the nearest name, and during the stop."""
     async with open_plugins(Disk) as runtime:
-        with pytest.raises(PluginNotActiveError, match="did you mean 'disk'"):
+        with pytest.raises(PluginNotActiveError, match="did you mean 'disk'") as missing:
             runtime.restart("dusk")
-    with pytest.raises(RestartRefusedError, match="stopping"):
+    with pytest.raises(RestartRefusedError, match="stopping") as refused:
         runtime.restart("disk")
+    assert (missing.value.plugin, refused.value.plugin) == ("dusk", "disk")
 
 
 async def test_a_stop_reaches_plugins_in_every_status(autojump_clock: MockClock) -> None:
