@@ -101,6 +101,8 @@ class EventTypes:
                 missing field. Any exception of the author's code, in a validator, a factory or
                 `__attrs_post_init__`, counts as a misfit.
         """
+        if not body:
+            raise EventDecodeError(cls.__event_name__, "$", "the document is empty")
         if self._collisions.are_in(body, cls):
             raise EventDecodeError(cls.__event_name__, "$", "too many numbers of the same hash")
         try:
@@ -108,8 +110,6 @@ class EventTypes:
         except KeyboardInterrupt:  # Ctrl-C in a program of one's own.
             raise
         except BaseException as error:  # noqa: ASYNC103 - nothing is awaited: no cancellation is Trio's
-            if not body:
-                raise EventDecodeError(cls.__event_name__, "$", "the document is empty") from None
             raise EventDecodeError(cls.__event_name__, *_why(error)) from None  # noqa: ASYNC104
         return event
 

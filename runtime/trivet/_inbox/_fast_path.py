@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import trio
+
 from .._events._delivery import Delivery
 from .._events._event import Event
 from .._events._fates import Fate
@@ -32,7 +34,7 @@ class Slot:
 
     def __init__(self) -> None:
         self.delivery: Delivery[Any] | None = None
-        self.was_taken = False
+        self.was_taken: bool = False
         """Whether the event was ended or kept while its handler ran; the worker resets it."""
 
     def take(self) -> None:
@@ -79,17 +81,17 @@ class FastPath:
         end: Callable[[Delivery[Event], Fate], None],
         stay: Callable[[Delivery[Event]], None],
     ) -> None:
-        self.plugin = plugin
-        self.ready = ready
-        self.readers = readers
-        self.parked = readers.parked
-        self.counts = counts
-        self.buffer = buffer
-        self.end = end
-        self.stay = stay
+        self.plugin: str = plugin
+        self.ready: deque[Delivery[Any]] = ready
+        self.readers: Readers = readers
+        self.parked: deque[trio.lowlevel.Task] = readers.parked
+        self.counts: Counts = counts
+        self.buffer: float = buffer
+        self.end: Callable[[Delivery[Event], Fate], None] = end
+        self.stay: Callable[[Delivery[Event]], None] = stay
         self.slots: list[Slot] = []
         """The slots of the workers on the path."""
-        self.is_open = True
+        self.is_open: bool = True
         """Whether the order is all that has to be minded, for events that are plain too."""
         self._reasons: set[str] = set()
 

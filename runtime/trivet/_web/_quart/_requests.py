@@ -68,9 +68,9 @@ class Request(TrioRequest):
         except (BadRequest, RecursionError):
             if silent:
                 return None
-            if not await self.get_data():
-                raise BadRequest("the body is empty, and no JSON") from None
-            raise BadRequest("the body is no JSON that can be read") from None
+        if not await self.get_data():
+            raise BadRequest("the body is empty, and no JSON")
+        raise BadRequest("the body is no JSON that can be read")
 
     @property
     def authorization(self) -> Authorization | None:
