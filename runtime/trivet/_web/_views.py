@@ -21,37 +21,28 @@ from .._supervision._host import Host
 from ._context import current_context
 from ._crashes import fault_of, report_crash
 from ._event_streams import stream_response
-from ._plain_routes import PlainRoutes
 from ._problems import ProblemError
-from ._quart._detached import DETACHED, Detached
 from ._quart._websockets import log_unreadable, unreadable_message
 from ._senders import INTERNAL_ERROR
 
 
-def add_views(app: QuartTrio, plain_routes: PlainRoutes, runtime: Runtime) -> None:
+def add_views(app: QuartTrio, runtime: Runtime) -> None:
     """Serve the routes of all plugins."""
     for host in runtime.hosts.values():
         for route in routes_of(type(host.plugin)):
             if route.is_websocket:
                 _add_websocket(app, runtime, host, route)
             else:
-                plain_routes.add(_add_route(app, runtime, host, route), host, route)
+                _add_route(app, runtime, host, route)
 
 
-def _add_route(app: QuartTrio, runtime: Runtime, host: Host, route: Route) -> str:
-    """Add a route of a plugin; returns its endpoint."""
-
+def _add_route(app: QuartTrio, runtime: Runtime, host: Host, route: Route) -> None:
     async def view(**variables: Any) -> Any:
         current_context().plugin = host.name
-        detached: Detached | None = cast("Any", request.scope).get(DETACHED)
-        if detached is None:
-            _require_running(host)
+        _require_running(host)
         plugin_of_task.set(host.name)  # Its time is charged to the plugin.
         try:
-            if detached is None:
-                answer = await route.answer(host.plugin, request.method, variables)
-            else:
-                answer = detached.outcome()
+            answer = await route.answer(host.plugin, request.method, variables)
             if isinstance(answer, EventStream):
                 return stream_response(answer, runtime, host, has_body=request.method != "HEAD")
             return await _respond(app, host, route, answer)
@@ -63,7 +54,6 @@ def _add_route(app: QuartTrio, runtime: Runtime, host: Host, route: Route) -> st
 
     endpoint = f"{host.name} {route.attribute} {route.path}"
     app.add_url_rule(route.path, endpoint, view, methods=list(route.methods))
-    return endpoint
 
 
 async def _respond(app: QuartTrio, host: Host, route: Route, answer: Any) -> Any:

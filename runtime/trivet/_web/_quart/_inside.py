@@ -26,7 +26,6 @@ OVERRIDDEN: Mapping[type, tuple[str, ...]] = {
         "asgi_http_class",
         "asgi_websocket_class",
         "request_class",
-        "request_context",
         "response_class",
         "websocket_class",
     ),
@@ -66,7 +65,6 @@ CALLED: Mapping[type, tuple[str, ...]] = {
 READ: Mapping[type, tuple[str, ...]] = {
     QuartTrio: ("config",),
     TrioRequest: ("body", "headers", "is_json"),
-    TrioASGIHTTPConnection: ("scope",),
     TrioASGIWebsocketConnection: ("app",),
     TrioFormDataParser: ("file_storage_class",),
     TrioWebsocket: ("json_module",),

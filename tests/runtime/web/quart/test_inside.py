@@ -9,12 +9,12 @@ import pytest
 from quart.wrappers.request import Body as QuartBody
 
 from trivet._web import _app, _bodies, _event_streams
-from trivet._web._quart import _detached, _forms, _requests, _responses, _websockets
+from trivet._web._quart import _forms, _requests, _responses, _websockets
 from trivet._web._quart._inside import CALLED, OVERRIDDEN, QUERY_ERRORS, READ, REPLACED
 
 from ..inside import attributes, missing, overridden, rows, signatures, used
 
-MODULES = (_app, _detached, _event_streams, _forms, _requests, _responses, _websockets)
+MODULES = (_app, _event_streams, _forms, _requests, _responses, _websockets)
 
 QUART_TRIO_0_12 = """\
 Body.__aiter__(self)
@@ -37,7 +37,6 @@ QuartTrio.__init__(self, import_name, static_url_path=None, static_folder='stati
 static_host=None, host_matching=False, subdomain_matching=False, template_folder='templates', \
 instance_path=None, instance_relative_config=False, root_path=None)
 QuartTrio.asgi_app async (self, scope, receive, send)
-QuartTrio.request_context(self, request)
 ResponseBody.__aenter__ async (self)
 ResponseBody.__aexit__ async (self, exc_type, exc_value, tb)
 TrioASGIHTTPConnection.__call__ async (self, receive, send)
