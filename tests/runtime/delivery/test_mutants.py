@@ -259,6 +259,9 @@ def test_a_fault_in_memory_is_noticed(mutant: Mutant, monkeypatch: pytest.Monkey
     assert complaint(memory) is not None
 
 
+# A program that its fault breaks off leaves its store open.
+@pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
+@pytest.mark.usefixtures("own_garbage")
 @pytest.mark.timeout(600)  # Of what only few programs show, hundreds are tried.
 @pytest.mark.parametrize("mutant", ON_DISK.values(), ids=ON_DISK)
 def test_a_fault_on_disk_is_noticed(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
