@@ -22,9 +22,14 @@ class LostListener(BackgroundPlugin):
         lost = False
         for file in list(Path("/proc/self/fd").iterdir()):
             try:
-                found = socket.socket(fileno=os.dup(int(file.name)))
+                copy = os.dup(int(file.name))
             except OSError:
-                continue
+                continue  # The listing's own, which is closed.
+            try:
+                found = socket.socket(fileno=copy)
+            except OSError:
+                os.close(copy)
+                continue  # No socket.
             with found:
                 if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                     found.shutdown(socket.SHUT_RDWR)
