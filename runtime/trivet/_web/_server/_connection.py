@@ -280,13 +280,13 @@ class Connection:
         finally:
             self._idle_until = math.inf
 
-    async def _refuse(self, refused: RefusedError) -> None:
+    async def _refuse(self, refused: RefusedError, *, has_body: bool = True) -> None:
         """Answer a request that cannot be parsed, and log it in one line."""
         client = self._transport.client
         _log.info("request refused", status=refused.status, error=refused.reason, client=client)
         error_code = _ERROR_CODES.get(refused.status, "malformed_request")
         body = document(refused.status, refused.reason, error_code, {})
-        await self._write(own_response(refused.status, _PROBLEM, body))
+        await self._write(own_response(refused.status, _PROBLEM, body, has_body=has_body))
 
     # The application of a request calls these.
 
@@ -297,7 +297,7 @@ class Connection:
                 data = body.take()
             except RefusedError as refused:
                 if not response.has_begun:
-                    await self._refuse(refused)
+                    await self._refuse(refused, has_body=response.has_body)
                 self._disconnect()
                 break
             if data or body.is_complete:

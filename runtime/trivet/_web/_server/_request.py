@@ -20,6 +20,8 @@ from ._transport import Address, Transport
 
 SKIPPED_BODY_LIMIT = 64 * 1024
 """Bytes of a body that are skipped after its response, so that the connection can be kept."""
+MAX_STATUS = 999
+"""The largest status, which has three digits."""
 MAX_CACHED_NAMES = 1000
 """Names of headers whose check is cached."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -99,10 +101,14 @@ class RequestBody:
 
     @property
     def left(self) -> float:
-        """Bytes that are still to be received; infinity for an unknown number."""
+        """Bytes that are still to be received; infinity for an unknown number.
+
+        A client that waits for `100 Continue` may leave its body out once it has a response.
+        """
         if self.is_complete:
             return 0
-        return float("inf") if self._chunks is not None else self._left
+        is_unknown = self._chunks is not None or self.is_expected
+        return float("inf") if is_unknown else self._left
 
     def take(self) -> bytes:
         """Take the received part of the body out of the buffer.
@@ -155,10 +161,12 @@ class Response:
             left: bytes of the request's body that are still to be received.
 
         Raises:
-            ResponseError: it has begun already, or a header is malformed.
+            ResponseError: it has begun already, the status is not final, or a header is malformed.
         """
         if self.has_begun:
             raise ResponseError("the response has begun already")
+        if not HTTPStatus.OK <= status <= MAX_STATUS:
+            raise ResponseError(f"{status} is not the status of a response")
         lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
         headers = list(headers)
         if _NO_VALUE.search(b"".join([value for _, value in headers])) is not None:
@@ -168,10 +176,10 @@ class Response:
             lower = _lower(name)
             if lower == b"date":
                 has_date = True
-            elif lower in _FRAMING_HEADERS and not self._passes_on(lower, value):
+            elif lower in _FRAMING_HEADERS and not self._passes_on(lower, value, status):
                 continue
             lines.append(b"%b: %b\r\n" % (name, value))
-        if status < HTTPStatus.OK or status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+        if status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
             self.has_body = False
         if not has_date:
             lines.append(_date())
@@ -183,7 +191,7 @@ class Response:
         self.held = written
         return b""
 
-    def _passes_on(self, name: bytes, value: bytes) -> bool:
+    def _passes_on(self, name: bytes, value: bytes, status: int) -> bool:
         """Note a header's meaning for the connection; returns whether the client gets it."""
         if name == b"connection":
             self.keeps_alive = self.keeps_alive and b"close" not in value.lower()
@@ -191,10 +199,11 @@ class Response:
         if name == b"transfer-encoding":
             return False  # The server frames the body.
         if name == b"content-length":
-            if not value.isdigit():
-                raise ResponseError(f"no Content-Length: {value!r}"[:200])
+            if not value.isdigit() or self._left is not None:
+                raise ResponseError(f"no Content-Length, or the second one: {value!r}"[:200])
             self._left = int(value)
-        elif name == b"content-type":
+            return status != HTTPStatus.NO_CONTENT  # RFC 9110, 8.6: it has none.
+        if name == b"content-type":
             self.streams_events = value.startswith(b"text/event-stream")
         return True
 

@@ -6,7 +6,7 @@ import socket
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import structlog
@@ -421,6 +421,48 @@ async def test_a_whole_response_that_is_not_read() -> None:
             ).run()
     assert transport.is_closed
     assert took[0] >= 0.2
+
+
+class Flood:
+    """A transport whose client sends requests without an end."""
+
+    client = server = None
+    is_closed = is_reading = is_sending = False
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    async def receive(self) -> bytes:
+        """A piece as large as a read."""
+        await trio.lowlevel.checkpoint()
+        piece = (get(b"/") * 10_000)[: _transport.READ_SIZE]
+        self.taken += len(piece)
+        return piece
+
+    async def lingering_close(self) -> None:
+        """End."""
+
+    def close(self) -> None:
+        """End."""
+
+
+@pytest.mark.parametrize("listens", [True, False])
+async def test_requests_that_wait(listens: bool, autojump_clock: trio.abc.Clock) -> None:
+    """Requests that wait for a slow response are bounded in bytes, whatever it listens to."""
+    flood = Flood()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        if listens:
+            await receive()
+        await trio.sleep_forever()
+
+    connection = _connections.Connection(
+        slow, cast("_transport.Transport", flood), max_message=1, contains_interrupts=True
+    )
+    with trio.move_on_after(60):
+        await connection.run()
+    assert flood.taken <= 2 * _transport.READ_SIZE
 
 
 async def test_the_date_is_that_of_the_second() -> None:

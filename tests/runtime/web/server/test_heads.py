@@ -97,11 +97,33 @@ REFUSED = {
     "an empty length": (b"Content-Length:\r\n", 400),
     "a length of foreign digits": ("Content-Length: \u0665\r\n".encode(), 400),
     "a length beyond all numbers": (b"Content-Length: " + b"9" * 30 + b"\r\n", 400),
+    "lengths with a tab between": (b"Content-Length: 5\t5\r\n", 400),
+    "a length in quotes": (b'Content-Length: "5"\r\n', 400),
+    "a length with an exponent": (b"Content-Length: 5e0\r\n", 400),
+    "a length behind a comma": (b"Content-Length: ,5\r\n", 400),
+    "a length with a semicolon": (b"Content-Length: 5;\r\n", 400),
+    "a length with a hard space": (b"Content-Length: 5\xa0\r\n", 400),
+    "a length that is folded": (b"Content-Length:\r\n 5\r\n", 400),
+    "lengths that differ in case": (b"Content-Length: 5\r\ncontent-length: 5\r\n", 400),
     "two encodings": (b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 501),
     "an encoding in front": (b"Transfer-Encoding: gzip, chunked\r\n", 501),
     "an encoding behind": (b"Transfer-Encoding: chunked, gzip\r\n", 400),
     "chunked twice": (b"Transfer-Encoding: chunked, chunked\r\n", 400),
     "another encoding": (b"Transfer-Encoding: xchunked\r\n", 501),
+    "an encoding by another name": (b"Transfer-Encoding: x-chunked\r\n", 501),
+    "an encoding in two headers": (
+        b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n",
+        501,
+    ),
+    "an encoding in two headers, turned round": (
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n",
+        501,
+    ),
+    "an encoding with a parameter": (b"Transfer-Encoding: chunked;q=1\r\n", 501),
+    "an encoding with a hard space": (b"Transfer-Encoding: chunked\xa0\r\n", 501),
+    "an encoding that is folded": (b"Transfer-Encoding:\r\n chunked\r\n", 400),
+    "no encoding": (b"Transfer-Encoding:\r\n", 400),
+    "identity in front": (b"Transfer-Encoding: identity, chunked\r\n", 501),
     "identity": (b"Transfer-Encoding: identity\r\n", 501),
     "an encoding with a comma": (b"Transfer-Encoding: chunked,\r\n", 400),
     "a quoted encoding": (b'Transfer-Encoding: "chunked"\r\n', 501),
@@ -123,6 +145,9 @@ REFUSED = {
     "a fold with a tab": (b"X-A: a\r\n\tb\r\n", 400),
     "another host": (b"Host: y\r\n", 400),
     "the same host again": (b"Host: x\r\n", 400),
+    "a host in capitals": (b"HOST: x\r\n", 400),
+    "an empty host": (b"Host:\r\n", 400),
+    "a space before the host's colon": (b"Host : x\r\n", 400),
     "too many headers": (b"X: y\r\n" * FIELD_LIMIT, 431),
     "an upgrade in both lengths": (
         b"Upgrade: h2c\r\nConnection: Upgrade\r\nContent-Length: 5\r\nTransfer-Encoding: x\r\n",
@@ -153,7 +178,20 @@ LINES = {
     b"GET / HTTP/2.0\r\n": 505,
     b"GET / HTTP/0.9\r\n": 505,
     b"PRI * HTTP/2.0\r\n": 505,
+    b"GET / HTTP/3.0\r\n": 505,
+    b"GET / HTTP/1.9\r\n": 505,
+    b"GET / HTTP/0.0\r\n": 505,
+    b"PRI * HTTP/1.1\r\n": 400,
     b"GET / HTTP/11\r\n": 400,
+    b"GET / HTTP/1\r\n": 400,
+    b"GET / HTTP/1.\r\n": 400,
+    b"GET / HTTP/1.10\r\n": 400,
+    b"GET / HTTP/01.1\r\n": 400,
+    b"GET / HTTP/-1.1\r\n": 400,
+    b"GET / HTTP/1,1\r\n": 400,
+    b"GET / HTTP/1.1x\r\n": 400,
+    b"GET / HTTP /1.1\r\n": 400,
+    b"GET / HTTPS/1.1\r\n": 400,
     b"GET / HTTP/1.1 \r\n": 400,
     b"GET  / HTTP/1.1\r\n": 400,
     b"GET\t/ HTTP/1.1\r\n": 400,
@@ -181,14 +219,29 @@ def test_the_first_line(line: bytes) -> None:
 
 @pytest.mark.parametrize(("version", "status"), [(b"1.1", 400), (b"1.0", 0)])
 def test_a_request_without_a_host(version: bytes, status: int) -> None:
-    """HTTP/1.1 asks for a Host."""
-    assert refused(b"GET / HTTP/" + version + b"\r\n\r\n") == status
+    """HTTP/1.1 asks for a Host; no version has two."""
+    line = b"GET / HTTP/" + version + b"\r\n"
+    assert refused(line + BLANK) == status
+    assert refused(line + b"X-Host: x\r\n\r\n") == status
+    assert refused(line + HOST * 2 + BLANK) == 400
 
 
-def test_chunks_before_they_were_there() -> None:
-    """A request of HTTP/1.0 whose body comes in chunks is refused."""
-    head = b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"
-    assert refused(head) == 400
+OLD = {
+    b"Transfer-Encoding: chunked\r\n": 400,
+    b"Transfer-Encoding: Chunked\r\nContent-Length: 5\r\n": 400,
+    b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n": 400,
+    b"Transfer-Encoding: gzip, chunked\r\n": 501,
+    b"Transfer-Encoding: identity\r\n": 501,
+    b"Content-Length: 5\r\n": 0,
+    b"Expect: 100-continue\r\n": 0,
+}
+
+
+@pytest.mark.parametrize("header", OLD)
+def test_a_body_before_there_were_chunks(header: bytes) -> None:
+    """A body of HTTP/1.0 has a length, and no coding."""
+    assert refused(b"POST / HTTP/1.0\r\n" + header + BLANK) == OLD[header]
+    assert refused(b"POST / HTTP/1.0\r\n" + HOST + header + BLANK) == OLD[header]
 
 
 @pytest.mark.parametrize(
@@ -224,6 +277,12 @@ KEPT = {
     (b"1.1", b"Connection: keep-alive, Close\r\n"): False,
     (b"1.1", b"Connection: keep-alive\r\nConnection: close\r\n"): False,
     (b"1.1", b"Connection: x\r\n"): True,
+    (b"1.1", b"Connection: closed\r\n"): True,
+    (b"1.1", b"Connection: ,, \tCLOSE ,\r\n"): False,
+    (b"1.1", b"Connection: close;x\r\n"): True,
+    (b"1.1", b"Proxy-Connection: close\r\n"): True,
+    (b"1.0", b"Keep-Alive: timeout=5\r\n"): False,
+    (b"1.0", b"Connection: x\r\nConnection: keep-alive\r\n"): True,
     (b"1.0", b""): False,
     (b"1.0", b"Connection: Keep-Alive\r\n"): True,
     (b"1.0", b"Connection: keep-alive, close\r\n"): False,
@@ -279,6 +338,7 @@ CHUNKS: dict[bytes, bytes] = {
     b"A\r\n\r\n\r\n\r\n\r\n\r\n\r\n0\r\n\r\n": b"\r\n\r\n\r\n\r\n\r\n",
     b"1\r\nx\r\n0\r\nX-Trailer: 1\r\nY: 2\r\n\r\n": b"x",
     b"001\r\nx\r\n000\r\n\r\n": b"x",
+    b'1;a="b;c"\r\nx\r\n0;d\r\n\r\n': b"x",
 }
 NEXT = b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -298,6 +358,21 @@ def test_a_body_in_chunks_ends_where_it_ends(body: bytes, cuts: set[int]) -> Non
 
 
 NO_CHUNKS = [
+    b"\r\n",
+    b";\r\n",
+    b"\xb2\r\nx\r\n",
+    b"1\t\r\nx\r\n",
+    b"1\r\nx\n0\r\n\r\n",
+    b"1\r\nx\r0\r\n\r\n",
+    b"1\r\nx0\r\n\r\n",
+    b"1;a=b\x00\r\nx\r\n",
+    b"1,1\r\nx\r\n",
+    b"1_0\r\n" + b"x" * 16 + b"\r\n",
+    b"0\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"0\r\nX\r\n\r\n",
+    b"0\r\nX: \x00\r\n\r\n",
+    b"0\r\nX: a\r\n b\r\n\r\n",
+    b"0\r\n\rX: y\r\n\r\n",
     b"x\r\n",
     b"-1\r\n",
     b"+1\r\nx\r\n",

@@ -98,6 +98,15 @@ def test_a_body_that_waits_to_be_asked_for(line: bytes, header: bytes, expected:
     )
 
 
+def test_a_body_that_may_be_left_out() -> None:
+    """A client that waits for `100 Continue` may leave its body out after a response."""
+    body = RequestBody(head_of(b"Expect: 100-continue", b"Content-Length: 5"), bytearray())
+    assert body.left == float("inf")
+    body.is_expected = False
+    assert body.left == 5
+    assert RequestBody(head_of(b"Expect: 100-continue"), bytearray()).left == 0
+
+
 def test_an_answer_of_known_length() -> None:
     """The head waits for the first part of the body, and both are sent as one."""
     answer = Response(head_of())
@@ -184,6 +193,29 @@ def test_a_header_that_is_none(header: tuple[bytes, bytes]) -> None:
     answer = Response(head_of())
     with pytest.raises(ResponseError):
         answer.begin(200, [header], left=0)
+
+
+@pytest.mark.parametrize("second", [b"5", b"6"])
+def test_two_lengths(second: bytes) -> None:
+    """A response has one length."""
+    answer = Response(head_of())
+    with pytest.raises(ResponseError):
+        answer.begin(200, [(b"content-length", b"5"), (b"Content-Length", second)], left=0)
+
+
+@pytest.mark.parametrize("status", [0, 99, 100, 101, 103, 199, 1000])
+def test_a_status_that_is_not_final(status: int) -> None:
+    """A client would wait for another status behind an informational one."""
+    with pytest.raises(ResponseError):
+        Response(head_of()).begin(status, [], left=0)
+
+
+def test_no_content_has_no_length() -> None:
+    """A response without content does not announce the length of its content."""
+    answer = Response(head_of())
+    assert bare(answer.begin(204, [(b"content-length", b"0")], left=0) + answer.held) == (
+        b"HTTP/1.1 204 No Content\r\n\r\n"
+    )
 
 
 def test_an_answer_that_is_not_as_long_as_it_said() -> None:

@@ -115,13 +115,42 @@ async def test_a_client_that_need_not_send_its_body() -> None:
     async def refuse(scope: Any, receive: Any, send: Any) -> None:
         await answer(send, b"no", 403)
 
-    head = (
-        b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\nExpect: 100-continue\r\n\r\n"
-    )
+    head = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n"
     async with serving(refuse) as url:
-        sent = await ask(url, head)
-    assert sent.startswith(b"HTTP/1.1 403 ")
-    assert b"\r\nConnection: close\r\n" in sent
+        for length in (30, 99_999_999):
+            # The client leaves its body out: the next request must not be taken for it.
+            sent = await ask(url, head % length + get(b"/next"))
+            assert sent.startswith(b"HTTP/1.1 403 ")
+            assert b"\r\nConnection: close\r\n" in sent
+            assert sent.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("method", [b"BREW", b"M-SEARCH", b"PROPFIND", b"X", b"PATCH"])
+async def test_a_method_that_is_not_common(method: bytes) -> None:
+    """A request may have any method, and a body, in any framing; the next one follows it."""
+    line = method + b" /a HTTP/1.1\r\nHost: x\r\n"
+    sent = line + b"Content-Length: 3\r\n\r\none"
+    sent += line + b"Transfer-Encoding: chunked\r\n\r\n3\r\ntwo\r\n0\r\n\r\n"
+    async with serving(echo) as url:
+        said = await ask(url, sent + get(b"/b", CLOSING))
+    assert said.count(b"HTTP/1.1 200") == 3
+    assert method + b" /a one" in said
+    assert method + b" /a two" in said
+    assert said.endswith(b"GET /b ")
+
+
+@pytest.mark.parametrize("offer", [b"h2c", b"TLS/1.0", b"websocket"])
+async def test_an_upgrade_that_is_not_taken(offer: bytes) -> None:
+    """An upgrade is an offer: its request is answered, its body is read, the next one follows."""
+    head = b"POST /a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: " + offer
+    sent = head + b"\r\nContent-Length: 3\r\n\r\none"
+    sent += head + b"\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ntwo\r\n0\r\n\r\n"
+    async with serving(echo) as url:
+        said = await ask(url, sent + get(b"/b", CLOSING))
+    assert said.count(b"HTTP/1.1 200") == 3
+    assert b"POST /a one" in said
+    assert b"POST /a two" in said
+    assert b"101" not in said
 
 
 async def test_head() -> None:
@@ -231,6 +260,15 @@ async def test_what_cannot_be_read_is_answered() -> None:
         ("request refused", 400),
         ("request refused", 414),
     ]
+
+
+async def test_a_refusal_of_head() -> None:
+    """A HEAD whose body cannot be parsed is refused without a body."""
+    head = b"HEAD / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with serving(echo) as url:
+        said = await ask(url, head + b"no\r\n")
+    assert status(said) == 400
+    assert said.endswith(b"\r\n\r\n")
 
 
 async def test_a_request_behind_a_bad_one() -> None:
