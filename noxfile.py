@@ -217,6 +217,7 @@ def soak(session: nox.Session) -> None:
 def fuzz(session: nox.Session) -> None:
     """Ten minutes of requests, frames, events and settings that are nearly right.
 
+    What the server makes of such requests is compared with h11, too.
     Arguments go to the script: `-- --seed N` for the same ones again, `-- --seconds N` for longer.
     """
     install(session, "test")

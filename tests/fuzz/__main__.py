@@ -1,6 +1,7 @@
-"""`python -m tests.fuzz`: ask a service anything, for ten minutes.
+"""`python -m tests.fuzz`: ask a service anything, for ten minutes, and its server beside h11.
 
-Owns the visits and the verdict: no hang, no leak, no traceback, and no 500.
+Owns the visits and the verdict: no hang, no leak, no traceback, no 500, and nothing accepted that
+h11 refuses.
 """
 
 from __future__ import annotations
@@ -22,10 +23,14 @@ import trio
 
 from trivet import ConfigurationError, load_settings
 
+from .framing import conversation
 from .inputs import Visit, settings_file, visit
+from .oracle import differences
 from .service import Service
 
 AT_ONCE = 48
+CONVERSATIONS = 5
+"""Conversations beside h11 for each visit."""
 BATCH = 96
 """Visits between two looks at the log."""
 ANSWERED_WITHIN = 30.0
@@ -53,6 +58,7 @@ class Report:
 
     visits: int = 0
     requests: int = 0
+    conversations: int = 0
     statuses: Counter[int] = attrs.field(factory=Counter[int])
     faults: list[str] = attrs.field(factory=list[str])
 
@@ -158,6 +164,15 @@ def read_settings(directory: Path, report: Report, seed: int, number: int) -> No
         report.faults.append(f"settings, --seed {seed} --first {number}: {error!r}")
 
 
+async def compare(report: Report, seed: int, number: int) -> None:
+    """Hold some conversations with the server alone, and compare it with h11."""
+    for at in range(number * CONVERSATIONS, (number + 1) * CONVERSATIONS):
+        where = f"beside h11, --seed {seed} --first {number} --visits 1"
+        report.faults += [
+            f"{where}: {fault}" for fault in await differences(conversation(seed, at))
+        ]
+
+
 async def run(seed: int, first: int, visits: int | None, seconds: float) -> Report:
     """Pay visits until the time is over or a fault is found."""
     report = Report()
@@ -170,6 +185,8 @@ async def run(seed: int, first: int, visits: int | None, seconds: float) -> Repo
         while not report.faults and time.monotonic() < until and number != last:
             end = number + BATCH if last is None else min(last, number + BATCH)
             await batch(service, report, seed, range(number, end))
+            for at in range(number, end):
+                await compare(report, seed, at)
             for at in range(number, end, 8):
                 read_settings(settings, report, seed, at)
             number = end
@@ -217,6 +234,7 @@ def main() -> None:
     report = trio.run(run, asked.seed, asked.first, asked.visits, asked.seconds)
     answers = dict(sorted(report.statuses.items()))
     tell(f"{report.visits} visits, {report.requests} requests; answers: {answers}")
+    tell(f"{report.conversations} conversations beside h11")
     for fault in report.faults[:20]:
         tell(fault)
     raise SystemExit(bool(report.faults))

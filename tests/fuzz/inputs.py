@@ -138,12 +138,12 @@ def visit(seed: int, number: int) -> Visit:
     kind = dice.randrange(10)
     if kind == 0:
         frames = b"".join(_frame(dice) for _ in range(dice.randint(0, 12)))
-        pieces = [_mutated(dice, UPGRADE, 0.1), *_cut(dice, _mutated(dice, frames, 0.3))]
+        pieces = [mutated(dice, UPGRADE, 0.1), *cut(dice, mutated(dice, frames, 0.3))]
         return Visit(pieces, 1, _ending(dice), is_websocket=True)
     makers: list[Callable[[random.Random], bytes]] = [_request, _event, _event, _form]
     requests = [dice.choice(makers)(dice) for _ in range(dice.randint(1, 8))]
-    data = _mutated(dice, b"".join(requests), 0.15)
-    return Visit(_cut(dice, data), len(requests), _ending(dice))
+    data = mutated(dice, b"".join(requests), 0.15)
+    return Visit(cut(dice, data), len(requests), _ending(dice))
 
 
 def settings_file(seed: int, number: int) -> bytes:
@@ -188,7 +188,7 @@ def settings_file(seed: int, number: int) -> bytes:
         "'''x\ny'''",
     ]
     lines = [f"{dice.choice(keys)} = {dice.choice(values)}" for _ in range(dice.randint(0, 6))]
-    return _mutated(dice, "\n".join(lines).encode(), 0.3)
+    return mutated(dice, "\n".join(lines).encode(), 0.3)
 
 
 def _ending(dice: random.Random) -> Ending:
@@ -245,7 +245,7 @@ def _event(dice: random.Random) -> bytes:
             _json(dice, dice.choice([event, _value(dice, 3)])) for _ in range(dice.randint(0, 40))
         ]
         body = dice.choice([b"\n", b"\r\n", b"\n\n"]).join(lines)
-        return _post(dice, path, b"application/x-ndjson", _mutated(dice, body, 0.3))
+        return _post(dice, path, b"application/x-ndjson", mutated(dice, body, 0.3))
     if form == 1:
         return _post(dice, b"/events" + wait, b"application/cloudevents+json", _json(dice, cloud))
     if form == 2:
@@ -265,7 +265,7 @@ def _event(dice: random.Random) -> bytes:
         dice,
         dice.choice([path, b"/json", b"/text"]),
         b"application/json",
-        _mutated(dice, body, 0.3),
+        mutated(dice, body, 0.3),
     )
 
 
@@ -294,7 +294,7 @@ def _form(dice: random.Random) -> bytes:
         + dice.randbytes(20)
         for _ in range(dice.choice([0, 1, 3, 50, 1200]))
     ]
-    body = _mutated(dice, b"\r\n".join([*parts, dice.choice([b"--b--\r\n", b"--b", b""])]), 0.3)
+    body = mutated(dice, b"\r\n".join([*parts, dice.choice([b"--b--\r\n", b"--b", b""])]), 0.3)
     return _post(dice, b"/form", b"multipart/form-data; boundary=b", body)
 
 
@@ -341,7 +341,7 @@ def _json(dice: random.Random, value: Any) -> bytes:
         return b"[" * 3000
 
 
-def _mutated(dice: random.Random, data: bytes, chance: float) -> bytes:
+def mutated(dice: random.Random, data: bytes, chance: float) -> bytes:
     """The bytes as they are, or with some changed, left out, doubled or moved."""
     if not data or dice.random() > chance:
         return data
@@ -363,7 +363,7 @@ def _mutated(dice: random.Random, data: bytes, chance: float) -> bytes:
     return bytes(made)
 
 
-def _cut(dice: random.Random, data: bytes) -> list[bytes]:
+def cut(dice: random.Random, data: bytes) -> list[bytes]:
     """The pieces in which the bytes are sent."""
     if dice.random() < 0.6 or len(data) < 2:
         return [data]
