@@ -22,6 +22,7 @@ SETTINGS = """
     service = "bridge"
     active_plugins = ["handlers", "archive", "metrics"]
     bind = "127.0.0.1:0"
+    open_events = ["sending_event"]
 
     [plugins.handlers]
     use = "redis_source"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -75,10 +75,16 @@ class TestNats(Contract):
             yield server
 
     def reading(
-        self, server: Server, *plugins: type[Plugin], table: Table | None = None, **settings: object
+        self,
+        server: Server,
+        *plugins: type[Plugin],
+        table: Table | None = None,
+        types: Sequence[type[Event]] = (),
+        **settings: object,
     ) -> AbstractAsyncContextManager[Runtime]:
         """See `Contract`. A message on its way over a broken connection comes soon."""
-        return super().reading(server, *plugins, table=table, **{"visibility": 2.0, **settings})
+        settings = {"visibility": 2.0, **settings}
+        return super().reading(server, *plugins, table=table, types=types, **settings)
 
     def missing(self, server: Server) -> tuple[str, Table]:
         """See `Contract`."""

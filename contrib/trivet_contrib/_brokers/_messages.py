@@ -18,7 +18,6 @@ from trivet import (
     Event,
     EventDecodeError,
     EventTypes,
-    PluginStatusEvent,
     encode_event,
 )
 
@@ -105,7 +104,7 @@ class Reader:
 
     def _named(self, name: str) -> type[Event]:
         cls = self.types.get(name)
-        if cls is None or cls is PluginStatusEvent:  # From outside it would be a forgery.
+        if cls is None or not self.types.is_open(cls):
             raise UnreadableError(f"no event type that may come from outside is named {name!r}")
         return cls
 

@@ -21,7 +21,6 @@ from trivet import (
     Event,
     Fate,
     Outcome,
-    PluginStatusEvent,
     SourcePlugin,
     SupervisionSettings,
     WrongSettingError,
@@ -116,8 +115,9 @@ class BrokerSource(SourcePlugin):
         if self.event is not None:
             self._types.add(self.event)
             name = self.event.__event_name__
-            if self.event is PluginStatusEvent:
-                raise WrongSettingError("event", f"{name!r} does not come from outside")
+            if not self.app.events.is_open(self.event):
+                opened = f"to take it from outside, write `open_events = [{name!r}]` at the top"
+                raise WrongSettingError("event", f"{name!r} is the program's own; {opened}")
             if not self.app.listens(self.event):
                 raise WrongSettingError("event", f"no active plugin listens to {name!r}")
         self._broker = Reconnector[Consumer](self, self.connect, at_most=self.reconnect_max)

@@ -65,6 +65,9 @@ class Event:
         name: letters, digits, `.`, `-` and `_`.
         delivery: the delivery settings of this type, for the keys that neither the operator nor
             the plugin's author gives.
+        from_outside: whether clients and brokers may publish such events; by default as for the
+            base class, and True for `Event`. With False they are the program's own, unless the
+            operator names the type in `open_events`.
 
     Raises:
         DefinitionError: when a subclass is created, for one that cannot be an event type.
@@ -72,11 +75,16 @@ class Event:
 
     __event_name__: ClassVar[str] = "event"
     __delivery__: ClassVar[DeliverySettings] = DeliverySettings()
+    __from_outside__: ClassVar[bool] = True
     __listen_by_base__: ClassVar[bool] = True
     """Whether a plugin that listens to a base class of this type listens to this type, too."""
 
     def __init_subclass__(
-        cls, *, name: str | None = None, delivery: DeliverySettings | None = None
+        cls,
+        *,
+        name: str | None = None,
+        delivery: DeliverySettings | None = None,
+        from_outside: bool | None = None,
     ) -> None:
         super().__init_subclass__()
         if "__attrs_attrs__" in cls.__dict__:  # An author's own @attrs.frozen has made a copy.
@@ -93,6 +101,8 @@ class Event:
             )
         if delivery is not None:
             cls.__delivery__ = delivery
+        if from_outside is not None:
+            cls.__from_outside__ = from_outside
         attrs.frozen(cls, slots=False)
         for field in attrs.fields(cls):
             refuse_shared_default(qualified_name(cls), field.name, field.default)
@@ -111,7 +121,7 @@ def _refuse_taken_names(cls: type[Event]) -> None:
     annotations = inspect.get_annotations(cls)
     for name in dict.fromkeys([*annotations, *vars(cls)]):
         taken = name in annotations and name.startswith("__") and name.endswith("__")
-        if taken or name in ("__event_name__", "__delivery__"):
+        if taken or name in ("__event_name__", "__delivery__", "__from_outside__"):
             raise DefinitionError(
                 f"{qualified_name(cls)}.{name}: names with two underscores are not for fields; an "
                 f"event's own name is `class {cls.__name__}(Event, name=…)`"
@@ -174,7 +184,10 @@ class MonitoringPoint:
 
 
 class MonitoringEvent(
-    Event, name="monitoring_event", delivery=DeliverySettings(overflow="drop_oldest")
+    Event,
+    name="monitoring_event",
+    delivery=DeliverySettings(overflow="drop_oldest"),
+    from_outside=False,
 ):
     """Monitoring points for a custom monitoring system.
 
@@ -185,7 +198,7 @@ class MonitoringEvent(
     """The points, such as those of one request."""
 
 
-class SendingEvent(Event, name="sending_event"):
+class SendingEvent(Event, name="sending_event", from_outside=False):
     """Events that a handler generated, for sending to a third party."""
 
     events: list[dict[str, Any]]

@@ -44,13 +44,17 @@ def path_and_reason(text: str) -> tuple[str, str]:
 class EventTypes:
     """The event types of one program, by name.
 
+    Args:
+        types: the types.
+        opened: names of types that may come from outside although their classes say otherwise.
+
     >>> from trivet import MonitoringEvent, SendingEvent
     >>> types = EventTypes([MonitoringEvent, SendingEvent])
     >>> sorted(types)
     ['monitoring_event', 'sending_event']
     """
 
-    def __init__(self, types: list[type[Event]]) -> None:
+    def __init__(self, types: list[type[Event]], opened: Collection[str] = ()) -> None:
         self._types: dict[str, type[Event]] = {}
         self._collisions = Collisions()
         self._decoders: dict[type[Event], msgspec.json.Decoder[Any]] = {}
@@ -59,6 +63,9 @@ class EventTypes:
             if other is not cls:
                 raise ConfigurationError(_fault_of_two(other, cls))
             self._decoders[cls] = _decoder(cls)
+        self._open = frozenset(
+            cls for name, cls in self._types.items() if cls.__from_outside__ or name in opened
+        )
         self._below: defaultdict[type, list[type[Event]]] = defaultdict(list)
         for cls in self._types.values():
             for base in cls.__mro__ if cls.__listen_by_base__ else (cls,):
@@ -82,6 +89,17 @@ class EventTypes:
     def knows(self, cls: type) -> bool:
         """Whether this very class is an event type of the program."""
         return cls in self._decoders
+
+    def is_open(self, cls: type[Event]) -> bool:
+        """Whether events of this type may come from outside: from clients, and from brokers.
+
+        Others are the program's own: from outside they would be forgeries. A source refuses them.
+
+        >>> from trivet import MonitoringEvent
+        >>> EventTypes([MonitoringEvent]).is_open(MonitoringEvent)
+        False
+        """
+        return cls in self._open
 
     def matching(self, cls: type[Event]) -> list[type[Event]]:
         """The event types that a plugin listens to by naming `cls`: itself, and types below it."""

@@ -92,7 +92,10 @@ def diagram() -> str:
 
 
 class PluginStatusEvent(
-    Event, name="plugin_status_event", delivery=DeliverySettings(overflow="drop_oldest")
+    Event,
+    name="plugin_status_event",
+    delivery=DeliverySettings(overflow="drop_oldest"),
+    from_outside=False,
 ):
     """A plugin's status has changed.
 

@@ -9,7 +9,7 @@ Never knows settings.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from importlib.util import find_spec
 from typing import Any
 
@@ -184,11 +184,15 @@ def event_types_within(root: str) -> list[type[Event]]:
 
 
 def collect_event_types(
-    given: Iterable[type[Event]], modules: Iterable[NamedModule], classes: Iterable[type[Plugin]]
+    given: Iterable[type[Event]],
+    modules: Iterable[NamedModule],
+    classes: Iterable[type[Plugin]],
+    opened: Collection[str] = (),
 ) -> EventTypes:
     """The event types of the program: Trivet's own, given, defined in a module, or listened to.
 
-    Every imported module of the plugins' directory counts, helpers of plugins included.
+    Every imported module of the plugins' directory counts, helpers of plugins included. `opened`
+    names types that may come from outside although their classes say otherwise.
 
     Raises:
         ConfigurationError: two types have one name, or a type cannot be decoded from JSON.
@@ -203,7 +207,7 @@ def collect_event_types(
     for cls in classes:
         if issubclass(cls, EventPlugin):
             types += [listened for listened in cls.listens_to if listened is not Event]
-    known = EventTypes(list(dict.fromkeys(types)))
+    known = EventTypes(list(dict.fromkeys(types)), opened)
     for event in known.types:
         if not is_within(event.__module__, "trivet"):
             _warn_of_fields_without_json(event)

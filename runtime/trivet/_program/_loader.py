@@ -72,8 +72,11 @@ def load(
     modules, event_modules = _import_all(settings)
     named = collect_plugins(modules, plugins)
     classes = dict.fromkeys(plugin.cls for plugin in named)
-    events = collect_event_types(event_types, [*event_modules, *modules], classes)
+    event_modules += modules
+    events = collect_event_types(event_types, event_modules, classes, settings.open_events)
     faults = Faults()
+    with faults.collect():
+        _check_open_events(settings, events)
     checked: list[CheckedPlugin] = []
     for plugin in named:
         with faults.collect():
@@ -125,6 +128,17 @@ def _find(name: str, finder: Finder, settings: Settings) -> NamedModule:
         setting = place_of_key(settings, f"plugins.{name}.use")
         return finder.find_used(name, table["use"], setting)
     return finder.find(name)
+
+
+def _check_open_events(settings: Settings, events: EventTypes) -> None:
+    key = place_of_key(settings, "open_events")
+    unknown = [name for name in settings.open_events if name not in events]
+    if unknown:
+        raise ConfigurationError(
+            "\n".join(
+                f"{key}: no event is named {each!r}: {nearest(each, events)}" for each in unknown
+            )
+        )
 
 
 def _check_unread_settings(settings: Settings, plugins: Sequence[NamedClass]) -> None:

@@ -162,6 +162,9 @@ class Settings:
     event_types: list[str] = attrs.field(factory=list[str])
     """Modules that define event types: in the plugins' directory, beside the settings' file, or
     importable from anywhere."""
+    open_events: list[str] = attrs.field(factory=list[str])
+    """Event types that clients and brokers may publish although they are the program's own, such
+    as `monitoring_event`."""
     max_body: int = attrs.field(default=16 * 1024 * 1024, validator=gt(0))
     """Bytes of a request's body, or of one line in a stream of events, at most."""
     max_connections: int = attrs.field(default=1000, validator=gt(0))

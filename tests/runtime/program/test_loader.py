@@ -270,6 +270,21 @@ def test_narrowed_events() -> None:
     assert one.listens_to == (OrderCancelled, SendingEvent)
 
 
+def test_open_events(directory: Directory) -> None:
+    """An event of the program's own may come from outside if `open_events` names it; every name
+    that no event has is a fault."""
+    assert not any(map(directory.load().events.is_open, directory.load().events.types))
+    program = directory.load(open_events=["sending_event"])
+    assert [each for each in program.events if program.events.is_open(program.events[each])] == [
+        "sending_event"
+    ]
+    with pytest.raises(ConfigurationError) as caught:
+        directory.load(open_events=["sendin_event", "monitoring_event", "parcel"])
+    first, second = str(caught.value).splitlines()
+    assert first == "open_events: no event is named 'sendin_event': did you mean 'sending_event'?"
+    assert second.startswith("open_events: no event is named 'parcel': known: monitoring_event,")
+
+
 def test_misspelt_event() -> None:
     """`events` is checked against the names that the program knows."""
     said = refusal([Narrow], {"narrow": {"delivery": {"events": ["sendin_event"]}}})

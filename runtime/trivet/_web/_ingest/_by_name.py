@@ -18,7 +18,6 @@ from ..._events._event import Event, Timestamp
 from ..._events._outcome import Outcome
 from ..._events._types import EventTypes
 from ..._faults._errors import NAMED_AT_MOST, EventDecodeError, EventTooLargeError, nearest
-from ..._plugins._status import PluginStatusEvent
 from ..._runtime import Runtime
 from .._fast_path import EndpointRequest, EndpointResponse, FastPath
 from .._problems import ProblemError
@@ -127,12 +126,13 @@ def require_type(types: EventTypes, name: str, *place: str) -> None:
         ProblemError: the name is refused.
     """
     event = types.get(name)
-    if event is not None and event is not PluginStatusEvent:
+    if event is not None and types.is_open(event):
         return
     where = {"path": "".join(place)} if place else {}
-    if event is not None:  # From a client it would be a forgery.
-        raise ProblemError("forbidden", f"{name} comes from the supervision only", where)
-    known = sorted(types)
+    if event is not None:
+        detail = f"{name} is the program's own, unless the operator names it in `open_events`"
+        raise ProblemError("forbidden", detail, {"event": name, **where})
+    known = sorted(event.__event_name__ for event in types.types if types.is_open(event))
     detail = f"no event type is named {name[:NAMED_AT_MOST]!r}; {nearest(name, known)}"
     raise ProblemError("unknown_event", detail, {"known": known, **where})
 
