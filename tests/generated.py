@@ -26,6 +26,7 @@ from trivet import (
     DeliverySettings,
     Fate,
     InboxStatistics,
+    Secret,
     Settings,
     SupervisionSettings,
 )
@@ -34,7 +35,14 @@ from trivet._web._problems import STATUS
 
 ROOT = Path(__file__).parents[1]
 PART = re.compile(r"(?<=<!-- generated: )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
-TOML = {bool: "boolean", int: "integer", float: "number", str: "string", Path: "string"}
+TOML = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    Path: "string",
+    Secret: "secret",
+}
 """TOML's name for a type; a number may be written without a fraction."""
 NO_KEYS = {"plugins", "file", "unknown_variables"}
 """Fields of `Settings` that are no key at the top of the file."""

@@ -51,7 +51,7 @@ and says what they are for.
                         _stall_watch
     _log/               a log that never waits and never raises: _logging _writer
     _program/           from settings and files to a checked program
-        _settings _structuring _misfits
+        _settings _structuring _values _secret_files _misfits
                             `trivet.toml` and the environment, and what is wrong in them
         _finder _inspection _plugin_tables _order _loader _collector
                             modules, classes, tables, the order of starts, the program, its faults
@@ -81,7 +81,7 @@ and says what they are for.
         _sizes _turns _collisions
                             the cost of what comes from outside
     _faults/            what can go wrong, and how it is told: _errors _containment _backoff _stacks
-                        _frames _advice _masking _acts
+                        _frames _advice _masking _secret _acts
     _early              the first line of `trivet serve`
 
 One event: `_web._ingest` or `app.publish` → `_delivery._publisher` → `_bus` → an inbox's
@@ -138,6 +138,7 @@ from ._faults._errors import StartError as StartError
 from ._faults._errors import TrivetError as TrivetError
 from ._faults._errors import UnknownEventError as UnknownEventError
 from ._faults._errors import WrongSettingError as WrongSettingError
+from ._faults._secret import Secret as Secret
 from ._inbox._batching import Batch as Batch
 from ._inbox._batching import batched as batched
 from ._inbox._counts import InboxStatistics as InboxStatistics

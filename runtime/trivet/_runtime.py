@@ -319,10 +319,11 @@ class Runtime(App):
     def _mask_secrets(self) -> None:
         """Mask the secrets of the settings in everything that is logged and shown."""
         secrets = Secrets()
-        secrets.of_instance(self.program.settings)
-        names = [self.service, *self.events]
+        # The plugins' tables are hidden, and all the same not secret as a whole.
+        secrets.of_instance(attrs.evolve(self.program.settings, plugins={}))
+        secrets.names |= {self.service, *self.events}
         for checked in self.program.plugins:
-            names.append(checked.name)
+            secrets.names.add(checked.name)
             fields = settings_fields(checked.cls)
             given = {
                 field.name: checked.values.get(field.alias or field.name, field.default)
@@ -331,7 +332,7 @@ class Runtime(App):
             secrets.of_fields(fields, given)
             if checked.name in self.hosts:
                 secrets.of_instance(self.hosts[checked.name].plugin)
-        know(self, secrets, names)
+        know(self, secrets)
 
     def _add(self, checked: CheckedPlugin) -> Iterator[Subscription]:
         name, types = checked.name, checked.listens_to

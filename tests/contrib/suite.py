@@ -32,6 +32,7 @@ from trivet import (
     Plugin,
     PluginStatusEvent,
     Runtime,
+    Secret,
     StartError,
     StoreSettings,
     current_delivery,
@@ -301,6 +302,19 @@ async def until_trouble(runtime: Runtime, plugin: str, *words: str) -> None:
     with trio.fail_after(PATIENCE):
         while not all(word in (runtime.hosts[plugin].trouble or "") for word in words):
             await trio.sleep(0.02)
+
+
+def revealed(value: Any) -> Any:
+    """A setting as the operator wrote it: a secret as its text, in tables and arrays, too."""
+    match value:
+        case Secret():
+            return value.reveal()
+        case {**table}:
+            return {key: revealed(inner) for key, inner in table.items()}
+        case [*array]:
+            return [revealed(inner) for inner in array]
+        case _:
+            return value
 
 
 async def until_handled(runtime: Runtime, plugin: str, count: int) -> None:
@@ -958,7 +972,7 @@ class Contract:
                 table.pop("delivery", None)
                 if "event" in table:
                     table["event"] = runtime.events[table["event"]]
-                assert {name: getattr(plugin, name) for name in table} == table
+                assert {name: revealed(getattr(plugin, name)) for name in table} == table
 
     async def sample_for(self, server: Server, sample: str) -> str:
         """The README's sample with the address of this server."""

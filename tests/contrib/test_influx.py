@@ -47,7 +47,7 @@ from trivet_contrib._http._sink import SinkError, SinkRefusedError
 from trivet_contrib.influx import Influx
 from trivet_contrib.influx._lines import MOST, PointError, Value, to_line
 
-from .suite import until_handled, until_trouble
+from .suite import revealed, until_handled, until_trouble
 
 README = Path(trivet_contrib.influx.__file__).with_name("README.md").read_text()
 NOON = datetime(2025, 1, 31, 12, tzinfo=UTC)
@@ -620,7 +620,7 @@ async def test_the_readmes_settings_work(tmp_path: Path, sample: str) -> None:
     async with open_runtime(load_settings(tmp_path / "trivet.toml", environ={})) as runtime:
         plugin = runtime.get(Influx)
         for name in shown.keys() - {"delivery"}:
-            assert getattr(plugin, name) == shown[name]
+            assert revealed(getattr(plugin, name)) == shown[name]
 
 
 def test_the_readmes_line_is_one() -> None:

@@ -13,7 +13,7 @@ from abc import abstractmethod
 from collections.abc import Container, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import attrs
 import httpx
@@ -70,7 +70,7 @@ class NoAnswerError(ReceiverFailedError):
     """The receiver has not answered."""
 
 
-def is_http_url(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:
+def is_http_url(_plugin: object, _field: attrs.Attribute[Any], value: str) -> None:
     """Refuse a text that is no URL of HTTP; the message does not show the text."""
     try:
         url = httpx.URL(value)

@@ -15,7 +15,7 @@ import httpx
 import trio
 from attrs.validators import min_len, optional
 
-from trivet import Delivery, MonitoringEvent, WrongSettingError
+from trivet import Delivery, MonitoringEvent, Secret, WrongSettingError
 
 from .._error_text import describe
 from .._http._answers import Answer, basic_credentials, redacted
@@ -37,10 +37,10 @@ def _is_one_of_two(plugin: Any, _field: attrs.Attribute[str | None], value: str 
         raise ValueError("set either this, for the API of version 2, or `database`, for version 1")
 
 
-def _goes_with(other: str) -> Callable[[Any, attrs.Attribute[str | None], str | None], None]:
+def _goes_with(other: str) -> Callable[[Any, attrs.Attribute[Any], object], None]:
     """A validator that refuses a setting without another one that it needs."""
 
-    def check(plugin: Any, _field: attrs.Attribute[str | None], value: str | None) -> None:
+    def check(plugin: Any, _field: attrs.Attribute[Any], value: object) -> None:
         if value is not None and getattr(plugin, other) is None:
             raise ValueError(f"it has no effect without `{other}`")
 
@@ -48,9 +48,9 @@ def _goes_with(other: str) -> Callable[[Any, attrs.Attribute[str | None], str | 
 
 
 def _can_stand_in_a_header(
-    _plugin: object, _field: attrs.Attribute[str | None], value: str | None
+    _plugin: object, _field: attrs.Attribute[Secret | None], value: Secret | None
 ) -> None:
-    if value is not None and not re.fullmatch(r"[\x21-\x7e]+", value):
+    if value is not None and not re.fullmatch(r"[\x21-\x7e]+", value.reveal()):
         raise ValueError("a token has neither spaces nor characters beyond ASCII")
 
 
@@ -74,8 +74,8 @@ class Influx(HttpSink[MonitoringEvent]):
     """The bucket to write to, by the API of version 2."""
     org: str | None = attrs.field(default=None, validator=_goes_with("bucket"))
     """The organization of the bucket."""
-    token: str | None = attrs.field(
-        default=None, validator=[_goes_with("bucket"), _can_stand_in_a_header], repr=False
+    token: Secret | None = attrs.field(
+        default=None, validator=[_goes_with("bucket"), _can_stand_in_a_header]
     )
     """The token for the bucket."""
     database: str | None = attrs.field(default=None, validator=optional(min_len(1)))
@@ -86,7 +86,7 @@ class Influx(HttpSink[MonitoringEvent]):
         default=None, validator=[_goes_with("database"), _has_no_colon]
     )
     """The user of the database."""
-    password: str | None = attrs.field(default=None, validator=_goes_with("username"), repr=False)
+    password: Secret | None = attrs.field(default=None, validator=_goes_with("username"))
     """The password of the user."""
     tags: dict[str, str] = attrs.field(factory=dict[str, str])
     """Tags of each point, such as the host; a point's own tag of the same name goes first."""
@@ -117,13 +117,13 @@ class Influx(HttpSink[MonitoringEvent]):
 
     def _target(self) -> Target:
         if self.bucket is not None:
-            return version_2(self.bucket, org=self.org, token=self.token)
+            return version_2(self.bucket, org=self.org, token=_text_of(self.token))
         assert self.database is not None
         return version_1(
             self.database,
             retention_policy=self.retention_policy,
             username=self.username,
-            password=self.password,
+            password=_text_of(self.password),
         )
 
     async def send(self, deliveries: Sequence[Delivery[MonitoringEvent]]) -> Answer | None:
@@ -146,8 +146,13 @@ class Influx(HttpSink[MonitoringEvent]):
 
     def secrets_of_settings(self) -> Iterable[str]:
         """See `HttpSink`."""
-        password = self.password or ""
-        return (self.token or "", password, basic_credentials(self.username or "", password))
+        password = _text_of(self.password) or ""
+        credentials = basic_credentials(self.username or "", password)
+        return (_text_of(self.token) or "", password, credentials)
+
+
+def _text_of(secret: Secret | None) -> str | None:
+    return None if secret is None else secret.reveal()
 
 
 _FROM_INFLUXDB = ABOUT_THE_EVENTS | {408, 425, 429}

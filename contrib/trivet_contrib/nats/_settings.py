@@ -13,15 +13,22 @@ from urllib.parse import urlsplit
 import attrs
 import nkeys  # type: ignore[import-untyped] # pyright: ignore[reportMissingTypeStubs]
 
+from trivet import Secret
+
 FORM = "nats://[USER:PASSWORD@ or TOKEN@]HOST[:PORT], or tls://; several, separated by commas"
 _JWT = "BEGIN NATS USER JWT"
 _SEED = re.compile(r"^\s*(SU[A-Z2-7]{56})\s*$", re.MULTILINE)
 _NAME = re.compile(r"[-\w]+", re.ASCII)
 
 
-def is_nats_url(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:
+def default_url() -> Secret:
+    """The URL of a server on this machine."""
+    return Secret("nats://127.0.0.1:4222")
+
+
+def is_nats_url(_plugin: object, _field: attrs.Attribute[Secret], value: Secret) -> None:
     """Refuse a text that is no URL of NATS."""
-    for each in value.split(","):
+    for each in value.reveal().split(","):
         try:
             url = urlsplit(each.strip())
             port = url.port

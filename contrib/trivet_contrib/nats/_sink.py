@@ -12,20 +12,20 @@ from pathlib import Path
 import attrs
 from attrs.validators import gt
 
-from trivet import AsyncioPlugin
+from trivet import AsyncioPlugin, Secret
 
 from .._brokers._client import Producer
 from .._brokers._on_asyncio import producer_on_asyncio
 from .._brokers._sink import BrokerSink
 from ._connection import NatsServer
 from ._producer import Target, open_producer
-from ._settings import are_credentials, is_name, is_nats_url, is_subject
+from ._settings import are_credentials, default_url, is_name, is_nats_url, is_subject
 
 
 class NatsSink(AsyncioPlugin, BrokerSink):
     """Publishes events to a stream, batch by batch."""
 
-    url: str = attrs.field(default="nats://127.0.0.1:4222", validator=is_nats_url, repr=False)
+    url: Secret = attrs.field(factory=default_url, validator=is_nats_url)
     """The URL of NATS; it may hold a password, so no message shows it."""
     credentials: Path | None = attrs.field(default=None, validator=are_credentials)
     """The file with a user's credentials (`.creds`), or with the seed of the user's nkey."""
@@ -45,7 +45,7 @@ class NatsSink(AsyncioPlugin, BrokerSink):
     def connect(self) -> AbstractAsyncContextManager[Producer]:
         """Connect as a producer."""
         server = NatsServer(
-            url=self.url,
+            url=self.url.reveal(),
             credentials=self.credentials,
             timeout=self.timeout,
             name=self.app.service,

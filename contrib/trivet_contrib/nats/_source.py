@@ -14,7 +14,7 @@ import attrs
 from attrs.validators import ge, gt
 from nats.js.api import DeliverPolicy
 
-from trivet import AsyncioPlugin
+from trivet import AsyncioPlugin, Secret
 
 from .._brokers._client import Consumer
 from .._brokers._on_asyncio import consumer_on_asyncio
@@ -22,14 +22,21 @@ from .._brokers._source import BrokerSource, differs_from
 from ._checks import Durable
 from ._connection import NatsServer
 from ._consumer import open_consumer
-from ._settings import are_credentials, is_filter, is_name, is_name_or_empty, is_nats_url
+from ._settings import (
+    are_credentials,
+    default_url,
+    is_filter,
+    is_name,
+    is_name_or_empty,
+    is_nats_url,
+)
 from ._unacked import Unacked
 
 
 class NatsSource(AsyncioPlugin, BrokerSource):
     """Publishes the messages of a stream, through a durable pull consumer."""
 
-    url: str = attrs.field(default="nats://127.0.0.1:4222", validator=is_nats_url, repr=False)
+    url: Secret = attrs.field(factory=default_url, validator=is_nats_url)
     """The URL of NATS; it may hold a password, so no message shows it."""
     credentials: Path | None = attrs.field(default=None, validator=are_credentials)
     """The file with a user's credentials (`.creds`), or with the seed of the user's nkey."""
@@ -71,7 +78,7 @@ class NatsSource(AsyncioPlugin, BrokerSource):
     def connect(self) -> AbstractAsyncContextManager[Consumer]:
         """Connect to the consumer."""
         server = NatsServer(
-            url=self.url,
+            url=self.url.reveal(),
             credentials=self.credentials,
             timeout=self.timeout,
             name=self.app.service,

@@ -10,15 +10,22 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from trivet import Secret
+
 FORM = "amqp://[USER:PASSWORD@]HOST[:PORT][/VHOST], or amqps:// for TLS"
 LONGEST_NAME = 255
 """Bytes of a name in AMQP, at most."""
 
 
-def is_amqp_url(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:
+def default_url() -> Secret:
+    """The URL of a server on this machine."""
+    return Secret("amqp://127.0.0.1:5672")
+
+
+def is_amqp_url(_plugin: object, _field: attrs.Attribute[Secret], value: Secret) -> None:
     """Refuse a text that is no URL of RabbitMQ."""
     try:
-        url = urlsplit(value)
+        url = urlsplit(value.reveal())
         port = url.port
     except ValueError:
         raise ValueError(f"not a URL: expected {FORM}") from None

@@ -11,14 +11,14 @@ from contextlib import AbstractAsyncContextManager
 import attrs
 from attrs.validators import gt
 
-from trivet import AsyncioPlugin, PermanentError
+from trivet import AsyncioPlugin, PermanentError, Secret
 
 from .._brokers._client import Producer, Server
 from .._brokers._on_asyncio import producer_on_asyncio
 from .._brokers._sink import BrokerSink
 from ._checks import Queue
 from ._producer import Target, open_producer
-from ._settings import is_amqp_url, is_short
+from ._settings import default_url, is_amqp_url, is_short
 
 
 class TargetMissingError(PermanentError):
@@ -28,7 +28,7 @@ class TargetMissingError(PermanentError):
 class RabbitmqSink(AsyncioPlugin, BrokerSink):
     """Publishes events to an exchange, or to a queue, batch by batch."""
 
-    url: str = attrs.field(default="amqp://127.0.0.1:5672", validator=is_amqp_url, repr=False)
+    url: Secret = attrs.field(factory=default_url, validator=is_amqp_url)
     """The URL of RabbitMQ; it may hold a password, so no message shows it."""
     queue: str = attrs.field(default="", validator=is_short)
     """The queue to publish to, without an exchange."""
@@ -53,5 +53,5 @@ class RabbitmqSink(AsyncioPlugin, BrokerSink):
         target = Target(
             exchange=self.exchange, routing_key=self.queue or self.routing_key, queue=queue
         )
-        server = Server(url=self.url, timeout=self.timeout, name=self.app.service)
+        server = Server(url=self.url.reveal(), timeout=self.timeout, name=self.app.service)
         return producer_on_asyncio(self.run_on_asyncio, open_producer(server, target))

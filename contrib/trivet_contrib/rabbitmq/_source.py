@@ -11,20 +11,20 @@ from contextlib import AbstractAsyncContextManager
 import attrs
 from attrs.validators import gt
 
-from trivet import AsyncioPlugin
+from trivet import AsyncioPlugin, Secret
 
 from .._brokers._client import Consumer, Server
 from .._brokers._on_asyncio import consumer_on_asyncio
 from .._brokers._source import BrokerSource, differs_from
 from ._checks import Queue
 from ._consumer import Session, open_consumer
-from ._settings import is_amqp_url, is_name, is_short
+from ._settings import default_url, is_amqp_url, is_name, is_short
 
 
 class RabbitmqSource(AsyncioPlugin, BrokerSource):
     """Publishes the messages of a quorum queue, as one of its consumers."""
 
-    url: str = attrs.field(default="amqp://127.0.0.1:5672", validator=is_amqp_url, repr=False)
+    url: Secret = attrs.field(factory=default_url, validator=is_amqp_url)
     """The URL of RabbitMQ; it may hold a password, so no message shows it."""
     queue: str = attrs.field(validator=is_name)
     """The queue's name; programs that name the same one share the work."""
@@ -65,6 +65,6 @@ class RabbitmqSource(AsyncioPlugin, BrokerSource):
             prefetch=self.prefetch,
             dead_letters=self.dead_letters or f"{self.queue}_dead",
         )
-        server = Server(url=self.url, timeout=self.timeout, name=self.app.service)
+        server = Server(url=self.url.reveal(), timeout=self.timeout, name=self.app.service)
         consumer = open_consumer(server, queue, self._session)
         return consumer_on_asyncio(self.run_on_asyncio, consumer)

@@ -11,13 +11,20 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from trivet import Secret
+
 FORMS = "redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss:// for TLS, or unix://PATH[?db=DB]"
 
 
-def is_redis_url(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:
+def default_url() -> Secret:
+    """The URL of a server on this machine."""
+    return Secret("redis://127.0.0.1:6379")
+
+
+def is_redis_url(_plugin: object, _field: attrs.Attribute[Secret], value: Secret) -> None:
     """Refuse a text that is no URL of Redis."""
     try:
-        url = urlsplit(value)
+        url = urlsplit(value.reveal())
         port = url.port
     except ValueError:
         raise ValueError(f"not a URL: expected {FORMS}") from None

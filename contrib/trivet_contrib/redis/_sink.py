@@ -11,16 +11,18 @@ from contextlib import AbstractAsyncContextManager
 import attrs
 from attrs.validators import ge, gt, min_len
 
+from trivet import Secret
+
 from .._brokers._client import Producer, Server
 from .._brokers._sink import BrokerSink
 from ._producer import Target, open_producer
-from ._settings import is_redis_url
+from ._settings import default_url, is_redis_url
 
 
 class RedisSink(BrokerSink):
     """Adds events to a stream, batch by batch."""
 
-    url: str = attrs.field(default="redis://127.0.0.1:6379", validator=is_redis_url, repr=False)
+    url: Secret = attrs.field(factory=default_url, validator=is_redis_url)
     """The URL of Redis; it may hold a password, so no message shows it."""
     stream: str = attrs.field(validator=min_len(1))
     """The key of the stream."""
@@ -33,6 +35,6 @@ class RedisSink(BrokerSink):
 
     def connect(self) -> AbstractAsyncContextManager[Producer]:
         """Connect as a producer."""
-        server = Server(url=self.url, timeout=self.timeout)
+        server = Server(url=self.url.reveal(), timeout=self.timeout)
         target = Target(stream=self.stream, create=self.create, max_length=self.max_length)
         return open_producer(server, target)

@@ -11,17 +11,19 @@ from contextlib import AbstractAsyncContextManager
 import attrs
 from attrs.validators import ge, gt, min_len
 
+from trivet import Secret
+
 from .._brokers._client import Consumer, Server
 from .._brokers._source import BrokerSource, differs_from
 from ._checks import Group
 from ._consumer import new_name, open_consumer
-from ._settings import is_redis_url
+from ._settings import default_url, is_redis_url
 
 
 class RedisSource(BrokerSource):
     """Publishes the entries of a stream, as a consumer of a group that programs may share."""
 
-    url: str = attrs.field(default="redis://127.0.0.1:6379", validator=is_redis_url, repr=False)
+    url: Secret = attrs.field(factory=default_url, validator=is_redis_url)
     """The URL of Redis; it may hold a password, so no message shows it."""
     stream: str = attrs.field(validator=min_len(1))
     """The key of the stream."""
@@ -65,4 +67,4 @@ class RedisSource(BrokerSource):
             dead_letters=self.dead_letters or f"{self.stream}:dead",
             max_dead_letters=self.max_dead_letters,
         )
-        return open_consumer(Server(url=self.url, timeout=self.timeout), group)
+        return open_consumer(Server(url=self.url.reveal(), timeout=self.timeout), group)

@@ -14,7 +14,7 @@ import attrs
 import trio
 from attrs.validators import deep_iterable
 
-from trivet import Delivery, DeliverySettings, Event, WrongSettingError
+from trivet import Delivery, DeliverySettings, Event, Secret, WrongSettingError
 
 from .._documents import UnwritableError, document
 from .._http._answers import Answer, basic_credentials
@@ -29,7 +29,7 @@ RESERVED = r"(content|webhook)-.*|host|connection|transfer-encoding"
 
 
 def _are_headers(
-    _plugin: object, _field: attrs.Attribute[dict[str, str]], value: dict[str, str]
+    _plugin: object, _field: attrs.Attribute[dict[str, Secret]], value: dict[str, Secret]
 ) -> None:
     for name, text in value.items():
         # The server would refuse the header, and its refusal would show the value.
@@ -37,15 +37,19 @@ def _are_headers(
             raise ValueError(f"{name!r} is not the name of a header")
         if re.fullmatch(RESERVED, name, re.IGNORECASE):
             raise ValueError(f"{name!r} is set by the webhook itself")
-        if not re.fullmatch(r"([\x21-\x7e]([\t\x20-\x7e]*[\x21-\x7e])?)?", text):
+        if not re.fullmatch(r"([\x21-\x7e]([\t\x20-\x7e]*[\x21-\x7e])?)?", text.reveal()):
             raise ValueError(
                 f"the value of {name!r} cannot stand in a header: it has a character beyond ASCII,"
                 " or a blank at an end"
             )
 
 
-def _is_secret(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:
-    secret_key(value)
+def _is_url(plugin: object, field: attrs.Attribute[Secret], value: Secret) -> None:
+    is_http_url(plugin, field, value.reveal())
+
+
+def _is_key(_plugin: object, _field: attrs.Attribute[Secret], value: Secret) -> None:
+    secret_key(value.reveal())
 
 
 def _is_network(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:
@@ -61,15 +65,11 @@ class Webhook(HttpSink[Event]):
 
     delivery = DeliverySettings(batch_size=1).over(HttpSink.delivery)
 
-    url: str = attrs.field(validator=is_http_url, repr=False)
+    url: Secret = attrs.field(validator=_is_url)
     """The URL to post to. It may hold a secret, so no message shows it."""
-    headers: dict[str, str] = attrs.field(
-        factory=dict[str, str], validator=_are_headers, repr=False
-    )
+    headers: dict[str, Secret] = attrs.field(factory=dict[str, Secret], validator=_are_headers)
     """Headers to send with each request, such as `Authorization`."""
-    secrets: list[str] = attrs.field(
-        factory=list[str], validator=deep_iterable(_is_secret), repr=False
-    )
+    secrets: list[Secret] = attrs.field(factory=list[Secret], validator=deep_iterable(_is_key))
     """Secrets to sign requests with, as in Standard Webhooks. While a secret is being replaced,
     list the new one and the old one."""
     allowed_networks: list[str] = attrs.field(
@@ -86,10 +86,10 @@ class Webhook(HttpSink[Event]):
             WrongSettingError: the URL's host has no address that may be posted to.
         """
         opened = open_client(
-            self.url,
+            self.url.reveal(),
             timeout=self.timeout,
-            headers=self.headers,
-            keys=[secret_key(secret) for secret in self.secrets],
+            headers={name: value.reveal() for name, value in self.headers.items()},
+            keys=[secret_key(secret.reveal()) for secret in self.secrets],
             allowed=[ip_network(network) for network in self.allowed_networks],
             ca_file=self.ca_file,
         )
@@ -122,7 +122,7 @@ class Webhook(HttpSink[Event]):
 
     def secrets_of_settings(self) -> Iterable[str]:
         """See `HttpSink`: the parts of headers and URL, without the host and without mere words."""
-        for value in self.headers.values():
+        for value in map(Secret.reveal, self.headers.values()):
             yield from (
                 value,
                 *value.split()[-1:],

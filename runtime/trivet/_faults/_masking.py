@@ -42,6 +42,8 @@ class Secrets:
     """Texts that are masked everywhere, in each of their forms."""
     words: set[str] = attrs.field(factory=set[str])
     """Texts that are masked as whole words only, such as user names."""
+    names: set[str] = attrs.field(factory=set[str])
+    """Words that are not masked although they are a user's name, too: a plugin's, say."""
 
     def add(self, value: object) -> None:
         """Add every text within a secret value."""
@@ -165,21 +167,24 @@ def _in_base64(data: bytes) -> Iterator[str]:
 class _Search:
     """The texts to search for, prepared."""
 
+    state: object
+    """The state of the known secrets for which this was prepared."""
     forms: tuple[str, ...] = ()
     """The forms, the longest first: a part of a secret must not be masked before the whole."""
     words: re.Pattern[str] | None = None
 
     @classmethod
-    def of(cls, secrets: Collection[Secrets]) -> _Search:
+    def of(cls, secrets: Collection[Secrets], state: object) -> _Search:
+        names = {name for each in secrets for name in each.names}
         whole = {text for each in secrets for text in each.whole if len(text) >= SHORTEST}
         words = {text for each in secrets for text in each.words if len(text) >= SHORTEST}
         forms = {form for text in whole for form in _forms(text) if len(form) >= SHORTEST}
         pattern = None
-        if words:
-            spelt = {form for word in words for form in (word, _quoted(word))}
+        if words - names:
+            spelt = {form for word in words - names for form in (word, _quoted(word))}
             choice = "|".join(map(re.escape, sorted(spelt, key=len, reverse=True)))
             pattern = re.compile(rf"(?<![\w-])(?:{choice})(?![\w-])")
-        return cls(tuple(sorted(forms, key=len, reverse=True)), pattern)
+        return cls(state, tuple(sorted(forms, key=len, reverse=True)), pattern)
 
     def mask(self, text: str) -> str:
         for form in self.forms:
@@ -189,22 +194,22 @@ class _Search:
 
 
 _known: dict[int, Secrets] = {}
-_search = _Search()
+_state = object()
+"""Another object after each change of `_known`."""
+_search = _Search(_state)
 
 
-def know(owner: object, secrets: Secrets, names: Iterable[str] = ()) -> None:
+def know(owner: object, secrets: Secrets) -> None:
     """Mask these secrets from now on, until `forget` or the end of their owner.
 
     Args:
         owner: the owner of the secrets; these replace its earlier ones.
         secrets: the secrets.
-        names: words that are no secrets although they are a user's name, too: a plugin's, say.
     """
-    secrets.words -= set(names)
     if id(owner) not in _known:
         weakref.finalize(owner, _forget, id(owner)).atexit = False
     _known[id(owner)] = secrets
-    _gather()
+    _change()
 
 
 def forget(owner: object) -> None:
@@ -214,14 +219,19 @@ def forget(owner: object) -> None:
 
 def _forget(owner: int) -> None:
     _known.pop(owner, None)
-    _gather()
+    _change()
 
 
-def _gather() -> None:
-    global _search  # noqa: PLW0603 - one assignment, which other threads see as a whole
-    _search = _Search.of(list(_known.values()))
+def _change() -> None:
+    global _state  # noqa: PLW0603 - other threads see the one or the other
+    _state = object()
 
 
 def mask(text: str) -> str:
     """The text, with `***` in place of every known secret."""
-    return _search.mask(text)
+    global _search  # noqa: PLW0603 - one assignment, which other threads see as a whole
+    search = _search
+    while search.state is not _state:  # Another thread may change it meanwhile.
+        state = _state
+        search = _search = _Search.of(list(_known.values()), state)
+    return search.mask(text)

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
-import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from io import StringIO
 from textwrap import indent
 from typing import Any, Self, TextIO
@@ -37,8 +34,17 @@ _ALSO_IN_LINES = {number: text for number, text in _WRITTEN_OUT.items() if chr(n
 
 
 def never_waiting_stderr() -> TextIO:
-    """Standard error as a stream that neither waits nor raises, whatever its reader does."""
-    return open_stderr(_tell_loss)
+    """Standard error as a stream that neither waits nor raises, whatever its reader does.
+
+    Secrets are masked in everything that is written to it: Python's own tracebacks, warnings, and
+    the lines of libraries that log by themselves.
+    """
+    return open_stderr(_tell_loss, masked)
+
+
+def masked(data: bytes) -> bytes:
+    """The data of a stream, with `***` in place of every known secret."""
+    return mask(data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
 
 def _tell_loss(lines: int) -> None:
@@ -84,33 +90,6 @@ def configure_logging(settings: LogSettings, file: TextIO | None = None) -> None
         logger_factory=_Lines(target),
         cache_logger_on_first_use=False,
     )
-
-
-def mask_tracebacks() -> None:
-    """Mask secrets in the tracebacks that Python itself prints.
-
-    Python prints those of the main thread, of other threads, and of finalisers and callbacks.
-    """
-    sys.excepthook = lambda kind, error, trace: _print_masked("", error)
-    threading.excepthook = _print_of_thread
-    sys.unraisablehook = _print_unraisable
-
-
-def _print_of_thread(args: threading.ExceptHookArgs) -> None:
-    if args.exc_type is not SystemExit:  # Python lets a thread end by it, too.
-        name = "" if args.thread is None else args.thread.name
-        _print_masked(f"Exception in thread {name}:\n", args.exc_value)
-
-
-def _print_unraisable(args: sys.UnraisableHookArgs) -> None:
-    head = f"{args.err_msg or 'Exception ignored in'}: {_plain(args.object)}\n"
-    _print_masked(head, args.exc_value)
-
-
-def _print_masked(head: str, error: BaseException | None) -> None:
-    text = head + "".join(traceback.format_exception(error))
-    with suppress(OSError, ValueError):  # Nobody reads; Python itself ignores that, too.
-        sys.stderr.write(mask(text))
 
 
 class _Lines:

@@ -215,10 +215,15 @@ def _own(descriptor: int) -> tuple[int, bool]:
 
 
 class Stream(io.RawIOBase):
-    """A stream over the writer, in place of standard error's own."""
+    """A stream over the writer, in place of standard error's own.
 
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
+    Args:
+        writer: the writer.
+        edit: called with the data of each write; its result is written.
+    """
+
+    def __init__(self, writer: Writer, edit: Callable[[bytes], bytes] = bytes) -> None:
+        self._writer, self._edit = writer, edit
 
     def writable(self) -> bool:
         """Whether the stream can be written to: always."""
@@ -227,7 +232,7 @@ class Stream(io.RawIOBase):
     def write(self, data: Buffer, /) -> int:
         """Write without a wait."""
         line = bytes(data)
-        self._writer.write(line)
+        self._writer.write(self._edit(line))
         return len(line)
 
     def close(self) -> None:
@@ -245,18 +250,21 @@ class Stream(io.RawIOBase):
 _writer: Writer | None = None
 
 
-def open_stderr(on_loss_told: Callable[[int], None]) -> TextIO:
+def open_stderr(
+    on_loss_told: Callable[[int], None], edit: Callable[[bytes], bytes] = bytes
+) -> TextIO:
     """Standard error as a stream that neither waits nor raises; the process has one writer.
 
     Args:
         on_loss_told: see `Writer`.
+        edit: see `Stream`.
     """
     global _writer  # noqa: PLW0603 - as many writers as standard errors
     if _writer is None:
         _writer = Writer(2, on_loss_told)
         atexit.register(flush)
         os.register_at_fork(after_in_child=_writer.begin)
-    stream = cast("BinaryIO", Stream(_writer))
+    stream = cast("BinaryIO", Stream(_writer, edit))
     return io.TextIOWrapper(stream, "utf-8", "backslashreplace", line_buffering=True)
 
 

@@ -23,7 +23,7 @@ from .._faults._acts import keep_notes
 from .._faults._containment import unwrapped
 from .._faults._errors import CriticalPluginError, StartError, TrivetError
 from .._faults._masking import mask
-from .._log._logging import configure_logging, mask_tracebacks, never_waiting_stderr
+from .._log._logging import configure_logging, never_waiting_stderr
 from .._loop._tasks import breaker_of
 from .._plugins._status import Status
 from .._program._garbage import freeze_heap
@@ -68,7 +68,6 @@ def run(settings: Settings, *, with_parent: bool) -> int:
     end_forked_copies()
     sys.stderr = never_waiting_stderr()
     configure_logging(settings.log, sys.stderr)
-    mask_tracebacks()
     report = Report(None) if lifeline is None else lifeline.report
     keep_notes(report.note)
     report_calls_of_exit(report)

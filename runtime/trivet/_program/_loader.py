@@ -27,6 +27,7 @@ from ._inspection import (
 )
 from ._order import Levels, PluginNode, tier_of, tiers
 from ._plugin_tables import CheckedPlugin, check_plugin, place_of_key
+from ._secret_files import warn_of_readable_files
 from ._settings import VARIABLES, Settings
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
@@ -91,6 +92,7 @@ def load(
     with faults.collect():
         _check_unread_settings(settings, named)
     faults.check()
+    warn_of_readable_files([settings, *(each.values for each in checked)])
     needs = {node.name: node.needs for node in nodes}
     return Program(settings, events, tuple(checked), by_tier, needs)
 

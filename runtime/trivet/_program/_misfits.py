@@ -21,6 +21,7 @@ from cattrs.errors import (
 from cattrs.errors import IterableValidationNote as ElementNote
 
 from .._faults._errors import ConfigurationError
+from .._faults._masking import mask
 
 
 class MisfitError(ValueError):
@@ -57,7 +58,7 @@ def without_value(error: Exception, raw: object) -> Exception:
     said = str(error.args[0]) if error.args else type(error).__name__
     if isinstance(raw, str):
         said = said.replace(repr(raw), "the given value")
-    return MisfitError(said, raw)
+    return MisfitError(mask(said), raw)  # The value may be a secret from a file.
 
 
 def lines_about(error: Exception, key: str, file: Path | None) -> Iterator[str]:

@@ -18,7 +18,9 @@ import attrs
 from attrs.validators import ge, gt, le, min_len, optional
 
 from .._faults._errors import ConfigurationError
-from ._structuring import EnvText, is_table, structure_fields
+from .._faults._secret import Secret
+from ._structuring import structure_fields
+from ._values import EnvText, is_table
 
 DEFAULT_FILE = Path("trivet.toml")
 """The file that is read if it exists and no other is named."""
@@ -29,6 +31,9 @@ ENVIRONMENT = "TRIVET_"
 LONGEST = 1e9
 """Seconds that a limit may have, about 32 years: timers of the kernel and of Python take no
 infinity, nor much more than this."""
+
+SHORTEST_TOKEN = 16
+"""Characters of a token, at least."""
 
 LARGEST = 16 * 1024 * 1024
 """Characters of a settings file, at most."""
@@ -143,6 +148,11 @@ def _host_and_port(_: object, __: object, bind: str) -> None:
         raise ValueError(f"expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:0, not {bind}")
 
 
+def _long_enough(_: object, __: object, token: Secret) -> None:
+    if len(token.reveal()) < SHORTEST_TOKEN:
+        raise ValueError(f"a token has at least {SHORTEST_TOKEN} characters")
+
+
 @attrs.frozen(kw_only=True)
 class Settings:
     """The settings of a program. Made by `load_settings`, or by an embedder.
@@ -169,11 +179,12 @@ class Settings:
     """Bytes of a request's body, or of one line in a stream of events, at most."""
     max_connections: int = attrs.field(default=1000, validator=gt(0))
     """Connections of clients that may be open; one more is answered with 503."""
-    admin_token: str | None = attrs.field(default=None, repr=False, validator=optional(min_len(16)))
+    admin_token: Secret | None = attrs.field(default=None, validator=optional(_long_enough))
     """The token that an operator sends as `Authorization: Bearer …` to restart plugins, of at least
     16 characters; without it every such request is refused."""
-    plugins: dict[str, dict[str, Any]] = attrs.field(factory=dict[str, dict[str, Any]])
-    """The tables `[plugins.NAME]` as they were written, with values of the environment."""
+    plugins: dict[str, dict[str, Any]] = attrs.field(factory=dict[str, dict[str, Any]], repr=False)
+    """The tables `[plugins.NAME]` as they were written, with values of the environment. They are
+    not shown, since only a plugin's class says which of its settings are secret."""
     shutdown: ShutdownSettings = attrs.field(factory=ShutdownSettings)
     """`[shutdown]`."""
     startup: StartupSettings = attrs.field(factory=StartupSettings)

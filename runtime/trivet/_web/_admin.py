@@ -13,6 +13,7 @@ from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
 
 from .._faults._errors import PluginNotActiveError, RestartRefusedError
+from .._faults._secret import Secret
 from .._runtime import Runtime
 from ._problems import ProblemError
 
@@ -33,7 +34,7 @@ def add_admin(app: QuartTrio, runtime: Runtime) -> None:
         return {"plugin": name, "status": runtime.hosts[name].status}, 202
 
 
-def _refuse_unless_operator(token: str | None) -> None:
+def _refuse_unless_operator(token: Secret | None) -> None:
     """Raise unless the request has the operator's token.
 
     Raises:
@@ -43,7 +44,8 @@ def _refuse_unless_operator(token: str | None) -> None:
         raise ProblemError("forbidden", "the operator has set no `admin_token`")
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     # As bytes, since text that is not ASCII would raise; in constant time.
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
+    is_right = hmac.compare_digest(given.encode(), token.reveal().encode())
+    if scheme.lower() != "bearer" or not is_right:
         raise ProblemError(
             "unauthorized",
             "send `Authorization: Bearer` with the `admin_token`",

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
+import os
 import re
 import sys
 import threading
+import warnings
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterator
 from html import escape
-from io import StringIO
+from io import StringIO, TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 from urllib.parse import quote, quote_plus
 
 import attrs
@@ -28,14 +31,14 @@ from trivet import (
     EventPlugin,
     LogSettings,
     PluginStatusEvent,
-    Settings,
     StartError,
     StoreSettings,
     SupervisionSettings,
     route,
 )
 from trivet._faults._masking import MASK, Secrets, forget, know, mask
-from trivet._log._logging import configure_logging, mask_tracebacks
+from trivet._log._logging import configure_logging, masked
+from trivet._log._writer import Stream, Writer
 from trivet._store._dead_letters import DeadLetters
 from trivet.testing import client, open_plugins
 
@@ -152,7 +155,9 @@ def test_short_and_common_words_are_left(owner: Owner) -> None:
 
 def test_the_name_of_a_plugin_is_no_secret(owner: Owner) -> None:
     """A user that is called as a plugin is masked in its URL only."""
-    know(owner, hidden("amqp://orders:hunter22@h/"), ["orders"])
+    secrets = hidden("amqp://orders:hunter22@h/")
+    secrets.names.add("orders")
+    know(owner, secrets)
     assert (
         mask("plugin=orders url=amqp://orders:hunter22@h/") == f"plugin=orders url=amqp://{MASK}@h/"
     )
@@ -340,74 +345,69 @@ async def test_no_error_of_a_start_has_a_secret(logged: StringIO) -> None:
     assert is_clean(logged.getvalue())
 
 
-def test_the_operators_token_is_a_secret(owner: Owner) -> None:
-    """`admin_token` is one of the settings that are not shown."""
-    secrets = Secrets()
-    secrets.of_instance(Settings(admin_token="an-operators-token"))
-    assert "an-operators-token" in secrets.whole
+class Stderr:
+    """Standard error as `trivet serve` has it, within a block; then the text that came out."""
+
+    def __enter__(self) -> Stderr:
+        self.said = ""
+        self._reader, self._end = os.pipe()
+        stream = cast("BinaryIO", Stream(Writer(self._end, print), masked))
+        self._patch = pytest.MonkeyPatch()
+        text = TextIOWrapper(stream, "utf-8", "backslashreplace", line_buffering=True)
+        self._patch.setattr(sys, "stderr", text)
+        for module, hook in ((sys, "unraisablehook"), (threading, "excepthook")):
+            self._patch.setattr(module, hook, getattr(module, f"__{hook}__"))  # Not pytest's.
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._patch.undo()
+        self.said = os.read(self._reader, 65536).decode("utf-8", "replace")
+        os.close(self._reader)
+        os.close(self._end)
 
 
-def mask_those_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mask Python's own tracebacks as `trivet serve` does, until the test has ended."""
-    for module, hook in (
-        (sys, "excepthook"),
-        (sys, "unraisablehook"),
-        (threading, "excepthook"),
-    ):
-        monkeypatch.setattr(module, hook, getattr(module, hook))
-    mask_tracebacks()
-
-
-def test_pythons_own_tracebacks_are_masked(
-    owner: Owner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pythons_own_tracebacks_are_masked(owner: Owner) -> None:
     """An exception that nobody catches is printed by Python, masked."""
-    mask_those_of_python(monkeypatch)
     know(owner, secret(TOKEN))
-    error = ValueError(TOKEN)
-    sys.excepthook(ValueError, error, None)
-    assert f"ValueError: {MASK}" in capsys.readouterr().err
+    with Stderr() as stderr:
+        sys.__excepthook__(ValueError, ValueError(TOKEN), None)
+    assert f"ValueError: {MASK}" in stderr.said
 
 
-def test_the_tracebacks_of_threads_are_masked(
-    owner: Owner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_tracebacks_of_threads_are_masked(owner: Owner) -> None:
     """An exception that nobody catches in a thread is printed masked."""
-    mask_those_of_python(monkeypatch)
     know(owner, secret(TOKEN))
     thread = threading.Thread(target=int, args=[TOKEN])
-    thread.start()
-    thread.join()
-    assert MASK in (said := capsys.readouterr().err)
-    assert TOKEN not in said
+    with Stderr() as stderr:
+        thread.start()
+        thread.join()
+    assert MASK in stderr.said
+    assert TOKEN not in stderr.said
 
 
-def test_a_thread_may_end_itself(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An exit by `sys.exit` is one of which Python prints nothing."""
-    mask_those_of_python(monkeypatch)
-    thread = threading.Thread(target=sys.exit)
-    thread.start()
-    thread.join()
-    assert not capsys.readouterr().err
-
-
-def test_the_tracebacks_of_finalisers_are_masked(
-    owner: Owner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An exception that nobody could catch is printed masked, with its origin in any spelling."""
+def test_the_tracebacks_of_finalisers_are_masked(owner: Owner) -> None:
+    """An exception that nobody could catch is printed masked."""
 
     class Leaves:
         def __del__(self) -> None:
             raise ValueError(TOKEN)
 
-    mask_those_of_python(monkeypatch)
     know(owner, secret(TOKEN))
-    Leaves()
-    assert f"ValueError: {MASK}" in (said := capsys.readouterr().err)
-    assert "__del__" in said
-    assert TOKEN not in said
+    with Stderr() as stderr:
+        Leaves()
+    assert f"ValueError: {MASK}" in stderr.said
+    assert TOKEN not in stderr.said
+
+
+def test_the_words_of_libraries_are_masked(owner: Owner) -> None:
+    """Warnings, Python's own log and bytes that are no text are masked on standard error."""
+    know(owner, secret(TOKEN))
+    assert logging.lastResort is not None
+    with Stderr() as stderr:
+        logging.lastResort.handle(logging.LogRecord("a", 40, "a.py", 1, TOKEN, None, None))
+        sys.stderr.write(warnings.formatwarning(TOKEN, UserWarning, "a.py", 1))
+        sys.stderr.buffer.write(b"\xff " + TOKEN.encode() + b"\n")
+    assert (stderr.said.count(MASK), TOKEN in stderr.said) == (3, False)
 
 
 def test_a_secret_that_is_not_utf8_is_masked(owner: Owner) -> None:

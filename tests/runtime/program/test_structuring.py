@@ -2,258 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import date, datetime, time
-from enum import Enum, StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
 from attrs.validators import gt
 
-from trivet import ConfigurationError, Event
-from trivet._program._structuring import EnvText, structure_fields
+from trivet import ConfigurationError, Secret
+from trivet._program._structuring import structure_fields
+from trivet._program._values import EnvText
 
 from ..wording import refusal_of
 from .directories import Directory
 
 if TYPE_CHECKING:
     from decimal import Decimal
-
-# The types of settings.
-
-
-class Colour(Enum):
-    GREEN = "green"
-    BLACK = 2
-
-
-class Size(StrEnum):
-    SMALL = "small"
-
-
-@attrs.frozen
-class Leaf:
-    origin: str
-    grams: float = attrs.field(default=2.0, validator=attrs.validators.gt(0))
-
-
-@dataclass
-class Cup:
-    size: int
-
-
-class Saucer(TypedDict):
-    size: int
-
-
-def fit(kind: Any, value: object) -> Any:
-    """Structure one value as a setting of a type."""
-    cls = attrs.make_class("Author", {"setting": attrs.field(type=kind)})
-    return structure_fields(cls, attrs.fields(cls), {"setting": value})["setting"]
-
-
-def env(text: str) -> EnvText:
-    """Text as a variable gives it."""
-    return EnvText(text, "TRIVET_PLUGINS__AUTHOR__SETTING")
-
-
-@pytest.mark.parametrize(
-    ("kind", "value", "expected"),
-    [
-        (int, 3, 3),
-        (float, 3, 3.0),
-        (bool, True, True),
-        (str, "a", "a"),
-        (Path, "a/b", Path("a/b")),
-        (int | None, 3, 3),
-        (int | str, "a", "a"),
-        (int | str, 3, 3),
-        (list[int], [1, 2], [1, 2]),
-        (list, [1, "a"], [1, "a"]),
-        (set[str], ["a", "a"], {"a"}),
-        (frozenset[int], [1], frozenset({1})),
-        (tuple[int, ...], [1, 2], (1, 2)),
-        (tuple[str, int], ["a", 2], ("a", 2)),
-        (dict[str, float], {"a": 1}, {"a": 1.0}),
-        (dict[str, list[int]], {"a": [1]}, {"a": [1]}),
-        (dict, {"a": {"b": 1}}, {"a": {"b": 1}}),
-        (Any, {"a": [1]}, {"a": [1]}),
-        (object, {"a": [1]}, {"a": [1]}),
-        (Literal["a", 1], 1, 1),
-        (Colour, "green", Colour.GREEN),
-        (Colour, 2, Colour.BLACK),
-        (Size, "small", Size.SMALL),
-        (datetime, datetime(2024, 5, 1, 8, 30), datetime(2024, 5, 1, 8, 30)),  # noqa: DTZ001
-        (date, date(2024, 5, 1), date(2024, 5, 1)),
-        (time, time(8, 30), time(8, 30)),
-        (Leaf, {"origin": "Assam"}, Leaf("Assam")),
-        (Cup, {"size": 2}, Cup(2)),
-        (Saucer, {"size": 2}, {"size": 2}),
-        (list[Leaf], [{"origin": "Assam", "grams": 3}], [Leaf("Assam", 3.0)]),
-    ],
-)
-def test_values_of_the_file(kind: Any, value: object, expected: object) -> None:
-    """Values of TOML are taken as they are; an integer is a number too."""
-    result = fit(kind, value)
-    assert (type(result), result) == (type(expected), expected)
-
-
-@pytest.mark.parametrize(
-    ("kind", "text", "expected"),
-    [
-        (int, "3", 3),
-        (float, "1.5", 1.5),
-        (bool, "on", True),
-        (bool, "TRUE", True),
-        (bool, "yes", True),
-        (bool, "1", True),
-        (bool, "off", False),
-        (bool, "false", False),
-        (bool, "no", False),
-        (bool, "0", False),
-        (str, "3", "3"),
-        (Path, "a", Path("a")),
-        (int | None, "3", 3),
-        (int | str, "a", "a"),
-        (list[int], "1, 2", [1, 2]),
-        (list[str], "", []),
-        (list, "a,b", ["a", "b"]),
-        (tuple[int, ...], "1,2", (1, 2)),
-        (tuple[str, int], "a,2", ("a", 2)),
-        (Literal["a", 1], "1", 1),
-        (Colour, "2", Colour.BLACK),
-        (Size, "small", Size.SMALL),
-        (date, "2024-05-01", date(2024, 5, 1)),
-        (Any, "3", "3"),
-    ],
-)
-def test_text_of_the_environment(kind: Any, text: str, expected: object) -> None:
-    """Text of a variable is converted to the type of the setting."""
-    result = fit(kind, env(text))
-    assert (type(result), result) == (type(expected), expected)
-
-
-def test_table_of_the_environment() -> None:
-    """A setting of the type `Any` gets plain text, without the environment's mark."""
-    result = fit(dict[str, Any], {env("headers"): {env("x"): env("y")}})
-    assert result == {"headers": {"x": "y"}}
-    (key,), (inner,) = result, result["headers"].items()
-    assert {type(text) for text in (key, *inner)} == {str}
-
-
-@pytest.mark.parametrize(
-    ("kind", "value", "said"),
-    [
-        (int, "3", "setting: expected an integer, got a string"),
-        (float, True, "setting: expected a number, got a boolean"),
-        (str, 3, "setting: expected a string, got an integer"),
-        (int | str, 1.5, "setting: expected a value of the type int | str, got a number"),
-        (list[str], "ab", "setting: expected an array, got a string"),
-        (list[list[str]], [["a"], "b"], "setting[1]: expected an array, got a string"),
-        (tuple[int, int], [1], "setting: expected an array of 2"),
-        (tuple[int, int], [1, "a"], "setting: expected an integer, got a string"),
-        (dict[str, int], {"a": "b"}, "setting.a: expected an integer, got a string"),
-        (dict[str, int], [], "setting: expected a table, got an array"),
-        (date, 5, "setting: expected a date, got an integer"),
-        (int, date(2024, 5, 1), "setting: expected an integer, got a date"),
-        (Colour, "red", "setting: expected one of 'green', 2"),
-        (Literal["a", 1], True, "setting: expected one of 'a', 1"),
-        (
-            str | int | float,
-            True,
-            "setting: expected a value of the type str | int | float, got a boolean",
-        ),
-        (int | None, "3", "setting: expected an integer, got a string"),
-        (set[str], "ab", "setting: expected an array, got a string"),
-        (tuple[str, ...], "ab", "setting: expected an array, got a string"),
-        (dict, [], "setting: expected a table, got an array"),
-        (
-            dict[str, Leaf],
-            {"a b": {"origin": 1}},
-            "setting.a b.origin: expected a string, got an integer",
-        ),
-        (Leaf, {"grams": 1}, "setting.origin: required, but not set: expected a string"),
-        (Leaf, {"origin": "a", "gram": 1}, "setting.gram: unknown key, did you mean 'grams'?"),
-        (
-            Leaf,
-            {"origin": "a", "grams": 0},
-            f"setting.grams: {refusal_of(gt(0), 'grams', 0.0)}",
-        ),
-        (list[Leaf], [{"origin": 1}], "setting[0].origin: expected a string, got an integer"),
-        (Cup, {"size": "2"}, "setting.size: expected an integer, got a string"),
-        (Cup, {}, "setting.size: required, but not set"),
-        (Cup, {"size": 2, "sise": 3}, "setting: unknown keys: sise"),
-        (Saucer, {"size": "2"}, "setting.size: expected an integer, got a string"),
-        (complex, 1, "setting: a setting cannot be of the type <class 'complex'>"),
-    ],
-)
-def test_misfits_of_the_file(kind: Any, value: object, said: str) -> None:
-    """The message leads to the wrong value, however deep in tables and arrays it is."""
-    with pytest.raises(ConfigurationError) as caught:
-        fit(kind, value)
-    assert str(caught.value) == said
-
-
-@pytest.mark.parametrize(
-    ("kind", "text", "said"),
-    [
-        (list[int], "1,secret", "expected an integer"),
-        (bool, "secret", "expected a boolean"),
-        (date, "secret", "expected a date"),
-        (Colour, "secret", "expected one of 'green', 2"),
-        (int | float, "secret", "expected a value of the type int | float"),
-    ],
-)
-def test_misfits_of_the_environment(kind: Any, text: str, said: str) -> None:
-    """The message has the variable's name and never its text, which may be a secret."""
-    with pytest.raises(ConfigurationError) as caught:
-        fit(kind, env(text))
-    assert str(caught.value) == f"TRIVET_PLUGINS__AUTHOR__SETTING: {said}"
-
-
-@pytest.mark.parametrize(
-    ("kind", "words"),
-    [
-        (str, "a string"),
-        (float | None, "a number"),
-        (int | str, "an integer or a string"),
-        (Path, "a path, as a string"),
-        (list[int], "an array"),
-        (dict[str, int], "a table"),
-        (Leaf, "a table"),
-        (Colour, "one of 'green', 2"),
-        (Literal["a", 1], "one of 'a', 1"),
-        (type[Event], "an event's name, as a string"),
-        (complex, "a value of the type <class 'complex'>"),
-    ],
-)
-def test_missing_setting(kind: Any, words: str) -> None:
-    """The message about a required setting that is missing says its type."""
-    cls = attrs.make_class("Author", {"setting": attrs.field(type=kind)})
-    with pytest.raises(ConfigurationError) as caught:
-        structure_fields(cls, attrs.fields(cls), {})
-    assert str(caught.value) == f"setting: required, but not set: expected {words}"
-
-
-def test_missing_setting_without_a_type() -> None:
-    """A required setting with a converter, or without an annotation, is of no known type."""
-    cls = attrs.make_class(
-        "Author", {"bare": attrs.field(), "converted": attrs.field(type=int, converter=int)}
-    )
-    with pytest.raises(ConfigurationError) as caught:
-        structure_fields(cls, attrs.fields(cls), {})
-    lines = str(caught.value).splitlines()
-    assert lines == ["bare: required, but not set", "converted: required, but not set"]
-
-
-def test_a_field_without_a_type_takes_anything() -> None:
-    """A field without an annotation gets the value as it is, and text as plain text."""
-    cls = attrs.make_class("Author", ["setting"])
-    values = structure_fields(cls, attrs.fields(cls), {"setting": env("a")})
-    assert (values, type(values["setting"])) == ({"setting": "a"}, str)
-
 
 # The author's validators, converters and defaults.
 
@@ -321,9 +85,22 @@ def test_validator_and_secret() -> None:
     assert str(caught.value).startswith("plugins.author.token: ")
 
 
+def test_validator_and_the_content_of_a_file(tmp_path: Path) -> None:
+    """A secret that a validator repeats is masked, also if it was read from a file."""
+
+    def refuse(_: object, __: object, value: Secret) -> None:
+        raise ValueError(f"no such token: {value.reveal()}")
+
+    (tmp_path / "token").write_text("hunter22")
+    cls = attrs.make_class("Author", {"token": attrs.field(type=Secret, validator=refuse)})
+    with pytest.raises(ConfigurationError) as caught:
+        structure_fields(cls, attrs.fields(cls), {"token": {"file": str(tmp_path / "token")}})
+    assert str(caught.value) == "token: no such token: ***"
+
+
 def test_converter() -> None:
     """A converter gets the value as it was written."""
-    (text,) = structure(words=env("a b")).values()
+    (text,) = structure(words=EnvText("a b", "TRIVET_PLUGINS__AUTHOR__WORDS")).values()
     assert (type(text), text) == (str, "a b")
 
 

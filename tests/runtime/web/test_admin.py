@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from trivet import BackgroundPlugin, ConfigurationError, Status, SupervisionSettings, load_settings
+from trivet import (
+    BackgroundPlugin,
+    ConfigurationError,
+    Secret,
+    Status,
+    SupervisionSettings,
+    load_settings,
+)
 from trivet.testing import client, open_plugins
 
 TOKEN = "a-token-of-an-operator"
@@ -30,7 +37,7 @@ class Above(BackgroundPlugin):
 async def test_an_operator_lifts_a_quarantine() -> None:
     """`POST /plugins/{name}/restart` starts a plugin that was given up again, and those that need
     it."""
-    async with open_plugins(Frail, Above, admin_token=TOKEN) as runtime:
+    async with open_plugins(Frail, Above, admin_token=Secret(TOKEN)) as runtime:
         await runtime.hosts["frail"].reached(Status.FAILED)
         asking = client(runtime)
         headers = {"Authorization": f"Bearer {TOKEN}"}
@@ -46,7 +53,7 @@ async def test_an_operator_lifts_a_quarantine() -> None:
 
 async def test_a_plugin_that_is_not_there() -> None:
     """An unknown plugin is a 404, with the nearest name."""
-    async with open_plugins(Frail, admin_token=TOKEN) as runtime:
+    async with open_plugins(Frail, admin_token=Secret(TOKEN)) as runtime:
         headers = {"Authorization": f"Bearer {TOKEN}"}
         answer = await client(runtime).post("/plugins/frial/restart", headers=headers)
     assert answer.status_code == 404
@@ -66,7 +73,7 @@ async def test_a_plugin_that_is_not_there() -> None:
 )
 async def test_a_request_without_the_token_is_refused(headers: Any) -> None:
     """A request without the token is a 401 with the way to be let in, and nothing is restarted."""
-    async with open_plugins(Frail, admin_token=TOKEN) as runtime:
+    async with open_plugins(Frail, admin_token=Secret(TOKEN)) as runtime:
         await runtime.hosts["frail"].reached(Status.FAILED)
         answer = await client(runtime).post("/plugins/frail/restart", headers=headers)
         assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
