@@ -17,11 +17,13 @@ and says what they are for.
     _web/               HTTP
         _app _views _admin _probes _event_streams
                             plugin routes on Quart, an operator's requests, probes, streams
-        _fast_path          endpoints that are answered without Quart
+        _fast_path _plain_routes
+                            endpoints, and plugin routes, that are answered without Quart
         _ingest/            events from clients: _by_name _ndjson _cloudevents _publishing
         _middleware _context _first_wait _senders _bodies _targets _crashes _problems
                             around each request: its identity, points, response, body, faults
-        _quart/             what is overridden: _inside _requests _forms _responses _websockets
+        _quart/             what is overridden: _inside _detached _requests _forms _responses
+                            _websockets
         _server/            HTTP/1.1: _listening _accepting _binding _connection _websocket
                             _receive_queue _request _heads _transport
         _asgi               the types between servers and applications

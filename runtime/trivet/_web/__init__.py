@@ -6,6 +6,7 @@
     _views          the plugins' routes and websockets: refused, contained
     _event_streams  server-sent events
     _fast_path      endpoints that are answered without Quart
+    _plain_routes   plugin routes whose handlers are called without Quart
     _ingest/        the events that clients publish, on the fast path
     _probes         /livez, /readyz and /plugins
     _admin          an operator's requests, with a token

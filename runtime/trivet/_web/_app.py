@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from quart import Request as QuartRequest
 from quart import Response, has_websocket_context, request, websocket
@@ -28,8 +28,10 @@ from ._fast_path import FastPath
 from ._ingest._by_name import add_ingest
 from ._ingest._cloudevents import add_cloudevents
 from ._middleware import RequestMiddleware, admit
+from ._plain_routes import PlainRoutes
 from ._probes import add_plugin_status, add_probes
 from ._problems import MEDIA_TYPE, ProblemError, document
+from ._quart._detached import DETACHED, Detached
 from ._quart._requests import HttpConnection, Request
 from ._quart._responses import RangedResponse
 from ._quart._websockets import Websocket, WebsocketConnection
@@ -52,7 +54,7 @@ def build_app(runtime: Runtime) -> Application:
         app.add_url_rule(endpoint.rule, name, methods=[endpoint.method])
     add_plugin_status(app, runtime)
     add_admin(app, runtime)
-    add_views(app, runtime)
+    add_views(app, app.plain_routes, runtime)
     return app
 
 
@@ -68,7 +70,9 @@ class Application(QuartTrio):
     def __init__(self, runtime: Runtime) -> None:
         super().__init__("trivet", static_folder=None)
         self.config["MAX_CONTENT_LENGTH"] = runtime.program.settings.max_body
-        self.fast_path = FastPath(cast("ASGIApp", super().asgi_app), runtime)
+        self.plain_routes = PlainRoutes(self, runtime, cast("ASGIApp", super().asgi_app))
+        """The plugins' routes, whose handlers are called before Quart is asked."""
+        self.fast_path = FastPath(self.plain_routes, runtime)
         """The endpoints that are answered before Quart is asked."""
         self._middleware = RequestMiddleware(self.fast_path, runtime)
 
@@ -81,6 +85,11 @@ class Application(QuartTrio):
         """
         await self._middleware.drain(until)
 
+    def request_context(self, request: QuartRequest) -> Any:
+        """The context of a request: its handler's, where that was called outside of Quart."""
+        detached: Detached | None = cast("Any", request.scope).get(DETACHED)
+        return super().request_context(request) if detached is None else detached.contexts[-1]
+
     # Quart's types are hypercorn's; here they are ASGI's.
     async def asgi_app(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
         """Answer one scope, within the middleware."""
@@ -89,8 +98,9 @@ class Application(QuartTrio):
 
 async def _admit(runtime: Runtime) -> None:
     """Note the route; refuse a request that begins after the stop has begun."""
-    rule = _current().url_rule
-    if rule is not None:
+    current = _current()
+    rule, is_handled = current.url_rule, DETACHED in cast("Any", current.scope)
+    if rule is not None and not is_handled:
         admit(runtime, rule.rule)
 
 

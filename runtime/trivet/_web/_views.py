@@ -21,28 +21,37 @@ from .._supervision._host import Host
 from ._context import current_context
 from ._crashes import fault_of, report_crash
 from ._event_streams import stream_response
+from ._plain_routes import PlainRoutes
 from ._problems import ProblemError
+from ._quart._detached import DETACHED, Detached
 from ._quart._websockets import log_unreadable, unreadable_message
 from ._senders import INTERNAL_ERROR
 
 
-def add_views(app: QuartTrio, runtime: Runtime) -> None:
+def add_views(app: QuartTrio, plain_routes: PlainRoutes, runtime: Runtime) -> None:
     """Serve the routes of all plugins."""
     for host in runtime.hosts.values():
         for route in routes_of(type(host.plugin)):
             if route.is_websocket:
                 _add_websocket(app, runtime, host, route)
             else:
-                _add_route(app, runtime, host, route)
+                plain_routes.add(_add_route(app, runtime, host, route), host, route)
 
 
-def _add_route(app: QuartTrio, runtime: Runtime, host: Host, route: Route) -> None:
+def _add_route(app: QuartTrio, runtime: Runtime, host: Host, route: Route) -> str:
+    """Add a route of a plugin; returns its endpoint."""
+
     async def view(**variables: Any) -> Any:
         current_context().plugin = host.name
-        _require_running(host)
+        detached: Detached | None = cast("Any", request.scope).get(DETACHED)
+        if detached is None:
+            _require_running(host)
         plugin_of_task.set(host.name)  # Its time is charged to the plugin.
         try:
-            answer = await route.answer(host.plugin, request.method, variables)
+            if detached is None:
+                answer = await route.answer(host.plugin, request.method, variables)
+            else:
+                answer = detached.outcome()
             if isinstance(answer, EventStream):
                 return stream_response(answer, runtime, host, has_body=request.method != "HEAD")
             return await _respond(app, host, route, answer)
@@ -54,6 +63,7 @@ def _add_route(app: QuartTrio, runtime: Runtime, host: Host, route: Route) -> No
 
     endpoint = f"{host.name} {route.attribute} {route.path}"
     app.add_url_rule(route.path, endpoint, view, methods=list(route.methods))
+    return endpoint
 
 
 async def _respond(app: QuartTrio, host: Host, route: Route, answer: Any) -> Any:

@@ -8,7 +8,9 @@ Never knows how a row is used.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+from quart import ctx
 from quart.formparser import MultiPartParser
 from quart.wrappers.request import Body
 from quart.wrappers.response import DataBody, IOBody, ResponseBody
@@ -19,6 +21,15 @@ from quart_trio.wrappers import TrioRequest, TrioResponse, TrioWebsocket
 from quart_trio.wrappers.response import TrioFileBody
 from werkzeug.sansio.multipart import MultipartDecoder
 
+REQUEST_CONTEXT: type[Any] = getattr(ctx, "RequestContext", ctx.AppContext)
+"""The context of a request. In Quart 0.23 one class is the context of both a request and its
+application."""
+
+CONTEXT_VARIABLES = (
+    ("_cv_app",) if REQUEST_CONTEXT is ctx.AppContext else ("_cv_app", "_cv_request")
+)
+"""The variables in `quart.globals` that hold the contexts of a request."""
+
 OVERRIDDEN: Mapping[type, tuple[str, ...]] = {
     QuartTrio: (
         "__init__",
@@ -26,6 +37,7 @@ OVERRIDDEN: Mapping[type, tuple[str, ...]] = {
         "asgi_http_class",
         "asgi_websocket_class",
         "request_class",
+        "request_context",
         "response_class",
         "websocket_class",
     ),
@@ -54,6 +66,8 @@ REPLACED: Mapping[type, tuple[str, ...]] = {
 """The methods that a class of Trivet's has, in place of Quart's class."""
 
 CALLED: Mapping[type, tuple[str, ...]] = {
+    QuartTrio: ("app_context",),
+    REQUEST_CONTEXT: ("__init__", "match_request"),
     TrioASGIHTTPConnection: ("_create_request_from_scope",),
     TrioASGIWebsocketConnection: ("_create_websocket_from_scope", "handle_websocket"),
     TrioWebsocket: ("accept",),
@@ -63,8 +77,21 @@ CALLED: Mapping[type, tuple[str, ...]] = {
 """The other methods that Trivet calls."""
 
 READ: Mapping[type, tuple[str, ...]] = {
-    QuartTrio: ("config",),
+    QuartTrio: (
+        "after_request_funcs",
+        "before_request_funcs",
+        "config",
+        "debug",
+        "json",
+        "secret_key",
+        "session_interface",
+        "teardown_appcontext_funcs",
+        "teardown_request_funcs",
+        "url_map",
+        "url_value_preprocessors",
+    ),
     TrioRequest: ("body", "headers", "is_json"),
+    TrioASGIHTTPConnection: ("scope",),
     TrioASGIWebsocketConnection: ("app",),
     TrioFormDataParser: ("file_storage_class",),
     TrioWebsocket: ("json_module",),

@@ -18,6 +18,7 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
 from .._asgi import Receive
 from .._bodies import Body, receive_body
+from ._detached import DETACHED, Detached
 from ._forms import LimitedFormParser
 
 MAX_JSON_MARKS, MAX_JSON_ESCAPES = 50_000, 1_000_000
@@ -88,7 +89,11 @@ class HttpConnection(TrioASGIHTTPConnection):
 
     async def __call__(self, receive: Receive, send: Any) -> None:  # type: ignore[override]
         """Answer the request; this task, and not a second one, receives the body meanwhile."""
-        request = self._create_request_from_scope(send)
+        detached: Detached | None = cast("Any", self.scope).get(DETACHED)
+        if detached is None:
+            request = self._create_request_from_scope(send)
+        else:
+            request = detached.contexts[-1].request
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.handle_request, nursery, request, send)
             await self.handle_messages(nursery, request, receive)

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import codecs
+from contextvars import ContextVar
 from importlib.metadata import version
 
 import pytest
+from quart import globals as quart_globals
 from quart.wrappers.request import Body as QuartBody
 
 from trivet._web import _app, _bodies, _event_streams
-from trivet._web._quart import _forms, _requests, _responses, _websockets
-from trivet._web._quart._inside import CALLED, OVERRIDDEN, QUERY_ERRORS, READ, REPLACED
+from trivet._web._quart import _detached, _forms, _requests, _responses, _websockets
+from trivet._web._quart._inside import (
+    CALLED,
+    CONTEXT_VARIABLES,
+    OVERRIDDEN,
+    QUERY_ERRORS,
+    READ,
+    REPLACED,
+)
 
 from ..inside import attributes, missing, overridden, rows, signatures, used
 
-MODULES = (_app, _event_streams, _forms, _requests, _responses, _websockets)
+MODULES = (_app, _detached, _event_streams, _forms, _requests, _responses, _websockets)
 
 QUART_TRIO_0_12 = """\
 Body.__aiter__(self)
@@ -36,7 +45,11 @@ MultipartDecoder.receive_data(self, data)
 QuartTrio.__init__(self, import_name, static_url_path=None, static_folder='static', \
 static_host=None, host_matching=False, subdomain_matching=False, template_folder='templates', \
 instance_path=None, instance_relative_config=False, root_path=None)
+QuartTrio.app_context(self)
 QuartTrio.asgi_app async (self, scope, receive, send)
+QuartTrio.request_context(self, request)
+RequestContext.__init__(self, app, request, session=None)
+RequestContext.match_request(self)
 ResponseBody.__aenter__ async (self)
 ResponseBody.__aexit__ async (self, exc_type, exc_value, tb)
 TrioASGIHTTPConnection.__call__ async (self, receive, send)
@@ -56,7 +69,16 @@ TrioWebsocket.accept async (self, headers=None, subprotocol=None)
 TrioWebsocket.receive async (self)
 TrioWebsocket.receive_json async (self)"""
 
-QUART_TRIO_0_13 = QUART_TRIO_0_12.replace("subprotocols, receive, send", "subprotocols, send")
+APP_CONTEXT_0_23 = """\
+AppContext.__init__(self, app, *, request=None, session=None, websocket=None)
+AppContext.match_request(self)
+"""
+
+QUART_TRIO_0_13 = APP_CONTEXT_0_23 + "\n".join(
+    line.replace("subprotocols, receive, send", "subprotocols, send")
+    for line in QUART_TRIO_0_12.splitlines()
+    if not line.startswith("RequestContext.")
+)
 
 
 def test_quart_has_the_methods_that_trivet_overrides_and_calls() -> None:
@@ -83,6 +105,14 @@ def test_a_body_has_what_quart_asks_of_one() -> None:
     public = {name for name in vars(QuartBody) if not name.startswith("_")} - only_in_messages
     assert public == {"clear", "set_complete", "set_result"}
     assert public <= attributes(_bodies.Body)
+
+
+def test_quart_has_the_context_variables_that_trivet_sets() -> None:
+    """Quart has no other variable that a handler may ask for a request."""
+    variables = {
+        name for name, value in vars(quart_globals).items() if isinstance(value, ContextVar)
+    }
+    assert variables - {"_cv_websocket"} == set(CONTEXT_VARIABLES)
 
 
 @pytest.mark.parametrize("escaped", ["%FF", "%C3"])
