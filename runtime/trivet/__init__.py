@@ -24,8 +24,8 @@ and says what they are for.
                             around each request: its identity, points, response, body, faults
         _quart/             what is overridden: _inside _detached _requests _forms _responses
                             _websockets
-        _server/            HTTP/1.1: _listening _accepting _binding _connection _websocket
-                            _receive_queue _request _heads _transport
+        _server/            HTTP/1.1: _listening _accepting _binding _connection _exchange
+                            _websocket _receive_queue _peer _request _heads _transport
         _asgi               the types between servers and applications
     _runtime            the running program: the order of start and stop, and the `app`
     _delivery/          how an event reaches a plugin

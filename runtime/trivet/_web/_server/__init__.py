@@ -3,9 +3,11 @@
     _listening      a server within a block: the listening socket, the open connections, the stop
     _accepting      new connections, for as long as the socket listens
     _binding        an operator's address, and the socket that is bound to it
-    _connection     one client: its requests one after the other, or its websocket
+    _connection     its requests one after the other, or its websocket
+    _exchange       one request and its response
     _websocket      the handshake and the frames of a websocket
     _receive_queue  messages that wait for an application, bounded in bytes
+    _peer           the client: its data, and whether it is still there
     _request        a request's scope and body, and the bytes of its response
     _heads          the head of a request: framed, parsed, checked
     _transport      a plain socket, and the state of its other end

@@ -28,8 +28,9 @@ _LINE_LIMIT = TARGET_LIMIT + 64  # With the method and the version.
 _BLANK_LINES = re.compile(rb"(?:\r?\n)*")
 _OTHER_END = re.compile(rb"\n\r?\n")  # A head that llhttp is to refuse, and not to wait for.
 _REQUEST_LINE = re.compile(
-    rb"(?P<method>[!#$%&'*+.^_`|~0-9A-Za-z-]+) (?P<target>[!-~]+) HTTP/(?P<version>\d\.\d)\r\n"
+    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) HTTP/(\d\.\d)\r\n"  # Method, target, version.
 )
+_VERSIONS = {b"1.1": "1.1", b"1.0": "1.0"}
 _HTTP_2 = b"PRI * HTTP/2.0\r\n"
 _WEBSOCKET_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 _BLANK_LINE: Final = b"\r\n\r\n"
@@ -51,14 +52,14 @@ class RefusedError(Exception):
 
 
 class Head:
-    """The head of one request, with llhttp's callbacks."""
+    """The head of one request, with llhttp's callback."""
 
     __slots__ = ("_first", "headers", "length", "method", "target", "version")
 
-    def __init__(self) -> None:
-        self.method = ""
-        self.target = b""
-        self.version = ""
+    def __init__(self, method: str, target: bytes, version: str) -> None:
+        self.method = method
+        self.target = target
+        self.version = version
         """`1.0` or `1.1`."""
         self.headers: Headers = []
         """Names in lower case, in the order in which they came."""
@@ -67,12 +68,18 @@ class Head:
         self._first: dict[bytes, bytes] = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Add a header of llhttp's, which leaves white space after a value."""
-        name = name.lower()
-        if value[-1:] in (b" ", b"\t"):
-            value = value.rstrip(b" \t")
-        self.headers.append((name, value))
-        self._first.setdefault(name, value)
+        """Add a header of llhttp's."""
+        self.headers.append((name.lower(), value))
+
+    def complete(self, *, has_blanks: bool) -> None:
+        """Make the headers ready for look-ups.
+
+        Args:
+            has_blanks: whether white space may be behind a value, where llhttp leaves it.
+        """
+        if has_blanks:
+            self.headers = [(name, value.rstrip(b" \t")) for name, value in self.headers]
+        self._first = dict(reversed(self.headers))
 
     def __contains__(self, name: bytes) -> bool:
         return name in self._first
@@ -140,22 +147,21 @@ def parse_head(head: bytes) -> Head:
     line = _REQUEST_LINE.match(head)
     if line is None:
         raise _refused_line(head)
-    if line.end("target") - line.start("target") > TARGET_LIMIT:
+    method, target, version = line.groups()
+    if len(target) > TARGET_LIMIT:
         raise RefusedError(414, f"the target may have {TARGET_LIMIT} bytes")
-    read = Head()
-    read.method = line["method"].decode("ascii")
-    read.target = line["target"]
-    read.version = line["version"].decode("ascii")
-    if read.version not in ("1.0", "1.1"):
+    if version not in _VERSIONS:
         raise RefusedError(505, "the version may be HTTP/1.1 or HTTP/1.0")
-    if read.method != read.method.upper():
+    if method.upper() != method:
         # Methods are case-sensitive, and web frameworks are not: `get` is not GET.
-        raise RefusedError(501, f"no method is named {read.method}")
+        raise RefusedError(501, f"no method is named {method.decode('ascii')}")
+    read = Head(method.decode("ascii"), target, _VERSIONS[version])
     try:
         _feed(read, head)
     except httptools.HttpParserInvalidMethodError:  # Perhaps a route has this method.
         read.headers.clear()
-        _feed(read, b"POST" + head[line.end("method") :])
+        _feed(read, b"POST" + head[len(method) :])
+    read.complete(has_blanks=b" \r" in head or b"\t\r" in head)
     _check(read)
     return read
 
@@ -179,6 +185,7 @@ def _refused_line(head: bytes) -> RefusedError:
 
 def _refusal(head: bytes, read: Head, error: httptools.HttpParserError) -> RefusedError:
     """The refusal of a head that llhttp cannot parse; a wrong coding has its own."""
+    read.complete(has_blanks=True)
     if read.get(b"transfer-encoding") and b"content-length" not in head.lower():
         return RefusedError(501, "a body may be in chunks, and in no other coding")
     return RefusedError(400, str(error)[:200])
@@ -187,7 +194,7 @@ def _refusal(head: bytes, read: Head, error: httptools.HttpParserError) -> Refus
 def _check(read: Head) -> None:
     if len(read.headers) > FIELD_LIMIT:
         raise RefusedError(431, f"the head may have {FIELD_LIMIT} headers")
-    hosts = sum(name == b"host" for name, _ in read.headers)
+    hosts = [name for name, _ in read.headers].count(b"host")
     if hosts != 1 and (hosts or read.version == "1.1"):
         raise RefusedError(400, "a request has one Host")
     if b"transfer-encoding" in read:

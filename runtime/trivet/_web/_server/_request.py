@@ -20,23 +20,24 @@ from ._transport import Address, Transport
 
 SKIPPED_BODY_LIMIT = 64 * 1024
 """Bytes of a body that are skipped after its response, so that the connection can be kept."""
-MAX_STATUS = 999
-"""The largest status, which has three digits."""
+MIN_STATUS, MAX_STATUS = 200, 999
+"""The smallest status that is final, and the largest that has three digits."""
+NO_CONTENT = 204
+_STATUSES_WITHOUT_CONTENT = frozenset({NO_CONTENT, 304})
 MAX_CACHED_NAMES = 1000
 """Names of headers whose check is cached."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_NO_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_NO_VALUE = bytes({*range(0x20), 0x7F} - {0x09})
+"""The characters that no value of a header has."""
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii")
     for status in HTTPStatus
 }
 _ASGI = {"version": "3.0", "spec_version": "2.4"}
-
-
-_FRAMING_HEADERS = frozenset(
-    {b"connection", b"transfer-encoding", b"content-length", b"content-type"}
+_NOTED_HEADERS = frozenset(
+    {b"connection", b"transfer-encoding", b"content-length", b"content-type", b"date"}
 )
 _names: dict[bytes, bytes] = {}
 
@@ -165,25 +166,25 @@ class Response:
         """
         if self.has_begun:
             raise ResponseError("the response has begun already")
-        if not HTTPStatus.OK <= status <= MAX_STATUS:
+        if not MIN_STATUS <= status <= MAX_STATUS:
             raise ResponseError(f"{status} is not the status of a response")
-        lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
         headers = list(headers)
-        if _NO_VALUE.search(b"".join([value for _, value in headers])) is not None:
+        values = b"".join([value for _, value in headers])
+        if len(values.translate(None, _NO_VALUE)) < len(values):
             raise ResponseError(f"a control character is in one of the headers {headers!r}"[:200])
+        lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
         has_date = False
         for name, value in headers:
-            lower = _lower(name)
-            if lower == b"date":
-                has_date = True
-            elif lower in _FRAMING_HEADERS and not self._passes_on(lower, value, status):
-                continue
-            lines.append(b"%b: %b\r\n" % (name, value))
-        if status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
-            self.has_body = False
+            lower = _names.get(name) or _checked_name(name)
+            if lower in _NOTED_HEADERS:
+                if lower == b"date":
+                    has_date = True
+                elif not self._passes_on(lower, value, status):
+                    continue
+            lines += (name, b": ", value, b"\r\n")
         if not has_date:
             lines.append(_date())
-        lines.append(self._framing(left))
+        lines.append(self._framing(status, left))
         self.has_begun = True
         written = b"".join(lines)
         if self._left is None and self.has_body:
@@ -202,14 +203,16 @@ class Response:
             if not value.isdigit() or self._left is not None:
                 raise ResponseError(f"no Content-Length, or the second one: {value!r}"[:200])
             self._left = int(value)
-            return status != HTTPStatus.NO_CONTENT  # RFC 9110, 8.6: it has none.
+            return status != NO_CONTENT  # RFC 9110, 8.6: it has none.
         if name == b"content-type":
             self.streams_events = value.startswith(b"text/event-stream")
         return True
 
-    def _framing(self, left: float) -> bytes:
+    def _framing(self, status: int, left: float) -> bytes:
         """The headers about the end of the response and of the connection, and the blank line."""
         framing = b""
+        if status in _STATUSES_WITHOUT_CONTENT:
+            self.has_body = False
         if self._left is None and self.has_body:
             if self._head.version == "1.1":
                 self._is_chunked = True
@@ -219,9 +222,9 @@ class Response:
         if left > SKIPPED_BODY_LIMIT:
             self.keeps_alive = False
         if not self.keeps_alive:
-            framing += b"Connection: close\r\n"
-        elif self._head.version == "1.0":
-            framing += b"Connection: keep-alive\r\n"
+            return framing + b"Connection: close\r\n\r\n"
+        if self._head.version == "1.0":
+            return framing + b"Connection: keep-alive\r\n\r\n"
         return framing + b"\r\n"
 
     def body_part(self, data: bytes, *, more: bool) -> bytes:
@@ -249,15 +252,13 @@ class Response:
         return chunk if more else chunk + b"0\r\n\r\n"
 
 
-def _lower(name: bytes) -> bytes:
+def _checked_name(name: bytes) -> bytes:
     """The name of a header in lower case."""
-    lower = _names.get(name)
-    if lower is None:
-        if _NAME.fullmatch(name) is None:
-            raise ResponseError(f"no header is named {name!r}"[:200])
-        lower = bytes(name).lower()
-        if len(_names) < MAX_CACHED_NAMES:
-            _names[bytes(name)] = lower
+    if _NAME.fullmatch(name) is None:
+        raise ResponseError(f"no header is named {name!r}"[:200])
+    lower = bytes(name).lower()
+    if len(_names) < MAX_CACHED_NAMES:
+        _names[bytes(name)] = lower
     return lower
 
 

@@ -76,8 +76,10 @@ class Transport:
         try:
             while self._descriptor >= 0:
                 await trio.lowlevel.wait_readable(self._descriptor)
-                with suppress(BlockingIOError):
+                try:
                     return os.read(self._descriptor, READ_SIZE)
+                except BlockingIOError:
+                    continue
             raise trio.ClosedResourceError
         finally:
             self.is_reading = False

@@ -82,6 +82,11 @@ class Websocket:
         is_free = self._state is _State.OPEN and not self._writing.locked()
         return PING if is_free else b""
 
+    @property
+    def takes_both_sides(self) -> bool:
+        """A websocket needs a client that can answer a close."""
+        return True
+
     async def run(self, app: ASGIApp, scope: WebsocketScope) -> None:
         """Await the application in this task, while another task reads, until it has ended."""
         await self._queue.put({"type": "websocket.connect"})
