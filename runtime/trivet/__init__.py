@@ -74,8 +74,8 @@ and says what they are for.
                             shared by all these: counters, readers that wait, the short way for
                             plain events, how long a task runs before others get a turn
     _events/            what happens, and what became of it
-        _event _types _payloads _cloudevents
-                            event classes, to and from JSON and CloudEvents
+        _event _event_class _types _payloads _cloudevents
+                            event classes, how they are made, to and from JSON and CloudEvents
         _delivery _outcome _fates _history
                             an event in its envelope, and its end
         _delivery_settings _filters

@@ -1,40 +1,28 @@
 """Event classes: frozen attrs classes with a name.
 
-Owns the base class, the checks of a subclass, and LUNA's two event types.
-Never knows who listens, nor how an event travels: the envelope is in `_delivery`.
+Owns the base class, and LUNA's two event types.
+Never knows who listens, nor how an event travels: the envelope is in `_delivery`. How an event
+class is made is `_event_class`'s.
 """
 
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, TypeVar, dataclass_transform
+from typing import Annotated, Any, TypeVar, dataclass_transform
 
 import attrs
 import msgspec
 
-from .._faults._errors import (
-    DefinitionError,
-    refuse_shared_default,
-)
 from ._delivery_settings import DeliverySettings
+from ._event_class import EventBase, qualified_name
 
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 """A moment with its UTC offset. A naive one is refused, since its hour is ambiguous."""
 
 Value = str | int | float
 """The value of a tag or a field of a monitoring point."""
-
-
-def snake_case(name: str) -> str:
-    """The default name of a class, for events and plugins alike.
-
-    >>> snake_case("HTTPRequestMonitoring")
-    'http_request_monitoring'
-    """
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 class FrozenEventError(attrs.exceptions.FrozenInstanceError):
@@ -46,8 +34,7 @@ class FrozenEventError(attrs.exceptions.FrozenInstanceError):
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(attrs.field,))
-@attrs.frozen(slots=False)
-class Event:
+class Event(EventBase, name="event"):
     """The base class of events. A subclass with annotated fields is a frozen attrs class.
 
     The name of an event type routes its events, and is the `name` of `POST /events/{name}`. The
@@ -61,6 +48,10 @@ class Event:
     >>> OrderPlaced.__event_name__
     'order_placed'
 
+    A field may have what `attrs.field` says, except what an event that comes as JSON could not
+    have: a converter, an alias, a default that depends on the event, or no `init`. The values are
+    in slots, so that `vars(event)` is empty, and `object.__setattr__` does not set them.
+
     Args of the class statement:
         name: letters, digits, `.`, `-` and `_`.
         delivery: the delivery settings of this type, for the keys that neither the operator nor
@@ -72,60 +63,6 @@ class Event:
     Raises:
         DefinitionError: when a subclass is created, for one that cannot be an event type.
     """
-
-    __event_name__: ClassVar[str] = "event"
-    __delivery__: ClassVar[DeliverySettings] = DeliverySettings()
-    __from_outside__: ClassVar[bool] = True
-    __listen_by_base__: ClassVar[bool] = True
-    """Whether a plugin that listens to a base class of this type listens to this type, too."""
-
-    def __init_subclass__(
-        cls,
-        *,
-        name: str | None = None,
-        delivery: DeliverySettings | None = None,
-        from_outside: bool | None = None,
-    ) -> None:
-        super().__init_subclass__()
-        if "__attrs_attrs__" in cls.__dict__:  # An author's own @attrs.frozen has made a copy.
-            raise DefinitionError(
-                f"{qualified_name(cls)}: an event is a frozen attrs class by itself; "
-                "take its decorator away"
-            )
-        _refuse_taken_names(cls)
-        cls.__event_name__ = snake_case(cls.__name__) if name is None else name
-        if not re.fullmatch(r"[A-Za-z0-9._-]+", cls.__event_name__):
-            raise DefinitionError(
-                f"{qualified_name(cls)}: an event's name has letters, digits, '.', '-' and '_' "
-                f"only, not {cls.__event_name__!r}"
-            )
-        if delivery is not None:
-            cls.__delivery__ = delivery
-        if from_outside is not None:
-            cls.__from_outside__ = from_outside
-        attrs.frozen(cls, slots=False)
-        for field in attrs.fields(cls):
-            refuse_shared_default(qualified_name(cls), field.name, field.default)
-            if field.converter is not None:
-                raise DefinitionError(
-                    f"{qualified_name(cls)}.{field.name}: a converter is not called for an event "
-                    "that comes as JSON; convert where the event is handled"
-                )
-        # The methods of `Event` do the same. With methods of its own, the decorator that is refused
-        # above would fail sooner, with a message about __setattr__.
-        del cls.__setattr__, cls.__delattr__
-
-
-def _refuse_taken_names(cls: type[Event]) -> None:
-    """Raise for a field or value whose name Trivet uses itself."""
-    annotations = inspect.get_annotations(cls)
-    for name in dict.fromkeys([*annotations, *vars(cls)]):
-        taken = name in annotations and name.startswith("__") and name.endswith("__")
-        if taken or name in ("__event_name__", "__delivery__", "__from_outside__"):
-            raise DefinitionError(
-                f"{qualified_name(cls)}.{name}: names with two underscores are not for fields; an "
-                f"event's own name is `class {cls.__name__}(Event, name=…)`"
-            )
 
 
 def _refuse_change(event: Event, name: str, value: object = None) -> None:
@@ -142,11 +79,6 @@ Event.__setattr__ = _refuse_change  # type: ignore[method-assign,assignment]
 Event.__delattr__ = _refuse_change  # type: ignore[method-assign,assignment]
 
 EventT = TypeVar("EventT", bound=Event)
-
-
-def qualified_name(cls: type) -> str:
-    """The place of a class, for messages: `module.QualifiedName`."""
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def source_of(cls: type) -> str:

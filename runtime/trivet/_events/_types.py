@@ -203,10 +203,6 @@ def _why(error: BaseException) -> tuple[str, str]:
 
 
 def _decoder(cls: type[Event]) -> msgspec.json.Decoder[Any]:
-    if "__dataclass_fields__" in vars(cls):
-        raise ConfigurationError(
-            f"{source_of(cls)}: an event's fields are fields by themselves; take its decorator away"
-        )
     try:
         return msgspec.json.Decoder(cls)
     except (TypeError, NameError) as error:

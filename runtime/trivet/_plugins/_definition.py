@@ -14,7 +14,8 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 import attrs
 
-from .._events._event import Event, qualified_name
+from .._events._event import Event
+from .._events._event_class import qualified_name
 from .._faults._errors import DefinitionError, refuse_shared_default
 from ._hooks import SET_BY_TRIVET
 

@@ -10,7 +10,8 @@ from abc import abstractmethod
 from typing import Any, ClassVar, Generic, TypeVar
 
 from .._events._delivery_settings import DeliverySettings
-from .._events._event import Event, MonitoringEvent, MonitoringPoint, SendingEvent, qualified_name
+from .._events._event import Event, MonitoringEvent, MonitoringPoint, SendingEvent
+from .._events._event_class import qualified_name
 from .._faults._errors import DefinitionError
 from .._inbox._batching import Batch
 from .._inbox._inbox import Inbox

@@ -19,7 +19,8 @@ from typing import Any, Generic, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
-from .._events._event import Event, owner_of, place_of, qualified_name
+from .._events._event import Event, owner_of, place_of
+from .._events._event_class import qualified_name
 from .._faults._errors import DefinitionError
 from .._inbox._batching import Batch
 

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from .._events._delivery_settings import DeliveryPolicy
-from .._events._event import qualified_name
+from .._events._event_class import qualified_name
 from .._events._filters import Matches, compile_filter
 from .._faults._errors import DefinitionError
 from .._inbox._inbox import Inbox

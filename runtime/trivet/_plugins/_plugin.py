@@ -17,7 +17,8 @@ import trio
 
 from .._events._delivery import Delivery, Envelope
 from .._events._delivery_settings import DeliverySettings
-from .._events._event import Event, qualified_name, snake_case
+from .._events._event import Event
+from .._events._event_class import qualified_name, snake_case
 from .._events._outcome import Outcome
 from .._events._types import EventTypes
 from .._faults._errors import DefinitionError

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 import attrs
 
-from .._events._event import owner_of, qualified_name, source_of
+from .._events._event import owner_of, source_of
+from .._events._event_class import qualified_name
 from .._events._types import EventTypes
 from .._faults._errors import ConfigurationError, nearest
 from . import _values

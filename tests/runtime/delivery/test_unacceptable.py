@@ -7,10 +7,11 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
+from msgspec.structs import force_setattr
 from trio.testing import MockClock
 
 from trivet import (
@@ -170,7 +171,7 @@ async def test_a_mistyped_event_is_refused(tmp_path: Path) -> None:
 
     async with program(tmp_path, Counter) as runtime:
         event = Positive(1)
-        object.__setattr__(event, "number", "one")
+        force_setattr(cast("Any", event), "number", "one")
         outcome = await runtime.publish(event)
         assert outcome.worst is Fate.UNACCEPTABLE
         assert outcome.refusals["counter"].path == "$.number"

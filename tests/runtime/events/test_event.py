@@ -23,7 +23,7 @@ from trivet import (
     Timestamp,
 )
 from trivet._events._delivery_settings import DeliveryPolicy
-from trivet._events._event import snake_case
+from trivet._events._event_class import snake_case
 from trivet._events._types import EventTypes
 
 
