@@ -64,12 +64,18 @@ def settings() -> str:
     """The keys of the settings' file, table by table."""
     hints = get_type_hints(Settings)
     fields = [field for field in attrs.fields(Settings) if field.name not in NO_KEYS]
-    tables: dict[str, type] = {
-        field.name: hints[field.name] for field in fields if attrs.has(hints[field.name])
-    }
-    parts = [_keys(Settings, [field for field in fields if field.name not in tables])]
-    for name, cls in tables.items():
-        head = f"`[{name}]`"
+    tables: dict[str, type] = {}
+    arrays: dict[str, type] = {}
+    for field in fields:
+        hint = hints[field.name]
+        if attrs.has(hint):
+            tables[field.name] = hint
+        elif (inner := get_args(hint)) and attrs.has(inner[0]):
+            arrays[field.name] = inner[0]
+    own = [field for field in fields if field.name not in {*tables, *arrays}]
+    parts = [_keys(Settings, own)]
+    for name, cls in (*arrays.items(), *tables.items()):
+        head = f"`[[{name}]]`" if name in arrays else f"`[{name}]`"
         prose = str(inspect.getdoc(cls)).partition("\n\n")[0]  # Without its doctest.
         about = " ".join(prose.split()).replace(f" ({head})", "")
         parts += [f"### {head}\n\n{about}\n", _keys(cls, attrs.fields(cls))]
@@ -193,11 +199,14 @@ def _type(hint: Any) -> str:
         (only,) = (each for each in arguments if each is not NoneType)
         return _type(only)
     if origin is list:
-        return f"array of {_type(arguments[0])}s"
+        words = get_origin(arguments[0]) is Literal
+        return f"array of {_type(arguments[0])}{'' if words else 's'}"
     return "table" if origin is dict else TOML[hint]
 
 
 def _default(field: attrs.Attribute[Any]) -> Any:
+    if field.default is attrs.NOTHING:
+        return None
     factory: Any = field.default
     return factory.factory() if isinstance(factory, attrs.Factory) else factory  # type: ignore[arg-type]
 

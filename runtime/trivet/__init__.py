@@ -15,8 +15,10 @@ and says what they are for.
                             process
         _report             the last words of a process
     _web/               HTTP
-        _app _views _admin _probes _event_streams
-                            plugin routes on Quart, an operator's requests, probes, streams
+        _app _views _admin _sign_in _probes _event_streams
+                            plugin routes on Quart, an operator's requests, sessions, probes,
+                            streams
+        _doors              who may pass, whichever way the request is answered
         _fast_path _plain_routes
                             endpoints, and plugin routes, that are answered without Quart
         _ingest/            events from clients: _by_name _ndjson _cloudevents _publishing
@@ -73,6 +75,7 @@ and says what they are for.
         _counts _readers _fast_path _quantum
                             shared by all these: counters, readers that wait, the short way for
                             plain events, how long a task runs before others get a turn
+    _access/            who may do what: _tokens _sessions _attempts
     _events/            what happens, and what became of it
         _event _event_class _types _payloads _cloudevents
                             event classes, how they are made, to and from JSON and CloudEvents
@@ -101,6 +104,7 @@ from . import _early as _early
 
 from importlib.metadata import version as _version
 
+from ._access._tokens import TokenSettings as TokenSettings
 from ._events._cloudevents import CloudEvent as CloudEvent
 from ._events._cloudevents import CloudEventError as CloudEventError
 from ._events._delivery import Delivery as Delivery

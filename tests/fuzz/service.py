@@ -109,8 +109,11 @@ class Desk(BackgroundPlugin):
 SETTINGS = """
 bind = "127.0.0.1:0"
 active_plugins = ["shop"]
-admin_token = "0123456789abcdef"
 max_body = 1000000
+[[tokens]]
+name = "operator"
+scopes = ["admin"]
+secret = "0123456789abcdef"
 [plugins.keeper.delivery]
 durable = true
 """

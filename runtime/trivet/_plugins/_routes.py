@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import attrs
 
+from .._access._tokens import Scope
 from .._events._event import place_of, source_of
 from .._faults._errors import DefinitionError, nearest
 
@@ -73,6 +74,8 @@ class Route:
     """The name, in the plugin's class, of the method or the handler class."""
     is_websocket: bool = False
     """Whether the route is for websockets, and not for requests."""
+    scope: Scope | None = "read"
+    """The scope that a client's token must have; None for a public route."""
 
     def place(self, plugin: Plugin) -> str:
         """File, line and name of the author's code, for messages."""

@@ -258,7 +258,9 @@ def _not_from_json(cls: type[Event], field: str) -> list[type]:
     return found
 
 
-_RESERVED = re.compile(r"/(livez|readyz|plugins(/[^/]+/restart)?|events(/[^/]+)?)/?")
+_RESERVED = re.compile(
+    r"/(livez|readyz|plugins(/[^/]+/restart)?|events(/[^/]+)?|sign-in|sign-out)/?"
+)
 
 
 def check_routes(plugins: Iterable[NamedClass]) -> None:

@@ -77,7 +77,7 @@ def load(
     events = collect_event_types(event_types, event_modules, classes, settings.open_events)
     faults = Faults()
     with faults.collect():
-        _check_open_events(settings, events)
+        _check_event_names(settings, events)
     checked: list[CheckedPlugin] = []
     for plugin in named:
         with faults.collect():
@@ -132,15 +132,17 @@ def _find(name: str, finder: Finder, settings: Settings) -> NamedModule:
     return finder.find(name)
 
 
-def _check_open_events(settings: Settings, events: EventTypes) -> None:
-    key = place_of_key(settings, "open_events")
-    unknown = [name for name in settings.open_events if name not in events]
-    if unknown:
-        raise ConfigurationError(
-            "\n".join(
-                f"{key}: no event is named {each!r}: {nearest(each, events)}" for each in unknown
-            )
-        )
+def _check_event_names(settings: Settings, events: EventTypes) -> None:
+    named = [("open_events", name) for name in settings.open_events]
+    for index, token in enumerate(settings.tokens):
+        named += [(f"tokens[{index}].events", name) for name in token.events or ()]
+    faults = [
+        f"{place_of_key(settings, key)}: no event is named {name!r}: {nearest(name, events)}"
+        for key, name in named
+        if name not in events
+    ]
+    if faults:
+        raise ConfigurationError("\n".join(faults))
 
 
 def _check_unread_settings(settings: Settings, plugins: Sequence[NamedClass]) -> None:

@@ -12,13 +12,13 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import attrs
-from attrs.validators import ge, gt, le, min_len, optional
+from attrs.validators import ge, gt, le, min_len
 
+from .._access._tokens import TokenSettings
 from .._faults._errors import ConfigurationError
-from .._faults._secret import Secret
 from ._structuring import structure_fields
 from ._values import EnvText, is_table
 
@@ -31,9 +31,6 @@ ENVIRONMENT = "TRIVET_"
 LONGEST = 1e9
 """Seconds that a limit may have, about 32 years: timers of the kernel and of Python take no
 infinity, nor much more than this."""
-
-SHORTEST_TOKEN = 16
-"""Characters of a token, at least."""
 
 LARGEST = 16 * 1024 * 1024
 """Characters of a settings file, at most."""
@@ -148,9 +145,13 @@ def _host_and_port(_: object, __: object, bind: str) -> None:
         raise ValueError(f"expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:0, not {bind}")
 
 
-def _long_enough(_: object, __: object, token: Secret) -> None:
-    if len(token.reveal()) < SHORTEST_TOKEN:
-        raise ValueError(f"a token has at least {SHORTEST_TOKEN} characters")
+def _no_two_alike(_: object, __: object, tokens: list[TokenSettings]) -> None:
+    for what, values in (
+        ("name", [token.name for token in tokens]),
+        ("secret", [token.secret for token in tokens]),
+    ):
+        if len(set(values)) < len(values):
+            raise ValueError(f"two tokens have one {what}")
 
 
 @attrs.frozen(kw_only=True)
@@ -179,9 +180,8 @@ class Settings:
     """Bytes of a request's body, or of one line in a stream of events, at most."""
     max_connections: int = attrs.field(default=1000, validator=gt(0))
     """Connections of clients that may be open; one more is answered with 503."""
-    admin_token: Secret | None = attrs.field(default=None, validator=optional(_long_enough))
-    """The token that an operator sends as `Authorization: Bearer …` to restart plugins, of at least
-    16 characters; without it every such request is refused."""
+    tokens: list[TokenSettings] = attrs.field(factory=list[TokenSettings], validator=_no_two_alike)
+    """`[[tokens]]`."""
     plugins: dict[str, dict[str, Any]] = attrs.field(factory=dict[str, dict[str, Any]], repr=False)
     """The tables `[plugins.NAME]` as they were written, with values of the environment. They are
     not shown, since only a plugin's class says which of its settings are secret."""
@@ -228,7 +228,8 @@ PROGRAM_KEYS = [
     name for name, value in _DEFAULTS.items() if not (attrs.has(type(value)) or is_table(value))
 ]
 """The keys at the top of the file that are no tables."""
-VARIABLES = [f"{ENVIRONMENT}{field.name.upper()}" for field in _FIELDS]
+_KEYS = [field.name for field in _FIELDS]
+VARIABLES = [f"{ENVIRONMENT}{key.upper()}" for key in _KEYS]
 """Every variable, without the part that may follow after `__`."""
 
 
@@ -259,10 +260,25 @@ def load_settings(
     for name, value in overrides.items():
         if value is not None:
             raw[name] = EnvText(value, name) if isinstance(value, str) else value
+    _refuse_gone(raw, file)
     values = structure_fields(Settings, _FIELDS, raw, file=file, program_keys=PROGRAM_KEYS)
     if "plugins" in raw:
         values["plugins"] = raw["plugins"]  # As written; text of the environment is marked.
     return Settings(**values, file=file, unknown_variables=tuple(unknown))
+
+
+GONE = {
+    "admin_token": 'write a token, `[[tokens]]` with `name = "operator"`, `scopes = ["admin"]`, '
+    "and this as its `secret`"
+}
+"""Keys of earlier versions, with what is written instead."""
+
+
+def _refuse_gone(raw: Mapping[str, object], file: Path | None) -> None:
+    for key, right in GONE.items():
+        if key in raw:
+            place = getattr(raw[key], "source", key if file is None else f"{file}: {key}")
+            raise ConfigurationError(f"{place}: there is no such setting any more: {right}")
 
 
 def _named_file(config: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -320,19 +336,36 @@ def _variables(environ: Mapping[str, str]) -> tuple[list[str], list[str]]:
     unknown: list[str] = []
     for variable in sorted(environ):
         if variable.startswith(ENVIRONMENT) and variable != FILE_VARIABLE:
-            known = variable.split("__")[0] in VARIABLES
+            name = variable.split("__")[0]
+            known = name in VARIABLES or name.removeprefix(ENVIRONMENT).lower() in GONE
             (ours if known else unknown).append(variable)
     return ours, unknown
 
 
 def _set_by_variable(table: dict[str, Any], text: EnvText) -> None:
     *outer, last = text.source.removeprefix(ENVIRONMENT).split("__")
+    if outer[:1] == ["TOKENS"] and len(outer) > 1:
+        table, outer = _token_in(table, outer[1], text), outer[2:]
     for part in outer:
         inner: object = table.setdefault(_key_in(table, part, text), {})
         if not is_table(inner):
             raise ConfigurationError(f"{text.source}: {part.lower()} is set, and not a table")
         table = inner
     table[_key_in(table, last, text)] = text
+
+
+def _token_in(raw: dict[str, Any], name: str, text: EnvText) -> dict[str, Any]:
+    """The table of the token with this name, which a variable may also be the first to name."""
+    tokens: object = raw.setdefault("tokens", [])
+    if not isinstance(tokens, list):
+        raise ConfigurationError(f"{text.source}: tokens is set, and not an array of tables")
+    array = cast("list[object]", tokens)
+    for table in filter(is_table, array):
+        if _as_variable(str(table.get("name"))) == name.upper():
+            return table
+    new: dict[str, Any] = {"name": EnvText(name.lower(), text.source)}
+    array.append(new)
+    return new
 
 
 def _key_in(table: Mapping[str, object], part: str, text: EnvText) -> str:

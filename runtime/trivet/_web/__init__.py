@@ -9,7 +9,9 @@
     _plain_routes   plugin routes whose handlers are called without Quart
     _ingest/        the events that clients publish, on the fast path
     _probes         /livez, /readyz and /plugins
-    _admin          an operator's requests, with a token
+    _admin          an operator's requests
+    _sign_in        a browser's session
+    _doors          who may pass: tokens and scopes
     _middleware     around each request: admitted, measured, cut off
     _context        the identity of a request, and its monitoring points
     _first_wait     the moment at which a coroutine waits for the first time

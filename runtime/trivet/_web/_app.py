@@ -19,15 +19,17 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import WebsocketMismatch
 
+from .._access._tokens import Scope as AccessScope
 from .._runtime import Runtime
-from ._admin import add_admin
+from . import _admin, _sign_in
 from ._asgi import ASGIApp, Receive, Scope, Send
 from ._context import current_context
 from ._crashes import report_crash
+from ._doors import Doors
 from ._fast_path import FastPath
 from ._ingest._by_name import add_ingest
 from ._ingest._cloudevents import add_cloudevents
-from ._middleware import RequestMiddleware, admit
+from ._middleware import RequestMiddleware
 from ._plain_routes import PlainRoutes
 from ._probes import add_plugin_status, add_probes
 from ._problems import MEDIA_TYPE, ProblemError, document
@@ -41,8 +43,8 @@ from ._views import add_views
 def build_app(runtime: Runtime) -> Application:
     """Build the application of `trivet.create_app`, with the method `drain` for a server's stop."""
     app = Application(runtime)
-    app.before_request(partial(_admit, runtime))
-    app.before_websocket(partial(_admit, runtime))
+    app.before_request(partial(_admit, app))
+    app.before_websocket(partial(_admit, app))
     app.register_error_handler(ProblemError, _answer_problem)
     app.register_error_handler(HTTPException, _answer_http_exception)
     app.register_error_handler(Exception, _answer_crash)
@@ -52,8 +54,11 @@ def build_app(runtime: Runtime) -> Application:
     for endpoint in app.fast_path:  # For the 405 of requests with another method.
         name = f"{endpoint.method} {endpoint.rule}"
         app.add_url_rule(endpoint.rule, name, methods=[endpoint.method])
+        app.scopes[name] = endpoint.scope
     add_plugin_status(app, runtime)
-    add_admin(app, runtime)
+    _admin.add_admin(app, runtime)
+    _sign_in.add_sign_in(app, app.doors)
+    app.scopes |= _admin.SCOPES | _sign_in.SCOPES
     add_views(app, app.plain_routes, runtime)
     return app
 
@@ -70,11 +75,17 @@ class Application(QuartTrio):
     def __init__(self, runtime: Runtime) -> None:
         super().__init__("trivet", static_folder=None)
         self.config["MAX_CONTENT_LENGTH"] = runtime.program.settings.max_body
-        self.plain_routes = PlainRoutes(self, runtime, cast("ASGIApp", super().asgi_app))
+        self.doors = Doors(runtime)
+        """The decision who may pass."""
+        self.scopes: dict[str, AccessScope | None] = {}
+        """The scope that each of Quart's endpoints asks for, None for a public one. `read` is that
+        of an endpoint that is not in here."""
+        quart = cast("ASGIApp", super().asgi_app)
+        self.plain_routes = PlainRoutes(self, runtime, self.doors, quart)
         """The plugins' routes, whose handlers are called before Quart is asked."""
-        self.fast_path = FastPath(self.plain_routes, runtime)
+        self.fast_path = FastPath(self.plain_routes, runtime, self.doors)
         """The endpoints that are answered before Quart is asked."""
-        self._middleware = RequestMiddleware(self.fast_path, runtime)
+        self._middleware = RequestMiddleware(self.fast_path, runtime, self.doors)
 
     async def drain(self, until: float) -> None:
         """Let requests and websockets end, when the stop has begun.
@@ -96,12 +107,12 @@ class Application(QuartTrio):
         await self._middleware(scope, receive, send)
 
 
-async def _admit(runtime: Runtime) -> None:
-    """Note the route; refuse a request that begins after the stop has begun."""
+async def _admit(app: Application) -> None:
+    """Note the route, and refuse a request that may not pass."""
     current = _current()
     rule, is_handled = current.url_rule, DETACHED in cast("Any", current.scope)
     if rule is not None and not is_handled:
-        admit(runtime, rule.rule)
+        app.doors.admit(rule.rule, app.scopes.get(rule.endpoint, "read"))
 
 
 def _current() -> QuartRequest | QuartWebsocket:

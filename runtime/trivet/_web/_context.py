@@ -20,6 +20,7 @@ import attrs
 import trio
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
+from .._access._tokens import ANYBODY, Caller
 from .._events._delivery import Origin, current_request
 from .._events._event import MonitoringPoint, Value
 from .._plugins._routes import METHODS
@@ -60,6 +61,8 @@ class RequestContext:
     """The same moment, on Trio's clock."""
     _body_time: float
     """Seconds for which the body may still be waited for; infinity for any time."""
+    caller: Caller = ANYBODY
+    """The sender, with its token."""
     rule: str | None = None
     """The rule of the matched route, in Quart's syntax; None before the routing."""
     plugin: str | None = None
@@ -111,7 +114,9 @@ class RequestContext:
         return _Active(
             _context.set(self),
             current_request.set(Origin(self.request_id, self.traceparent, self.account_id)),
-            bind_contextvars(request_id=self.request_id),
+            bind_contextvars(request_id=self.request_id)
+            if self.caller.token is None
+            else bind_contextvars(request_id=self.request_id, token=self.caller.token.name),
         )
 
     @staticmethod

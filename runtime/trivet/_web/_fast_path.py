@@ -16,13 +16,15 @@ import msgspec
 import trio
 from werkzeug.http import parse_options_header
 
+from .._access._tokens import Scope
 from .._faults._containment import open_transparent_nursery
 from .._runtime import Runtime
-from ._asgi import ASGIApp, HttpScope, Receive, Scope, Send
+from ._asgi import ASGIApp, HttpScope, Receive, Send
+from ._asgi import Scope as AsgiScope
 from ._bodies import Body, receive_body
 from ._context import current_context
 from ._crashes import report_crash
-from ._middleware import admit
+from ._doors import Doors
 from ._problems import MEDIA_TYPE, ProblemError
 from ._quart._inside import QUERY_ERRORS
 from ._senders import HttpSender
@@ -168,6 +170,8 @@ class Endpoint:
     method: str
     rule: str
     """A path in Quart's syntax; it may end with a variable that matches one segment."""
+    scope: Scope | None
+    """The scope that it asks for; None for a public one."""
     handler: EndpointHandler
 
 
@@ -178,16 +182,18 @@ class FastPath:
         fallback: the application for all other requests. It has the rules too, and answers other
             methods at the same paths.
         runtime: the program.
+        doors: decides who may pass.
     """
 
-    def __init__(self, fallback: ASGIApp, runtime: Runtime) -> None:
+    def __init__(self, fallback: ASGIApp, runtime: Runtime, doors: Doors) -> None:
         self._fallback = fallback
-        self._runtime = runtime
+        self._doors = doors
+        self._max_body = runtime.program.settings.max_body
         self._endpoints: dict[tuple[str, str], Endpoint] = {}
 
-    def add(self, method: str, rule: str, handler: EndpointHandler) -> None:
+    def add(self, method: str, rule: str, scope: Scope | None, handler: EndpointHandler) -> None:
         """Add an endpoint; one for GET is for HEAD too."""
-        endpoint = Endpoint(method, rule, handler)
+        endpoint = Endpoint(method, rule, scope, handler)
         prefix = rule.partition("<")[0]
         for verb in ("GET", "HEAD") if method == "GET" else (method,):
             self._endpoints[verb, prefix] = endpoint
@@ -204,14 +210,14 @@ class FastPath:
         endpoint = self._endpoints.get((method, prefix + "/"))
         return None if endpoint is None or not variable else (endpoint, variable)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answer by an endpoint, or pass the request on to the fallback."""
         found = self.find(scope["method"], _path(scope)) if scope["type"] == "http" else None
         if found is None or scope["type"] != "http" or not isinstance(send, HttpSender):
             await self._fallback(scope, receive, send)
             return
         endpoint, variable = found
-        request = EndpointRequest(scope, receive, variable, self._runtime.program.settings.max_body)
+        request = EndpointRequest(scope, receive, variable, self._max_body)
         try:
             status, headers, body = await self._handle(endpoint, request)
             headers.append((b"content-length", b"%d" % len(body)))
@@ -224,7 +230,7 @@ class FastPath:
     ) -> tuple[int, Headers, bytes]:
         """The status, the headers and the body of the response."""
         try:
-            admit(self._runtime, endpoint.rule)
+            self._doors.admit(endpoint.rule, endpoint.scope)
             document, status = await endpoint.handler(request)
             return status, [_JSON], _encoder.encode(document) + b"\n"
         except _ClientDisconnectedError:

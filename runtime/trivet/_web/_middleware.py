@@ -16,7 +16,8 @@ from .._events._event import MonitoringEvent
 from .._faults._containment import split_failure
 from .._runtime import Runtime
 from ._asgi import ASGIApp, HttpScope, Receive, Scope, Send, WebsocketScope
-from ._context import RequestContext, current_context
+from ._context import RequestContext
+from ._doors import Doors
 from ._problems import ProblemError, stopping
 from ._senders import (
     ABORT_TIMEOUT,
@@ -33,21 +34,8 @@ PUBLISH_TIMEOUT = 2.0
 default of `block_for`."""
 WEBSOCKET_DRAIN_TIMEOUT = 1.0
 """Seconds that websockets have to end by themselves when the stop begins."""
-SERVED_WHILE_STOPPING = ("/livez", "/readyz", "/plugins")
-"""The rules of the requests that are answered although they begin after the stop has begun."""
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
-
-
-def admit(runtime: Runtime, rule: str) -> None:
-    """Note the rule of the current request; refuse a request that begins after the stop.
-
-    Raises:
-        ProblemError: the service stops.
-    """
-    current_context().rule = rule
-    if runtime.stopping.is_set() and rule not in SERVED_WHILE_STOPPING:
-        raise stopping()
 
 
 class RequestMiddleware:
@@ -57,9 +45,10 @@ class RequestMiddleware:
     Other scopes pass through untouched.
     """
 
-    def __init__(self, app: ASGIApp, runtime: Runtime) -> None:
+    def __init__(self, app: ASGIApp, runtime: Runtime, doors: Doors) -> None:
         self._app = app
         self._runtime = runtime
+        self._doors = doors
         self._open: set[RequestContext] = set()
         self._has_ended = trio.Event()
 
@@ -74,6 +63,7 @@ class RequestMiddleware:
         else:
             await self._app(scope, receive, send)
             return
+        context.caller = self._doors.caller_of(scope)
         self._open.add(context)
         before = context.activate()
         try:

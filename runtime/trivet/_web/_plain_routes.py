@@ -34,7 +34,9 @@ from ._asgi import ASGIApp, HttpScope, Receive, Scope, Send
 from ._bodies import receive_body
 from ._context import current_context
 from ._crashes import fault_of
+from ._doors import Doors
 from ._first_wait import FirstWait
+from ._problems import ProblemError
 from ._quart._detached import Detached, has_hooks, keeps_context
 from ._senders import HttpSender
 
@@ -66,12 +68,14 @@ class PlainRoutes:
     Args:
         app: the Quart application, which has all the routes, too.
         runtime: the program.
+        doors: decides who may pass.
         fallback: Quart's own ASGI application.
     """
 
-    def __init__(self, app: Quart, runtime: Runtime, fallback: ASGIApp) -> None:
+    def __init__(self, app: Quart, runtime: Runtime, doors: Doors, fallback: ASGIApp) -> None:
         self._app = app
         self._runtime = runtime
+        self._doors = doors
         self._fallback = fallback
         self._routes: dict[str, PlainRoute] = {}
         self._adapter: MapAdapter | None = None
@@ -111,10 +115,15 @@ class PlainRoutes:
     async def _answer(
         self, match: _Match, scope: HttpScope, receive: Receive, send: HttpSender
     ) -> None:
-        context = current_context()
-        context.rule, context.plugin = match.rule, match.plain.host.name
         limit = self._runtime.program.settings.max_body
         detached = Detached(self._app, scope, send, limit)
+        try:
+            self._doors.admit(match.rule, match.plain.route.scope)
+        except ProblemError as problem:
+            detached.fault = problem
+            await detached.go_on(self._fallback, receive)
+            return
+        current_context().plugin = match.plain.host.name
         watch = _Watch(detached, receive)
         with watch.handling:
             try:

@@ -31,8 +31,8 @@ def add_probes(fast_path: FastPath, runtime: Runtime) -> None:
             raise stopping()
         return readiness(runtime), 200
 
-    fast_path.add("GET", "/livez", alive)
-    fast_path.add("GET", "/readyz", ready)
+    fast_path.add("GET", "/livez", None, alive)
+    fast_path.add("GET", "/readyz", None, ready)
 
 
 def add_plugin_status(app: QuartTrio, runtime: Runtime) -> None:

@@ -38,6 +38,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "too_many_events": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "target_too_long": HTTPStatus.REQUEST_URI_TOO_LONG,
     "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "too_many_attempts": HTTPStatus.TOO_MANY_REQUESTS,
     "not_accepted": HTTPStatus.TOO_MANY_REQUESTS,
     "head_too_large": HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,

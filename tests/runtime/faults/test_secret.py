@@ -17,6 +17,7 @@ from trivet import (
     EventEncodeError,
     Secret,
     Settings,
+    TokenSettings,
     encode_event,
     load_settings,
 )
@@ -96,19 +97,26 @@ def test_secrets_are_compared_by_their_texts() -> None:
 
 def test_settings_show_no_secret() -> None:
     """The settings as text show neither the program's secrets nor the plugins' tables."""
-    settings = Settings(admin_token=Secret(TOKEN), plugins={"influx": {"token": "another-t0ken"}})
+    operator = TokenSettings(name="operator", scopes=["admin"], secret=Secret(f"{TOKEN}-of-admin"))
+    settings = Settings(tokens=[operator], plugins={"influx": {"token": "another-t0ken"}})
     assert TOKEN not in repr(settings)
     assert "another-t0ken" not in repr(settings)
 
 
 def test_the_operators_token_may_be_in_a_file(tmp_path: Path) -> None:
-    """`admin_token` is a secret, in a file that stands beside the settings, too."""
+    """The secret of a token may be in a file, which stands beside the settings, too."""
     (tmp_path / "admin").write_text(f"{TOKEN}-of-admin\n")
-    (tmp_path / "trivet.toml").write_text('admin_token = { file = "admin" }')
-    settings = load_settings(tmp_path / "trivet.toml", {})
-    assert settings.admin_token == Secret(f"{TOKEN}-of-admin")
-    settings = load_settings(None, {"TRIVET_ADMIN_TOKEN__FILE": str(tmp_path / "admin")})
-    assert settings.admin_token == Secret(f"{TOKEN}-of-admin")
+    (tmp_path / "trivet.toml").write_text(
+        '[[tokens]]\nname = "operator"\nscopes = ["admin"]\nsecret = { file = "admin" }'
+    )
+    (operator,) = load_settings(tmp_path / "trivet.toml", {}).tokens
+    assert operator.secret == Secret(f"{TOKEN}-of-admin")
+    environ = {
+        "TRIVET_TOKENS__OPERATOR__SECRET__FILE": str(tmp_path / "admin"),
+        "TRIVET_TOKENS__OPERATOR__SCOPES": "admin",
+    }
+    (operator,) = load_settings(None, environ).tokens
+    assert operator.secret == Secret(f"{TOKEN}-of-admin")
     (tmp_path / "admin").write_text("short")
     with pytest.raises(ConfigurationError, match="16 characters"):
         load_settings(tmp_path / "trivet.toml", {})

@@ -32,7 +32,11 @@ SETTINGS = f"""
 active_plugins = ["planted"]
 bind = "127.0.0.1:0"
 plugins_directory = "."
-admin_token = {{ file = "admin" }}
+
+[[tokens]]
+name = "operator"
+scopes = ["admin"]
+secret = {{ file = "admin" }}
 
 [plugins.planted]
 token = {{ file = "token" }}

@@ -263,7 +263,17 @@ def test_the_check_of_routes_reads_no_source(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize(
     "path",
-    ["/livez", "/readyz", "/plugins", "/events", "/events/", "/events/<name>", "/events/mine"],
+    [
+        "/livez",
+        "/readyz",
+        "/plugins",
+        "/events",
+        "/events/",
+        "/events/<name>",
+        "/events/mine",
+        "/sign-in",
+        "/sign-out",
+    ],
 )
 def test_trivets_own_paths_are_refused(path: str) -> None:
     """A plugin's route cannot replace a probe or the ingest of events."""

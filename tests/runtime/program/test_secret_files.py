@@ -11,7 +11,7 @@ import attrs
 import pytest
 from structlog.testing import capture_logs
 
-from trivet import BackgroundPlugin, Secret, Settings
+from trivet import BackgroundPlugin, Secret, Settings, TokenSettings
 from trivet._program._loader import load
 from trivet._program._misfits import MisfitError
 from trivet._program._secret_files import LARGEST, credential_file, read_secret
@@ -136,6 +136,7 @@ def test_the_programs_own_secrets_are_looked_at(tmp_path: Path) -> None:
     file.write_text("an-operators-token")
     file.chmod(0o604)
     secret = read_secret(file)
-    assert warnings({}, admin_token=secret) == [str(file)]
+    tokens = [TokenSettings(name="operator", scopes=["admin"], secret=secret)]
+    assert warnings({}, tokens=tokens) == [str(file)]
     file.unlink()
-    assert warnings({}, admin_token=secret) == []
+    assert warnings({}, tokens=tokens) == []

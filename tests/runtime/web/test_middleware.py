@@ -31,6 +31,7 @@ from trivet import (
 from trivet import current_delivery as envelope
 from trivet._events._delivery import current_origin
 from trivet._web._context import route_template
+from trivet._web._doors import Doors
 from trivet._web._middleware import RequestMiddleware
 from trivet.testing import client, open_plugins
 
@@ -405,7 +406,7 @@ async def call(runtime: Runtime, scope: Any, received: list[Any]) -> tuple[list[
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await RequestMiddleware(app, runtime)(scope, receive, send)
+    await RequestMiddleware(app, runtime, Doors(runtime))(scope, receive, send)
     return seen, sent
 
 
@@ -449,7 +450,7 @@ async def test_an_application_that_breaks_before_it_answers(
 
     scope: Any = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/"}
     async with open_plugins(Points) as runtime:
-        middleware: Any = RequestMiddleware(broken, runtime)
+        middleware: Any = RequestMiddleware(broken, runtime, Doors(runtime))
         await middleware({**scope, "query_string": b"", "headers": []}, trio.sleep_forever, send)
         await trio.testing.wait_all_tasks_blocked()
         ((request, error),) = runtime.get(Points).requests

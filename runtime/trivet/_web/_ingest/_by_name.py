@@ -19,6 +19,7 @@ from ..._events._outcome import Outcome
 from ..._events._types import EventTypes
 from ..._faults._errors import NAMED_AT_MOST, EventDecodeError, EventTooLargeError, nearest
 from ..._runtime import Runtime
+from .._doors import require_event
 from .._fast_path import EndpointRequest, EndpointResponse, FastPath
 from .._problems import ProblemError
 from ._ndjson import LINES, publish_lines
@@ -50,7 +51,7 @@ def add_ingest(fast_path: FastPath, runtime: Runtime) -> None:
         outcomes = await publish(request, [delivery], wait=wait)
         return response_for(runtime, outcomes, waited=wait, batch=False)
 
-    fast_path.add("POST", "/events/<name>", publish_by_name)
+    fast_path.add("POST", "/events/<name>", "ingest", publish_by_name)
 
 
 class Publisher:
@@ -115,7 +116,7 @@ def parse_deadline(request: EndpointRequest) -> float:
 
 
 def require_type(types: EventTypes, name: str, *place: str) -> None:
-    """Refuse a name that no event type has, or that is not for publishers outside.
+    """Refuse a name that no event type has, or that the client may not publish.
 
     Args:
         types: the event types of the program.
@@ -125,6 +126,7 @@ def require_type(types: EventTypes, name: str, *place: str) -> None:
     Raises:
         ProblemError: the name is refused.
     """
+    require_event(name)
     event = types.get(name)
     if event is not None and types.is_open(event):
         return

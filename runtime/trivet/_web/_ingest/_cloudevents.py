@@ -45,7 +45,7 @@ def add_cloudevents(fast_path: FastPath, runtime: Runtime) -> None:
         outcomes = await publish(request, events, wait=wait)
         return response_for(runtime, outcomes, waited=wait, batch=media_type == BATCHED)
 
-    fast_path.add("POST", "/events", publish_cloudevents)
+    fast_path.add("POST", "/events", "ingest", publish_cloudevents)
 
 
 async def read(

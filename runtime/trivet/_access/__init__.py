@@ -1,0 +1,4 @@
+"""Access: who may do what, by tokens.
+
+Never knows HTTP.
+"""

@@ -1,0 +1,83 @@
+"""Sessions: the cookie of a browser that has given a token once.
+
+Owns the form of the cookie's value, its signature, and when a session ends.
+Never knows the cookie's name and attributes: they are HTTP's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from time import time
+
+from itsdangerous import BadSignature, TimestampSigner
+
+from ._tokens import Token, Tokens
+
+DURATION = 12 * 3600
+"""Seconds after which a session ends: a day's work."""
+MAX_ENDED = 10_000
+"""Sessions that were ended by their browsers, and are remembered until they would have ended."""
+
+
+class Sessions:
+    """The sessions of one program, which it need not remember.
+
+    The value of a cookie is the token's name, a random id and the time, signed with the token's
+    secret. So it holds after a restart of the program and in each of its replicas, and ends when
+    the secret changes or the token is taken away.
+
+    Args:
+        tokens: the tokens of the program.
+        clock: the seconds since 1970.
+    """
+
+    def __init__(self, tokens: Tokens, clock: Callable[[], float] = time) -> None:
+        self._tokens = tokens
+        self._clock = clock
+        self._ended: dict[str, float] = {}
+
+    def begin(self, token: Token) -> str:
+        """The value of a new session's cookie."""
+        value = f"{token.name}:{secrets.token_urlsafe(12)}"
+        return self._signer(token).sign(value).decode("ascii")
+
+    def token_of(self, cookie: str) -> Token | None:
+        """The token of a session; None if it has ended, or never was."""
+        token = self._tokens.named(cookie.partition(":")[0])
+        if token is None or cookie in self._ended:
+            return None
+        try:
+            self._signer(token).unsign(cookie, max_age=DURATION)
+        except BadSignature:  # A wrong one, or one that is too old.
+            return None
+        return token
+
+    def end(self, cookie: str) -> None:
+        """End a session before its time."""
+        if self.token_of(cookie) is None:
+            return
+        now = self._clock()
+        if len(self._ended) >= MAX_ENDED:
+            self._ended = {known: until for known, until in self._ended.items() if until > now}
+        if len(self._ended) >= MAX_ENDED:
+            del self._ended[next(iter(self._ended))]
+        self._ended[cookie] = now + DURATION
+
+    def _signer(self, token: Token) -> _Signer:
+        return _Signer(token.secret.reveal(), self._clock)
+
+
+class _Signer(TimestampSigner):
+    """itsdangerous' signer, with SHA-256 and a clock."""
+
+    def __init__(self, secret: str, clock: Callable[[], float]) -> None:
+        super().__init__(
+            secret, b"trivet.session", key_derivation="hmac", digest_method=hashlib.sha256
+        )
+        self._clock = clock
+
+    def get_timestamp(self) -> int:
+        """The time that is signed, and the present one when a signature is checked."""
+        return int(self._clock())

@@ -1,0 +1,132 @@
+"""Tokens: `[[tokens]]` in the settings, and the search for the one that a client has sent.
+
+Owns the scopes, the form of a token, and the comparison of secrets.
+Never knows where a client has put its secret, nor what it asks for.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Literal, NamedTuple, get_args
+
+import attrs
+from attrs.validators import matches_re, min_len, optional
+
+from .._faults._secret import Secret
+
+Scope = Literal["ingest", "read", "admin"]
+"""Permission to publish events, to read the state and the plugins' routes, or to change
+what runs. No scope contains another."""
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+SHORTEST_SECRET = 16
+"""Characters that a secret has at least."""
+
+
+def _fit_for_a_header(_: object, __: object, secret: Secret) -> None:
+    text = secret.reveal()
+    if len(text) < SHORTEST_SECRET:
+        raise ValueError(f"expected at least {SHORTEST_SECRET} characters")
+    if not all("!" <= character <= "~" for character in text):
+        raise ValueError("expected letters, digits and punctuation of ASCII, without spaces")
+
+
+def _for_ingest(token: TokenSettings, _: object, events: list[str] | None) -> None:
+    if events is not None and "ingest" not in token.scopes:
+        raise ValueError('only a token with the scope "ingest" publishes events')
+
+
+@attrs.frozen(kw_only=True)
+class TokenSettings:
+    """A token, by which a client shows what it may do (`[[tokens]]`).
+
+    >>> TokenSettings(name="shop", scopes=["ingest"], secret=Secret("correct-horse-battery"))
+    TokenSettings(name='shop', scopes=['ingest'], secret=Secret('***'), events=None)
+    """
+
+    name: str = attrs.field(validator=matches_re(r"[A-Za-z0-9_.-]{1,64}"))
+    """The name, which the log shows beside each request with the token."""
+    scopes: list[Scope] = attrs.field(validator=min_len(1))
+    """The doors that it opens: `"ingest"`, to publish events; `"read"`, for the plugins' routes and
+    `GET /plugins`; `"admin"`, to restart plugins. A plugin's route may ask for another scope."""
+    secret: Secret = attrs.field(validator=_fit_for_a_header)
+    """The secret that a client sends as `Authorization: Bearer …`, of at least 16 characters."""
+    events: list[str] | None = attrs.field(
+        default=None, validator=[optional(min_len(1)), _for_ingest]
+    )
+    """The only event types that the token may publish; without it, all that are open. Such a token
+    opens no route of a plugin that asks for `"ingest"`."""
+
+
+@attrs.frozen(eq=False)
+class Token:
+    """A token of the operator's."""
+
+    name: str
+    """The name."""
+    scopes: frozenset[Scope]
+    """The doors that it opens."""
+    events: frozenset[str] | None
+    """The names of the only event types that it may publish; None for all."""
+    secret: Secret
+    """The secret."""
+
+
+class Caller(NamedTuple):
+    """The sender of a request, as far as it has shown who it is."""
+
+    token: Token | None = None
+    """Its token; None for none, and for an unknown one."""
+    has_secret: bool = False
+    """Whether it has sent a secret, right or wrong: not by a session, which a browser sends for any
+    page."""
+    address: str = ""
+    """Its address, where it has sent a secret; empty on a Unix socket."""
+
+
+ANYBODY = Caller()
+"""A sender that has shown nothing."""
+
+
+class Tokens:
+    """All tokens of a program.
+
+    A secret is found by its digest, made with a key that is drawn at the start. So the time that
+    the search takes tells nothing about a secret, however many tokens there are.
+
+    Args:
+        settings: the operator's tokens; no two have one name, or one secret.
+    """
+
+    def __init__(self, settings: Iterable[TokenSettings]) -> None:
+        self._key = secrets.token_bytes(32)
+        self._by_name = {
+            each.name: Token(
+                each.name,
+                frozenset(each.scopes),
+                None if each.events is None else frozenset(each.events),
+                each.secret,
+            )
+            for each in settings
+        }
+        self._by_digest = {
+            self._digest(token.secret.reveal().encode()): token for token in self._by_name.values()
+        }
+        self.scopes = frozenset(scope for each in self._by_name.values() for scope in each.scopes)
+        """The scopes for which there is a token."""
+
+    def __bool__(self) -> bool:
+        return bool(self._by_name)
+
+    def find(self, secret: bytes) -> Token | None:
+        """The token with this secret."""
+        return self._by_digest.get(self._digest(secret))
+
+    def named(self, name: str) -> Token | None:
+        """The token with this name."""
+        return self._by_name.get(name)
+
+    def _digest(self, secret: bytes) -> bytes:
+        return blake2b(secret, key=self._key, digest_size=32).digest()

@@ -1,0 +1,146 @@
+"""The doors of a program: which requests may pass, whichever way they are answered.
+
+Owns the token of a request, the scope that a route asks for, and the refusal of what it may not do.
+Never knows which code answers: each way calls `Doors.admit` before anything of the request's is
+done.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from .._access._attempts import Attempts
+from .._access._sessions import Sessions
+from .._access._tokens import ANYBODY, Caller, Scope, Token, Tokens
+from .._runtime import Runtime
+from ._asgi import HttpScope, WebsocketScope
+from ._context import current_context
+from ._problems import ProblemError, stopping
+
+COOKIE = "trivet_session"
+"""The name of the cookie of a browser that has signed in."""
+INGEST_RULES = ("/events", "/events/<name>")
+"""The rules at which each event is compared with the events that a token is for."""
+SERVED_WHILE_STOPPING = ("/livez", "/readyz", "/plugins")
+"""The rules of the requests that are answered although they begin after the stop has begun."""
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
+
+
+class Doors:
+    """The doors of one program.
+
+    Args:
+        runtime: the program.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.tokens = Tokens(runtime.program.settings.tokens)
+        self.sessions = Sessions(self.tokens)
+        self._attempts = Attempts()
+        # What no token is for is open, but for administration.
+        self._open = frozenset[Scope]({"ingest", "read"}) - self.tokens.scopes
+
+    def caller_of(self, scope: HttpScope | WebsocketScope) -> Caller:
+        """The sender of a request, with its token: in the header, or else in a session's cookie."""
+        if not self.tokens:
+            return ANYBODY
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                scheme, _, secret = value.partition(b" ")
+                if scheme.lower() == b"bearer":
+                    token = self.tokens.find(secret.strip())
+                    return Caller(token, has_secret=True, address=address_of(scope))
+        session = session_of(scope)
+        return ANYBODY if session is None else Caller(self.sessions.token_of(session))
+
+    def admit(self, rule: str, needed: Scope | None) -> None:
+        """Note the rule of the current request; refuse the request unless its sender may pass.
+
+        Args:
+            rule: the rule of its route.
+            needed: the scope that the route asks for; None for a public one.
+
+        Raises:
+            ProblemError: a token for the scope is missing or wrong, or the service stops.
+        """
+        context = current_context()
+        context.rule = rule
+        if needed is not None and needed not in self._open:
+            self._require(context.caller, needed, rule)
+        if self._runtime.stopping.is_set() and rule not in SERVED_WHILE_STOPPING:
+            raise stopping()
+
+    def checked(self, secret: bytes, address: str) -> Token:
+        """The token with a secret.
+
+        Raises:
+            ProblemError: there is none, or the address has sent too many wrong ones.
+        """
+        caller = Caller(self.tokens.find(secret), has_secret=True, address=address)
+        return self._identified(caller)
+
+    def _require(self, caller: Caller, needed: Scope, rule: str) -> None:
+        if needed not in self.tokens.scopes:
+            detail = f'no token has the scope "{needed}": the operator writes one in [[tokens]]'
+            raise ProblemError("forbidden", detail, {"scope": needed})
+        if caller.token is None and not caller.has_secret:
+            raise _unauthorized(f'send `Authorization: Bearer` with a token for "{needed}"')
+        token = self._identified(caller)
+        if needed not in token.scopes:
+            detail = f'the token {token.name!r} has no scope "{needed}"'
+            raise ProblemError("forbidden", detail, {"scope": needed})
+        if token.events is not None and needed == "ingest" and rule not in INGEST_RULES:
+            detail = f"the token {token.name!r} is for certain events only"
+            raise ProblemError("forbidden", detail, {"scope": needed})
+
+    def _identified(self, caller: Caller) -> Token:
+        """The caller's token, unless its address has to wait."""
+        token, address = caller.token, caller.address
+        if token is not None and not caller.has_secret:
+            return token  # By a session, whose signature nobody guesses.
+        wait = self._attempts.wait(address)
+        if wait > 0 and (token is None or not self._attempts.knows(address, token.name)):
+            detail = "too many wrong tokens came from this address"
+            raise ProblemError("too_many_attempts", detail, retry_after=wait)
+        if token is None:
+            self._attempts.failed(address)
+            _log.warning("wrong token", client=address, route=current_context().route)
+            raise _unauthorized("the token is unknown")
+        self._attempts.succeeded(address, token.name)
+        return token
+
+
+def require_event(name: str) -> None:
+    """Refuse an event that the token of the current request is not for.
+
+    Raises:
+        ProblemError: the token is for certain events only, and not for this one.
+    """
+    token = current_context().caller.token
+    if token is not None and token.events is not None and name not in token.events:
+        events = sorted(token.events)
+        detail = f"the token {token.name!r} is for {', '.join(events)} only"
+        raise ProblemError("forbidden", detail, {"scope": "ingest", "events": events})
+
+
+def session_of(scope: HttpScope | WebsocketScope) -> str | None:
+    """The value of the session's cookie, where a request has one."""
+    for name, cookies in scope["headers"]:
+        if name == b"cookie" and COOKIE.encode() in cookies:
+            for cookie in cookies.decode("latin-1").split(";"):
+                key, _, value = cookie.partition("=")
+                if key.strip() == COOKIE:
+                    return value.strip()
+    return None
+
+
+def _unauthorized(detail: str) -> ProblemError:
+    return ProblemError("unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+def address_of(scope: HttpScope | WebsocketScope) -> str:
+    """The address of a request's sender; empty where it has none, as on a Unix socket."""
+    client = scope.get("client")
+    return client[0] if client else ""
