@@ -49,6 +49,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     return scheduling
 
 
+def pytest_collection_finish() -> None:
+    """Freeze what the collection of the tests has made: no test's own collection searches it."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture
+def no_old_garbage() -> None:
+    """Freeze the objects of earlier tests, whose collection would count as this test's time."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def own_garbage() -> Iterator[None]:
     """Collect a test's garbage before its end: its warnings are ignored in this test alone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,9 +17,15 @@ NO_THING = re.compile(
 """A pronoun, a relative clause or an adverbial in the place of the thing."""
 
 
+@cache
+def tree_of(file: Path) -> ast.Module:
+    """The syntax tree of a file."""
+    return ast.parse(file.read_text("utf-8"))
+
+
 def docstrings(file: Path) -> Iterator[tuple[int, str]]:
     """The docstrings of a file with their lines, those under attributes included."""
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+    for node in ast.walk(tree_of(file)):
         match node:
             case ast.Expr(ast.Constant(str() as text)):
                 yield node.lineno, text
@@ -42,8 +49,7 @@ def test_a_docstring_follows_what_it_describes() -> None:
     """No docstring stands under another one: a line moved between a name and its text."""
     misplaced: list[str] = []
     for name in [name for room in ("runtime", "contrib", "plugins") for name in rooms(room)]:
-        tree = ast.parse((ROOT / name).read_text("utf-8"))
-        bodies = [node.body for node in ast.walk(tree) if isinstance(node, BODIES)]
+        bodies = [node.body for node in ast.walk(tree_of(ROOT / name)) if isinstance(node, BODIES)]
         misplaced += [
             f"{name}:{second.lineno}"
             for body in bodies

@@ -24,6 +24,7 @@ def test_a_number_is_a_conversation() -> None:
     assert conversation(1, 2) == conversation(1, 2) != conversation(2, 1)
 
 
+@pytest.mark.model
 async def test_nothing_is_accepted_that_h11_refuses() -> None:
     """Each request that is accepted, h11 reads as the same; each response, as it was meant."""
     until = time.monotonic() + SECONDS

@@ -164,7 +164,11 @@ async def test_a_stop_lets_a_post_end() -> None:
 async def test_hanging_store() -> None:
     """A post ends after `timeout`, `close` after its own limit; what they leave is in the log."""
     hanging = {"odd_store": {"hang": 1000}}
-    async with open_plugins(OddStore, settings=hanging) as odd, serving(odd) as url:
+    soon = ShutdownSettings(requests=0.1)
+    async with (
+        open_plugins(OddStore, settings=hanging, shutdown=soon) as odd,
+        serving(odd) as url,
+    ):
         wanted = settings(f"{url}/1/buckets", size=2, within=60, timeout=0.4)
         short = ShutdownSettings(close=0.2)
         with capture_logs() as logs:

@@ -6,6 +6,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from types import ModuleType
 
 Table = Mapping[type, tuple[str, ...]]
@@ -63,6 +64,7 @@ def missing(*tables: Table) -> set[tuple[type, str]]:
     return {(owner, name) for owner, name in rows(*tables) if name not in attributes(owner)}
 
 
+@cache
 def attributes(owner: type) -> set[str]:
     """The attributes of a class and of its instances, as far as the class's text shows them."""
     found = set(dir(owner))
@@ -113,6 +115,7 @@ def used(*modules: ModuleType) -> set[tuple[type, str]]:
     }
 
 
+@cache
 def tree(owner: type) -> ast.AST:
     """The syntax tree of a class."""
     return ast.parse(textwrap.dedent(inspect.getsource(owner)))

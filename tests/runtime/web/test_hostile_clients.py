@@ -15,6 +15,7 @@ import trio
 from quart import abort, request, websocket
 
 from trivet import BackgroundPlugin, Runtime, ShutdownSettings, route, websocket_route
+from trivet._web._server import _connection, _transport
 from trivet.testing import open_plugins, serving
 
 from .clients import UPGRADE, ask, connect, descriptors, frame, status
@@ -66,6 +67,13 @@ class Pages(BackgroundPlugin):
     @route("/large")
     async def large(self) -> bytes:
         return b"x" * LARGE
+
+
+@pytest.fixture
+def short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that stay after their last response are cut off in a fifth of the time."""
+    assert _transport.LINGER_TIMEOUT == 1.0
+    monkeypatch.setattr(_transport, "LINGER_TIMEOUT", 0.2)
 
 
 @asynccontextmanager
@@ -211,8 +219,10 @@ async def test_one_connection_too_many_is_told_to_come_back() -> None:
                 await trio.lowlevel.checkpoint()
 
 
-async def test_slow_headers_are_not_waited_for() -> None:
-    """A client that has not sent a whole head within five seconds is disconnected."""
+async def test_slow_headers_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that has not sent a whole head within five seconds, less here, is disconnected."""
+    assert _connection.KEEP_ALIVE_TIMEOUT == 5.0
+    monkeypatch.setattr(_connection, "KEEP_ALIVE_TIMEOUT", 0.3)
     async with ours() as (address, _):
         with trio.fail_after(60):
             answer = await ask(address, b"GET / HTTP/1.1\r\nX-A: ", within=60)
@@ -321,6 +331,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.usefixtures("short_limits")
 @pytest.mark.parametrize("how", REFUSED)
 async def test_a_handshake_that_is_refused_ends_its_connection(how: str) -> None:
     """A client whose handshake is refused gets the response, and a second to disconnect."""
@@ -361,6 +372,7 @@ async def send_too_large(stream: trio.SocketStream) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.usefixtures("short_limits")
 async def test_a_websocket_message_that_is_too_large_is_the_last() -> None:
     """A message that is too large closes with 1009; later data is dropped, and the method ends."""
     async with ours(max_body=MESSAGE_LIMIT) as (address, runtime):
@@ -384,6 +396,7 @@ async def test_a_client_may_leave_a_method_that_does_not_listen() -> None:
             await runtime.get(Pages).talks(0)
 
 
+@pytest.mark.usefixtures("short_limits")
 async def test_the_last_answer_ends_its_connection() -> None:
     """A client that stays after `Connection: close`, and goes on sending, is cut off."""
     async with ours() as (address, _), await connect(address) as stream:
@@ -392,6 +405,7 @@ async def test_the_last_answer_ends_its_connection() -> None:
         assert await is_cut_off(stream, b"x")
 
 
+@pytest.mark.usefixtures("short_limits")
 async def test_a_body_that_is_too_slow_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that stays after a 408, and goes on sending, is cut off."""
     monkeypatch.setattr("trivet._web._context.BODY_TIMEOUT", 0.1)

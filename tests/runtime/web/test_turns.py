@@ -5,10 +5,9 @@ The server is real, and its clients are threads, whose processor time is not the
 
 from __future__ import annotations
 
-import gc
 import math
 import socket
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import thread_time
@@ -80,21 +79,6 @@ class Loop(trio.abc.Instrument):
     def before_io_wait(self, timeout: float) -> None:
         """End a turn."""
         self.longest = max(self.longest, thread_time() - self._since)
-
-
-@pytest.fixture(scope="module")
-def others_garbage_is_frozen() -> Generator[None]:
-    """Freeze the objects of other tests, whose collection would count as the loop's time."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.fixture
-def no_old_garbage(others_garbage_is_frozen: None) -> None:
-    """The garbage of earlier tests is collected."""
-    gc.collect()
 
 
 @asynccontextmanager

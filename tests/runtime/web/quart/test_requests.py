@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import Any
@@ -139,15 +138,6 @@ async def test_a_form() -> None:
             assert (body[:60], answer.status_code) == (body[:60], status)
             if status == 200:
                 assert await answer.get_json() == {"fields": {}, "files": {}, **facts}
-
-
-@pytest.fixture
-def no_old_garbage() -> Iterator[None]:
-    """Freeze the objects of other tests, which the garbage collector would search here."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 class Steps(trio.abc.Instrument):
