@@ -63,13 +63,14 @@ class Publisher:
         delivery: Delivery[Event]
         if wait or envelope:
             receipt = Receipt() if wait else None
-            delivery = Delivery.of(event, origin=current_origin(), receipt=receipt, **envelope)
+            origin = _without_account(current_origin())
+            delivery = Delivery.of(event, origin=origin, receipt=receipt, **envelope)
             delivery.source = delivery.source or self._service
         else:
             handled = delivery_of_task.get()  # As in `current_origin`, without its call.
             origin = current_request.get() or (NO_ORIGIN if handled is None else handled.origin)
             if origin.account_id is not None:
-                origin = Origin(origin.request_id, origin.traceparent)
+                origin = _without_account(origin)
             delivery = Delivery(event, self._service, wall_time(), origin, True)
         if wait:
             with self._waits.during(delivery, route.subscriptions):
@@ -87,7 +88,7 @@ class Publisher:
         self, deliveries: Iterable[Delivery[Event]], *, wait: bool
     ) -> list[Outcome]:
         """See `Runtime.publish_many`."""
-        origin, routes = current_origin(), self._bus.routes
+        origin, routes = _without_account(current_origin()), self._bus.routes
         sent = [self._complete(delivery, origin, wait=wait) for delivery in deliveries]
         if not wait:
             return await self._offer(sent)
@@ -135,6 +136,13 @@ class Publisher:
             is_plain=delivery.is_plain and receipt is None,
             receipt=receipt,
         )
+
+
+def _without_account(origin: Origin) -> Origin:
+    """The origin as an event carries it on: the account is known to the request itself alone."""
+    if origin.account_id is None:
+        return origin
+    return Origin(origin.request_id, origin.traceparent)
 
 
 def _unknown(event: object, types: EventTypes) -> UnknownEventError:
