@@ -12,7 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 BODIES = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 NO_THING = re.compile(
-    r"\W*(As|By|Of|It|They|Th(is|at|ese|ose)|Wh(at|atever|en|enever|ere|erever)|Which|Who(ever|m|se)?)\b"
+    r"\W*(As|By|Of|It|They|Th(is|at|ese|ose)|Wh(at|atever|en|enever|ere|erever)|Whether its?|Which"
+    r"|Who(ever|m|se)?)\b"
 )
 """A pronoun, a relative clause or an adverbial in the place of the thing."""
 

@@ -263,15 +263,15 @@ class Runtime(App):
         """The statistics of each plugin's inbox, by the plugin's name."""
         return {name: inbox.statistics() for name, inbox in self._inboxes.items()}
 
-    def on_retry(self, told: Callable[[str, Delivery[Event], Exception, float], None]) -> None:
+    def on_retry(self, callback: Callable[[str, Delivery[Event], Exception, float], None]) -> None:
         """Report each failed attempt that another attempt will follow.
 
         Args:
-            told: called with the plugin's name, the event, the handler's exception, and the seconds
-                before the next attempt, at most. It must neither wait nor raise.
+            callback: called with the plugin's name, the event, the handler's exception, and the
+                seconds before the next attempt, at most. It must neither wait nor raise.
         """
         for name, inbox in self._inboxes.items():
-            inbox.on_retry = partial(told, name)
+            inbox.on_retry = partial(callback, name)
 
     def usage(self) -> Mapping[str, Usage]:
         """Each plugin's use of the event loop; empty where `[stalls]` is not enabled."""

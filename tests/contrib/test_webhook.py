@@ -95,7 +95,7 @@ class Receiver(ThreadingHTTPServer):
         self.promised: int | None = None
         """The length that it gives for a body."""
         self.hangs = False
-        """Whether it keeps the connection open after an incomplete body."""
+        """Whether the receiver keeps the connection open after an incomplete body."""
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.requests: list[Request] = []

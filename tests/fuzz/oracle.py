@@ -178,7 +178,7 @@ class Answered:
 
     @property
     def closes(self) -> bool:
-        """Whether it is the last of its connection."""
+        """Whether the request is the last of its connection."""
         return self.headers.get(b"connection") == b"close"
 
 

@@ -31,7 +31,7 @@ PROGRAMS = 16
 
 
 @attrs.frozen(kw_only=True)
-class Durable:
+class DurableConsumer:
     """A durable consumer, and its streams."""
 
     stream: str
@@ -83,7 +83,7 @@ async def _make(js: JetStreamContext, config: StreamConfig, setting: str) -> Str
         ) from None
 
 
-async def check_dead_letters(js: JetStreamContext, durable: Durable) -> StreamConfig:
+async def check_dead_letters(js: JetStreamContext, durable: DurableConsumer) -> StreamConfig:
     """The configuration of the dead letters' stream; a missing stream is made.
 
     Raises:
@@ -147,7 +147,7 @@ def _covers(pattern: str, subject: str) -> bool:
     )
 
 
-async def check_consumer(js: JetStreamContext, durable: Durable) -> list[str]:
+async def check_consumer(js: JetStreamContext, durable: DurableConsumer) -> list[str]:
     """Make what is missing; returns the missing guarantees.
 
     Raises:
@@ -168,7 +168,7 @@ async def check_consumer(js: JetStreamContext, durable: Durable) -> list[str]:
     return [*missing_guarantees(stream), *_missing_guarantees_of(config, durable)]
 
 
-async def _make_consumer(js: JetStreamContext, durable: Durable) -> ConsumerConfig:
+async def _make_consumer(js: JetStreamContext, durable: DurableConsumer) -> ConsumerConfig:
     if not durable.create:
         reason = f"there is no consumer {durable.consumer!r}; `create = true` makes it"
         raise BrokerRefusedError("consumer", reason)
@@ -188,7 +188,7 @@ async def _make_consumer(js: JetStreamContext, durable: Durable) -> ConsumerConf
         raise BrokerRefusedError(setting, f"it cannot be made: {error.description}") from None
 
 
-def _check_consumer(config: ConsumerConfig, durable: Durable) -> None:
+def _check_consumer(config: ConsumerConfig, durable: DurableConsumer) -> None:
     """Raise `BrokerRefusedError` if a consumer differs from the settings, or is of another kind."""
     name = f"the consumer {durable.consumer!r}"
     if config.deliver_subject:
@@ -213,7 +213,7 @@ def _check_consumer(config: ConsumerConfig, durable: Durable) -> None:
         raise BrokerRefusedError("delivery_limit", reason)
 
 
-def _missing_guarantees_of(config: ConsumerConfig, durable: Durable) -> list[str]:
+def _missing_guarantees_of(config: ConsumerConfig, durable: DurableConsumer) -> list[str]:
     missing: list[str] = []
     if (config.max_deliver or -1) > 0:
         missing.append(

@@ -26,7 +26,7 @@ from .._brokers._client import (
     Received,
     UnsendableMessagesError,
 )
-from ._checks import Durable, check_consumer
+from ._checks import DurableConsumer, check_consumer
 from ._connection import NatsServer, connected, status_of
 from ._library import DESCRIPTION
 from ._messages import as_dead_letter, facts_only, received
@@ -44,7 +44,11 @@ class NatsConsumer(Consumer):
     """See `Consumer`. Made by `open_consumer`."""
 
     def __init__(
-        self, requests: Requests, durable: Durable, unacked: Unacked, released: ReleaseCounts
+        self,
+        requests: Requests,
+        durable: DurableConsumer,
+        unacked: Unacked,
+        released: ReleaseCounts,
     ) -> None:
         self.visibility = durable.visibility
         self._requests = requests
@@ -190,7 +194,7 @@ def _without_releases(message: Received, released: dict[str, int]) -> Received:
 
 @asynccontextmanager
 async def open_consumer(
-    server: NatsServer, durable: Durable, unacked: Unacked
+    server: NatsServer, durable: DurableConsumer, unacked: Unacked
 ) -> AsyncGenerator[NatsConsumer]:
     """Connect to a consumer, which several programs may share.
 

@@ -23,7 +23,7 @@ from nats.js.errors import (
 from nats.js.kv import KeyValue
 
 from .._brokers._client import Received
-from ._checks import Durable
+from ._checks import DurableConsumer
 from ._connection import Connection
 
 REMEMBERED = 10_000
@@ -41,7 +41,7 @@ class ReleaseCounts:
 
     @classmethod
     async def open(
-        cls, connection: Connection, durable: Durable
+        cls, connection: Connection, durable: DurableConsumer
     ) -> tuple[ReleaseCounts, list[str]]:
         """Find the bucket, or make it; returns the counts, and the missing guarantees."""
         name = f"{durable.stream}_returned"

@@ -19,7 +19,7 @@ from trivet import AsyncioPlugin, Secret
 from .._brokers._client import Consumer
 from .._brokers._on_asyncio import consumer_on_asyncio
 from .._brokers._source import BrokerSource, differs_from
-from ._checks import Durable
+from ._checks import DurableConsumer
 from ._connection import NatsServer
 from ._consumer import open_consumer
 from ._settings import (
@@ -83,7 +83,7 @@ class NatsSource(AsyncioPlugin, BrokerSource):
             timeout=self.timeout,
             name=self.app.service,
         )
-        durable = Durable(
+        durable = DurableConsumer(
             stream=self.stream,
             consumer=self.consumer,
             subject=self.subject,

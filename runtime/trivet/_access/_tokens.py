@@ -80,8 +80,8 @@ class Caller(NamedTuple):
     token: Token | None = None
     """Its token; None for none, and for an unknown one."""
     has_secret: bool = False
-    """Whether it has sent a secret, right or wrong: not by a session, which a browser sends for any
-    page."""
+    """Whether the client has sent a secret, right or wrong: not by a session, which a browser sends
+    for any page."""
     address: str = ""
     """Its address, where it has sent a secret; empty on a Unix socket."""
 

@@ -39,14 +39,14 @@ class PendingOffer:
 
     delivery: Delivery[Event]
     has_room: bool = False
-    """Whether it waits no more for room, but for the event to be stored."""
+    """Whether there is room, so that the offer waits only for the event to be stored."""
     fate: Fate | None = None
     """The decision; None while there is none."""
     _decided: trio.Event | None = None
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it waits for room."""
+        """Whether the offer waits for room."""
         return self.fate is None and not self.has_room
 
     def decide(self, fate: Fate) -> None:

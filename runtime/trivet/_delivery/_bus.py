@@ -56,7 +56,7 @@ class Undecided:
 
     @property
     def has_waited(self) -> bool:
-        """Whether its publisher had to wait for it, so that others have had their turn."""
+        """Whether the publisher had to wait, so that others have had their turn."""
         return self.offer is not None or self.subscription.policy.overflow == "block"
 
     def decided(self, fate: Fate) -> None:

@@ -19,6 +19,7 @@ from attrs.validators import ge, gt, le, min_len
 
 from .._access._tokens import TokenSettings
 from .._faults._errors import ConfigurationError
+from .._plugins._supervision_settings import SupervisionSettings
 from ._structuring import structure_fields
 from ._values import EnvText, is_table
 
@@ -71,19 +72,29 @@ class StartupSettings:
     """Seconds after which the start has failed."""
 
 
+_OF_PLUGINS = SupervisionSettings()
+"""The defaults of a plugin's restarts, which are those of a program's too."""
+
+
 @attrs.frozen(kw_only=True)
 class RestartSettings:
     """Restarts of a dead program by its parent process (`[restarts]`)."""
 
-    max_restarts: int = attrs.field(default=5, validator=ge(0))
+    max_restarts: int = attrs.field(default=_OF_PLUGINS.max_restarts, validator=ge(0))
     """Restarts within `restart_window`; one death more ends the program with its exit code. Five in
     thirty seconds, after the restart intensity of OTP's supervisors."""
-    restart_window: float = attrs.field(default=30.0, validator=[gt(0), le(LONGEST)])
+    restart_window: float = attrs.field(
+        default=_OF_PLUGINS.restart_window, validator=[gt(0), le(LONGEST)]
+    )
     """Seconds for which a restart counts."""
-    backoff_initial: float = attrs.field(default=0.5, validator=[ge(0), le(LONGEST)])
+    backoff_initial: float = attrs.field(
+        default=_OF_PLUGINS.backoff_initial, validator=[ge(0), le(LONGEST)]
+    )
     """Seconds before the first restart, at most (full jitter); each further restart doubles
     them."""
-    backoff_max: float = attrs.field(default=30.0, validator=[ge(0), le(LONGEST)])
+    backoff_max: float = attrs.field(
+        default=_OF_PLUGINS.backoff_max, validator=[ge(0), le(LONGEST)]
+    )
     """Seconds that no wait exceeds."""
 
 

@@ -100,7 +100,7 @@ class _Group:
     writings: list[_Writing]
     readings: list[_Reading]
     looks: bool
-    """Whether it is time to look after the file."""
+    """Whether the file is due to be looked after."""
     today: float
     """The calendar's time; as the loop's clock has it, where the calendar was set forward."""
     known: dict[str, int]

@@ -155,7 +155,7 @@ class Host:
         return self.needs.unmet
 
     @property
-    def is_out(self) -> bool:
+    def is_given_up(self) -> bool:
         """Whether the plugin, or one that it waits for, was given up: only an operator can help."""
         waits_for = self.waits_for
         return self.status is Status.FAILED or (
@@ -178,12 +178,12 @@ class Host:
             self._changed = trio.Event()
         await self._changed.wait()
 
-    async def reached(self, *statuses: Status) -> None:
+    async def wait_for_status(self, *statuses: Status) -> None:
         """Wait until the plugin has one of these statuses."""
         while self.status not in statuses:
             await self.changed()
 
-    async def left(self) -> None:
+    async def wait_until_down(self) -> None:
         """Wait until the plugin is down, or up in another lifetime."""
         restarts = self.restarts
         while self.is_up and self.restarts == restarts:

@@ -26,7 +26,7 @@ from ._asgi import ASGIApp, Receive, Scope, Send
 from ._context import current_context
 from ._crashes import report_crash
 from ._doors import Doors
-from ._fast_path import FastPath
+from ._fast_path import Endpoints
 from ._ingest._by_name import add_ingest
 from ._ingest._cloudevents import add_cloudevents
 from ._middleware import RequestMiddleware
@@ -83,7 +83,7 @@ class Application(QuartTrio):
         quart = cast("ASGIApp", super().asgi_app)
         self.plain_routes = PlainRoutes(self, runtime, self.doors, quart)
         """The plugins' routes, whose handlers are called before Quart is asked."""
-        self.fast_path = FastPath(self.plain_routes, runtime, self.doors)
+        self.fast_path = Endpoints(self.plain_routes, runtime, self.doors)
         """The endpoints that are answered before Quart is asked."""
         self._middleware = RequestMiddleware(self.fast_path, runtime, self.doors)
 

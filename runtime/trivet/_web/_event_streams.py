@@ -61,7 +61,7 @@ class _Body(StreamingBody):
     async def __aenter__(self) -> _Body:
         self._nursery = nursery = await self._manager.__aenter__()
         reason = f"plugin {self._host.name!r} is not running"
-        nursery.start_soon(self._end_after, self._host.left, reason)
+        nursery.start_soon(self._end_after, self._host.wait_until_down, reason)
         nursery.start_soon(self._end_after, self._runtime.stopping.wait, "the service stops")
         nursery.start_soon(self._read)
         return self

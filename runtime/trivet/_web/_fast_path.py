@@ -175,7 +175,7 @@ class Endpoint:
     handler: EndpointHandler
 
 
-class FastPath:
+class Endpoints:
     """An ASGI application with a few endpoints, in front of one for all other requests.
 
     Args:

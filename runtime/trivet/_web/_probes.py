@@ -14,11 +14,11 @@ from .._faults._containment import members
 from .._log import _writer as _log_writer
 from .._plugins._status import Status
 from .._runtime import Runtime
-from ._fast_path import EndpointRequest, EndpointResponse, FastPath
+from ._fast_path import EndpointRequest, EndpointResponse, Endpoints
 from ._problems import ProblemError, stopping
 
 
-def add_probes(fast_path: FastPath, runtime: Runtime) -> None:
+def add_probes(fast_path: Endpoints, runtime: Runtime) -> None:
     """Serve `/livez` and `/readyz`."""
 
     async def alive(_: EndpointRequest) -> EndpointResponse:

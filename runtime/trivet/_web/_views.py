@@ -133,14 +133,14 @@ async def _refuse_or_close(fault: BaseException) -> None:
 
 async def _cancel_after_lifetime(host: Host) -> None:
     context = current_context()
-    await host.left()
+    await host.wait_until_down()
     context.scope.cancel()
 
 
 def _require_running(host: Host) -> None:
     if host.is_up:
         return
-    retry_after = None if host.is_out else host.retry_in or 1.0
+    retry_after = None if host.is_given_up else host.retry_in or 1.0
     detail = f"plugin {host.name!r} is not running: {host.status.replace('_', ' ')}"
     facts = {"plugin": host.name, "plugin_status": host.status}
     raise ProblemError("plugin_unavailable", detail, facts, retry_after=retry_after)

@@ -113,9 +113,9 @@ class Entry:
     """Its place in the order of acceptance."""
     replayed_at: float = math.nan
     hidden: bool = False
-    """Whether its inbox need not know it yet."""
+    """Whether the inbox need not know the entry yet."""
     doomed: bool = False
-    """Whether it has killed too often, and goes to the dead letters when it is read."""
+    """Whether the entry has killed too often, and goes to the dead letters when it is read."""
     is_purged: bool = False
     failures: int = 0
     crashes: int = 0
@@ -149,7 +149,7 @@ class Listener:
     policy: DeliveryPolicy
     filters: bool
     overlaps: bool
-    """Whether its readers may have several events at once, where those have one order."""
+    """Whether readers may have several events at once, where those have one order."""
 
 
 @attrs.define(eq=False)
@@ -658,7 +658,7 @@ class World:
             busy[which % len(busy)].scope.cancel()
 
     def may_read(self, one: Subscriber) -> bool:
-        """Whether it does not hold too much already for the order to be foreseen."""
+        """Whether a subscriber does not hold too much for the order to be foreseen."""
         if not one.is_one_lane or one.like.overlaps:
             return True
         return not one.readers and all(entry.fate is not Fate.IN_FLIGHT for entry in one.alive)

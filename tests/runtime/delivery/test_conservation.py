@@ -89,7 +89,7 @@ class Published:
     delivery: Delivery[Event]
     record: Record
     waits: bool
-    """Whether its publisher waits for its ends."""
+    """Whether the publisher waits for the event's ends."""
 
     @property
     def number(self) -> int:

@@ -209,7 +209,7 @@ async def test_a_stop_sends_nothing_to_the_dead_letters(path: Path) -> None:
 
 
 async def _set_when_stopping(runtime: Runtime, gate: trio.Event) -> None:
-    await runtime.hosts["billing"].reached(Status.STOPPING)
+    await runtime.hosts["billing"].wait_for_status(Status.STOPPING)
     gate.set()
 
 
@@ -228,11 +228,11 @@ async def test_a_plugin_that_was_given_up_loses_nothing(path: Path) -> None:
             await super().run()
 
     async with program(path, Dying) as runtime:
-        await runtime.hosts["dying"].reached(Status.FAILED)
+        await runtime.hosts["dying"].wait_for_status(Status.FAILED)
         outcome = await runtime.publish(Order(1))
         assert outcome.fates == {"dying": Fate.QUEUED}
         runtime.restart("dying")
-        await runtime.hosts["dying"].reached(Status.RUNNING)
+        await runtime.hosts["dying"].wait_for_status(Status.RUNNING)
         assert (await runtime.publish(Order(2), wait=True)).worst is Fate.HANDLED
         assert runtime.get(Dying).numbers == [1, 2]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -66,7 +66,7 @@ class Program:
 
 
 @contextmanager
-def serving(origin: Origin) -> Iterator[None]:
+def serving(origin: Origin) -> Generator[None]:
     """Run within a request."""
     token = current_request.set(origin)
     try:
@@ -76,7 +76,7 @@ def serving(origin: Origin) -> Iterator[None]:
 
 
 @contextmanager
-def handling(delivery: Delivery[Any]) -> Iterator[None]:
+def handling(delivery: Delivery[Any]) -> Generator[None]:
     """Run within a handler."""
     token = delivery_of_task.set(delivery)
     try:

@@ -18,6 +18,8 @@ from trivet import Runtime, StartError, Status
 from trivet._faults._advice import NO_AWAIT, NOT_ASYNC, ON_ASYNCIO, ON_TRIO, RUNS_ALREADY
 from trivet.testing import client, open_plugins
 
+from ..places import line_of
+
 HEADER = """\
 import asyncio, contextlib, os, threading, trio
 from trivet import *
@@ -63,12 +65,6 @@ def logs() -> Iterator[Lines]:
 def of(logs: Lines, event: str) -> list[dict[str, Any]]:
     """The lines that say this."""
     return [line for line in logs if line["event"] == event]
-
-
-def line_of(file: Path, needle: str) -> int:
-    """The line in which this stands first."""
-    text = file.read_text("utf-8")
-    return text[: text.index(needle)].count("\n") + 1
 
 
 async def refusal(file: Path, **settings: Any) -> str:
@@ -250,7 +246,7 @@ async def test_a_failed_run_and_restart_are_explained(
                 await asyncio.sleep(0)
     """)
     async with open_plugins("advised", directory=file.parent) as runtime:
-        await runtime.hosts["m"].reached(Status.FAILED)
+        await runtime.hosts["m"].wait_for_status(Status.FAILED)
         await wait_all_tasks_blocked()
     lines = [*of(logs, "plugin failed"), *of(logs, "plugin is given up")]
     assert len(lines) >= 2

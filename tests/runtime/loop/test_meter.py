@@ -34,6 +34,8 @@ from trivet._loop._processor import Processor, Sample
 from trivet._loop._stall_watch import COMPUTES, WAITS
 from trivet.testing import client, open_plugins
 
+from ..places import line_of
+
 Log = dict[str, Any]
 QUICK = StallSettings(warn=0.02, error=0.1)
 
@@ -103,8 +105,7 @@ class Victim(BackgroundPlugin):
 
 def here(needle: str) -> str:
     """The first place of a text in this file."""
-    text = Path(__file__).read_text("utf-8")
-    return f"{__file__}:{text[: text.index(needle)].count(chr(10)) + 1}"
+    return f"{__file__}:{line_of(Path(__file__), needle)}"
 
 
 def told(event: ThreadEvent) -> Callable[[], object]:

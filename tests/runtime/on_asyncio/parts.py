@@ -44,6 +44,6 @@ def library() -> str:
 async def failed(runtime: Runtime, plugin: str) -> BaseException:
     """Wait until the plugin is given up; return its failure."""
     host = runtime.hosts[plugin]
-    await host.reached(Status.FAILED)
+    await host.wait_for_status(Status.FAILED)
     assert host.failure is not None
     return host.failure

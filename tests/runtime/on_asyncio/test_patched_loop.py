@@ -429,7 +429,7 @@ async def test_exit_in_a_reader() -> None:
         theirs.send(b"x")
         async with open_plugins(Exiting, Asking) as runtime:
             host = runtime.hosts["exiting"]
-            await host.reached(Status.FAILED)
+            await host.wait_for_status(Status.FAILED)
             assert isinstance(host.failure, SystemExit)
 
 
@@ -447,7 +447,7 @@ async def test_a_coroutine_is_no_callback(autojump_clock: MockClock) -> None:
 
     async with open_plugins(Mistaken) as runtime:
         host = runtime.hosts["mistaken"]
-        await host.reached(Status.FAILED)
+        await host.wait_for_status(Status.FAILED)
         assert isinstance(host.failure, TypeError)
         assert "create_task" in str(host.failure)
 

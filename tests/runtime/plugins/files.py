@@ -39,9 +39,3 @@ def fault(file: Path, *active: str, **more: Any) -> str:
     with pytest.raises(ConfigurationError) as caught:
         loaded(file, *active, **more)
     return str(caught.value)
-
-
-def line_of(file: Path, needle: str) -> int:
-    """The number of the first line that contains a text."""
-    text = file.read_text("utf-8")
-    return text[: text.index(needle)].count("\n") + 1

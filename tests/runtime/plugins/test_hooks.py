@@ -8,7 +8,8 @@ from structlog.testing import capture_logs
 from trivet import StartError
 from trivet.testing import open_plugins
 
-from .files import PLUGIN, Write, fault, line_of, loaded
+from ..places import line_of
+from .files import PLUGIN, Write, fault, loaded
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from structlog.testing import capture_logs
 from trivet import Event
 from trivet.testing import client, open_plugins
 
-from .files import PLUGIN, Write, fault, line_of, loaded
+from ..places import line_of
+from .files import PLUGIN, Write, fault, loaded
 
 # Routes.
 

@@ -90,7 +90,7 @@ async def test_every_transition_is_an_event(autojump_clock: MockClock) -> None:
             raise ValueError("broke in")
 
     async with open_plugins(Frail, Observer) as runtime:
-        await runtime.hosts["frail"].reached(Status.FAILED)
+        await runtime.hosts["frail"].wait_for_status(Status.FAILED)
     once = ["running", "degraded", "running", "stopping"]
     assert Observer.ways("frail") == [*once, "backing_off", "starting", *once, "failed"]
     events = [event for event in Observer.seen if event.plugin == "frail"]
@@ -160,10 +160,10 @@ async def test_degraded_and_restarted() -> None:
         host = runtime.hosts["moody"]
         assert host.status is Status.RUNNING
         runtime.restart("moody")
-        await host.reached(Status.DEGRADED)
+        await host.wait_for_status(Status.DEGRADED)
         assert (host.restarts, host.trouble) == (1, "bad start")
         runtime.restart("moody")
-        await host.reached(Status.RUNNING)
+        await host.wait_for_status(Status.RUNNING)
         assert (host.restarts, host.trouble) == (2, None)
 
 

@@ -55,12 +55,6 @@ class Directory:
         return str(caught.value)
 
 
-def line_of(file: Path, needle: str) -> int:
-    """The line of a file in which this stands first."""
-    text = file.read_text("utf-8")
-    return text[: text.index(needle)].count("\n") + 1
-
-
 def names(program: Program) -> list[str]:
     """Names of a program's plugins, in the order of activation."""
     return [one.cls.name for one in program.plugins]

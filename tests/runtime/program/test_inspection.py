@@ -22,8 +22,9 @@ from trivet import (
 )
 from trivet._program._loader import load
 
+from ..places import line_of
 from .classes import with_route
-from .directories import TEAPOT, Directory, line_of, names, refusal
+from .directories import TEAPOT, Directory, names, refusal
 
 E = TypeVar("E", bound=Event)
 

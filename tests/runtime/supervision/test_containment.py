@@ -304,7 +304,7 @@ async def test_a_permanent_error_skips_the_restarts(
     with structlog.testing.capture_logs() as logs:
         async with open_plugins(Locked) as runtime:
             host = runtime.hosts["locked"]
-            await host.reached(Status.FAILED)
+            await host.wait_for_status(Status.FAILED)
             assert list(lives(host)) == [Status.FAILED, 0]
             assert host.error == "PermanentError: wrong password"
     (line,) = [log for log in logs if log["event"] == "plugin is given up"]
@@ -324,7 +324,7 @@ async def test_a_start_that_is_retried_has_no_limit_of_times(autojump_clock: Moc
     with structlog.testing.capture_logs():  # Some hundred failures.
         async with open_runtime(plugins=[Waits]) as runtime:
             assert runtime.hosts["waits"].status is Status.BACKING_OFF
-            await runtime.hosts["waits"].reached(Status.RUNNING)
+            await runtime.hosts["waits"].wait_for_status(Status.RUNNING)
     assert trio.current_time() >= 7200
 
 
@@ -346,7 +346,7 @@ async def test_a_group_that_is_too_deep_is_a_failure_as_any_other() -> None:
 
     async with open_plugins(Deep) as runtime:
         host = runtime.hosts["deep"]
-        await host.reached(Status.FAILED)
+        await host.wait_for_status(Status.FAILED)
         assert host.error == "ValueError: bottom"
 
 

@@ -108,7 +108,7 @@ async def test_enter_is_refused_outside_of_initialize() -> None:
             await self.enter(trio.CancelScope())
 
     async with open_plugins(Late) as runtime:
-        await runtime.hosts["late"].reached(Status.FAILED)
+        await runtime.hosts["late"].wait_for_status(Status.FAILED)
         assert "enter() is for initialize()" in str(runtime.hosts["late"].error)
 
 
@@ -129,7 +129,7 @@ async def test_a_nursery_entered_in_initialize_lives_as_long_as_the_plugin() -> 
 
     async with open_plugins(Nursed) as runtime:
         crash.set()
-        await runtime.hosts["nursed"].reached(Status.FAILED)
+        await runtime.hosts["nursed"].wait_for_status(Status.FAILED)
         assert status(runtime, "nursed") == "failed"
         assert isinstance(runtime.hosts["nursed"].failure, ExceptionGroup)
 
@@ -171,7 +171,7 @@ async def test_a_crash_loop_backs_off_then_gives_up_and_leaves_the_others_alone(
     with structlog.testing.capture_logs() as logs:
         async with open_plugins(Loop, Steady) as runtime:
             host = runtime.hosts["loop"]
-            await host.reached(Status.FAILED)
+            await host.wait_for_status(Status.FAILED)
             assert (host.status, host.restarts) == ("failed", 5)
             assert status(runtime, "steady") == "running"
     lines = [log for log in logs if log.get("plugin") == "loop" and log["log_level"] == "error"]

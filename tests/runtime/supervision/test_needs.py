@@ -84,9 +84,9 @@ async def restarted(runtime: Runtime, plugin: str, times: int = 1) -> None:
 async def crashed(runtime: Runtime, plugin: type[Noted]) -> None:
     """Crash the plugin, and wait until everything is up again."""
     runtime.get(plugin).crash()
-    await runtime.hosts[plugin.name].reached(Status.STOPPING)
+    await runtime.hosts[plugin.name].wait_for_status(Status.STOPPING)
     for host in runtime.hosts.values():
-        await host.reached(Status.RUNNING)
+        await host.wait_for_status(Status.RUNNING)
 
 
 async def test_dependents_of_a_failed_plugin_are_restarted_after_it(
@@ -181,7 +181,7 @@ async def test_a_dependent_waits_for_a_plugin_that_starts_late(autojump_clock: M
         host = runtime.hosts["patient"]
         assert (host.status, host.waits_for) == (Status.STOPPED, runtime.hosts["late"])
         assert notes == ["+bystander"]
-        await host.reached(Status.RUNNING)
+        await host.wait_for_status(Status.RUNNING)
         assert notes == ["+bystander", "+late", "+patient"]
 
 
@@ -209,18 +209,18 @@ async def test_a_dependent_of_a_plugin_that_gave_up_is_stopped(autojump_clock: M
 
     async with open_plugins(Fragile, Listener, Feed) as runtime:
         runtime.get(Fragile).crash()
-        await runtime.hosts["fragile"].reached(Status.FAILED)
+        await runtime.hosts["fragile"].wait_for_status(Status.FAILED)
         await trio.testing.wait_all_tasks_blocked()
         for name in ("listener", "feed"):
             host = runtime.hosts[name]
-            assert (host.status, host.is_out) == (Status.STOPPED, True)
+            assert (host.status, host.is_given_up) == (Status.STOPPED, True)
             assert host.waits_for is runtime.hosts["fragile"]
             with pytest.raises(RestartRefusedError, match="needs 'fragile', which is failed"):
                 runtime.restart(name)
         assert (await runtime.publish(Ping(1))).fates == {"listener": Fate.REJECTED}
 
         runtime.restart("fragile")
-        await runtime.hosts["feed"].reached(Status.RUNNING)
+        await runtime.hosts["feed"].wait_for_status(Status.RUNNING)
         assert (await runtime.publish(Ping(2), wait=True)).fates == {"listener": Fate.HANDLED}
     assert Listener.handled == [2]
     assert runtime.hosts["fragile"].failure is not None
@@ -237,7 +237,7 @@ async def test_a_plugin_that_gave_up_is_not_restarted_for_another(
 
     async with open_plugins(Disk, Brittle) as runtime:
         runtime.get(Brittle).crash()
-        await runtime.hosts["brittle"].reached(Status.FAILED)
+        await runtime.hosts["brittle"].wait_for_status(Status.FAILED)
         runtime.restart("disk")
         await restarted(runtime, "disk")
         await trio.testing.wait_all_tasks_blocked()
@@ -273,7 +273,7 @@ async def test_an_operator_lifts_a_quarantine(autojump_clock: MockClock) -> None
         host = runtime.hosts["fragile"]
         for restarts in (1, 2):
             runtime.get(Fragile).crash()
-            await host.reached(Status.FAILED)
+            await host.wait_for_status(Status.FAILED)
             runtime.restart("fragile")
             await restarted(runtime, "fragile", restarts)
 
@@ -297,9 +297,9 @@ async def test_an_operator_does_not_wait_for_a_back_off(autojump_clock: MockCloc
 
     async with open_plugins(Slow) as runtime:
         runtime.get(Slow).crash()
-        await runtime.hosts["slow"].reached(Status.BACKING_OFF)
+        await runtime.hosts["slow"].wait_for_status(Status.BACKING_OFF)
         runtime.restart("slow")
-        await runtime.hosts["slow"].reached(Status.RUNNING)
+        await runtime.hosts["slow"].wait_for_status(Status.RUNNING)
     assert trio.current_time() == 0.0
 
 
@@ -319,7 +319,7 @@ async def test_an_operator_ends_an_initialize_that_hangs(autojump_clock: MockClo
 
     async with open_plugins(Hangs) as runtime:
         host = runtime.hosts["hangs"]
-        await host.reached(Status.STARTING)
+        await host.wait_for_status(Status.STARTING)
         await trio.testing.wait_all_tasks_blocked()
         runtime.restart("hangs")
         await restarted(runtime, "hangs", 2)
@@ -351,8 +351,8 @@ async def test_a_stop_reaches_plugins_in_every_status(autojump_clock: MockClock)
     async with open_plugins(Slow, OnSlow, Fragile, OnFragile, Bystander) as runtime:
         runtime.get(Slow).crash()
         runtime.get(Fragile).crash()
-        await runtime.hosts["slow"].reached(Status.BACKING_OFF)
-        await runtime.hosts["fragile"].reached(Status.FAILED)
+        await runtime.hosts["slow"].wait_for_status(Status.BACKING_OFF)
+        await runtime.hosts["fragile"].wait_for_status(Status.FAILED)
     ended = {name: str(host.status) for name, host in runtime.hosts.items()}
     assert ended.pop("fragile") == "failed"
     assert set(ended.values()) == {"stopped"}

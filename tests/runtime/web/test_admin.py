@@ -41,7 +41,7 @@ async def test_an_operator_lifts_a_quarantine() -> None:
     """`POST /plugins/{name}/restart` starts a plugin that was given up again, and those that need
     it."""
     async with open_plugins(Frail, Above, tokens=TOKENS) as runtime:
-        await runtime.hosts["frail"].reached(Status.FAILED)
+        await runtime.hosts["frail"].wait_for_status(Status.FAILED)
         asking = client(runtime)
         headers = {"Authorization": f"Bearer {TOKEN}"}
         answer = await asking.post("/plugins/above/restart", headers=headers)
@@ -51,7 +51,7 @@ async def test_an_operator_lifts_a_quarantine() -> None:
         answer = await asking.post("/plugins/frail/restart", headers=headers)
         assert answer.status_code == 202
         assert (await answer.get_json())["plugin"] == "frail"
-        await runtime.hosts["above"].reached(Status.RUNNING)
+        await runtime.hosts["above"].wait_for_status(Status.RUNNING)
 
 
 async def test_a_plugin_that_is_not_there() -> None:
@@ -77,7 +77,7 @@ async def test_a_plugin_that_is_not_there() -> None:
 async def test_a_request_without_the_token_is_refused(headers: Any) -> None:
     """A request without the token is a 401 with the way to be let in, and nothing is restarted."""
     async with open_plugins(Frail, tokens=TOKENS) as runtime:
-        await runtime.hosts["frail"].reached(Status.FAILED)
+        await runtime.hosts["frail"].wait_for_status(Status.FAILED)
         answer = await client(runtime).post("/plugins/frail/restart", headers=headers)
         assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
         assert runtime.hosts["frail"].status is Status.FAILED

@@ -111,7 +111,7 @@ async def test_a_plugin_that_backs_off_says_when_to_try_again(autojump_clock: Mo
         assert (problem["error_code"], problem["plugin"]) == ("plugin_unavailable", "frail")
         assert problem["plugin_status"] == "backing_off"
 
-        await runtime.hosts["frail"].reached(Status.FAILED)
+        await runtime.hosts["frail"].wait_for_status(Status.FAILED)
         response = await asking.get("/frail")
     assert response.status_code == 503
     assert "Retry-After" not in response.headers

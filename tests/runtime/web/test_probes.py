@@ -60,7 +60,7 @@ async def test_ready() -> None:
 async def test_degraded(autojump_clock: MockClock) -> None:
     """A plugin that backs off or has given up leaves the service ready, and is listed."""
     async with open_plugins(Pong, Frail) as runtime:
-        await runtime.hosts["frail"].reached(Status.BACKING_OFF)
+        await runtime.hosts["frail"].wait_for_status(Status.BACKING_OFF)
         asking = client(runtime)
         response = await asking.get("/readyz")
         assert response.status_code == 200
@@ -68,7 +68,7 @@ async def test_degraded(autojump_clock: MockClock) -> None:
             "status": "degraded",
             "plugins": {"frail": "backing_off"},
         }
-        await runtime.hosts["frail"].reached(Status.FAILED)
+        await runtime.hosts["frail"].wait_for_status(Status.FAILED)
         response = await asking.get("/readyz")
     assert response.status_code == 200
     assert await response.get_json() == {"status": "degraded", "plugins": {"frail": "failed"}}
@@ -77,7 +77,7 @@ async def test_degraded(autojump_clock: MockClock) -> None:
 async def test_not_ready_without_a_critical_plugin(autojump_clock: MockClock) -> None:
     """A critical plugin that does not run makes the service unready, and is named."""
     async with open_plugins(Pong, Important) as runtime:
-        await runtime.hosts["important"].reached(Status.BACKING_OFF)
+        await runtime.hosts["important"].wait_for_status(Status.BACKING_OFF)
         response = await client(runtime).get("/readyz")
     assert response.status_code == 503
     problem = await response.get_json()

@@ -20,13 +20,13 @@ from ..._events._types import EventTypes
 from ..._faults._errors import NAMED_AT_MOST, EventDecodeError, EventTooLargeError, nearest
 from ..._runtime import Runtime
 from .._doors import require_event
-from .._fast_path import EndpointRequest, EndpointResponse, FastPath
+from .._fast_path import EndpointRequest, EndpointResponse, Endpoints
 from .._problems import ProblemError
 from ._ndjson import LINES, publish_lines
 from ._publishing import publish, response_for
 
 
-def add_ingest(fast_path: FastPath, runtime: Runtime) -> None:
+def add_ingest(fast_path: Endpoints, runtime: Runtime) -> None:
     """Serve `POST /events/{name}`."""
     publish = Publisher(runtime)
 

@@ -17,7 +17,7 @@ from ..._events._event import Event
 from ..._events._sizes import estimated_bytes
 from ..._events._turns import Turns, off_loop
 from ..._runtime import Runtime
-from .._fast_path import EndpointRequest, EndpointResponse, FastPath
+from .._fast_path import EndpointRequest, EndpointResponse, Endpoints
 from .._problems import ProblemError
 from ._by_name import Publisher, decode, parse_wait, require_type
 from ._ndjson import LINES
@@ -31,7 +31,7 @@ Headers = list[tuple[str, str]]
 """Names in lower case, and values."""
 
 
-def add_cloudevents(fast_path: FastPath, runtime: Runtime) -> None:
+def add_cloudevents(fast_path: Endpoints, runtime: Runtime) -> None:
     """Serve `POST /events`."""
     publish = Publisher(runtime)
 

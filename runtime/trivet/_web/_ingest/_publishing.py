@@ -157,7 +157,7 @@ def _rejection_problem(
             facts,
             retry_after=RETRY_WHEN_STORE_FAILS,
         )
-    if all(runtime.hosts[plugin].is_out for plugin in refused_by):  # To try again is of no use.
+    if all(runtime.hosts[plugin].is_given_up for plugin in refused_by):  # To try again is useless.
         return ProblemError(
             "plugin_unavailable", "every plugin that refused the event has given up", facts
         )

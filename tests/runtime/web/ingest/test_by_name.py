@@ -250,7 +250,7 @@ async def test_subscribers_that_have_given_up_are_no_reason_to_try_again() -> No
             raise ValueError("gone")
 
     async with open_plugins(Gone) as runtime:
-        await runtime.hosts["gone"].reached(Status.FAILED)
+        await runtime.hosts["gone"].wait_for_status(Status.FAILED)
         response = await client(runtime).post("/events/order_placed", json={"order_id": "1"})
         document = await response.get_json()
     assert (response.status_code, document["error_code"]) == (503, "plugin_unavailable")
