@@ -27,7 +27,7 @@ and says what they are for.
         _quart/             what is overridden: _inside _detached _requests _forms _responses
                             _websockets
         _server/            HTTP/1.1: _listening _accepting _binding _connection _exchange
-                            _websocket _receive_queue _peer _request _heads _transport
+                            _websocket _receive_queue _peer _request _tls _heads _transport
         _asgi               the types between servers and applications
     _runtime            the running program: the order of start and stop, and the `app`
     _delivery/          how an event reaches a plugin
@@ -57,6 +57,7 @@ and says what they are for.
     _program/           from settings and files to a checked program
         _settings _structuring _values _secret_files _misfits
                             `trivet.toml` and the environment, and what is wrong in them
+        _certificates       the operator's certificate and key, for TLS
         _finder _inspection _plugin_tables _order _loader _collector
                             modules, classes, tables, the order of starts, the program, its faults
         _garbage            Python's garbage collector, which pauses meanwhile
@@ -174,6 +175,7 @@ from ._program._settings import ShutdownSettings as ShutdownSettings
 from ._program._settings import StallSettings as StallSettings
 from ._program._settings import StartupSettings as StartupSettings
 from ._program._settings import StoreSettings as StoreSettings
+from ._program._settings import TlsSettings as TlsSettings
 from ._program._settings import load_settings as load_settings
 from ._runtime import Runtime as Runtime
 from ._runtime import open_runtime as open_runtime

@@ -98,11 +98,15 @@ class InMemory:
     """A transport whose client has sent everything, and reads everything."""
 
     client = server = None
-    is_closed = is_reading = is_sending = False
+    is_closed = is_reading = is_secure = is_sending = False
 
     def __init__(self, pieces: list[bytes]) -> None:
         self._pieces = [piece for piece in pieces if piece]
         self.sent = bytearray()
+
+    async def open(self) -> bool:
+        """There is nothing to prepare."""
+        return True
 
     async def receive(self) -> bytes:
         """The next piece; empty at the end."""

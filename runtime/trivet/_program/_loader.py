@@ -6,6 +6,7 @@ Never knows how plugins run; its result is data.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
@@ -16,6 +17,7 @@ from .._events._event import Event, source_of
 from .._events._types import EventTypes
 from .._faults._errors import ConfigurationError, nearest
 from .._plugins._plugin import Plugin
+from ._certificates import server_context
 from ._collector import Faults
 from ._finder import Finder, NamedModule, import_named
 from ._inspection import (
@@ -47,6 +49,8 @@ class Program:
     """Names of plugins by tier, the background plugins' first, and by level; see `_order`."""
     needs: Mapping[str, tuple[str, ...]]
     """For each plugin, the names of the plugins that it needs."""
+    tls: ssl.SSLContext | None = attrs.field(default=None, eq=False)
+    """The certificate for the TCP addresses; None for plain HTTP."""
 
     @property
     def homes(self) -> dict[str, str]:
@@ -91,10 +95,14 @@ def load(
         by_tier = tiers(nodes)
     with faults.collect():
         _check_unread_settings(settings, named)
+    tls: ssl.SSLContext | None = None
+    with faults.collect():
+        tls = server_context(settings)
     faults.check()
-    warn_of_readable_files([settings, *(each.values for each in checked)])
+    keys = [] if tls is None else [settings.tls.key or settings.tls.certificate]
+    warn_of_readable_files([settings, *(each.values for each in checked)], keys)
     needs = {node.name: node.needs for node in nodes}
-    return Program(settings, events, tuple(checked), by_tier, needs)
+    return Program(settings, events, tuple(checked), by_tier, needs, tls)
 
 
 def _import_all(settings: Settings) -> tuple[list[NamedModule], list[NamedModule]]:

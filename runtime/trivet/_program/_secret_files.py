@@ -80,9 +80,14 @@ def credential_file(name: str, environ: Mapping[str, str] | None = None) -> Path
     return Path(directory, name)
 
 
-def warn_of_readable_files(settings: Iterable[object]) -> None:
-    """Warn of each file with a secret in these settings that any user of the machine may read."""
-    files = {secret.file for value in settings for secret in _secrets_within(value)}
+def warn_of_readable_files(settings: Iterable[object], keys: Iterable[Path | None] = ()) -> None:
+    """Warn of each file with a secret that any user of the machine may read.
+
+    Args:
+        settings: settings in which secrets may be.
+        keys: further files with a secret.
+    """
+    files = {secret.file for value in settings for secret in _secrets_within(value)} | {*keys}
     for file in sorted(file for file in files if file is not None):
         try:
             mode = file.stat().st_mode

@@ -19,6 +19,7 @@ from attrs.validators import ge, gt, le, min_len
 
 from .._access._tokens import TokenSettings
 from .._faults._errors import ConfigurationError
+from .._faults._secret import Secret
 from .._plugins._supervision_settings import SupervisionSettings
 from ._structuring import structure_fields
 from ._values import EnvText, is_table
@@ -150,6 +151,29 @@ class LogSettings:
     """Text for people, or one JSON document a line."""
 
 
+def _goes_with_certificate(settings: TlsSettings, _: object, value: Any) -> None:
+    if value is not None and settings.certificate is None:
+        raise ValueError("it has no effect without `certificate`")
+
+
+@attrs.frozen(kw_only=True)
+class TlsSettings:
+    """TLS for the clients of the TCP addresses (`[tls]`); Unix sockets have none."""
+
+    certificate: Path | None = None
+    """The file with the certificate and, behind it, those of the authorities in between, as PEM.
+    With it, TLS is spoken at every TCP address."""
+    key: Path | None = attrs.field(default=None, validator=_goes_with_certificate)
+    """The file with the certificate's private key, as PEM; by default it is in `certificate`."""
+    key_password: Secret | None = attrs.field(default=None, validator=_goes_with_certificate)
+    """The password of an encrypted key."""
+    minimum_version: Literal["1.2", "1.3"] = "1.2"
+    """The lowest version of TLS that a client may speak."""
+    client_ca: Path | None = attrs.field(default=None, validator=_goes_with_certificate)
+    """The file with the authorities of clients, as PEM. With it, a client has to show a certificate
+    that one of them has signed."""
+
+
 def _host_and_port(_: object, __: object, bind: str) -> None:
     match = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s\0:\[\]]+):(\d{1,5})", bind)
     if match is None or int(match[1]) > 65535:
@@ -207,6 +231,8 @@ class Settings:
     is ended; 0 for no limit."""
     stalls: StallSettings = attrs.field(factory=StallSettings)
     """`[stalls]`."""
+    tls: TlsSettings = attrs.field(factory=TlsSettings)
+    """`[tls]`."""
     store: StoreSettings = attrs.field(factory=StoreSettings)
     """`[store]`."""
     log: LogSettings = attrs.field(factory=LogSettings)
@@ -328,17 +354,22 @@ def _read(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
     store = raw.setdefault("store", {})
-    _relative_to_file(file, raw, "plugins_directory", Settings().plugins_directory)
+    raw.setdefault("plugins_directory", str(Settings().plugins_directory))
+    _relative_to_file(file, raw, "plugins_directory")
     if is_table(store):
-        _relative_to_file(file, store, "path", StoreSettings().path)
+        store.setdefault("path", str(StoreSettings().path))
+        _relative_to_file(file, store, "path")
+    if is_table(tls := raw.get("tls")):
+        _relative_to_file(file, tls, "certificate", "key", "client_ca")
     return raw
 
 
-def _relative_to_file(file: Path, table: dict[str, Any], key: str, default: Path) -> None:
-    """Make a path in the file, or its default, relative to the file."""
-    path = table.setdefault(key, str(default))
-    if isinstance(path, str) and Path(path) != IN_MEMORY:
-        table[key] = file.parent / path
+def _relative_to_file(file: Path, table: dict[str, Any], *keys: str) -> None:
+    """Make paths in the file relative to the file."""
+    for key in keys:
+        path = table.get(key)
+        if isinstance(path, str) and Path(path) != IN_MEMORY:
+            table[key] = file.parent / path
 
 
 def _variables(environ: Mapping[str, str]) -> tuple[list[str], list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable
@@ -18,6 +19,7 @@ import httpx
 import msgspec
 import pytest
 import trio
+import trustme
 
 from trivet import listening, open_runtime
 
@@ -519,3 +521,25 @@ async def test_an_instance_of_nothing_ends_with_2(plugins: Callable[..., Path]) 
     (line,) = server.text
     assert line.startswith("trivet: trivet.toml: plugins.audit.use: no plugin 'snik' in ")
     assert line.endswith("did you mean 'sink'?")
+
+
+async def test_tls_by_settings(plugins: Callable[..., Path]) -> None:
+    """`[tls]` has the program serve TLS, and a wrong certificate ends the start with code 2."""
+    directory, ca = plugins(recorder=RECORDER), trustme.CA()
+    ca.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
+        str(directory / "server.pem")
+    )
+    settings = 'bind = "127.0.0.1:0"\nactive_plugins = ["recorder"]\nplugins_directory = "."\n'
+    file = directory / "trivet.toml"
+    file.write_text(f'{settings}[tls]\ncertificate = "server.pem"')
+    async with running(["trivet", "serve"], directory) as server:
+        (url,) = (await server.logged("serving"))["urls"]
+        context = ssl.create_default_context(cadata=ca.cert_pem.bytes().decode())
+        async with httpx.AsyncClient(base_url=url, verify=context) as client:
+            assert (await client.get("/livez")).status_code == 200
+        assert await server.stop() == 0
+    file.write_text(f'{settings}[tls]\ncertificate = "trivet.toml"')
+    async with running(["trivet", "serve"], directory) as server:
+        assert await server.process.wait() == 2
+        await server.has_said_all()
+        assert "tls.certificate: trivet.toml: there is no certificate" in "\n".join(server.text)

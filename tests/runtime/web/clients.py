@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 import trio
 
@@ -20,12 +22,57 @@ TEXT, BINARY, CLOSE, PING, PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
 
 async def connect(url: str, *, room: int | None = None) -> trio.SocketStream:
     """Connect to a URL; the system buffers `room` bytes that the client has not read."""
-    host, _, port = url.removeprefix("http://").rpartition(":")
+    scheme, _, address = url.rpartition("://")
+    host, _, port = address.rpartition(":")
     connected = trio.socket.socket()
     if room is not None:
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
     await connected.connect((host, int(port)))
-    return trio.SocketStream(connected)
+    stream = trio.SocketStream(connected)
+    if scheme != "https":
+        return stream
+    over_tls = OverTls(stream, ssl.create_default_context())
+    await over_tls.shake_hands()
+    return cast("trio.SocketStream", over_tls)
+
+
+class OverTls(trio.abc.HalfCloseableStream):
+    """A stream over TLS that can do what a stream over a socket can."""
+
+    def __init__(self, stream: trio.SocketStream, context: ssl.SSLContext) -> None:
+        self.socket = stream.socket
+        self._below = stream
+        self._tls = trio.SSLStream(
+            stream, context, server_hostname="127.0.0.1", https_compatible=True
+        )
+
+    async def shake_hands(self) -> None:
+        """Make the handshake."""
+        try:
+            await self._tls.do_handshake()
+        except BaseException:
+            self.socket.close()
+            raise
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send data."""
+        await self._tls.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until there is room for data."""
+        await self._tls.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Receive data."""
+        return bytes(await self._tls.receive_some(max_bytes))
+
+    async def send_eof(self) -> None:
+        """Close this side, without TLS's own end."""
+        await self._below.send_eof()
+
+    async def aclose(self) -> None:
+        """Close both sides."""
+        await self._tls.aclose()
 
 
 async def read(stream: trio.SocketStream, within: float = 5.0) -> bytes:

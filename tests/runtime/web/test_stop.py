@@ -36,6 +36,10 @@ from trivet import (
 from trivet._web._app import build_app
 from trivet.testing import client, open_plugins, serving
 
+from .clients import connect
+
+pytestmark = pytest.mark.usefixtures("over")
+
 ROOM = 60.0
 """Seconds for a step of a few milliseconds, on a busy machine."""
 LONG = 600.0
@@ -174,7 +178,7 @@ class Socket:
 @asynccontextmanager
 async def connected(server: Server, path: str) -> AsyncGenerator[Socket]:
     """A websocket whose handshake was sent."""
-    async with await trio.open_tcp_stream("127.0.0.1", server.port) as stream:
+    async with await connect(server.url) as stream:
         socket = Socket(stream)
         await socket.send(Request(host="localhost", target=path))
         yield socket

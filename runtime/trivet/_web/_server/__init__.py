@@ -9,6 +9,7 @@
     _receive_queue  messages that wait for an application, bounded in bytes
     _peer           the client: its data, and whether it is still there
     _request        a request's scope and body, and the bytes of its response
+    _tls            a socket whose bytes are TLS's
     _heads          the head of a request: framed, parsed, checked
     _transport      a plain socket, and the state of its other end
 

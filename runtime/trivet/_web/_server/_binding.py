@@ -55,16 +55,21 @@ def _unix(path: str) -> socket.socket:
     return made
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, *, is_secure: bool = False) -> str:
     """The URL of a listening socket, for clients and logs.
+
+    Args:
+        listener: the socket.
+        is_secure: whether TLS is spoken at TCP addresses.
 
     >>> with bind_socket("127.0.0.1:0") as listener:
     ...     url_of(listener).rpartition(":")[0]
     'http://127.0.0.1'
     """
     name = listener.getsockname()
+    scheme = "https" if is_secure else "http"
     if listener.family == socket.AF_INET:
-        return f"http://{name[0]}:{name[1]}"
+        return f"{scheme}://{name[0]}:{name[1]}"
     if listener.family == socket.AF_INET6:
-        return f"http://[{name[0]}]:{name[1]}"
+        return f"{scheme}://[{name[0]}]:{name[1]}"
     return f"http://unix:{name}"

@@ -129,6 +129,8 @@ class Connection:
     # The cycle of requests.
 
     async def _serve(self) -> None:
+        if not await self._open():
+            return
         task = trio.lowlevel.current_task()
         context = task.context
         while not (self._is_last or self._peer.is_gone):
@@ -145,6 +147,20 @@ class Connection:
             except RefusedError as refused:
                 await refuse(self._peer, refused)
                 return
+
+    async def _open(self) -> bool:
+        """Open the transport; returns whether there is a client to serve."""
+        self._phase = _IDLE
+        try:
+            return await self._transport.open()
+        except RefusedError as refused:
+            self._phase = _BETWEEN
+            await refuse(self._peer, refused)
+            return False
+        except (OSError, trio.ClosedResourceError):
+            return False
+        finally:
+            self._phase = _BETWEEN
 
     async def _next_head(self) -> Head | None:
         """Wait for the next request; None if there is none any more. A checkpoint."""

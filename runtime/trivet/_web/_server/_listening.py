@@ -6,6 +6,8 @@ Never knows what the application responds.
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -21,6 +23,7 @@ from ._accepting import accept_all
 from ._binding import BACKLOG, bind_socket, url_of
 from ._connection import Connection
 from ._request import own_response
+from ._tls import TlsTransport
 from ._transport import Transport
 
 BUSY_TIMEOUT = 1.0
@@ -41,6 +44,7 @@ async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
         max_connections=settings.max_connections,
         max_message=settings.max_body,
         contains_interrupts=runtime.contains_interrupts,
+        tls=runtime.program.tls,
     )
     async with trio.open_nursery() as nursery:
         urls: list[str] = await nursery.start(server.serve, bind)
@@ -63,6 +67,7 @@ class Server:
         max_connections: how many connections may be open; further ones are answered with 503.
         max_message: bytes that a websocket's message may have.
         contains_interrupts: whether a KeyboardInterrupt ends a connection and no more.
+        tls: the certificate for TCP addresses, at which TLS is spoken then.
     """
 
     def __init__(
@@ -72,7 +77,10 @@ class Server:
         max_connections: int,
         max_message: int,
         contains_interrupts: bool,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self.tls = tls
+        """The certificate of connections that are still to come."""
         self._connection = partial(
             Connection, app, max_message=max_message, contains_interrupts=contains_interrupts
         )
@@ -86,7 +94,7 @@ class Server:
         """Serve at an address until `abort`; `task_status.started` passes the URLs on."""
         listener = bind_socket(bind)
         listener.listen(BACKLOG)
-        url = url_of(listener)
+        url = url_of(listener, is_secure=self.tls is not None)
         with self._serving:
             async with trio.open_nursery() as nursery:
                 task_status.started([url])
@@ -126,7 +134,7 @@ class Server:
 
     async def _handle(self, stream: trio.SocketStream) -> None:
         try:
-            transport = Transport(stream.socket)
+            transport = self._transport(stream.socket)
         except OSError:
             return  # The client is gone already.
         if len(self._connections) >= self._max_connections:
@@ -139,9 +147,20 @@ class Server:
         finally:
             self._connections.discard(connection)
 
+    def _transport(self, connected: trio.socket.SocketType) -> Transport:
+        if self.tls is None or connected.family == socket.AF_UNIX:
+            return Transport(connected)
+        return TlsTransport(connected, self.tls)
+
 
 async def _send_busy(transport: Transport) -> None:
-    """Answer 503 without reading the request, and let the client read that."""
+    """Answer 503 without reading the request, and let the client read that.
+
+    With TLS the connection is closed at once: a handshake is too much work for a busy server.
+    """
+    if transport.is_secure:
+        transport.close()
+        return
     problem = ProblemError(
         "too_many_connections", "too many connections are open", retry_after=RETRY_WHEN_BUSY
     )

@@ -62,13 +62,19 @@ class _Common(TypedDict):
 
 
 def scope_of(head: Head, scheme: str, transport: Transport) -> _Common:
-    """The keys that the scopes of a request and of a websocket share."""
+    """The keys that the scopes of a request and of a websocket share.
+
+    Args:
+        head: the head of the request.
+        scheme: `http` or `ws`; over TLS an `s` is added.
+        transport: the way to the client.
+    """
     path, _, query = head.target.partition(b"?")
     text = path.decode("ascii")
     return {
         "asgi": _ASGI,
         "http_version": head.version,
-        "scheme": scheme,
+        "scheme": f"{scheme}s" if transport.is_secure else scheme,
         "path": unquote(text) if "%" in text else text,
         "raw_path": path,
         "query_string": query,

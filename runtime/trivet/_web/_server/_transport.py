@@ -3,8 +3,8 @@
 Owns the socket: reading, sending, and how a client that is gone or does not read is noticed.
 Never knows HTTP.
 
-The connection uses these methods and nothing else of a socket, so that another transport, such as
-TLS, is another class and not another server.
+The connection uses these methods and nothing else of a socket, so that another transport is another
+class and not another server: `_tls` has one.
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ class Transport:
         OSError: the client is gone already.
     """
 
+    is_secure = False
+    """Whether nobody between the client and this process can read the data."""
+
     def __init__(self, connected: trio.socket.SocketType) -> None:
         self._socket = connected
         self._descriptor = connected.fileno()
@@ -64,6 +67,10 @@ class Transport:
         self._sent = 0
         self._send_deadline = math.inf
         self._acknowledged = 0
+
+    async def open(self) -> bool:
+        """Prepare the connection; False if the client has not taken part. Here nothing is done."""
+        return True
 
     async def receive(self) -> bytes:
         """Wait for data, at most 64 KiB; empty when the client sends no more. A checkpoint.
@@ -84,7 +91,7 @@ class Transport:
         finally:
             self.is_reading = False
 
-    async def send_all(self, data: bytes) -> None:
+    async def send_all(self, data: bytes | memoryview) -> None:
         """Send data; a checkpoint only where the system does not take it at once.
 
         Raises:
@@ -95,7 +102,7 @@ class Transport:
         if sent < len(data):
             await self.send_rest(data, sent)
 
-    def send_some(self, data: bytes) -> int:
+    def send_some(self, data: bytes | memoryview) -> int:
         """Send as much data as the system takes at once; returns the number of bytes.
 
         Raises:
@@ -111,7 +118,7 @@ class Transport:
         self._sent += sent
         return sent
 
-    async def send_rest(self, data: bytes, sent: int) -> None:
+    async def send_rest(self, data: bytes | memoryview, sent: int) -> None:
         """Send the data behind the first `sent` bytes, as `send_all` does."""
         self.is_sending = True
         try:
@@ -219,7 +226,7 @@ class Transport:
         gone = suppress(OSError, trio.ClosedResourceError)
         with trio.move_on_after(LINGER_TIMEOUT), gone:
             self._socket.shutdown(socket.SHUT_WR)
-            while await self.receive():  # noqa: ASYNC110 - the data is the event
+            while await Transport.receive(self):  # noqa: ASYNC110 - the data is the event
                 await trio.lowlevel.checkpoint()
 
     def reset(self) -> None:

@@ -152,10 +152,14 @@ class Flood:
     """A transport whose client sends requests without an end."""
 
     client = server = None
-    is_closed = is_reading = is_sending = False
+    is_closed = is_reading = is_secure = is_sending = False
 
     def __init__(self) -> None:
         self.taken = 0
+
+    async def open(self) -> bool:
+        """There is nothing to prepare."""
+        return True
 
     async def receive(self) -> bytes:
         """A piece as large as a read."""

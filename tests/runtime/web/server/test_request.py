@@ -24,6 +24,7 @@ class Ends:
 
     client = ("192.0.2.1", 5000)
     server = ("192.0.2.2", 80)
+    is_secure = False
 
 
 DATE = re.compile(rb"Date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\n")
