@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import (
     AsyncGenerator,
+    Awaitable,
     Callable,
     Coroutine,
     Iterable,
@@ -159,6 +160,14 @@ class Runtime(App):
                 wait for each other in a circle.
         """
         return self._publisher.publish(event, wait, envelope)
+
+    def offer(self, event: Event) -> Awaitable[object] | None:
+        """Publish an event that nobody waits for; returns the wait that has to follow, if any.
+
+        Args:
+            event: an instance of one of the program's event types.
+        """
+        return self._publisher.offer(event)
 
     async def publish_many(
         self, deliveries: Iterable[Delivery[Event]], *, wait: bool = False

@@ -6,7 +6,7 @@ Never knows who listens to an event: that is the bus's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import ExitStack
 from time import time as wall_time
 
@@ -83,6 +83,19 @@ class Publisher:
         if fairness.owes_turn or bus.undecided:
             await bus.settle()
         return outcome
+
+    def offer(self, event: Event) -> Awaitable[object] | None:
+        """Publish an event in its plain envelope, and return the wait that has to follow.
+
+        Most events need none. A publisher that limits the wait, or shields it, does so only where
+        there is one.
+        """
+        bus = self._bus
+        if bus.fairness.streak >= QUANTUM:
+            return self.publish(event, False, {})
+        delivery = Delivery(event, self._service, wall_time(), current_origin(), True)
+        bus.offer(delivery, bus.routes[type(event)])
+        return bus.settle() if bus.fairness.owes_turn or bus.undecided else None
 
     async def publish_many(
         self, deliveries: Iterable[Delivery[Event]], *, wait: bool

@@ -18,6 +18,10 @@ RESPOND = "trivet.respond"
 """The extension of Trivet's own server that sends a whole response in one step. Its value is a
 `Respond`."""
 
+REQUEST_SCOPE = "trivet.scope"
+"""The extension of Trivet's own server with the `trio.CancelScope` around the requests of one
+connection: to cancel it ends the current request, and the connection after its response."""
+
 
 class ClientScope(TypedDict):
     """The part that the scopes of a request and of a websocket share."""

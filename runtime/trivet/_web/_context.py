@@ -24,7 +24,7 @@ from .._access._tokens import ANYBODY, Caller
 from .._events._delivery import Origin, current_request
 from .._events._event import MonitoringPoint, Value
 from .._plugins._routes import METHODS
-from ._asgi import HttpScope, Receive, ReceiveMessage, WebsocketScope
+from ._asgi import REQUEST_SCOPE, HttpScope, Receive, ReceiveMessage, WebsocketScope
 from ._first_wait import FirstWait
 
 BODY_TIMEOUT, MIN_BODY_RATE = 20.0, 500
@@ -77,6 +77,8 @@ class RequestContext:
     """Whether the client has disconnected before `is_complete`."""
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     """The scope around the application; to cancel it cuts the request off."""
+    is_scope_open: bool = False
+    """Whether the server has opened the scope, around all requests of the connection."""
     is_too_slow: bool = False
     """Whether the request was cut off because its body did not arrive in time."""
     progress: Callable[[], Mapping[str, object]] = dict
@@ -94,6 +96,7 @@ class RequestContext:
         now = datetime.now(UTC)
         headers = dict(scope["headers"])  # Their names are in lower case.
         method = WEBSOCKET if scope["type"] == "websocket" else scope["method"]
+        given: trio.CancelScope | None = (scope.get("extensions") or {}).get(REQUEST_SCOPE)
         return cls(
             method,
             receive,
@@ -103,6 +106,8 @@ class RequestContext:
             now,
             trio.current_time(),
             math.inf if method == WEBSOCKET else BODY_TIMEOUT,
+            scope=trio.CancelScope() if given is None else given,
+            is_scope_open=given is not None,
         )
 
     def activate(self) -> _Active:

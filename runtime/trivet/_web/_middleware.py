@@ -117,10 +117,11 @@ class RequestMiddleware:
 
     async def _publish(self, context: RequestContext) -> None:
         points = context.points(self._runtime.service)
-        if not points:
+        wait = self._runtime.offer(MonitoringEvent(points)) if points else None
+        if wait is None:
             return
         with trio.move_on_after(PUBLISH_TIMEOUT, shield=True) as publishing:
-            await self._runtime.publish(MonitoringEvent(points))
+            await wait
         if publishing.cancelled_caught:
             _log.warning("monitoring points lost: an inbox is full", after=PUBLISH_TIMEOUT)
 
@@ -135,8 +136,11 @@ class RequestMiddleware:
         cancelled: BaseException | None = None
         fault: BaseException | None = None
         try:
-            with context.scope:
+            if context.is_scope_open:
                 await self._app(scope, context.receive, sender)
+            else:
+                with context.scope:
+                    await self._app(scope, context.receive, sender)
         except BaseException as error:  # noqa: ASYNC103 - a cancellation goes on
             cancelled, fault = split_failure(
                 error, contains_interrupts=self._runtime.contains_interrupts

@@ -263,3 +263,37 @@ async def test_a_publisher_that_never_waits_gives_others_their_turn(event: Event
             await program.publish(event)
         assert turns >= 5
         nursery.cancel_scope.cancel()
+
+
+async def test_an_offer_needs_no_wait_where_there_is_room(autojump_clock: MockClock) -> None:
+    """An event that is offered has its envelope and its place, and there is nothing to wait for."""
+    program = Program(buffer=10)
+    await program.publish(Ping())  # After a quiet time, readers have their turn.
+    with serving(REQUEST):
+        assert program.publisher.offer(Ping(1)) is None
+    assert program.queued() == [2, 2]
+    await program.inboxes[0].receive()
+    delivery = await program.inboxes[0].receive()
+    assert (delivery.request_id, delivery.source) == ("1,r", "the service")
+
+
+async def test_an_offer_waits_for_room(autojump_clock: MockClock) -> None:
+    """An event that finds an inbox full is there when the wait that `offer` returns has ended."""
+    program = Program(buffer=1, block_for=5.0)
+    await program.publish(Ping())
+    async with trio.open_nursery() as nursery:
+        wait = program.publisher.offer(Ping(1))
+        assert wait is not None
+        nursery.start_soon(program.handle, 1)
+        await wait
+    assert program.queued() == [1, 1]
+
+
+async def test_an_offer_lets_others_have_their_turn(autojump_clock: MockClock) -> None:
+    """A publisher that offers events without a pause waits for others now and then."""
+    program = Program(buffer=10 * QUANTUM)
+    waits = [wait for _ in range(2 * QUANTUM) if (wait := program.publisher.offer(Ping()))]
+    for wait in waits:
+        await wait
+    assert waits
+    assert program.queued() == [2 * QUANTUM] * 2

@@ -30,6 +30,7 @@ from trivet import (
 )
 from trivet import current_delivery as envelope
 from trivet._events._delivery import current_origin
+from trivet._web._asgi import REQUEST_SCOPE
 from trivet._web._context import route_template
 from trivet._web._doors import Doors
 from trivet._web._middleware import RequestMiddleware
@@ -478,3 +479,29 @@ async def test_points_are_events_of_the_service(autojump_clock: MockClock) -> No
         await trio.testing.wait_all_tasks_blocked()
         (delivery,) = runtime.get(Envelopes).deliveries
     assert (delivery.source, delivery.request_id) == ("shop", "1700000000,abc")
+
+
+async def test_a_server_may_open_the_scope_of_a_request(autojump_clock: MockClock) -> None:
+    """A request within a scope of its server is cut off by that scope, and answered 503."""
+    sent: list[Any] = []
+
+    async def slow(*_: object) -> None:
+        await trio.sleep(100)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope: Any = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/"}
+    async with open_plugins(Points) as runtime:
+        middleware: Any = RequestMiddleware(slow, runtime, Doors(runtime))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(middleware.drain, trio.current_time() + 1)
+            with trio.CancelScope() as of_server:
+                given = {**scope, "query_string": b"", "headers": []}
+                given["extensions"] = {REQUEST_SCOPE: of_server}
+                await middleware(given, trio.sleep_forever, send)
+        await trio.testing.wait_all_tasks_blocked()
+        ((request, _),) = runtime.get(Points).requests
+    assert of_server.cancelled_caught
+    assert (sent[0]["status"], request.tags["status_code"]) == (503, 503)
+    assert (b"connection", b"close") in sent[0]["headers"]

@@ -78,7 +78,7 @@ class Connection:
     async def run(self) -> None:
         """Serve the client until it disconnects, or is idle for too long, or the stop ends it."""
         try:
-            with self._peer.scope:
+            with self._peer.scope, self._peer.requests:
                 await self._serve()
         except BaseException as error:  # noqa: ASYNC103 - a cancellation goes on
             cancelled, fault = split_failure(error, contains_interrupts=self._contains_interrupts)

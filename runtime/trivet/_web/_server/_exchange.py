@@ -11,6 +11,7 @@ import structlog
 import trio
 
 from .._asgi import (
+    REQUEST_SCOPE,
     RESPOND,
     ASGIApp,
     Headers,
@@ -88,7 +89,7 @@ class Exchange:
         scope: HttpScope = {
             "type": "http",
             "method": head.method,
-            "extensions": {RESPOND: self._respond},
+            "extensions": {RESPOND: self._respond, REQUEST_SCOPE: self._peer.requests},
             **scope_of(head, "http", self._peer.transport),
         }
         try:

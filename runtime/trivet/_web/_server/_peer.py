@@ -66,6 +66,9 @@ class Peer:
         self.presence = _HERE
         self.scope = trio.CancelScope()
         """The scope of the connection, which is cancelled if its end takes too long."""
+        self.requests = trio.CancelScope()
+        """The scope of all requests of the connection, which is cancelled to cut one off. One for
+        each would be the most costly part of a short request."""
         self._waiting: trio.CancelScope | None = None
         self._probe_at = math.inf
 
