@@ -6,9 +6,6 @@ Never knows whether a broker or an HTTP server gets the document.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
-
 from trivet import CloudEvent, Delivery, Event, EventEncodeError
 
 from ._error_text import describe
@@ -26,16 +23,14 @@ def document(delivery: Delivery[Event]) -> bytes:
     Raises:
         UnwritableError: the event holds a value that JSON cannot express.
     """
-    with raising_unwritable(delivery):
-        return CloudEvent.document_of(delivery)
-
-
-@contextmanager
-def raising_unwritable(delivery: Delivery[Event]) -> Generator[None]:
-    """Raise every exception as an `UnwritableError` about this event: it costs no other event."""
     try:
-        yield
-    except (EventEncodeError, UnwritableError) as error:
-        raise UnwritableError(str(error)) from None
+        return CloudEvent.document_of(delivery)
     except Exception as error:
-        raise UnwritableError(f"{delivery.event.__event_name__}: {describe(error)}") from None
+        raise unwritable(delivery, error) from None
+
+
+def unwritable(delivery: Delivery[Event], error: Exception) -> UnwritableError:
+    """The error about this event for any exception that writing it raises: it costs no other."""
+    if isinstance(error, (EventEncodeError, UnwritableError)):
+        return UnwritableError(str(error))
+    return UnwritableError(f"{delivery.event.__event_name__}: {describe(error)}")

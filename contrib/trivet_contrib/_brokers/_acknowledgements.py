@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import trio
 
@@ -15,11 +16,12 @@ from trivet import Delivery, Event, Fate, Receipt, Refusal
 
 from ._client import Received
 
-FAILED, IN_FLIGHT = Fate.FAILED, Fate.IN_FLIGHT
+QUEUED, IN_FLIGHT, FAILED = Fate.QUEUED, Fate.IN_FLIGHT, Fate.FAILED
 ALIVE = frozenset(fate for fate in Fate if fate.alive)
 PUBLISH_AGAIN = frozenset({Fate.REJECTED, Fate.ABANDONED})
 """A subscriber with one of these fates has not had the event, and may have it later."""
 
+NO_REFUSALS: Mapping[str, Refusal] = MappingProxyType({})
 LONGEST_REASON = 500
 """Characters of a dead letter's reason, at most."""
 
@@ -35,6 +37,7 @@ class InFlight(Receipt):
         "extended_at",
         "message",
         "refusals",
+        "size",
     )
 
     def __init__(
@@ -50,22 +53,19 @@ class InFlight(Receipt):
         self.delivery = delivery
         self.extended_at = now
         """The time of the delivery, or of the last report that the message is in flight."""
-        self.refusals: Mapping[str, Refusal] = {}
+        self.size = len(message.body) + delivery.size
+        """Bytes of memory, an estimate."""
+        self.refusals: Mapping[str, Refusal] = NO_REFUSALS
         """The subscribers that can never take the event, each with the reason."""
         self._acknowledgements = acknowledgements
         self._is_published = self._has_news = False
-
-    @property
-    def size(self) -> int:
-        """Bytes of memory, an estimate."""
-        return len(self.message.body) + self.delivery.size
 
     def settle(self, subscriber: str, fate: Fate) -> None:
         """See `Receipt`."""
         if fate is IN_FLIGHT:
             return  # The event is as alive as before.
         self.fates[subscriber] = fate
-        if fate not in ALIVE:
+        if fate is not QUEUED and fate not in ALIVE:
             self._has_news = True
             if self._is_published:
                 self._acknowledgements.check(self)
@@ -144,29 +144,27 @@ class Acknowledgements:
 
     def check(self, record: InFlight) -> None:
         """End a message if its event has ended at every subscriber."""
-        fates, durable = record.fates, self.durable
-        is_refused, has_failed = not fates, False
-        for name, fate in fates.items():
-            if fate in ALIVE:
-                if name not in durable:
-                    return
-            elif fate in PUBLISH_AGAIN:
-                is_refused = True
-            elif fate is FAILED:
-                has_failed = True
+        fates = record.fates
+        values = fates.values()
+        if not ALIVE.isdisjoint(values) and not self._is_ended(fates):
+            return
         tag = record.message.tag
         if self.in_flight.get(tag) is not record:
             return
-        if not is_refused:
+        if fates and PUBLISH_AGAIN.isdisjoint(values):
             del self.in_flight[tag]
             self.bytes -= record.size
             record.delivery.receipt = None  # The two refer to each other: a reference cycle.
-            self._end(record, has_failed=has_failed)
+            self._end(record, has_failed=FAILED in values)
         elif record not in self.to_publish:
             record.reset()
             self.to_publish.append(record)
         if self._waiting_for_room:
             self._waiting_for_room.unpark_all()
+
+    def _is_ended(self, fates: Mapping[str, Fate]) -> bool:
+        """Whether the event is alive only where it is on disk."""
+        return all(fate not in ALIVE or name in self.durable for name, fate in fates.items())
 
     def _end(self, record: InFlight, *, has_failed: bool) -> None:
         message = record.message

@@ -21,7 +21,7 @@ from trivet import (
     encode_event,
 )
 
-from .._documents import JSON, STRUCTURED, document, raising_unwritable
+from .._documents import JSON, STRUCTURED, document, unwritable
 from .._error_text import describe
 from ._client import Message, Received
 
@@ -41,18 +41,24 @@ def write(delivery: Delivery[Event], format: Format) -> Message:
     Raises:
         UnwritableError: the event holds a value that JSON cannot express.
     """
-    with raising_unwritable(delivery):
-        identity = f"{delivery.source} {delivery.id}"
-        if format == "structured":
-            return Message(document(delivery), {CONTENT_TYPE: STRUCTURED}, id=identity)
-        body = encode_event(delivery.event)
-        headers = {CONTENT_TYPE: JSON}
-        if format == "binary":
-            headers |= CloudEvent.attributes_of(delivery)
-            del headers["ce-datacontenttype"]  # The content type says the same.
-        for text in (identity, *headers.values()):
-            text.encode()  # No broker takes a lone surrogate.
-        return Message(body, headers, id=identity)
+    try:
+        return _written(delivery, format)
+    except Exception as error:
+        raise unwritable(delivery, error) from None
+
+
+def _written(delivery: Delivery[Event], format: Format) -> Message:
+    identity = f"{delivery.source} {delivery.id}"
+    if format == "structured":
+        return Message(document(delivery), {CONTENT_TYPE: STRUCTURED}, id=identity)
+    body = encode_event(delivery.event)
+    headers = {CONTENT_TYPE: JSON}
+    if format == "binary":
+        headers |= CloudEvent.attributes_of(delivery)
+        del headers["ce-datacontenttype"]  # The content type says the same.
+    for text in (identity, *headers.values()):
+        text.encode()  # No broker takes a lone surrogate.
+    return Message(body, headers, id=identity)
 
 
 @attrs.frozen
@@ -82,25 +88,22 @@ class Reader:
         """
         if message.fault is not None:
             raise UnreadableError(message.fault)
+        only_type = self.only_type
         try:
-            found = _cloud_event(message)
+            found = _cloud_event(message) if message.headers else None
             if found is None:
-                return await self._plain(message, source)
-            cls = self.only_type or self._named(found.type)
-            return found.delivery(*await self._decode(cls, found.data))
+                if only_type is None:
+                    raise UnreadableError("no CloudEvent, and `event` does not say what it is")  # noqa: TRY301 - translated
+                limit = self.buffer_bytes(only_type)
+                event, size = await self.types.decode_within(only_type, message.body, limit)
+                return Delivery.of(event, size=size, id=message.id or message.tag, source=source)
+            cls = only_type or self._named(found.type)
+            limit = self.buffer_bytes(cls)
+            return found.delivery(*await self.types.decode_within(cls, found.data, limit))
         except (CloudEventError, EventDecodeError, UnreadableError) as error:
             raise UnreadableError(str(error)) from None
         except Exception as error:  # The fault is this message's, and costs no other message.
             raise UnreadableError(describe(error)) from None
-
-    async def _plain(self, message: Received, source: str) -> Delivery[Event]:
-        if self.only_type is None:
-            raise UnreadableError("no CloudEvent, and `event` does not say what it is")
-        event, size = await self._decode(self.only_type, message.body)
-        return Delivery.of(event, size=size, id=message.id or message.tag, source=source)
-
-    async def _decode(self, cls: type[Event], body: bytes) -> tuple[Event, int]:
-        return await self.types.decode_within(cls, body, self.buffer_bytes(cls))
 
     def _named(self, name: str) -> type[Event]:
         cls = self.types.get(name)
@@ -112,8 +115,6 @@ class Reader:
 def _cloud_event(message: Received) -> CloudEvent | None:
     """The CloudEvent of a message; None for plain JSON."""
     headers = message.headers
-    if not headers:
-        return None
     content_type = headers.get(CONTENT_TYPE, JSON)
     if content_type != JSON:
         content_type = content_type.partition(";")[0].strip().lower()

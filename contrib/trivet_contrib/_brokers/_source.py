@@ -210,25 +210,28 @@ class BrokerSource(SourcePlugin):
 
     async def _read(self, messages: Sequence[Received]) -> list[InFlight]:
         """The messages that hold an event, now in flight; unreadable ones become dead letters."""
-        acks, now, origin = self._acks, trio.current_time(), self.origin
+        acks, now, origin, types = self._acks, trio.current_time(), self.origin, self._types
+        read, limit = self._reader.read, self.delivery_limit
         records: list[InFlight] = []
         for message in messages:
             if message.tag in acks.in_flight:
                 continue
-            if message.deliveries > self.delivery_limit:  # It may kill each program that reads it.
+            if message.deliveries > limit:  # It may kill each program that reads it.
                 reason = f"delivered {message.deliveries - 1} times, and never done"
                 acks.dead_letter(message, reason)
                 continue
             try:
-                delivery = await self._reader.read(message, origin)
+                delivery = await read(message, origin)
             except UnreadableError as error:
                 acks.dead_letter(message, str(error))
                 continue
-            if not self.app.listens(type(delivery.event)):
-                name = delivery.event.__event_name__
-                acks.dead_letter(message, f"no active plugin listens to {name!r}")
-                continue
-            self._types.add(type(delivery.event))
+            cls = type(delivery.event)
+            if cls not in types:
+                if not self.app.listens(cls):
+                    reason = f"no active plugin listens to {cls.__event_name__!r}"
+                    acks.dead_letter(message, reason)
+                    continue
+                types.add(cls)
             records.append(acks.add(message, delivery, now))
         self._largest = max([self._largest // 2, 1, *(record.size for record in records)])
         return records

@@ -73,13 +73,17 @@ class Route:
     """The fates of an event for which all had room."""
     is_stored: bool
     """Whether one of the subscribers stores it."""
+    buffer_bytes: int
+    """The bytes of memory that an event may take, so that anybody can have it."""
 
     @classmethod
     def to(cls, subscriptions: Sequence[Subscription]) -> Route:
         """The route to some subscriptions."""
         fates = {subscription.plugin: QUEUED for subscription in subscriptions}
         is_stored = any(each.inbox.policy.durable for each in subscriptions)
-        return cls(subscriptions, MappingProxyType(fates), is_stored)
+        buffers = (subscription.admission.buffer_bytes for subscription in subscriptions)
+        largest = max(buffers, default=BUFFER_BYTES)
+        return cls(subscriptions, MappingProxyType(fates), is_stored, largest)
 
 
 class Bus:
@@ -122,8 +126,7 @@ class Bus:
 
     def buffer_bytes(self, event: type[Event]) -> int:
         """The bytes of memory that an event of this type may take, so that anybody can have it."""
-        subscriptions = self.routes[event].subscriptions
-        return max((each.admission.buffer_bytes for each in subscriptions), default=BUFFER_BYTES)
+        return self.routes[event].buffer_bytes
 
     async def publish(self, deliveries: Sequence[Delivery[Event]]) -> list[Outcome]:
         """Offer the events, in order, to every subscriber, each of which decides alone.

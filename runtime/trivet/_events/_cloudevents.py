@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import attrs
 import msgspec
@@ -204,12 +204,14 @@ class CloudEvent(msgspec.Struct, frozen=True, eq=False):
         Raises:
             EventEncodeError: JSON cannot express the event.
         """
-        data = msgspec.Raw(encode_event(delivery.event))
-        return msgspec.json.encode({**_attributes_of(delivery), "data": data})
+        document = _attributes_of(delivery)
+        document["data"] = msgspec.Raw(encode_event(delivery.event))
+        return msgspec.json.encode(document)
 
 
-def _attributes_of(delivery: Delivery[Event]) -> dict[str, str | datetime]:
-    attributes: dict[str, str | datetime] = {
+def _attributes_of(delivery: Delivery[Event]) -> dict[str, Any]:
+    """The attributes of an event: texts and dates."""
+    attributes: dict[str, Any] = {
         "specversion": "1.0",
         "id": delivery.id,
         "source": delivery.source,

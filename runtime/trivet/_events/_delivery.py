@@ -215,6 +215,8 @@ class Delivery(msgspec.Struct, Generic[E_co], eq=False):
 class Receipt:
     """The fates of one event, reported by its subscribers to the publisher that waits for them."""
 
+    __slots__ = ("_changed", "_kept", "fates")
+
     def __init__(self) -> None:
         self.fates: dict[str, Fate] = {}
         self._kept: set[str] = set()

@@ -149,11 +149,15 @@ class EventTypes:
             EventTooLargeError: the estimate is above the limit.
             EventDecodeError: the document does not fit; see `decode`.
         """
-        if len(body) <= LARGE:
-            return self._decode_within(cls, body, limit)
-        return await off_loop(len(body), partial(self._decode_within, cls, body, limit))
+        length = len(body)
+        if length > LARGE:
+            return await off_loop(length, partial(self._decode_large, cls, body, limit))
+        size = estimated_bytes(body)
+        if size > limit:
+            raise EventTooLargeError.of(cls.__event_name__, size=size, limit=limit)
+        return self.decode(cls, body), size
 
-    def _decode_within(self, cls: type[EventT], body: bytes, limit: int) -> tuple[EventT, int]:
+    def _decode_large(self, cls: type[EventT], body: bytes, limit: int) -> tuple[EventT, int]:
         size = estimated_bytes(body)
         if size > limit:
             raise EventTooLargeError.of(cls.__event_name__, size=size, limit=limit)
