@@ -17,6 +17,7 @@ from ._log._logging import configure_logging, never_waiting_stderr
 from ._program._loader import load
 from ._program._settings import load_settings
 from ._runtime import Runtime, running
+from ._web import warn_of_open_doors
 from ._web._app import Application, build_app
 from ._web._asgi import Receive, Scope, Send
 
@@ -56,6 +57,7 @@ class LifespanApp:
         configure_logging(settings.log, never_waiting_stderr())
         settings.find_modules()
         async with running(Runtime(load(settings))) as runtime:
+            warn_of_open_doors(runtime)
             self._app = build_app(runtime)
             await send({"type": "lifespan.startup.complete"})
             await receive()

@@ -28,7 +28,6 @@ from trivet import (
     StallSettings,
     StoreSettings,
     TrivetError,
-    create_app,
     listening,
     open_runtime,
 )
@@ -121,7 +120,9 @@ def _slow_retry(plugin: str, delivery: Delivery[Event], error: Exception, wait: 
 
 def client(runtime: Runtime) -> TestClientProtocol:
     """Quart's test client of the runtime's HTTP application; it needs no socket."""
-    return create_app(runtime).test_client()
+    from ._web._app import build_app  # noqa: PLC0415 - as `create_app` does
+
+    return build_app(runtime, "127.0.0.1:0").test_client()
 
 
 @asynccontextmanager

@@ -32,9 +32,9 @@ SECONDS = 2.0 if QUICK else 5.0
 AGAIN = 1.0
 """Seconds between two steps of a hostile client."""
 
-GET = b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n"
+GET = b"GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LARGE = GET.replace(b"/hello", b"/large")
-POST = b"POST /events/ordered HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+POST = b"POST /events/ordered HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 EVENT = POST + b"Content-Length: %d\r\n\r\n" % len(LINE) + LINE
 
 

@@ -124,7 +124,9 @@ async def probe(port: int) -> None:
     """Send an ordinary request, and require its answer."""
     with trio.fail_after(ANSWERED_WITHIN):
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-            await stream.send_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            await stream.send_all(
+                b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            )
             answer = b""
             while data := await stream.receive_some():
                 answer += data

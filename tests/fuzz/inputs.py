@@ -51,7 +51,7 @@ TARGETS = [
     b"/all?" + b"a=b&" * 1500,
 ]
 HEADERS = [
-    b"Host: x",
+    b"Host: localhost",
     b"Host: ..",
     b"Host:",
     b"Host: [::1]:80",
@@ -105,7 +105,7 @@ HEADERS = [
     b"X-Long: " + b"a" * 20_000,
 ]
 UPGRADE = (
-    b"GET /echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"GET /echo HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 TEXTS = [
@@ -204,7 +204,10 @@ def _request(dice: random.Random) -> bytes:
     target = dice.choice(TARGETS if wild else TARGETS[:15])
     headers = dice.sample(HEADERS, dice.randint(0, 6) if wild else dice.choice([0, 0, 1, 1, 2]))
     if dice.random() < 0.95:
-        headers = [b"Host: x", *(header for header in headers if not header.startswith(b"Host"))]
+        headers = [
+            b"Host: localhost",
+            *(header for header in headers if not header.startswith(b"Host")),
+        ]
     versions = [b"HTTP/1.0", b"HTTP/2.0", b"HTTP/0.9", b"HTTP/1.1 "]
     version = dice.choice(versions) if dice.random() < 0.05 else b"HTTP/1.1"
     trailer = b"1;x=y\r\na\r\n0\r\nT: t\r\n\r\n"
@@ -218,7 +221,12 @@ def _post(
     dice: random.Random, path: bytes, media_type: bytes, body: bytes, *headers: bytes
 ) -> bytes:
     """A correct request with a body, of known length or in chunks."""
-    lines = [b"POST " + path + b" HTTP/1.1", b"Host: x", b"Content-Type: " + media_type, *headers]
+    lines = [
+        b"POST " + path + b" HTTP/1.1",
+        b"Host: localhost",
+        b"Content-Type: " + media_type,
+        *headers,
+    ]
     if dice.random() < 0.8:
         lines.append(b"Content-Length: %d" % len(body))
         return b"\r\n".join([*lines, b"", b""]) + body

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import attrs
 
-from .._access._tokens import Scope
+from .._access._tokens import SCOPES, Scope
 from .._events._event import place_of, source_of
 from .._faults._errors import DefinitionError, nearest
 
@@ -93,7 +93,9 @@ class Route:
         return await target(**variables)
 
 
-def route(path: str, *, methods: Iterable[str] | None = None) -> Callable[[T], T]:
+def route(
+    path: str, *, methods: Iterable[str] | None = None, scope: Scope | None = "read"
+) -> Callable[[T], T]:
     """Declare a route of a plugin, on an async method or on a `Handler` class in its body.
 
     A method returns whatever a view of Quart may: a dict, text, bytes, a `Response`, any of these
@@ -112,21 +114,26 @@ def route(path: str, *, methods: Iterable[str] | None = None) -> Callable[[T], T
         path: the path, in the syntax of Quart's rules, such as `/teapot/<int:cup>`.
         methods: the HTTP methods of an async method, `GET` by default. A handler class has the
             methods that it defines.
+        scope: the scope that a client's token must have: `"read"`, `"ingest"` or `"admin"`. None
+            makes the route public: everybody may ask, from pages of other sites too, so that the
+            author looks at `Origin` where it matters.
 
     Raises:
-        DefinitionError: no request can have the path, an HTTP method is unknown, or the target is
-            neither an async method nor a `Handler` class.
+        DefinitionError: no request can have the path, an HTTP method or the scope is unknown, or
+            the target is neither an async method nor a `Handler` class.
     """
     _check_path(path, "route")
+    _check_scope(path, "route", scope)
 
     def mark(target: T) -> T:
-        _add_mark(target, path, _verbs(target, path, methods), is_websocket=False)
+        verbs = _verbs(target, path, methods)
+        _add_mark(target, path, verbs, is_websocket=False, scope=scope)
         return target
 
     return mark
 
 
-def websocket_route(path: str) -> Callable[[Method], Method]:
+def websocket_route(path: str, *, scope: Scope | None = "read") -> Callable[[Method], Method]:
     """Declare a websocket of a plugin, on an async method that runs as long as a connection.
 
     In the method, `quart.websocket` is the connection: the first `accept`, `send` or `receive`
@@ -149,11 +156,14 @@ def websocket_route(path: str) -> Callable[[Method], Method]:
 
     Args:
         path: the path, as for `route`. Requests may have a route at the same path.
+        scope: the scope that a client's token must have, as for `route`.
 
     Raises:
-        DefinitionError: no request can have the path, or the target is no async method.
+        DefinitionError: no request can have the path, the scope is unknown, or the target is no
+            async method.
     """
     _check_path(path, "websocket_route")
+    _check_scope(path, "websocket_route", scope)
 
     def mark(target: Method) -> Method:
         is_method = inspect.iscoroutinefunction(target)
@@ -162,7 +172,7 @@ def websocket_route(path: str) -> Callable[[Method], Method]:
             raise DefinitionError(
                 f"@websocket_route({path!r}) is for async methods, not for {name!r}"
             )
-        _add_mark(target, path, ("GET",), is_websocket=True)
+        _add_mark(target, path, ("GET",), is_websocket=True, scope=scope)
         return target
 
     return mark
@@ -189,9 +199,22 @@ def _check_path(path: object, decorator: str) -> None:
             raise DefinitionError(f"@{decorator}({path!r}): {right}")
 
 
-def _add_mark(target: object, path: str, methods: tuple[str, ...], *, is_websocket: bool) -> None:
+def _check_scope(path: str, decorator: str, scope: object) -> None:
+    if scope is not None and scope not in SCOPES:
+        hint = nearest(str(scope), SCOPES)
+        raise DefinitionError(f"@{decorator}({path!r}): no scope is named {scope!r}; {hint}")
+
+
+def _add_mark(
+    target: object,
+    path: str,
+    methods: tuple[str, ...],
+    *,
+    is_websocket: bool,
+    scope: Scope | None,
+) -> None:
     # A class inherits the list of its base: the class must have a list of its own.
-    marks = [*vars(target).get(_MARK, ()), (path, methods, is_websocket)]
+    marks = [*vars(target).get(_MARK, ()), (path, methods, is_websocket, scope)]
     setattr(target, _MARK, marks)
 
 
@@ -266,5 +289,5 @@ def routes_of(plugin: type[Plugin]) -> Iterator[Route]:
         if _MARK in getattr(value, "__dict__", ())
     }
     for attribute in sorted(marks):
-        for path, methods, is_websocket in marks[attribute]:
-            yield Route(path, methods, attribute, is_websocket)
+        for path, methods, is_websocket, scope in marks[attribute]:
+            yield Route(path, methods, attribute, is_websocket, scope)

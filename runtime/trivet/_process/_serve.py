@@ -28,7 +28,7 @@ from .._loop._tasks import breaker_of
 from .._plugins._status import Status
 from .._program._garbage import freeze_heap
 from .._program._loader import Program, load
-from .._program._settings import Settings
+from .._program._settings import Settings, refuse_open_doors
 from .._runtime import Runtime, running
 from .._web._server._binding import bind_socket
 from .._web._server._listening import listening
@@ -61,6 +61,7 @@ def run(settings: Settings, *, with_parent: bool) -> int:
     """
     if signal.sigpending() & STOP_SIGNALS:
         return 0  # The stop was asked for before there was anything to stop.
+    refuse_open_doors(settings, settings.bind)
     lifeline = inherited_lifeline()
     listener = bind(settings.bind) if lifeline is None else lifeline.listener
     if lifeline is None and with_parent:

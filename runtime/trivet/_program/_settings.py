@@ -17,6 +17,7 @@ from typing import Any, Literal, cast
 import attrs
 from attrs.validators import ge, gt, le, min_len
 
+from .._access._hosts import check_allowed_host, is_local
 from .._access._tokens import TokenSettings
 from .._faults._errors import ConfigurationError
 from .._faults._secret import Secret
@@ -180,6 +181,11 @@ def _host_and_port(_: object, __: object, bind: str) -> None:
         raise ValueError(f"expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:0, not {bind}")
 
 
+def _hosts(_: object, __: object, hosts: list[str]) -> None:
+    for host in hosts:
+        check_allowed_host(host)
+
+
 def _no_two_alike(_: object, __: object, tokens: list[TokenSettings]) -> None:
     for what, values in (
         ("name", [token.name for token in tokens]),
@@ -211,6 +217,12 @@ class Settings:
     open_events: list[str] = attrs.field(factory=list[str])
     """Event types that clients and brokers may publish although they are the program's own, such
     as `monitoring_event`."""
+    allowed_hosts: list[str] = attrs.field(factory=list[str], validator=_hosts)
+    """Names and addresses of the service besides `bind` and those of loopback, such as
+    `trivet.example.org`, or `*.example.org` for all below. A request without a token that names
+    another one in its `Host` is refused."""
+    insecure: bool = False
+    """Whether clients without a token may publish and read although other machines reach `bind`."""
     max_body: int = attrs.field(default=16 * 1024 * 1024, validator=gt(0))
     """Bytes of a request's body, or of one line in a stream of events, at most."""
     max_connections: int = attrs.field(default=1000, validator=gt(0))
@@ -302,6 +314,29 @@ def load_settings(
     if "plugins" in raw:
         values["plugins"] = raw["plugins"]  # As written; text of the environment is marked.
     return Settings(**values, file=file, unknown_variables=tuple(unknown))
+
+
+TOKENS = 'write [[tokens]] with `name = "…"`, `scopes = ["ingest", "read"]` and `secret = "…"`'
+"""The advice to an operator whose doors are open."""
+
+
+def refuse_open_doors(settings: Settings, bind: str) -> None:
+    """Refuse an address that other machines reach, where no token keeps them out.
+
+    Args:
+        settings: the settings.
+        bind: the address, `HOST:PORT` or `unix:PATH`.
+
+    Raises:
+        ConfigurationError: it is such an address, and the operator has not written `insecure`.
+    """
+    if settings.tokens or settings.insecure or is_local(bind):
+        return
+    place = "bind" if settings.file is None else f"{settings.file}: bind"
+    raise ConfigurationError(
+        f"{place}: other machines reach {bind}, and there are no tokens: {TOKENS}; or "
+        "bind to 127.0.0.1; or write `insecure = true`, by which anybody may publish and read"
+    )
 
 
 GONE = {

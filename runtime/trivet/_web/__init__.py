@@ -32,7 +32,12 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import structlog
+
+from .._program._settings import TOKENS
 from .._runtime import Runtime
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
 
 if TYPE_CHECKING:
     from quart_trio import QuartTrio
@@ -40,6 +45,10 @@ if TYPE_CHECKING:
 
 def create_app(runtime: Runtime) -> QuartTrio:
     """Build the HTTP application of a running program, for any ASGI server on Trio.
+
+    What a client may do is decided as in `trivet serve`: by `[[tokens]]`, the `Host` and the
+    `Origin` of a request. The address is that server's affair, so a warning says so if there are no
+    tokens.
 
     It has the routes of the plugins at the paths that their authors wrote, `POST /events/{name}`
     for JSON and `POST /events` for CloudEvents, `/livez`, `/readyz` and `/plugins`. It does not
@@ -50,7 +59,14 @@ def create_app(runtime: Runtime) -> QuartTrio:
     """
     from ._app import build_app  # noqa: PLC0415 - see the top
 
+    warn_of_open_doors(runtime)
     return build_app(runtime)
+
+
+def warn_of_open_doors(runtime: Runtime) -> None:
+    """Say that there are no tokens, where somebody else's server decides whom it lets in."""
+    if not runtime.program.settings.tokens:
+        _log.warning("anybody whom this server lets in may publish and read", hint=TOKENS)
 
 
 @asynccontextmanager
@@ -66,7 +82,8 @@ async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
         bind: `HOST:PORT` (port 0 is any free one), `unix:PATH`, or `fd://NUMBER`.
 
     Raises:
-        ExceptionGroup: with one error, which `open_runtime`, around this block, raises alone: an
+        ExceptionGroup: with one error, which `open_runtime`, around this block, raises alone: a
+            ConfigurationError if other machines reach the address, and there are no tokens; an
             OSError if the address is taken or is not this machine's, a ValueError if `bind` is no
             address, or a ListenerLostError if something has closed the listening socket.
     """

@@ -40,9 +40,15 @@ from ._quart._websockets import Websocket, WebsocketConnection
 from ._views import add_views
 
 
-def build_app(runtime: Runtime) -> Application:
-    """Build the application of `trivet.create_app`, with the method `drain` for a server's stop."""
-    app = Application(runtime)
+def build_app(runtime: Runtime, bind: str | None = None) -> Application:
+    """Build the application of `trivet.create_app`, with the method `drain` for a server's stop.
+
+    Args:
+        runtime: the program.
+        bind: the address that is listened at, `HOST:PORT` or `unix:PATH`; None under somebody
+            else's server.
+    """
+    app = Application(runtime, bind)
     app.before_request(partial(_admit, app))
     app.before_websocket(partial(_admit, app))
     app.register_error_handler(ProblemError, _answer_problem)
@@ -59,7 +65,7 @@ def build_app(runtime: Runtime) -> Application:
     _admin.add_admin(app, runtime)
     _sign_in.add_sign_in(app, app.doors)
     app.scopes |= _admin.SCOPES | _sign_in.SCOPES
-    add_views(app, app.plain_routes, runtime)
+    add_views(app, app.plain_routes, runtime, app.scopes)
     return app
 
 
@@ -72,10 +78,10 @@ class Application(QuartTrio):
     asgi_websocket_class = WebsocketConnection
     websocket_class = Websocket
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, bind: str | None) -> None:
         super().__init__("trivet", static_folder=None)
         self.config["MAX_CONTENT_LENGTH"] = runtime.program.settings.max_body
-        self.doors = Doors(runtime)
+        self.doors = Doors(runtime, bind)
         """The decision who may pass."""
         self.scopes: dict[str, AccessScope | None] = {}
         """The scope that each of Quart's endpoints asks for, None for a public one. `read` is that

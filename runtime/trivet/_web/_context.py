@@ -63,6 +63,8 @@ class RequestContext:
     """Seconds for which the body may still be waited for; infinity for any time."""
     caller: Caller = ANYBODY
     """The sender, with its token."""
+    is_cross_site: bool = False
+    """Whether a page of another site asks for a change, or for a websocket."""
     rule: str | None = None
     """The rule of the matched route, in Quart's syntax; None before the routing."""
     plugin: str | None = None

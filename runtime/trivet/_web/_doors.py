@@ -1,6 +1,7 @@
 """The doors of a program: which requests may pass, whichever way they are answered.
 
-Owns the token of a request, the scope that a route asks for, and the refusal of what it may not do.
+Owns the token of a request, the host that it names, the scope that a route asks for, and the
+refusals.
 Never knows which code answers: each way calls `Doors.admit` before anything of the request's is
 done.
 """
@@ -10,15 +11,21 @@ from __future__ import annotations
 import structlog
 
 from .._access._attempts import Attempts
+from .._access._hosts import Hosts, is_cross_site, is_local, is_unix, name_of
 from .._access._sessions import Sessions
 from .._access._tokens import ANYBODY, Caller, Scope, Token, Tokens
 from .._runtime import Runtime
 from ._asgi import HttpScope, WebsocketScope
-from ._context import current_context
+from ._context import RequestContext, current_context
 from ._problems import ProblemError, stopping
+from ._targets import path_within
 
 COOKIE = "trivet_session"
 """The name of the cookie of a browser that has signed in."""
+PROBES = ("/livez", "/readyz")
+"""The paths that are answered whatever host a request names."""
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+"""The methods that change nothing; a websocket's is none of them."""
 INGEST_RULES = ("/events", "/events/<name>")
 """The rules at which each event is compared with the events that a token is for."""
 SERVED_WHILE_STOPPING = ("/livez", "/readyz", "/plugins")
@@ -32,15 +39,21 @@ class Doors:
 
     Args:
         runtime: the program.
+        bind: the address that is listened at, `HOST:PORT` or `unix:PATH`; None under somebody
+            else's server.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, bind: str | None = None) -> None:
+        settings = runtime.program.settings
         self._runtime = runtime
-        self.tokens = Tokens(runtime.program.settings.tokens)
+        binds = {name_of(each) for each in (settings.bind, bind or "") if not is_unix(each)}
+        self._hosts = Hosts({*settings.allowed_hosts, *binds})
+        self.tokens = Tokens(settings.tokens)
         self.sessions = Sessions(self.tokens)
         self._attempts = Attempts()
-        # What no token is for is open, but for administration.
-        self._open = frozenset[Scope]({"ingest", "read"}) - self.tokens.scopes
+        open_scopes = frozenset[Scope]({"ingest", "read"}) - self.tokens.scopes
+        is_here = settings.insecure or not self.tokens or (bind is not None and is_local(bind))
+        self._open = open_scopes if is_here else frozenset[Scope]()
 
     def caller_of(self, scope: HttpScope | WebsocketScope) -> Caller:
         """The sender of a request, with its token: in the header, or else in a session's cookie."""
@@ -50,10 +63,37 @@ class Doors:
             if name == b"authorization":
                 scheme, _, secret = value.partition(b" ")
                 if scheme.lower() == b"bearer":
-                    token = self.tokens.find(secret.strip())
-                    return Caller(token, has_secret=True, address=address_of(scope))
+                    return self._sender(secret.strip(), address_of(scope))
         session = session_of(scope)
         return ANYBODY if session is None else Caller(self.sessions.token_of(session))
+
+    def look_at(self, context: RequestContext, scope: HttpScope | WebsocketScope) -> None:
+        """Look at the host that a request names, and at the site that it comes from.
+
+        A request with a token in its header is from no page of another site, which could not know
+        the token. The probes answer any host: a kubelet asks by the pod's address.
+
+        Raises:
+            ProblemError: the host is not the service's.
+        """
+        if context.caller.has_secret and context.caller.token is not None:
+            return
+        host = origin = site = b""
+        for name, value in scope["headers"]:
+            if name == b"host":
+                host = value
+            elif name == b"origin":
+                origin = value
+            elif name == b"sec-fetch-site":
+                site = value
+        server = scope.get("server")
+        is_allowed = not host.strip() or self._hosts.allow(host, server[0] if server else "")
+        if not is_allowed and (context.is_websocket or path_within(scope) not in PROBES):
+            named = name_of(host.decode("latin-1"))
+            detail = f"this service is not {named!r}; the operator names hosts in `allowed_hosts`"
+            raise ProblemError("wrong_host", detail)
+        if context.method not in SAFE_METHODS:
+            context.is_cross_site = is_cross_site(site, origin, host, self._hosts)
 
     def admit(self, rule: str, needed: Scope | None) -> None:
         """Note the rule of the current request; refuse the request unless its sender may pass.
@@ -67,8 +107,10 @@ class Doors:
         """
         context = current_context()
         context.rule = rule
-        if needed is not None and needed not in self._open:
-            self._require(context.caller, needed, rule)
+        if needed is not None:
+            refuse_cross_site()
+            if needed not in self._open:
+                self._require(context.caller, needed, rule)
         if self._runtime.stopping.is_set() and rule not in SERVED_WHILE_STOPPING:
             raise stopping()
 
@@ -78,8 +120,14 @@ class Doors:
         Raises:
             ProblemError: there is none, or the address has sent too many wrong ones.
         """
-        caller = Caller(self.tokens.find(secret), has_secret=True, address=address)
-        return self._identified(caller)
+        return self._identified(self._sender(secret, address))
+
+    def _sender(self, secret: bytes, address: str) -> Caller:
+        """The sender of a secret. An address that is slowed down has no right one."""
+        token = self.tokens.find(secret)
+        if token is not None and self._attempts.wait(address) > 0:
+            token = token if self._attempts.knows(address, token.name) else None
+        return Caller(token, has_secret=True, address=address)
 
     def _require(self, caller: Caller, needed: Scope, rule: str) -> None:
         if needed not in self.tokens.scopes:
@@ -100,16 +148,25 @@ class Doors:
         token, address = caller.token, caller.address
         if token is not None and not caller.has_secret:
             return token  # By a session, whose signature nobody guesses.
-        wait = self._attempts.wait(address)
-        if wait > 0 and (token is None or not self._attempts.knows(address, token.name)):
-            detail = "too many wrong tokens came from this address"
-            raise ProblemError("too_many_attempts", detail, retry_after=wait)
         if token is None:
+            if (wait := self._attempts.wait(address)) > 0:
+                detail = "too many wrong tokens came from this address"
+                raise ProblemError("too_many_attempts", detail, retry_after=wait)
             self._attempts.failed(address)
             _log.warning("wrong token", client=address, route=current_context().route)
             raise _unauthorized("the token is unknown")
         self._attempts.succeeded(address, token.name)
         return token
+
+
+def refuse_cross_site() -> None:
+    """Refuse the current request if a page of another site has sent it.
+
+    Raises:
+        ProblemError: one has, and the request would change something, or is a websocket.
+    """
+    if current_context().is_cross_site:
+        raise ProblemError("cross_site", "pages of another site may not ask for this")
 
 
 def require_event(name: str) -> None:

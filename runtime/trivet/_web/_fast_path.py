@@ -28,6 +28,7 @@ from ._doors import Doors
 from ._problems import MEDIA_TYPE, ProblemError
 from ._quart._inside import QUERY_ERRORS
 from ._senders import HttpSender
+from ._targets import path_within
 
 T = TypeVar("T")
 EndpointResponse = tuple[object, int]
@@ -212,7 +213,7 @@ class Endpoints:
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answer by an endpoint, or pass the request on to the fallback."""
-        found = self.find(scope["method"], _path(scope)) if scope["type"] == "http" else None
+        found = self.find(scope["method"], path_within(scope)) if scope["type"] == "http" else None
         if found is None or scope["type"] != "http" or not isinstance(send, HttpSender):
             await self._fallback(scope, receive, send)
             return
@@ -245,13 +246,3 @@ class Endpoints:
             for name, value in problem.headers.items()
         ]
         return problem.status.value, [*headers, _PROBLEM], problem.document()
-
-
-def _path(scope: HttpScope) -> str:
-    """The path as Quart sees it, where it looks for a rule."""
-    path = scope["path"]
-    root = scope.get("root_path", "")
-    if root:
-        is_within = path.startswith(root) and path != root
-        path = path.removeprefix(root) if is_within else " "
-    return "/" + path.lstrip("/")

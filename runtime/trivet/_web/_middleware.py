@@ -129,6 +129,7 @@ class RequestMiddleware:
         context = sender.context
         try:
             scope = validated(scope)
+            self._doors.look_at(context, scope)
         except ProblemError as problem:
             _log.info("request refused", status=problem.status.value, error=problem.detail)
             await sender.abort(problem, INTERNAL_ERROR)

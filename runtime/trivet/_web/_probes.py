@@ -12,6 +12,7 @@ from quart_trio import QuartTrio
 
 from .._faults._containment import members
 from .._log import _writer as _log_writer
+from .._plugins._routes import Route, routes_of
 from .._plugins._status import Status
 from .._runtime import Runtime
 from ._fast_path import EndpointRequest, EndpointResponse, Endpoints
@@ -95,6 +96,7 @@ def describe_plugins(runtime: Runtime) -> dict[str, object]:
             "restarts": host.restarts,
             # Its type alone: its text may hold secrets, and is in the log.
             "error": None if host.failure is None else _name_of(host.failure),
+            "routes": [describe_route(route) for route in routes_of(type(host.plugin))],
             "listens_to": [event.__event_name__ for event in listens_to[name]],
             "usage": attrs.asdict(usage[name]) if name in usage else None,
             "durable": name in durable,
@@ -102,6 +104,12 @@ def describe_plugins(runtime: Runtime) -> dict[str, object]:
         }
         for name, host in runtime.hosts.items()
     }
+
+
+def describe_route(route: Route) -> dict[str, object]:
+    """A route as it is shown: with the scope that it asks for, or that it is public."""
+    methods = ["websocket"] if route.is_websocket else list(route.methods)
+    return {"path": route.path, "methods": methods, "scope": route.scope or "public"}
 
 
 def _name_of(failure: BaseException) -> str:

@@ -1,7 +1,7 @@
 """The target and the host of a request, checked before they are parsed.
 
 Owns which of them are refused, and the one form that a target has after that: a path.
-Never knows which route has the path, nor which hosts the operator serves.
+Never knows which route has the path, nor which hosts are the service's.
 """
 
 from __future__ import annotations
@@ -46,6 +46,16 @@ def validated(scope: HttpScope | WebsocketScope) -> HttpScope | WebsocketScope:
         if not _is_host(host):
             raise ProblemError("malformed_request", "the Host is no name and no address")
     return scope
+
+
+def path_within(scope: HttpScope | WebsocketScope) -> str:
+    """The path below the application's root, as Quart sees it where it looks for a rule."""
+    path = scope["path"]
+    root = scope.get("root_path", "")
+    if root:
+        is_within = path.startswith(root) and path != root
+        path = path.removeprefix(root) if is_within else " "
+    return "/" + path.lstrip("/")
 
 
 def _absolute(scope: HttpScope | WebsocketScope) -> tuple[list[bytes], str]:

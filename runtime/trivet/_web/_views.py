@@ -12,6 +12,7 @@ from typing import Any, cast
 from quart import request, websocket
 from quart_trio import QuartTrio
 
+from .._access._tokens import Scope
 from .._faults._containment import open_transparent_nursery
 from .._loop._tasks import plugin_of_task
 from .._plugins._routes import Route, routes_of
@@ -28,14 +29,28 @@ from ._quart._websockets import log_unreadable, unreadable_message
 from ._senders import INTERNAL_ERROR
 
 
-def add_views(app: QuartTrio, plain_routes: PlainRoutes, runtime: Runtime) -> None:
-    """Serve the routes of all plugins."""
+def add_views(
+    app: QuartTrio,
+    plain_routes: PlainRoutes,
+    runtime: Runtime,
+    scopes: dict[str, Scope | None],
+) -> None:
+    """Serve the routes of all plugins.
+
+    Args:
+        app: the Quart application.
+        plain_routes: where the routes go besides.
+        runtime: the program.
+        scopes: where the scope of each endpoint goes.
+    """
     for host in runtime.hosts.values():
         for route in routes_of(type(host.plugin)):
             if route.is_websocket:
-                _add_websocket(app, runtime, host, route)
+                endpoint = _add_websocket(app, runtime, host, route)
             else:
-                plain_routes.add(_add_route(app, runtime, host, route), host, route)
+                endpoint = _add_route(app, runtime, host, route)
+                plain_routes.add(endpoint, host, route)
+            scopes[endpoint] = route.scope
 
 
 def _add_route(app: QuartTrio, runtime: Runtime, host: Host, route: Route) -> str:
@@ -87,7 +102,9 @@ def _fault_of_answer(answer: object) -> str:
     )
 
 
-def _add_websocket(app: QuartTrio, runtime: Runtime, host: Host, route: Route) -> None:
+def _add_websocket(app: QuartTrio, runtime: Runtime, host: Host, route: Route) -> str:
+    """Add a websocket of a plugin; returns its endpoint."""
+
     async def view(**variables: Any) -> Any:
         context = current_context()
         context.plugin = host.name
@@ -110,6 +127,7 @@ def _add_websocket(app: QuartTrio, runtime: Runtime, host: Host, route: Route) -
 
     endpoint = f"{host.name} {route.attribute} {route.path} websocket"
     app.add_websocket(route.path, endpoint, view)
+    return endpoint
 
 
 async def _refuse_or_close(fault: BaseException) -> None:

@@ -112,7 +112,7 @@ async def begin_to_read(url: str) -> trio.SocketStream:
     """A client that has asked for a large answer, and does not read on."""
     host, _, port = url.removeprefix("http://").rpartition(":")
     stream = await trio.open_tcp_stream(host, int(port))
-    await stream.send_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+    await stream.send_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
     await stream.receive_some(100)
     return stream
 

@@ -12,7 +12,7 @@ from typing import cast
 import trio
 
 UPGRADE = (
-    b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 )
 """A handshake without the blank line at its end."""
@@ -108,13 +108,18 @@ async def until(stream: trio.SocketStream, end: bytes, within: float = 60.0) -> 
 
 def get(path: bytes, *headers: bytes) -> bytes:
     """A request without a body."""
-    return b"\r\n".join([b"GET " + path + b" HTTP/1.1", b"Host: x", *headers, b"", b""])
+    return b"\r\n".join([b"GET " + path + b" HTTP/1.1", b"Host: localhost", *headers, b"", b""])
 
 
 def post(path: bytes, body: bytes, *headers: bytes) -> bytes:
     """A request with a JSON body."""
     length = b"Content-Length: %d" % len(body)
-    lines = [b"POST " + path + b" HTTP/1.1", b"Host: x", b"Content-Type: application/json", length]
+    lines = [
+        b"POST " + path + b" HTTP/1.1",
+        b"Host: localhost",
+        b"Content-Type: application/json",
+        length,
+    ]
     return b"\r\n".join([*lines, *headers, b"", b""]) + body
 
 

@@ -47,7 +47,7 @@ async def connect(url: str, size: int) -> trio.SocketStream:
     host, _, port = url.removeprefix("http://").rpartition(":")
     stream = await trio.open_tcp_stream(host, int(port))
     head = (
-        "POST /events/text HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
+        "POST /events/text HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
         f"Content-Length: {size}\r\nConnection: close\r\n\r\n"
     )
     await stream.send_all(head.encode())

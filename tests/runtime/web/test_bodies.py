@@ -14,7 +14,8 @@ from quart.typing import TestHTTPConnectionProtocol as Connection
 from trio.testing import MockClock, wait_all_tasks_blocked
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from trivet import BackgroundPlugin, Runtime, create_app, route
+from trivet import BackgroundPlugin, Runtime, route
+from trivet._web._app import build_app
 from trivet._web._bodies import BUFFER_LIMIT, Body
 from trivet._web._context import BODY_TIMEOUT, MIN_BODY_RATE
 from trivet.testing import client, open_plugins
@@ -133,7 +134,7 @@ async def test_a_client_that_leaves_before_it_is_answered(
     async with open_plugins(Reader) as runtime:
         begun = trio.current_time()
         with structlog.testing.capture_logs() as logs:
-            await create_app(runtime)(scope(path), receive, send)
+            await build_app(runtime, "127.0.0.1:0")(scope(path), receive, send)
         assert trio.current_time() == begun + 1
     assert (answer, logs) == ([], [])
 
@@ -156,7 +157,7 @@ async def test_a_body_without_a_reader_is_skipped_at_the_end(autojump_clock: Moc
     async with open_plugins(Reader) as runtime, trio.open_nursery() as nursery:
         nursery.start_soon(upload)
         begun = trio.current_time()
-        await create_app(runtime)(scope("/not-at-all"), from_server.receive, send)
+        await build_app(runtime, "127.0.0.1:0")(scope("/not-at-all"), from_server.receive, send)
         assert trio.current_time() == begun + 600
         nursery.cancel_scope.cancel()
     assert answer[0]["status"] == 200

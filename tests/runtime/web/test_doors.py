@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-from quart import websocket
+from quart import request, websocket
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from trivet import (
     BackgroundPlugin,
+    ConfigurationError,
+    DefinitionError,
     Event,
+    Handler,
     Runtime,
     Secret,
     TokenSettings,
@@ -26,9 +30,9 @@ from trivet import (
 from trivet._access._attempts import BURST, INTERVAL
 from trivet._web._app import build_app
 from trivet._web._doors import Doors
-from trivet.testing import client, open_plugins
+from trivet.testing import client, open_plugins, serving
 
-from .clients import UPGRADE, ask, status
+from .clients import UPGRADE, ask, read, status
 
 SECRET = "of-the-token-for-{}"
 TOKENS: Any = [
@@ -244,6 +248,11 @@ async def test_an_address_that_guesses_is_slowed_down(autojump_clock: MockClock)
                 assert (answer.status_code, answer.headers["Retry-After"]) == (429, "5")
                 assert (await answer.get_json())["error_code"] == "too_many_attempts"
         assert [line["event"] for line in logs].count("wrong token") == BURST
+        for headers in (bearer("x" * 20), new):  # No other check tells the right one.
+            for more in ({"Host": "evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+                answer = await asking.post("/events/refund", headers={**headers, **more})
+                assert answer.status_code in (421, 403)
+                assert (await answer.get_json())["error_code"] in ("wrong_host", "cross_site")
         assert (await asking.get("/plugins", headers=known)).status_code == 200
         assert (await asking.get("/livez", headers=bearer("x" * 20))).status_code == 200
         assert (await asking.get("/plugins")).status_code == 401
@@ -304,8 +313,291 @@ async def test_a_websocket() -> None:
             for secret, expected in (("", 401), ("ingest", 403), ("read", 101)):
                 header = b"Authorization: Bearer %s\r\n" % SECRET.format(secret).encode()
                 request = UPGRADE % b"/news" + (header if secret else b"") + b"\r\n"
-                answer = await ask(url, request.replace(b"Host: x", b"Host: localhost"), 1.0)
+                answer = await ask(url, request, 1.0)
                 assert status(answer) == expected
+
+
+class Pages(BackgroundPlugin):
+    """Routes of each scope, and public ones."""
+
+    @route("/public", methods=["GET", "POST"], scope=None)
+    async def public(self) -> str:
+        return "public"
+
+    @route("/callback", methods=["GET", "POST"], scope="ingest")
+    async def callback(self) -> str:
+        return str(len(await request.get_data()))
+
+    @route("/reset", scope="admin")
+    class Reset(Handler["Pages"]):
+        """A handler class with a scope."""
+
+        async def post(self) -> str:
+            return "reset"
+
+    @websocket_route("/open", scope=None)
+    async def opened(self) -> None:
+        await websocket.send("open")
+
+    @websocket_route("/control", scope="admin")
+    async def control(self) -> None:
+        await websocket.send("control")
+
+
+PAGES = {
+    ("GET", "/public"): None,
+    ("POST", "/public"): None,
+    ("GET", "/callback"): "ingest",
+    ("POST", "/callback"): "ingest",
+    ("POST", "/reset"): "admin",
+    ("websocket", "/open"): None,
+    ("websocket", "/control"): "admin",
+}
+
+
+def written(method: str, path: str, *headers: str, host: str = "localhost") -> bytes:
+    """A request, or a handshake, as bytes."""
+    if method == "websocket":
+        request = (UPGRADE % path.encode()).replace(b"localhost", host.encode())
+        return request + "".join(f"{header}\r\n" for header in headers).encode() + b"\r\n"
+    length = ["Content-Length: 2", "Content-Type: application/json"] if method == "POST" else []
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", "Connection: close", *length, *headers]
+    return "\r\n".join([*lines, "", "{}" if method == "POST" else ""]).encode()
+
+
+async def sent(url: str, method: str, path: str, *headers: str, host: str = "localhost") -> int:
+    """The status of the answer to a request, or to a handshake."""
+    return status(await ask(url, written(method, path, *headers, host=host), 2.0))
+
+
+@pytest.mark.parametrize(("method", "path"), PAGES)
+async def test_a_plugins_route_says_what_it_asks_for(method: str, path: str) -> None:
+    """A route asks for its scope; a public one answers everybody; a token for certain events
+    opens no route."""
+    needed = PAGES[method, path]
+    tokens = [*TOKENS, CLERK]
+    async with open_plugins(Pages, tokens=tokens, event_types=[OrderPlaced]) as runtime:
+        async with serving(runtime) as url:
+            assert (await sent(url, method, path) == 401) == (needed is not None)
+            for token in tokens:
+                header = f"Authorization: Bearer {token.secret.reveal()}"
+                opens = needed in (None, *token.scopes) and not (needed and token is CLERK)
+                got = await sent(url, method, path, header)
+                assert got == (403 if not opens else 101 if method == "websocket" else 200)
+
+
+async def test_the_list_of_routes_shows_the_public_ones() -> None:
+    """`GET /plugins` has each route with its scope, or that it is public."""
+    async with open_plugins(Pages) as runtime:
+        document: Any = await (await client(runtime).get("/plugins")).get_json()
+    routes = document["plugins"]["pages"]["routes"]
+    assert {"path": "/public", "methods": ["GET", "POST"], "scope": "public"} in routes
+    assert {"path": "/control", "methods": ["websocket"], "scope": "admin"} in routes
+    assert {(verb, route["path"]) for route in routes for verb in route["methods"]} == {*PAGES}
+
+
+async def test_an_unknown_scope_is_refused_where_it_is_written() -> None:
+    """A misspelt scope is a fault of the class."""
+    for decorator in (route, websocket_route):
+        with pytest.raises(DefinitionError, match=r"no scope is named 'raed'; did you mean 'read'"):
+            decorator("/x", scope="raed")  # type: ignore[arg-type]
+
+
+EVIL = "evil.example"
+ASKED = [("POST", "/events/order_placed"), ("GET", "/plugins"), ("GET", "/shop"), ("POST", "/shop"),
+         ("websocket", "/news"), ("GET", "/nothing"), ("GET", "/sign-in")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "path"), ASKED)
+async def test_a_name_that_leads_here_is_no_name_of_the_service(method: str, path: str) -> None:
+    """A request that names another host is a 421, even as its own origin, unless it has a token in
+    its header, or the operator has named the host."""
+    own = (f"Origin: http://{EVIL}", "Sec-Fetch-Site: same-origin")
+    async with open_plugins(Shop, event_types=[OrderPlaced]) as runtime, serving(runtime) as url:
+        for host in (EVIL, f"{EVIL}:8080", "localhost.evil.example", "192.0.2.1"):
+            assert await sent(url, method, path, *own, host=host) == 421
+        for host in ("localhost", "127.0.0.1:1", "[::1]", "LOCALHOST."):
+            assert await sent(url, method, path, host=host) in (101, 200, 202, 404)
+    settings: Any = {"allowed_hosts": [EVIL]}
+    async with open_plugins(Shop, event_types=[OrderPlaced], **settings) as runtime:
+        async with serving(runtime) as url:
+            assert await sent(url, method, path, *own, host=EVIL) in (101, 200, 202, 404)
+    async with open_plugins(Shop, event_types=[OrderPlaced], tokens=TOKENS) as runtime:
+        async with serving(runtime) as url:
+            for scope in ("ingest", "read"):
+                header = f"Authorization: Bearer {SECRET.format(scope)}"
+                assert await sent(url, method, path, header, host=EVIL) != 421
+            header = "Authorization: Bearer of-nobody-at-all"
+            assert await sent(url, method, path, header, host=EVIL) == 421
+
+
+async def test_a_session_does_not_vouch_for_a_host() -> None:
+    """A cookie, which a browser sends by itself, opens nothing under another host, nor to a page
+    of another site."""
+    async with open_plugins(Pages, Shop, tokens=TOKENS) as runtime, serving(runtime) as url:
+        form = f"token={SECRET.format('admin')}".encode()
+        head = "POST /sign-in HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        head += f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(form)}"
+        answer = await ask(url, head.encode() + b"\r\n\r\n" + form)
+        found = re.search(rb"trivet_session=[^;]+", answer)
+        assert found is not None
+        cookie = f"Cookie: {found[0].decode()}"
+        assert await sent(url, "POST", "/reset", cookie) == 200
+        assert await sent(url, "POST", "/reset", cookie, host=EVIL) == 421
+        for header in ("Sec-Fetch-Site: same-site", f"Origin: http://{EVIL}"):
+            assert await sent(url, "POST", "/reset", cookie, header) == 403
+            assert await sent(url, "websocket", "/control", cookie, header) == 403
+        assert await sent(url, "websocket", "/control", cookie, "Origin: http://localhost") == 101
+
+
+async def test_probes_answer_whatever_the_host() -> None:
+    """A kubelet asks by the pod's address, and gets the probes, but nothing else."""
+    async with open_plugins(Shop) as runtime, serving(runtime) as url:
+        for path in ("/livez", "/readyz"):
+            for method in ("GET", "HEAD"):
+                assert await sent(url, method, path, host="10.1.2.3:8080") == 200
+        assert await sent(url, "GET", "/livez/more", host="10.1.2.3:8080") == 421
+
+
+CROSS = [
+    ("Sec-Fetch-Site: cross-site", f"Origin: http://{EVIL}"),
+    ("Sec-Fetch-Site: same-site", "Origin: http://localhost:3000"),
+    (f"Origin: http://{EVIL}",),
+    ("Origin: null",),
+    ("Origin: http://localhost:3000",),
+]
+
+
+@pytest.mark.parametrize("headers", CROSS)
+async def test_pages_of_other_sites_change_nothing(headers: tuple[str, ...]) -> None:
+    """A page of another site cannot publish, ask for a change, sign in or out, nor connect; a
+    public route is its author's affair, and a token in the header is no page's."""
+    async with open_plugins(Shop, Pages, event_types=[OrderPlaced]) as runtime:
+        async with serving(runtime) as url:
+            for method, path in (
+                ("POST", "/events/order_placed"),
+                ("POST", "/events"),
+                ("POST", "/shop"),
+                ("POST", "/callback"),
+                ("POST", "/sign-in"),
+                ("POST", "/sign-out"),
+                ("POST", "/plugins/shop/restart"),
+                ("websocket", "/news"),
+            ):
+                assert (path, await sent(url, method, path, *headers)) == (path, 403)
+            assert await sent(url, "POST", "/public", *headers) == 200
+            assert await sent(url, "websocket", "/open", *headers) == 101
+            assert await sent(url, "GET", "/shop", *headers) == 200
+            assert dict(runtime.unrouted) == {}
+    async with open_plugins(Shop, tokens=TOKENS) as runtime, serving(runtime) as url:
+        header = f"Authorization: Bearer {SECRET.format('read')}"
+        assert await sent(url, "POST", "/shop", header, *headers) == 200
+
+
+async def test_own_pages_and_programs_are_let_in() -> None:
+    """A page of the service's own and a client that is no browser publish and connect."""
+    async with open_plugins(Shop, event_types=[OrderPlaced]) as runtime:
+        async with serving(runtime) as url:
+            authority = url.removeprefix("http://")
+            for headers in (
+                (),
+                ("Sec-Fetch-Site: same-origin", f"Origin: {url}"),
+                ("Sec-Fetch-Site: none",),
+                (f"Origin: {url}",),
+            ):
+                for method, path, expected in (
+                    ("POST", "/events/order_placed", 202),
+                    ("websocket", "/news", 101),
+                ):
+                    assert await sent(url, method, path, *headers, host=authority) == expected
+
+
+async def test_another_application_around_this_one() -> None:
+    """Mounted below a path, scopes, hosts and sites hold as at the root."""
+    async with open_plugins(Shop, tokens=TOKENS, event_types=[OrderPlaced]) as runtime:
+        app = create_app(runtime)
+
+        async def mounted(method: str, path: str, **headers: str) -> int:
+            sent: list[Any] = []
+
+            async def send(message: Any) -> None:
+                sent.append(message)
+
+            async def receive() -> Any:
+                if sent:
+                    await trio.sleep_forever()
+                return {"type": "http.request", "body": b"{}", "more_body": False}
+
+            given = {"host": "localhost", "content-type": "application/json", **headers}
+            scope: Any = {
+                "type": "http",
+                "http_version": "1.1",
+                "scheme": "http",
+                "method": method,
+                "root_path": "/below",
+                "path": f"/below{path}",
+                "raw_path": f"/below{path}".encode(),
+                "query_string": b"",
+                "headers": [
+                    (name.replace("_", "-").encode(), value.encode())
+                    for name, value in given.items()
+                ],
+            }
+            with trio.fail_after(5):
+                await app(scope, receive, send)
+            return int(sent[0]["status"])
+
+        good = f"Bearer {SECRET.format('ingest')}"
+        event = "/events/order_placed"
+        assert await mounted("GET", "/livez", host="10.0.0.1") == 200
+        assert await mounted("POST", event) == 401
+        assert await mounted("POST", event, authorization=good) == 202
+        assert await mounted("POST", event, host=EVIL) == 421
+        assert await mounted("POST", event, origin=f"http://{EVIL}") == 403
+        assert await mounted("GET", "/shop", authorization=good) == 403
+        assert await mounted("GET", "/plugins") == 401
+
+
+async def test_a_start_without_tokens_under_another_server_is_a_warning() -> None:
+    """An application for somebody else's server says once that there are no tokens."""
+    cases: list[Any] = [([], 1), (TOKENS, 0)]
+    for tokens, expected in cases:
+        async with open_plugins(Shop, tokens=tokens) as runtime:
+            with capture_logs() as logs:
+                create_app(runtime)
+        assert [line["log_level"] for line in logs] == ["warning"] * expected
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0:0", "[::]:0"])
+async def test_an_address_that_others_reach_needs_a_token(bind: str) -> None:
+    """Without tokens the server refuses such an address, unless the operator insists; then it says
+    so. With a token it serves, and a scope without one is shut."""
+    with pytest.raises(ConfigurationError, match=r"no tokens: write \[\[tokens\]\]"):
+        async with open_plugins(Shop) as runtime, listening(runtime, bind):
+            pass
+    async with open_plugins(Shop, insecure=True) as runtime:
+        with capture_logs() as logs:
+            async with listening(runtime, bind) as (url,):
+                at = url.replace("0.0.0.0", "127.0.0.1").replace("[::]", "127.0.0.1")
+                assert await sent(at, "GET", "/shop") == 200
+        assert [line["log_level"] for line in logs if "insecure" in line["event"]] == ["warning"]
+    async with open_plugins(Shop, tokens=TOKENS[2:], event_types=[OrderPlaced]) as runtime:
+        async with listening(runtime, bind) as (url,):
+            at = url.replace("0.0.0.0", "127.0.0.1").replace("[::]", "127.0.0.1")
+            assert await sent(at, "GET", "/shop") == 403
+            assert await sent(at, "POST", "/events/order_placed") == 403
+            assert await sent(at, "GET", "/livez") == 200
+
+
+async def test_a_unix_socket_needs_no_token(tmp_path: Path) -> None:
+    """A Unix socket is for whom its directory lets in: without tokens all but administration is
+    open there."""
+    path = tmp_path / "socket"
+    async with open_plugins(Shop) as runtime, listening(runtime, f"unix:{path}"):
+        for request, expected in ((written("GET", "/shop"), 200), (written("POST", "/shop"), 200)):
+            async with await trio.open_unix_socket(path) as stream:
+                await stream.send_all(request)
+                assert status(await read(stream)) == expected
 
 
 async def test_the_stop_is_no_way_round() -> None:

@@ -87,7 +87,7 @@ async def ours(**program: Any) -> AsyncGenerator[tuple[str, Runtime]]:
 
 async def is_served(address: str) -> bool:
     """Whether an ordinary request is answered."""
-    request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     try:
         answer = await ask(address, request)
     except trio.BrokenResourceError:  # There was no handshake.
@@ -110,8 +110,8 @@ def noise(dice: random.Random) -> bytes:
     heads = [
         EARLY_FRAMES,
         UPGRADE % b"/",
-        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"POST /events/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST /events/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"",
     ]
@@ -154,7 +154,7 @@ async def test_a_websocket_is_not_compressed() -> None:
 
 
 H2C = (
-    b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
     b"HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n"
 )
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
@@ -189,16 +189,16 @@ SMUGGLED = {
 async def test_a_head_that_means_two_things_is_refused(name: str) -> None:
     """A head with two meanings is a 400 or 501, and the connection closes: nothing can be
     smuggled."""
-    host = b"" if name == "no host" else b"Host: x\r\n"
+    host = b"" if name == "no host" else b"Host: localhost\r\n"
     end = b"\r\n" if name == "no host" else SMUGGLED[name]
-    behind = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    behind = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
     async with ours() as (address, _):
         answer = await ask(address, b"POST / HTTP/1.1\r\n" + host + end + behind)
     assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 501 "))
     assert answer.count(b"HTTP/1.1 ") == 1
 
 
-LONG_HEAD = b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 20_000 + b"\r\n\r\n"
+LONG_HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * 20_000 + b"\r\n\r\n"
 
 
 async def test_a_long_head_is_refused_however_it_arrives() -> None:
@@ -218,7 +218,7 @@ async def test_one_connection_too_many_is_told_to_come_back(over: str) -> None:
             with pytest.raises(trio.BrokenResourceError):
                 await connect(address)
         else:
-            answer = await ask(address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = await ask(address, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert answer.startswith(b"HTTP/1.1 503 ")
             assert b"\r\nRetry-After: 1\r\n" in answer
             assert b'"error_code":"too_many_connections"' in answer
@@ -242,7 +242,7 @@ async def test_slow_headers_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) 
 
 async def drip(address: str, times: int) -> bytes:
     """Send a body a byte at a time, and read the response meanwhile."""
-    head = b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+    head = b"POST /read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
     answer = b""
     async with await connect(address) as stream:
         try:
@@ -277,7 +277,7 @@ async def test_a_client_that_never_reads_does_not_hold_the_stop() -> None:
     async with open_plugins(Pages, shutdown=ShutdownSettings(requests=30)) as runtime:
         async with serving(runtime) as url:
             stream = await connect(url.removeprefix("http://"))
-            await stream.send_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+            await stream.send_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await stream.receive_some(100)
         assert runtime.plan is not None
         assert trio.current_time() < runtime.plan.requests_until
@@ -302,7 +302,7 @@ async def test_a_client_that_reads_a_little_is_cut_at_the_limit() -> None:
             with trio.fail_after(60):
                 async with serving(runtime) as url:
                     stream = await connect(url.removeprefix("http://"))
-                    await stream.send_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+                    await stream.send_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
                     await stream.receive_some(100)
                     nursery.start_soon(sip, stream)
             # Before the client closes its stream: the sip may want more of it.
@@ -410,7 +410,7 @@ async def test_a_client_may_leave_a_method_that_does_not_listen() -> None:
 async def test_the_last_answer_ends_its_connection() -> None:
     """A client that stays after `Connection: close`, and goes on sending, is cut off."""
     async with ours() as (address, _), await connect(address) as stream:
-        await stream.send_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        await stream.send_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert b"Connection: close" in await stream.receive_some(65536)
         assert await is_cut_off(stream, b"x")
 
@@ -420,7 +420,9 @@ async def test_a_body_that_is_too_slow_ends_its_connection(monkeypatch: pytest.M
     """A client that stays after a 408, and goes on sending, is cut off."""
     monkeypatch.setattr("trivet._web._context.BODY_TIMEOUT", 0.1)
     async with ours() as (address, _), await connect(address) as stream:
-        await stream.send_all(b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n")
+        await stream.send_all(
+            b"POST /read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\n"
+        )
         assert (await stream.receive_some(65536)).startswith(b"HTTP/1.1 408 ")
         assert await is_cut_off(stream, b"x")
 
@@ -430,12 +432,12 @@ Attack = Callable[[str], Awaitable[bytes]]
 
 async def idle(address: str) -> bytes:
     """A request on a connection that the client leaves open."""
-    return await ask(address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", within=0.05)
+    return await ask(address, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", within=0.05)
 
 
 async def too_large(address: str) -> bytes:
     """A body that is refused before it was read."""
-    head = b"POST /events/x HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n"
+    head = b"POST /events/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n"
     return await ask(address, head, within=0.05)
 
 
@@ -457,13 +459,13 @@ HOSTILE = 300
 HOW = {
     "idle": b"",
     "in a head": b"GET / HTTP/1.1\r\nHo",
-    "in a body": b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n ",
-    "unread": b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n",
+    "in a body": b"POST /read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999\r\n\r\n ",
+    "unread": b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "an unread websocket": UPGRADE % b"/echo" + b"\r\n" + frame(b"x" * 100_000) * 30,
-    "half closed": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-    "half closed in a body": b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n ",
-    "gone": b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n",
-    "gone in a body": b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n ",
+    "half closed": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "half closed in a body": b"POST /read HTTP/1.1\r\nHost: [::1]\r\nContent-Length: 999\r\n\r\n ",
+    "gone": b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "gone in a body": b"POST /read HTTP/1.1\r\nHost: [::1]\r\nContent-Length: 999\r\n\r\n ",
 }
 
 

@@ -32,7 +32,7 @@ async def ask(url: str, target: bytes) -> bytes:
     with trio.fail_after(60):
         async with await trio.open_tcp_stream(host, int(port)) as stream:
             await stream.send_all(
-                b"GET " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+                b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
             )
             async for data in stream:
                 answer += data

@@ -189,7 +189,9 @@ async def ask(
     headers = [(b"host", b"shop.test"), (b"x-given", b"given"), (b"luna-request-id", b"r-1")]
     if body is not None:
         headers.append((b"content-length", str(len(body)).encode()))
-    scope = {"type": "http", "http_version": "1.1", "scheme": "http", "method": method}
+    scope: dict[str, Any] = {"type": "http", "http_version": "1.1", "scheme": "http"}
+    scope["method"] = method
+    scope["server"] = ("shop.test", 80)
     await app({**scope, "path": path, "query_string": b"q=1", "headers": headers}, receive, send)
     start, *parts = sent
     content = b"".join(part["body"] for part in parts)

@@ -93,7 +93,8 @@ async def held(port: int) -> AsyncGenerator[Loop]:
 
 def post(port: int, path: str, media_type: str, body: bytes) -> int:
     """Post over a connection of one's own; returns the status."""
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {media_type}\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    head += f"Content-Type: {media_type}\r\n"
     with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
         client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         answer = b""

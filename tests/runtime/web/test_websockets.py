@@ -18,13 +18,13 @@ from trivet import (
     MonitoringPoint,
     Runtime,
     Settings,
-    create_app,
     route,
     websocket_route,
 )
 from trivet._events._delivery import current_origin
 from trivet._program._loader import load
 from trivet._runtime import running
+from trivet._web._app import build_app
 from trivet.testing import client, open_plugins
 
 
@@ -142,7 +142,7 @@ class Caller:
 
     async def call(self, runtime: Runtime) -> list[dict[str, Any]]:
         """Run the application until it has ended; returns the messages that were sent."""
-        await create_app(runtime)(self._scope, self._receive, self._send)
+        await build_app(runtime, "127.0.0.1:0")(self._scope, self._receive, self._send)
         return self.sent
 
     async def _receive(self) -> Any:

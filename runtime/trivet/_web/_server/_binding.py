@@ -42,6 +42,19 @@ def bind_socket(bind: str) -> socket.socket:
     return made
 
 
+def address_of(bind: str) -> str:
+    """The address of a bind, `HOST:PORT` or `unix:PATH`: that of its socket for `fd://NUMBER`.
+
+    Raises:
+        OSError: the descriptor is no socket.
+        ValueError: the number is none.
+    """
+    if not bind.startswith("fd://"):
+        return bind
+    with socket.socket(fileno=os.dup(int(bind.removeprefix("fd://")))) as copy:
+        return url_of(copy).removeprefix("http://")
+
+
 def _unix(path: str) -> socket.socket:
     with suppress(FileNotFoundError):
         if stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116 - of a program that was killed

@@ -12,15 +12,17 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 
+import structlog
 import trio
 from trio.socket import from_stdlib_socket
 
+from ..._program._settings import TOKENS, refuse_open_doors
 from ..._runtime import Runtime
 from .._app import build_app
 from .._asgi import ASGIApp
 from .._problems import MEDIA_TYPE, ProblemError
 from ._accepting import accept_all
-from ._binding import BACKLOG, bind_socket, url_of
+from ._binding import BACKLOG, address_of, bind_socket, url_of
 from ._connection import Connection
 from ._request import own_response
 from ._tls import TlsTransport
@@ -33,20 +35,26 @@ RETRY_WHEN_BUSY = 1.0
 CHECK_INTERVAL = 0.5
 """Seconds between two checks of each connection."""
 
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
+
 
 @asynccontextmanager
 async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
     """Serve within this block; see `trivet.listening`."""
     settings = runtime.program.settings
-    app = build_app(runtime)
-    server = Server(
-        app.asgi_app,
-        max_connections=settings.max_connections,
-        max_message=settings.max_body,
-        contains_interrupts=runtime.contains_interrupts,
-        tls=runtime.program.tls,
-    )
     async with trio.open_nursery() as nursery:
+        address = address_of(bind)
+        refuse_open_doors(settings, address)
+        if settings.insecure:
+            _log.warning("insecure: anybody may publish and read", bind=address, hint=TOKENS)
+        app = build_app(runtime, address)
+        server = Server(
+            app.asgi_app,
+            max_connections=settings.max_connections,
+            max_message=settings.max_body,
+            contains_interrupts=runtime.contains_interrupts,
+            tls=runtime.program.tls,
+        )
         urls: list[str] = await nursery.start(server.serve, bind)
         server.shield()  # Not sooner: a start that is cancelled would wait for the server for ever.
         try:

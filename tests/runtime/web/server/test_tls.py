@@ -29,7 +29,7 @@ from ..clients import UPGRADE, ask, connect, frame, get, post, read, status, unt
 from ..conftest import Authority
 
 LARGE = 8 * 1024 * 1024
-REQUEST = b"GET / HTTP/1.1\nHost: x\nConnection: close\n\n"
+REQUEST = b"GET / HTTP/1.1\nHost: localhost\nConnection: close\n\n"
 """A request as one types it."""
 HELLO = b"\x16\x03\x01\x02\x00\x01"
 """The beginning of a handshake."""
