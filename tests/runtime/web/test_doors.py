@@ -124,6 +124,15 @@ async def test_the_table_has_every_door() -> None:
     assert [rule.rule for rule in rules if rule.websocket] == ["/news"]
 
 
+def test_the_document_has_every_door() -> None:
+    """The table of doors in the documents has each route of Trivet's own, with its scope."""
+    text = (Path(__file__).parents[3] / "docs" / "access.md").read_text("utf-8")
+    rows = re.findall(r"^\| `([A-Z]+ /\S*)` \| (?:`(\w+)`|—) \|", text, re.MULTILINE)
+    own = {door: scope or "" for door, (_, scope) in DOORS.items() if not door.endswith("/shop")}
+    assert dict(rows) == own
+    assert len(rows) == len(own)
+
+
 @pytest.mark.parametrize("door", DOORS)
 async def test_a_door_with_tokens(door: str, autojump_clock: MockClock) -> None:
     """A door is shut without the token for its scope, with a wrong one, and with each other one."""
