@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import (
     AsyncGenerator,
-    Awaitable,
     Callable,
-    Coroutine,
     Iterable,
     Iterator,
     Mapping,
@@ -18,7 +16,7 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING
 
 import attrs
 import structlog
@@ -29,10 +27,9 @@ from ._delivery._bounded import BoundedInbox
 from ._delivery._bus import Bus, Subscription
 from ._delivery._in_memory import InMemory
 from ._delivery._publisher import Publisher
-from ._events._delivery import Delivery, Envelope
+from ._events._delivery import Delivery
 from ._events._delivery_settings import BUFFER_BYTES, DeliveryPolicy
 from ._events._event import Event
-from ._events._outcome import Outcome
 from ._events._types import EventTypes
 from ._faults._advice import explained, in_words
 from ._faults._containment import summary, unwrapped
@@ -73,7 +70,7 @@ LONG_START = 1.0
 """Seconds for which a plugin may hold the event loop while it starts: to read certificates, say."""
 
 
-class Runtime(App):
+class Runtime(Publisher, App):
     """A running program. Made by `open_runtime`."""
 
     def __init__(self, program: Program, *, contains_interrupts: bool = False) -> None:
@@ -103,8 +100,8 @@ class Runtime(App):
         self._mask_secrets()
         subscriptions = [each for checked in program.plugins for each in self._add(checked)]
         self._mask_secrets()  # Converters and `__init__` may have made secrets of their own.
-        self._bus = Bus(subscriptions, program.events.types)
-        self._publisher = Publisher(self._bus, self._service, program.events)
+        bus = Bus(subscriptions, program.events.types)
+        Publisher.__init__(self, bus, program.settings.service, program.events)
         self._durable = frozenset(
             name for name, inbox in self._inboxes.items() if inbox.policy.durable
         )
@@ -131,65 +128,6 @@ class Runtime(App):
     def unrouted(self) -> Mapping[str, int]:
         """The number of events that no plugin listened to, by the event type's name."""
         return self._bus.unrouted
-
-    def publish(
-        self, event: Event, *, wait: bool = False, **envelope: Unpack[Envelope]
-    ) -> Coroutine[Any, Any, Outcome]:
-        """Hand the event to every subscriber; each decides alone, and none can make this raise.
-
-        Returns when the event is stored for every durable subscriber. A full inbox makes the
-        publisher wait, for at most the longest `block_for` of the full inboxes. A call that need
-        not wait is a checkpoint only once in a while.
-
-        Args:
-            event: an instance of one of the program's event types.
-            wait: whether to wait until the event has ended at every subscriber, with all its
-                attempts. This may take any time: put a time limit around it.
-            envelope: facts about the event: `id`, `source`, `time`, `key`, `deadline`,
-                `request_id`, `traceparent`; see `Envelope`.
-
-        Returns:
-            The outcome, with one fate per subscriber, and none if no plugin listens to the type.
-            The outcome's `refusals` have the reason of each subscriber that can never accept the
-            event; publishing the event again is useless to these.
-
-        Raises:
-            UnknownEventError: the event is not an instance of one of the program's event types.
-            DeadlockError: a handler publishes with `wait`, and the event would need that handler:
-                its plugin listens to the type and has no other worker, or several such plugins
-                wait for each other in a circle.
-        """
-        return self._publisher.publish(event, wait, envelope)
-
-    def offer(self, event: Event) -> Awaitable[object] | None:
-        """Publish an event that nobody waits for; returns the wait that has to follow, if any.
-
-        Args:
-            event: an instance of one of the program's event types.
-        """
-        return self._publisher.offer(event)
-
-    async def publish_many(
-        self, deliveries: Iterable[Delivery[Event]], *, wait: bool = False
-    ) -> list[Outcome]:
-        """Hand several events, in order, to every subscriber.
-
-        The effect is that of `publish` for each event, but all are stored in one transaction, and
-        a full inbox makes the publisher wait only once.
-
-        Args:
-            deliveries: the events in their envelopes, such as `Delivery.of(event, key="k")`.
-            wait: whether to wait until all events have ended; see `publish`.
-
-        Returns:
-            One outcome per event, in the same order.
-
-        Raises:
-            UnknownEventError: an event is not an instance of one of the program's event types; none
-                is published then.
-            DeadlockError: see `publish`; none is published then.
-        """
-        return await self._publisher.publish_many(deliveries, wait=wait)
 
     @property
     def durable(self) -> frozenset[str]:

@@ -75,6 +75,8 @@ class Route:
     """Whether one of the subscribers stores it."""
     buffer_bytes: int
     """The bytes of memory that an event may take, so that anybody can have it."""
+    only: FastPath | None
+    """The fast path of the only subscriber; None where there is none, or several."""
 
     @classmethod
     def to(cls, subscriptions: Sequence[Subscription]) -> Route:
@@ -83,7 +85,8 @@ class Route:
         is_stored = any(each.inbox.policy.durable for each in subscriptions)
         buffers = (subscription.admission.buffer_bytes for subscription in subscriptions)
         largest = max(buffers, default=BUFFER_BYTES)
-        return cls(subscriptions, MappingProxyType(fates), is_stored, largest)
+        only = subscriptions[0].path if len(subscriptions) == 1 else None
+        return cls(subscriptions, MappingProxyType(fates), is_stored, largest, only)
 
 
 class Bus:
@@ -143,6 +146,16 @@ class Bus:
         if self.undecided or fairness.owes_turn:
             await self.settle()
         return outcomes
+
+    async def publish_one(self, delivery: Delivery[Event], route: Route) -> Outcome:
+        """Offer one event; see `publish`."""
+        fairness = self.fairness
+        if fairness.streak >= QUANTUM:
+            await fairness.before_publish()
+        outcome = self.offer(delivery, route)
+        if fairness.owes_turn or self.undecided:
+            await self.settle()
+        return outcome
 
     @trio.lowlevel.enable_ki_protection
     def offer(self, delivery: Delivery[Event], route: Route) -> Outcome:

@@ -1,6 +1,6 @@
 """The publisher of a program: what `app.publish` does.
 
-Owns what an event's envelope has by default, and the wait for an event's end.
+Owns its two methods, what an event's envelope has by default, and the wait for an event's end.
 Never knows who listens to an event: that is the bus's.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import ExitStack
 from time import time as wall_time
+from typing import Unpack
 
 import structlog
 import trio
@@ -30,17 +31,20 @@ from .._events._types import EventTypes, loaded_twice
 from .._faults._errors import UnknownEventError
 from .._inbox._quantum import QUANTUM
 from .._loop._tasks import plugin_of_task
-from ._bus import Bus
+from ._bus import Bus, Route
 from ._waits import Waits
 
 LONG = 30.0
 """Seconds of `publish(wait=True)` after which it is said who waits, and for whom."""
 
+# To look a method up on an imported name takes longer than the rest of its call.
+_handled, _request = delivery_of_task.get, current_request.get
+
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
 
 class Publisher:
-    """The way from an event to the bus.
+    """The way from an event to the bus; a running program is one.
 
     Args:
         bus: where events go.
@@ -50,58 +54,115 @@ class Publisher:
 
     def __init__(self, bus: Bus, service: str, types: EventTypes) -> None:
         self._bus = bus
+        self._fairness = bus.fairness
+        self._routes = bus.routes
         self._service = service
         self._types = types
         self._waits = Waits()
 
-    async def publish(self, event: Event, wait: bool, envelope: Envelope) -> Outcome:
-        """See `Runtime.publish`."""
-        bus = self._bus
-        route = bus.routes.get(type(event))
-        if route is None:
-            raise _unknown(event, self._types)
-        delivery: Delivery[Event]
+    @trio.lowlevel.enable_ki_protection
+    async def publish(
+        self, event: Event, *, wait: bool = False, **envelope: Unpack[Envelope]
+    ) -> Outcome:
+        """Hand the event to every subscriber; each decides alone, and none can make this raise.
+
+        Returns when the event is stored for every durable subscriber. A full inbox makes the
+        publisher wait, for at most the longest `block_for` of the full inboxes. A call that need
+        not wait is a checkpoint only once in a while.
+
+        Args:
+            event: an instance of one of the program's event types.
+            wait: whether to wait until the event has ended at every subscriber, with all its
+                attempts. This may take any time: put a time limit around it.
+            envelope: facts about the event: `id`, `source`, `time`, `key`, `deadline`,
+                `request_id`, `traceparent`; see `Envelope`.
+
+        Returns:
+            The outcome, with one fate per subscriber, and none if no plugin listens to the type.
+            The outcome's `refusals` have the reason of each subscriber that can never accept the
+            event; publishing the event again is useless to these.
+
+        Raises:
+            UnknownEventError: the event is not an instance of one of the program's event types.
+            DeadlockError: a handler publishes with `wait`, and the event would need that handler:
+                its plugin listens to the type and has no other worker, or several such plugins
+                wait for each other in a circle.
+        """
+        try:
+            route = self._routes[type(event)]
+        except KeyError:
+            raise _unknown(event, self._types) from None
         if wait or envelope:
-            receipt = Receipt() if wait else None
-            origin = _without_account(current_origin())
-            delivery = Delivery.of(event, origin=origin, receipt=receipt, **envelope)
-            delivery.source = delivery.source or self._service
-        else:
-            handled = delivery_of_task.get()  # As in `current_origin`, without its call.
-            origin = current_request.get() or (NO_ORIGIN if handled is None else handled.origin)
-            if origin.account_id is not None:
-                origin = _without_account(origin)
-            delivery = Delivery(event, self._service, wall_time(), origin, True)
-        if wait:
-            with self._waits.during(delivery, route.subscriptions):
-                (outcome,) = await bus.publish([delivery])
-                return await _ended(outcome)
-        fairness = bus.fairness
-        if fairness.streak >= QUANTUM:
-            await fairness.before_publish()
-        outcome = bus.offer(delivery, route)
-        if fairness.owes_turn or bus.undecided:
-            await bus.settle()
-        return outcome
+            return await self._publish(event, route, wait, envelope)
+        handled = _handled()  # As in `current_origin`, without its call.
+        origin = _request() or (NO_ORIGIN if handled is None else handled.origin)
+        if origin.account_id is not None:
+            origin = _without_account(origin)
+        delivery = Delivery(event, self._service, wall_time(), origin, True)
+        # As `Bus.offer`, without its call, where the only subscriber need not be woken.
+        path, fairness = route.only, self._fairness
+        if (
+            path is not None
+            and path.is_open
+            and not path.parked
+            and len(path.ready) < path.buffer
+            and fairness.streak < QUANTUM
+        ):
+            fairness.streak += 1
+            path.counts.accepted += 1
+            path.ready.append(delivery)
+            return Outcome(delivery, route.all_queued)
+        return await self._bus.publish_one(delivery, route)
+
+    async def _publish(self, event: Event, route: Route, wait: bool, envelope: Envelope) -> Outcome:
+        """Publish an event with facts of its own, or one whose end is awaited."""
+        receipt = Receipt() if wait else None
+        origin = _without_account(current_origin())
+        delivery = Delivery.of(event, origin=origin, receipt=receipt, **envelope)
+        delivery.source = delivery.source or self._service
+        if not wait:
+            return await self._bus.publish_one(delivery, route)
+        with self._waits.during(delivery, route.subscriptions):
+            (outcome,) = await self._bus.publish([delivery])
+            return await _ended(outcome)
 
     def offer(self, event: Event) -> Awaitable[object] | None:
-        """Publish an event in its plain envelope, and return the wait that has to follow.
+        """Publish an event that nobody waits for; returns the wait that has to follow, if any.
 
         Most events need none. A publisher that limits the wait, or shields it, does so only where
         there is one.
+
+        Args:
+            event: an instance of one of the program's event types.
         """
-        bus = self._bus
-        if bus.fairness.streak >= QUANTUM:
-            return self.publish(event, False, {})
+        bus, fairness = self._bus, self._fairness
+        if fairness.streak >= QUANTUM:
+            return self.publish(event)
         delivery = Delivery(event, self._service, wall_time(), current_origin(), True)
-        bus.offer(delivery, bus.routes[type(event)])
-        return bus.settle() if bus.fairness.owes_turn or bus.undecided else None
+        bus.offer(delivery, self._routes[type(event)])
+        return bus.settle() if fairness.owes_turn or bus.undecided else None
 
     async def publish_many(
-        self, deliveries: Iterable[Delivery[Event]], *, wait: bool
+        self, deliveries: Iterable[Delivery[Event]], *, wait: bool = False
     ) -> list[Outcome]:
-        """See `Runtime.publish_many`."""
-        origin, routes = _without_account(current_origin()), self._bus.routes
+        """Hand several events, in order, to every subscriber.
+
+        The effect is that of `publish` for each event, but all are stored in one transaction, and
+        a full inbox makes the publisher wait only once.
+
+        Args:
+            deliveries: the events in their envelopes, such as `Delivery.of(event, key="k")`.
+            wait: whether to wait until all events have ended; see `publish`.
+
+        Returns:
+            One outcome per event, in the same order.
+
+        Raises:
+            UnknownEventError: an event is not an instance of one of the program's event types; none
+                is published then.
+            DeadlockError: see `publish`; none is published then.
+        """
+        origin, routes = _without_account(current_origin()), self._routes
         sent = [self._complete(delivery, origin, wait=wait) for delivery in deliveries]
         if not wait:
             return await self._offer(sent)
@@ -113,7 +174,7 @@ class Publisher:
 
     async def _offer(self, sent: Sequence[Delivery[Event]]) -> list[Outcome]:
         """Offer the events to their subscribers, with their payloads as stores write them."""
-        routes = self._bus.routes
+        routes = self._routes
         stored = [each for each in sent if routes[type(each.event)].is_stored]
         if not stored:
             return await self._bus.publish(sent)
@@ -135,7 +196,7 @@ class Publisher:
         """Fill in the envelope's defaults."""
         if type(delivery) is not Delivery:
             raise UnknownEventError("publish_many takes deliveries: write `Delivery.of(event)`")
-        if type(delivery.event) not in self._bus.routes:
+        if type(delivery.event) not in self._routes:
             raise _unknown(delivery.event, self._types)
         if delivery.origin is not NO_ORIGIN:
             origin = Origin(

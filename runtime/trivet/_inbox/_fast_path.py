@@ -3,9 +3,10 @@
 Owns the switch of the path, and the slots of the workers on it.
 Never knows why care may be needed: each part of an inbox closes the path for its own reason.
 
-Two places take the path: `Admission.offer` puts events in, of which `Bus.offer` has a copy inline,
-since its call would cost as much as the rest; `_workers.handle_plain` handles them. They do all in
-one what the inbox does with care; a test compares the two after every step.
+Two places take the path: `Admission.offer` puts events in, of which `Bus.offer` and, for the only
+subscriber, `Publisher.publish` have a copy inline, since its call would cost as much as the rest;
+`_workers.handle_plain` handles them. They do all in one what the inbox does with care; tests
+compare the two after every step.
 """
 
 from __future__ import annotations

@@ -22,9 +22,10 @@ from .._events._fates import Fate
 from .._faults._errors import HandlerTimeoutError
 from ._fast_path import FastPath, Slot
 from ._inbox import Inbox
-from ._quantum import CHECK_EVERY, QUANTUM, SECONDS
+from ._quantum import CATCH_UP, CHECK_EVERY, SECONDS
 
 HANDLED, IN_FLIGHT = Fate.HANDLED, Fate.IN_FLIGHT
+set_delivery = delivery_of_task.set  # A look-up on an imported name takes as long as the call.
 
 E = TypeVar("E", bound=Event)
 W = TypeVar("W")
@@ -235,7 +236,7 @@ async def handle_plain(inbox: Inbox[E], handle: Callable[[E], Awaitable[None]]) 
     try:
         while path.is_open:
             if not ready:
-                delivery_of_task.set(None)
+                set_delivery(None)
                 await path.readers.park()
             elif ready[0].deadline < math.inf:
                 return
@@ -252,29 +253,29 @@ async def _quantum(inbox: Inbox[E], handle: Callable[[E], Awaitable[None]], slot
     """Handle events for as long as everyone else can wait."""
     path = inbox.fast_path
     ready, counts = path.ready, path.counts
-    until, check = perf_counter() + SECONDS, CHECK_EVERY
-    for count in range(QUANTUM):
-        if count == check:
-            check += CHECK_EVERY
-            if perf_counter() >= until:
-                break
-        delivery = ready.popleft()
-        slot.delivery = delivery
-        if not (delivery.is_plain or _may_be_begun(path, delivery)):
-            break
-        delivery_of_task.set(delivery)
-        try:
-            await handle(delivery.event)
-        except Exception as error:
-            inbox.reject(delivery, error)
-        if slot.was_taken:  # It was ended or kept meanwhile.
-            slot.was_taken = False
-        elif delivery.is_plain:
-            counts.handled += 1
-        else:
-            slot.delivery = None
-            path.end(delivery, HANDLED)
-        if not ready or not path.is_open:
+    until = perf_counter() + SECONDS
+    for _ in range(CATCH_UP // CHECK_EVERY):
+        for _ in range(CHECK_EVERY):
+            slot.delivery = delivery = ready.popleft()
+            if not (delivery.is_plain or _may_be_begun(path, delivery)):
+                slot.delivery = None
+                return
+            set_delivery(delivery)
+            try:
+                await handle(delivery.event)
+            except Exception as error:
+                inbox.reject(delivery, error)
+            if slot.was_taken:  # It was ended or kept meanwhile.
+                slot.was_taken = False
+            elif delivery.is_plain:
+                counts.handled += 1
+            else:
+                slot.delivery = None
+                path.end(delivery, HANDLED)
+            if not ready or not path.is_open:
+                slot.delivery = None
+                return
+        if perf_counter() >= until:
             break
     slot.delivery = None
 

@@ -51,7 +51,7 @@ class Program:
         self.publisher = Publisher(self.bus, "the service", EventTypes([Ping, Lonely]))
 
     async def publish(self, event: Any, *, wait: bool = False, **envelope: Any) -> Any:
-        return await self.publisher.publish(event, wait, envelope)  # type: ignore[arg-type]
+        return await self.publisher.publish(event, wait=wait, **envelope)
 
     def queued(self) -> list[int]:
         return [inbox.statistics().queued for inbox in self.inboxes]
