@@ -6,14 +6,11 @@ Never knows the rest of a page: a part stands between `<!-- generated: NAME -->`
 
 from __future__ import annotations
 
-import ast
 import inspect
 import math
 import re
-import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -31,6 +28,7 @@ from trivet import (
     SupervisionSettings,
 )
 from trivet._cli import main as trivet_command
+from trivet._program._json_schema import attribute_docstrings
 from trivet._web._problems import STATUS
 
 ROOT = Path(__file__).parents[1]
@@ -153,23 +151,6 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _row(cells: Sequence[str]) -> str:
     escaped = (cell.replace("|", "\\|") for cell in cells)
     return f"| {' | '.join(escaped)} |\n"
-
-
-def attribute_docstrings(cls: type) -> dict[str, str]:
-    """The text under each of a class's attributes, in one line."""
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
-    assert isinstance(definition, ast.ClassDef)
-    found: dict[str, str] = {}
-    for statement, following in pairwise(definition.body):
-        match statement, following:
-            case (
-                (ast.AnnAssign(ast.Name(name)) | ast.Assign([ast.Name(name)])),
-                ast.Expr(ast.Constant(str() as text)),
-            ):
-                found[name] = " ".join(text.split())
-            case _:
-                pass
-    return found
 
 
 def _keys(

@@ -5,7 +5,14 @@ only from the rooms below it. Where a room has several lines, each line names so
 and says what they are for.
 
     testing             the kit for tests of plugins
-    _cli/               the command line: _options _dead_letters _printing
+    _cli/               the command line
+        _options _loading _printing
+                            what several commands share
+        _check _installation
+                            every fault of a program, and of the machine around it
+        _settings _schema _completion
+                            what an operator, an editor and a shell ask
+        _dead_letters       events that were given up
     asgi                a program under somebody else's server
     _process/           `trivet serve`, its parent and its end
         _serve              the signals, the server, the exit code
@@ -14,6 +21,7 @@ and says what they are for.
                             the steps that end a stop whose budget is over, and the steps within the
                             process
         _report             the last words of a process
+        _rehearsal          every plugin's start and stop, without the program
     _web/               HTTP
         _app _views _admin _sign_in _probes _event_streams
                             plugin routes on Quart, an operator's requests, sessions, probes,
@@ -55,9 +63,11 @@ and says what they are for.
                         _stall_watch
     _log/               a log that never waits and never raises: _logging _writer
     _program/           from settings and files to a checked program
-        _settings _structuring _values _secret_files _misfits
+        _settings _reading _structuring _values _secret_files _misfits
                             `trivet.toml` and the environment, and what is wrong in them
         _certificates       the operator's certificate and key, for TLS
+        _origins _json_schema
+                            where each setting came from, and what an editor may know of it
         _finder _inspection _plugin_tables _order _loader _collector
                             modules, classes, tables, the order of starts, the program, its faults
         _garbage            Python's garbage collector, which pauses meanwhile
@@ -169,6 +179,7 @@ from ._plugins._status import Status as Status
 from ._plugins._streams import EventStream as EventStream
 from ._plugins._streams import ServerSentEvent as ServerSentEvent
 from ._plugins._supervision_settings import SupervisionSettings as SupervisionSettings
+from ._program._reading import load_settings as load_settings
 from ._program._settings import LogSettings as LogSettings
 from ._program._settings import Settings as Settings
 from ._program._settings import ShutdownSettings as ShutdownSettings
@@ -176,7 +187,6 @@ from ._program._settings import StallSettings as StallSettings
 from ._program._settings import StartupSettings as StartupSettings
 from ._program._settings import StoreSettings as StoreSettings
 from ._program._settings import TlsSettings as TlsSettings
-from ._program._settings import load_settings as load_settings
 from ._runtime import Runtime as Runtime
 from ._runtime import open_runtime as open_runtime
 from ._web import create_app as create_app

@@ -39,7 +39,7 @@ from ._faults._errors import (
     WrongSettingError,
     nearest,
 )
-from ._faults._masking import Secrets, forget, know
+from ._faults._masking import forget, know
 from ._inbox._counts import InboxStatistics
 from ._loop._meter import StallMeter
 from ._loop._stall_watch import watching
@@ -50,7 +50,6 @@ from ._plugins._instance import create_plugin, filter_of
 from ._plugins._plugin import App, Plugin, PluginT
 from ._plugins._status import PluginStatusEvent, Status
 from ._program._garbage import garbage_collector_paused
-from ._program._inspection import settings_fields
 from ._program._loader import Program, load
 from ._program._order import Levels
 from ._program._plugin_tables import CheckedPlugin
@@ -73,14 +72,19 @@ LONG_START = 1.0
 class Runtime(Publisher, App):
     """A running program. Made by `open_runtime`."""
 
-    def __init__(self, program: Program, *, contains_interrupts: bool = False) -> None:
+    def __init__(
+        self, program: Program, *, contains_interrupts: bool = False, runs: bool = True
+    ) -> None:
         """Make the plugins' instances, and start nothing.
 
         Args:
             program: the checked program.
             contains_interrupts: whether a KeyboardInterrupt is a fault of the plugin that raised
                 it. It is not where Python makes one of Ctrl-C.
+            runs: whether plugins run. Otherwise they are started and stopped, and no event is
+                delivered to them.
         """
+        self._runs = runs
         self.program = program
         self.contains_interrupts = contains_interrupts
         self._service = program.settings.service
@@ -265,20 +269,10 @@ class Runtime(Publisher, App):
 
     def _mask_secrets(self) -> None:
         """Mask the secrets of the settings in everything that is logged and shown."""
-        secrets = Secrets()
-        # The plugins' tables are hidden, and all the same not secret as a whole.
-        secrets.of_instance(attrs.evolve(self.program.settings, plugins={}))
+        secrets = self.program.secrets()
         secrets.names |= {self.service, *self.events}
-        for checked in self.program.plugins:
-            secrets.names.add(checked.name)
-            fields = settings_fields(checked.cls)
-            given = {
-                field.name: checked.values.get(field.alias or field.name, field.default)
-                for field in fields
-            }
-            secrets.of_fields(fields, given)
-            if checked.name in self.hosts:
-                secrets.of_instance(self.hosts[checked.name].plugin)
+        for host in self.hosts.values():
+            secrets.of_instance(host.plugin)
         know(self, secrets)
 
     def _add(self, checked: CheckedPlugin) -> Iterator[Subscription]:
@@ -304,8 +298,9 @@ class Runtime(Publisher, App):
             close_limit=self.program.settings.shutdown.close,
             contains_interrupts=self.contains_interrupts,
             on_change=self._publish_status,
+            runs=self._runs,
         )
-        if inbox is not None:
+        if inbox is not None and self._runs:
             inbox.admission.wants = filter_of(plugin, policy)
             for event in types:
                 policy = DeliveryPolicy.decide(checked.delivery, event.__delivery__)
@@ -315,7 +310,7 @@ class Runtime(Publisher, App):
         inbox = BoundedInbox(
             checked.name,
             policy,
-            backing=self._on_disk() if policy.durable else InMemory,
+            backing=self._on_disk() if policy.durable and self._runs else InMemory,
             in_batches=issubclass(checked.cls, BatchPlugin),
         )
         self._inboxes[checked.name] = inbox

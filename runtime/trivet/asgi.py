@@ -15,7 +15,7 @@ import structlog
 from ._faults._errors import CriticalPluginError, TrivetError
 from ._log._logging import configure_logging, never_waiting_stderr
 from ._program._loader import load
-from ._program._settings import load_settings
+from ._program._reading import load_settings
 from ._runtime import Runtime, running
 from ._web import warn_of_open_doors
 from ._web._app import Application, build_app

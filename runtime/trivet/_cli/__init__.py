@@ -6,6 +6,7 @@ Never knows how a service runs.
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +15,31 @@ import click
 from .._faults._errors import TrivetError
 from .._faults._masking import mask
 from .._program._garbage import garbage_collector_paused
-from .._program._settings import load_settings
-from ._options import config_option
+from .._program._reading import load_settings
+from ._options import overrides, program_options
+
+_ELSEWHERE = {
+    "check": "_check",
+    "completion": "_completion",
+    "dead-letters": "_dead_letters",
+    "schema": "_schema",
+    "settings": "_settings",
+}
+"""Commands, and the modules that have them."""
 
 
 class _Commands(click.Group):
     """Commands that import their libraries when they are called, so that no other waits."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), "dead-letters"])
+        return sorted([*super().list_commands(ctx), *_ELSEWHERE])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name != "dead-letters":
+        if cmd_name not in _ELSEWHERE:
             return super().get_command(ctx, cmd_name)
-        from ._dead_letters import dead_letters  # noqa: PLC0415 - see above
-
-        return dead_letters
+        module = import_module(f".{_ELSEWHERE[cmd_name]}", __name__)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -46,17 +56,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("plugins", nargs=-1, metavar="[PLUGIN]...")
-@config_option
-@click.option(
-    "--plugins",
-    "directory",
-    type=click.Path(path_type=Path),
-    help="The directory of the plugins' files.",
-)
-@click.option(
-    "--bind", metavar="HOST:PORT", help="The address to listen at; port 0 is any free port."
-)
+@program_options
 @click.option("--no-parent", is_flag=True, help="Without the parent process: for a debugger.")
 @click.pass_context
 def serve(
@@ -75,11 +75,6 @@ def serve(
     with garbage_collector_paused():
         from .._process._serve import run  # noqa: PLC0415 - see above
 
-        settings = load_settings(
-            config,
-            active_plugins=list(plugins) or None,
-            plugins_directory=directory,
-            bind=bind,
-        )
+        settings = load_settings(config, None, **overrides(plugins, directory, bind))
         settings.find_modules()
         ctx.exit(run(settings, with_parent=not no_parent))

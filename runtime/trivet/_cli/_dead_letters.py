@@ -17,7 +17,8 @@ import attrs
 import click
 
 from .._faults._errors import ConfigurationError
-from .._program._settings import IN_MEMORY, load_settings
+from .._program._reading import load_settings
+from .._program._settings import IN_MEMORY
 from .._store._records import DeadLetter
 from ._options import config_option
 from ._printing import everything, facts, print_json, print_table

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import click
@@ -90,10 +90,10 @@ def _payload(payload: bytes) -> object:
     return msgspec.Raw(payload)
 
 
-def print_json(document: dict[str, object], *, indent: int = -1) -> None:
+def print_json(document: Mapping[str, object], *, indent: int = -1) -> None:
     """Print a document in UTF-8, whatever the terminal's encoding: JSON has no other."""
     text = msgspec.json.format(msgspec.json.encode(document), indent=indent).decode()
-    click.echo("\n".join(_plain(line, _in_json) for line in text.split("\n")).encode())
+    click.echo("\n".join(plain(line, _in_json) for line in text.split("\n")).encode())
 
 
 def print_table(letters: Sequence[DeadLetter]) -> None:
@@ -111,11 +111,11 @@ def _cells(letter: DeadLetter, width: int | None) -> tuple[str, ...]:
     return (
         str(letter.number),
         f"{_utc(letter.died_at):%Y-%m-%dT%H:%M:%SZ}",
-        _plain(letter.plugin),
-        _plain(letter.event),
-        _cut(_plain(letter.id), width and SHOWN_OF_ID),
+        plain(letter.plugin),
+        plain(letter.event),
+        _cut(plain(letter.id), width and SHOWN_OF_ID),
         str(_attempts(letter)),
-        _plain(letter.reason),
+        plain(letter.reason),
     )
 
 
@@ -151,10 +151,10 @@ def _in_json(char: str) -> str:
     return f"\\u{ord(char):04x}" if char.isascii() else json.dumps(char)[1:-1]
 
 
-def _plain(text: str, write_out: Callable[[str], str] = _in_python) -> str:
+def plain(text: str, write_out: Callable[[str], str] = _in_python) -> str:
     r"""The text without characters that end a line, command a terminal, or turn its direction.
 
-    >>> _plain("\x1b[2Jgreen \u202e tea")
+    >>> plain("\x1b[2Jgreen \u202e tea")
     '\\x1b[2Jgreen \\u202e tea'
     """
     if text.isprintable():

@@ -6,6 +6,7 @@ Never knows what is checked.
 
 from __future__ import annotations
 
+import re
 from types import TracebackType
 from typing import Self
 
@@ -25,6 +26,19 @@ class Faults:
 
     def __init__(self) -> None:
         self._errors: list[ConfigurationError] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._errors)
+
+    @property
+    def lines(self) -> list[str]:
+        """The faults in the order in which they were found; a further line of one is indented."""
+        text = "\n".join(map(str, self._errors))
+        return list(dict.fromkeys(re.split(r"\n(?! )", text))) if text else []
+
+    def add(self, others: Faults) -> None:
+        """Add the faults that others have collected."""
+        self._errors += others._errors
 
     def collect(self) -> Self:
         """Enter a block whose `ConfigurationError` is kept; the program goes on after the block."""

@@ -97,7 +97,7 @@ class Finder:
             missing = "" if self._exists else ", which does not exist"
             raise ConfigurationError(
                 f"{setting}: no plugin {name!r} in {self._directory}{missing}, "
-                f"nor among the entry points: {nearest(name, self._available())}"
+                f"nor among the entry points: {nearest(name, self.available())}"
             )
         if file is None:
             return _module_of(name, entries, setting)
@@ -173,7 +173,7 @@ class Finder:
 
     def has(self, name: str) -> bool:
         """Whether a file, a folder or an entry point has this name."""
-        return name in self._available()
+        return name in self.available()
 
     @property
     def _exists(self) -> bool:
@@ -182,7 +182,8 @@ class Finder:
         except OSError:  # The path is longer than the system takes.
             return False
 
-    def _available(self) -> set[str]:
+    def available(self) -> set[str]:
+        """The names of all plugins' files, folders and entry points."""
         if not self._exists:
             return set(self._entry_points)
         files = {file.stem for file in self._directory.glob("*.py")}

@@ -45,22 +45,25 @@ class NamedClass:
 
 
 def collect_plugins(
-    modules: Iterable[NamedModule], given: Iterable[type[Plugin]]
+    modules: Iterable[NamedModule], given: Iterable[type[Plugin]], faults: Faults
 ) -> list[NamedClass]:
     """The plugins of the modules, then the given classes, each of them fit to run.
 
-    Raises:
-        ConfigurationError: a class is unfinished, or two plugins have one name.
+    Args:
+        modules: the modules.
+        given: the classes.
+        faults: collects the faults: a class that is unfinished, two plugins of one name.
     """
-    faults = Faults()
     plugins: list[NamedClass] = []
     for module in modules:
         with faults.collect():
             plugins += _plugins_of(module)
     plugins += [NamedClass(cls.name, cls) for cls in given]
+    fit: set[type[Plugin]] = set()
     for cls in dict.fromkeys(plugin.cls for plugin in plugins):
         with faults.collect():
             _check_class(cls)
+            fit.add(cls)
     by_name: dict[str, NamedClass] = {}
     for plugin in plugins:
         with faults.collect():
@@ -70,8 +73,7 @@ def collect_plugins(
                     f"two plugins are named {plugin.name!r}: "
                     f"{source_of(other.cls)} and {source_of(plugin.cls)}"
                 )
-    faults.check()
-    return list(by_name.values())
+    return [plugin for plugin in by_name.values() if plugin.cls in fit]
 
 
 def _plugins_of(module: NamedModule) -> list[NamedClass]:

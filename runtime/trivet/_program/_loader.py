@@ -16,6 +16,7 @@ import structlog
 from .._events._event import Event, source_of
 from .._events._types import EventTypes
 from .._faults._errors import ConfigurationError, nearest
+from .._faults._masking import Secrets
 from .._plugins._plugin import Plugin
 from ._certificates import server_context
 from ._collector import Faults
@@ -26,6 +27,7 @@ from ._inspection import (
     collect_event_types,
     collect_plugins,
     event_types_within,
+    settings_fields,
 )
 from ._order import Levels, PluginNode, tier_of, tiers
 from ._plugin_tables import CheckedPlugin, check_plugin, place_of_key
@@ -57,6 +59,21 @@ class Program:
         """For each plugin, the module or the package that has its code."""
         return {plugin.name: plugin.home for plugin in self.plugins}
 
+    def secrets(self) -> Secrets:
+        """The secrets of the settings: of the program's own, and of each plugin's."""
+        secrets = Secrets()
+        # The plugins' tables are hidden, and all the same not secret as a whole.
+        secrets.of_instance(attrs.evolve(self.settings, plugins={}))
+        for checked in self.plugins:
+            secrets.names.add(checked.name)
+            fields = settings_fields(checked.cls)
+            given = {
+                field.name: checked.values.get(field.alias or field.name, field.default)
+                for field in fields
+            }
+            secrets.of_fields(fields, given)
+        return secrets
+
 
 def load(
     settings: Settings,
@@ -74,43 +91,76 @@ def load(
     Raises:
         ConfigurationError: every fault that was found, a line each.
     """
-    modules, event_modules = _import_all(settings)
-    named = collect_plugins(modules, plugins)
-    classes = dict.fromkeys(plugin.cls for plugin in named)
-    event_modules += modules
-    events = collect_event_types(event_types, event_modules, classes, settings.open_events)
     faults = Faults()
-    with faults.collect():
-        _check_event_names(settings, events)
+    program = check(settings, faults, plugins=plugins, event_types=event_types)
+    faults.check()
+    assert program is not None
+    return program
+
+
+def check(
+    settings: Settings,
+    faults: Faults,
+    *,
+    plugins: Iterable[type[Plugin]] = (),
+    event_types: Iterable[type[Event]] = (),
+) -> Program | None:
+    """Find, import and check everything, and go on after a fault.
+
+    A module or a class with a fault leaves the program incomplete. Then nothing is checked that
+    would report its absence as another fault.
+
+    Args:
+        settings: see `load`.
+        faults: collects the faults.
+        plugins: see `load`.
+        event_types: see `load`.
+
+    Returns:
+        The program; None where anything has a fault.
+    """
+    own = Faults()
+    modules, event_modules = _import_all(settings, own)
+    named = collect_plugins(modules, plugins, own)
+    events: EventTypes | None = None
+    if not own:
+        classes = dict.fromkeys(plugin.cls for plugin in named)
+        event_modules += modules
+        with own.collect():
+            events = collect_event_types(event_types, event_modules, classes, settings.open_events)
+            _check_event_names(settings, events)
     checked: list[CheckedPlugin] = []
     for plugin in named:
-        with faults.collect():
+        with own.collect():
             checked.append(check_plugin(plugin, settings, events))
-    with faults.collect():
+    with own.collect():
         check_routes(named)
     nodes: list[PluginNode] = []
     by_tier: tuple[Levels, ...] = ()
-    with faults.collect():
-        nodes = _nodes(named)
-        by_tier = tiers(nodes)
-    with faults.collect():
-        _check_unread_settings(settings, named)
+    if events is not None:
+        with own.collect():
+            nodes = _nodes(named)
+            by_tier = tiers(nodes)
+        with own.collect():
+            _check_unread_settings(settings, named)
     tls: ssl.SSLContext | None = None
-    with faults.collect():
+    with own.collect():
         tls = server_context(settings)
-    faults.check()
+    if own or events is None:
+        faults.add(own)
+        return None
     keys = [] if tls is None else [settings.tls.key or settings.tls.certificate]
     warn_of_readable_files([settings, *(each.values for each in checked)], keys)
     needs = {node.name: node.needs for node in nodes}
     return Program(settings, events, tuple(checked), by_tier, needs, tls)
 
 
-def _import_all(settings: Settings) -> tuple[list[NamedModule], list[NamedModule]]:
+def _import_all(settings: Settings, faults: Faults) -> tuple[list[NamedModule], list[NamedModule]]:
     """Import the modules of the active plugins, and the modules of `event_types`."""
     finder = Finder(settings.plugins_directory)
     if settings.active_plugins or settings.event_types:
-        finder.mount()
-    faults = Faults()
+        with faults.collect():
+            finder.mount()
     plugins: list[NamedModule] = []
     event_modules: list[NamedModule] = []
     event_types = place_of_key(settings, "event_types")
@@ -124,10 +174,10 @@ def _import_all(settings: Settings) -> tuple[list[NamedModule], list[NamedModule
             module = _find(name, finder, settings)
             import_named(module)
             plugins.append(module)
-    faults.check()
     for module in event_modules:
-        if not event_types_within(module.module):
-            raise ConfigurationError(f"{event_types}: {module.name!r} defines no event type")
+        with faults.collect():
+            if not event_types_within(module.module):
+                raise ConfigurationError(f"{event_types}: {module.name!r} defines no event type")
     return plugins, event_modules
 
 

@@ -50,8 +50,15 @@ class CheckedPlugin:
         return home_of(self.cls.__module__)
 
 
-def check_plugin(plugin: NamedClass, settings: Settings, events: EventTypes) -> CheckedPlugin:
+def check_plugin(
+    plugin: NamedClass, settings: Settings, events: EventTypes | None
+) -> CheckedPlugin:
     """Check a plugin's table against its class.
+
+    Args:
+        plugin: the plugin.
+        settings: the operator's settings.
+        events: the event types; None while they are not all known, and any name is accepted.
 
     Raises:
         ConfigurationError: every fault of the table, a line each.
@@ -71,7 +78,8 @@ def check_plugin(plugin: NamedClass, settings: Settings, events: EventTypes) -> 
     listens_to: tuple[type[Event], ...] = ()
     with faults.collect():
         delivery = _delivery(plugin, table, settings)
-        listens_to = _listens_to(plugin, delivery, events, settings)
+        if events is not None:
+            listens_to = _listens_to(plugin, delivery, events, settings)
         if listens_to:
             _check_delivery(plugin, delivery, listens_to, settings)
     with faults.collect():

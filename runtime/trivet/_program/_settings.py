@@ -1,18 +1,16 @@
-"""The operator's settings: `trivet.toml`, `TRIVET_*` over it, the command line over both.
+"""The operator's settings, with their defaults and their bounds.
 
-Owns the settings with their defaults, and the sources from which they are read.
-Never knows plugins: a table `[plugins.NAME]` is checked when the plugin's class is known.
+Owns the program's own keys, table by table.
+Never knows where they are read from, nor plugins: a table `[plugins.NAME]` is checked when the
+plugin's class is known.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import sys
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import attrs
 from attrs.validators import ge, gt, le, min_len
@@ -22,11 +20,7 @@ from .._access._tokens import TokenSettings
 from .._faults._errors import ConfigurationError
 from .._faults._secret import Secret
 from .._plugins._supervision_settings import SupervisionSettings
-from ._structuring import structure_fields
 from ._values import EnvText, is_table
-
-DEFAULT_FILE = Path("trivet.toml")
-"""The file that is read if it exists and no other is named."""
 
 ENVIRONMENT = "TRIVET_"
 """The prefix of the variables: `TRIVET_SHUTDOWN__DRAIN` is `drain` in `[shutdown]`."""
@@ -34,13 +28,6 @@ ENVIRONMENT = "TRIVET_"
 LONGEST = 1e9
 """Seconds that a limit may have, about 32 years: timers of the kernel and of Python take no
 infinity, nor much more than this."""
-
-LARGEST = 16 * 1024 * 1024
-"""Characters of a settings file, at most."""
-
-FILE_VARIABLE = "TRIVET_CONFIG"
-"""The variable that names the settings file where no command line does, as under another ASGI
-server."""
 
 
 @attrs.frozen(kw_only=True)
@@ -264,56 +251,25 @@ class Settings:
         """The table `[plugins.NAME]`, also where the environment spells the name in capitals."""
         for name, table in self.plugins.items():
             if name == plugin or (
-                isinstance(name, EnvText) and _as_variable(plugin) == name.upper()
+                isinstance(name, EnvText) and as_variable(plugin) == name.upper()
             ):
                 return table
         return {}
 
 
-_NOT_READ = ("file", "unknown_variables")
-_FIELDS = [field for field in attrs.fields(Settings) if field.name not in _NOT_READ]
-_DEFAULTS: dict[str, object] = {field.name: getattr(Settings(), field.name) for field in _FIELDS}
+NOT_READ = ("file", "unknown_variables")
+"""Fields of `Settings` that are no keys."""
+FIELDS = [field for field in attrs.fields(Settings) if field.name not in NOT_READ]
+"""The fields that are keys."""
+_DEFAULTS: dict[str, object] = {field.name: getattr(Settings(), field.name) for field in FIELDS}
 PROGRAM_KEYS = [
     name for name, value in _DEFAULTS.items() if not (attrs.has(type(value)) or is_table(value))
 ]
 """The keys at the top of the file that are no tables."""
-_KEYS = [field.name for field in _FIELDS]
-VARIABLES = [f"{ENVIRONMENT}{key.upper()}" for key in _KEYS]
+KEYS = [field.name for field in FIELDS]
+"""Every key at the top of the file."""
+VARIABLES = [f"{ENVIRONMENT}{key.upper()}" for key in KEYS]
 """Every variable, without the part that may follow after `__`."""
-
-
-def load_settings(
-    config: Path | None = None, environ: Mapping[str, str] | None = None, **overrides: object
-) -> Settings:
-    """Read the settings from a file, the environment and overrides.
-
-    >>> load_settings(environ={"TRIVET_SHUTDOWN__DRAIN": "30"}).shutdown.drain
-    30.0
-
-    Args:
-        config: the file; by default the one that `TRIVET_CONFIG` names, or else `./trivet.toml` if
-            it exists.
-        environ: the environment; that of this process by default.
-        overrides: values over the file and the environment, by the settings' names; None counts as
-            not given.
-
-    Raises:
-        ConfigurationError: every fault of the file and the variables, a line each.
-    """
-    environ = os.environ if environ is None else environ
-    file = _named_file(config, environ)
-    raw: dict[str, Any] = {} if file is None else _read(file)
-    ours, unknown = _variables(environ)
-    for variable in ours:
-        _set_by_variable(raw, EnvText(environ[variable], variable))
-    for name, value in overrides.items():
-        if value is not None:
-            raw[name] = EnvText(value, name) if isinstance(value, str) else value
-    _refuse_gone(raw, file)
-    values = structure_fields(Settings, _FIELDS, raw, file=file, program_keys=PROGRAM_KEYS)
-    if "plugins" in raw:
-        values["plugins"] = raw["plugins"]  # As written; text of the environment is marked.
-    return Settings(**values, file=file, unknown_variables=tuple(unknown))
 
 
 TOKENS = 'write [[tokens]] with `name = "…"`, `scopes = ["ingest", "read"]` and `secret = "…"`'
@@ -339,28 +295,6 @@ def refuse_open_doors(settings: Settings, bind: str) -> None:
     )
 
 
-GONE = {
-    "admin_token": 'write a token, `[[tokens]]` with `name = "operator"`, `scopes = ["admin"]`, '
-    "and this as its `secret`"
-}
-"""Keys of earlier versions, with what is written instead."""
-
-
-def _refuse_gone(raw: Mapping[str, object], file: Path | None) -> None:
-    for key, right in GONE.items():
-        if key in raw:
-            place = getattr(raw[key], "source", key if file is None else f"{file}: {key}")
-            raise ConfigurationError(f"{place}: there is no such setting any more: {right}")
-
-
-def _named_file(config: Path | None, environ: Mapping[str, str]) -> Path | None:
-    if config is not None:
-        return config
-    if FILE_VARIABLE in environ:
-        return Path(environ[FILE_VARIABLE])
-    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
-
-
 def absolute(path: Path) -> Path:
     """Make a path absolute.
 
@@ -375,81 +309,6 @@ def absolute(path: Path) -> Path:
         ) from error
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        with file.open(encoding="utf-8-sig") as opened:  # Some editors write a byte order mark.
-            text = opened.read(LARGEST + 1)  # A device may have no end.
-        if len(text) > LARGEST:
-            raise ConfigurationError(f"{file}: no settings: more than {LARGEST} characters")
-        raw = tomllib.loads(text)
-    except RecursionError as error:
-        raise ConfigurationError(f"{file}: nested too deeply") from error
-    except ValueError as error:  # No TOML, no UTF-8, or a number of too many digits.
-        raise ConfigurationError(f"{file}: {error}") from error
-    except OSError as error:
-        raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
-    store = raw.setdefault("store", {})
-    raw.setdefault("plugins_directory", str(Settings().plugins_directory))
-    _relative_to_file(file, raw, "plugins_directory")
-    if is_table(store):
-        store.setdefault("path", str(StoreSettings().path))
-        _relative_to_file(file, store, "path")
-    if is_table(tls := raw.get("tls")):
-        _relative_to_file(file, tls, "certificate", "key", "client_ca")
-    return raw
-
-
-def _relative_to_file(file: Path, table: dict[str, Any], *keys: str) -> None:
-    """Make paths in the file relative to the file."""
-    for key in keys:
-        path = table.get(key)
-        if isinstance(path, str) and Path(path) != IN_MEMORY:
-            table[key] = file.parent / path
-
-
-def _variables(environ: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """The variables that set something, and the variables with the prefix that do not."""
-    ours: list[str] = []
-    unknown: list[str] = []
-    for variable in sorted(environ):
-        if variable.startswith(ENVIRONMENT) and variable != FILE_VARIABLE:
-            name = variable.split("__")[0]
-            known = name in VARIABLES or name.removeprefix(ENVIRONMENT).lower() in GONE
-            (ours if known else unknown).append(variable)
-    return ours, unknown
-
-
-def _set_by_variable(table: dict[str, Any], text: EnvText) -> None:
-    *outer, last = text.source.removeprefix(ENVIRONMENT).split("__")
-    if outer[:1] == ["TOKENS"] and len(outer) > 1:
-        table, outer = _token_in(table, outer[1], text), outer[2:]
-    for part in outer:
-        inner: object = table.setdefault(_key_in(table, part, text), {})
-        if not is_table(inner):
-            raise ConfigurationError(f"{text.source}: {part.lower()} is set, and not a table")
-        table = inner
-    table[_key_in(table, last, text)] = text
-
-
-def _token_in(raw: dict[str, Any], name: str, text: EnvText) -> dict[str, Any]:
-    """The table of the token with this name, which a variable may also be the first to name."""
-    tokens: object = raw.setdefault("tokens", [])
-    if not isinstance(tokens, list):
-        raise ConfigurationError(f"{text.source}: tokens is set, and not an array of tables")
-    array = cast("list[object]", tokens)
-    for table in filter(is_table, array):
-        if _as_variable(str(table.get("name"))) == name.upper():
-            return table
-    new: dict[str, Any] = {"name": EnvText(name.lower(), text.source)}
-    array.append(new)
-    return new
-
-
-def _key_in(table: Mapping[str, object], part: str, text: EnvText) -> str:
-    """The table's key for a part of a variable's name, or that part in lower case."""
-    keys = (key for key in table if _as_variable(key) == part.upper())
-    return next(keys, EnvText(part.lower(), text.source))
-
-
-def _as_variable(key: str) -> str:
+def as_variable(key: str) -> str:
+    """A key as it is spelt in a variable's name."""
     return re.sub(r"\W", "_", key).upper()

@@ -68,20 +68,27 @@ def structure_fields(
         raw: the table.
         key: the key of the table in the settings, for messages: `plugins.teapot`.
         file: the file that the settings were read from, for messages.
-        events: event types, which a field of the type `type[Event]` names.
+        events: event types, which a field of the type `type[Event]` names; None while they are
+            not all known, and any name is accepted.
         program_keys: the keys at the top of the settings' file, for hints.
 
     Raises:
         ConfigurationError: one line for each fault.
     """
     context = copy_context()
-    context.run(_values.events.set, EventTypes([]) if events is None else events)
+    context.run(_values.events.set, events)
     context.run(_values.directory.set, Path() if file is None else file.parent)
     context.run(_program_keys.set, program_keys)
     try:
         return context.run(_structured, cls, fields, raw)
     except (MisfitError, TableError) as error:
         raise ConfigurationError("\n".join(lines_about(error, key, file))) from error
+
+
+def faulty_keys(error: ConfigurationError) -> list[str]:
+    """The keys of the table that `structure_fields` has refused."""
+    refused = error.__cause__
+    return [*refused.faults] if isinstance(refused, TableError) else []
 
 
 def _structured(cls: type, fields: Iterable[Field], raw: object) -> dict[str, Any]:
@@ -124,7 +131,7 @@ class _Draft:
         """The value in the table, in the type of the field; the default where there is none."""
         if key in self._raw:
             as_written = getattr(field, "converter", None) is not None
-            target = Any if as_written else _type_of(self._cls, field)
+            target = Any if as_written else type_of(self._cls, field)
             self._values[key] = converter.structure(self._raw[key], target)
             return self._values[key]
         default: Any = field.default
@@ -156,7 +163,7 @@ class _Draft:
 def _missing(cls: type, field: Field) -> MisfitError:
     """The fault of a required setting that is not given; it says the type, if there is one."""
     has_type = field.type is not None and getattr(field, "converter", None) is None
-    right = f": expected {expected(_type_of(cls, field))}" if has_type else ""
+    right = f": expected {expected(type_of(cls, field))}" if has_type else ""
     return MisfitError(f"required, but not set{right}")
 
 
@@ -176,7 +183,7 @@ def _hint(cls: type, key: str, known: Mapping[str, Field]) -> str:
     return f"{source_of(owner)} has it without an annotation; for a setting write `{right}` there"
 
 
-def _type_of(cls: type, field: Field) -> Any:
+def type_of(cls: type, field: Field) -> Any:
     """The type of a field; only this one annotation of the class is evaluated."""
     owners = [base for base in cls.__mro__ if field.name in get_annotations(base)]
     owner = owners[0] if owners else cls

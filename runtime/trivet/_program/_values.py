@@ -21,7 +21,7 @@ from enum import Enum
 from functools import partial
 from pathlib import Path
 from types import GenericAlias, NoneType, UnionType
-from typing import Any, Literal, TypeGuard, Union, get_args, get_origin
+from typing import Any, Literal, TypeGuard, Union, cast, get_args, get_origin
 
 import attrs
 import cattrs
@@ -193,8 +193,9 @@ def _secret(value: object, _: object) -> Secret:
 
 directory: ContextVar[Path] = ContextVar("directory", default=Path())
 """The directory of the settings' file, to which names of files in it are relative."""
-events: ContextVar[EventTypes] = ContextVar("events")
-"""The program's event types, while a table is structured that may name some of them."""
+events: ContextVar[EventTypes | None] = ContextVar("events")
+"""The program's event types, while a table is structured that may name some of them; None while
+they are not all known."""
 
 
 def _is_event_type(target: Any) -> bool:
@@ -208,7 +209,10 @@ def _event_type(value: object, target: Any) -> type[Event]:
     (base,) = get_args(target)
     if not isinstance(value, str):
         raise unexpected("an event's name, as a string", value)
-    fit = {event.__event_name__: event for event in events.get().types if issubclass(event, base)}
+    known = events.get()
+    if known is None:
+        return cast("type[Event]", base)
+    fit = {event.__event_name__: event for event in known.types if issubclass(event, base)}
     if value not in fit:
         raise MisfitError(f"no event has this name, {nearest(value, fit)}", value)
     return fit[value]

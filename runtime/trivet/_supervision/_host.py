@@ -72,6 +72,7 @@ class Host:
         close_limit: seconds for `close`, and for the plugin's resources.
         contains_interrupts: whether a KeyboardInterrupt is a fault of the plugin.
         on_change: called for each transition; must neither wait nor raise.
+        runs: whether the plugin's `run` is called.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Host:
         close_limit: float,
         contains_interrupts: bool,
         on_change: Callable[[StatusChange], None],
+        runs: bool = True,
     ) -> None:
         self.plugin = plugin
         self.name = plugin.name
@@ -97,6 +99,8 @@ class Host:
         """Restarts since the program started, for any reason."""
         self.failure: BaseException | None = None
         """The last failure."""
+        self.close_failure: BaseException | None = None
+        """The failure of the last lifetime while it ended; it was logged."""
         self.start_failed = False
         """Whether the first start failed, and the settings forbid another."""
         self.ended = trio.Event()
@@ -112,6 +116,7 @@ class Host:
             start_limit=start_limit,
             close_limit=close_limit,
             contains_interrupts=contains_interrupts,
+            runs=runs,
         )
         self._lifetime: Lifetime | None = None
         self._task: trio.lowlevel.Task | None = None
@@ -300,6 +305,7 @@ class Host:
             failure = await self._lifetime.live(must_not_return=self._must_not_return())
             return failure
         finally:
+            self.close_failure = self._lifetime.close_failure
             self._lifetime = None  # A lifetime that is over takes no orders.
             self._policy.after_lifetime(trio.current_time() - begun)
             if self._inbox is not None and not self._stopping:  # At a stop it is abandoned.

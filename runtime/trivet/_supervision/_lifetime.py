@@ -45,6 +45,7 @@ class Lifetime:
         close_limit: seconds for `close` and for the resources after it.
         contains_interrupts: whether a KeyboardInterrupt is a fault of the plugin. It is not where
             Python makes one of Ctrl-C.
+        runs: whether `run` is called; without it, the lifetime waits for its end.
     """
 
     def __init__(
@@ -55,12 +56,16 @@ class Lifetime:
         start_limit: float,
         close_limit: float,
         contains_interrupts: bool,
+        runs: bool = True,
     ) -> None:
         self._plugin = plugin
         self._owner = owner
         self._start_limit = start_limit
         self._close_limit = close_limit
         self._contains_interrupts = contains_interrupts
+        self._runs = runs
+        self.close_failure: BaseException | None = None
+        """The failure of `close`, or of the resources after it; it was logged."""
         self._has_begun = False
         self._is_to_end = False
         self._is_ending = False
@@ -97,6 +102,7 @@ class Lifetime:
         (self._work if self._has_begun else self._whole).cancel()
 
     def _log_late(self, fault: BaseException) -> None:
+        self.close_failure = fault
         self._log.error("plugin failed while it stopped", exc_info=explained(fault))
 
     def stop(self, *, drain_until: float, close_until: float) -> None:
@@ -175,6 +181,7 @@ class Lifetime:
             )
         if self._whole.cancelled_caught and self._has_begun:
             self._log.error("plugin took too long to close its resources")
+            self.close_failure = TimeoutError("its resources took too long to close")
         return crash
 
     async def _initialize(self, resources: Resources) -> None:
@@ -204,10 +211,11 @@ class Lifetime:
 
     async def _run(self, must_not_return: str | None) -> None:
         with self._work:
-            await self._plugin.run()
+            if self._runs:
+                await self._plugin.run()
             if self._is_to_end:
                 return
-            if must_not_return is not None:
+            if must_not_return is not None and self._runs:
                 raise RuntimeError(f"run() returned although {must_not_return}")
             await trio.sleep_forever()  # The work is done; routes and resources live on.
 
@@ -222,10 +230,12 @@ class Lifetime:
                 cancelled, fault = self._split(error)
                 if fault is not None:
                     self._log.error("close() failed", exc_info=explained(fault))
+                    self.close_failure = fault
                 if cancelled is not None:
                     raise cancelled from None  # noqa: ASYNC104
         if self._closing.cancelled_caught:
             self._log.error("close() took too long and was cancelled")
+            self.close_failure = TimeoutError("close() took too long and was cancelled")
 
     def _contain(self, error: BaseException) -> BaseException | None:
         """Contain a failure of any class; the cancellation of a scope around goes on."""

@@ -1,23 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-import structlog
-from click.testing import CliRunner, Result
 
-from trivet import CriticalPluginError, Settings, StartError, TrivetError, _cli
+from trivet import CriticalPluginError, Settings, StartError, TrivetError
 from trivet._process import _serve
 from trivet._program._loader import load
 
-
-@pytest.fixture(autouse=True)
-def _the_log_is_left_as_it_was() -> Iterator[None]:
-    config = structlog.get_config()
-    yield
-    structlog.configure(**config)
+from .commands import trivet
 
 
 @pytest.fixture
@@ -33,11 +25,6 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Settings]:
     monkeypatch.setattr(_serve, "run", run)
     monkeypatch.chdir(tmp_path)
     return seen
-
-
-def trivet(*arguments: str, **environ: str) -> Result:
-    """Run the command."""
-    return CliRunner().invoke(_cli.main, arguments, env=environ)
 
 
 def write_plugin(directory: Path, name: str) -> None:

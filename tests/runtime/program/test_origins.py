@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import attrs
+import pytest
+
+from trivet import BackgroundPlugin, Secret
+from trivet._program._collector import Faults
+from trivet._program._loader import load
+from trivet._program._origins import as_json, effective_settings
+from trivet._program._reading import read_settings
+
+
+class Pot(BackgroundPlugin):
+    lid: bool = True
+    hidden: str = attrs.field(default="word", repr=False)
+    of_self: int = attrs.field(default=attrs.Factory(lambda self: 3, takes_self=True))
+
+
+def test_a_variable_is_the_origin() -> None:
+    """A setting of a table that a variable has made comes from the variable; defaults are shown."""
+    faults = Faults()
+    reading = read_settings(None, {"TRIVET_PLUGINS__POT__LID": "no"}, {}, faults)
+    assert not faults
+    program = load(reading.settings, plugins=[Pot])
+    found = {each.key: each for each in effective_settings(reading, program, [])}
+    lid = found["plugins.pot.lid"]
+    assert (lid.value, lid.origin, lid.source) == (False, "environment", "TRIVET_PLUGINS__POT__LID")
+    assert found["plugins.pot.hidden"].value == "***"
+    assert found["plugins.pot.of_self"].value is None
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (Secret("sesame"), "***"),
+        ({"a": Secret("sesame")}, {"a": "***"}),
+        (Path("a/b"), "a/b"),
+        (math.inf, None),
+        ({3}, [3]),
+        (Pot, str(Pot)),
+    ],
+)
+def test_values_are_jsons(value: object, shown: object) -> None:
+    """A value is shown in JSON's types; a secret within it is masked."""
+    assert as_json(value) == shown
