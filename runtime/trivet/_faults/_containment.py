@@ -15,7 +15,7 @@ from typing import TypeVar, cast
 import trio
 
 from ._errors import TrivetError
-from ._masking import mask
+from ._masking import mask_beginning
 
 T = TypeVar("T")
 
@@ -178,6 +178,8 @@ def members(error: BaseException) -> Iterator[BaseException]:
 def summary(error: BaseException) -> str:
     """The error in one line, without secrets; a group is named by its first member.
 
+    A text of more than 64 KiB is cut: it may be a client's.
+
     >>> summary(ExceptionGroup("nursery", [ValueError("no broker"), OSError()]))
     'ValueError: no broker (and 1 more)'
     """
@@ -188,7 +190,7 @@ def summary(error: BaseException) -> str:
         text = str(error)
     except BaseException as unprintable:  # noqa: ASYNC103 - it is the text's own fault
         text = f"its text raises {type(unprintable).__name__}"
-    return mask(f"{type(error).__name__}: {text}") if text else type(error).__name__
+    return mask_beginning(f"{type(error).__name__}: {text}") if text else type(error).__name__
 
 
 def one_line(error: BaseException) -> str:
@@ -205,6 +207,6 @@ def printable(text: str) -> str:
 
     Secrets are masked before the text is cut, so no part of one is left.
     """
-    line = " ".join(mask(text)[: 2 * LONGEST_LINE].split())
+    line = " ".join(mask_beginning(text, 2 * LONGEST_LINE).split())
     line = line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…"
     return line.encode(errors="backslashreplace").decode()

@@ -23,6 +23,9 @@ import attrs
 MASK = "***"
 SHORTEST = 4
 """The length of the shortest masked secret: a shorter one would be in every other word."""
+LONGEST = 64 * 1024
+"""Characters of a text that are shown, where the text may be a client's. The search for secrets
+takes time for each character, and the event loop waits for it."""
 _LINE = 8
 """The length from which a line of a secret, of a PEM key, say, is a secret by itself."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
@@ -172,6 +175,8 @@ class _Search:
     forms: tuple[str, ...] = ()
     """The forms, the longest first: a part of a secret must not be masked before the whole."""
     words: re.Pattern[str] | None = None
+    longest: int = 1
+    """The length of the longest text, at least one."""
 
     @classmethod
     def of(cls, secrets: Collection[Secrets], state: object) -> _Search:
@@ -179,12 +184,13 @@ class _Search:
         whole = {text for each in secrets for text in each.whole if len(text) >= SHORTEST}
         words = {text for each in secrets for text in each.words if len(text) >= SHORTEST}
         forms = {form for text in whole for form in _forms(text) if len(form) >= SHORTEST}
+        spelt = {form for word in words - names for form in (word, _quoted(word))}
         pattern = None
-        if words - names:
-            spelt = {form for word in words - names for form in (word, _quoted(word))}
+        if spelt:
             choice = "|".join(map(re.escape, sorted(spelt, key=len, reverse=True)))
             pattern = re.compile(rf"(?<![\w-])(?:{choice})(?![\w-])")
-        return cls(state, tuple(sorted(forms, key=len, reverse=True)), pattern)
+        longest = max(map(len, forms | spelt), default=1)
+        return cls(state, tuple(sorted(forms, key=len, reverse=True)), pattern, longest)
 
     def mask(self, text: str) -> str:
         for form in self.forms:
@@ -229,9 +235,27 @@ def _change() -> None:
 
 def mask(text: str) -> str:
     """The text, with `***` in place of every known secret."""
+    return _current_search().mask(text)
+
+
+def mask_beginning(text: str, longest: int = LONGEST) -> str:
+    """The text like `mask`, or the beginning of a text that has more than `longest` characters.
+
+    No part of a secret is left at the end of a beginning.
+    """
+    if len(text) <= longest:
+        return mask(text)
+    search = _current_search()
+    # A secret that is cut in two begins within its length before the cut, and masking only shortens
+    # the text: without as many characters of the masked text nothing of the secret is left.
+    beginning = search.mask(text[: longest + search.longest])[: -search.longest]
+    return f"{beginning}… ({len(text) - longest} more characters)"
+
+
+def _current_search() -> _Search:
     global _search  # noqa: PLW0603 - one assignment, which other threads see as a whole
     search = _search
     while search.state is not _state:  # Another thread may change it meanwhile.
         state = _state
         search = _search = _Search.of(list(_known.values()), state)
-    return search.mask(text)
+    return search

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from io import StringIO
 from textwrap import indent
-from typing import Any, Self, TextIO
+from typing import Any, Self, TextIO, cast
 from unicodedata import category
 
 import structlog
@@ -20,7 +20,7 @@ from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from .._events._delivery import delivery_of_task
 from .._faults._containment import summary
-from .._faults._masking import mask
+from .._faults._masking import LONGEST, mask, mask_beginning
 from .._program._settings import LogSettings
 from ._writer import open_stderr
 
@@ -30,6 +30,8 @@ _WRITTEN_OUT = {
     if category(chr(number)) in ("Cc", "Zl", "Zp")
 }
 """The characters that move the cursor, end a line or command a terminal, as Python spells them."""
+LONGEST_LINE = 8 * LONGEST
+"""Characters of a line that is written as it is."""
 _ALSO_IN_LINES = {number: text for number, text in _WRITTEN_OUT.items() if chr(number) != "\n"}
 
 
@@ -66,6 +68,7 @@ def configure_logging(settings: LogSettings, file: TextIO | None = None) -> None
         tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
         rendering = [
             structlog.processors.ExceptionRenderer(tracebacks),
+            _shorten_exception,
             structlog.processors.JSONRenderer(),
         ]
     else:
@@ -163,20 +166,56 @@ class _Rendering:
 
     def __call__(self, logger: WrappedLogger, method: str, event_dict: EventDict) -> str:
         try:
-            return self._render(logger, method, dict(event_dict))
+            line = self._render(logger, method, _shortened(event_dict))
+            if len(line) > LONGEST_LINE:
+                raise _TooLongError(f"the line has {len(line)} characters")  # noqa: TRY301
         except BaseException as error:  # noqa: ASYNC103 - as above
-            kept: dict[str, Any] = {str(key): _plain(event_dict[key]) for key in event_dict}
+            kept: dict[str, Any] = {
+                str(key): mask_beginning(_plain(event_dict[key])) for key in event_dict
+            }
             kept.pop("exc_info", None)
             fault: object = event_dict.get("exc_info")
             if isinstance(fault, BaseException):
                 kept["error"] = summary(fault)
             kept["log_error"] = summary(error)
-            return self._render(logger, method, kept)  # noqa: ASYNC104
+            line = self._render(logger, method, kept)  # noqa: ASYNC104
+        return mask(line).encode("utf-8", "backslashreplace").decode("utf-8")  # noqa: ASYNC104
 
     def _render(self, logger: WrappedLogger, method: str, event_dict: Any) -> str:
         for processor in self._processors:
             event_dict = processor(logger, method, event_dict)
-        return mask(str(event_dict)).encode("utf-8", "backslashreplace").decode("utf-8")
+        return str(event_dict)
+
+
+class _TooLongError(Exception):
+    """The search for secrets in a line would hold the event loop."""
+
+
+def _shortened(event_dict: EventDict) -> dict[str, Any]:
+    """The values, with the beginnings of long texts, which may be a client's, in their place."""
+    return {
+        key: mask_beginning(value) if isinstance(value, str) and len(value) > LONGEST else value
+        for key, value in event_dict.items()
+    }
+
+
+def _shorten_exception(logger: WrappedLogger, method: str, event_dict: EventDict) -> EventDict:
+    """Shorten the texts within a rendered exception."""
+    if "exception" in event_dict:
+        event_dict["exception"] = _shorten_texts(event_dict["exception"])
+    return event_dict
+
+
+def _shorten_texts(value: object) -> object:
+    """The same lists and dictionaries, with the beginnings of long texts."""
+    if isinstance(value, str):
+        return mask_beginning(value) if len(value) > LONGEST else value
+    if isinstance(value, list):
+        return [_shorten_texts(each) for each in cast("list[object]", value)]
+    if isinstance(value, dict):
+        members = cast("dict[object, object]", value)
+        return {key: _shorten_texts(each) for key, each in members.items()}
+    return value
 
 
 def _plain(value: object) -> str:
@@ -209,4 +248,7 @@ def _write_traceback(file: TextIO, exc_info: ExcInfo) -> None:
     """Write a traceback with its lines indented, since an exception's text may have several."""
     text = StringIO()
     structlog.dev.plain_traceback(text, exc_info)
-    file.write(indent(text.getvalue().translate(_ALSO_IN_LINES), "    "))
+    written = text.getvalue()
+    if len(written) > LONGEST:
+        written = mask_beginning(written)
+    file.write(indent(written.translate(_ALSO_IN_LINES), "    "))

@@ -20,7 +20,7 @@ import trio
 from .._faults._advice import explained
 from .._faults._containment import includes, summary
 from .._faults._errors import CriticalPluginError, PermanentError, RestartRefusedError
-from .._faults._masking import mask
+from .._faults._masking import mask_beginning
 from .._faults._stacks import stack_of
 from .._loop._tasks import plugin_of_task
 from .._plugins._instance import internals_of
@@ -388,7 +388,7 @@ class Host:
 
     def _report(self, trouble: str | None) -> None:
         """Take the plugin's report of a fault; None reports that it is over."""
-        trouble = None if trouble is None else mask(trouble)
+        trouble = None if trouble is None else mask_beginning(trouble)
         if trouble == self.trouble:
             return
         self.trouble = trouble

@@ -12,7 +12,7 @@ from http import HTTPStatus
 
 import msgspec
 
-from .._faults._masking import mask
+from .._faults._masking import mask_beginning
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_WHEN_STOPPING = 5.0
@@ -111,6 +111,6 @@ def document(status: int, detail: str, error_code: str, facts: dict[str, object]
         title = HTTPStatus(status).phrase
     except ValueError:
         title = "Error"  # The author has invented the status.
-    detail = mask(detail)  # It may repeat the text of an author's exception.
+    detail = mask_beginning(detail)  # It may repeat the text of an author's exception.
     members = {"title": title, "status": status, "detail": detail, "error_code": error_code}
     return msgspec.json.encode(members | facts)

@@ -36,7 +36,7 @@ from trivet import (
     SupervisionSettings,
     route,
 )
-from trivet._faults._masking import MASK, Secrets, forget, know, mask
+from trivet._faults._masking import LONGEST, MASK, Secrets, forget, know, mask, mask_beginning
 from trivet._log._logging import configure_logging, masked
 from trivet._log._writer import Stream, Writer
 from trivet._store._dead_letters import DeadLetters
@@ -289,6 +289,31 @@ def logged(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     configure_logging(LogSettings(level="debug", format=request.param))
     yield written
     structlog.reset_defaults()
+
+
+@pytest.mark.parametrize(
+    "secret", [TOKEN, PASSWORD, quote(PASSWORD), b64encode(TOKEN.encode()).decode()]
+)
+def test_no_part_of_a_secret_is_at_the_end_of_a_beginning(owner: Owner, secret: str) -> None:
+    """A text is cut so that no beginning of a secret is left, wherever the cut is in the secret."""
+    secrets = Secrets()
+    secrets.add(TOKEN)
+    secrets.add(PASSWORD)
+    know(owner, secrets)
+    for before in range(100 - 2 * len(secret), 101):
+        shown = mask_beginning("\n" * before + secret + "\n" * 1000, 100)
+        assert set(shown.partition("…")[0]) <= {"\n", "*"}, before
+        assert shown.endswith(f"({before + len(secret) + 900} more characters)")
+
+
+def test_a_text_that_is_not_long_is_shown_whole(owner: Owner) -> None:
+    """A text of the limit's length is masked, and not cut."""
+    secrets = Secrets()
+    secrets.add(TOKEN)
+    know(owner, secrets)
+    assert mask_beginning(TOKEN, len(TOKEN)) == MASK
+    assert mask_beginning("a" * 100, 100) == "a" * 100
+    assert mask_beginning("a" * LONGEST * 2).startswith("a" * (LONGEST - 100))
 
 
 @pytest.mark.parametrize("when", ["handled", "asked", "closed"])
