@@ -110,7 +110,10 @@ async def fill(server: RabbitmqServer) -> None:
 
 
 async def take(server: RabbitmqServer, count: int) -> list[dict[str, object]]:
-    """Get `count` messages with a bare client that is then killed; returns their headers."""
+    """Get `count` messages with a bare client that is then killed; returns their headers.
+
+    RabbitMQ has the messages back then.
+    """
 
     async def take(channel: Channel) -> list[dict[str, object]]:
         arrived = asyncio.Queue[DeliveredMessage]()
@@ -119,7 +122,9 @@ async def take(server: RabbitmqServer, count: int) -> list[dict[str, object]]:
         taken = [await arrived.get() for _ in range(count)]
         return [dict(each.header.properties.headers or {}) for each in taken]
 
-    return await server.client(take)
+    taken = await server.client(take)
+    await becomes(0, server.unacknowledged)  # RabbitMQ learns of a client's end only later.
+    return taken
 
 
 # On the wire.
