@@ -117,6 +117,13 @@ def told(event: ThreadEvent) -> Callable[[], object]:
     return hold
 
 
+def take_sample(meter: StallMeter | None) -> None:
+    """Take a sample of the loop's thread, so that the meter knows exactly how long the next step
+    waits for a processor: waits since the sample before a step are not charged to the step."""
+    assert meter is not None
+    meter.samples = meter.samples[1], meter.sample()
+
+
 async def held(runtime: Runtime, hold: Callable[[], object]) -> None:
     """Have the hog hold the loop."""
     hog = runtime.get(Hog)
@@ -169,10 +176,14 @@ async def test_the_hog_is_charged_and_its_victim_is_not(logs: Logs) -> None:
 async def test_a_route_is_charged_to_its_plugin(logs: Logs) -> None:
     """The work for a plugin's route is the plugin's, although the task is the server's."""
     async with open_plugins(Hog, stalls=QUICK) as runtime:
+        requests = client(runtime)
+        await requests.get("/hold")  # The first request of all may take the framework long itself.
+        await trio.lowlevel.checkpoint()
+        logs.lines.clear()
+        logs.held.clear()
         runtime.get(Hog).hold = told(logs.held)
-        await client(runtime).get("/hold")
-    (line,) = logs.of("the event loop is held")[:1]
-    assert line["plugin"] == "hog"
+        await requests.get("/hold")
+    assert {line["plugin"] for line in logs.of("the event loop is held")} == {"hog"}
 
 
 async def test_a_call_that_holds_the_interpreter_is_reported_afterwards(logs: Logs) -> None:
@@ -195,17 +206,24 @@ async def test_the_same_line_is_told_once_a_minute(logs: Logs) -> None:
 
     class Often(BackgroundPlugin):
         async def initialize(self) -> None:
-            self.done = trio.Event()
+            self.begin, self.done = trio.Event(), trio.Event()
+            self.meter: StallMeter | None = None
 
         async def run(self) -> None:
+            await self.begin.wait()
             for _ in range(5):
+                take_sample(self.meter)
+                await trio.lowlevel.checkpoint()
                 time.sleep(0.06)  # noqa: ASYNC251 - that is the point
                 await trio.lowlevel.checkpoint()
             self.done.set()
             await trio.sleep_forever()
 
     async with open_plugins(Often, stalls=QUICK) as runtime:
-        await runtime.get(Often).done.wait()
+        often = runtime.get(Often)
+        often.meter = runtime.meter
+        often.begin.set()
+        await often.done.wait()
         assert runtime.usage()["often"].stalls == 5
     warned = [line for line in logs.of("the event loop is held") if line["log_level"] == "warning"]
     assert len(warned) <= 1
@@ -290,7 +308,7 @@ async def test_a_thread_without_a_processor_is_no_stall() -> None:
     await trio.lowlevel.checkpoint()
     assert meter.accounts[SERVICE].stalls == 0
     assert meter.accounts[SERVICE].busy < 0.1
-    meter.samples = meter.samples[1], meter.sample()
+    take_sample(meter)
     await trio.lowlevel.checkpoint()
     time.sleep(0.1)  # noqa: ASYNC251 - in which it does not
     await trio.lowlevel.checkpoint()
@@ -314,7 +332,7 @@ async def test_a_busy_machine_is_nobodys_stall(logs: Logs) -> None:
         for _ in range(50):
             if longest > 0.2:
                 break
-            meter.samples = meter.samples[1], meter.sample()
+            take_sample(meter)
             await trio.lowlevel.checkpoint()
             began, used = time.perf_counter(), time.thread_time()
             while time.thread_time() - used < 0.04:
@@ -404,10 +422,11 @@ class SlowStart(BackgroundPlugin):
     work: float = 0.0
 
     async def initialize(self) -> None:
-        self.done = trio.Event()
+        self.begin, self.done = trio.Event(), trio.Event()
         time.sleep(self.start)  # noqa: ASYNC251 - that is the point
 
     async def run(self) -> None:
+        await self.begin.wait()
         time.sleep(self.work)  # noqa: ASYNC251 - that is the point
         self.done.set()
 
@@ -421,7 +440,10 @@ async def test_a_start_has_a_limit_of_its_own(
     """A plugin may hold the loop for a second while it starts; `run` has the usual limit."""
     table = {"slow_start": {"start": start, "work": work}}
     async with open_plugins(SlowStart, stalls=StallSettings(), settings=table) as runtime:
-        await runtime.get(SlowStart).done.wait()
+        slow = runtime.get(SlowStart)
+        take_sample(runtime.meter)
+        slow.begin.set()
+        await slow.done.wait()
         await trio.lowlevel.checkpoint()
         assert runtime.usage()["slow_start"].stalls == stalls
     told = logs.of("the event loop is held") + logs.of("the event loop was held")
