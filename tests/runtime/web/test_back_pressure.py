@@ -16,6 +16,9 @@ from trivet.testing import open_plugins, serving
 MIB = 1024 * 1024
 LINE = b'{"text": "%s"}\n' % (b"x" * 10_000)
 TOGETHER = LINE * 20
+PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
+"""An interim response, by which the server finds out whether a client that is held for seconds is
+still there."""
 
 
 class Text(Event):
@@ -55,10 +58,12 @@ async def connect(url: str, size: int) -> trio.SocketStream:
 
 
 async def answer(stream: trio.SocketStream) -> tuple[int, Any]:
-    """The status and the document of a response."""
+    """The status and the document of the final response."""
     received = b""
     while data := await stream.receive_some(65536):
         received += data
+    while received.startswith(PROBE):
+        received = received.removeprefix(PROBE)
     status = int(received.split()[1])  # The document may stand in a chunk.
     return status, json.loads(received[received.index(b"{") : received.rindex(b"}") + 1])
 
