@@ -101,7 +101,9 @@ def check_plugin(
 
 
 def place_of_key(settings: Settings, key: str) -> str:
-    """A key with the file that was read, for messages."""
+    """A key with the file that was read, for messages; or the variable that gave it."""
+    if key in settings.sources:
+        return settings.sources[key]
     return key if settings.file is None else f"{settings.file}: {key}"
 
 

@@ -128,7 +128,9 @@ def read_settings(
     assert values is not None
     if "plugins" in raw:
         values["plugins"] = raw["plugins"]  # As written; text of the environment is marked.
-    settings = Settings(**values, file=file, unknown_variables=tuple(unknown))
+    sources = {key: given.source for key, given in raw.items() if isinstance(given, EnvText)}
+    sources |= {key: key for key, value in overrides.items() if value is not None}
+    settings = Settings(**values, file=file, unknown_variables=tuple(unknown), sources=sources)
     return Reading(settings, raw, frozenset(refused))
 
 

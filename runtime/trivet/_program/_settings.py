@@ -241,6 +241,8 @@ class Settings:
     unknown_variables: tuple[str, ...] = ()
     """Variables with the prefix `TRIVET_` that set nothing. A warning names them; they are not
     refused, since Kubernetes sets `TRIVET_PORT` and more where a Service is named trivet."""
+    sources: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    """The variable, or the argument, that gave a key at the top instead of the file, by the key."""
 
     def find_modules(self) -> None:
         """Make the modules beside the file importable; without a file, the working directory's."""
@@ -257,7 +259,7 @@ class Settings:
         return {}
 
 
-NOT_READ = ("file", "unknown_variables")
+NOT_READ = ("file", "unknown_variables", "sources")
 """Fields of `Settings` that are no keys."""
 FIELDS = [field for field in attrs.fields(Settings) if field.name not in NOT_READ]
 """The fields that are keys."""

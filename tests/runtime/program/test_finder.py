@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from trivet import (
-    ConfigurationError,
-)
+from trivet import ConfigurationError, load_settings
+from trivet._program._loader import load
 
 from ..wording import said_by
 from .directories import HEADER, TEAPOT, Directory, names
@@ -305,6 +304,18 @@ def test_missing_event_types(directory: Directory, name: str, said: str) -> None
     message = directory.fault(event_types=[name])
     assert said in message
     assert "event_types" in message
+
+
+@pytest.mark.parametrize("name", ["no_such_module", "../orders", "json"])
+def test_a_wrong_name_in_a_variable(tmp_path: Path, name: str) -> None:
+    """The error about a module that a variable names has the variable, and not the file."""
+    file = tmp_path / "trivet.toml"
+    file.write_text('event_types = ["from_the_file"]\n', "utf-8")
+    settings = load_settings(file, {"TRIVET_EVENT_TYPES": name})
+    with pytest.raises(ConfigurationError) as caught:
+        load(settings)
+    assert "TRIVET_EVENT_TYPES" in str(caught.value)
+    assert "trivet.toml" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
