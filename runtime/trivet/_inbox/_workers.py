@@ -7,7 +7,6 @@ Never knows what a handler does, nor what becomes of an event that has failed.
 from __future__ import annotations
 
 import math
-import traceback
 from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Generic, Protocol, TypeVar
@@ -20,6 +19,7 @@ from .._events._delivery import Delivery, delivery_of_task
 from .._events._event import Event
 from .._events._fates import Fate
 from .._faults._errors import HandlerTimeoutError
+from .._faults._frames import Authors, lines_of
 from ._fast_path import FastPath, Slot
 from ._inbox import Inbox
 from ._quantum import CATCH_UP, CHECK_EVERY, SECONDS
@@ -86,6 +86,7 @@ async def work(
     plugin: str,
     crew: int,
     time_limit: float,
+    home: str = "",
     log: structlog.typing.FilteringBoundLogger,
 ) -> None:
     """Do the work, `crew` pieces side by side, until none is left.
@@ -95,9 +96,10 @@ async def work(
         plugin: the name of its plugin.
         crew: the number of tasks.
         time_limit: seconds for one piece; infinity for no limit.
+        home: the module, or the package, of the plugin's code.
         log: the plugin's.
     """
-    members = [_Worker(workload, time_limit) for _ in range(crew)]
+    members = [_Worker(workload, time_limit, Authors(home)) for _ in range(crew)]
     async with trio.open_nursery() as watching:
         if time_limit < math.inf:
             watching.start_soon(_watch, members, time_limit, log)
@@ -131,8 +133,9 @@ class _Worker(Generic[W]):
     worker goes on in a new one.
     """
 
-    def __init__(self, workload: Workload[W], time_limit: float) -> None:
+    def __init__(self, workload: Workload[W], time_limit: float, authors: Authors) -> None:
         self._workload = workload
+        self._authors = authors
         self._time_limit = time_limit
         self._is_limited = time_limit < math.inf
         self._piece: W | None = None
@@ -171,7 +174,9 @@ class _Worker(Generic[W]):
             try:
                 await workload.handle(piece)
             except trio.Cancelled as cancelled:
-                self._stood_at = "".join(traceback.format_tb(cancelled.__traceback__))
+                if self._is_late:
+                    lines, authors = lines_of(cancelled), self._authors
+                    self._stood_at = f"{authors.place(lines)}\n{authors.stack(lines)}"
                 raise
             except Exception as error:
                 workload.fail(piece, error)
@@ -198,7 +203,7 @@ class _Worker(Generic[W]):
         if self._is_late:
             error = HandlerTimeoutError(f"the handler took longer than {self._time_limit:g} s")
             if self._stood_at:
-                error.add_note(f"it stood at\n{self._stood_at}")
+                error.add_note(f"it stood at {self._stood_at}")
             self._workload.fail(piece, error)
         elif not self._has_returned:
             self._workload.expire(piece)

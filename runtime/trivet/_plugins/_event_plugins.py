@@ -13,6 +13,7 @@ from .._events._delivery_settings import DeliverySettings
 from .._events._event import Event, MonitoringEvent, MonitoringPoint, SendingEvent
 from .._events._event_class import qualified_name
 from .._faults._errors import DefinitionError
+from .._faults._frames import home_of
 from .._inbox._batching import Batch
 from .._inbox._inbox import Inbox
 from .._inbox._workers import Workload, work
@@ -90,8 +91,14 @@ class EventPlugin(Plugin, Generic[E]):
 
     async def _work(self, workload: Workload[Any]) -> None:
         policy = self._trivet.policy
-        limit, crew = policy.time_limit, policy.concurrency
-        await work(workload, plugin=self.name, crew=crew, time_limit=limit, log=self.log)
+        await work(
+            workload,
+            plugin=self.name,
+            crew=policy.concurrency,
+            time_limit=policy.time_limit,
+            home=home_of(type(self).__module__),
+            log=self.log,
+        )
 
 
 class BatchPlugin(EventPlugin[E]):

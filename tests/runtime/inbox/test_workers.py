@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
@@ -25,6 +26,8 @@ from trivet import (
     current_delivery,
 )
 from trivet.testing import open_plugins
+
+from ..places import line_of
 
 
 class Work(Event):
@@ -63,7 +66,11 @@ async def test_a_handler_that_takes_too_long_costs_its_event(autojump_clock: Moc
     assert (line["plugin"], line["event_id"]) == ("worker", "slow")
     assert isinstance(line["exc_info"], HandlerTimeoutError)
     assert "longer than 2 s" in str(line["exc_info"])
-    assert "work_hard" in line["exc_info"].__notes__[0]
+    (note,) = line["exc_info"].__notes__
+    first, *stack = note.splitlines()
+    assert first == f"it stood at {__file__}:{line_of(Path(__file__), 'trio.sleep(seconds)')}"
+    assert any("work_hard" in shown for shown in stack)
+    assert stack[0].strip().startswith(f'File "{__file__}"')
 
 
 async def test_each_event_has_the_whole_limit(autojump_clock: MockClock) -> None:
