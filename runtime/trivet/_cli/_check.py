@@ -81,6 +81,7 @@ def _content(program: Program | None) -> dict[str, object]:
                 "plugin": plugin.name,
                 "path": route.path,
                 "methods": ["websocket"] if route.is_websocket else list(route.methods),
+                "scope": route.scope or "public",
             }
             for plugin in program.plugins
             for route in routes_of(plugin.cls)

@@ -30,6 +30,7 @@ from ._inspection import (
     settings_fields,
 )
 from ._order import Levels, PluginNode, tier_of, tiers
+from ._permissions import refuse_writable_code
 from ._plugin_tables import CheckedPlugin, check_plugin, place_of_key
 from ._secret_files import warn_of_readable_files
 from ._settings import VARIABLES, Settings
@@ -159,6 +160,11 @@ def _import_all(settings: Settings, faults: Faults) -> tuple[list[NamedModule], 
     """Import the modules of the active plugins, and the modules of `event_types`."""
     finder = Finder(settings.plugins_directory)
     if settings.active_plugins or settings.event_types:
+        with faults.collect():
+            directory = place_of_key(settings, "plugins_directory")
+            refuse_writable_code(settings.plugins_directory, directory)
+        if faults:
+            return [], []  # None of that code may run.
         with faults.collect():
             finder.mount()
     plugins: list[NamedModule] = []

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import attrs
-from attrs.validators import ge, gt, le, min_len
+from attrs.validators import ge, gt, le, min_len, optional
 
 from .._access._hosts import check_allowed_host, is_local
 from .._access._tokens import TokenSettings
@@ -215,6 +215,10 @@ class Settings:
     """Bytes of a request's body, or of one line in a stream of events, at most."""
     max_connections: int = attrs.field(default=1000, validator=gt(0))
     """Connections of clients that may be open; one more is answered with 503."""
+    max_connections_per_address: int | None = attrs.field(default=None, validator=optional(gt(0)))
+    """Connections that may be open from one address, or from the first 64 bits of one of IPv6; one
+    more is answered with 503. Without it, as many as there may be. A proxy is one address, and a
+    Unix socket none."""
     tokens: list[TokenSettings] = attrs.field(factory=list[TokenSettings], validator=_no_two_alike)
     """`[[tokens]]`."""
     plugins: dict[str, dict[str, Any]] = attrs.field(factory=dict[str, dict[str, Any]], repr=False)

@@ -29,7 +29,9 @@ def test_a_program_without_a_fault_has_code_0(here: Path) -> None:
     found = as_json("check", "teapot", "--json")
     assert found["faults"] == []
     assert found["plugins"] == ["teapot"]
-    assert found["routes"] == [{"plugin": "teapot", "path": "/pour", "methods": ["POST"]}]
+    assert found["routes"] == [
+        {"plugin": "teapot", "path": "/pour", "methods": ["POST"], "scope": "read"}
+    ]
     assert "monitoring_event" in found["events"]
 
 

@@ -609,6 +609,38 @@ async def test_a_unix_socket_needs_no_token(tmp_path: Path) -> None:
                 assert status(await read(stream)) == expected
 
 
+async def connect_from(source: str, address: str) -> trio.SocketStream:
+    """Connect from an address of this machine."""
+    port = int(address.rpartition(":")[2])
+    connected = trio.socket.socket()
+    await connected.bind((source, 0))
+    await connected.connect(("127.0.0.1", port))
+    return trio.SocketStream(connected)
+
+
+async def test_one_address_does_not_take_all_connections() -> None:
+    """An address with its number of connections open gets 503 for one more, while others are
+    served; it is served again when one of them has ended."""
+    async with open_plugins(Shop, max_connections_per_address=2) as runtime:
+        async with serving(runtime) as address:
+            held = [await connect_from("127.0.0.2", address) for _ in range(2)]
+            for stream in held:
+                await stream.send_all(b"GET / HTTP/1.1\r\n")
+            async with await connect_from("127.0.0.2", address) as stream:
+                answer = await read(stream)
+            assert status(answer) == 503
+            assert b"\r\nRetry-After: 1\r\n" in answer
+            assert b"from this address" in answer
+            assert await sent(address, "GET", "/shop") == 200
+            for stream in held:
+                await stream.aclose()
+            with trio.fail_after(60):
+                while status(answer) != 200:
+                    async with await connect_from("127.0.0.2", address) as stream:
+                        await stream.send_all(written("GET", "/shop"))
+                        answer = await read(stream)
+
+
 async def test_the_stop_is_no_way_round() -> None:
     """During a stop a request without its token is a 401 as before it."""
     async with open_plugins(Shop, tokens=TOKENS) as runtime:

@@ -6,8 +6,10 @@ Never knows what the application responds.
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -16,6 +18,7 @@ import structlog
 import trio
 from trio.socket import from_stdlib_socket
 
+from ..._access._attempts import network_of
 from ..._program._settings import TOKENS, refuse_open_doors
 from ..._runtime import Runtime
 from .._app import build_app
@@ -51,6 +54,7 @@ async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
         server = Server(
             app.asgi_app,
             max_connections=settings.max_connections,
+            max_per_address=settings.max_connections_per_address,
             max_message=settings.max_body,
             contains_interrupts=runtime.contains_interrupts,
             tls=runtime.program.tls,
@@ -73,6 +77,7 @@ class Server:
     Args:
         app: the ASGI application.
         max_connections: how many connections may be open; further ones are answered with 503.
+        max_per_address: how many of them from one address; None for all.
         max_message: bytes that a websocket's message may have.
         contains_interrupts: whether a KeyboardInterrupt ends a connection and no more.
         tls: the certificate for TCP addresses, at which TLS is spoken then.
@@ -83,6 +88,7 @@ class Server:
         app: ASGIApp,
         *,
         max_connections: int,
+        max_per_address: int | None = None,
         max_message: int,
         contains_interrupts: bool,
         tls: ssl.SSLContext | None = None,
@@ -93,6 +99,8 @@ class Server:
             Connection, app, max_message=max_message, contains_interrupts=contains_interrupts
         )
         self._max_connections = max_connections
+        self._max_per_address = max_per_address
+        self._by_network = Counter[str]()
         self._connections: set[Connection] = set()
         self._serving = trio.CancelScope()
         self._accepting = trio.CancelScope()
@@ -145,15 +153,23 @@ class Server:
             transport = self._transport(stream.socket)
         except OSError:
             return  # The client is gone already.
+        network = network_of(transport.client[0]) if transport.client else ""
         if len(self._connections) >= self._max_connections:
-            await _send_busy(transport)
+            await _send_busy(transport, "too many connections are open")
+            return
+        if network and self._by_network[network] >= (self._max_per_address or math.inf):
+            await _send_busy(transport, "too many connections from this address are open")
             return
         connection = self._connection(transport)
         self._connections.add(connection)
+        self._by_network[network] += 1
         try:
             await connection.run()
         finally:
             self._connections.discard(connection)
+            self._by_network[network] -= 1
+            if not self._by_network[network]:
+                del self._by_network[network]
 
     def _transport(self, connected: trio.socket.SocketType) -> Transport:
         if self.tls is None or connected.family == socket.AF_UNIX:
@@ -161,7 +177,7 @@ class Server:
         return TlsTransport(connected, self.tls)
 
 
-async def _send_busy(transport: Transport) -> None:
+async def _send_busy(transport: Transport, detail: str) -> None:
     """Answer 503 without reading the request, and let the client read that.
 
     With TLS the connection is closed at once: a handshake is too much work for a busy server.
@@ -169,9 +185,7 @@ async def _send_busy(transport: Transport) -> None:
     if transport.is_secure:
         transport.close()
         return
-    problem = ProblemError(
-        "too_many_connections", "too many connections are open", retry_after=RETRY_WHEN_BUSY
-    )
+    problem = ProblemError("too_many_connections", detail, retry_after=RETRY_WHEN_BUSY)
     headers = [(b"Content-Type", MEDIA_TYPE.encode("ascii"))]
     for name, value in problem.headers.items():
         headers.append((name.encode("ascii"), value.encode("ascii")))
