@@ -152,7 +152,7 @@ class RequestMiddleware:
             fault = RuntimeError("the application did not complete its response")
         if fault is not None:
             await self._handle_fault(sender, fault)
-        if is_cut_off:
+        if is_cut_off and not context.client_disconnected:
             await sender.abort(_cut_off_problem(context), SERVICE_RESTART)
         if cancelled is not None:
             raise cancelled

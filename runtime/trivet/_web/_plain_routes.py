@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from http import HTTPStatus
+from json import JSONEncoder
 from typing import Any, cast
 
 import attrs
@@ -79,6 +80,9 @@ class PlainRoutes:
         self._fallback = fallback
         self._routes: dict[str, PlainRoute] = {}
         self._adapter: MapAdapter | None = None
+        self._known: dict[tuple[str, str], _Match] = {}
+        """The routes without variables that were asked for, by method and path. They are the first
+        ones that match, also when others are added."""
 
     def add(self, endpoint: str, host: Host, route: Route) -> None:
         """Add the route of one of Quart's endpoints."""
@@ -99,18 +103,29 @@ class PlainRoutes:
             return None
         if keeps_context(scope):
             return None
+        method, path = scope["method"], scope["path"]
+        match = self._known.get((method, path)) or self._match(method, path)
+        if match is None or not match.plain.host.is_up or self._runtime.stopping.is_set():
+            return None
+        return None if has_hooks(self._app) else match
+
+    def _match(self, method: str, path: str) -> _Match | None:
+        """The route of a plugin that Quart would find."""
         if self._adapter is None:
             self._adapter = self._app.url_map.bind("")
         try:
             rule, variables = self._adapter.match(
-                scope["path"], scope["method"], return_rule=True, query_args={}, websocket=False
+                path, method, return_rule=True, query_args={}, websocket=False
             )
         except (HTTPException, RequestRedirect):
             return None
         plain = self._routes.get(rule.endpoint)
-        if plain is None or not plain.host.is_up or self._runtime.stopping.is_set():
+        if plain is None:
             return None
-        return None if has_hooks(self._app) else _Match(plain, rule.rule, variables)
+        match = _Match(plain, rule.rule, variables)
+        if path == rule.rule:
+            self._known[method, path] = match
+        return match
 
     async def _answer(
         self, match: _Match, scope: HttpScope, receive: Receive, send: HttpSender
@@ -125,13 +140,10 @@ class PlainRoutes:
             return
         current_context().plugin = match.plain.host.name
         watch = _Watch(detached, receive)
-        with watch.handling:
-            try:
-                await self._handle(match, scope["method"], detached, watch.begin)
-            finally:
-                await watch.end()  # noqa: ASYNC102 - shielded, and at once
-        if watch.handling.cancelled_caught:
-            return  # The client has disconnected.
+        try:
+            await self._handle(match, scope["method"], detached, watch.begin)
+        finally:
+            await watch.end()  # noqa: ASYNC102 - shielded, and at once
         response = None
         if not detached.is_made and detached.fault is None and not watch.has_met_body:
             response = self._plain_response(detached.answer)
@@ -191,22 +203,25 @@ class PlainRoutes:
         try:
             if type(answer) is str:
                 return TEXT_TYPE, answer.encode()
-            json = self._app.json
-            if type(answer) in (dict, list) and _is_stock(json) and not self._app.debug:
-                text = json.dumps(answer, separators=(",", ":"))
-                return JSON_TYPE, f"{text}\n".encode()
+            if type(answer) in (dict, list) and _is_stock(self._app.json) and not self._app.debug:
+                return JSON_TYPE, f"{_encode(answer)}\n".encode()
         except Exception:  # Quart encodes it again, and tells whose fault it is.
             return None
         return None
 
 
+_encode = JSONEncoder(
+    separators=(",", ":"),
+    ensure_ascii=DefaultJSONProvider.ensure_ascii,
+    sort_keys=DefaultJSONProvider.sort_keys,
+    default=DefaultJSONProvider.default,
+).encode
+"""Writes a document as Quart does by default, with an encoder that is made once."""
+
+
 def _is_stock(json: JSONProvider) -> bool:
-    """Whether documents are written as Quart does by default."""
-    return (
-        type(json) is DefaultJSONProvider
-        and json.compact is None
-        and json.mimetype == "application/json"
-    )
+    """Whether documents are written as Quart does by default: no setting of the writer is set."""
+    return type(json) is DefaultJSONProvider and vars(json).keys() <= {"_app"}
 
 
 def _headers(
@@ -237,7 +252,7 @@ def _has_no_body(scope: HttpScope) -> bool:
 
 
 class _Watch:
-    """The watch over a client while its handler waits: a disconnect cancels the handler.
+    """The watch over a client while its handler waits: a disconnect cuts the request off.
 
     A handler that does not wait needs none. For another one, a task listens beside the server's
     task, in the nursery of the latter, for as long as the handler runs.
@@ -247,7 +262,7 @@ class _Watch:
         receive: the server's.
     """
 
-    __slots__ = ("_detached", "_ended", "_fault", "_listening", "_receive", "_unmarked", "handling")
+    __slots__ = ("_detached", "_ended", "_fault", "_listening", "_receive", "_unmarked")
 
     def __init__(self, detached: Detached, receive: Receive) -> None:
         self._detached = detached
@@ -256,8 +271,6 @@ class _Watch:
         self._listening: trio.CancelScope | None = None
         self._ended: trio.Event
         self._fault: BaseException | None = None
-        self.handling = trio.CancelScope()
-        """The scope of the handler."""
 
     def begin(self) -> None:
         """Begin to listen."""
@@ -286,14 +299,15 @@ class _Watch:
             raise self._fault
 
     async def _listen(self, listening: trio.CancelScope) -> None:
+        request_scope = current_context().scope
         try:
             with listening:
                 await receive_body(self._detached.body, self._receive)
-                self.handling.cancel()
+                request_scope.cancel()
         except trio.Cancelled:
             raise
         except BaseException as error:  # noqa: ASYNC103 - it is raised beside the handler
             self._fault = error  # A fault here would end the server's nursery.
-            self.handling.cancel()
+            request_scope.cancel()
         finally:
             self._ended.set()

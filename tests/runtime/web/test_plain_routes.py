@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -27,6 +28,8 @@ from trivet._web._app import build_app
 from trivet._web._plain_routes import PlainRoutes
 from trivet._web._quart._detached import Detached
 from trivet.testing import open_plugins
+
+from .test_middleware import Points
 
 
 def asked_for() -> str:
@@ -292,3 +295,58 @@ async def test_a_request_is_stopped_on_the_short_way(autojump_clock: MockClock) 
             nursery.start_soon(drain)
             status, _, body = await ask(app, "GET", "/later/text")
     assert (status, b'"stopping"' in body) == (503, True)
+
+
+async def test_a_client_that_leaves_ends_its_handler(autojump_clock: MockClock) -> None:
+    """A handler that waits is cancelled when its client disconnects, without a fault."""
+    sent: list[Any] = []
+    messages: list[Any] = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop()
+        await trio.sleep(0.5)
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope: Any = {"type": "http", "http_version": "1.1", "scheme": "http", "method": "GET"}
+    headers = [(b"host", b"shop.test")]
+    given: Any = {**scope, "path": "/later/text", "query_string": b"", "headers": headers}
+    with structlog.testing.capture_logs() as logs:
+        async with open_plugins(Shop, Points) as runtime:
+            await build_app(runtime)(given, receive, send)
+            assert trio.current_time() < 1
+            await trio.testing.wait_all_tasks_blocked()
+            (points,) = runtime.get(Points).requests
+    assert not sent
+    assert points[0].tags["status_code"] == 499
+    assert not [log for log in logs if log["log_level"] == "error"]
+
+
+async def test_a_route_is_found_again_after_another_was_added(autojump_clock: MockClock) -> None:
+    """A plain route answers by the same handler, also when a rule is added at its path."""
+
+    async def other() -> str:
+        return "other"
+
+    async with open_plugins(Shop) as runtime:
+        app = build_app(runtime)
+        before = await ask(app, "GET", "/verbs")
+        app.add_url_rule("/verbs", "other", other)
+        assert await ask(app, "GET", "/verbs") == before
+        assert (await ask(app, "DELETE", "/verbs"))[2] == b"deleted"
+        assert await ask(app, "GET", "/nowhere") == await ask(app, "GET", "/nowhere")
+
+
+async def test_a_setting_of_the_writer_holds(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plain route writes JSON as Quart does, also where it is written in another way."""
+    async with open_plugins(Shop) as runtime:
+        for build in (build_app, partial(without_short_way, monkeypatch=monkeypatch)):
+            app: Any = build(runtime)
+            app.json.sort_keys = app.json.ensure_ascii = False
+            body = (await ask(app, "GET", "/value/dict"))[2]
+            assert body.decode() == '{"b":1,"a":["é",null,1.5]}\n'

@@ -100,13 +100,14 @@ class Detached:
         limit: bytes that the body may have.
     """
 
-    __slots__ = ("_app", "_scope", "_send", "answer", "body", "contexts", "fault")
+    __slots__ = ("_app", "_body", "_limit", "_scope", "_send", "answer", "contexts", "fault")
 
     def __init__(self, app: Quart, scope: HttpScope, send: Any, limit: int) -> None:
         self._app = app
         self._scope = scope
         self._send = send
-        self.body = Body(None, limit)
+        self._limit = limit
+        self._body: Body | None = None
         self.contexts: tuple[Any, ...] = ()
         """The contexts for the variables of Quart, the request's at the end; none before they are
         made."""
@@ -114,6 +115,13 @@ class Detached:
         """The return value of the handler."""
         self.fault: BaseException | None = None
         """The exception of the handler."""
+
+    @property
+    def body(self) -> Body:
+        """The body, which is made when it is asked for."""
+        if self._body is None:
+            self._body = Body(None, self._limit)
+        return self._body
 
     @property
     def is_made(self) -> bool:
