@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict, deque
+from collections.abc import Mapping
 from pathlib import Path
 
 HEARTBEAT, CLEAN_EXIT = b".", b"!"
@@ -55,6 +56,39 @@ REPORT_LIMIT = 64 * 1024
 """Bytes of a report that are printed."""
 SAY_WITHIN = 0.2
 """Seconds in which standard error has to take a message."""
+
+
+class ServiceManager:
+    """systemd, where it has started this process by `Type=notify`; elsewhere it hears nothing.
+
+    Args:
+        environ: the environment, which says where and how often the manager listens.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        address = environ.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        watched = environ.get("WATCHDOG_PID") in (None, str(os.getpid()))
+        limit = environ.get("WATCHDOG_USEC", "") if watched else ""
+        self.alive_every = int(limit) / 2e6 if limit.isdecimal() else float("inf")
+        """Seconds between two signs of life, half of the manager's limit; infinite for none."""
+
+    def tell_alive(self) -> None:
+        """Send a sign of life, where the manager waits for them."""
+        if self.alive_every < float("inf"):
+            self.tell("WATCHDOG=1")
+
+    def tell(self, state: str) -> None:
+        """Send a state, such as `READY=1`, in one datagram; it is lost if it cannot be sent."""
+        if not self._address:
+            return
+        import socket  # noqa: PLC0415 - which most programs do not need here
+
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+                out.sendto(state.encode(), socket.MSG_DONTWAIT, self._address)
+        except OSError:
+            return
 
 
 class ParentConfig:
@@ -174,8 +208,9 @@ class Child:
 class Parent:
     """Runs the child, again and again, until its exit code is final or a stop is over."""
 
-    def __init__(self, config: ParentConfig) -> None:
+    def __init__(self, config: ParentConfig, manager: ServiceManager) -> None:
         self._config = config
+        self._manager = manager
         self._requests = 0
         """The number of signals that asked for the stop."""
         self._failures: deque[float] = deque()
@@ -207,7 +242,7 @@ class Parent:
         until = self._beat_due()
         is_rechecked = is_killed = False
         while (status := reap(child.pid)) is None:
-            number = next_signal(until)
+            number = self._next_signal(until)
             if number == signal.SIGHUP:
                 say("SIGHUP is ignored: settings are not read again while the program runs")
             elif number in STOP_SIGNALS:
@@ -231,6 +266,7 @@ class Parent:
         if self._requests <= 2:
             child.request_stop()
         if self._requests == 1:
+            self._manager.tell("STOPPING=1")
             os.close(self._config.listener)  # Or clients would wait in its backlog.
             return time.monotonic() + self._config.budget
         return until
@@ -251,10 +287,18 @@ class Parent:
     def _stopped_within(self, seconds: float) -> bool:
         """Wait for that long; says whether a signal to stop has come."""
         until = time.monotonic() + seconds
-        while (number := next_signal(until)) is not None:
+        while (number := self._next_signal(until)) is not None:
             if number in STOP_SIGNALS:
                 return True
         return False
+
+    def _next_signal(self, until: float) -> int | None:
+        """Wait for a signal like `next_signal`, and tell the service manager meanwhile of life."""
+        while True:
+            self._manager.tell_alive()
+            number = next_signal(min(until, time.monotonic() + self._manager.alive_every))
+            if number is not None or time.monotonic() >= until:
+                return number
 
     def _after_failure(self) -> float | None:
         """Seconds until the restart; None after too many failures."""
@@ -439,7 +483,7 @@ def main() -> int:
     for number in PARENT_SIGNALS:  # A signal that was inherited as ignored would not be heard.
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # Or a line for the terminal would stop it.
-    return Parent(ParentConfig(sys.argv[1])).run()
+    return Parent(ParentConfig(sys.argv[1]), ServiceManager(os.environ)).run()
 
 
 if __name__ == "__main__":

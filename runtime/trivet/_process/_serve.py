@@ -34,7 +34,7 @@ from .._web._server._binding import bind_socket
 from .._web._server._listening import listening
 from ._escalation import LOOP
 from ._lifeline import Lifeline, end_forked_copies, fork_under_parent, inherited_lifeline
-from ._parent import BLOCKED_SIGNALS, FINAL_CODES, STOP_SIGNALS
+from ._parent import BLOCKED_SIGNALS, FINAL_CODES, STOP_SIGNALS, ServiceManager
 from ._report import Report, report_calls_of_exit
 from ._watchdog import Watchdog
 
@@ -78,7 +78,7 @@ def run(settings: Settings, *, with_parent: bool) -> int:
         stop_read=None if lifeline is None else lifeline.stop_read,
         report=report,
     )
-    stop = Stop(watchdog)
+    stop = Stop(watchdog, _service_manager())
     stop.listen()
     try:
         program = load(settings)
@@ -96,6 +96,14 @@ def run(settings: Settings, *, with_parent: bool) -> int:
     if lifeline is not None:
         lifeline.send_clean_exit()
     return 0
+
+
+def _service_manager() -> ServiceManager:
+    """The service manager; a plugin's processes do not find it."""
+    manager = ServiceManager(os.environ)
+    for variable in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
+        os.environ.pop(variable, None)
+    return manager
 
 
 def _flush_stdout() -> None:
@@ -128,10 +136,12 @@ class Stop:
 
     Args:
         watchdog: hears the parent.
+        manager: is told of the stop.
     """
 
-    def __init__(self, watchdog: Watchdog) -> None:
+    def __init__(self, watchdog: Watchdog, manager: ServiceManager) -> None:
         self.watchdog = watchdog
+        self.manager = manager
         self._signals = 0
         self._urgency = 0
         self._runtime: Runtime | None = None
@@ -209,7 +219,7 @@ async def serve(program: Program, listener: int, stop: Stop, lifeline: Lifeline 
         async with trio.open_nursery() as nursery:
             # Without a limit the parent does not read, and the pipe would fill.
             reader = lifeline if program.settings.hang_limit else None
-            nursery.start_soon(_beat, watchdog, reader)
+            nursery.start_soon(_beat, stop, reader)
             nursery.start_soon(_begin_when_stopping, runtime, stop, lifeline)
             await nursery.start(_hear_signals, stop)
             stop.attach(runtime)
@@ -220,6 +230,7 @@ async def serve(program: Program, listener: int, stop: Stop, lifeline: Lifeline 
                         if not runtime.hosts:
                             _log.warning("no plugin is active", hint=_NO_PLUGIN)
                         _log.info("serving", urls=urls, plugins=list(runtime.hosts))
+                        stop.manager.tell("READY=1")
                         await trio.sleep_forever()
             nursery.cancel_scope.cancel()
 
@@ -264,6 +275,8 @@ async def _begin_when_stopping(runtime: Runtime, stop: Stop, lifeline: Lifeline 
         stop.watchdog.verdict = verdict
         if lifeline is not None:
             lifeline.send_verdict(verdict)
+    if stop.was_asked_for or verdict is not None:  # After a crash the program is started again.
+        stop.manager.tell("STOPPING=1")
     stop.begun.set()
 
 
@@ -276,12 +289,13 @@ def _verdict(runtime: Runtime) -> int | None:
     return None
 
 
-async def _beat(watchdog: Watchdog, lifeline: Lifeline | None) -> None:
+async def _beat(stop: Stop, lifeline: Lifeline | None) -> None:
     while True:
-        watchdog.beat()
+        stop.watchdog.beat()
+        stop.manager.tell_alive()  # It waits for this process only where there is no parent.
         if lifeline is not None:
             lifeline.send_heartbeat()
-        await trio.sleep(HEARTBEAT_EVERY)
+        await trio.sleep(min(HEARTBEAT_EVERY, stop.manager.alive_every))
 
 
 async def _leave_when_overrun(stop: Stop, settings: Settings) -> None:

@@ -261,7 +261,7 @@ def _not_from_json(cls: type[Event], field: str) -> list[type]:
 
 
 _RESERVED = re.compile(
-    r"/(livez|readyz|plugins(/[^/]+/restart)?|events(/[^/]+)?|sign-in|sign-out)/?"
+    r"/(livez|startupz|readyz|plugins(/[^/]+/restart)?|events(/[^/]+)?|sign-in|sign-out)/?"
 )
 
 

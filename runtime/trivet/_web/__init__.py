@@ -8,7 +8,7 @@
     _fast_path      endpoints that are answered without Quart
     _plain_routes   plugin routes whose handlers are called without Quart
     _ingest/        the events that clients publish, on the fast path
-    _probes         /livez, /readyz and /plugins
+    _probes         /livez, /startupz, /readyz and /plugins
     _admin          an operator's requests
     _sign_in        a browser's session
     _doors          who may pass: tokens and scopes
@@ -51,8 +51,8 @@ def create_app(runtime: Runtime) -> QuartTrio:
     tokens.
 
     It has the routes of the plugins at the paths that their authors wrote, `POST /events/{name}`
-    for JSON and `POST /events` for CloudEvents, `/livez`, `/readyz` and `/plugins`. It does not
-    start and stop anything: serve it inside `async with open_runtime(…)`.
+    for JSON and `POST /events` for CloudEvents, `/livez`, `/startupz`, `/readyz` and `/plugins`. It
+    does not start and stop anything: serve it inside `async with open_runtime(…)`.
 
     Args:
         runtime: the program that `open_runtime` yields.

@@ -22,13 +22,13 @@ from ._targets import path_within
 
 COOKIE = "trivet_session"
 """The name of the cookie of a browser that has signed in."""
-PROBES = ("/livez", "/readyz")
+PROBES = ("/livez", "/startupz", "/readyz")
 """The paths that are answered whatever host a request names."""
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 """The methods that change nothing; a websocket's is none of them."""
 INGEST_RULES = ("/events", "/events/<name>")
 """The rules at which each event is compared with the events that a token is for."""
-SERVED_WHILE_STOPPING = ("/livez", "/readyz", "/plugins")
+SERVED_WHILE_STOPPING = (*PROBES, "/plugins")
 """The rules of the requests that are answered although they begin after the stop has begun."""
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")

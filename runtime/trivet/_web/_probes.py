@@ -20,11 +20,19 @@ from ._problems import ProblemError, stopping
 
 
 def add_probes(fast_path: Endpoints, runtime: Runtime) -> None:
-    """Serve `/livez` and `/readyz`."""
+    """Serve `/livez`, `/startupz` and `/readyz`."""
 
     async def alive(_: EndpointRequest) -> EndpointResponse:
         """200 as long as anything answers."""
         return {"status": "alive"}, 200
+
+    async def started(_: EndpointRequest) -> EndpointResponse:
+        """200 when the start is over: nothing listens before that.
+
+        A plugin whose start is tried again does not hold this: an orchestrator would end a service
+        that works without it.
+        """
+        return {"status": "started"}, 200
 
     async def ready(_: EndpointRequest) -> EndpointResponse:
         """200 while requests are welcome, 503 otherwise."""
@@ -33,6 +41,7 @@ def add_probes(fast_path: Endpoints, runtime: Runtime) -> None:
         return readiness(runtime), 200
 
     fast_path.add("GET", "/livez", None, alive)
+    fast_path.add("GET", "/startupz", None, started)
     fast_path.add("GET", "/readyz", None, ready)
 
 

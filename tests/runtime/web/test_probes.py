@@ -49,6 +49,20 @@ async def test_alive() -> None:
         assert (await client(runtime).get("/livez")).status_code == 200
 
 
+async def test_started(autojump_clock: MockClock) -> None:
+    """`/startupz` is 200 once anything answers, also while a plugin's start is tried again."""
+
+    class Late(BackgroundPlugin):
+        supervision = SupervisionSettings(on_start_failure="retry", backoff_initial=60)
+
+        async def initialize(self) -> None:
+            raise OSError("not yet")
+
+    async with open_plugins(Late) as runtime:
+        response = await client(runtime).get("/startupz")
+        assert (response.status_code, await response.get_json()) == (200, {"status": "started"})
+
+
 async def test_ready() -> None:
     """A service is ready when everything runs, and lists nothing."""
     async with open_plugins(Pong) as runtime:
@@ -181,7 +195,7 @@ async def test_the_error_of_a_group(autojump_clock: MockClock) -> None:
     assert described["several"]["error"] == "ExceptionGroup"
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/plugins"])
+@pytest.mark.parametrize("path", ["/livez", "/startupz", "/readyz", "/plugins"])
 async def test_probes_call_no_plugin(path: str) -> None:
     """A plugin whose every attribute is a trap is not touched by a probe."""
 
