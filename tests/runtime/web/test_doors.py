@@ -68,6 +68,7 @@ class Shop(BackgroundPlugin):
 
 DOORS: dict[str, tuple[str, str | None]] = {
     "GET /livez": ("/livez", None),
+    "GET /startupz": ("/startupz", None),
     "GET /readyz": ("/readyz", None),
     "GET /plugins": ("/plugins", "read"),
     "POST /events": ("/events", "ingest"),
