@@ -20,7 +20,8 @@ and says what they are for.
         _escalation _watchdog
                             the steps that end a stop whose budget is over, and the steps within the
                             process
-        _report             the last words of a process
+        _report _python_warnings
+                            the last words of a process; Python's own warnings, with their plugins
         _rehearsal          every plugin's start and stop, without the program
     _web/               HTTP
         _app _views _admin _sign_in _probes _event_streams

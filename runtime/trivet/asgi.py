@@ -14,6 +14,7 @@ import structlog
 
 from ._faults._errors import CriticalPluginError, TrivetError
 from ._log._logging import configure_logging, never_waiting_stderr
+from ._process._python_warnings import warnings_in_the_log
 from ._program._loader import load
 from ._program._reading import load_settings
 from ._runtime import Runtime, running
@@ -56,11 +57,13 @@ class LifespanApp:
         settings = load_settings()
         configure_logging(settings.log, never_waiting_stderr())
         settings.find_modules()
-        async with running(Runtime(load(settings))) as runtime:
-            warn_of_open_doors(runtime)
-            self._app = build_app(runtime)
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
+        program = load(settings)
+        with warnings_in_the_log(program.homes):
+            async with running(Runtime(program)) as runtime:
+                warn_of_open_doors(runtime)
+                self._app = build_app(runtime)
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
 
 
 app: LifespanApp = LifespanApp()

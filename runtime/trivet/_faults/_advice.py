@@ -25,6 +25,7 @@ ON_TRIO = (
 )
 RUNS_ALREADY = "an asyncio loop runs here already: `await` the coroutine instead"
 NO_AWAIT = "an `await` is missing before the call whose result is used here"
+FORGOTTEN = "an `await` is missing before this call"
 NOT_ASYNC = "what is called here is not async: take its `await` away"
 
 _AWAY = (ConnectionError, TimeoutError, socket.gaierror)

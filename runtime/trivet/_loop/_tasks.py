@@ -150,13 +150,18 @@ def author_of(modules: Iterable[str], homes: Mapping[str, str]) -> str:
     >>> author_of(["shop.tables"], homes)
     "plugin 'audit' or 'report'"
     """
+    plugins = plugins_of(modules, homes)
+    return f"plugin {' or '.join(map(repr, plugins))}" if plugins else ""
+
+
+def plugins_of(modules: Iterable[str], homes: Mapping[str, str]) -> list[str]:
+    """The names of the plugins whose home has the first module that is a plugin's."""
     for module in modules:
         around = [home for home in homes.values() if f"{module}.".startswith(f"{home}.")]
         nearest = max(around, key=len, default=None)
         if nearest is not None:
-            plugins = [repr(name) for name, home in homes.items() if home == nearest]
-            return f"plugin {' or '.join(plugins)}"
-    return ""
+            return [name for name, home in homes.items() if home == nearest]
+    return []
 
 
 def _module(frame: FrameType) -> str:

@@ -35,6 +35,7 @@ from .._web._server._listening import listening
 from ._escalation import LOOP
 from ._lifeline import Lifeline, end_forked_copies, fork_under_parent, inherited_lifeline
 from ._parent import BLOCKED_SIGNALS, FINAL_CODES, STOP_SIGNALS, ServiceManager
+from ._python_warnings import warnings_in_the_log
 from ._report import Report, report_calls_of_exit
 from ._watchdog import Watchdog
 
@@ -83,7 +84,7 @@ def run(settings: Settings, *, with_parent: bool) -> int:
     try:
         program = load(settings)
         freeze_heap()
-        with _naming_who_broke_the_loop(program, watchdog):
+        with _naming_who_broke_the_loop(program, watchdog), warnings_in_the_log(program.homes):
             trio.run(serve, program, listener, stop, lifeline)
     except TrivetError as error:
         watchdog.verdict = error.exit_code
