@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 import attrs
 import trio
@@ -27,6 +28,7 @@ from trivet import (
 )
 
 from .._documents import UnwritableError
+from .._turns import Turns, off_loop
 from ._client import (
     BrokerUnavailableError,
     ConnectionLostError,
@@ -119,17 +121,20 @@ class BrokerSink(BatchPlugin[Event]):
         Events that failed before are sent one at a time, after the others. After two failures the
         other events of the batch are sent one at a time as well: a single event may be the cause.
         """
-        unsent = self._written(events.deliveries)
+        unsent = await self._written(events.deliveries)
         await self._send([each for each in unsent if each.delivery.attempt == 1], failures=0)
         retried = [each for each in unsent if each.delivery.attempt > 1]
         await self._send(retried, failures=FAILURES_TOGETHER)
 
-    def _written(self, deliveries: Sequence[Delivery[Event]]) -> list[_Unsent]:
+    async def _written(self, deliveries: Sequence[Delivery[Event]]) -> list[_Unsent]:
         """The events as messages; an event that cannot be written is rejected."""
         unsent: list[_Unsent] = []
+        turns = Turns()
         for delivery in deliveries:
+            await turns.next()
             try:
-                unsent.append(_Unsent(delivery, write(delivery, self.format)))
+                message = await off_loop(delivery.size, partial(write, delivery, self.format))
+                unsent.append(_Unsent(delivery, message))
             except UnwritableError as error:
                 self.inbox.reject(delivery, UnsendableEventError(str(error)))
         return unsent

@@ -9,12 +9,14 @@ from __future__ import annotations
 import gzip
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import attrs
 import httpx
 
 from .._http._answers import Answer, ask, new_client, ssl_context
+from .._turns import off_loop
 from ._lines import Point, to_lines
 
 
@@ -82,7 +84,8 @@ class InfluxClient:
         headers = {"Content-Type": "text/plain; charset=utf-8"}
         if self.compressed and body:
             headers["Content-Encoding"] = "gzip"
-            body = gzip.compress(body, 1, mtime=0)  # Lines are repetitive: level 1 will do.
+            # Lines are repetitive: level 1 will do.
+            body = await off_loop(len(body), partial(gzip.compress, body, 1, mtime=0))
         request = self.http.build_request("POST", self.url, content=body, headers=headers)
         return await ask(self.http, request, self.timeout)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from time import time as wall_time
 
@@ -16,6 +17,7 @@ import httpcore
 import httpx
 
 from .._http._answers import Answer, ask, new_client, ssl_context
+from .._turns import off_loop
 from ._addresses import CheckedBackend, Network
 from ._library import CheckedTransport
 from ._signature import message_id, signed_headers
@@ -57,19 +59,32 @@ class WebhookClient:
             trio.TooSlowError: there was no answer within `timeout`.
             AddressRefusedError: the URL's host has no address that may be connected to.
         """
-        return await self._post(document, DOCUMENT_TYPE, identity)
+        return await self._post([document], DOCUMENT_TYPE, identity)
 
     async def post_batch(self, documents: Sequence[bytes], identity: Iterable[str]) -> Answer:
         """Post documents in an array, even a single one; see `post`."""
-        return await self._post(b"[%b]" % b",".join(documents), BATCH_TYPE, identity)
+        return await self._post(documents, BATCH_TYPE, identity)
 
-    async def _post(self, body: bytes, content_type: str, identity: Iterable[str]) -> Answer:
+    async def _post(
+        self, documents: Sequence[bytes], content_type: str, identity: Iterable[str]
+    ) -> Answer:
+        size = sum(map(len, documents))
+        work = partial(self._sealed, documents, content_type, identity)
+        body, headers = await off_loop(size, work)
+        request = self.http.build_request("POST", self.url, content=body, headers=headers)
+        return await ask(self.http, request, self.timeout)
+
+    def _sealed(
+        self, documents: Sequence[bytes], content_type: str, identity: Iterable[str]
+    ) -> tuple[bytes, dict[str, str]]:
+        """The body of a request, and its headers with the signature."""
+        is_batch = content_type == BATCH_TYPE
+        body = b"[%b]" % b",".join(documents) if is_batch else documents[0]
         headers = {"Content-Type": content_type}
         if self.keys:
             signed_id = message_id(*identity)
             headers |= signed_headers(self.keys, signed_id, int(wall_time()), body)
-        request = self.http.build_request("POST", self.url, content=body, headers=headers)
-        return await ask(self.http, request, self.timeout)
+        return body, headers
 
 
 @asynccontextmanager

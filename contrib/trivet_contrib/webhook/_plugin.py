@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import partial
 from ipaddress import ip_network
 
 import attrs
@@ -19,6 +20,7 @@ from trivet import Delivery, DeliverySettings, Event, Secret, WrongSettingError
 from .._documents import UnwritableError, document
 from .._http._answers import Answer, basic_credentials
 from .._http._sink import EventsRefusedError, HttpSink, is_http_url
+from .._turns import Turns, off_loop
 from ._addresses import AddressRefusedError
 from ._client import WebhookClient, open_client
 from ._signature import secret_key
@@ -103,7 +105,7 @@ class Webhook(HttpSink[Event]):
     async def send(self, deliveries: Sequence[Delivery[Event]]) -> Answer:
         """See `HttpSink`."""
         try:
-            documents = [document(delivery) for delivery in deliveries]
+            documents = await self._documents(deliveries)
         except UnwritableError as error:
             raise EventsRefusedError(str(error)) from None
         identity = (part for each in deliveries for part in (each.source, each.id))
@@ -113,6 +115,14 @@ class Webhook(HttpSink[Event]):
             return await self._client.post_batch(documents, identity)
         except AddressRefusedError as error:
             raise self.degrade_for(f"{error}, {NOT_ALLOWED}") from None
+
+    async def _documents(self, deliveries: Sequence[Delivery[Event]]) -> list[bytes]:
+        documents: list[bytes] = []
+        turns = Turns()
+        for delivery in deliveries:
+            await turns.next()
+            documents.append(await off_loop(delivery.size, partial(document, delivery)))
+        return documents
 
     def suspected_settings(self, status: int) -> str:
         """See `HttpSink`."""
