@@ -32,7 +32,10 @@ from ._report import WRITTEN_WITHIN, Report
 _exit = os._exit  # As it is before a plugin can replace it.
 
 DESCRIBED_WITHIN = 0.25
-"""Seconds that a step waits for the description of what is left: half of the time to the next."""
+"""Seconds after a step's time for which it waits for the description of what is left: half of the
+time to the next."""
+DESCRIBED_AT_LEAST = 0.05
+"""Seconds that it waits where it acts late itself, on a busy machine."""
 MEMORY_RESERVE = 8 * 1024 * 1024
 """Bytes that are freed when the stop begins, since plugins may have used up all others."""
 
@@ -169,10 +172,16 @@ class Watchdog:
                 self._dump.arm(0)  # The report follows; a dump of a thread that runs may crash.
             lasted = time.monotonic() - self._since
             self.report.say(f"{self._reason} {lasted:.1f} s, and {step.name} ends the process\n")
-            self.report.say(self._description())
+            self.report.say(self._description(DESCRIBED_WITHIN - self._late_by(step)))
             flush(WRITTEN_WITHIN)
         finally:
             _exit(step.exit_code if self.verdict is None else self.verdict)
+
+    def _late_by(self, step: EscalationStep) -> float:
+        """Seconds since the step's time in a stop; 0 without a stop, which no other step ends."""
+        if not self._stopping:
+            return 0.0
+        return max(0.0, time.monotonic() - self._since - self._budget - step.after)
 
     @property
     def _reason(self) -> str:
@@ -239,11 +248,11 @@ class Watchdog:
 
     # The thread that describes.
 
-    def _description(self) -> str:
+    def _description(self, within: float) -> str:
         """The part of the description that is ready in time."""
         self._asked.put(None)
         try:
-            self._answered.get(timeout=DESCRIBED_WITHIN)
+            self._answered.get(timeout=max(within, DESCRIBED_AT_LEAST))
         except queue.Empty:
             self._described.append("\nthe rest takes too long to tell\n")
         return "".join(self._described)

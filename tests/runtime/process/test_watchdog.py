@@ -173,6 +173,7 @@ def test_a_description_that_takes_too_long(
 ) -> None:
     """The step does not wait for it longer than it can."""
     monkeypatch.setattr(_watchdog, "DESCRIBED_WITHIN", 0.01)
+    monkeypatch.setattr(_watchdog, "DESCRIBED_AT_LEAST", 0.01)
     goes_on = threading.Event()
 
     def describe() -> Iterator[str]:
@@ -185,3 +186,23 @@ def test_a_description_that_takes_too_long(
     goes_on.set()
     assert ends.codes.get_nowait() == LOOP.exit_code
     assert "the rest takes too long to tell\n" in text_of(report)
+
+
+def test_a_step_that_acts_late_waits_less(
+    ends: Ends, report: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wait for a description ends by the step's time, so that the next step does not act."""
+    monkeypatch.setattr(_watchdog, "DESCRIBED_WITHIN", 3600.0)
+    monkeypatch.setattr(_watchdog, "DESCRIBED_AT_LEAST", 0.01)
+    goes_on = threading.Event()
+
+    def describe() -> Iterator[str]:
+        yield "the first part\n"
+        goes_on.wait()
+
+    watching = watchdog(report, budget=-3600.0 - THREAD.after)
+    watching.attach(lambda _: None, describe)
+    watching.begin_stop()
+    assert ends.codes.get(timeout=SOON) == THREAD.exit_code
+    goes_on.set()
+    assert "the first part\n\nthe rest takes too long to tell\n" in text_of(report)
