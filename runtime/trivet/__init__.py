@@ -31,7 +31,7 @@ and says what they are for.
         _fast_path _plain_routes
                             endpoints, and plugin routes, that are answered without Quart
         _ingest/            events from clients: _by_name _ndjson _cloudevents _publishing
-        _middleware _context _first_wait _senders _bodies _targets _crashes _problems
+        _proxies _middleware _context _first_wait _senders _bodies _targets _crashes _problems
                             around each request: its identity, points, response, body, faults
         _quart/             what is overridden: _inside _detached _requests _forms _responses
                             _websockets

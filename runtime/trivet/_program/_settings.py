@@ -7,6 +7,7 @@ plugin's class is known.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import sys
 from collections.abc import Mapping
@@ -174,6 +175,26 @@ def _hosts(_: object, __: object, hosts: list[str]) -> None:
         check_allowed_host(host)
 
 
+UNIX = "unix"
+"""The word for clients at Unix sockets, which have no address."""
+
+
+def _networks(_: object, __: object, proxies: list[str]) -> None:
+    for proxy in proxies:
+        try:
+            if proxy != UNIX:
+                ipaddress.ip_network(proxy)
+        except ValueError:
+            raise ValueError(
+                f"expected an address, a network such as 10.0.0.0/8, or {UNIX}, not {proxy}"
+            ) from None
+
+
+def _is_prefix(_: object, __: object, path: str) -> None:
+    if path and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path):
+        raise ValueError("expected a path such as /trivet, without a `/` at its end")
+
+
 def _no_two_alike(_: object, __: object, tokens: list[TokenSettings]) -> None:
     for what, values in (
         ("name", [token.name for token in tokens]),
@@ -219,6 +240,17 @@ class Settings:
     """Connections that may be open from one address, or from the first 64 bits of one of IPv6; one
     more is answered with 503. Without it, as many as there may be. A proxy is one address, and a
     Unix socket none."""
+    trusted_proxies: list[str] = attrs.field(factory=list[str], validator=_networks)
+    """Addresses and networks of the proxies that are believed about the client, the scheme and the
+    host of a request; `"unix"` for those that come to a Unix socket. `["127.0.0.1", "10.0.0.0/8"]`,
+    for example."""
+    proxy_headers: Literal["x-forwarded", "forwarded"] = "x-forwarded"
+    """The headers by which they say it: `X-Forwarded-For`, `-Proto` and `-Host`, or `Forwarded` as
+    RFC 7239 has it. The proxies have to set or remove these headers in every request: the other
+    ones are never read."""
+    root_path: str = attrs.field(default="", validator=_is_prefix)
+    """The path below which a proxy serves the program, such as `/trivet`. The proxy may take it
+    away or leave it; a request without it is answered, too."""
     tokens: list[TokenSettings] = attrs.field(factory=list[TokenSettings], validator=_no_two_alike)
     """`[[tokens]]`."""
     plugins: dict[str, dict[str, Any]] = attrs.field(factory=dict[str, dict[str, Any]], repr=False)

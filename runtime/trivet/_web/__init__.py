@@ -12,6 +12,7 @@
     _admin          an operator's requests
     _sign_in        a browser's session
     _doors          who may pass: tokens and scopes
+    _proxies        a request through a proxy, as its client sent it
     _middleware     around each request: admitted, measured, cut off
     _context        the identity of a request, and its monitoring points
     _first_wait     the moment at which a coroutine waits for the first time

@@ -33,6 +33,7 @@ from ._middleware import RequestMiddleware
 from ._plain_routes import PlainRoutes
 from ._probes import add_plugin_status, add_probes
 from ._problems import MEDIA_TYPE, ProblemError, document
+from ._proxies import Proxies
 from ._quart._detached import DETACHED, Detached
 from ._quart._requests import HttpConnection, Request
 from ._quart._responses import RangedResponse
@@ -91,6 +92,7 @@ class Application(QuartTrio):
         """The plugins' routes, whose handlers are called before Quart is asked."""
         self.fast_path = Endpoints(self.plain_routes, runtime, self.doors)
         """The endpoints that are answered before Quart is asked."""
+        self._proxies = Proxies.of(runtime.program.settings)
         self._middleware = RequestMiddleware(self.fast_path, runtime, self.doors)
 
     async def drain(self, until: float) -> None:
@@ -110,6 +112,8 @@ class Application(QuartTrio):
     # Quart's types are hypercorn's; here they are ASGI's.
     async def asgi_app(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
         """Answer one scope, within the middleware."""
+        if self._proxies is not None and scope["type"] != "lifespan":
+            scope = self._proxies.original(scope)
         await self._middleware(scope, receive, send)
 
 
