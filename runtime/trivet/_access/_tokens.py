@@ -12,9 +12,10 @@ from hashlib import blake2b
 from typing import Literal, NamedTuple, get_args
 
 import attrs
-from attrs.validators import matches_re, min_len, optional
+from attrs.validators import gt, matches_re, min_len, optional
 
 from .._faults._secret import Secret
+from ._rates import Rate
 
 Scope = Literal["ingest", "read", "admin"]
 """Permission to publish events, to read the state and the plugins' routes, or to change
@@ -43,7 +44,7 @@ class TokenSettings:
     """A token, by which a client shows what it may do (`[[tokens]]`).
 
     >>> TokenSettings(name="shop", scopes=["ingest"], secret=Secret("correct-horse-battery"))
-    TokenSettings(name='shop', scopes=['ingest'], secret=Secret('***'), events=None)
+    TokenSettings(name='shop', scopes=['ingest'], secret=Secret('***'), events=None, rate=None)
     """
 
     name: str = attrs.field(validator=matches_re(r"[A-Za-z0-9_.-]{1,64}"))
@@ -58,6 +59,9 @@ class TokenSettings:
     )
     """The only event types that the token may publish; without it, all that are open. Such a token
     opens no route of a plugin that asks for `"ingest"`."""
+    rate: float | None = attrs.field(default=None, validator=optional(gt(0)))
+    """Requests per second with the token; those of one second may come at once, and one more is
+    answered with 429. Without it, any number."""
 
 
 @attrs.frozen(eq=False)
@@ -72,6 +76,8 @@ class Token:
     """The names of the only event types that it may publish; None for all."""
     secret: Secret
     """The secret."""
+    rate: Rate | None
+    """The account of its requests; None for any number of them."""
 
 
 class Caller(NamedTuple):
@@ -108,6 +114,7 @@ class Tokens:
                 frozenset(each.scopes),
                 None if each.events is None else frozenset(each.events),
                 each.secret,
+                None if each.rate is None else Rate(each.rate),
             )
             for each in settings
         }

@@ -198,6 +198,7 @@ def _find(name: str, finder: Finder, settings: Settings) -> NamedModule:
 
 def _check_event_names(settings: Settings, events: EventTypes) -> None:
     named = [("open_events", name) for name in settings.open_events]
+    named += [("event_rates", name) for name in settings.event_rates]
     for index, token in enumerate(settings.tokens):
         named += [(f"tokens[{index}].events", name) for name in token.events or ()]
     faults = [

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import attrs
-from attrs.validators import ge, gt, le, min_len, optional
+from attrs.validators import deep_mapping, ge, gt, le, min_len, optional
 
 from .._access._hosts import check_allowed_host, is_local
 from .._access._tokens import TokenSettings
@@ -232,6 +232,11 @@ class Settings:
     another one in its `Host` is refused."""
     insecure: bool = False
     """Whether clients without a token may publish and read although other machines reach `bind`."""
+    event_rates: dict[str, float] = attrs.field(
+        factory=dict[str, float], validator=deep_mapping(value_validator=gt(0))
+    )
+    """Events per second of a type, by its name, that all clients together may publish; those of one
+    second may come at once. One more is answered with 429, and a stream of lines is slowed down."""
     max_body: int = attrs.field(default=16 * 1024 * 1024, validator=gt(0))
     """Bytes of a request's body, or of one line in a stream of events, at most."""
     max_connections: int = attrs.field(default=1000, validator=gt(0))

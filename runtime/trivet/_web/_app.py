@@ -55,8 +55,8 @@ def build_app(runtime: Runtime, bind: str | None = None) -> Application:
     app.register_error_handler(ProblemError, _answer_problem)
     app.register_error_handler(HTTPException, _answer_http_exception)
     app.register_error_handler(Exception, _answer_crash)
-    add_ingest(app.fast_path, runtime)
-    add_cloudevents(app.fast_path, runtime)
+    add_ingest(app.fast_path, runtime, app.doors.event_rates)
+    add_cloudevents(app.fast_path, runtime, app.doors.event_rates)
     add_probes(app.fast_path, runtime)
     for endpoint in app.fast_path:  # For the 405 of requests with another method.
         name = f"{endpoint.method} {endpoint.rule}"

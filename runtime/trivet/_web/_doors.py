@@ -12,6 +12,7 @@ import structlog
 
 from .._access._attempts import Attempts
 from .._access._hosts import Hosts, is_cross_site, is_local, is_unix, name_of
+from .._access._rates import EventRates, Rate
 from .._access._sessions import Sessions
 from .._access._tokens import ANYBODY, Caller, Scope, Token, Tokens
 from .._runtime import Runtime
@@ -50,6 +51,7 @@ class Doors:
         self._hosts = Hosts({*settings.allowed_hosts, *binds})
         self.tokens = Tokens(settings.tokens)
         self.sessions = Sessions(self.tokens)
+        self.event_rates = EventRates(settings.event_rates)
         self._attempts = Attempts()
         open_scopes = frozenset[Scope]({"ingest", "read"}) - self.tokens.scopes
         is_here = settings.insecure or not self.tokens or (bind is not None and is_local(bind))
@@ -103,7 +105,8 @@ class Doors:
             needed: the scope that the route asks for; None for a public one.
 
         Raises:
-            ProblemError: a token for the scope is missing or wrong, or the service stops.
+            ProblemError: a token for the scope is missing or wrong, or has asked too often, or the
+                service stops.
         """
         context = current_context()
         context.rule = rule
@@ -111,6 +114,9 @@ class Doors:
             refuse_cross_site()
             if needed not in self._open:
                 self._require(context.caller, needed, rule)
+            token = context.caller.token
+            if token is not None and token.rate is not None:
+                _count_request(token.name, token.rate)
         if self._runtime.stopping.is_set() and rule not in SERVED_WHILE_STOPPING:
             raise stopping()
 
@@ -157,6 +163,14 @@ class Doors:
             raise _unauthorized("the token is unknown")
         self._attempts.succeeded(address, token.name)
         return token
+
+
+def _count_request(token: str, rate: Rate) -> None:
+    wait = rate.wait()
+    if wait > 0:
+        detail = f"the token {token!r} has asked too often"
+        raise ProblemError("too_many_requests", detail, retry_after=wait)
+    rate.take()
 
 
 def refuse_cross_site() -> None:

@@ -7,11 +7,13 @@ Never knows CloudEvents; `_cloudevents` uses its functions.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 
 import msgspec
 
+from ..._access._rates import EventRates
 from ..._events._cloudevents import deadline_at, is_json
 from ..._events._delivery import Delivery
 from ..._events._event import Event, Timestamp
@@ -26,9 +28,9 @@ from ._ndjson import LINES, publish_lines
 from ._publishing import publish, response_for
 
 
-def add_ingest(fast_path: Endpoints, runtime: Runtime) -> None:
+def add_ingest(fast_path: Endpoints, runtime: Runtime, rates: EventRates) -> None:
     """Serve `POST /events/{name}`."""
-    publish = Publisher(runtime)
+    publish = Publisher(runtime, rates)
 
     async def publish_by_name(request: EndpointRequest) -> EndpointResponse:
         """Publish the event in the body, or one for each line of it."""
@@ -37,7 +39,7 @@ def add_ingest(fast_path: Endpoints, runtime: Runtime) -> None:
         require_type(runtime.events, name)
         media_type = request.media_type
         if media_type in LINES:
-            lines = partial(publish_lines, request, runtime, name, wait=wait, deadline=deadline)
+            lines = partial(publish_lines, request, runtime, name, rates, wait, deadline)
             return await request.while_connected(lines)
         if not is_json(media_type) or media_type.startswith("application/cloudevents"):
             raise ProblemError(
@@ -55,10 +57,16 @@ def add_ingest(fast_path: Endpoints, runtime: Runtime) -> None:
 
 
 class Publisher:
-    """Publishes the events of requests."""
+    """Publishes the events of requests.
 
-    def __init__(self, runtime: Runtime) -> None:
+    Args:
+        runtime: the program.
+        rates: the limits of event types.
+    """
+
+    def __init__(self, runtime: Runtime, rates: EventRates) -> None:
         self._runtime = runtime
+        self._rates = rates
         durable = runtime.durable
         self._durable_events = {
             event
@@ -74,11 +82,23 @@ class Publisher:
 
         Where this may take its time, a client may disconnect meanwhile: events that are not
         accepted by then are not published.
+
+        Raises:
+            ProblemError: too many events of a type have come; none of these is published.
         """
+        if self._rates:
+            self._count(deliveries)
         if wait or self._may_wait(deliveries):
             publishing = partial(publish, self._runtime, deliveries, wait=wait)
             return await request.while_connected(publishing)
         return await self._runtime.publish_many(deliveries)
+
+    def _count(self, deliveries: Sequence[Delivery[Event]]) -> None:
+        counts = Counter(delivery.event.__event_name__ for delivery in deliveries)
+        wait = self._rates.take(counts)
+        if wait > 0:
+            detail = f"too many events come of {' and '.join(sorted(counts))}"
+            raise ProblemError("too_many_requests", detail, retry_after=wait)
 
     def _may_wait(self, deliveries: Sequence[Delivery[Event]]) -> bool:
         """Whether a subscriber has to store these events, or has no room for them."""

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from werkzeug.http import unquote_header_value
 
+from ..._access._rates import EventRates
 from ..._events._cloudevents import STRUCTURED, CloudEvent, CloudEventError, is_json
 from ..._events._delivery import Delivery
 from ..._events._event import Event
@@ -31,9 +32,9 @@ Headers = list[tuple[str, str]]
 """Names in lower case, and values."""
 
 
-def add_cloudevents(fast_path: Endpoints, runtime: Runtime) -> None:
+def add_cloudevents(fast_path: Endpoints, runtime: Runtime, rates: EventRates) -> None:
     """Serve `POST /events`."""
-    publish = Publisher(runtime)
+    publish = Publisher(runtime, rates)
 
     async def publish_cloudevents(request: EndpointRequest) -> EndpointResponse:
         """Publish one CloudEvent, or a batch of them."""

@@ -13,6 +13,7 @@ from operator import itemgetter
 import attrs
 import trio
 
+from ..._access._rates import EventRates
 from ..._events._delivery import Delivery
 from ..._events._event import Event
 from ..._events._fates import ALIVE, GOOD, Fate
@@ -37,7 +38,12 @@ BAD = frozenset(Fate) - GOOD - ALIVE
 
 
 async def publish_lines(
-    request: EndpointRequest, runtime: Runtime, name: str, *, wait: bool, deadline: float
+    request: EndpointRequest,
+    runtime: Runtime,
+    name: str,
+    rates: EventRates,
+    wait: bool,
+    deadline: float,
 ) -> EndpointResponse:
     """Publish the event in each line of a request, and count their fates.
 
@@ -66,6 +72,7 @@ async def publish_lines(
         request: the request, within `while_connected`.
         runtime: the program.
         name: the name of the event type.
+        rates: the limits of event types. Lines beyond them wait.
         wait: whether to wait for the end of the events in each batch before more is read.
         deadline: the deadline of each event, on Trio's clock.
 
@@ -74,7 +81,7 @@ async def publish_lines(
     """
     body = request.body
     lines = LineSplitter(runtime.program.settings.max_body)
-    stream = _Stream(runtime, runtime.events[name], wait, deadline)
+    stream = _Stream(runtime, runtime.events[name], rates, wait, deadline)
     current_context().progress = stream.so_far
     while data := await _read(body, runtime.stopping):
         await stream.publish(lines.split(data))
@@ -167,6 +174,7 @@ class _Stream:
 
     runtime: Runtime
     event: type[Event]
+    rates: EventRates
     wait: bool
     deadline: float
     _number: int = 0
@@ -203,7 +211,8 @@ class _Stream:
 
         Lines that find no room wait for it together, and no longer than one alone.
         """
-        return int(max(1, min(BATCH_SIZE, self.runtime.room(self.event))))
+        at_once = self.rates.burst(self.event.__event_name__)
+        return int(max(1, min(BATCH_SIZE, self.runtime.room(self.event), at_once)))
 
     async def _decode(self, line: bytes | None) -> Delivery[Event] | EventDecodeError:
         limit = self.runtime.program.settings.max_body
@@ -217,9 +226,12 @@ class _Stream:
         return Delivery.of(event, size=size, deadline=self.deadline)
 
     async def _publish(self, batch: _Batch) -> None:
+        deliveries = batch.deliveries
+        counts = {self.event.__event_name__: len(deliveries)} if deliveries else {}
+        while (seconds := self.rates.take(counts)) > 0:  # noqa: ASYNC110 - only time passes
+            await trio.sleep(seconds)
         if self.runtime.stopping.is_set():
             raise stopping(self.so_far())
-        deliveries = batch.deliveries
         outcomes = await publish(self.runtime, [*deliveries.values()], wait=self.wait)
         # The subscribers have their turn, so that there is room; one checkpoint may not suffice.
         for _ in range(2):
