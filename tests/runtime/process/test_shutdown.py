@@ -225,6 +225,14 @@ async def test_what_holds_the_loop_is_ended_and_named(
         assert list(program.processes()) == []
 
 
+async def end_cleanly(program: Program) -> None:
+    """Stop the program while a client is connected: its exit code is 0, and no process is left."""
+    async with program.client():
+        assert await program.stop() == CLEAN
+    assert "healthy closed" in program.log
+    assert list(program.processes()) == []
+
+
 HARMLESS = [
     "thread_abandoned",
     "orphan",
@@ -251,10 +259,7 @@ async def test_what_can_be_contained_leaves_a_clean_end_and_no_process(
         await program.logged('"serving"')
         if not plugin.startswith("close_"):  # Which only the stop brings about.
             await program.logged('"misbehaving"')
-        async with program.client():
-            assert await program.stop() == CLEAN
-        assert "healthy closed" in program.log
-        assert list(program.processes()) == []
+        await end_cleanly(program)
         assert program.report == ""
 
 
@@ -283,10 +288,7 @@ async def test_what_ends_other_programs_is_a_plugins_own_failure(
         (line, *_) = [line for line in program.log.splitlines() if '"plugin failed"' in line]
         assert f'"plugin": "{plugin}"' in line
         await program.logged('"serving"')
-        async with program.client():
-            assert await program.stop() == CLEAN
-        assert "healthy closed" in program.log
-        assert list(program.processes()) == []
+        await end_cleanly(program)
 
 
 async def test_who_breaks_the_event_loop_is_named(tmp_path: Path) -> None:
