@@ -12,7 +12,8 @@ and says what they are for.
                             every fault of a program, and of the machine around it
         _settings _schema _completion
                             what an operator, an editor and a shell ask
-        _dead_letters       events that were given up
+        _dead_letters _store
+                            events that were given up, and the file of durable inboxes
     asgi                a program under somebody else's server
     _process/           `trivet serve`, its parent and its end
         _serve              the signals, the server, the exit code
@@ -47,7 +48,7 @@ and says what they are for.
         _admission _in_flight _queue _repeats _retries
                             the events that come in, those with the plugin, their order, duplicates,
                             and another attempt or none
-        _backing _in_memory _on_disk
+        _backing _in_memory _on_disk _progress
                             where its events are besides: nowhere, or in the store
     _supervision/       how a plugin lives, fails and stops
         _host _lifetime _needs
@@ -56,9 +57,12 @@ and says what they are for.
                             when it is started again, starts side by side, a stop's deadlines
     _store/             events on disk, in one SQLite file
         _store _journal     as the event loop sees it; as its thread does
-        _tables _schema _records _packing _pages _register
-                            rows, their form and errors, events as bytes, pages, events in flight
-        _dead_letters _upkeep _ballast _lock
+        _tables _ends _subscribers
+                            the log of events: what comes in, what ends, and for whom
+        _schema _records _packing _pages _register
+                            its tables, rows and errors, events as bytes, pages, events in flight
+        _migration _check   a file of an earlier form; whether all of a file fits together
+        _dead_letters _upkeep _ballast _files _lock
                             what an operator asks, room on the disk, one owner
     _loop/              what each plugin does to the event loop: _tasks _meter _processor _usage
                         _stall_watch

@@ -321,7 +321,7 @@ class Runtime(Publisher, App):
         from ._store._store import Store  # noqa: PLC0415 - store
 
         if self.store is None:
-            self.store = Store(self.program.settings.store)
+            self.store = Store(self.program.settings.store, self.events)
         return partial(OnDisk, store=self.store, types=self.events)
 
     def _publish_status(self, change: StatusChange) -> None:

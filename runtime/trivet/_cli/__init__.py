@@ -24,6 +24,7 @@ _ELSEWHERE = {
     "dead-letters": "_dead_letters",
     "schema": "_schema",
     "settings": "_settings",
+    "store": "_store",
 }
 """Commands, and the modules that have them."""
 

@@ -22,9 +22,10 @@ from .._events._outcome import Refusal
 from .._events._types import EventTypes
 from .._faults._containment import printable
 from .._faults._errors import EventDecodeError, EventEncodeError
-from .._store._packing import Packed, name_and_id, pack, pack_history, unpack, unpack_history
+from .._store._packing import Packed, name_and_id, pack_history, unpack, unpack_history
 from .._store._pages import Content, Page
 from .._store._records import (
+    Append,
     Backlog,
     Bury,
     DeadLetterFacts,
@@ -37,6 +38,7 @@ from .._store._records import (
 )
 from .._store._store import Store, StoredInbox
 from ._backing import Accepted, Backing, Parts
+from ._progress import Progress
 from ._repeats import Identity, identity
 
 WINDOW = 256
@@ -81,20 +83,21 @@ class OnDisk(Backing, StoredInbox):
         """Events that are in the store only, and follow those in memory."""
         self._to_drop = 0
         """The first of these, which are dropped when they are read."""
-        self._last_loaded = 0
-        """The highest number that is, or has been, in memory."""
+        self._progress = Progress()
+        """The numbers that are, or have been, in memory."""
+        self._subscriber = 0
+        """The number by which the register knows the plugin."""
         self._is_reading = False
         self._arriving = 0
         self._bytes_arriving = 0
         """Memory of the events from outside that are being stored."""
         self._receipts: dict[int, Receipt] = {}
         """The receipts of publishers that wait for events that are not in memory, by the row."""
-        self._packed: tuple[Delivery[Event], Packed] | None = None
-        """The event that was packed last, and its bytes, which are asked for more than once."""
         self._packed_waiting: dict[Delivery[Event], Packed] = {}
         """The bytes of the events that wait for room."""
         self._stands_by = False
         """Whether the plugin was given up: events that come wait for an operator."""
+        self._then: Accepted | None = None
         self._has_left = False
         """Whether the events that are there are for the next start."""
         store.add(parts.plugin, self)
@@ -154,21 +157,17 @@ class OnDisk(Backing, StoredInbox):
         return self._store.has_room(self._pack(delivery).size)
 
     def _pack(self, delivery: Delivery[Event]) -> Packed:
-        if self._packed is None or self._packed[0] is not delivery:
-            self._packed = delivery, self._packed_waiting.get(delivery) or pack(delivery)
-        return self._packed[1]
+        return self._packed_waiting.get(delivery) or self._store.packer.pack(delivery)
 
     @trio.lowlevel.disable_ki_protection
     def refusal(self, delivery: Delivery[Event]) -> Refusal | None:
         """Why the event can never be stored so that it comes back as it is."""
         try:
-            packed = self._pack(delivery)
-            if packed.size <= self._store.largest:
-                if delivery.written is None:  # Else it has been read back.
-                    self._types.decode(type(delivery.event), packed.payload)
-                return None
+            packed = self._store.packer.pack(delivery)
         except (EventEncodeError, EventDecodeError) as error:
             return Refusal(error.reason, error.path)
+        if packed.size <= self._store.largest:
+            return None
         reason = f"{packed.size} bytes, and the store takes none above {self._store.largest}"
         return Refusal(reason, is_too_large=True)
 
@@ -190,35 +189,38 @@ class OnDisk(Backing, StoredInbox):
 
     def accept(self, delivery: Delivery[Event], then: Accepted) -> bool:
         """See `Backing`."""
-        packed, number = self._pack(delivery), self._store.next_number()
+        self._then = then
         seen, event, window = None, identity(delivery), self._parts.repeats.window
         if event is not None and window:
             seen = Seen(*event, time.time() + window)
-        row = Row(self._plugin, number, packed.envelope, packed.payload)
         self._arriving += 1
         self._bytes_arriving += delivery.size
-        self._packed = None
-        stored = _Stored(number, row.size)
-        self._store.append(row, seen, partial(self._written, delivery, stored, then))
+        self._store.append(delivery, self._pack(delivery), self._plugin, seen)
         return False
 
-    def _written(
-        self, delivery: Delivery[Event], row: _Stored, then: Accepted, error: JournalError | None
+    def written(
+        self, delivery: Delivery[Event], append: Append, error: JournalError | None
     ) -> None:
-        """An event has been written, or cannot be."""
+        """See `StoredInbox`."""
         self._arriving -= 1
         self._bytes_arriving -= delivery.size
         if error is None:
+            number = append.number
             room = self._policy.buffer_bytes - self._counts.bytes
             fits = self._queue.waiting < WINDOW and delivery.size <= room
             is_next = fits and not self._on_disk
-            if not self._has_left and (is_next or row.number < self._last_loaded):
-                self._put(delivery, row)
+            if not self._has_left and (is_next or number < self._progress.last):
+                self._put(delivery, _Stored(number, append.size))
             else:
                 self._on_disk += 1
                 if delivery.receipt is not None:
-                    self._receipts[row.number] = delivery.receipt
-        then(delivery, error)
+                    self._receipts[number] = delivery.receipt
+        assert self._then is not None
+        self._then(delivery, error)
+
+    def ends_written(self, numbers: list[int]) -> None:
+        """See `StoredInbox`."""
+        self._store.register.release(numbers, self._subscriber)
 
     # From the disk into memory.
 
@@ -235,7 +237,7 @@ class OnDisk(Backing, StoredInbox):
         if self._on_disk and limit and not self._is_reading:
             self._is_reading = True
             then = partial(self._load, page)
-            self._store.read(self._plugin, self._last_loaded, limit, page.take, then)
+            self._store.read(self._plugin, self._progress.last, limit, page.take, then)
 
     def _load(self, page: Page, rows: list[Row]) -> None:
         """Take in the next page."""
@@ -249,7 +251,7 @@ class OnDisk(Backing, StoredInbox):
             self._on_disk = self._to_drop = 0
         self._queue.sort_out()
         for row in rows:
-            self._last_loaded = max(self._last_loaded, row.number)
+            self._progress.passed(row.number)
             has_to_go, self._to_drop = self._to_drop > 0, max(self._to_drop - 1, 0)
             if (found := self._unpack(row, page.content(row))) is None:
                 continue
@@ -258,6 +260,7 @@ class OnDisk(Backing, StoredInbox):
                 self._drop(delivery, row)
                 continue
             if row.retry_at is None and self._queue.hold(self._queue.lane_of(delivery), row.number):
+                self._progress.begin(row.number)
                 if delivery.receipt is not None:
                     self._receipts[row.number] = delivery.receipt
                 continue
@@ -271,9 +274,13 @@ class OnDisk(Backing, StoredInbox):
         if rows and page.is_full:  # The rest is missed again when these are done.
             numbers = [number for number in numbers if number <= rows[-1].number]
         self._miss(len(numbers) - len(rows))
+        for number in {*numbers} - {row.number for row in rows}:
+            self._progress.end(number)
         found: list[Delivery[Any]] = []
         for row in rows:
-            if (unpacked := self._unpack(row, page.content(row))) is not None:
+            if (unpacked := self._unpack(row, page.content(row))) is None:
+                self._progress.end(row.number)
+            else:
                 delivery, history = unpacked
                 self._remember(delivery, _Stored(row.number, row.size), history)
                 found.append(delivery)
@@ -285,6 +292,7 @@ class OnDisk(Backing, StoredInbox):
         if count:
             self._parts.log.error("events have vanished from the store", count=count)
             self._counts.accepted -= count
+            self._store.vanish(self._plugin)
 
     def _put(
         self,
@@ -294,7 +302,6 @@ class OnDisk(Backing, StoredInbox):
         retry_at: float | None = None,
     ) -> None:
         """Have an event in memory, behind the others; one that was loaded has a history."""
-        self._last_loaded = max(self._last_loaded, row.number)
         self._remember(delivery, row, history)
         now = trio.current_time()
         if history is None or retry_at is None:
@@ -306,6 +313,7 @@ class OnDisk(Backing, StoredInbox):
 
     def _remember(self, delivery: Delivery[Event], row: _Stored, history: History | None) -> None:
         self._rows[delivery] = row
+        self._progress.begin(row.number)
         self._counts.bytes += delivery.size
         if history is None:
             return
@@ -346,7 +354,7 @@ class OnDisk(Backing, StoredInbox):
         event = identity(delivery)
         if event is not None and self._parts.repeats.ended(event, Fate.DROPPED, self._plugin):
             self.forget(event)
-        self._store.settle(Delete(self._plugin, row.number), size=row.size)
+        self._store.settle(Delete(self._plugin, row.number, row.size), size=row.size)
         delivery.settle(self._plugin, Fate.DROPPED)
 
     def _bury(self, row: Row, history: History, reason: str, receipt: Receipt | None) -> None:
@@ -356,7 +364,7 @@ class OnDisk(Backing, StoredInbox):
         packed = pack_history(history)
         facts = DeadLetterFacts(name, event_id, source, time.time(), reason, packed)
         self._counts.dead_lettered += 1
-        self._store.settle(Bury(self._plugin, row.number, facts), size=row.size)
+        self._store.settle(Bury(self._plugin, row.number, facts, row.size), size=row.size)
         self._parts.repeats.ended((source, event_id), Fate.DEAD_LETTERED, self._plugin)
         if receipt is not None:
             receipt.settle(self._plugin, Fate.DEAD_LETTERED)
@@ -365,11 +373,11 @@ class OnDisk(Backing, StoredInbox):
 
     def handed_out(self, delivery: Delivery[Event]) -> None:
         """See `Backing`."""
-        self._store.register.take(self._rows[delivery].number)
+        self._store.register.take(self._rows[delivery].number, self._subscriber)
 
     def returned(self, delivery: Delivery[Event]) -> None:
         """See `Backing`."""
-        self._store.register.release([self._rows[delivery].number])
+        self._store.register.release([self._rows[delivery].number], self._subscriber)
 
     def retried(
         self, old: Delivery[Event], new: Delivery[Event], history: History, wait: float
@@ -378,20 +386,21 @@ class OnDisk(Backing, StoredInbox):
         row = self._rows[new] = self._rows.pop(old)
         retry_at = time.time() + wait if wait else None
         self._store.settle(Update(self._plugin, row.number, pack_history(history), retry_at))
-        self._store.register.release([row.number])
+        self._store.register.release([row.number], self._subscriber)
 
     def ended(self, delivery: Delivery[Event], fate: Fate, history: History) -> None:
         """See `Backing`. If the deletion is lost, the event is delivered again, and ends again."""
         row = self._rows.pop(delivery)
+        self._progress.end(row.number)
         if fate is Fate.HANDLED:
-            self._store.register.done(row.number)
+            self._store.register.done(row.number, self._subscriber)
         else:
-            self._store.register.release([row.number])
+            self._store.register.release([row.number], self._subscriber)
         if fate is Fate.DEAD_LETTERED:
             facts = _facts(delivery, history, self._policy.delivery_limit)
-            self._store.settle(Bury(self._plugin, row.number, facts))
+            self._store.settle(Bury(self._plugin, row.number, facts, row.size))
         else:
-            self._store.settle(Delete(self._plugin, row.number))
+            self._store.settle(Delete(self._plugin, row.number, row.size))
         if delivery.size and self._on_disk:
             self.refill()
         self._store.release(row.size)
@@ -417,7 +426,8 @@ class OnDisk(Backing, StoredInbox):
         self._on_disk, self._to_drop = self.on_file, 0
         self._has_left = True
         self._excuse_all()
-        self._store.register.release([self._rows[each].number for each in self._parts.in_flight])
+        in_flight = [self._rows[each].number for each in self._parts.in_flight]
+        self._store.register.release(in_flight, self._subscriber)
         self._rows.clear()
         self._counts.bytes = 0
         if self._on_disk:
@@ -444,8 +454,14 @@ class OnDisk(Backing, StoredInbox):
         queue = self._queue
         return self._on_disk + queue.waiting + queue.backing_off + len(self._parts.in_flight)
 
-    def recover(self, backlog: Backlog, seen: list[Seen]) -> None:
+    @property
+    def cursor(self) -> int:
         """See `StoredInbox`."""
+        return self._progress.cursor
+
+    def recover(self, subscriber: int, backlog: Backlog, seen: list[Seen]) -> None:
+        """See `StoredInbox`."""
+        self._subscriber = subscriber
         self._on_disk = self._counts.accepted = backlog.count
         now, wall, repeats = trio.current_time(), time.time(), self._parts.repeats
         for each in seen:

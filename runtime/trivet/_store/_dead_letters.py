@@ -29,31 +29,38 @@ SLICE = 1000
 """Dead letters in one transaction."""
 
 COLUMNS = """
-    SELECT dead_letter.number, plugin.name, event, dead_letter.id, source, died_at, reason,
+    SELECT dead_letter.number, subscriber.name, event, dead_letter.id, source, died_at, reason,
         history, envelope, payload
-    FROM dead_letter LEFT JOIN plugin ON plugin.id = dead_letter.plugin
+    FROM dead_letter LEFT JOIN subscriber ON subscriber.id = dead_letter.plugin
 """
 GET = COLUMNS + "WHERE dead_letter.number = ?"
 LIST = (
     COLUMNS
     + """
-    WHERE (:plugin IS NULL OR plugin.name = :plugin) AND (:since IS NULL OR died_at >= :since)
+    WHERE (:plugin IS NULL OR subscriber.name = :plugin) AND (:since IS NULL OR died_at >= :since)
         AND dead_letter.number < :before
     ORDER BY dead_letter.number DESC LIMIT :size
 """
 )
 SELECTED = """
-    FROM dead_letter LEFT JOIN plugin ON plugin.id = dead_letter.plugin
-    WHERE (:plugin IS NULL OR plugin.name = :plugin) AND (:since IS NULL OR died_at >= :since)
+    FROM dead_letter LEFT JOIN subscriber ON subscriber.id = dead_letter.plugin
+    WHERE (:plugin IS NULL OR subscriber.name = :plugin) AND (:since IS NULL OR died_at >= :since)
 """
 COUNT = "SELECT count(*)" + SELECTED
 NUMBERS = "SELECT dead_letter.number" + SELECTED + "ORDER BY dead_letter.number"
 REPLAY = """
-    INSERT INTO queue(number, plugin, envelope, payload, crashes)
-    SELECT ?, plugin, ifnull(envelope, x''), ifnull(payload, x''), 0
-    FROM dead_letter WHERE number = ? AND plugin IN (SELECT id FROM plugin)
+    INSERT INTO event(number, audience, envelope, payload)
+    SELECT ?, plugin, ifnull(envelope, x''), ifnull(payload, x'')
+    FROM dead_letter WHERE number = ? AND plugin IN (SELECT id FROM subscriber)
 """
-OF_NOBODY = "SELECT number FROM dead_letter WHERE plugin NOT IN (SELECT id FROM plugin)"
+COUNT_REPLAYED = """
+    UPDATE subscriber SET waiting = waiting + more.count, bytes = bytes + more.size
+    FROM (
+        SELECT audience, count(*) AS count, sum(length(envelope) + length(payload)) AS size
+        FROM event WHERE number >= ? GROUP BY audience
+    ) AS more WHERE more.audience = subscriber.id
+"""
+OF_NOBODY = "SELECT number FROM dead_letter WHERE plugin NOT IN (SELECT id FROM subscriber)"
 PURGE = "DELETE FROM dead_letter WHERE number = ?"
 
 
@@ -140,9 +147,9 @@ class DeadLetters:
         plugin: str | None = None,
         since: float | None = None,
     ) -> int:
-        """Put them back into the queue of the plugin that failed, without their history.
+        """Put them back into the log, for the plugin that failed, without their history.
 
-        Their order stays as it was; they come after everything that is in the queue. One of which
+        Their order stays as it was; they come after everything that is in the log. One of which
         it cannot be told any more for which plugin it was stays where it is.
 
         Args:
@@ -159,6 +166,7 @@ class DeadLetters:
             first = first_number(next_opening(self._connection))
             new = zip(range(first, first + len(part)), part, strict=True)
             self._connection.executemany(REPLAY, new)
+            self._connection.execute(COUNT_REPLAYED, (first,))
             return self._remove(part)
 
         with reported(self._path):

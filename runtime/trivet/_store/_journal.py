@@ -1,6 +1,6 @@
 """The durable inboxes' store: one SQLite file, written by one caller at a time.
 
-Owns the queue of each plugin, what each has seen, the dead letters, and the room for them.
+Owns the log of events, its subscribers, the dead letters, and the room for all that.
 Never knows Trio, threads, inboxes, or what is in an event.
 
 Its calls block, so that they belong on a worker thread. Times are POSIX seconds of the wall clock.
@@ -11,13 +11,17 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
-from ._ballast import Ballast
+from ._ballast import BALLAST
 from ._dead_letters import DeadLetters
+from ._ends import Ends, cursors_of, place
+from ._files import ballast_of, log_of, new_of, own_name, refuse_others, register_of
 from ._lock import Lock
+from ._migration import migrate
 from ._records import (
     Append,
     Backlog,
@@ -33,24 +37,23 @@ from ._records import (
 from ._register import Register
 from ._schema import (
     Synchronous,
-    check,
     configure,
     connect,
+    create,
     first_number,
     first_value,
-    migrate,
+    look,
     next_opening,
     reported,
     transaction,
     version_of,
 )
+from ._subscribers import Subscribers
 from ._tables import Tables
 from ._upkeep import VACUUM, checkpoint, drop_letters, expire, shorten_log, vacuum
 
 MEMORY = Path(":memory:")
 """The path of a journal without a file."""
-_BESIDE = ("inhand", "ballast", "lock")
-"""The suffixes of the files that stand beside the store's own."""
 
 MARGIN = 1 << 20
 """Bytes of a row besides its event: the history of an event that has failed again and again."""
@@ -73,6 +76,11 @@ STORED = """
     WHERE name = 'stored' AND typeof(value) = 'integer'
 """
 COUNT_STORED = "REPLACE INTO counter VALUES ('stored', ?)"
+LAST_REGISTER = "SELECT ifnull(max(value), 0) FROM counter WHERE name = 'register'"
+
+NO_CURSORS: Mapping[str, int] = MappingProxyType({})
+HIGHEST = 1 << 62
+"""A number that no event has."""
 
 
 def _any(_: Row) -> bool:
@@ -90,7 +98,9 @@ class Journal:
         self.register = register
         """The register of events in flight: for the event loop, also while a call runs."""
         self._connection = connection
-        self._tables = Tables(connection)
+        self._subscribers = Subscribers(connection)
+        self._tables = Tables(connection, self._subscribers)
+        self._ends = Ends(connection, self._subscribers, self._tables.damaged)
         self._ballast = None if path is None else ballast_of(path)
         most = connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
         self.largest = most - MARGIN
@@ -108,6 +118,7 @@ class Journal:
         self._log_inode: int | None = None
         self._first = 0
         self._backlog: dict[str, Backlog] = {}
+        self._unsettled: list[Settlement] = []
         self._data_version = 0
         self._held = ExitStack()
 
@@ -121,8 +132,8 @@ class Journal:
     ) -> Journal:
         """Open the file, or make it, and become its owner.
 
-        The events that the last owner had in flight when it died are settled: handled events are
-        deleted, and the others have one more crash.
+        The events that the last owner had in flight when it died are settled: handled events have
+        ended, and the others have one more crash. A file of an earlier version is migrated first.
 
         Args:
             path: the file; None for one in memory, which has no lock and nothing beside it.
@@ -155,30 +166,52 @@ class Journal:
         with reported(self.path):
             return self._tables.seen(plugin)
 
+    def subscribe(self, plugins: Sequence[str]) -> dict[str, int]:
+        """The numbers by which subscribers are known in the file, and in the register."""
+        with reported(self.path), self._transaction():
+            return {name: self._subscribers.add(name).id for name in plugins}
+
     def commit(
-        self, settlements: Sequence[Settlement], appends: Sequence[Append]
+        self,
+        settlements: Sequence[Settlement],
+        appends: Sequence[Append],
+        cursors: Mapping[str, int] = NO_CURSORS,
     ) -> JournalError | None:
         """Write the settlements and then the appends, in one transaction.
 
         If that fails, only the settlements are written; on a full disk, in the room of the ballast.
 
+        Args:
+            settlements: what has become of events.
+            appends: events that come in, in the order of their numbers.
+            cursors: by subscriber the number up to which everything has ended with these
+                settlements.
+
         Returns:
             The error that kept the appends out; None if everything was written.
 
         Raises:
-            JournalError: the settlements were not written either, or not all of them.
+            JournalError: the settlements were not written either; `unsettled` are not.
         """
+        self._unsettled = [*settlements]
         if not appends:
-            self._settle(settlements)
+            self._settle(cursors)
             return None
         try:
-            self._make_room(appends)
-            self._write(settlements, appends)
+            # What is appended is written twice: into the log, and at a checkpoint into the file.
+            self._make_room(2 * sum(append.size for append in appends))
+            self._write(settlements, appends, cursors)
         except JournalError as error:
             if settlements:
-                self._settle(settlements)
+                self._settle(cursors)
             return error
+        self._unsettled.clear()
         return None
+
+    @property
+    def unsettled(self) -> list[Settlement]:
+        """The settlements that the last commit has not written."""
+        return self._unsettled
 
     def read(self, plugin: str, after: int, limit: int, take: Takes = _any) -> list[Row]:
         """Read the events that wait for a plugin, in the order of their numbers.
@@ -198,9 +231,16 @@ class Journal:
             return self._tables.read_numbers(plugin, numbers, take)
 
     def counts(self) -> dict[str, Backlog]:
-        """The backlog of each plugin that has one; reads the whole queue."""
+        """The backlog of each plugin that has one, as it is kept with every change."""
         with reported(self.path):
-            return self._tables.counts()
+            return self._subscribers.counts()
+
+    def recount(self, plugin: str) -> None:
+        """Count the backlog of a plugin by reading it, since events have vanished."""
+        with reported(self.path), self._transaction():
+            subscriber = self._subscribers.get(plugin)
+            if subscriber is not None:
+                self._subscribers.recount(subscriber, HIGHEST)
 
     def orphans(self) -> int:
         """The number of events whose plugin cannot be told."""
@@ -212,11 +252,13 @@ class Journal:
         before = self._data_version
         with reported(self.path):
             self._data_version = first_value(self._connection, "PRAGMA data_version")
+        if self._data_version != before:
+            self._subscribers.forget()
         return self._data_version != before
 
     def renew_numbers(self) -> None:
         """Count another opening, so that its numbers are above those that others have used."""
-        with reported(self.path), transaction(self._connection):
+        with reported(self.path), self._transaction():
             self._first = first_number(next_opening(self._connection))
 
     def probe(self) -> None:
@@ -225,7 +267,7 @@ class Journal:
         Raises:
             JournalError: they are not.
         """
-        self._make_room(())
+        self._make_room(BALLAST)  # Less would be gone at once.
         self.renew_numbers()
 
     def dead_letters(self) -> DeadLetters:
@@ -251,6 +293,8 @@ class Journal:
         with reported(self.path):
             thrown_away = drop_letters(self._connection, now, retention)
             expire(self._connection, now)
+            with self._transaction():
+                self._subscribers.drop_unused()
             for _ in range(VACUUMS):
                 self._give_back()
             shorten_log(self._connection, self.path)
@@ -271,17 +315,16 @@ class Journal:
     ) -> Journal:
         with reported(path or MEMORY), ExitStack() as stack:
             if path is not None:
-                for file in (path, *(Path(f"{path}.{beside}") for beside in _BESIDE)):
-                    if file.exists() and not file.is_file():
-                        reason = "it is a directory, or no regular file"
-                        raise JournalUnavailableError(file, reason)
+                refuse_others(path)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                stack.callback(Lock(path).release)
+                lock = Lock(path)
+                stack.callback(lock.release)
+                _bring_up_to_date(path, lock, factory)
             connection = connect(path, factory)
             stack.callback(connection.close)
             # First, since nothing is to be put beside a file of somebody else's.
             version = version_of(connection, path or MEMORY)
-            register = Register(None if path is None else Path(f"{path}.inhand"))
+            register = Register(None if path is None else register_of(path))
             stack.callback(register.close)
             journal = cls(path, connection, register)
             journal._begin(version, synchronous)
@@ -290,11 +333,14 @@ class Journal:
 
     def _begin(self, version: int, synchronous: Synchronous) -> None:
         connection = self._connection
-        check(connection, self.path)
+        if version:
+            look(connection)
         configure(connection, self.path, synchronous)
-        migrate(connection, version)
-        with transaction(connection):
+        if not version:
+            create(connection)
+        with self._transaction():
             opening = next_opening(connection)
+            self._subscribers.mend(first_number(opening))
             self._settle_left_over(opening)
             self._stored = first_value(connection, STORED)
         self.lost = max(0, self.register.stored - self._stored)
@@ -313,40 +359,69 @@ class Journal:
     def _settle_left_over(self, opening: int) -> None:
         """Write down what the register says, which from now on belongs to this opening."""
         connection = self._connection
-        last = "SELECT ifnull(max(value), 0) FROM counter WHERE name = 'register'"
-        left = self.register.left_over(first_value(connection, last))
-        self._tables.delete(left.done)
-        self._tables.blame(left.blamed)
+        left = self.register.left_over(first_value(connection, LAST_REGISTER))
+        self._ends.settle_left_over(left)
         connection.execute("REPLACE INTO counter VALUES ('register', ?)", (opening,))
 
     # How it writes.
 
-    def _settle(self, settlements: Sequence[Settlement]) -> None:
+    @contextmanager
+    def _transaction(self) -> Generator[None]:
+        """Write all of it, or nothing."""
         try:
-            self._write(settlements, ())
+            with transaction(self._connection):
+                yield
+        except BaseException:
+            self._subscribers.forget()
+            self._ends.forget()
+            raise
+
+    def _settle(self, cursors: Mapping[str, int]) -> None:
+        settlements = self._unsettled
+        try:
+            self._write(settlements, (), cursors)
+            settlements.clear()
         except JournalFullError:
             if self._ballast is None or not (self._ballast.give_up() or len(settlements) > FEW):
                 raise
             checkpoint(self._connection)  # What failed may have left a log that takes the room.
-            # In one transaction they may need more room than there is. Each can be written twice.
-            for first in range(0, len(settlements), FEW):
-                self._write(settlements[first : first + FEW], ())
+            # In one transaction they may need more room than there is.
+            settlements.sort(key=place)
+            while settlements:
+                some = settlements[:FEW]
+                self._write(some, (), cursors_of(some, cursors))
+                del settlements[:FEW]
 
-    def _write(self, settlements: Sequence[Settlement], appends: Sequence[Append]) -> None:
+    def _write(
+        self,
+        settlements: Sequence[Settlement],
+        appends: Sequence[Append],
+        cursors: Mapping[str, int],
+    ) -> None:
         with reported(self.path):
             if self._inode is not None:
                 self._look_at_files()
-            stored = self._stored + len(appends)
             try:
-                with transaction(self._connection):
-                    self._tables.settle(settlements)
-                    if appends:
-                        self._tables.append(appends)
-                        self._connection.execute(COUNT_STORED, (stored,))
-            except BaseException:
-                self._tables.forget_plugins()
-                raise
-            self.register.stored = self._stored = stored
+                self._write_once(settlements, appends, cursors)
+            except sqlite3.DatabaseError as error:
+                if not self._ends.is_to_try_again(error):
+                    raise
+                self._write_once(settlements, appends, cursors)
+            self._ends.reclaim()
+
+    def _write_once(
+        self,
+        settlements: Sequence[Settlement],
+        appends: Sequence[Append],
+        cursors: Mapping[str, int],
+    ) -> None:
+        stored = self._stored + len(appends)
+        with self._transaction():
+            self._ends.settle(settlements, cursors)
+            if appends:
+                self._tables.append(appends)
+                self._connection.execute(COUNT_STORED, (stored,))
+        self.register.stored = self._stored = stored
 
     def _look_at_files(self) -> None:
         """Raise if the file or its log was replaced: nobody would find what is written."""
@@ -359,12 +434,10 @@ class Journal:
             reason = "its write-ahead log was removed or replaced; start again"
             raise JournalUnavailableError(self.path, reason)
 
-    def _make_room(self, appends: Sequence[Append]) -> None:
-        """Raise where appends would take the room that settlements may need."""
+    def _make_room(self, needed: int) -> None:
+        """Raise where so many bytes would take the room that settlements may need."""
         if self._ballast is None:
             return
-        # What is appended is written twice: into the log, and at a checkpoint into the file.
-        needed = 2 * sum(append.row.size for append in appends)
         with reported(self.path):
             if self._ballast.put_back() and self._ballast.room() >= needed:
                 return
@@ -383,19 +456,14 @@ class Journal:
             checkpoint(self._connection)
 
 
-def log_of(path: Path) -> Path:
-    """The write-ahead log beside the file."""
-    return Path(f"{path}-wal")
-
-
-def ballast_of(path: Path) -> Ballast:
-    """The room that is kept for this file."""
-    return Ballast(Path(f"{path}.ballast"))
-
-
-def own_name(path: Path) -> Path:
-    """The file's name, whatever links lead to it: what is beside it has one name, too."""
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError) as error:  # As which some versions report a circle of links.
-        raise JournalUnavailableError(path, f"it is a link that leads nowhere: {error}") from error
+def _bring_up_to_date(path: Path, lock: Lock, factory: type[sqlite3.Connection]) -> None:
+    """Migrate a file of version 1, if it is one."""
+    with closing(connect(path, factory)) as connection:
+        version = version_of(connection, path)
+        new_of(path).unlink(missing_ok=True)  # What a killed migration has left.
+        if version != 1:
+            return
+        last = first_value(connection, LAST_REGISTER)
+    with closing(Register(register_of(path))) as register:
+        left = register.left_over(last)
+    migrate(path, lock, left)

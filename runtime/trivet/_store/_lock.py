@@ -68,6 +68,20 @@ class Lock:
             raise JournalInUseError(self._path, why, int(pid) if pid.isdigit() else None) from None
         return file
 
+    def hand_over(self, new: Path) -> None:
+        """Lock another file, and put it in the place of the locked one, for good."""
+        file = self._lock(new)
+        new.replace(self._path)
+        directory = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+        self._files.remove(file)
+        replaced, self._files[-1] = self._files[-1], file
+        self.inode = _inode(os.fstat(file))
+        os.close(replaced)
+
     def release(self) -> None:
         """Let another process have the file; in a forked child, the parent keeps its lock."""
         _held.discard(self)

@@ -83,6 +83,46 @@ def pack(delivery: Delivery[Event]) -> Packed:
     return Packed(written, delivery.written or encode_event(delivery.event, exact=True))
 
 
+class Packer:
+    """Packs events, each of them once, however many inboxes ask for its bytes in a row.
+
+    Args:
+        types: the event types, to see that events can be read back.
+    """
+
+    def __init__(self, types: EventTypes) -> None:
+        self._types = types
+        self._last: Delivery[Event] | None = None
+        self._packed: Packed | EventEncodeError | EventDecodeError | None = None
+
+    def pack(self, delivery: Delivery[Event]) -> Packed:
+        """The event as bytes, from which it can be read back.
+
+        Raises:
+            EventEncodeError: it would not come back as it is.
+            EventDecodeError: it would not come back at all.
+        """
+        if self._last is not delivery:
+            self._last, self._packed = delivery, self._pack(delivery)
+        if isinstance(self._packed, Packed):
+            return self._packed
+        assert self._packed is not None
+        raise self._packed
+
+    def _pack(self, delivery: Delivery[Event]) -> Packed | EventEncodeError | EventDecodeError:
+        try:
+            packed = pack(delivery)
+            if delivery.written is None:  # Else it has been read back.
+                self._types.decode(type(delivery.event), packed.payload)
+        except (EventEncodeError, EventDecodeError) as error:
+            return error
+        return packed
+
+    def forget(self) -> None:
+        """Keep no event alive."""
+        self._last = self._packed = None
+
+
 async def write_ahead(deliveries: Iterable[Delivery[Event]], types: EventTypes) -> None:
     """Write the payloads before the events are offered, which has to be done at one go.
 

@@ -23,7 +23,7 @@ class Row:
 
     plugin: str
     number: int
-    """Unique over all plugins, and never used twice; its order is the order of delivery."""
+    """The event's, never used twice; its order is the order of delivery."""
     envelope: bytes
     payload: bytes
     history: bytes | None = None
@@ -56,18 +56,30 @@ class Seen:
 
 @attrs.define
 class Append:
-    """Put an event into a plugin's queue, and remember that the plugin has had it."""
+    """Put an event into the log."""
 
-    row: Row
-    seen: Seen | None = None
+    number: int
+    envelope: bytes
+    payload: bytes
+    plugins: list[str]
+    """The subscribers that it is for."""
+    seen: list[tuple[str, Seen]] | None = None
+    """The subscribers that are to remember that they have had it, and how."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of its envelope and its payload."""
+        return len(self.envelope) + len(self.payload)
 
 
 @attrs.define
 class Delete:
-    """The event has ended: handled, expired, dropped."""
+    """The event has ended for a subscriber: handled, expired, dropped."""
 
     plugin: str
     number: int
+    size: int = 0
+    """Bytes that it counted for in the subscriber's `Backlog`."""
 
 
 @attrs.frozen
@@ -97,11 +109,13 @@ class DeadLetterFacts:
 
 @attrs.frozen
 class Bury:
-    """The event is given up: out of the queue, into the dead letters."""
+    """The event is given up: it has ended, and is among the dead letters."""
 
     plugin: str
     number: int
     letter: DeadLetterFacts
+    size: int = 0
+    """Bytes, as in `Delete`."""
 
 
 @attrs.frozen

@@ -1,7 +1,8 @@
 """The register of the events in flight and of the journal's size, which outlives the process.
 
-Owns a file of fixed size, mapped into memory: one slot for each event in flight or just handled,
-and the count of all that were ever stored, by which a journal is known that has lost some.
+Owns a file of fixed size, mapped into memory: one slot for each event in flight or just handled, by
+its number and its subscriber, and the count of all that were ever stored, by which a journal is
+known that has lost some.
 Never knows the journal, to which it tells after a crash what the dead process left.
 
 To write into mapped memory costs next to nothing, and the system keeps what a killed process wrote;
@@ -23,26 +24,33 @@ SLOTS = 65_536
 """Events that can be in flight, or handled and not yet deleted, at most."""
 HEADER = 512
 """Slots before the first: one page."""
-SIZE = (HEADER + SLOTS) * 8
+SIZE_BEFORE = (HEADER + SLOTS) * 8
+"""The size in version 1 of the store, in which a slot had no subscriber."""
+SIZE = SIZE_BEFORE + SLOTS * 4
 OPENING, BOOT, BLAMELESS, STORED = range(4)
 """The slots of the header."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
+Place = tuple[int, int]
+"""An event's number, and the number of the subscriber that has it; 0 from version 1."""
+
+
 @attrs.frozen
 class LeftOver:
-    """The events that a process left when it died."""
+    """The events that a process left when it died, by number and subscriber."""
 
-    done: list[int]
-    """Events that were handled, and perhaps not deleted."""
-    blamed: list[int]
+    done: list[Place]
+    """Events that were handled, whose end was perhaps not written."""
+    blamed: list[Place]
     """Events that were in flight; the process may have died of one of these."""
 
 
 class Register:
     """The register of one opening of a journal.
 
-    A slot holds the number of an event in flight, its negative once it is handled, or 0.
+    A slot holds the number of an event in flight, its negative once it is handled, or 0; behind all
+    the slots are the numbers of their subscribers.
 
     Args:
         path: the file; None for a register that dies with the process.
@@ -55,9 +63,12 @@ class Register:
         self.is_new: bool = path is not None and not _is_there(path)
         """Whether the file is new, so that nothing is known of an earlier process."""
         self._map: mmap.mmap | bytearray = bytearray(SIZE) if path is None else mapped(path)
-        self._slots = memoryview(self._map).cast("q")
+        whole = memoryview(self._map)
+        self._slots = whole[:SIZE_BEFORE].cast("q")
+        self._subscribers = whole[SIZE_BEFORE:].cast("i")
+        whole.release()
         self._free: list[int] = []
-        self._slot_of: dict[int, int] = {}
+        self._slot_of: dict[Place, int] = {}
 
     def left_over(self, opening: int) -> LeftOver:
         """The events left by the process that had begun this opening; none of any other's.
@@ -67,10 +78,11 @@ class Register:
         header = self._slots
         if (header[OPENING], header[BOOT]) != (opening, this_boot()):
             return LeftOver([], [])
-        numbers = [number for number in self._slots[HEADER:].tolist() if number]
+        slots = zip(self._slots[HEADER:].tolist(), self._subscribers.tolist(), strict=True)
+        places = [place for place in slots if place[0]]
         return LeftOver(
-            done=[-number for number in numbers if number < 0],
-            blamed=[] if header[BLAMELESS] else [number for number in numbers if number > 0],
+            done=[(-number, subscriber) for number, subscriber in places if number < 0],
+            blamed=[] if header[BLAMELESS] else [place for place in places if place[0] > 0],
         )
 
     @property
@@ -93,26 +105,27 @@ class Register:
         self._free = list(range(HEADER + SLOTS - 1, HEADER - 1, -1))
         self._slot_of.clear()
 
-    def take(self, number: int) -> bool:
+    def take(self, number: int, subscriber: int) -> bool:
         """Record that an event is with its plugin; False if no slot is left for it."""
-        slot = self._slot_of.get(number)
+        slot = self._slot_of.get((number, subscriber))
         if slot is None:
             if not self._free:
                 return False
-            slot = self._slot_of[number] = self._free.pop()
+            slot = self._slot_of[number, subscriber] = self._free.pop()
+            self._subscribers[slot - HEADER] = subscriber  # First: a kill may come between the two.
         self._slots[slot] = number
         return True
 
-    def done(self, number: int) -> None:
-        """Record that an event was handled; its deletion is not committed yet."""
-        slot = self._slot_of.get(number)
+    def done(self, number: int, subscriber: int) -> None:
+        """Record that an event was handled; that its end is not committed yet."""
+        slot = self._slot_of.get((number, subscriber))
         if slot is not None:
             self._slots[slot] = -number
 
-    def release(self, numbers: Iterable[int]) -> None:
-        """Free the slots of events that are deleted for good, or queued again without blame."""
+    def release(self, numbers: Iterable[int], subscriber: int) -> None:
+        """Free the slots of events whose end is committed, or that wait again without blame."""
         for number in numbers:
-            slot = self._slot_of.pop(number, None)
+            slot = self._slot_of.pop((number, subscriber), None)
             if slot is not None:
                 self._slots[slot] = 0
                 self._free.append(slot)
@@ -124,6 +137,7 @@ class Register:
     def close(self) -> None:
         """Close the file; its content is for the next opening."""
         self._slots.release()
+        self._subscribers.release()
         if isinstance(self._map, mmap.mmap):
             self._map.close()
 
@@ -131,14 +145,25 @@ class Register:
 def mapped(path: Path) -> mmap.mmap:
     """The file, mapped into memory; it is made if it is missing, or of another size."""
     # All its room from the beginning: to write into a hole on a full disk kills the process.
-    if not _is_there(path):
+    if path.exists() and path.stat().st_size == SIZE_BEFORE:
+        _widen(path)
+    if not path.exists() or path.stat().st_size != SIZE:
         allocate(path, SIZE)
     with path.open("r+b") as file:
         return mmap.mmap(file.fileno(), SIZE)
 
 
+def _widen(path: Path) -> None:
+    """Give the register of a store of version 1 room for subscribers, all at once."""
+    wider = path.with_name(f"{path.name}.new")
+    allocate(wider, SIZE)
+    with wider.open("r+b") as file:
+        file.write(path.read_bytes())
+    wider.replace(path)
+
+
 def _is_there(path: Path) -> bool:
-    return path.exists() and path.stat().st_size == SIZE
+    return path.exists() and path.stat().st_size in (SIZE, SIZE_BEFORE)
 
 
 def this_boot() -> int:

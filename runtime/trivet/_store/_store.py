@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -19,7 +18,9 @@ import attrs
 import structlog
 import trio
 
+from .._events._types import EventTypes
 from .._program._settings import IN_MEMORY, StoreSettings
+from ._packing import Packed, Packer
 from ._records import (
     Append,
     Backlog,
@@ -35,6 +36,8 @@ from ._records import (
 )
 
 if TYPE_CHECKING:
+    from .._events._delivery import Delivery
+    from .._events._event import Event
     from ._journal import Journal
     from ._register import Register
 
@@ -63,8 +66,27 @@ class StoredInbox(Protocol):
         """Events of the inbox that are in the file, as far as it knows."""
         ...
 
-    def recover(self, backlog: Backlog, seen: list[Seen]) -> None:
-        """Take over the events that are there from before the start, and the ids that are known."""
+    @property
+    def cursor(self) -> int:
+        """The number up to which all events of the inbox in the file have ended."""
+        ...
+
+    def recover(self, subscriber: int, backlog: Backlog, seen: list[Seen]) -> None:
+        """Take over the events that are there from before the start, and the ids that are known.
+
+        Args:
+            subscriber: the number by which the inbox is known in the register.
+            backlog: the events that are there, in numbers.
+            seen: the ids.
+        """
+
+    def written(
+        self, delivery: Delivery[Event], append: Append, error: JournalError | None
+    ) -> None:
+        """Note that an event has been written, or cannot be."""
+
+    def ends_written(self, numbers: list[int]) -> None:
+        """Note that the ends of these events have been written."""
 
     def found(self, count: int) -> None:
         """Note that `count` more events have come into the file by another's hand."""
@@ -78,10 +100,11 @@ class StoredInbox(Protocol):
 
 @attrs.define
 class _Writing:
-    """An event that is to be stored, and the callback that is told."""
+    """An event that is to be stored, and the inboxes that are told."""
 
+    delivery: Delivery[Event]
     append: Append
-    then: Callable[[JournalError | None], None]
+    inboxes: list[StoredInbox]
 
 
 @attrs.define
@@ -107,10 +130,16 @@ class _Group:
     """Events in the file by plugin, if nobody else has changed it."""
     known_bytes: int
     """Their bytes together, those included that are to be written."""
+    cursors: dict[str, int]
+    """The numbers up to which everything has ended, by plugin."""
+    vanished: list[str]
+    """Plugins of which events have vanished from the file."""
     refused: JournalError | None = None
     """Why nothing was appended."""
     unsettled: bool = False
     """Whether the ends of events could not be written, either."""
+    left: list[Settlement] = attrs.field(factory=list["Settlement"])
+    """The ends that could not be written."""
     pages: list[list[Row] | None] = attrs.field(factory=list["list[Row] | None"])
     """The pages that were read; None for a page that could not be."""
     counts: Mapping[str, Backlog] | None = None
@@ -124,12 +153,17 @@ class Store:
 
     Args:
         settings: the operator's.
+        types: the event types.
         in_loop: whether the event loop itself writes it: where time is a test's, a thread would be
             late.
     """
 
-    def __init__(self, settings: StoreSettings, *, in_loop: bool = False) -> None:
+    def __init__(
+        self, settings: StoreSettings, types: EventTypes, *, in_loop: bool = False
+    ) -> None:
         self._settings = settings
+        self.packer = Packer(types)
+        """Packs the events for all inboxes."""
         self._in_memory = settings.path == IN_MEMORY
         self._in_loop = in_loop or self._in_memory
         self._thread = trio.CapacityLimiter(1)
@@ -159,7 +193,8 @@ class Store:
         self.register: Register
         """The register of what the plugins have in flight; there while the store is open."""
         self._journal: Journal
-        self._numbers = count()
+        self._next_number = 0
+        self._vanished: list[str] = []
 
     @property
     def path(self) -> Path:
@@ -193,26 +228,46 @@ class Store:
 
     @trio.lowlevel.enable_ki_protection
     def append(
-        self, row: Row, seen: Seen | None, then: Callable[[JournalError | None], None]
-    ) -> None:
-        """Store an event. All events that are given before the loop goes on are one transaction.
+        self,
+        delivery: Delivery[Event],
+        packed: Packed,
+        plugin: str,
+        seen: Seen | None,
+    ) -> int:
+        """Store an event for a plugin, whose inbox is told when it is stored, or cannot be.
+
+        All events that are given before the loop goes on are one transaction. An event that is
+        given for one plugin after the other, and no other in between, is one record.
 
         Args:
-            row: the event.
+            delivery: the event.
+            packed: its bytes.
+            plugin: the plugin that it is for.
             seen: its source and id, by which a duplicate is known.
-            then: called when it is stored, or cannot be.
-        """
-        self._bytes += row.size
-        self._writings.append(_Writing(Append(row, seen), then))
-        self._wake.set()
 
-    def next_number(self) -> int:
-        """A number for an event; they only grow."""
-        return next(self._numbers)
+        Returns:
+            The event's number; they only grow.
+        """
+        writings = self._writings
+        inbox = self._inboxes[plugin]
+        self._bytes += packed.size
+        if writings and (last := writings[-1]).delivery is delivery and inbox not in last.inboxes:
+            append = last.append
+            append.plugins.append(plugin)
+            last.inboxes.append(inbox)
+        else:
+            number, self._next_number = self._next_number, self._next_number + 1
+            append = Append(number, packed.envelope, packed.payload, [plugin])
+            writings.append(_Writing(delivery, append, [inbox]))
+            if len(writings) == 1:
+                self._wake.set()
+        if seen is not None:
+            append.seen = [*(append.seen or ()), (plugin, seen)]
+        return append.number
 
     @trio.lowlevel.enable_ki_protection
     def settle(self, settlement: Settlement, *, size: int = 0) -> None:
-        """Write a change of an event, soon; it frees `size` bytes."""
+        """Write a change of an event, soon; it frees `size` bytes at once."""
         self._settlements.append(settlement)
         if self._settle_by == math.inf:
             self._settle_by = trio.current_time() + SETTLE_WITHIN
@@ -231,6 +286,12 @@ class Store:
     def is_clogged(self) -> bool:
         """Whether so many ends could not be written that no more events should be begun."""
         return len(self._settlements) > CLOGGED
+
+    def vanish(self, plugin: str) -> None:
+        """Have the events of a plugin counted anew, since some have vanished from the file."""
+        self._vanished.append(plugin)
+        self._next_look = -math.inf
+        self._wake.set()
 
     def read(
         self, plugin: str, after: int, limit: int, take: Takes, then: Callable[[list[Row]], None]
@@ -287,10 +348,12 @@ class Store:
         opening = partial(Journal.open, path, synchronous=self._settings.synchronous)
         self._journal = await self._call(opening)
         self.register = self._journal.register
-        self._numbers = count(self._journal.new_numbers())
+        self._next_number = self._journal.new_numbers()
         backlog = self._journal.backlog()
+        subscribers = self._journal.subscribe([*self._inboxes])
         for plugin, inbox in self._inboxes.items():
-            inbox.recover(backlog.get(plugin, Backlog(0, 0)), self._journal.seen(plugin))
+            waiting, seen = backlog.get(plugin, Backlog(0, 0)), self._journal.seen(plugin)
+            inbox.recover(subscribers[plugin], waiting, seen)
         self._bytes = sum(each.bytes for each in backlog.values())
         for plugin in backlog.keys() - self._inboxes.keys():
             _log.warning(
@@ -368,26 +431,48 @@ class Store:
     @trio.lowlevel.enable_ki_protection
     def _next_group(self) -> _Group:
         now = trio.current_time()
+        self.packer.forget()
         settlements, self._settlements = self._settlements, []
         writings, self._writings = self._writings, []
         readings: list[_Reading] = []
         if now >= self._pause_until:
             readings, self._readings = self._readings, []
         self._settle_by = math.inf
+        vanished, self._vanished = self._vanished, []
         known = {plugin: inbox.on_file for plugin, inbox in self._inboxes.items()}
         looks = now >= self._next_look
         # An hour that the calendar leaves out makes nothing old.
         today = min(time.time(), self._calendar + now)
-        return _Group(settlements, writings, readings, looks, today, known, self._bytes)
+        # An event that is being written now has not ended, whatever was read behind it.
+        before = (writings[0].append.number if writings else self._next_number) - 1
+        cursors = {
+            plugin: min(inbox.cursor, before)
+            for plugin, inbox in self._inboxes.items()
+            if settlements
+        }
+        return _Group(
+            settlements,
+            writings,
+            readings,
+            looks,
+            today,
+            known,
+            self._bytes,
+            cursors,
+            vanished,
+        )
 
     def _do(self, group: _Group) -> None:
         """In the thread: write a group, read pages, and now and then look after the file."""
         appends = [writing.append for writing in group.writings]
         try:
-            group.refused = group.error = self._journal.commit(group.settlements, appends)
+            group.refused = group.error = self._journal.commit(
+                group.settlements, appends, group.cursors
+            )
         except JournalError as error:
             group.refused = group.error = error
             group.unsettled = True
+            group.left = [*self._journal.unsettled]
             # Events whose end could not be written are still there, and must not come again.
             group.pages = [None] * len(group.readings)
             return
@@ -405,18 +490,22 @@ class Store:
         if None in group.pages or group.unsettled:
             self._pause_until = now + PAUSE
         if group.unsettled:
-            self._settlements[:0] = group.settlements
+            self._settlements[:0] = group.left
+            self._vanished += group.vanished
             self._settle_by = self._pause_until
+            left = {id(each) for each in group.left}
+            self._have_settled([each for each in group.settlements if id(each) not in left])
         else:
             self._have_settled(group.settlements)
         for writing in group.writings:
-            row = writing.append.row
-            if group.refused is None:
-                group.known[row.plugin] += 1
-            else:
-                group.known_bytes -= row.size
-                self.release(row.size)
-            writing.then(group.refused)
+            append = writing.append
+            for plugin, inbox in zip(append.plugins, writing.inboxes, strict=True):
+                if group.refused is None:
+                    group.known[plugin] += 1
+                else:
+                    group.known_bytes -= append.size
+                    self.release(append.size)
+                inbox.written(writing.delivery, append, group.refused)
         if group.counts is not None:  # Before the pages: new events may be in them.
             self._recount(group.counts, group.known, group.known_bytes)
         for reading, page in zip(group.readings, group.pages, strict=True):
@@ -426,8 +515,12 @@ class Store:
                 reading.then(page)
 
     def _have_settled(self, settlements: list[Settlement]) -> None:
-        ended = [each.number for each in settlements if isinstance(each, (Delete, Bury))]
-        self.register.release(ended)
+        ended: dict[str, list[int]] = {}
+        for each in settlements:
+            if isinstance(each, (Delete, Bury)):
+                ended.setdefault(each.plugin, []).append(each.number)
+        for plugin, numbers in ended.items():
+            self._inboxes[plugin].ends_written(numbers)
         if len(settlements) > CLOGGED:
             for inbox in self._inboxes.values():
                 inbox.resume()
@@ -438,6 +531,10 @@ class Store:
             journal.probe()
         if journal.changed_by_others():
             journal.renew_numbers()
+            group.counts = journal.counts()
+        if group.vanished:
+            for plugin in group.vanished:
+                journal.recount(plugin)
             group.counts = journal.counts()
         if time.monotonic() >= self._next_tidying:
             journal.tidy(group.today, self._retention)
@@ -480,7 +577,7 @@ class Store:
         self, counts: Mapping[str, Backlog], known: Mapping[str, int], known_bytes: int
     ) -> None:
         """Take in events that are in the file beyond those known when it was counted."""
-        self._numbers = count(self._journal.new_numbers())
+        self._next_number = max(self._next_number, self._journal.new_numbers())
         # The difference, not the sum: while the thread counted, the loop went on.
         self._bytes += sum(each.bytes for each in counts.values()) - known_bytes
         for plugin, inbox in self._inboxes.items():

@@ -1,173 +1,187 @@
 """The tables of the durable inboxes: what is written into them, and read from them.
 
-Owns the statements for events, for what plugins have seen, and for the burial of an event.
+Owns the statements for events that come in, that are read, and for what plugins have seen.
 Never knows transactions, nor why one is written: the journal does.
 """
 
 from __future__ import annotations
 
+import heapq
 import sqlite3
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from typing import Any
 
-from ._records import (
-    Append,
-    Backlog,
-    Bury,
-    DeadLetterFacts,
-    Delete,
-    Forget,
-    Row,
-    Seen,
-    Settlement,
-    Takes,
-    Update,
-)
+from ._records import Append, Row, Seen, Takes
+from ._schema import is_damage
+from ._subscribers import Subscriber, Subscribers
 
-APPEND = """
-    INSERT INTO queue(number, plugin, envelope, payload, history, retry_at, crashes)
-    VALUES (?, ?, ?, ?, ?, ?, ?)
-"""
+APPEND = "INSERT INTO event(number, audience, envelope, payload) VALUES (?, ?, ?, ?)"
+EXCEPT = "INSERT INTO exception(number, subscriber, ended, crashes) VALUES (?, ?, 1, 0)"
+COUNT = "UPDATE subscriber SET waiting = waiting + ?, bytes = bytes + ? WHERE id = ?"
 REMEMBER = "INSERT OR REPLACE INTO seen(plugin, source, id, until) VALUES (?, ?, ?, ?)"
-DELETE = "DELETE FROM queue WHERE number = ?"
-UPDATE = "UPDATE queue SET history = ?, retry_at = ?, crashes = 0 WHERE number = ?"
-BLAME = "UPDATE queue SET crashes = crashes + 1 WHERE number = ?"
-BURY = """
-    INSERT INTO dead_letter(
-        plugin, event, id, source, died_at, reason, history, size, envelope, payload)
-    SELECT plugin, ?, ?, ?, ?, ?, ?, ? + ifnull(length(envelope), 0) + ifnull(length(payload), 0),
-        ifnull(envelope, x''), ifnull(payload, x'')
-    FROM queue WHERE number = ?
+READ = """
+    SELECT event.number, envelope, payload, history, retry_at,
+        iif(exception.number IS NULL, 0, crashes)
+    FROM event {how} LEFT JOIN exception
+        ON exception.number = event.number AND exception.subscriber = ?
+    WHERE {which} AND ended IS NOT 1
 """
-FORGET = "DELETE FROM seen WHERE plugin = ? AND source = ? AND id = ?"
-READ = "SELECT number, envelope, payload, history, retry_at, crashes FROM queue"
-READ_ON = READ + " WHERE plugin = ? AND number > ? ORDER BY number LIMIT ?"
-READ_ONE = READ + " WHERE plugin = ? AND number = ?"
+READ_ON = (
+    READ.format(how="INDEXED BY event_by_audience", which="audience = ? AND event.number > ?")
+    + " ORDER BY event.number LIMIT ?"
+)
+READ_ONE = READ.format(how="", which="audience = ? AND event.number = ?")
+NUMBERS = """
+    SELECT event.number FROM event INDEXED BY event_by_audience LEFT JOIN exception
+        ON exception.number = event.number AND exception.subscriber = ?
+    WHERE audience = ? AND event.number > ? AND ended IS NOT 1
+    ORDER BY event.number LIMIT ?
+"""
 SEEN = """
-    SELECT source, seen.id, until FROM seen JOIN plugin ON plugin.id = seen.plugin
-    WHERE plugin.name = ? AND typeof(source) || typeof(seen.id) || typeof(until) = 'texttextreal'
+    SELECT source, seen.id, until FROM seen JOIN subscriber ON subscriber.id = seen.plugin
+    WHERE subscriber.name = ?
+        AND typeof(source) || typeof(seen.id) || typeof(until) = 'texttextreal'
     ORDER BY until
 """
-ORPHANS = "SELECT count(*) FROM queue WHERE plugin NOT IN (SELECT id FROM plugin)"
-COUNTS = """
-    SELECT plugin.name, count(*),
-        ifnull(sum(ifnull(length(envelope), 0) + ifnull(length(payload), 0)), 0)
-    FROM queue JOIN plugin ON plugin.id = queue.plugin GROUP BY queue.plugin
+USED = """
+    WITH RECURSIVE used(audience) AS (
+        SELECT min(audience) FROM event
+        UNION ALL
+        SELECT (SELECT min(audience) FROM event WHERE audience > used.audience) FROM used
+        WHERE used.audience IS NOT NULL
+    ) SELECT audience FROM used WHERE audience IS NOT NULL
 """
+OF_AUDIENCE = "SELECT count(*) FROM event WHERE audience IS ?"
 
 
 class Tables:
     """The tables, over the owner's connection."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, subscribers: Subscribers) -> None:
         self._connection = connection
-        self._plugins: dict[str, int] = {}
-
-    def forget_plugins(self) -> None:
-        """A transaction was undone, in which some of them may have been new."""
-        self._plugins.clear()
-
-    # Inside a transaction.
-
-    def settle(self, settlements: Sequence[Settlement]) -> None:
-        """Write down what has become of events."""
-        deletes: list[int] = []
-        for each in settlements:
-            match each:
-                case Delete():
-                    deletes.append(each.number)
-                case Update():
-                    values = (each.history, each.retry_at, each.number)
-                    self._connection.execute(UPDATE, values)
-                case Bury():
-                    self._bury(each.number, each.letter)
-                    deletes.append(each.number)
-                case Forget():
-                    key = (self._plugin(each.plugin), each.source, each.id)
-                    self._connection.execute(FORGET, key)
-        if deletes:
-            self.delete(deletes)
+        self._subscribers = subscribers
+        self.damaged: set[int] = set()
+        """Events whose pages cannot be read."""
 
     def append(self, appends: Sequence[Append]) -> None:
-        """Put events into their queues, and remember that they were there."""
+        """Put events into the log, and remember that they were there; inside a transaction."""
         rows: list[tuple[object, ...]] = []
         seen: list[tuple[int, str, str, float]] = []
+        counts, sizes = Counter[int](), Counter[int]()
+        excepted: list[tuple[int, int]] = []
         for append in appends:
-            row = append.row
-            plugin = self._plugins.get(row.plugin) or self._plugin(row.plugin)
-            texts = (row.envelope, row.payload, row.history)
-            rows.append((row.number, plugin, *texts, row.retry_at, row.crashes))
-            if append.seen is not None:
-                seen.append((plugin, append.seen.source, append.seen.id, append.seen.until))
-        if rows:
-            self._connection.executemany(APPEND, rows)
+            audience = self._subscribers.audience(append.plugins)
+            rows.append((append.number, audience.id, append.envelope, append.payload))
+            counts[audience.id] += 1
+            sizes[audience.id] += append.size
+            for subscriber in audience.excepted:
+                excepted.append((append.number, subscriber))
+                counts[-subscriber] += 1
+                sizes[-subscriber] += append.size
+            for plugin, each in append.seen or ():
+                key = (self._subscribers.add(plugin).id, each.source, each.id, each.until)
+                seen.append(key)
+        self._connection.executemany(APPEND, rows)
+        if excepted:
+            self._connection.executemany(EXCEPT, excepted)
+        self._count(counts, sizes)
         if seen:
             self._connection.executemany(REMEMBER, seen)
 
-    def delete(self, numbers: Iterable[int]) -> None:
-        """Take events out of their queues."""
-        self._connection.executemany(DELETE, [(number,) for number in numbers])
-
-    def blame(self, numbers: Iterable[int]) -> None:
-        """Count a crash for each of these events."""
-        self._connection.executemany(BLAME, [(number,) for number in numbers])
+    def _count(self, counts: Counter[int], sizes: Counter[int]) -> None:
+        """Add to what waits, by the audience; less for a subscriber by its negative number."""
+        more, bytes_more = Counter[int](), Counter[int]()
+        for audience, count in counts.items():
+            if audience < 0:
+                more[-audience] -= count
+                bytes_more[-audience] -= sizes[audience]
+            for member in self._subscribers.members(audience):
+                more[member.id] += count
+                bytes_more[member.id] += sizes[audience]
+        values = [(count, bytes_more[number], number) for number, count in more.items()]
+        self._connection.executemany(COUNT, values)
 
     # In or out of one.
 
     def read(self, plugin: str, after: int, limit: int, take: Takes) -> list[Row]:
         """See `Journal.read`."""
-        values = (self._plugin(plugin), after, limit)
-        with closing(self._connection.execute(READ_ON, values)) as rows:
-            return _taken((_row(plugin, row) for row in rows), take)
+        subscriber = self._subscribers.get(plugin)
+        if subscriber is None:
+            return []
+        after = max(after, subscriber.cursor)
+        try:
+            with ExitStack() as cursors:
+                sources = [
+                    cursors.enter_context(closing(self._connection.execute(READ_ON, values)))
+                    for values in _places(subscriber, after, limit)
+                ]
+                columns = sources[0] if len(sources) == 1 else heapq.merge(*sources)
+                return _taken((_row(plugin, each) for each in columns), limit, take)
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+        return self._read_carefully(subscriber, after, limit, take)
+
+    def _read_carefully(
+        self, subscriber: Subscriber, after: int, limit: int, take: Takes
+    ) -> list[Row]:
+        """Read where a page is damaged: the events that are on it are damaged, and no others."""
+        numbers: set[int] = set()
+        for values in _places(subscriber, after, limit):
+            numbers.update(each for (each,) in self._connection.execute(NUMBERS, values).fetchall())
+        return _taken(self._read_each(subscriber, sorted(numbers)), limit, take)
 
     def read_numbers(self, plugin: str, numbers: Iterable[int], take: Takes) -> list[Row]:
         """See `Journal.read_numbers`."""
-        known_as = self._plugin(plugin)
-        rows = (
-            _row(plugin, row)
-            for number in sorted(numbers)
-            for row in self._connection.execute(READ_ONE, (known_as, number)).fetchall()
-        )
-        return _taken(rows, take)
+        subscriber = self._subscribers.get(plugin)
+        wanted = sorted(numbers)
+        if subscriber is None:
+            return []
+        return _taken(self._read_each(subscriber, wanted), len(wanted), take)
+
+    def _read_each(self, subscriber: Subscriber, numbers: Iterable[int]) -> Iterator[Row]:
+        for number in numbers:
+            for audience in subscriber.audiences:
+                values = (subscriber.id, audience, number)
+                try:
+                    rows = self._connection.execute(READ_ONE, values).fetchall()
+                except sqlite3.DatabaseError as error:
+                    if not is_damage(error):
+                        raise
+                    self.damaged.add(number)
+                    damage = "damaged in the store: its page cannot be read"
+                    yield Row(subscriber.name, number, b"", b"", damage=damage)
+                    break
+                if rows:
+                    yield _row(subscriber.name, rows[0])
+                    break
 
     def seen(self, plugin: str) -> list[Seen]:
         """See `Journal.seen`."""
         return [Seen(*row) for row in self._connection.execute(SEEN, (plugin,)).fetchall()]
 
-    def counts(self) -> dict[str, Backlog]:
-        """See `Journal.counts`."""
-        rows = self._connection.execute(COUNTS).fetchall()
-        return {name: Backlog(count, size) for name, count, size in rows}
-
     def orphans(self) -> int:
-        """Events of which it cannot be told for which plugin they are."""
-        count: int = self._connection.execute(ORPHANS).fetchone()[0]
-        return count
-
-    def _bury(self, number: int, letter: DeadLetterFacts) -> None:
-        facts = (letter.event, letter.id, letter.source, letter.died_at, letter.reason)
-        size = len(letter.history)
-        self._connection.execute(BURY, (*facts, letter.history, size, number))
-
-    def _plugin(self, name: str) -> int:
-        """The number of a plugin; 0 if nothing was ever written for it."""
-        if name not in self._plugins:
-            if self._connection.in_transaction:
-                insert = "INSERT OR IGNORE INTO plugin(name) VALUES (?)"
-                self._connection.execute(insert, (name,))
-            query = "SELECT id FROM plugin WHERE name = ?"
-            row = self._connection.execute(query, (name,)).fetchone()
-            if row is None:
-                return 0
-            self._plugins[name] = row[0]
-        return self._plugins[name]
+        """Events of which it cannot be told who they are for."""
+        # One step for each audience, however many events wait.
+        used = [audience for (audience,) in self._connection.execute(USED).fetchall()]
+        strange = [None, *(each for each in used if not self._subscribers.members(each))]
+        counts = (self._connection.execute(OF_AUDIENCE, (each,)) for each in strange)
+        return sum(each.fetchone()[0] for each in counts)
 
 
-def _taken(rows: Iterable[Row], take: Takes) -> list[Row]:
+def _places(subscriber: Subscriber, after: int, limit: int) -> Iterator[tuple[int, int, int, int]]:
+    """The values of a statement that reads on, for each audience of a subscriber."""
+    return ((subscriber.id, each, after, limit) for each in subscriber.audiences)
+
+
+def _taken(rows: Iterable[Row], limit: int, take: Takes) -> list[Row]:
     """The rows up to the first after which `take` wants no other."""
     taken: list[Row] = []
     for row in rows:
+        if len(taken) == limit:
+            break
         taken.append(row)
         if not take(row):
             break

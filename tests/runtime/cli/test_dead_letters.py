@@ -37,9 +37,11 @@ from trivet._store import _dead_letters as module
 from trivet._store._dead_letters import DeadLetters
 from trivet._store._journal import Journal
 from trivet._store._packing import pack, pack_history, unpack_history
-from trivet._store._records import Append, Backlog, Bury, DeadLetterFacts, Row
-from trivet._store._schema import transaction
+from trivet._store._records import Backlog, Bury, DeadLetterFacts, Row, Update
+from trivet._store._schema import connect, transaction
 from trivet._store._store import Store
+
+from ..store.rows import appended
 
 TRIVET = str(Path(sys.executable).parent / "trivet")
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -84,7 +86,7 @@ def bury(
             facts = DeadLetterFacts(
                 "ping", event_id, "shop", died_at, reason, pack_history(history)
             )
-            assert journal.commit([], [Append(row)]) is None
+            assert journal.commit([], [appended(row)]) is None
             journal.commit([Bury(plugin, number, facts)], [])
 
 
@@ -562,7 +564,7 @@ def test_a_replay_is_not_overtaken_between_its_transactions(
     with closing(Journal.open(path)) as journal:
         first = journal.new_numbers()
         numbers = range(first, first + 3)
-        rows = [Append(Row("p", number, b"{}", b"dead")) for number in numbers]
+        rows = [appended(Row("p", number, b"{}", b"dead")) for number in numbers]
         facts = DeadLetterFacts("ping", "1", "test", 1.0, "no", b"[]")
         journal.commit([], rows)
         journal.commit([Bury("p", number, facts) for number in numbers], [])
@@ -574,7 +576,7 @@ def test_a_replay_is_not_overtaken_between_its_transactions(
             assert journal.changed_by_others()
             journal.renew_numbers()
             row = Row("p", journal.new_numbers(), b"{}", b"new")
-            assert journal.commit([], [Append(row)]) is None
+            assert journal.commit([], [appended(row)]) is None
 
         monkeypatch.setattr(module, "SLICE", 1)
         monkeypatch.setattr(module, "transaction", looked_at)
@@ -591,7 +593,7 @@ async def test_a_replay_counts_as_accepted_whenever_it_is_read(
     """A reader of a backlog may find a replayed event before the store has looked, or in the same
     moment: the events that the inbox has accepted are the sum of their fates."""
     path = tmp_path / "store"
-    store = Store(StoreSettings(path=path), in_loop=True)
+    store = Store(StoreSettings(path=path), EventTypes([Ping]), in_loop=True)
     on_disk = partial(OnDisk, store=store, types=EventTypes([Ping]))
     inbox = BoundedInbox("p", DeliveryPolicy(durable=True), backing=on_disk)
     async with store.opened():
@@ -631,7 +633,7 @@ async def test_events_that_end_while_the_store_is_counted_take_no_room(
     path = tmp_path / "store"
     events = [Delivery.of(Ping(number), id=str(number)) for number in range(3)]
     most = max(pack(event).size for event in events)
-    store = Store(StoreSettings(path=path, max_bytes=most))
+    store = Store(StoreSettings(path=path, max_bytes=most), EventTypes([Ping]))
     on_disk = partial(OnDisk, store=store, types=EventTypes([Ping]))
     inbox = BoundedInbox("p", DeliveryPolicy(durable=True), backing=on_disk)
     async with store.opened():
@@ -658,9 +660,12 @@ async def test_a_dead_letter_tells_of_the_crashes(
     with closing(Journal.open(path)) as journal:
         once = pack_history(FIRST.failed("OSError: no", at=1.0, took=1.0).crashed())
         number = journal.new_numbers()
-        row = Row("p", number, packed.envelope, packed.payload, once, crashes=2)
-        assert journal.commit([], [Append(row)]) is None
-    store = Store(StoreSettings(path=path), in_loop=True)
+        row = Row("p", number, packed.envelope, packed.payload)
+        assert journal.commit([], [appended(row)]) is None
+        journal.commit([Update("p", number, once, None)], [])
+    with closing(connect(path)) as connection:
+        connection.execute("UPDATE exception SET crashes = 2")
+    store = Store(StoreSettings(path=path), EventTypes([Ping]), in_loop=True)
     policy = DeliveryPolicy(durable=True, delivery_limit=3)
     on_disk = partial(OnDisk, store=store, types=EventTypes([Ping]))
     inbox = BoundedInbox("p", policy, backing=on_disk)

@@ -41,7 +41,6 @@ from typing import Any, ClassVar
 from unittest.mock import patch
 
 import attrs
-import msgspec
 import structlog
 import trio
 
@@ -60,7 +59,6 @@ from trivet import (
 )
 from trivet._store._dead_letters import DeadLetters
 from trivet._store._journal import Journal
-from trivet._store._records import Row
 from trivet._store._store import Store
 
 RECORD = struct.Struct("<c7xQ")
@@ -147,9 +145,9 @@ def append_as_noted() -> None:
     """Have every event noted that is given to the store."""
     append = Store.append
 
-    def noted(store: Store, row: Row, *args: Any) -> None:
-        note(STORED, msgspec.json.decode(row.payload)["number"])
-        append(store, row, *args)
+    def noted(store: Store, delivery: Delivery[Numbered], *args: Any) -> int:
+        note(STORED, delivery.event.number)
+        return append(store, delivery, *args)
 
     patch.object(Store, "append", noted).start()
 

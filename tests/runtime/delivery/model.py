@@ -282,10 +282,11 @@ class Process:
         """Whether all that is in the books was in the file at the end."""
         self.publishers: list[Publisher] = []
         settings = StoreSettings(path=path, synchronous="normal", max_bytes=world.max_bytes)
-        self.store = WatchedStore(settings, in_loop=True)
+        event_types = EventTypes([*TYPES])
+        self.store = WatchedStore(settings, event_types, in_loop=True)
         subscriptions: list[Subscription] = []
         for one in world.subscribers.values():
-            on_disk = partial(OnDisk, store=self.store, types=EventTypes([*TYPES]))
+            on_disk = partial(OnDisk, store=self.store, types=event_types)
             one.inbox = BoundedInbox(one.name, one.policy, backing=on_disk)
             if one.like.filters:
                 one.inbox.admission.wants = lambda event: (
@@ -524,8 +525,8 @@ class World:
         """Check that acknowledged events are there, ended ones not, and none blamed wrongly."""
         with closing(sqlite3.connect(self.path)) as connection:
             queue = connection.execute(
-                "SELECT name, payload, history, retry_at, crashes FROM queue "
-                "JOIN plugin ON plugin.id = queue.plugin ORDER BY number"
+                "SELECT subscriber, payload, history, retry_at, crashes FROM waiting "
+                "ORDER BY number"
             ).fetchall()
         with DeadLetters(self.path) as dead:
             self.note_letters(dead.list())
@@ -887,7 +888,7 @@ class World:
             assert one.alive == []
         assert all(publisher.ended for publisher in self.process.publishers)
         with closing(sqlite3.connect(self.process.path)) as connection:
-            assert connection.execute("SELECT count(*) FROM queue").fetchone() == (0,)
+            assert connection.execute("SELECT count(*) FROM event").fetchone() == (0,)
         assert self.process.store.has_room(self.max_bytes)
 
 
@@ -1038,7 +1039,9 @@ def obey(program: Program) -> None:
         stack.enter_context(patch.object(_dead_letters, "SLICE", 2))
         stack.enter_context(patch.object(_ballast, "BALLAST", 4096))
         stack.enter_context(patch.object(_register, "SLOTS", 512))
-        stack.enter_context(patch.object(_register, "SIZE", (_register.HEADER + 512) * 8))
+        before = (_register.HEADER + 512) * 8
+        stack.enter_context(patch.object(_register, "SIZE_BEFORE", before))
+        stack.enter_context(patch.object(_register, "SIZE", before + 512 * 4))
         # In memory, if there is such a place: what a power cut leaves is not asked here.
         shared = Path("/dev/shm")
         where = shared if shared.is_dir() else None

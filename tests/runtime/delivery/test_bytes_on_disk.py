@@ -207,7 +207,7 @@ async def test_events_purged_while_memory_was_full_cost_no_other(
                 await trio.sleep(0.005)
         plugin.kept = {7}
         with closing(sqlite3.connect(tmp_path / "journal.db")) as connection, connection:
-            gone = "DELETE FROM queue WHERE CAST(payload AS TEXT) GLOB '*\"number\":[456],*'"
+            gone = "DELETE FROM event WHERE CAST(payload AS TEXT) GLOB '*\"number\":[456],*'"
             assert connection.execute(gone).rowcount == 3
         await plugin.until(4)
         await runtime.publish_many([Delivery.of(Note(8, "a", ""))])

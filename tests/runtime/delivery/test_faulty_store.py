@@ -137,7 +137,7 @@ def left(directory: Path) -> int:
     return sum(each.count for each in counts.values())
 
 
-@pytest.mark.parametrize("words", [("INSERT INTO queue",), ("COMMIT",), ("BEGIN",)])
+@pytest.mark.parametrize("words", [("INSERT INTO event",), ("COMMIT",), ("BEGIN",)])
 async def test_publishers_are_refused(
     autojump_clock: MockClock, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
@@ -174,7 +174,7 @@ async def test_a_store_that_works_again_is_noticed(
         assert trouble(runtime) is None
 
 
-@pytest.mark.parametrize("words", [("DELETE FROM queue",), ("COMMIT",), ("BEGIN",)])
+@pytest.mark.parametrize("words", [("UPDATE subscriber",), ("COMMIT",), ("BEGIN",)])
 async def test_ends_that_cannot_be_written(
     autojump_clock: MockClock, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
@@ -206,7 +206,7 @@ async def test_pages_that_cannot_be_read(autojump_clock: MockClock, tmp_path: Pa
     async with program(tmp_path) as runtime:
         Keeper.gate = trio.Event()
         assert await publish(runtime, *numbers) == {Fate.QUEUED}
-        break_at("SELECT number")
+        break_at("SELECT event.number")
         Keeper.gate.set()
         await trio.sleep(60)
         assert trouble(runtime) == "disk I/O error"

@@ -19,15 +19,19 @@ from trivet._delivery._admission import Admission
 from trivet._delivery._bounded import BoundedInbox
 from trivet._delivery._in_flight import InFlight
 from trivet._delivery._on_disk import OnDisk
+from trivet._delivery._progress import Progress
 from trivet._delivery._queue import Queue
 from trivet._delivery._repeats import Repeats
 from trivet._faults._containment import members
 from trivet._inbox._counts import Counts
 from trivet._inbox._readers import Readers
+from trivet._store._ends import Ends
 from trivet._store._journal import Journal
 from trivet._store._records import Delete, Forget, Update
 from trivet._store._register import LeftOver, Register
 from trivet._store._store import Store
+from trivet._store._subscribers import Audience, Subscribers
+from trivet._store._tables import Tables
 
 from . import model as durable
 from . import test_conservation as memory
@@ -158,6 +162,36 @@ def blames_nobody(real: Callable[..., LeftOver], register: Register, opening: in
     return attrs.evolve(real(register, opening), blamed=[])
 
 
+def is_passed(real: Callable[..., None], progress: Progress, number: int) -> None:
+    """Only note that it was read."""
+    progress.passed(number)
+
+
+def is_known(*_: Any) -> bool:
+    """Write nothing."""
+    return True
+
+
+def removes(real: Callable[..., None], ends: Ends, number: int) -> None:
+    """Remove it, whoever has not ended it."""
+    ends._remove(number)  # pyright: ignore[reportPrivateUsage]
+
+
+def reclaims_all_passed(real: Callable[..., None], ends: Ends, audience: int) -> None:
+    """Take the highest cursor for the lowest."""
+    members = ends._subscribers.members(audience)  # pyright: ignore[reportPrivateUsage]
+    high = max((each.cursor for each in members), default=0)
+    connection = ends._connection  # pyright: ignore[reportPrivateUsage]
+    connection.execute("DELETE FROM event WHERE audience = ? AND number <= ?", (audience, high))
+
+
+def is_for_the_first(
+    real: Callable[..., Audience], subscribers: Subscribers, names: list[str]
+) -> Audience:
+    """Leave the others out."""
+    return real(subscribers, names[:1])
+
+
 def loses_receipts(real: Callable[..., None], backing: OnDisk, *args: Any) -> None:
     """Tell nobody of what is on disk only."""
     real(backing, *args)
@@ -218,8 +252,18 @@ ON_DISK = {
     "a row of a lane is forgotten": Mutant(Queue, "load", forgets_one_of_a_lane),
     "numbers are used again": Mutant(Journal, "new_numbers", is_always_one),
     "what is replayed is not found": Mutant(OnDisk, "found", nothing),
-    "the receipt of what is on disk is lost": Mutant(OnDisk, "_written", loses_receipts),
+    "the receipt of what is on disk is lost": Mutant(OnDisk, "written", loses_receipts),
     "a publisher is not told of the stop": Mutant(OnDisk, "_excuse_all", nothing),
+    "the cursor passes events that are in memory": Mutant(Progress, "begin", is_passed),
+    "the end of an event that is not the first is not written": Mutant(
+        Ends, "_end_out_of_order", is_known
+    ),
+    "an event goes with its first end out of order": Mutant(Ends, "_remove_if_complete", removes),
+    "events go that one subscriber has passed": Mutant(Ends, "_reclaim", reclaims_all_passed),
+    "an event is stored for its first subscriber only": Mutant(
+        Subscribers, "audience", is_for_the_first
+    ),
+    "the kept counts are not kept": Mutant(Tables, "_count", nothing),
     "a back-off never returns": Mutant(Queue, "back_off", returns_never),
     "a lane is never released": Mutant(Queue, "_release", nothing),
 }

@@ -45,8 +45,9 @@ class Desk:
 @asynccontextmanager
 async def durable_desk(policy: DeliveryPolicy, max_bytes: int = 1 << 30) -> AsyncGenerator[Desk]:
     """One whose store is in memory."""
-    store = Store(StoreSettings(path=Path(":memory:"), max_bytes=max_bytes))
-    on_disk = partial(OnDisk, store=store, types=EventTypes([Note]))
+    types = EventTypes([Note])
+    store = Store(StoreSettings(path=Path(":memory:"), max_bytes=max_bytes), types)
+    on_disk = partial(OnDisk, store=store, types=types)
     inbox = BoundedInbox("p", policy, backing=on_disk)
     async with store.opened():
         yield Desk(inbox)

@@ -28,8 +28,7 @@ from trivet import (
 from trivet._cli import main
 from trivet._store._dead_letters import DeadLetters
 from trivet._store._journal import Journal
-
-QUEUE = "number, plugin, envelope, payload, history, retry_at, crashes"
+from trivet._store._records import JournalUnavailableError
 
 
 class Order(Event):
@@ -86,7 +85,7 @@ def damage(path: Path, *statements: str) -> None:
     """Do what a bad disk or a careless hand does; no constraint is in its way."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA writable_schema = ON")
-        for table in ("queue", "dead_letter", "seen", "counter"):
+        for table in ("event", "exception", "subscriber", "dead_letter", "seen", "counter"):
             query = "SELECT sql FROM sqlite_schema WHERE name = ?"
             (text,) = connection.execute(query, (table,)).fetchone()
             loose = "UPDATE sqlite_schema SET sql = ? WHERE name = ?"
@@ -96,7 +95,8 @@ def damage(path: Path, *statements: str) -> None:
             connection.execute(statement)
 
 
-SECOND = "WHERE number = (SELECT number FROM queue ORDER BY number LIMIT 1 OFFSET 1)"
+SECOND = "WHERE number = (SELECT number FROM event ORDER BY number LIMIT 1 OFFSET 1)"
+TRIED = "INSERT INTO exception SELECT number, 1, 0, NULL, NULL, 0 FROM event"
 
 
 async def the_others_go_on(path: Path) -> list[str]:
@@ -135,13 +135,15 @@ async def the_others_go_on(path: Path) -> list[str]:
         "retry_at = x'00'",
         "crashes = 'many'",
         "crashes = NULL",
-        "envelope = NULL, payload = NULL, history = 'x', retry_at = 'x', crashes = x'00'",
+        "envelope = NULL, payload = NULL",
+        "history = 'x', retry_at = 'x', crashes = x'00'",
         "payload = CAST(replace(hex(zeroblob(3000)), '00', '[') AS BLOB)",
     ],
 )
 async def test_a_damaged_event_is_a_dead_letter(path: Path, change: str) -> None:
     """A damaged row is a dead letter; the events before and behind it are handled, in order."""
-    damage(path, f"UPDATE queue SET {change} {SECOND}")
+    table = "event" if change.startswith(("envelope", "payload")) else "exception"
+    damage(path, TRIED, f"UPDATE {table} SET {change} {SECOND}")
     (reason,) = await the_others_go_on(path)
     assert reason
 
@@ -174,7 +176,7 @@ async def test_an_event_that_the_next_release_refuses_is_a_dead_letter(
 
 async def test_events_of_no_plugin_are_told(path: Path) -> None:
     """Events of no plugin stay in the file, where somebody may mend it."""
-    damage(path, f"UPDATE queue SET plugin = 'nobody' {SECOND}")
+    damage(path, f"UPDATE event SET audience = 'nobody' {SECOND}")
     with capture_logs() as logs:
         assert await the_others_go_on(path) == []
     told = [line["count"] for line in logs if line["event"] == "the store has events of no plugin"]
@@ -193,6 +195,14 @@ async def test_events_of_no_plugin_are_told(path: Path) -> None:
         "UPDATE counter SET value = NULL",
         "UPDATE counter SET value = 0",
         "DELETE FROM counter",
+        "UPDATE subscriber SET cursor = 'text'",
+        "UPDATE subscriber SET cursor = 1 << 60",
+        "UPDATE subscriber SET waiting = NULL, bytes = 'text'",
+        "UPDATE subscriber SET waiting = 17",
+        "UPDATE subscriber SET waiting = 1",
+        "UPDATE subscriber SET bytes = -17",
+        "DELETE FROM audience",
+        "INSERT INTO audience VALUES (99, 99)",
     ],
 )
 async def test_records_beside_the_events_may_be_damaged(path: Path, statement: str) -> None:
@@ -206,28 +216,13 @@ async def test_records_beside_the_events_may_be_damaged(path: Path, statement: s
         assert plugin.got == [0, 1, 2, 3]
 
 
-def test_a_file_that_does_not_fit_together_is_left_as_it_is(tmp_path: Path) -> None:
-    """A file whose pages do not fit together is refused as damaged."""
-    path = tmp_path / "store.sqlite3"
-    Journal.open(path).close()
-    damage(path, "DROP INDEX queue_by_plugin")
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA writable_schema = ON")
-        connection.execute(
-            "INSERT INTO sqlite_schema VALUES('index', 'queue_by_plugin', 'queue', 2, "
-            "'CREATE INDEX queue_by_plugin ON queue(plugin)')"
-        )
-    with pytest.raises(Exception, match="damaged"):
-        Journal.open(path)
-
-
 # Dead letters
 
 
 @pytest.fixture
 async def letters(path: Path) -> Path:
     """A store with three dead letters."""
-    damage(path, "UPDATE queue SET crashes = 99")
+    damage(path, TRIED, "UPDATE exception SET crashes = 99")
     async with program(path) as runtime:
         while runtime.statistics()["billing"].dead_lettered < 3:
             await trio.sleep(0.01)
@@ -286,3 +281,53 @@ async def test_damaged_dead_letters_are_shown_and_replayed(
         assert runtime.store is not None
         assert runtime.store.trouble is None
     trivet("purge", "--since", "3650000d")
+
+
+# Pages
+
+
+async def test_a_page_that_cannot_be_read_costs_its_events(tmp_path: Path) -> None:
+    """Each event on a damaged page is a dead letter, all others are handled in order, also those
+    that come, and the room behind the page is used again."""
+    path = tmp_path / "store.sqlite3"
+    async with program(path, opens=False) as runtime:
+        await runtime.publish_many([Delivery.of(Order(number)) for number in range(300)])
+    raw = path.read_bytes()
+    page = raw.index(b'{"number":150}') & ~0xFFF
+    lost = [at for at in range(300) if b'{"number":%d}' % at in raw[page : page + 4096]]
+    with path.open("r+b") as file:
+        file.seek(page)
+        file.write(b"\xff" * 4096)
+    async with program(path) as runtime:
+        plugin = runtime.get(Billing)
+        while len(plugin.got) < 300 - len(lost):
+            await trio.sleep(0.01)
+        assert plugin.got == [at for at in range(300) if at not in lost]
+        await runtime.publish_many([Delivery.of(Order(300 + number)) for number in range(50)])
+        assert (await runtime.publish(Order(350), wait=True)).worst is Fate.HANDLED
+        assert runtime.statistics()["billing"].dead_lettered == len(lost)
+        assert runtime.store is not None
+        assert runtime.store.trouble is None
+    with DeadLetters(path) as letters:
+        assert {letter.reason for letter in letters.list()} == {
+            "damaged in the store: its page cannot be read"
+        }
+    async with program(path) as runtime:
+        assert runtime.statistics()["billing"].accepted == 0
+        assert (await runtime.publish(Order(351), wait=True)).worst is Fate.HANDLED
+    with closing(sqlite3.connect(path)) as connection:
+        numbers = "SELECT count(*) FROM event INDEXED BY event_by_audience WHERE audience >= 0"
+        assert connection.execute(numbers).fetchone()[0] < 150
+
+
+def test_a_file_whose_tables_cannot_be_read_is_left_as_it_is(tmp_path: Path) -> None:
+    """A file whose first pages are damaged is refused, with the command that says more."""
+    path = tmp_path / "store.sqlite3"
+    Journal.open(path).close()
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (path.stat().st_size - 4096))
+    before = path.read_bytes()
+    with pytest.raises(JournalUnavailableError, match="trivet store check"):
+        Journal.open(path)
+    assert path.read_bytes() == before

@@ -11,7 +11,6 @@ from trivet._store import _dead_letters
 from trivet._store._dead_letters import DeadLetters
 from trivet._store._journal import Journal
 from trivet._store._records import (
-    Append,
     Bury,
     DeadLetter,
     DeadLetterFacts,
@@ -19,6 +18,8 @@ from trivet._store._records import (
     Row,
     Update,
 )
+
+from .rows import appended
 
 KEEP_ALL = Retention(max_age=1e12, max_count=1_000_000, max_bytes=1 << 40)
 NOW = 1_800_000_000.0
@@ -44,7 +45,7 @@ def lose(journal: Journal, *, at: int, plugin: str = "mail", died_at: float = NO
     number = journal.new_numbers() + at
     row = Row(plugin, number, b"envelope", b"payload %d" % at)
     letter = DeadLetterFacts("ping", str(at), "test", died_at, "ValueError: no", b'["no"]')
-    assert journal.commit([], [Append(row)]) is None
+    assert journal.commit([], [appended(row)]) is None
     journal.commit([Update(plugin, number, b'["no"]', 5.0)], [])
     journal.commit([Bury(plugin, number, letter)], [])
     return number

@@ -15,11 +15,10 @@ from pathlib import Path
 import attrs
 import pytest
 
-from trivet._store import _schema, _upkeep
+from trivet._store import _upkeep
 from trivet._store._dead_letters import DeadLetters
 from trivet._store._journal import Journal
 from trivet._store._records import (
-    Append,
     Backlog,
     Delete,
     Forget,
@@ -30,6 +29,8 @@ from trivet._store._records import (
     Seen,
     Update,
 )
+
+from .rows import appended
 
 PLUGIN = "audit_trail"
 OTHER = "request_log"
@@ -50,6 +51,7 @@ FORK = """
 import os, sys
 from pathlib import Path
 from trivet._store._journal import Journal
+
 journal = Journal.open(Path(sys.argv[1]))
 if os.fork() == 0:
     os.write(1, b"forked\\n")
@@ -83,7 +85,7 @@ def append(journal: Journal, count: int, plugin: str = PLUGIN, *, start: int = 0
     """Commit so many events; returns their numbers."""
     first = journal.new_numbers() + start
     numbers = list(range(first, first + count))
-    assert journal.commit([], [Append(row(number, plugin)) for number in numbers]) is None
+    assert journal.commit([], [appended(row(number, plugin)) for number in numbers]) is None
     return numbers
 
 
@@ -116,9 +118,10 @@ def on_disk(path: Path) -> int:
 def test_round_trip(journal: Journal) -> None:
     """An event comes back as it was put in, with all that is known about it."""
     number = journal.new_numbers()
-    stored = Row(PLUGIN, number, b"envelope", b"\x00payload", b"history", 12.5, 3)
+    stored = Row(PLUGIN, number, b"envelope", b"\x00payload", b"history", 12.5)
     bare = Row(PLUGIN, number + 1, b"", b"")
-    assert journal.commit([], [Append(stored), Append(bare)]) is None
+    assert journal.commit([], [appended(stored), appended(bare)]) is None
+    journal.commit([Update(PLUGIN, number, b"history", 12.5)], [])
     assert journal.read(PLUGIN, 0, 10) == [stored, bare]
 
 
@@ -126,7 +129,7 @@ def test_order(journal: Journal) -> None:
     """Events are read in the order of their numbers, from any of them on, so many at a time."""
     first = journal.new_numbers()
     for number in (3, 1, 2, 0):
-        journal.commit([], [Append(row(first + number))])
+        journal.commit([], [appended(row(first + number))])
     assert waiting(journal) == [first, first + 1, first + 2, first + 3]
     read = journal.read(PLUGIN, first, 2)
     assert [row.number - first for row in read] == [1, 2]
@@ -165,7 +168,7 @@ def test_backlog(path: Path) -> None:
     journal = Journal.open(path)
     assert journal.backlog() == {}
     rows = [row(journal.new_numbers() + at, payload=b"x" * at) for at in range(4)]
-    journal.commit([], [Append(row) for row in rows])
+    journal.commit([], [appended(row) for row in rows])
     append(journal, 1, OTHER, start=4)
     journal.close()
     journal = Journal.open(path)
@@ -184,7 +187,7 @@ def test_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = append(journal, 3)
     assert journal.commit([Delete(PLUGIN, numbers[0])], []) is None
     assert waiting(journal) == numbers[1:]
-    assert journal.register.take(numbers[1])
+    assert journal.register.take(numbers[1], 1)
     assert journal.tidy(0, KEEP_ALL) == 0
     assert not journal.changed_by_others()
     journal.close()
@@ -228,8 +231,8 @@ def test_seen(path: Path) -> None:
     kept, forgotten = Seen("s", "kept", now + 100), Seen("s", "forgotten", now + 100)
     old = Seen("s", "old", now - 1)
     for at, seen in enumerate((kept, forgotten, old)):
-        journal.commit([], [Append(row(first + at), seen)])
-    journal.commit([], [Append(row(first + 3, OTHER), forgotten)])
+        journal.commit([], [appended(row(first + at), seen)])
+    journal.commit([], [appended(row(first + 3, OTHER), forgotten)])
     journal.commit([Forget(PLUGIN, "s", "forgotten")], [])
     assert sorted(journal.seen(PLUGIN), key=lambda seen: seen.id) == [kept, old]
     journal.close()
@@ -246,7 +249,7 @@ def test_of_very_much_the_newest_is_remembered(
     monkeypatch.setattr(_upkeep, "SEEN_AT_MOST", 3)
     first, now = journal.new_numbers(), time.time()
     seen = [Seen("s", str(at), now + 100 + at) for at in range(5)]
-    journal.commit([], [Append(row(first + at), each) for at, each in enumerate(seen)])
+    journal.commit([], [appended(row(first + at), each) for at, each in enumerate(seen)])
     journal.tidy(now, KEEP_ALL)
     assert journal.seen(PLUGIN) == seen[2:]
 
@@ -255,7 +258,7 @@ def test_seen_again(journal: Journal) -> None:
     """An event that comes again after its time, and before a tidying, is remembered anew."""
     first, now = journal.new_numbers(), time.time()
     for at, until in enumerate((now - 1, now + 100)):
-        journal.commit([], [Append(row(first + at), Seen("s", "1", until))])
+        journal.commit([], [appended(row(first + at), Seen("s", "1", until))])
     assert journal.seen(PLUGIN) == [Seen("s", "1", now + 100)]
 
 
@@ -267,8 +270,9 @@ def test_clock_that_is_wrong(path: Path, monkeypatch: pytest.MonkeyPatch, hours:
     journal = Journal.open(path)
     first = journal.new_numbers()
     long, short = Seen("s", "long", now + 7200), Seen("s", "short", now + 60)
-    waits = attrs.evolve(row(first), retry_at=now + 30)
-    journal.commit([], [Append(waits, long), Append(row(first + 1), short)])
+    waits = attrs.evolve(row(first), history=b"history", retry_at=now + 30)
+    journal.commit([], [appended(waits, long), appended(row(first + 1), short)])
+    journal.commit([Update(PLUGIN, first, b"history", now + 30)], [])
     journal.close()
     with monkeypatch.context() as patch:
         patch.setattr(time, "time", lambda: now + 3600 * hours)
@@ -287,8 +291,8 @@ def test_settlements_come_before_appends(journal: Journal) -> None:
     """A forgotten event may come again in the same transaction, and is remembered then."""
     first = journal.new_numbers()
     seen = Seen("s", "1", time.time() + 60)
-    journal.commit([], [Append(row(first), seen)])
-    again = Append(row(first + 1), seen)
+    journal.commit([], [appended(row(first), seen)])
+    again = appended(row(first + 1), seen)
     journal.commit([Forget(PLUGIN, "s", "1"), Delete(PLUGIN, first)], [again])
     assert (journal.seen(PLUGIN), waiting(journal)) == ([seen], [first + 1])
 
@@ -310,7 +314,7 @@ def test_calls_from_changing_threads(journal: Journal) -> None:
 def test_calls_after_the_end(journal: Journal) -> None:
     """A commit to a closed journal is an error, and a second close is none."""
     journal.close()
-    assert isinstance(journal.commit([], [Append(row(1))]), JournalUnavailableError)
+    assert isinstance(journal.commit([], [appended(row(1))]), JournalUnavailableError)
     with pytest.raises(JournalUnavailableError, match="closed"):
         journal.commit([Delete(PLUGIN, 1)], [])
     journal.close()
@@ -373,23 +377,6 @@ def test_newer_version_is_refused(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_migration_takes_the_steps_that_are_missing(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A file of an older version keeps what is in it, and gets what the newer one has."""
-    journal = Journal.open(path)
-    numbers = append(journal, 3)
-    journal.close()
-    step = ("CREATE TABLE something(new)", "INSERT INTO something VALUES (17)")
-    monkeypatch.setattr(_schema, "MIGRATIONS", (*_schema.MIGRATIONS, step))
-    monkeypatch.setattr(_schema, "VERSION", _schema.VERSION + 1)
-    for _ in range(2):
-        journal = Journal.open(path)
-        assert waiting(journal) == numbers
-        journal.close()
-    assert sql(path, "SELECT new FROM something") == [(17,)]
-
-
 def test_foreign_database_is_refused(path: Path) -> None:
     """Another program's SQLite file is left alone."""
     path.parent.mkdir()
@@ -410,20 +397,6 @@ def test_garbage_is_refused(path: Path) -> None:
             opening(path)
         assert str(caught.value).startswith(str(path))
     assert path.read_bytes() == b"not a database at all" * 1000
-
-
-def test_damaged_file_is_refused(path: Path) -> None:
-    """A file with pages that do not fit together is left alone, and said to be damaged."""
-    journal = Journal.open(path)
-    append(journal, 1000)
-    journal.close()
-    with path.open("r+b") as file:
-        file.seek(path.stat().st_size // 2 & ~0xFFF)
-        file.write(b"\xff" * 8192)
-    before = path.read_bytes()
-    with pytest.raises(JournalUnavailableError, match="damaged"):
-        Journal.open(path)
-    assert path.read_bytes() == before
 
 
 def test_missing_file_of_dead_letters(path: Path) -> None:
@@ -452,7 +425,7 @@ def test_many_events_leave_a_small_file(path: Path) -> None:
     settled: list[Delete] = []
     for _ in range(100):
         rows = [Row(PLUGIN, number + at, b"e" * 120, b"p" * 300) for at in range(1000)]
-        assert journal.commit(settled, [Append(row) for row in rows]) is None
+        assert journal.commit(settled, [appended(row) for row in rows]) is None
         settled = [Delete(PLUGIN, row.number) for row in rows]
         number += 1000
     journal.commit(settled, [])
@@ -469,7 +442,7 @@ def test_tidy_gives_the_room_of_a_backlog_back(path: Path) -> None:
     for at in range(20):
         first = journal.new_numbers() + at * 100
         rows = [row(first + each, payload=b"x" * 16_000) for each in range(100)]
-        journal.commit([], [Append(row) for row in rows])
+        journal.commit([], [appended(row) for row in rows])
         numbers += [row.number for row in rows]
     journal.commit([Delete(PLUGIN, number) for number in numbers], [])
     sizes = [on_disk(path)]
@@ -487,7 +460,7 @@ def test_tidy_with_a_reader_beside(journal: Journal, path: Path) -> None:
     append(journal, 5)
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
-        reader.execute("SELECT * FROM queue").fetchone()
+        reader.execute("SELECT * FROM event").fetchone()
         append(journal, 30_000, start=5)
         started = time.monotonic()
         journal.tidy(0, KEEP_ALL)

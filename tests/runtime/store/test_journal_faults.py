@@ -15,6 +15,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
+import attrs
 import pytest
 
 from trivet._store._ballast import BALLAST
@@ -35,6 +36,7 @@ from trivet._store._records import (
 )
 
 from ..wording import said_by
+from .rows import appended
 
 PLUGIN = "audit_trail"
 
@@ -43,11 +45,12 @@ import os, signal, sys
 from pathlib import Path
 from trivet._store._journal import Journal
 from trivet._store._records import Append, Delete, Row
+
 path, argument = Path(sys.argv[1]), sys.argv[2]
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 def row(number):
-    return Append(Row("audit_trail", number, b"{}", b"x" * 300))
+    return Append(number, b"{}", b"x" * 300, ["audit_trail"])
 """
 FILLED = """
 journal = Journal.open(path)
@@ -66,15 +69,15 @@ while True:
     number += 5
     deletes = [Delete("audit_trail", done) for done in settled]
     journal.commit(deletes, [row(new) for new in batch])
-    journal.register.release(settled)
+    journal.register.release(settled, 1)
     settled = []
     say("committed", *batch)
     queue.extend(batch)
     for _ in range(4):
         say("takes", queue[0])
-        journal.register.take(queue[0])
+        journal.register.take(queue[0], 1)
         settled.append(queue.pop(0))
-        journal.register.done(settled[-1])
+        journal.register.done(settled[-1], 1)
         say("done", settled[-1])
 """
 SYNCED = """
@@ -95,7 +98,7 @@ def row(number: int, *, size: int = 300) -> Row:
 def appends(journal: Journal, count: int, *, start: int = 0, size: int = 300) -> list[Append]:
     """So many events."""
     first = journal.new_numbers() + start
-    return [Append(row(first + at, size=size)) for at in range(count)]
+    return [appended(row(first + at, size=size)) for at in range(count)]
 
 
 def waiting(journal: Journal) -> list[int]:
@@ -178,7 +181,7 @@ def connection(journal: Journal) -> Faulty:
 
 def contents(path: Path) -> list[object]:
     """All that is in the file, as another connection sees it."""
-    tables = ("plugin", "queue", "seen", "dead_letter")
+    tables = ("subscriber", "event", "exception", "seen", "dead_letter")
     with closing(sqlite3.connect(path)) as connection:
         return [connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables]
 
@@ -198,12 +201,12 @@ def one_of_each(journal: Journal) -> list[Settlement]:
 def seen_appends(journal: Journal) -> list[Append]:
     """Nine events that are remembered."""
     return [
-        Append(append.row, Seen("s", str(at), 1e12))
+        attrs.evolve(append, seen=[(PLUGIN, Seen("s", str(at), 1e12))])
         for at, append in enumerate(appends(journal, 9))
     ]
 
 
-STATEMENTS = 9
+STATEMENTS = 18
 """The statements of a commit here: BEGIN, four for settlements, two for appends, COMMIT."""
 
 
@@ -228,7 +231,7 @@ def test_all_or_nothing(journal: Journal, connection: Faulty, path: Path, number
     connection.recover()
     assert contents(path) == before
     assert journal.commit(settled, events[6:]) is None
-    assert waiting(journal) == [append.row.number for append in events[2:]]
+    assert waiting(journal) == [append.number for append in events[2:]]
     assert len(journal.seen(PLUGIN)) == 8
 
 
@@ -241,7 +244,7 @@ def test_settlements_survive(journal: Journal, connection: Faulty, path: Path, n
     error = journal.commit(settled, events[6:])
     assert isinstance(error, JournalUnavailableError)
     assert str(error) == f"{path}: disk I/O error"
-    assert waiting(journal) == [append.row.number for append in events[2:6]]
+    assert waiting(journal) == [append.number for append in events[2:6]]
     assert len(journal.seen(PLUGIN)) == 5
     with DeadLetters(path) as letters:
         assert letters.count() == 1
@@ -275,7 +278,7 @@ def test_transaction_that_stays_open(journal: Journal, connection: Faulty, path:
     connection.recover()
     assert journal.commit([], appends(journal, 1, start=3)) is None
     with closing(sqlite3.connect(path)) as other:
-        assert other.execute("SELECT count(*) FROM queue").fetchone() == (1,)
+        assert other.execute("SELECT count(*) FROM event").fetchone() == (1,)
 
 
 def test_error_that_is_not_of_the_file(journal: Journal) -> None:
@@ -283,8 +286,10 @@ def test_error_that_is_not_of_the_file(journal: Journal) -> None:
     good = appends(journal, 2)
     with pytest.raises(AttributeError):
         journal.commit([], [good[0], cast("Append", None)])
-    with pytest.raises(AttributeError):
-        journal.commit([Delete(PLUGIN, 1)], [good[0], Append(cast("Row", None))])
+    with pytest.raises(TypeError):
+        journal.commit(
+            [Delete(PLUGIN, 1)], [good[0], Append(1, cast("bytes", None), b"", [PLUGIN])]
+        )
     assert waiting(journal) == []
     assert journal.commit([], good) is None
 
@@ -373,7 +378,7 @@ def test_disk_that_another_program_fills(disk: Path) -> None:
         assert isinstance(error, JournalFullError)
         assert str(error) == f"{disk}/journal.db: the disk is full"
     numbers = waiting(journal)
-    assert numbers == [event.row.number for event in events[:3000:10]]
+    assert numbers == [event.number for event in events[:3000:10]]
     for number in numbers:
         error = journal.commit([Delete(PLUGIN, number)], events[3000:])
         assert isinstance(error, JournalFullError)
@@ -398,7 +403,7 @@ def test_disk_that_the_journal_fills(disk: Path, group: int) -> None:
             start += group
             if (error := journal.commit([], events)) is not None:
                 break
-            accepted += [event.row.number for event in events]
+            accepted += [event.number for event in events]
         assert isinstance(error, JournalFullError)
         assert waiting(journal) == accepted
         for number in accepted:

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from trivet import DeliverySettings, Event, EventPlugin, Settings, StoreSettings, open_runtime
 from trivet._store._journal import Journal
-from trivet._store._records import Append, Delete, JournalUnavailableError, Row
+from trivet._store._records import Append, Delete, JournalUnavailableError
 
 pytestmark = pytest.mark.process
 
@@ -28,7 +28,7 @@ from trivet._store._records import Append, Delete, Row
 journal = Journal.open(Path(sys.argv[1]))
 first = journal.new_numbers()
 for number in range(first, first + 40):
-    assert journal.commit([], [Append(Row("p", number, b"{}", b"x" * 300))]) is None
+    assert journal.commit([], [Append(number, b"{}", b"x" * 300, ["p"])]) is None
 journal.commit([Delete("p", number) for number in range(first, first + 10)], [])
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -44,7 +44,7 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "store.db"
     with closing(Journal.open(path)) as journal:
         first = journal.new_numbers()
-        rows = [Append(Row("p", first + at, b"{}", b"{}")) for at in range(7)]
+        rows = [Append(first + at, b"{}", b"{}", ["p"]) for at in range(7)]
         assert journal.commit([], rows) is None
         journal.commit([Delete("p", first + at) for at in range(7)], [])
     killed = subprocess.run([sys.executable, "-c", KILLED, path], check=False)
@@ -108,7 +108,7 @@ def test_an_older_file_in_its_place(path: Path, tmp_path: Path) -> None:
     Journal.open(path).close()
     shutil.copy(path, tmp_path / "backup")
     with closing(Journal.open(path)) as journal:
-        assert journal.commit([], [Append(Row("p", journal.new_numbers(), b"{}", b"{}"))]) is None
+        assert journal.commit([], [Append(journal.new_numbers(), b"{}", b"{}", ["p"])]) is None
     shutil.copy(tmp_path / "backup", path)
     assert lost(path) == 1
 
@@ -127,7 +127,7 @@ def test_an_undone_transaction_is_not_counted(path: Path) -> None:
     """The events of a transaction that failed are not counted as lost."""
     with closing(Journal.open(path)) as journal:
         number = journal.read("p", 0, 1)[0].number
-        assert journal.commit([], [Append(Row("p", number, b"{}", b"{}"))]) is not None
+        assert journal.commit([], [Append(number, b"{}", b"{}", ["p"])]) is not None
     assert lost(path) == 0
 
 
@@ -135,9 +135,9 @@ def test_a_log_that_is_removed_while_it_is_written(path: Path) -> None:
     """The owner refuses to go on, and what it has said is stored is in the file."""
     journal = Journal.open(path)
     first = journal.new_numbers()
-    assert journal.commit([], [Append(Row("p", first, b"{}", b"{}"))]) is None
+    assert journal.commit([], [Append(first, b"{}", b"{}", ["p"])]) is None
     log_of(path).unlink()
-    refused = journal.commit([], [Append(Row("p", first + 1, b"{}", b"{}"))])
+    refused = journal.commit([], [Append(first + 1, b"{}", b"{}", ["p"])])
     assert isinstance(refused, JournalUnavailableError)
     assert "log" in refused.reason
     with pytest.raises(JournalUnavailableError):

@@ -10,10 +10,13 @@ import pytest
 
 from trivet._store import _register
 from trivet._store._journal import Journal
-from trivet._store._records import Append, Delete, Row
+from trivet._store._records import Delete, Row
 from trivet._store._register import SIZE, SLOTS, LeftOver, Register
 
+from .rows import appended
+
 OPENING = 7
+SUBSCRIBER = 3
 NOTHING = LeftOver([], [])
 
 
@@ -40,96 +43,101 @@ def left_over(path: Path, opening: int = OPENING) -> LeftOver:
     return LeftOver(sorted(left.done), sorted(left.blamed))
 
 
+def places(*numbers: int) -> list[tuple[int, int]]:
+    """Events of the one subscriber."""
+    return [(number, SUBSCRIBER) for number in numbers]
+
+
 def test_states_that_a_process_leaves(register: Register, path: Path) -> None:
     """Handled events are left as handled, events in flight are blamed, and released ones
     forgotten."""
     for number in range(1, 7):
-        assert register.take(number)
-    register.done(1)
-    register.done(2)
-    register.done(3)
-    register.release([3, 6])
-    assert left_over(path) == LeftOver(done=[1, 2], blamed=[4, 5])
+        assert register.take(number, SUBSCRIBER)
+    register.done(1, SUBSCRIBER)
+    register.done(2, SUBSCRIBER)
+    register.done(3, SUBSCRIBER)
+    register.release([3, 6], SUBSCRIBER)
+    assert left_over(path) == LeftOver(done=places(1, 2), blamed=places(4, 5))
 
 
 def test_large_numbers(register: Register, path: Path) -> None:
     """The numbers are those of the journal's openings, up to 63 bits."""
     number = 2**63 - 1
-    register.take(number)
-    register.take(number - 1)
-    register.done(number - 1)
-    assert left_over(path) == LeftOver(done=[number - 1], blamed=[number])
+    register.take(number, SUBSCRIBER)
+    register.take(number - 1, SUBSCRIBER)
+    register.done(number - 1, SUBSCRIBER)
+    assert left_over(path) == LeftOver(done=places(number - 1), blamed=places(number))
 
 
 def test_taken_again(register: Register, path: Path) -> None:
     """An event handed out a second time is in flight once, even if it was handled before."""
-    register.take(1)
-    register.done(1)
-    register.take(1)
-    assert left_over(path) == LeftOver(done=[], blamed=[1])
-    register.release([1])
+    register.take(1, SUBSCRIBER)
+    register.done(1, SUBSCRIBER)
+    register.take(1, SUBSCRIBER)
+    assert left_over(path) == LeftOver(done=places(), blamed=places(1))
+    register.release([1], SUBSCRIBER)
     assert left_over(path) == NOTHING
 
 
 def test_events_that_were_never_taken(register: Register, path: Path) -> None:
     """Handling or releasing an event that was never taken changes nothing."""
-    register.done(1)
-    register.release([1, 2])
-    register.take(1)
-    register.release([1])
-    register.release([1])
-    register.take(2)
-    register.take(3)
-    assert left_over(path) == LeftOver(done=[], blamed=[2, 3])
+    register.done(1, SUBSCRIBER)
+    register.release([1, 2], SUBSCRIBER)
+    register.take(1, SUBSCRIBER)
+    register.release([1], SUBSCRIBER)
+    register.release([1], SUBSCRIBER)
+    register.take(2, SUBSCRIBER)
+    register.take(3, SUBSCRIBER)
+    assert left_over(path) == LeftOver(done=places(), blamed=places(2, 3))
 
 
 def test_capacity(register: Register, path: Path) -> None:
     """An event that does not fit is not taken, until another is released."""
-    assert all(register.take(number) for number in range(1, SLOTS + 1))
-    assert not register.take(SLOTS + 1)
-    register.done(SLOTS + 1)
-    assert register.take(1), "it has a slot already"
-    register.release([1])
-    assert register.take(SLOTS + 1)
-    assert left_over(path).blamed == list(range(2, SLOTS + 2))
+    assert all(register.take(number, SUBSCRIBER) for number in range(1, SLOTS + 1))
+    assert not register.take(SLOTS + 1, SUBSCRIBER)
+    register.done(SLOTS + 1, SUBSCRIBER)
+    assert register.take(1, SUBSCRIBER), "it has a slot already"
+    register.release([1], SUBSCRIBER)
+    assert register.take(SLOTS + 1, SUBSCRIBER)
+    assert left_over(path).blamed == places(*range(2, SLOTS + 2))
 
 
 def test_stop_blames_nothing(register: Register, path: Path) -> None:
     """Once a stop has begun, nothing in flight is blamed, as slow events are killed then too."""
-    register.take(1)
+    register.take(1, SUBSCRIBER)
     register.stop_begins()
-    register.take(2)
-    register.take(3)
-    register.done(3)
-    assert left_over(path) == LeftOver(done=[3], blamed=[])
+    register.take(2, SUBSCRIBER)
+    register.take(3, SUBSCRIBER)
+    register.done(3, SUBSCRIBER)
+    assert left_over(path) == LeftOver(done=places(3), blamed=places())
 
 
 def test_begin_clears(path: Path) -> None:
     """A new opening starts with an empty register, in which events can be blamed again."""
     register = Register(path)
     register.begin(OPENING)
-    register.take(1)
+    register.take(1, SUBSCRIBER)
     register.stop_begins()
     register.close()
     register = Register(path)
     register.begin(OPENING + 1)
     assert left_over(path, OPENING + 1) == NOTHING
-    register.take(2)
-    assert left_over(path, OPENING + 1) == LeftOver(done=[], blamed=[2])
+    register.take(2, SUBSCRIBER)
+    assert left_over(path, OPENING + 1) == LeftOver(done=places(), blamed=places(2))
     register.close()
 
 
 def test_other_opening(register: Register, path: Path) -> None:
     """The register of another opening than the last one says nothing."""
-    register.take(1)
+    register.take(1, SUBSCRIBER)
     assert left_over(path, OPENING + 1) == NOTHING
 
 
 def test_other_boot(register: Register, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a power cut nothing is blamed, nor believed to be handled."""
-    register.take(1)
-    register.take(2)
-    register.done(2)
+    register.take(1, SUBSCRIBER)
+    register.take(2, SUBSCRIBER)
+    register.done(2, SUBSCRIBER)
     other = path.with_name("boot_id")
     other.write_text("another boot")
     monkeypatch.setattr(_register, "BOOT_ID", other)
@@ -148,10 +156,10 @@ def test_in_memory() -> None:
     """A register without a file works the same, and ends with the process."""
     register = Register(None)
     register.begin(OPENING)
-    register.take(1)
-    register.take(2)
-    register.done(2)
-    assert register.left_over(OPENING) == LeftOver(done=[2], blamed=[1])
+    register.take(1, SUBSCRIBER)
+    register.take(2, SUBSCRIBER)
+    register.done(2, SUBSCRIBER)
+    assert register.left_over(OPENING) == LeftOver(done=places(2), blamed=places(1))
     register.close()
 
 
@@ -169,13 +177,13 @@ def test_journal_settles_what_was_left(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     journal = Journal.open(path)
     first = journal.new_numbers()
-    journal.commit([], [Append(Row("p", first + at, b"", b"")) for at in range(5)])
+    journal.commit([], [appended(Row("p", first + at, b"", b"")) for at in range(5)])
     for at in range(4):
-        journal.register.take(first + at)
-    journal.register.done(first)
-    journal.register.done(first + 1)
+        journal.register.take(first + at, 1)
+    journal.register.done(first, 1)
+    journal.register.done(first + 1, 1)
     journal.commit([Delete("p", first + 1)], [])
-    journal.register.release([first + 1, first + 3])
+    journal.register.release([first + 1, first + 3], 1)
     journal.close()
     for _ in range(2):
         journal = Journal.open(path)
@@ -189,8 +197,8 @@ def test_journal_counts_each_crash_once(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     journal = Journal.open(path)
     number = journal.new_numbers()
-    journal.commit([], [Append(Row("p", number, b"", b""))])
-    journal.register.take(number)
+    journal.commit([], [appended(Row("p", number, b"", b""))])
+    journal.register.take(number, 1)
     journal.close()
     register = Path(f"{path}.inhand")
     shutil.copy(register, tmp_path / "as it was")
@@ -198,7 +206,7 @@ def test_journal_counts_each_crash_once(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "as it was", register)  # As if it had died before it began anew.
     journal = Journal.open(path)
     assert crashed(journal) == {0: 1}
-    journal.register.take(number)
+    journal.register.take(number, 1)
     journal.close()
     journal = Journal.open(path)
     assert crashed(journal) == {0: 2}

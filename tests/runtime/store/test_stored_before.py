@@ -27,6 +27,7 @@ from trivet import (
     open_runtime,
 )
 from trivet._store._dead_letters import DeadLetters
+from trivet._store._journal import Journal
 
 STORED = Path(__file__).with_name("stored_before.db")
 AGES = 4e9
@@ -98,6 +99,7 @@ async def test_the_ids_of_a_former_version_are_known(settings: Settings) -> None
 
 def test_the_dead_letter_of_a_former_version_can_be_replayed(settings: Settings) -> None:
     """The letter is shown with its error, and is delivered with all its attempts anew."""
+    Journal.open(settings.store.path).close()  # The file gets its new form.
     with DeadLetters(settings.store.path) as letters:
         (letter,) = letters.list()
         assert (letter.plugin, letter.event, letter.id) == ("keeper", "note", "dead")

@@ -497,9 +497,9 @@ async def test_a_batch_of_lines_is_one_transaction(
     sizes: list[int] = []
     commit = Journal.commit
 
-    def counted(journal: Journal, settlements: Any, appends: Any) -> Any:
+    def counted(journal: Journal, settlements: Any, appends: Any, *cursors: Any) -> Any:
         sizes.extend([len(appends)] if appends else [])
-        return commit(journal, settlements, appends)
+        return commit(journal, settlements, appends, *cursors)
 
     monkeypatch.setattr(Journal, "commit", counted)
     async with open_plugins(Archive, Laggard) as runtime:

@@ -1,0 +1,47 @@
+"""The cursor of a durable inbox: how far all of its events have ended.
+
+Owns the numbers of the events that were read, or came, and have not ended.
+Never knows events, nor where the cursor is written.
+"""
+
+from __future__ import annotations
+
+import heapq
+
+ENDED_AT_MOST = 1000
+"""Numbers of ended events behind one that has not, beyond as many as have not."""
+
+
+class Progress:
+    """The events of one inbox that are in memory, by their numbers."""
+
+    def __init__(self) -> None:
+        self._open: set[int] = set()
+        self._heap: list[int] = []
+        """The same numbers, and some that have ended, the lowest first."""
+        self.last = 0
+        """The highest number that was ever begun."""
+
+    def begin(self, number: int) -> None:
+        """Note that an event is in memory, or waits for another that is."""
+        self.last = max(self.last, number)
+        self._open.add(number)
+        heapq.heappush(self._heap, number)
+
+    def passed(self, number: int) -> None:
+        """Note that an event was read, and needs not to be kept in mind."""
+        self.last = max(self.last, number)
+
+    def end(self, number: int) -> None:
+        """Note that an event has ended."""
+        self._open.discard(number)
+
+    @property
+    def cursor(self) -> int:
+        """The highest number up to which all have ended that were read or came."""
+        heap, still_open = self._heap, self._open
+        while heap and heap[0] not in still_open:
+            heapq.heappop(heap)
+        if len(heap) > 2 * len(still_open) + ENDED_AT_MOST:
+            self._heap = heap = sorted(still_open)
+        return heap[0] - 1 if heap else self.last
