@@ -39,6 +39,8 @@ from ._retries import next_wait
 # To look an enum's member up by its name takes longer than to count an event.
 HANDLED, IN_FLIGHT = Fate.HANDLED, Fate.IN_FLIGHT
 
+BACKING_OFF = "an event backs off"
+
 OnRetry = Callable[[Delivery[Event], Exception, float], None]
 """Is told of an event, of what its handler raised, and of the most seconds until it is tried
 again. It must neither wait nor raise."""
@@ -78,12 +80,15 @@ class BoundedInbox(Inbox[Any]):
         self._repeats = Repeats(policy.deduplicate_for)
         self._counts = Counts()
         self._readers = Readers()
+        self._has_backed_off = False
+        """Whether an event may back off, or follow one that does."""
         self.fast_path = path = FastPath(
             plugin,
             ready=self._queue.ready,
             readers=self._readers,
             counts=self._counts,
             buffer=math.inf if policy.buffer is None else policy.buffer,
+            is_timed=policy.retry,
             end=self._end,
             stay=self._stay,
         )
@@ -102,7 +107,6 @@ class BoundedInbox(Inbox[Any]):
         )
         self._backing = backing(parts)
         path.mind("events are stored", self._backing.outlives)
-        path.mind("attempts are timed", policy.retry)
         path.mind("events wait for one another", policy.ordering_key is not None)
         self.admission = Admission(parts, path, self._backing, self._drop)
 
@@ -153,8 +157,11 @@ class BoundedInbox(Inbox[Any]):
                 break
             self._queue.done(delivery)
             self._end(delivery, Fate.EXPIRED)
-        if not self.fast_path.is_open and (delivery is None or self._queue.has_missing):
-            self._backing.refill()
+        if not self.fast_path.is_open:
+            if delivery is None or self._queue.has_missing:
+                self._backing.refill()
+            if self._has_backed_off:
+                self._mind_back_offs()
         return delivery
 
     @trio.lowlevel.enable_ki_protection
@@ -179,20 +186,23 @@ class BoundedInbox(Inbox[Any]):
 
     def _hand_out(self, delivery: Delivery[Event]) -> None:
         """Give an event to the plugin."""
-        if self.fast_path.is_open:
-            self._in_flight.add(delivery)
-        else:
-            # How long attempts take is asked for only where there may be several.
-            self._in_flight.add(delivery, trio.current_time() if self.policy.retry else 0.0)
+        # How long attempts take is asked for only where there may be several.
+        self._in_flight.add(delivery, trio.current_time() if self.policy.retry else 0.0)
+        if not self.fast_path.is_open:
             self._backing.handed_out(delivery)
         if delivery.receipt is not None:
             delivery.receipt.settle(self._plugin, IN_FLIGHT)
         if self.admission.is_awaited:
             self.admission.admit()
 
-    def _stay(self, delivery: Delivery[Event]) -> None:
+    def _stay(self, delivery: Delivery[Event], since: float) -> None:
         """Have an event in flight that its worker has left."""
-        self._in_flight.add(delivery)
+        self._in_flight.add(delivery, since)
+
+    def _mind_back_offs(self) -> None:
+        """Close the fast path while an event backs off, or follows one that does."""
+        self._has_backed_off = self._queue.has_lanes
+        self.fast_path.mind(BACKING_OFF, self._has_backed_off)
 
     @trio.lowlevel.enable_ki_protection
     def accept(self, delivery: Delivery[Event]) -> None:
@@ -271,6 +281,7 @@ class BoundedInbox(Inbox[Any]):
         until = math.inf if wait is None else trio.current_time() + wait
         retry = self._retry(delivery, history.waited(wait or 0.0), wait=wait or 0.0)
         self._queue.back_off(retry, until)
+        self._mind_back_offs()
         retry.settle(self._plugin, Fate.BACKING_OFF)
         self._readers.wake_all()  # One that knows when to look may leave before that.
 

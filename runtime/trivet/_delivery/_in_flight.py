@@ -52,8 +52,8 @@ class InFlight:
     def since(self, delivery: Delivery[Event]) -> float | None:
         """The time at which the event was handed out, 0 if unknown; None if it is not in flight."""
         since = self._since.get(delivery)
-        if since is None and self._slot_of(delivery) is not None:
-            return 0.0
+        if since is None and (slot := self._slot_of(delivery)) is not None:
+            return slot.since
         return since
 
     def add(self, delivery: Delivery[Event], since: float = 0.0) -> None:
@@ -84,7 +84,7 @@ class InFlight:
         slot = self._slot_of(delivery)
         if slot is not None:
             slot.take()
-            self._since[delivery] = 0.0
+            self._since[delivery] = slot.since
         if delivery in self._since:
             self._kept.add(delivery)
             self._path.mind(KEPT, True)

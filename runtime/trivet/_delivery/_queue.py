@@ -218,6 +218,11 @@ class Queue:
         """Whether an event that is put behind the others has to wait for a back-off."""
         return self._is_one_lane and bool(self._lanes)
 
+    @property
+    def has_lanes(self) -> bool:
+        """Whether any event has to be minded besides those that are ready, in their order."""
+        return bool(self._lanes)
+
     def lane_of(self, delivery: Delivery[Event]) -> Hashable:
         """The name of the event's lane."""
         return self._lane_of(delivery)

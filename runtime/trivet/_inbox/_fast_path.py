@@ -31,10 +31,12 @@ class Slot:
     nothing else. Whoever ends or keeps it meanwhile takes it out, and says so.
     """
 
-    __slots__ = ("delivery", "was_taken")
+    __slots__ = ("delivery", "since", "was_taken")
 
     def __init__(self) -> None:
         self.delivery: Delivery[Any] | None = None
+        self.since: float = 0.0
+        """The time at which it was handed out; 0 where the path is not timed."""
         self.was_taken: bool = False
         """Whether the event was ended or kept while its handler ran; the worker resets it."""
 
@@ -53,8 +55,10 @@ class FastPath:
         readers: the readers that wait.
         counts: the inbox's.
         buffer: how many events may wait.
+        is_timed: whether the length of an attempt matters.
         end: ends an event that somebody may wait for.
-        stay: puts an event that its worker has left among the others in flight.
+        stay: puts an event that its worker has left among the others in flight, with the time at
+            which it was handed out.
     """
 
     __slots__ = (
@@ -63,6 +67,7 @@ class FastPath:
         "counts",
         "end",
         "is_open",
+        "is_timed",
         "parked",
         "plugin",
         "readers",
@@ -79,8 +84,9 @@ class FastPath:
         readers: Readers,
         counts: Counts,
         buffer: float,
+        is_timed: bool,
         end: Callable[[Delivery[Event], Fate], None],
-        stay: Callable[[Delivery[Event]], None],
+        stay: Callable[[Delivery[Event], float], None],
     ) -> None:
         self.plugin: str = plugin
         self.ready: deque[Delivery[Any]] = ready
@@ -88,8 +94,9 @@ class FastPath:
         self.parked: deque[trio.lowlevel.Task] = readers.parked
         self.counts: Counts = counts
         self.buffer: float = buffer
+        self.is_timed: bool = is_timed
         self.end: Callable[[Delivery[Event], Fate], None] = end
-        self.stay: Callable[[Delivery[Event]], None] = stay
+        self.stay: Callable[[Delivery[Event], float], None] = stay
         self.slots: list[Slot] = []
         """The slots of the workers on the path."""
         self.is_open: bool = True
@@ -114,4 +121,4 @@ class FastPath:
         """Remove the slot of a worker that leaves the path; its event stays in flight."""
         self.slots.remove(slot)
         if slot.delivery is not None:
-            self.stay(slot.delivery)
+            self.stay(slot.delivery, slot.since)

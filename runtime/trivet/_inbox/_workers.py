@@ -257,11 +257,13 @@ async def handle_plain(inbox: Inbox[E], handle: Callable[[E], Awaitable[None]]) 
 async def _quantum(inbox: Inbox[E], handle: Callable[[E], Awaitable[None]], slot: Slot) -> None:
     """Handle events for as long as everyone else can wait."""
     path = inbox.fast_path
-    ready, counts = path.ready, path.counts
+    ready, counts, is_timed = path.ready, path.counts, path.is_timed
     until = perf_counter() + SECONDS
     for _ in range(CATCH_UP // CHECK_EVERY):
         for _ in range(CHECK_EVERY):
             slot.delivery = delivery = ready.popleft()
+            if is_timed:
+                slot.since = trio.current_time()
             if not (delivery.is_plain or _may_be_begun(path, delivery)):
                 slot.delivery = None
                 return

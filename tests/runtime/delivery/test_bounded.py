@@ -576,3 +576,17 @@ async def test_a_reader_yields_after_a_burst() -> None:
     assert scope.cancelled_caught
     assert len(yielded) == READ
     assert len([await anext(iterator) for _ in range(2 * READ)]) == 2 * READ
+
+
+async def test_a_back_off_closes_the_fast_path_for_its_time(autojump_clock: MockClock) -> None:
+    """Events take the fast path again once none backs off, and none waits for one that does."""
+    inbox = BoundedInbox("p", DeliveryPolicy(retry=True))
+    inbox.admission.offer(ping(1))
+    inbox.admission.offer(ping(2))
+    assert inbox.fast_path.is_open
+    inbox.reject(await inbox.receive(), OSError("no"))
+    assert not inbox.fast_path.is_open
+    again = await inbox.receive()
+    assert (again.id, again.attempt) == ("1", 2)
+    assert inbox.fast_path.is_open
+    assert (await inbox.receive()).id == "2"

@@ -38,6 +38,7 @@ def path() -> FastPath:
         readers=Readers(),
         counts=Counts(),
         buffer=1,
+        is_timed=False,
         end=nothing,
         stay=nothing,
     )
@@ -57,6 +58,16 @@ def hold(path: FastPath, in_flight: InFlight, *, in_slot: bool, size: int = 0) -
     else:
         in_flight.add(delivery, 7.0)
     return delivery
+
+
+def test_an_event_in_a_slot_knows_since_when(path: FastPath, in_flight: InFlight) -> None:
+    """The time at which a worker's event was handed out is known, and outlives its slot."""
+    handled = hold(path, in_flight, in_slot=True)
+    path.slots[0].since = 5.0
+    assert in_flight.since(handled) == 5.0
+    in_flight.keep(handled)
+    assert path.slots[0].delivery is None
+    assert in_flight.since(handled) == 5.0
 
 
 def test_events_in_slots_are_in_flight_too(path: FastPath, in_flight: InFlight) -> None:

@@ -201,6 +201,7 @@ steps = st.tuples(
     concurrency=st.integers(1, 2),
     kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=6),
     deduplicate_for=st.sampled_from([300.0, 0.0]),
+    retry=st.booleans(),
     ordering_key=st.sampled_from([None, None, None, "lane"]),
 )
 async def test_the_quick_way_ends_as_the_careful_one(

@@ -30,8 +30,9 @@ def path_with(stayed: list[Delivery[Any]]) -> FastPath:
         readers=Readers(),
         counts=Counts(),
         buffer=1,
+        is_timed=False,
         end=end,
-        stay=stayed.append,
+        stay=lambda delivery, _: stayed.append(delivery),
     )
 
 
