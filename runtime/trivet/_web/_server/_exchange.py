@@ -69,7 +69,7 @@ class Exchange:
 
     @property
     def probe(self) -> bytes:
-        """A response in front of the response; none to HTTP/1.0, and none within a response."""
+        """An informational response: none to HTTP/1.0, and none within a response."""
         return b"" if self._head.version == "1.0" or self._response.has_begun else CONTINUE
 
     @property
