@@ -104,7 +104,7 @@ async def test_too_many_events_of_a_type(autojump_clock: MockClock) -> None:
         asking = client(runtime)
 
         async def batch(*names: str) -> int:
-            said = {"specversion": "1.0", "source": "x", "data": {}}
+            said: dict[str, object] = {"specversion": "1.0", "source": "x", "data": {}}
             events = [{**said, "id": str(n), "type": name} for n, name in enumerate(names)]
             kind = {"Content-Type": "application/cloudevents-batch+json"}
             answer = await asking.post("/events", data=json.dumps(events), headers=kind)
