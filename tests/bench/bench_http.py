@@ -3,15 +3,16 @@
     python tests/bench/bench_http.py [--quick]
 
 Each server is a process of its own, asked by wrk over 16 connections, in turns with what it is
-compared with; hypercorn closes a connection after a thousand requests, the others do not.
-`trivet serve` runs with all that it does by default, and a plugin that takes the monitoring points
-of each request. Bare is the same handler on QuartTrio and hypercorn's Trio worker; "by hand" there
-is a route that decodes the JSON with the standard library, makes an attrs object of it, and sends
-that to a reader through a memory channel. FastAPI runs on uvicorn with uvloop and httptools, and
-puts a pydantic model into an asyncio queue. Batches come over 2 connections, which keep the server
-busy; events have about 250 bytes. "CPU" is what the server's process has used of a processor, which
-a busy neighbour changes less than what took how long. Where the program is flooded, one plugin
-publishes as fast as it can to another.
+compared with; hypercorn closes a connection after a thousand requests, the others do not. `trivet
+serve` runs with all that it does by default, and a plugin that takes the monitoring points of each
+request. Bare is the same handler on QuartTrio and hypercorn's Trio worker; "by hand" there is a
+route that decodes the JSON with the standard library, makes an attrs object of it, and sends that
+to a reader through a memory channel. FastAPI runs on uvicorn with uvloop and httptools, and puts a
+pydantic model into an asyncio queue; Starlette does without the model. Batches come over 2
+connections, which keep the server busy; events have about 250 bytes. "CPU" is what the server's
+processes have used of a processor, which a busy neighbour changes less than what took how long; the
+rows per second of a processor are made of it, and their ratios are of seven pairs, or two for a
+rough figure. Where the program is flooded, one plugin publishes as fast as it can to another.
 """
 
 from __future__ import annotations
@@ -83,6 +84,30 @@ def route(table: Table, ours: Server, bare: Server) -> None:
     ):
         figure = found.medians[name] * scale
         table.row(f"a plugin's route, {what}", figure, "bare", found.ratios[name], aim)
+
+
+def beside_peers(table: Table, ours: Server, fastapi: Server, starlette: Server) -> None:
+    """Single events, a plain route, and one that asks Quart, over few and many connections."""
+
+    def put(server: Server, path: str, connections: int) -> Load:
+        body = LINE.strip() if path == ORDERED else b""
+        return wrk(server, path, body=body, connections=connections)
+
+    for connections in (16,) if QUICK else (16, 64):
+        for what, path, other, to_fastapi, to_starlette in (
+            ("single JSON, monitored", ORDERED, ORDERED, "≥ 2.0", "≥ 1.0"),
+            ("a plain route", "/hello", "/hello", "≥ 1.7", "≥ 0.9"),
+            ("a route that asks Quart", "/asks", "/hello", "≥ 0.55", ""),
+        ):
+            for name, peer, aim in (
+                ("FastAPI", fastapi, to_fastapi),
+                ("Starlette", starlette, to_starlette),
+            ):
+                found = compare(
+                    partial(put, ours, path, connections), partial(put, peer, other, connections)
+                )
+                row = f"{what}, c = {connections}, requests per second of a processor"
+                table.row(row, 1 / found.medians["cpu"], name, found.ratios["cpu"].inverse(), aim)
 
 
 def one(server: Server, path: str = ORDERED) -> Load:
@@ -161,9 +186,11 @@ def main() -> None:
     with ExitStack() as stack:
         ours = stack.enter_context(trivet(ANSWERING / "plugins", "shop", "ledger"))
         bare = stack.enter_context(script("bare"))
-        peer = stack.enter_context(script("peer"))
+        peer = stack.enter_context(script("peer", "fastapi"))
+        starlette = stack.enter_context(script("peer", "starlette"))
         table = Table("HTTP", "figure")
         route(table, ours, bare)
+        beside_peers(table, ours, peer, starlette)
         ingest(table, ours, bare, peer)
         flood(table, ours)
 

@@ -57,11 +57,17 @@ class Server:
     port: int
     process: int
     """The one that answers."""
+    watcher: int | None = None
+    """The one that watches over the other, where there is one."""
 
     def cpu(self) -> float:
-        """Seconds of processor time that the server has used."""
-        fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Seconds of processor time that the server has used, in all its processes."""
+        return sum(_cpu(each) for each in (self.process, self.watcher) if each is not None)
+
+
+def _cpu(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @attrs.frozen
@@ -86,7 +92,7 @@ def trivet(plugins: Path, *names: str) -> Generator[Server]:
         command += ["--plugins", str(plugins.absolute()), "--bind", "127.0.0.1:0"]
         with _answering(command, directory) as (port, process):
             children = Path(f"/proc/{process}/task/{process}/children").read_text()
-            yield Server(port, int(children.split()[0]))
+            yield Server(port, int(children.split()[0]), process)
 
 
 @contextmanager

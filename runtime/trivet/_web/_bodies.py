@@ -49,6 +49,11 @@ class Body:
         """Whether the whole body was received."""
         return self._is_complete
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the whole body was received, and there is nothing in it."""
+        return self._is_complete and not self._received
+
     def discard(self) -> None:
         """Drop the buffer, and everything that is still received."""
         self._is_discarded = True

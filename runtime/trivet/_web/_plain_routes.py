@@ -7,8 +7,9 @@ with the outcome of the handler.
 
 Nobody guesses whether a handler uses Quart. On the short way its context variables hold stand-ins
 (`_quart._detached`), so that `quart.request` and its like work in every handler and in all that it
-calls. Once one of them was used, or the return value is not plain, or the handler raised, Quart
-gets the request with the outcome, and makes the response as if it had called the handler itself.
+calls. If the return value is not plain, or the handler raised, or has left a function to be called
+with the response, Quart gets the request with the outcome, and makes the response as if it had
+called the handler itself.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import trio
 from quart import Quart
 from quart.json.provider import DefaultJSONProvider, JSONProvider
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import MapAdapter, RequestRedirect
+from werkzeug.routing import MapAdapter, RequestRedirect, Rule
 
 from .._faults._containment import split_cancelled
 from .._loop._tasks import plugin_of_task
@@ -59,7 +60,7 @@ class _Match:
     """The route of one request."""
 
     plain: PlainRoute
-    rule: str
+    rule: Rule
     variables: Mapping[str, Any]
 
 
@@ -122,7 +123,7 @@ class PlainRoutes:
         plain = self._routes.get(rule.endpoint)
         if plain is None:
             return None
-        match = _Match(plain, rule.rule, variables)
+        match = _Match(plain, rule, variables)
         if path == rule.rule:
             self._known[method, path] = match
         return match
@@ -131,9 +132,9 @@ class PlainRoutes:
         self, match: _Match, scope: HttpScope, receive: Receive, send: HttpSender
     ) -> None:
         limit = self._runtime.program.settings.max_body
-        detached = Detached(self._app, scope, send, limit)
+        detached = Detached(self._app, scope, send, limit, match.rule, match.variables)
         try:
-            self._doors.admit(match.rule, match.plain.route.scope)
+            self._doors.admit(match.rule.rule, match.plain.route.scope)
         except ProblemError as problem:
             detached.fault = problem
             await detached.go_on(self._fallback, receive)
@@ -145,7 +146,7 @@ class PlainRoutes:
         finally:
             await watch.end()  # noqa: ASYNC102 - shielded, and at once
         response = None
-        if not detached.is_made and detached.fault is None and not watch.has_met_body:
+        if not detached.changes_response and detached.fault is None and not watch.has_met_body:
             response = self._plain_response(detached.answer)
         if response is None:
             await detached.go_on(self._fallback, receive)
@@ -282,7 +283,7 @@ class _Watch:
     @property
     def has_met_body(self) -> bool:
         """Whether a body comes that the head of the request does not announce."""
-        return self._listening is not None and not self._detached.body.is_complete
+        return self._listening is not None and not self._detached.body.is_empty
 
     async def end(self) -> None:
         """End the listening, if it has begun.

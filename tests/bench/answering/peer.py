@@ -1,6 +1,7 @@
-"""The most common choice: FastAPI on uvicorn, with its fast extras.
+"""The most common choices on uvicorn, with its fast extras: FastAPI, or Starlette alone.
 
-python tests/bench/answering/peer.py
+python tests/bench/answering/peer.py fastapi
+python tests/bench/answering/peer.py starlette
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ from contextlib import asynccontextmanager
 import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 
 class Ordered(BaseModel):
@@ -23,7 +28,7 @@ class Ordered(BaseModel):
     note: str
 
 
-queue: asyncio.Queue[Ordered] = asyncio.Queue(1000)
+queue: asyncio.Queue[object] = asyncio.Queue(1000)
 
 
 async def read() -> None:
@@ -33,7 +38,7 @@ async def read() -> None:
 
 
 @asynccontextmanager
-async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+async def lifespan(_: Starlette) -> AsyncGenerator[None]:
     """Read events as long as the application serves."""
     async with asyncio.TaskGroup() as tasks:
         reading = tasks.create_task(read())
@@ -51,13 +56,40 @@ async def take(ordered: Ordered) -> dict[str, object]:
     return {"fates": {"taker": "queued"}}
 
 
+@app.get("/hello")
+async def hello() -> dict[str, object]:
+    """Answer as the plugin does."""
+    return {"hello": "world"}
+
+
+async def take_alone(request: Request) -> JSONResponse:
+    """Pass a document to the reader."""
+    await queue.put(await request.json())
+    return JSONResponse({"fates": {"taker": "queued"}}, 202)
+
+
+async def hello_alone(_: Request) -> JSONResponse:
+    """Answer as the plugin does."""
+    return JSONResponse({"hello": "world"})
+
+
+alone = Starlette(
+    routes=[
+        Route("/events/ordered", take_alone, methods=["POST"]),
+        Route("/hello", hello_alone),
+    ],
+    lifespan=lifespan,
+)
+
+
 def main() -> None:
     """Serve, and print the address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         host, port = listener.getsockname()
         sys.stderr.write(f"http://{host}:{port}\n")
         sys.stderr.flush()
-        config = uvicorn.Config(app, log_level="warning", access_log=False)
+        chosen = alone if sys.argv[1:] == ["starlette"] else app
+        config = uvicorn.Config(chosen, log_level="warning", access_log=False)
         uvicorn.Server(config).run(sockets=[listener])
 
 

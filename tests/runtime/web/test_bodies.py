@@ -217,3 +217,13 @@ async def test_a_reader_learns_of_the_limit() -> None:
         await wait_all_tasks_blocked()
         body.append(b"x" * 6)
         await told.wait()
+
+
+async def test_a_body_is_empty_once_its_end_has_come_without_data() -> None:
+    """A body is empty when nothing more comes, and nothing has come."""
+    empty, other = Body(None, None), Body(None, None)
+    assert not empty.is_empty
+    other.append(b"x")
+    for body in (empty, other):
+        body.set_complete()
+    assert (empty.is_empty, other.is_empty) == (True, False)

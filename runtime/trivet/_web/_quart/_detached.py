@@ -7,6 +7,7 @@ Never knows the handler, nor how its answer is sent.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from quart.signals import (
     request_started,
     request_tearing_down,
 )
+from werkzeug.routing import Rule
 
 from .._asgi import ASGIApp, HttpScope, Receive
 from .._bodies import Body
@@ -90,23 +92,35 @@ class Detached:
     """The contexts of one request, and the outcome of its handler.
 
     Whatever a handler, or code that it calls, asks Quart's context variables for, they hold a
-    stand-in that makes the real contexts first. `is_made` then says that Quart has to go on with
-    the request: it alone knows the meaning of what the handler has done to the contexts.
+    stand-in that makes the real contexts first.
 
     Args:
         app: the Quart application.
         scope: the server's.
         send: the server's.
         limit: bytes that the body may have.
+        rule: the rule of the request's route.
+        variables: the values of the path's variables.
     """
 
-    __slots__ = ("_app", "_body", "_limit", "_scope", "_send", "answer", "contexts", "fault")
+    __slots__ = ("_app", "_body", "_limit", "_rule", "_scope", "_send", "_variables", "answer",
+                 "contexts", "fault")  # fmt: skip
 
-    def __init__(self, app: Quart, scope: HttpScope, send: Any, limit: int) -> None:
+    def __init__(
+        self,
+        app: Quart,
+        scope: HttpScope,
+        send: Any,
+        limit: int,
+        rule: Rule,
+        variables: Mapping[str, Any],
+    ) -> None:
         self._app = app
         self._scope = scope
         self._send = send
         self._limit = limit
+        self._rule = rule
+        self._variables = variables
         self._body: Body | None = None
         self.contexts: tuple[Any, ...] = ()
         """The contexts for the variables of Quart, the request's at the end; none before they are
@@ -124,9 +138,12 @@ class Detached:
         return self._body
 
     @property
-    def is_made(self) -> bool:
-        """Whether the contexts are made."""
-        return bool(self.contexts)
+    def changes_response(self) -> bool:
+        """Whether the handler has left functions that are to be called with the response.
+
+        Nothing else of the contexts comes to it: without a secret, a session cannot be changed.
+        """
+        return bool(self.contexts and self.contexts[-1]._after_request_functions)
 
     def enter(self) -> list[Token[Any]]:
         """Set the context variables of Quart; returns their state before, for `leave`."""
@@ -148,9 +165,9 @@ class Detached:
         connection: Any = app.asgi_http_class(app, going_on)
         request: Any = connection._create_request_from_scope(self._send)
         request.body = self.body
+        request.url_rule, request.view_args = self._rule, dict(self._variables)
         session = app.session_interface.null_session_class()
         context = REQUEST_CONTEXT(app, request=request, session=session)
-        context.match_request()
         self.contexts = (context,) if len(_variables) == 1 else (app.app_context(), context)
 
     def outcome(self) -> Any:

@@ -67,7 +67,7 @@ REPLACED: Mapping[type, tuple[str, ...]] = {
 
 CALLED: Mapping[type, tuple[str, ...]] = {
     QuartTrio: ("app_context",),
-    REQUEST_CONTEXT: ("__init__", "match_request"),
+    REQUEST_CONTEXT: ("__init__",),
     TrioASGIHTTPConnection: ("_create_request_from_scope",),
     TrioASGIWebsocketConnection: ("_create_websocket_from_scope", "handle_websocket"),
     TrioWebsocket: ("accept",),
@@ -90,7 +90,8 @@ READ: Mapping[type, tuple[str, ...]] = {
         "url_map",
         "url_value_preprocessors",
     ),
-    TrioRequest: ("body", "headers", "is_json"),
+    REQUEST_CONTEXT: ("_after_request_functions",),
+    TrioRequest: ("body", "headers", "is_json", "url_rule", "view_args"),
     TrioASGIHTTPConnection: ("scope",),
     TrioASGIWebsocketConnection: ("app",),
     TrioFormDataParser: ("file_storage_class",),

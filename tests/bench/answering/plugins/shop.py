@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import trio
+from quart import request
 
 from trivet import (
     App,
@@ -81,6 +82,11 @@ class Shop(BackgroundPlugin):
     async def hello(self) -> dict[str, object]:
         """Answer as the bare application does."""
         return {"hello": "world"}
+
+    @route("/asks")
+    async def asks(self) -> dict[str, object]:
+        """Answer with a part of the request, which Quart makes."""
+        return {"hello": request.path}
 
     @route("/flood/begin", methods=["POST"])
     async def begin(self) -> dict[str, object]:

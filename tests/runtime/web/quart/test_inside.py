@@ -49,7 +49,6 @@ QuartTrio.app_context(self)
 QuartTrio.asgi_app async (self, scope, receive, send)
 QuartTrio.request_context(self, request)
 RequestContext.__init__(self, app, request, session=None)
-RequestContext.match_request(self)
 ResponseBody.__aenter__ async (self)
 ResponseBody.__aexit__ async (self, exc_type, exc_value, tb)
 TrioASGIHTTPConnection.__call__ async (self, receive, send)
@@ -71,7 +70,6 @@ TrioWebsocket.receive_json async (self)"""
 
 APP_CONTEXT_0_23 = """\
 AppContext.__init__(self, app, *, request=None, session=None, websocket=None)
-AppContext.match_request(self)
 """
 
 QUART_TRIO_0_13 = APP_CONTEXT_0_23 + "\n".join(
