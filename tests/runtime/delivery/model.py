@@ -48,30 +48,10 @@ from trivet._store._dead_letters import DeadLetters
 from trivet._store._records import DeadLetter
 from trivet._store._store import Store
 
-
-class Numbered(Event):
-    number: int
-    """Another one for each event that is published, repetition or not."""
-    wanted: bool = True
-    """The field that filters ask for."""
-
-
-class Ping(Numbered):
-    pass
-
-
-class Pong(Numbered):
-    pass
-
+from .driver import EXPIRED, HANDLED, WAITING, Driver, End, Numbered, Ping, Pong, Reader, number_of
 
 TYPES: tuple[type[Numbered], ...] = (Ping, Pong)
 
-HANDLED = "handled"
-EXPIRED = "expired"
-End = Exception | str
-"""How a test's reader ends an attempt: `HANDLED`, `EXPIRED`, or with an error."""
-
-WAITING = (Fate.QUEUED, Fate.BACKING_OFF)
 ALIVE = (*WAITING, Fate.IN_FLIGHT)
 FOLLOWS = {
     Fate.QUEUED: {Fate.IN_FLIGHT, Fate.QUEUED, Fate.DROPPED, Fate.EXPIRED},
@@ -130,14 +110,6 @@ class Entry:
     def comes_after(self, other: Entry) -> bool:
         """Whether their order is promised, and this one is the later."""
         return self.is_replayed == other.is_replayed and self.place > other.place
-
-
-@attrs.define(eq=False)
-class Reader:
-    """One task that waits for one event."""
-
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    ended: trio.Event = attrs.field(factory=trio.Event)
 
 
 @attrs.frozen(kw_only=True)
@@ -472,7 +444,7 @@ class Process:
         self.world.copy_of(self.path)
 
 
-class World:
+class World(Driver[Subscriber]):
     """Everybody who subscribes, in all the processes of a program."""
 
     def __init__(self, program: Program, directory: Path, clock: MockClock) -> None:
@@ -485,9 +457,6 @@ class World:
         self.path = next(self._files)
         self.is_over = False
         self.process: Process
-
-    def subscriber(self, number: int) -> Subscriber:
-        return [*self.subscribers.values()][number % len(self.subscribers)]
 
     def listening(self, delivery: Delivery[Event]) -> list[Subscriber]:
         kind = type(delivery.event)
@@ -621,18 +590,11 @@ class World:
 
     # What can happen
 
-    async def let_run(self) -> None:
-        """Let the tasks run for one round; the step after it meets them half way."""
-        await trio.lowlevel.checkpoint()
-
     async def let_all_run(self) -> None:
         """Let the tasks run until all of them wait."""
         await wait_all_tasks_blocked()
         if not self.process.is_dead:
             self.process.check_quiet()
-
-    async def let_time_pass(self, seconds: float) -> None:
-        self.clock.jump(seconds)
 
     async def start_publisher(self, events: list[Any], waits: bool) -> None:
         process, now = self.process, trio.current_time()
@@ -682,11 +644,6 @@ class World:
             assert one.stopped
             return False
         return True
-
-    async def cancel_reader(self, of: int, which: int) -> None:
-        readers = self.subscriber(of).readers
-        if readers:
-            readers[which % len(readers)].scope.cancel()
 
     async def finish(self, of: int, which: int, end: End) -> None:
         one = self.subscriber(of)
@@ -739,12 +696,6 @@ class World:
         entry.spent += wait
         entry.due = now + wait
         return Fate.BACKING_OFF
-
-    async def end_readers(self, of: int) -> None:
-        """Cancel the tasks and see them end, as a lifetime's end does."""
-        for reader in [*self.subscriber(of).readers]:
-            reader.scope.cancel()
-            await reader.ended.wait()
 
     async def end_lifetime(self, of: int, crashed: bool, given_up: bool) -> None:
         await self.end_readers(of)
@@ -890,12 +841,6 @@ class World:
         with closing(sqlite3.connect(self.process.path)) as connection:
             assert connection.execute("SELECT count(*) FROM event").fetchone() == (0,)
         assert self.process.store.has_room(self.max_bytes)
-
-
-def number_of(delivery: Delivery[Event]) -> int:
-    """Its event's number."""
-    assert isinstance(delivery.event, Numbered)
-    return delivery.event.number
 
 
 def lane_of(delivery: Delivery[Event]) -> str:

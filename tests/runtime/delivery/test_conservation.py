@@ -30,20 +30,7 @@ from trivet._delivery._bus import Bus, Subscription
 from trivet._events._delivery import Receipt
 from trivet._events._delivery_settings import PARTITION_KEY, DeliveryPolicy
 
-
-class Numbered(Event):
-    number: int
-    """Another one for each event that is published, repetition or not."""
-    wanted: bool = True
-    """The field that filters ask for."""
-
-
-class Ping(Numbered):
-    pass
-
-
-class Pong(Numbered):
-    pass
+from .driver import EXPIRED, HANDLED, WAITING, Driver, End, Numbered, Ping, Pong, Reader, number_of
 
 
 class Tick(Numbered):
@@ -52,12 +39,6 @@ class Tick(Numbered):
 
 TYPES: tuple[type[Numbered], ...] = (Ping, Pong, Tick)
 
-HANDLED = "handled"
-EXPIRED = "expired"
-End = Exception | str
-"""How a test's reader ends an attempt: `HANDLED`, `EXPIRED`, or with an error."""
-
-WAITING = (Fate.QUEUED, Fate.BACKING_OFF)
 INSIDE = (*WAITING, Fate.IN_FLIGHT)
 FOLLOWS = {
     Fate.QUEUED: {Fate.IN_FLIGHT, Fate.DROPPED, Fate.EXPIRED, Fate.ABANDONED},
@@ -107,14 +88,6 @@ class Publisher:
     ended: bool = False
     words_at_end: int = 0
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-
-
-@attrs.define(eq=False)
-class Reader:
-    """One task that waits for one event."""
-
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    ended: trio.Event = attrs.field(factory=trio.Event)
 
 
 @attrs.define(eq=False)
@@ -222,7 +195,7 @@ class Subscriber:
         return bool(self.before(account))
 
 
-class World:
+class World(Driver[Subscriber]):
     """The bus, its subscribers, and everything that was ever published."""
 
     def __init__(
@@ -240,9 +213,6 @@ class World:
             for event, policy in subscriber.policies.items()
         ]
         self.bus = Bus(wishes, TYPES)
-
-    def subscriber(self, number: int) -> Subscriber:
-        return [*self.subscribers.values()][number % len(self.subscribers)]
 
     def listening(self, delivery: Delivery[Event]) -> set[str]:
         everyone = self.subscribers.values()
@@ -466,17 +436,10 @@ class World:
 
     # What can happen
 
-    async def let_run(self) -> None:
-        """Let the tasks run for one round; the step after it meets them half way."""
-        await trio.lowlevel.checkpoint()
-
     async def let_all_run(self) -> None:
         """Let the tasks run until all of them wait."""
         await wait_all_tasks_blocked()
         self.check_quiet()
-
-    async def let_time_pass(self, seconds: float) -> None:
-        self.clock.jump(seconds)
 
     async def start_publisher(self, events: list[Any], waits: bool) -> None:
         publisher = Publisher()
@@ -512,11 +475,6 @@ class World:
             pass
         except trio.EndOfChannel:
             assert subscriber.stopped
-
-    async def cancel_reader(self, of: int, which: int) -> None:
-        readers = self.subscriber(of).readers
-        if readers:
-            readers[which % len(readers)].scope.cancel()
 
     async def keep(self, of: int, which: int) -> None:
         subscriber = self.subscriber(of)
@@ -560,12 +518,6 @@ class World:
         account.spent += wait
         account.due = now + wait
         return Fate.BACKING_OFF
-
-    async def end_readers(self, of: int) -> None:
-        """Cancel the tasks and see them end, as a lifetime's end does."""
-        for reader in [*self.subscriber(of).readers]:
-            reader.scope.cancel()
-            await reader.ended.wait()
 
     async def end_lifetime(self, of: int, crashed: bool) -> None:
         await self.end_readers(of)
@@ -641,12 +593,6 @@ class World:
             await self.read_now(of)
             if len(one.in_flight) == before:
                 return
-
-
-def number_of(delivery: Delivery[Event]) -> int:
-    """Its event's number."""
-    assert isinstance(delivery.event, Numbered)
-    return delivery.event.number
 
 
 Step = tuple[Callable[..., Awaitable[None]], *tuple[Any, ...]]
