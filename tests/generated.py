@@ -177,8 +177,7 @@ def _type(hint: Any) -> str:
     if origin is Literal:
         return ", ".join(f"`{_quoted(word)}`" for word in arguments)
     if origin in (Union, UnionType):
-        (only,) = (each for each in arguments if each is not NoneType)
-        return _type(only)
+        return " or ".join(_type(each) for each in arguments if each is not NoneType)
     if origin is list:
         words = get_origin(arguments[0]) is Literal
         return f"array of {_type(arguments[0])}{'' if words else 's'}"

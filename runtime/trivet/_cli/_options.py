@@ -50,8 +50,9 @@ def program_options(command: F) -> F:
     for option in (
         click.option(
             "--bind",
-            metavar="HOST:PORT",
-            help="The address to listen at; port 0 is any free port.",
+            metavar="ADDRESS",
+            help="The address to listen at, or several, with commas between: HOST:PORT, where port "
+            "0 is any free port, unix:/PATH, or systemd.",
         ),
         click.option(
             "--plugins",

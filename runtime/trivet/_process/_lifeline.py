@@ -30,8 +30,8 @@ class Lifeline:
     """Readable when the parent asks for the stop; at its end when the parent is gone."""
     beat_write: int
     """Takes the heartbeats of the event loop, the verdict and the sign of a clean exit."""
-    listener: int
-    """The socket, bound before there was a child."""
+    listeners: list[int]
+    """The sockets, bound before there was a child."""
     report: Report
     """The last words of this process, which the parent prints."""
 
@@ -63,14 +63,14 @@ def inherited_lifeline() -> Lifeline | None:
     inherited = os.environ.pop(_parent.LIFELINE, None)
     if inherited is None:
         return None
-    stop_read, beat_write, listener, report = map(int, inherited.split(","))
+    stop_read, beat_write, report, *listeners = map(int, inherited.split(","))
     for descriptor in (stop_read, beat_write, report):
         os.set_inheritable(descriptor, False)  # They are not for the processes of a plugin.
     os.set_blocking(beat_write, False)
-    return Lifeline(stop_read, beat_write, listener, Report(report))
+    return Lifeline(stop_read, beat_write, listeners, Report(report))
 
 
-def fork_under_parent(settings: Settings, listener: int) -> Lifeline:
+def fork_under_parent(settings: Settings, listeners: list[int]) -> Lifeline:
     """Fork: this process becomes the parent, and its copy, in which this returns, the child.
 
     So the parent has the process id that the operator knows, and the child need not import
@@ -86,12 +86,12 @@ def fork_under_parent(settings: Settings, listener: int) -> Lifeline:
     _parent.adopt_orphans()
     child = os.fork()
     if child:
-        _become_parent(settings, [child, stop_write, beat_read], listener, report)
+        _become_parent(settings, [child, stop_write, beat_read], listeners, report)
     os.setpgid(0, 0)
     os.close(stop_write)
     os.close(beat_read)
     os.set_blocking(beat_write, False)
-    return Lifeline(stop_read, beat_write, listener, Report(report))
+    return Lifeline(stop_read, beat_write, listeners, Report(report))
 
 
 def end_forked_copies() -> None:
@@ -104,13 +104,15 @@ def end_forked_copies() -> None:
     os.register_at_fork(after_in_child=partial(os._exit, 1))
 
 
-def _become_parent(settings: Settings, first: list[int], listener: int, report: int) -> NoReturn:
-    for descriptor in (*first[1:], listener, report):
+def _become_parent(
+    settings: Settings, first: list[int], listeners: list[int], report: int
+) -> NoReturn:
+    for descriptor in (*first[1:], *listeners, report):
         os.set_inheritable(descriptor, True)
     config = {
         "command": [sys.executable, *sys.orig_argv[1:]],
         "first": first,
-        "listener": listener,
+        "listeners": listeners,
         "report": report,
         "budget": settings.shutdown.budget + PARENT.after,
         "hang_limit": settings.hang_limit + PARENT.after if settings.hang_limit else 0.0,

@@ -31,7 +31,7 @@ HEARTBEAT, CLEAN_EXIT = b".", b"!"
 """Bytes from the child: its event loop turns; its exit code of 0 is meant. A digit is the verdict:
 the program's exit code, in whatever way the child ends."""
 LIFELINE = "_TRIVET_LIFELINE"
-"""The environment variable of a restarted child: its descriptors, `STOP,BEAT,LISTENER,REPORT`."""
+"""The environment variable of a restarted child: its descriptors, `STOP,BEAT,REPORT,LISTENER,…`."""
 OVERRUN = 72
 """The exit code of a program whose stop this process had to end by a kill."""
 UNCLEAN_EXIT = 1
@@ -100,8 +100,8 @@ class ParentConfig:
         """The command for a restart; the first child exists already."""
         self.first: list[int] = config["first"]
         """The first child: its process id, and this process's ends of its pipes."""
-        self.listener: int = config["listener"]
-        """The descriptor of the socket that is handed down from child to child."""
+        self.listeners: list[int] = config["listeners"]
+        """The descriptors of the sockets that are handed down from child to child."""
         self.report: int = config["report"]
         """The descriptor of the report: who ended the child, and why."""
         self.budget: float = config["budget"]
@@ -129,13 +129,14 @@ class Child:
         """The program's exit code, where this child has sent one."""
 
     @classmethod
-    def spawn(cls, command: list[str], listener: int, report: int) -> Child:
+    def spawn(cls, command: list[str], listeners: list[int], report: int) -> Child:
         """Start another child."""
         stop_read, stop_write = os.pipe()
         beat_read, beat_write = os.pipe()
-        for descriptor in (stop_read, beat_write, listener, report):
+        for descriptor in (stop_read, beat_write, report, *listeners):
             os.set_inheritable(descriptor, True)
-        environ = {**os.environ, LIFELINE: f"{stop_read},{beat_write},{listener},{report}"}
+        descriptors = ",".join(map(str, (stop_read, beat_write, report, *listeners)))
+        environ = {**os.environ, LIFELINE: descriptors}
         pid = os.posix_spawn(
             command[0],
             command,
@@ -235,7 +236,7 @@ class Parent:
             say(f"the program ended with {named(code)}; starting again in {wait:.1f} s")
             if self._stopped_within(wait):
                 return 0
-            child = Child.spawn(config.command, config.listener, config.report)
+            child = Child.spawn(config.command, config.listeners, config.report)
 
     def _watch(self, child: Child) -> int:
         """Watch the child until it ends; returns its exit code."""
@@ -267,7 +268,8 @@ class Parent:
             child.request_stop()
         if self._requests == 1:
             self._manager.tell("STOPPING=1")
-            os.close(self._config.listener)  # Or clients would wait in its backlog.
+            for listener in self._config.listeners:  # Or clients would wait in their backlogs.
+                os.close(listener)
             return time.monotonic() + self._config.budget
         return until
 

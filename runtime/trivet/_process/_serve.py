@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from errno import EADDRINUSE
 from functools import partial
@@ -28,9 +28,9 @@ from .._loop._tasks import breaker_of
 from .._plugins._status import Status
 from .._program._garbage import freeze_heap
 from .._program._loader import Program, load
-from .._program._settings import Settings, refuse_open_doors
+from .._program._settings import SYSTEMD, Settings, refuse_open_doors
 from .._runtime import Runtime, running
-from .._web._server._binding import bind_socket
+from .._web._server._binding import bind_socket, sockets_of_systemd
 from .._web._server._listening import listening
 from ._escalation import LOOP
 from ._lifeline import Lifeline, end_forked_copies, fork_under_parent, inherited_lifeline
@@ -62,11 +62,11 @@ def run(settings: Settings, *, with_parent: bool) -> int:
     """
     if signal.sigpending() & STOP_SIGNALS:
         return 0  # The stop was asked for before there was anything to stop.
-    refuse_open_doors(settings, settings.bind)
+    refuse_open_doors(settings, settings.addresses)
     lifeline = inherited_lifeline()
-    listener = bind(settings.bind) if lifeline is None else lifeline.listener
+    listeners = bind(settings.addresses) if lifeline is None else lifeline.listeners
     if lifeline is None and with_parent:
-        lifeline = fork_under_parent(settings, listener)
+        lifeline = fork_under_parent(settings, listeners)
     end_forked_copies()
     sys.stderr = never_waiting_stderr()
     configure_logging(settings.log, sys.stderr)
@@ -85,7 +85,7 @@ def run(settings: Settings, *, with_parent: bool) -> int:
         program = load(settings)
         freeze_heap()
         with _naming_who_broke_the_loop(program, watchdog), warnings_in_the_log(program.homes):
-            trio.run(serve, program, listener, stop, lifeline)
+            trio.run(serve, program, listeners, stop, lifeline)
     except TrivetError as error:
         watchdog.verdict = error.exit_code
         if lifeline is not None and error.exit_code in FINAL_CODES:
@@ -204,7 +204,9 @@ class Stop:
 _NO_PLUGIN = "name plugins in `active_plugins` of trivet.toml, or on the command line"
 
 
-async def serve(program: Program, listener: int, stop: Stop, lifeline: Lifeline | None) -> None:
+async def serve(
+    program: Program, listeners: list[int], stop: Stop, lifeline: Lifeline | None
+) -> None:
     """Start the plugins, then serve them over HTTP on the socket until a stop is asked for."""
     runtime = Runtime(program, contains_interrupts=True)  # Signals go to a receiver.
     watchdog = stop.watchdog
@@ -226,7 +228,8 @@ async def serve(program: Program, listener: int, stop: Stop, lifeline: Lifeline 
             stop.attach(runtime)
             with stop.serving:
                 async with running(runtime):
-                    async with listening(runtime, f"fd://{listener}") as urls:
+                    binds = [f"fd://{listener}" for listener in listeners]
+                    async with listening(runtime, binds) as urls:
                         freeze_heap()
                         if not runtime.hosts:
                             _log.warning("no plugin is active", hint=_NO_PLUGIN)
@@ -236,17 +239,23 @@ async def serve(program: Program, listener: int, stop: Stop, lifeline: Lifeline 
             nursery.cancel_scope.cancel()
 
 
-def bind(address: str) -> int:
-    """Bind the address before anything starts.
+def bind(addresses: Iterable[str]) -> list[int]:
+    """Bind the addresses before anything starts.
 
     Returns:
-        The descriptor of a socket that is bound, and does not listen yet.
+        The descriptors of sockets that are bound, and do not listen yet; systemd's may.
 
     Raises:
-        StartError: the address cannot be bound.
+        StartError: an address cannot be bound.
     """
+    return [descriptor for address in addresses for descriptor in _bind(address)]
+
+
+def _bind(address: str) -> list[int]:
     try:
-        return bind_socket(address).detach()
+        if address == SYSTEMD:
+            return [taken.detach() for taken in sockets_of_systemd()]
+        return [bind_socket(address).detach()]
     except OSError as error:
         advice = "; choose another by `bind` or `--bind`" if error.errno == EADDRINUSE else ""
         reason = f"{error.strerror or error}{advice}"

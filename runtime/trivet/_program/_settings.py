@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -164,10 +164,28 @@ class TlsSettings:
     that one of them has signed."""
 
 
-def _host_and_port(_: object, __: object, bind: str) -> None:
-    match = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s\0:\[\]]+):(\d{1,5})", bind)
-    if match is None or int(match[1]) > 65535:
-        raise ValueError(f"expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:0, not {bind}")
+SYSTEMD = "systemd"
+"""The word for the sockets that systemd has bound."""
+
+
+def _split(bind: str | list[str]) -> list[str]:
+    return [each.strip() for each in bind.split(",")] if isinstance(bind, str) else bind
+
+
+def _are_addresses(_: object, __: object, bind: str | list[str]) -> None:
+    addresses = _split(bind)
+    if not addresses:
+        raise ValueError("names no address")
+    for address in addresses:
+        match = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s\0:\[\]]+):(\d{1,5})", address)
+        is_host = match is not None and match[0][:5] != "unix:" and int(match[1]) <= 65535
+        if not is_host and not re.fullmatch(r"unix:/[^\0]+|systemd", address):
+            raise ValueError(
+                "expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:0, unix:/PATH, or systemd, "
+                f"not {address}"
+            )
+    if len(set(addresses)) < len(addresses):
+        raise ValueError("names an address twice")
 
 
 def _hosts(_: object, __: object, hosts: list[str]) -> None:
@@ -218,8 +236,9 @@ class Settings:
     """The plugins to run: names of files without `.py`, or of entry points."""
     plugins_directory: Path = Path("plugins")
     """The directory of the plugins' files, relative to the settings' file where there is one."""
-    bind: str = attrs.field(default="127.0.0.1:8080", validator=_host_and_port)
-    """`HOST:PORT` to listen at; port 0 means any free one."""
+    bind: str | list[str] = attrs.field(default="127.0.0.1:8080", validator=_are_addresses)
+    """The address to listen at, or an array of several: `HOST:PORT`, where port 0 means any free
+    one; `unix:/PATH`; or `systemd`, for the sockets that systemd hands over."""
     event_types: list[str] = attrs.field(factory=list[str])
     """Modules that define event types: in the plugins' directory, beside the settings' file, or
     importable from anywhere."""
@@ -286,6 +305,11 @@ class Settings:
     sources: Mapping[str, str] = attrs.field(factory=dict[str, str])
     """The variable, or the argument, that gave a key at the top instead of the file, by the key."""
 
+    @property
+    def addresses(self) -> list[str]:
+        """The addresses to listen at, one by one."""
+        return _split(self.bind)
+
     def find_modules(self) -> None:
         """Make the modules beside the file importable; without a file, the working directory's."""
         directory = self.file.parent if self.file else Path()
@@ -320,18 +344,21 @@ TOKENS = 'write [[tokens]] with `name = "…"`, `scopes = ["ingest", "read"]` an
 """The advice to an operator whose doors are open."""
 
 
-def refuse_open_doors(settings: Settings, bind: str) -> None:
+def refuse_open_doors(settings: Settings, addresses: Iterable[str]) -> None:
     """Refuse an address that other machines reach, where no token keeps them out.
 
     Args:
         settings: the settings.
-        bind: the address, `HOST:PORT` or `unix:PATH`.
+        addresses: the addresses, `HOST:PORT` or `unix:PATH`; those of systemd are not known before
+            their sockets are.
 
     Raises:
-        ConfigurationError: it is such an address, and the operator has not written `insecure`.
+        ConfigurationError: one is such an address, and the operator has not written `insecure`.
     """
-    if settings.tokens or settings.insecure or is_local(bind):
+    reached = [each for each in addresses if each != SYSTEMD and not is_local(each)]
+    if settings.tokens or settings.insecure or not reached:
         return
+    bind = reached[0]
     place = "bind" if settings.file is None else f"{settings.file}: bind"
     raise ConfigurationError(
         f"{place}: other machines reach {bind}, and there are no tokens: {TOKENS}; or "

@@ -29,7 +29,7 @@ Trivet for its plugins alone does not wait for an HTTP server and a web framewor
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -71,7 +71,7 @@ def warn_of_open_doors(runtime: Runtime) -> None:
 
 
 @asynccontextmanager
-async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
+async def listening(runtime: Runtime, bind: str | Sequence[str]) -> AsyncGenerator[list[str]]:
     """Serve the runtime over HTTP within this block; yields the URLs that were bound.
 
     The end of the block begins the runtime's stop: the listening socket closes, running requests
@@ -80,7 +80,8 @@ async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
 
     Args:
         runtime: the program.
-        bind: `HOST:PORT` (port 0 is any free one), `unix:PATH`, or `fd://NUMBER`.
+        bind: the address, or several: `HOST:PORT` (port 0 is any free one), `unix:PATH`, or
+            `fd://NUMBER`.
 
     Raises:
         ExceptionGroup: with one error, which `open_runtime`, around this block, raises alone: a
@@ -90,5 +91,5 @@ async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
     """
     from ._server import _listening  # noqa: PLC0415 - see the top
 
-    async with _listening.listening(runtime, bind) as urls:
+    async with _listening.listening(runtime, [bind] if isinstance(bind, str) else bind) as urls:
         yield urls

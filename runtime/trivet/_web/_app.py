@@ -7,6 +7,7 @@ Never knows which server runs it: hypercorn, a test client, or another ASGI serv
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -41,15 +42,15 @@ from ._quart._websockets import Websocket, WebsocketConnection
 from ._views import add_views
 
 
-def build_app(runtime: Runtime, bind: str | None = None) -> Application:
+def build_app(runtime: Runtime, addresses: Sequence[str] | None = None) -> Application:
     """Build the application of `trivet.create_app`, with the method `drain` for a server's stop.
 
     Args:
         runtime: the program.
-        bind: the address that is listened at, `HOST:PORT` or `unix:PATH`; None under somebody
-            else's server.
+        addresses: the addresses that are listened at, `HOST:PORT` or `unix:PATH`; None under
+            somebody else's server.
     """
-    app = Application(runtime, bind)
+    app = Application(runtime, addresses)
     app.before_request(partial(_admit, app))
     app.before_websocket(partial(_admit, app))
     app.register_error_handler(ProblemError, _answer_problem)
@@ -79,10 +80,10 @@ class Application(QuartTrio):
     asgi_websocket_class = WebsocketConnection
     websocket_class = Websocket
 
-    def __init__(self, runtime: Runtime, bind: str | None) -> None:
+    def __init__(self, runtime: Runtime, addresses: Sequence[str] | None) -> None:
         super().__init__("trivet", static_folder=None)
         self.config["MAX_CONTENT_LENGTH"] = runtime.program.settings.max_body
-        self.doors = Doors(runtime, bind)
+        self.doors = Doors(runtime, addresses)
         """The decision who may pass."""
         self.scopes: dict[str, AccessScope | None] = {}
         """The scope that each of Quart's endpoints asks for, None for a public one. `read` is that

@@ -8,6 +8,8 @@ done.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import structlog
 
 from .._access._attempts import Attempts
@@ -15,6 +17,7 @@ from .._access._hosts import Hosts, is_cross_site, is_local, is_unix, name_of
 from .._access._rates import EventRates, Rate
 from .._access._sessions import Sessions
 from .._access._tokens import ANYBODY, Caller, Scope, Token, Tokens
+from .._program._settings import SYSTEMD
 from .._runtime import Runtime
 from ._asgi import HttpScope, WebsocketScope
 from ._context import RequestContext, current_context
@@ -40,21 +43,23 @@ class Doors:
 
     Args:
         runtime: the program.
-        bind: the address that is listened at, `HOST:PORT` or `unix:PATH`; None under somebody
-            else's server.
+        addresses: the addresses that are listened at, `HOST:PORT` or `unix:PATH`; None under
+            somebody else's server.
     """
 
-    def __init__(self, runtime: Runtime, bind: str | None = None) -> None:
+    def __init__(self, runtime: Runtime, addresses: Sequence[str] | None = None) -> None:
         settings = runtime.program.settings
         self._runtime = runtime
-        binds = {name_of(each) for each in (settings.bind, bind or "") if not is_unix(each)}
+        named = (*settings.addresses, *(addresses or ()))
+        binds = {name_of(each) for each in named if each != SYSTEMD and not is_unix(each)}
         self._hosts = Hosts({*settings.allowed_hosts, *binds})
         self.tokens = Tokens(settings.tokens)
         self.sessions = Sessions(self.tokens)
         self.event_rates = EventRates(settings.event_rates)
         self._attempts = Attempts()
         open_scopes = frozenset[Scope]({"ingest", "read"}) - self.tokens.scopes
-        is_here = settings.insecure or not self.tokens or (bind is not None and is_local(bind))
+        are_local = addresses is not None and all(map(is_local, addresses))
+        is_here = settings.insecure or not self.tokens or are_local
         self._open = open_scopes if is_here else frozenset[Scope]()
 
     def caller_of(self, scope: HttpScope | WebsocketScope) -> Caller:

@@ -19,7 +19,8 @@ def test_the_schema_has_the_active_plugins(here: Path) -> None:
     write(here / "plugins/teapot.py", PLUGIN)
     write(here / "trivet.toml", 'active_plugins = ["teapot"]')
     properties = as_json("schema")["properties"]
-    assert properties["bind"]["type"] == "string"
+    assert properties["service"]["type"] == "string"
+    assert [each["type"] for each in properties["bind"]["anyOf"]] == ["string", "array"]
     teapot = properties["plugins"]["properties"]["teapot"]["properties"]
     assert teapot["size"] == {"type": "integer", "default": 3}
     assert {"use", "supervision", "delivery"} < set(teapot)

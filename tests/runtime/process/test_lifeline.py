@@ -17,13 +17,14 @@ def test_a_child_that_was_started_again(monkeypatch: pytest.MonkeyPatch) -> None
     stop_read, stop_write = os.pipe()
     beat_read, beat_write = os.pipe()
     report = _parent.create_report()
-    descriptors = (stop_read, beat_write, 0, report)
+    descriptors = (stop_read, beat_write, report, 0, 1)
     for descriptor in (stop_read, beat_write, report):
         os.set_inheritable(descriptor, True)
     monkeypatch.setenv(_parent.LIFELINE, ",".join(map(str, descriptors)))
     lifeline = inherited_lifeline()
     assert lifeline is not None
-    assert (lifeline.stop_read, lifeline.beat_write, lifeline.listener) == descriptors[:3]
+    assert (lifeline.stop_read, lifeline.beat_write) == descriptors[:2]
+    assert (lifeline.report.descriptor, lifeline.listeners) == (report, [0, 1])
     assert _parent.LIFELINE not in os.environ
     assert inherited_lifeline() is None
     assert not any(map(os.get_inheritable, (stop_read, beat_write, report)))
@@ -37,7 +38,7 @@ def test_the_parent_reads_what_the_child_sends() -> None:
     beat_read, beat_write = os.pipe()
     stop_read, stop_write = os.pipe()
     child = _parent.Child(0, stop_write, beat_read)
-    lifeline = Lifeline(stop_read, beat_write, -1, Report(None))
+    lifeline = Lifeline(stop_read, beat_write, [], Report(None))
     assert not child.read_beats()
     lifeline.send_heartbeat()
     assert child.read_beats()
@@ -61,7 +62,7 @@ def test_a_parent_that_does_not_read_is_no_error(*, is_full: bool) -> None:
                 pass
     else:
         os.close(beat_read)
-    lifeline = Lifeline(-1, beat_write, -1, Report(None))
+    lifeline = Lifeline(-1, beat_write, [], Report(None))
     lifeline.send_heartbeat()
     os.close(beat_write)
     os.close(lifeline.report.descriptor)

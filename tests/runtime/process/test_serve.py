@@ -543,3 +543,42 @@ async def test_tls_by_settings(plugins: Callable[..., Path]) -> None:
         assert await server.process.wait() == 2
         await server.has_said_all()
         assert "tls.certificate: trivet.toml: there is no certificate" in "\n".join(server.text)
+
+
+AS_SYSTEMD = """
+import os, socket, sys
+listener = socket.create_server(("127.0.0.1", 0))
+os.dup2(listener.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""A program that hands a socket over to the program that it becomes, as systemd does."""
+
+
+def kill_child(parent: int) -> None:
+    """Kill the only child of a process."""
+    (child,) = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    os.kill(int(child), signal.SIGKILL)
+
+
+async def test_several_addresses_outlive_a_child(plugins: Callable[..., Path]) -> None:
+    """A socket of systemd's and a Unix socket are handed on to the child that follows a dead
+    one."""
+    directory = plugins(recorder=RECORDER)
+    path = directory / "socket"
+    command = [sys.executable, "-c", AS_SYSTEMD, str(SCRIPTS / "trivet"), "serve", "recorder"]
+    environ = {"TRIVET_PLUGINS_DIRECTORY": ".", "TRIVET_BIND": f"systemd,unix:{path}"}
+    environ |= {"TRIVET_RESTARTS__BACKOFF_MAX": "0"}
+    async with running(command, directory, **environ) as server:
+        urls = (await server.logged("serving"))["urls"]
+        assert urls[1] == f"http://unix:{path}"
+        transport = httpx.AsyncHTTPTransport(uds=str(path))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            assert (await client.get("/livez")).status_code == 200
+        server.lines.clear()
+        kill_child(server.process.pid)
+        assert (await server.logged("serving"))["urls"] == urls
+        async with httpx.AsyncClient(base_url=urls[0]) as client:
+            assert (await client.get("/livez")).status_code == 200
+        assert await server.stop() == 0

@@ -15,7 +15,7 @@ from trivet import ConfigurationError, Settings, ShutdownSettings, load_settings
 
 from ..wording import refusal_of
 
-HOST_AND_PORT = "expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:0"
+HOST_AND_PORT = "expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:0, unix:/PATH, or systemd"
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -354,3 +354,32 @@ def test_fault_without_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError, match=r"^max_body: expected an integer, got a boolean$"):
         load_settings(environ={}, max_body=True)
+
+
+@pytest.mark.parametrize(
+    ("bind", "addresses"),
+    [
+        ('"127.0.0.1:1"', ["127.0.0.1:1"]),
+        ('["127.0.0.1:1", "[::1]:0"]', ["127.0.0.1:1", "[::1]:0"]),
+        ('["unix:/run/trivet.socket", "systemd"]', ["unix:/run/trivet.socket", "systemd"]),
+    ],
+)
+def test_addresses(tmp_path: Path, bind: str, addresses: list[str]) -> None:
+    """The addresses are one text, or an array; in a variable there are commas between them."""
+    assert load_settings(write(tmp_path, f"bind = {bind}"), {}).addresses == addresses
+    assert load_settings(None, {"TRIVET_BIND": ", ".join(addresses)}).addresses == addresses
+
+
+@pytest.mark.parametrize(
+    ("bind", "said"),
+    [
+        ("[]", "names no address"),
+        ('["127.0.0.1:1", "127.0.0.1:1"]', "names an address twice"),
+        ('["127.0.0.1:1", "here"]', f"{HOST_AND_PORT}, not here"),
+        ('"unix:trivet.socket"', f"{HOST_AND_PORT}, not unix:trivet.socket"),
+        ('"unix:80"', f"{HOST_AND_PORT}, not unix:80"),
+    ],
+)
+def test_wrong_addresses(tmp_path: Path, bind: str, said: str) -> None:
+    """Each address is checked; a Unix socket has a whole path."""
+    assert fault(tmp_path, f"bind = {bind}").endswith(f": bind: {said}")

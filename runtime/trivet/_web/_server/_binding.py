@@ -15,6 +15,11 @@ BACKLOG = 100
 """Connections that wait to be accepted; hypercorn's default."""
 
 
+_SYSTEMD = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+_FIRST = 3
+"""The first descriptor that systemd hands over."""
+
+
 def bind_socket(bind: str) -> socket.socket:
     """Open a socket that is bound to an address, and does not listen yet.
 
@@ -57,8 +62,8 @@ def address_of(bind: str) -> str:
 
 def _unix(path: str) -> socket.socket:
     with suppress(FileNotFoundError):
-        if stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116 - of a program that was killed
-            os.remove(path)  # noqa: PTH107
+        if stat.S_ISSOCK(os.stat(path).st_mode) and not _is_served(path):  # noqa: PTH116
+            os.remove(path)  # noqa: PTH107 - it is of a program that has ended
     made = socket.socket(socket.AF_UNIX)
     try:
         made.bind(path)
@@ -66,6 +71,37 @@ def _unix(path: str) -> socket.socket:
         made.close()
         raise
     return made
+
+
+def _is_served(path: str) -> bool:
+    """Whether a program listens at a Unix socket."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.setblocking(False)
+        try:
+            client.connect(path)
+        except ConnectionRefusedError:
+            return False
+        except OSError:
+            return True  # Its backlog may be full, say.
+    return True
+
+
+def sockets_of_systemd() -> list[socket.socket]:
+    """The sockets that systemd has bound for this process, which get them once.
+
+    Raises:
+        OSError: there are none, or one of them is no stream that listens.
+    """
+    inherited = {name: os.environ.pop(name, "") for name in _SYSTEMD}
+    if inherited["LISTEN_PID"] != str(os.getpid()) or not inherited["LISTEN_FDS"].isdigit():
+        raise OSError("systemd has handed no socket over: the service needs a socket unit")
+    taken: list[socket.socket] = []
+    for number in range(int(inherited["LISTEN_FDS"])):
+        os.set_inheritable(_FIRST + number, False)
+        taken.append(socket.socket(fileno=_FIRST + number))
+        if taken[-1].type != socket.SOCK_STREAM:
+            raise OSError("systemd has handed over a socket that is no stream")
+    return taken
 
 
 def url_of(listener: socket.socket, *, is_secure: bool = False) -> str:

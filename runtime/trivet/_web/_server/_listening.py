@@ -10,8 +10,8 @@ import math
 import socket
 import ssl
 from collections import Counter
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 
 import structlog
@@ -42,15 +42,15 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http"
 
 
 @asynccontextmanager
-async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
+async def listening(runtime: Runtime, binds: Sequence[str]) -> AsyncGenerator[list[str]]:
     """Serve within this block; see `trivet.listening`."""
     settings = runtime.program.settings
     async with trio.open_nursery() as nursery:
-        address = address_of(bind)
-        refuse_open_doors(settings, address)
+        addresses = [address_of(bind) for bind in binds]
+        refuse_open_doors(settings, addresses)
         if settings.insecure:
-            _log.warning("insecure: anybody may publish and read", bind=address, hint=TOKENS)
-        app = build_app(runtime, address)
+            _log.warning("insecure: anybody may publish and read", bind=addresses, hint=TOKENS)
+        app = build_app(runtime, addresses)
         server = Server(
             app.asgi_app,
             max_connections=settings.max_connections,
@@ -59,7 +59,7 @@ async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
             contains_interrupts=runtime.contains_interrupts,
             tls=runtime.program.tls,
         )
-        urls: list[str] = await nursery.start(server.serve, bind)
+        urls: list[str] = await nursery.start(server.serve, *binds)
         server.shield()  # Not sooner: a start that is cancelled would wait for the server for ever.
         try:
             yield urls
@@ -72,7 +72,7 @@ async def listening(runtime: Runtime, bind: str) -> AsyncGenerator[list[str]]:
 
 
 class Server:
-    """The listening socket and the open connections.
+    """The listening sockets and the open connections.
 
     Args:
         app: the ASGI application.
@@ -106,22 +106,26 @@ class Server:
         self._accepting = trio.CancelScope()
         self._closed = trio.Event()
 
-    async def serve(self, bind: str, *, task_status: trio.TaskStatus[list[str]]) -> None:
-        """Serve at an address until `abort`; `task_status.started` passes the URLs on."""
-        listener = bind_socket(bind)
-        listener.listen(BACKLOG)
-        url = url_of(listener, is_secure=self.tls is not None)
+    async def serve(self, *binds: str, task_status: trio.TaskStatus[list[str]]) -> None:
+        """Serve at addresses until `abort`; `task_status.started` passes the URLs on."""
+        listeners = _bound(binds)
+        urls = [url_of(each, is_secure=self.tls is not None) for each in listeners]
         with self._serving:
             async with trio.open_nursery() as nursery:
-                task_status.started([url])
+                task_status.started(urls)
                 nursery.start_soon(self._check_peers)
                 try:
-                    async with trio.SocketListener(from_stdlib_socket(listener)) as mine:
-                        with self._accepting:
-                            await accept_all(mine, self._handle, nursery, url=url)
+                    with self._accepting:
+                        async with trio.open_nursery() as accepting:
+                            for url, listener in zip(urls, listeners, strict=True):
+                                accepting.start_soon(self._accept, listener, url, nursery)
                 finally:
                     self._closed.set()
                 await trio.sleep_forever()
+
+    async def _accept(self, listener: socket.socket, url: str, nursery: trio.Nursery) -> None:
+        async with trio.SocketListener(from_stdlib_socket(listener)) as mine:
+            await accept_all(mine, self._handle, nursery, url=url)
 
     async def _check_peers(self) -> None:
         """End the connections of clients that are idle, gone, or do not read."""
@@ -175,6 +179,16 @@ class Server:
         if self.tls is None or connected.family == socket.AF_UNIX:
             return Transport(connected)
         return TlsTransport(connected, self.tls)
+
+
+def _bound(binds: Sequence[str]) -> list[socket.socket]:
+    """Sockets that listen at these addresses; none is left open where one of them fails."""
+    with ExitStack() as opened:
+        listeners = [opened.enter_context(bind_socket(bind)) for bind in binds]
+        for listener in listeners:
+            listener.listen(BACKLOG)
+        opened.pop_all()
+    return listeners
 
 
 async def _send_busy(transport: Transport, detail: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -289,6 +291,43 @@ async def test_a_unix_socket(tmp_path: Path) -> None:
             async with await trio.open_unix_socket(path) as stream:
                 await stream.send_all(get(b"/", CLOSING))
                 assert (await read(stream)).endswith(b"GET / ")
+
+
+async def test_several_addresses(tmp_path: Path) -> None:
+    """A server listens at all its addresses, and a stop closes them all."""
+    path = tmp_path / "socket"
+    server = Server(echo, max_connections=20, max_message=1000, contains_interrupts=False)
+    async with trio.open_nursery() as nursery:
+        binds = ("127.0.0.1:0", "127.0.0.1:0", f"unix:{path}")
+        urls = await nursery.start(server.serve, *binds)
+        assert len(set(urls)) == 3
+        for url in urls[:2]:
+            assert (await ask(url, get(b"/", CLOSING))).endswith(b"GET / ")
+        async with await trio.open_unix_socket(path) as stream:
+            await stream.send_all(get(b"/", CLOSING))
+            assert (await read(stream)).endswith(b"GET / ")
+        await server.stop_accepting()
+        for url in urls[:2]:
+            port = int(url.rpartition(":")[2])
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", port))
+        server.abort()
+
+
+async def test_one_address_that_is_taken(tmp_path: Path) -> None:
+    """An address that is taken leaves none of the others open."""
+    first, other = tmp_path / "first", tmp_path / "other"
+    server = Server(echo, max_connections=20, max_message=1000, contains_interrupts=False)
+    async with serving(echo, f"unix:{first}"):
+        with pytest.raises(OSError, match=str(errno.EADDRINUSE)):
+            await server.serve(
+                f"unix:{other}", f"unix:{first}", task_status=trio.TASK_STATUS_IGNORED
+            )
+        with pytest.raises(ConnectionRefusedError):
+            await trio.open_unix_socket(other)
+        async with await trio.open_unix_socket(first) as stream:
+            await stream.send_all(get(b"/", CLOSING))
+            assert (await read(stream)).endswith(b"GET / ")
 
 
 async def test_a_client_that_does_not_take_its_answer() -> None:
