@@ -26,6 +26,8 @@ RETRY_WHEN_REFUSED = 1.0
 RETRY_WHEN_STORE_FAILS = 5.0
 """Seconds after which the store may work again, once an operator has seen to it."""
 
+_QUEUED = Fate.QUEUED  # A member of an Enum takes long to look up.
+
 ERRORS = {
     Fate.EXPIRED: ("event_expired", "the deadline was over before the event was handled"),
     Fate.DROPPED: ("event_dropped", "a full inbox dropped the event"),
@@ -114,9 +116,12 @@ def response_for(
         ProblemError: an event has not ended well; the problem has all the fates.
     """
     documents = [_document(outcome) for outcome in outcomes]
+    fates = fates_of(outcomes)
+    if not waited and fates.count(_QUEUED) == len(fates):  # As below, for most requests.
+        return (documents if batch else documents[0]), 202
     fate = error_fate(outcomes, waited=waited, durable=runtime.durable)
     if fate is None:
-        done = is_done(fates_of(outcomes), waited=waited)
+        done = is_done(fates, waited=waited)
         return (documents if batch else documents[0]), 200 if done else 202
     facts: dict[str, object] = {"outcomes": documents} if batch else documents[0]
     raise problem_for(runtime, fate, facts, outcomes)
