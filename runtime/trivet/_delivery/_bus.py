@@ -147,16 +147,6 @@ class Bus:
             await self.settle()
         return outcomes
 
-    async def publish_one(self, delivery: Delivery[Event], route: Route) -> Outcome:
-        """Offer one event; see `publish`."""
-        fairness = self.fairness
-        if fairness.streak >= QUANTUM:
-            await fairness.before_publish()
-        outcome = self.offer(delivery, route)
-        if fairness.owes_turn or self.undecided:
-            await self.settle()
-        return outcome
-
     @trio.lowlevel.enable_ki_protection
     def offer(self, delivery: Delivery[Event], route: Route) -> Outcome:
         """Offer an event to its subscribers.

@@ -37,6 +37,9 @@ from ._waits import Waits
 LONG = 30.0
 """Seconds of `publish(wait=True)` after which it is said who waits, and for whom."""
 
+FACTS = frozenset(Envelope.__annotations__)
+"""The keywords that `publish` takes."""
+
 # To look a method up on an imported name takes longer than the rest of its call.
 _handled, _request = delivery_of_task.get, current_request.get
 
@@ -92,39 +95,63 @@ class Publisher:
             route = self._routes[type(event)]
         except KeyError:
             raise _unknown(event, self._types) from None
-        if wait or envelope:
-            return await self._publish(event, route, wait, envelope)
-        handled = _handled()  # As in `current_origin`, without its call.
-        origin = _request() or (NO_ORIGIN if handled is None else handled.origin)
-        if origin.account_id is not None:
-            origin = _without_account(origin)
-        delivery = Delivery(event, self._service, wall_time(), origin, True)
-        # As `Bus.offer`, without its call, where the only subscriber need not be woken.
-        path, fairness = route.only, self._fairness
-        if (
-            path is not None
-            and path.is_open
-            and not path.parked
-            and len(path.ready) < path.buffer
-            and fairness.streak < QUANTUM
-        ):
-            fairness.streak += 1
-            path.counts.accepted += 1
-            path.ready.append(delivery)
-            return Outcome(delivery, route.all_queued)
-        return await self._bus.publish_one(delivery, route)
+        if wait:
+            return await self._publish_and_wait(event, route, envelope)
+        fairness = self._fairness
+        if envelope:
+            delivery = self._enveloped(event, envelope)
+        else:
+            handled = _handled()  # As in `current_origin`, without its call.
+            origin = _request() or (NO_ORIGIN if handled is None else handled.origin)
+            if origin.account_id is not None:
+                origin = _without_account(origin)
+            delivery = Delivery(event, self._service, wall_time(), origin, True)
+            # As `Bus.offer`, without its call, where the only subscriber need not be woken.
+            path = route.only
+            if (
+                path is not None
+                and path.is_open
+                and not path.parked
+                and len(path.ready) < path.buffer
+                and fairness.streak < QUANTUM
+            ):
+                fairness.streak += 1
+                path.counts.accepted += 1
+                path.ready.append(delivery)
+                return Outcome(delivery, route.all_queued)
+        if fairness.streak >= QUANTUM:
+            await fairness.before_publish()
+        bus = self._bus
+        outcome = bus.offer(delivery, route)
+        if fairness.owes_turn or bus.undecided:
+            await bus.settle()
+        return outcome
 
-    async def _publish(self, event: Event, route: Route, wait: bool, envelope: Envelope) -> Outcome:
-        """Publish an event with facts of its own, or one whose end is awaited."""
-        receipt = Receipt() if wait else None
-        origin = _without_account(current_origin())
-        delivery = Delivery.of(event, origin=origin, receipt=receipt, **envelope)
-        delivery.source = delivery.source or self._service
-        if not wait:
-            return await self._bus.publish_one(delivery, route)
+    async def _publish_and_wait(self, event: Event, route: Route, envelope: Envelope) -> Outcome:
+        delivery = self._enveloped(event, envelope, Receipt())
         with self._waits.during(delivery, route.subscriptions):
             (outcome,) = await self._bus.publish([delivery])
             return await _ended(outcome)
+
+    def _enveloped(
+        self, event: Event, envelope: Envelope, receipt: Receipt | None = None
+    ) -> Delivery[Event]:
+        """The event with the facts that its publisher gives, and the defaults of the others."""
+        if not FACTS.issuperset(envelope):
+            raise TypeError(f"publish takes {sorted(FACTS)}, and not {sorted(envelope)}")
+        # To unpack the facts would take longer than to look each of them up.
+        return Delivery.of(
+            event,
+            origin=_without_account(current_origin()),
+            receipt=receipt,
+            id=envelope.get("id"),
+            source=envelope.get("source") or self._service,
+            time=envelope.get("time"),
+            key=envelope.get("key"),
+            deadline=envelope.get("deadline"),
+            request_id=envelope.get("request_id"),
+            traceparent=envelope.get("traceparent"),
+        )
 
     def offer(self, event: Event) -> Awaitable[object] | None:
         """Publish an event that nobody waits for; returns the wait that has to follow, if any.

@@ -127,3 +127,11 @@ async def test_the_envelope_by_default() -> None:
     assert found == [outcome.delivery, named.delivery]
     assert (outcome.delivery.source, outcome.delivery.request_id) == ("service", None)
     assert (named.delivery.source, named.delivery.request_id) == ("other", "r-1")
+
+
+async def test_a_misspelt_fact_is_an_error() -> None:
+    """A keyword that is no fact of an envelope is an error, and nothing is published."""
+    side = Side(DeliveryPolicy(), is_quick=True)
+    with pytest.raises(TypeError, match="'deadlin'"):
+        await side.publisher.publish(Step(1), deadlin=1.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    assert side.inbox.statistics().accepted == 0
