@@ -168,6 +168,14 @@ class BoundedInbox(Inbox[Any]):
     def take_some(self, at_most: int) -> list[Delivery[Event]]:
         """See `Inbox`."""
         taken: list[Delivery[Event]] = []
+        path = self.fast_path
+        if path.is_open:
+            # As `take`, without its calls.
+            self.is_read = True
+            ready, now = path.ready, trio.current_time() if path.is_timed else 0.0
+            while ready and len(taken) < at_most and ready[0].is_plain:
+                taken.append(first := ready.popleft())
+                self._in_flight.add(first, now)
         while len(taken) < at_most and (delivery := self.take()) is not None:
             taken.append(delivery)
         return taken
@@ -212,9 +220,12 @@ class BoundedInbox(Inbox[Any]):
     @trio.lowlevel.enable_ki_protection
     def accept_all(self, deliveries: Iterable[Delivery[Event]]) -> None:
         """See `Inbox`."""
+        path, counts, in_flight = self.fast_path, self._counts, self._in_flight
         for delivery in deliveries:
-            # While the path is open, nothing is kept.
-            if self.fast_path.is_open or not self._in_flight.is_kept(delivery):
+            if path.is_open and delivery.is_plain:  # As below: then nothing is kept or awaited.
+                if in_flight.release(delivery):
+                    counts.handled += 1
+            elif not in_flight.is_kept(delivery):
                 self._finish(delivery, HANDLED)
 
     @trio.lowlevel.enable_ki_protection

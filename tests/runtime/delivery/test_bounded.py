@@ -15,6 +15,7 @@ from trivet._delivery._bounded import BoundedInbox
 from trivet._events._delivery import Receipt, delivery_of_task
 from trivet._events._delivery_settings import DeliveryPolicy
 from trivet._inbox._quantum import READ
+from trivet._inbox._workers import handle_plain
 
 
 class Ping(Event):
@@ -590,3 +591,24 @@ async def test_a_back_off_closes_the_fast_path_for_its_time(autojump_clock: Mock
     assert (again.id, again.attempt) == ("1", 2)
     assert inbox.fast_path.is_open
     assert (await inbox.receive()).id == "2"
+
+
+@pytest.mark.parametrize("way", ["take", "take_some", "handle"])
+async def test_an_attempt_begins_when_the_event_is_handed_out(
+    autojump_clock: MockClock, way: str
+) -> None:
+    """The time before that is not charged to the time for retries, however it is handed out."""
+    inbox = BoundedInbox("p", DeliveryPolicy(retry=True, retry_for=50.0))
+    inbox.admission.offer(Delivery.of(Ping(1)))
+    await trio.sleep(100.0)
+
+    async def fail(event: Ping) -> None:
+        raise OSError("no")
+
+    if way == "handle":
+        await handle_plain(inbox, fail)
+    else:
+        taken = inbox.take() if way == "take" else inbox.take_some(1)[0]
+        assert taken is not None
+        inbox.reject(taken, OSError("no"))
+    assert inbox.statistics().backing_off == 1
