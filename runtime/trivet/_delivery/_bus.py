@@ -106,7 +106,7 @@ class Bus:
         self.routes: Mapping[type[Event], Route] = {
             each: Route.to(wishes) for each, wishes in by_type.items()
         }
-        self.fairness = Fairness()
+        self.fairness: Fairness = Fairness()
         self.undecided: list[Undecided] = []
         """Events that were offered and not decided about; `settle` waits for the decisions."""
         self.unrouted: Counter[str] = Counter()

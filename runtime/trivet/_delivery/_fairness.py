@@ -26,9 +26,9 @@ class Fairness:
     """
 
     def __init__(self) -> None:
-        self.streak = 0
+        self.streak: int = 0
         """Events that were published since other tasks had their turn."""
-        self.owes_turn = False
+        self.owes_turn: bool = False
         """Whether a reader that was just woken has its turn before its publisher goes on."""
         self._before = 0
         self._only_looks = False

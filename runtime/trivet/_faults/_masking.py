@@ -166,6 +166,10 @@ def _in_base64(data: bytes) -> Iterator[str]:
             yield encode(b"\0" * lead + data).decode("ascii")[start:end]
 
 
+Owner = weakref.ref[object]
+"""An owner of secrets, while it exists."""
+
+
 @attrs.frozen
 class _Search:
     """The texts to search for, prepared."""
@@ -177,9 +181,10 @@ class _Search:
     words: re.Pattern[str] | None = None
     longest: int = 1
     """The length of the longest text, at least one."""
+    owners: tuple[Owner, ...] = ()
 
     @classmethod
-    def of(cls, secrets: Collection[Secrets], state: object) -> _Search:
+    def of(cls, secrets: Collection[Secrets], owners: Iterable[Owner], state: object) -> _Search:
         names = {name for each in secrets for name in each.names}
         whole = {text for each in secrets for text in each.whole if len(text) >= SHORTEST}
         words = {text for each in secrets for text in each.words if len(text) >= SHORTEST}
@@ -190,7 +195,12 @@ class _Search:
             choice = "|".join(map(re.escape, sorted(spelt, key=len, reverse=True)))
             pattern = re.compile(rf"(?<![\w-])(?:{choice})(?![\w-])")
         longest = max(map(len, forms | spelt), default=1)
-        return cls(state, tuple(sorted(forms, key=len, reverse=True)), pattern, longest)
+        by_length = tuple(sorted(forms, key=len, reverse=True))
+        return cls(state, by_length, pattern, longest, tuple(owners))
+
+    def is_current(self) -> bool:
+        """Whether these are the known secrets still, and their owners are there."""
+        return self.state is _state and all(owner() is not None for owner in self.owners)
 
     def mask(self, text: str) -> str:
         for form in self.forms:
@@ -199,7 +209,9 @@ class _Search:
         return text if self.words is None else self.words.sub(MASK, text)
 
 
-_known: dict[int, Secrets] = {}
+_known: dict[int, tuple[Owner, Secrets]] = {}
+"""The secrets of each owner, by its identity. No callback is told of an owner's end: it would run
+at any moment, where the recursion is at its limit too, and fail there."""
 _state = object()
 """Another object after each change of `_known`."""
 _search = _Search(_state)
@@ -212,19 +224,13 @@ def know(owner: object, secrets: Secrets) -> None:
         owner: the owner of the secrets; these replace its earlier ones.
         secrets: the secrets.
     """
-    if id(owner) not in _known:
-        weakref.finalize(owner, _forget, id(owner)).atexit = False
-    _known[id(owner)] = secrets
+    _known[id(owner)] = (weakref.ref(owner), secrets)
     _change()
 
 
 def forget(owner: object) -> None:
     """Stop masking an owner's secrets."""
-    _forget(id(owner))
-
-
-def _forget(owner: int) -> None:
-    _known.pop(owner, None)
+    _known.pop(id(owner), None)
     _change()
 
 
@@ -255,7 +261,12 @@ def mask_beginning(text: str, longest: int = LONGEST) -> str:
 def _current_search() -> _Search:
     global _search  # noqa: PLW0603 - one assignment, which other threads see as a whole
     search = _search
-    while search.state is not _state:  # Another thread may change it meanwhile.
+    while not search.is_current():  # Another thread may change it meanwhile.
         state = _state
-        search = _search = _Search.of(list(_known.values()), state)
+        for key, known in list(_known.items()):
+            if known[0]() is None and _known.get(key) is known:
+                del _known[key]
+        known_now = list(_known.values())
+        owners = [owner for owner, _ in known_now]
+        search = _search = _Search.of([secrets for _, secrets in known_now], owners, state)
     return search

@@ -162,7 +162,7 @@ class Store:
         self, settings: StoreSettings, types: EventTypes, *, in_loop: bool = False
     ) -> None:
         self._settings = settings
-        self.packer = Packer(types)
+        self.packer: Packer = Packer(types)
         """Packs the events for all inboxes."""
         self._in_memory = settings.path == IN_MEMORY
         self._in_loop = in_loop or self._in_memory

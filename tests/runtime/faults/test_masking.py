@@ -10,6 +10,7 @@ import re
 import sys
 import threading
 import warnings
+import weakref
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterator
 from html import escape
@@ -439,3 +440,15 @@ def test_a_secret_that_is_not_utf8_is_masked(owner: Owner) -> None:
     """A secret that is not UTF-8, as from the environment, is masked."""
     know(owner, secret("pass\udcffword"))
     assert mask("it is pass\udcffword") == f"it is {MASK}"
+
+
+def test_a_deep_recursion_does_not_hear_of_the_end_of_an_owner() -> None:
+    """An owner's end calls nothing, so that it cannot fail where the recursion is at its limit."""
+    owner = Owner()
+    know(owner, secret(PASSWORD))
+    assert all(reference.__callback__ is None for reference in weakref.getweakrefs(owner))
+    del owner
+    other = Owner()
+    know(other, secret(TOKEN))
+    assert mask(PASSWORD) == PASSWORD
+    forget(other)

@@ -497,7 +497,7 @@ async def test_a_server_may_open_the_scope_of_a_request(autojump_clock: MockCloc
         async with trio.open_nursery() as nursery:
             nursery.start_soon(middleware.drain, trio.current_time() + 1)
             with trio.CancelScope() as of_server:
-                given = {**scope, "query_string": b"", "headers": []}
+                given: Any = {**scope, "query_string": b"", "headers": []}
                 given["extensions"] = {REQUEST_SCOPE: of_server}
                 await middleware(given, trio.sleep_forever, send)
         await trio.testing.wait_all_tasks_blocked()

@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 import trio
-import trio.lowlevel
 from quart import Response, request, websocket
 
 from trivet import (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import trio
-import trio.lowlevel
 
 from trivet._web._server import _connection as _connections
 from trivet.testing import open_plugins, serving

@@ -6,7 +6,6 @@ import socket
 from typing import Any
 
 import trio
-import trio.lowlevel
 
 from trivet._web._asgi import RESPOND
 from trivet._web._server import _connection as _connections
