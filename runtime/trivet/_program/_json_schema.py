@@ -87,6 +87,23 @@ def event_schema(event: type[Event]) -> Schema:
     return {"$schema": DIALECT, "title": event.__event_name__, **schema}
 
 
+def event_components(
+    events: Iterable[type[Event]], reference: str
+) -> tuple[dict[str, Schema], Schema]:
+    """The references to the schemas of events' payloads, by event name, and the schemas.
+
+    Args:
+        events: the event types.
+        reference: the form of a reference, with `{name}` where the schema's name stands.
+    """
+    types = sorted(events, key=lambda event: event.__event_name__)
+    found, schemas = msgspec.json.schema_components(
+        types, schema_hook=lambda _: {}, ref_template=reference
+    )
+    names = [event.__event_name__ for event in types]
+    return dict(zip(names, found, strict=True)), schemas
+
+
 def _of_plugin(cls: type[Any], events: EventTypes) -> Schema:
     schemas = _Schemas(events)
     schema = schemas.of_table(cls, settings_fields(cls))

@@ -25,13 +25,14 @@ from .._runtime import Runtime
 from . import _admin, _sign_in
 from ._asgi import ASGIApp, Receive, Scope, Send
 from ._context import current_context
+from ._contracts import add_contracts
 from ._crashes import report_crash
 from ._doors import Doors
 from ._fast_path import Endpoints
 from ._ingest._by_name import add_ingest
 from ._ingest._cloudevents import add_cloudevents
 from ._middleware import RequestMiddleware
-from ._plain_routes import PlainRoutes
+from ._plain_routes import PlainRoute, PlainRoutes
 from ._probes import add_plugin_status, add_probes
 from ._problems import MEDIA_TYPE, ProblemError, document
 from ._proxies import Proxies
@@ -59,6 +60,8 @@ def build_app(runtime: Runtime, addresses: Sequence[str] | None = None) -> Appli
     add_ingest(app.fast_path, runtime, app.doors.event_rates)
     add_cloudevents(app.fast_path, runtime, app.doors.event_rates)
     add_probes(app.fast_path, runtime)
+    routes: dict[str, PlainRoute] = {}
+    add_contracts(app, app.fast_path, runtime, app.scopes, routes)
     for endpoint in app.fast_path:  # For the 405 of requests with another method.
         name = f"{endpoint.method} {endpoint.rule}"
         app.add_url_rule(endpoint.rule, name, methods=[endpoint.method])
@@ -67,7 +70,7 @@ def build_app(runtime: Runtime, addresses: Sequence[str] | None = None) -> Appli
     _admin.add_admin(app, runtime)
     _sign_in.add_sign_in(app, app.doors)
     app.scopes |= _admin.SCOPES | _sign_in.SCOPES
-    add_views(app, app.plain_routes, runtime, app.scopes)
+    add_views(app, app.plain_routes, runtime, app.scopes, routes)
     return app
 
 

@@ -22,7 +22,7 @@ from .._supervision._host import Host
 from ._context import current_context
 from ._crashes import fault_of, report_crash
 from ._event_streams import stream_response
-from ._plain_routes import PlainRoutes
+from ._plain_routes import PlainRoute, PlainRoutes
 from ._problems import ProblemError
 from ._quart._detached import DETACHED, Detached
 from ._quart._websockets import log_unreadable, unreadable_message
@@ -34,6 +34,7 @@ def add_views(
     plain_routes: PlainRoutes,
     runtime: Runtime,
     scopes: dict[str, Scope | None],
+    routes: dict[str, PlainRoute],
 ) -> None:
     """Serve the routes of all plugins.
 
@@ -42,6 +43,7 @@ def add_views(
         plain_routes: where the routes go besides.
         runtime: the program.
         scopes: where the scope of each endpoint goes.
+        routes: where the route of each endpoint goes.
     """
     for host in runtime.hosts.values():
         for route in routes_of(type(host.plugin)):
@@ -51,6 +53,7 @@ def add_views(
                 endpoint = _add_route(app, runtime, host, route)
                 plain_routes.add(endpoint, host, route)
             scopes[endpoint] = route.scope
+            routes[endpoint] = PlainRoute(host, route)
 
 
 def _add_route(app: QuartTrio, runtime: Runtime, host: Host, route: Route) -> str:

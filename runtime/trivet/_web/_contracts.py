@@ -1,0 +1,78 @@
+"""The contracts of a program, which its clients read: `/openapi.json`.
+
+Owns which routes there are, and that a document is made once, for the first client that asks.
+Never knows the form of a document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+from quart_trio import QuartTrio
+
+from .._access._tokens import Scope
+from .._runtime import Runtime
+from ._fast_path import EndpointRequest, EndpointResponse, Endpoints
+from ._openapi import Operation, openapi
+from ._plain_routes import PlainRoute
+
+AUTOMATIC = ("HEAD", "OPTIONS")
+"""The methods that the router adds to each of Trivet's own routes."""
+
+
+def add_contracts(
+    app: QuartTrio,
+    fast_path: Endpoints,
+    runtime: Runtime,
+    scopes: Mapping[str, Scope | None],
+    routes: Mapping[str, PlainRoute],
+) -> None:
+    """Serve `/openapi.json`.
+
+    Args:
+        app: the Quart application, which has every rule when the first request comes.
+        fast_path: where the endpoint goes.
+        runtime: the program.
+        scopes: the scope of each of Quart's endpoints; `read` where it has none.
+        routes: the plugin's route of each of Quart's endpoints.
+    """
+
+    @cache
+    def document() -> dict[str, Any]:
+        operations = _operations(app, fast_path, scopes, routes)
+        return openapi(runtime, operations, version("trivet"))
+
+    async def describe(_: EndpointRequest) -> EndpointResponse:
+        """Every route of the program, in OpenAPI."""
+        return document(), 200
+
+    fast_path.add("GET", "/openapi.json", "read", describe)
+
+
+def _operations(
+    app: QuartTrio,
+    fast_path: Endpoints,
+    scopes: Mapping[str, Scope | None],
+    routes: Mapping[str, PlainRoute],
+) -> Iterator[Operation]:
+    """Every method of every rule, the plugins' after Trivet's own."""
+    handlers: dict[str, Callable[..., Any]] = {
+        f"{endpoint.method} {endpoint.rule}": endpoint.handler for endpoint in fast_path
+    }
+    rules = sorted(app.url_map.iter_rules(), key=lambda rule: rule.endpoint in routes)
+    for rule in rules:
+        known = routes.get(rule.endpoint)
+        if known is not None:
+            target: Any = getattr(known.host.plugin, known.route.attribute)
+            methods = ["websocket"] if known.route.is_websocket else list(known.route.methods)
+            for method in methods:
+                handler = getattr(target, method.lower()) if isinstance(target, type) else target
+                scope, plugin = known.route.scope, known.host.name
+                yield Operation(method, rule.rule, scope, handler, plugin)
+            continue
+        own = handlers.get(rule.endpoint) or app.view_functions[rule.endpoint]
+        for method in sorted(set(rule.methods or ()) - set(AUTOMATIC)):
+            yield Operation(method, rule.rule, scopes.get(rule.endpoint, "read"), own)
