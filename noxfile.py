@@ -131,9 +131,9 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def quick(session: nox.Session) -> None:
-    """The tests that start no process and no broker, and no model; arguments go to pytest."""
+    """The tests in memory and under a clock that jumps; arguments go to pytest."""
     install(session, "test")
-    run_tests(session, "-m", "not (process or broker or model)")
+    run_tests(session, "-m", "not (process or broker or model or real_time)")
 
 
 @nox.session(venv_backend="none")

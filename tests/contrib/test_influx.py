@@ -49,6 +49,8 @@ from trivet_contrib.influx._lines import MOST, PointError, Value, to_line
 
 from .suite import revealed, until_handled, until_trouble
 
+pytestmark = pytest.mark.real_time
+
 README = Path(trivet_contrib.influx.__file__).with_name("README.md").read_text()
 NOON = datetime(2025, 1, 31, 12, tzinfo=UTC)
 NANOSECONDS = 1738324800_000_000_000

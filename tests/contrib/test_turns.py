@@ -24,6 +24,8 @@ from trivet_contrib.webhook import Webhook
 from trivet_contrib.webhook._addresses import CheckedBackend
 from trivet_contrib.webhook._client import WebhookClient
 
+pytestmark = pytest.mark.real_time
+
 LIMIT = 0.05
 """Seconds of processor time for which nothing that a client sends may hold the event loop."""
 

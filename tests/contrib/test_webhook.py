@@ -47,6 +47,8 @@ from trivet_contrib.webhook._signature import message_id
 
 from .suite import revealed, until_handled
 
+pytestmark = pytest.mark.real_time
+
 README = Path(trivet_contrib.webhook.__file__).with_name("README.md").read_text()
 NOON = datetime(2025, 1, 31, 12, tzinfo=UTC)
 

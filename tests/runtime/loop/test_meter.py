@@ -36,6 +36,8 @@ from trivet.testing import client, open_plugins
 
 from ..places import line_of
 
+pytestmark = pytest.mark.real_time
+
 Log = dict[str, Any]
 QUICK = StallSettings(warn=0.02, error=0.1)
 

@@ -17,6 +17,8 @@ from trivet._process._escalation import LOOP, THREAD
 from trivet._process._report import Report
 from trivet._process._watchdog import KernelTimer, Watchdog
 
+pytestmark = pytest.mark.real_time
+
 SOON = 5.0
 """Seconds within which a thread that works is seen to."""
 

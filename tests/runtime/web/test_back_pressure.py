@@ -8,10 +8,13 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
+import pytest
 import trio
 
 from trivet import App, DeliverySettings, Event, EventPlugin, ShutdownSettings
 from trivet.testing import open_plugins, serving
+
+pytestmark = pytest.mark.real_time
 
 MIB = 1024 * 1024
 LINE = b'{"text": "%s"}\n' % (b"x" * 10_000)

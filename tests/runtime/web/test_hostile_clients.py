@@ -20,7 +20,7 @@ from trivet.testing import open_plugins, serving
 
 from .clients import UPGRADE, ask, connect, descriptors, frame, status
 
-pytestmark = pytest.mark.usefixtures("over")
+pytestmark = [pytest.mark.real_time, pytest.mark.usefixtures("over")]
 
 LARGE = 64 * 1024 * 1024
 MESSAGE_LIMIT = 1024 * 1024

@@ -38,7 +38,7 @@ from trivet.testing import client, open_plugins, serving
 
 from .clients import connect
 
-pytestmark = pytest.mark.usefixtures("over")
+pytestmark = [pytest.mark.real_time, pytest.mark.usefixtures("over")]
 
 ROOM = 60.0
 """Seconds for a step of a few milliseconds, on a busy machine."""

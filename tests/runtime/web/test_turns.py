@@ -19,6 +19,8 @@ import trio
 from trivet import Batch, BatchPlugin, DeliverySettings, Event, EventPlugin, StoreSettings
 from trivet.testing import open_plugins, serving
 
+pytestmark = pytest.mark.real_time
+
 MEGABYTE = 1_000_000
 HELD_AT_MOST = 0.05
 """Seconds of the loop's processor time, between two turns of a task that is always ready."""

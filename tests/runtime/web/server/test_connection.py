@@ -11,6 +11,8 @@ from trivet.testing import open_plugins, serving
 from ..clients import ask, connect, get, post, read, status, until
 from .desk import CLOSING, Desk, Ledger, served
 
+pytestmark = pytest.mark.real_time
+
 
 @pytest.mark.parametrize("sent", [b"", b"\r\n\r\n", get(b"/")[:20]])
 async def test_a_client_that_asks_for_nothing(sent: bytes, short: None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+import pytest
 import trio
 
 from trivet._web._asgi import RESPOND
@@ -13,6 +14,8 @@ from trivet._web._server import _transport
 
 from ..clients import connect, get, until
 from .desk import served
+
+pytestmark = pytest.mark.real_time
 
 
 async def test_a_response_is_sent_in_one_piece() -> None:

@@ -17,6 +17,8 @@ from trivet._web._server import _peer, _transport
 from ..clients import UPGRADE, ask, connect, frame, get, post, read, status, until
 from .desk import CLOSING, Desk, served
 
+pytestmark = pytest.mark.real_time
+
 
 @pytest.mark.parametrize(
     "asked",

@@ -28,6 +28,8 @@ from trivet.testing import open_plugins, serving
 from ..clients import UPGRADE, ask, connect, frame, get, post, read, status, until
 from ..conftest import Authority
 
+pytestmark = pytest.mark.real_time
+
 LARGE = 8 * 1024 * 1024
 REQUEST = b"GET / HTTP/1.1\nHost: localhost\nConnection: close\n\n"
 """A request as one types it."""

@@ -31,6 +31,8 @@ from ..clients import (
     until,
 )
 
+pytestmark = pytest.mark.real_time
+
 MAX = 1000
 FIRST, NEXT, LAST = 0x01, 0x00, 0x80
 """The first byte of the fragments of a text."""
