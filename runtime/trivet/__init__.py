@@ -29,7 +29,8 @@ and says what they are for.
                             plugin routes on Quart, an operator's requests, sessions, probes,
                             streams
         _doors              who may pass, whichever way the request is answered
-        _contracts _openapi what there is, for clients: every route
+        _contracts _openapi _asyncapi
+                            what there is, for clients: every route, every event type
         _fast_path _plain_routes
                             endpoints, and plugin routes, that are answered without Quart
         _ingest/            events from clients: _by_name _ndjson _cloudevents _publishing

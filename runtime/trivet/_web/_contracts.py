@@ -1,4 +1,4 @@
-"""The contracts of a program, which its clients read: `/openapi.json`.
+"""The contracts of a program, which its clients read: `/openapi.json` and `/asyncapi.json`.
 
 Owns which routes there are, and that a document is made once, for the first client that asks.
 Never knows the form of a document.
@@ -15,6 +15,7 @@ from quart_trio import QuartTrio
 
 from .._access._tokens import Scope
 from .._runtime import Runtime
+from ._asyncapi import asyncapi
 from ._fast_path import EndpointRequest, EndpointResponse, Endpoints
 from ._openapi import Operation, openapi
 from ._plain_routes import PlainRoute
@@ -30,7 +31,7 @@ def add_contracts(
     scopes: Mapping[str, Scope | None],
     routes: Mapping[str, PlainRoute],
 ) -> None:
-    """Serve `/openapi.json`.
+    """Serve `/openapi.json` and `/asyncapi.json`.
 
     Args:
         app: the Quart application, which has every rule when the first request comes.
@@ -41,15 +42,24 @@ def add_contracts(
     """
 
     @cache
-    def document() -> dict[str, Any]:
+    def routes_document() -> dict[str, Any]:
         operations = _operations(app, fast_path, scopes, routes)
         return openapi(runtime, operations, version("trivet"))
 
-    async def describe(_: EndpointRequest) -> EndpointResponse:
+    async def describe_routes(_: EndpointRequest) -> EndpointResponse:
         """Every route of the program, in OpenAPI."""
-        return document(), 200
+        return routes_document(), 200
 
-    fast_path.add("GET", "/openapi.json", "read", describe)
+    @cache
+    def events_document() -> dict[str, Any]:
+        return asyncapi(runtime, version("trivet"))
+
+    async def describe_events(_: EndpointRequest) -> EndpointResponse:
+        """Every event type of the program, in AsyncAPI."""
+        return events_document(), 200
+
+    fast_path.add("GET", "/openapi.json", "read", describe_routes)
+    fast_path.add("GET", "/asyncapi.json", "read", describe_events)
 
 
 def _operations(

@@ -21,6 +21,8 @@ from ._doors import COOKIE
 from ._problems import MEDIA_TYPE, STATUS
 
 VERSION = "3.1.0"
+DOCUMENTS = ("/livez", "/startupz", "/readyz", "/plugins", "/openapi.json", "/asyncapi.json")
+"""The rules that are answered by a JSON object."""
 BODIES = ("POST", "PUT", "PATCH")
 """The methods whose requests have a body."""
 
@@ -85,7 +87,7 @@ def openapi(runtime: Runtime, operations: Iterable[Operation], version: str) -> 
     Args:
         runtime: the program.
         operations: every route.
-        version: the version of the service.
+        version: Trivet's.
     """
     events = [event for event in runtime.events.types if runtime.events.is_open(event)]
     references, schemas = event_components(events, "#/components/schemas/{name}")
@@ -100,7 +102,7 @@ def openapi(runtime: Runtime, operations: Iterable[Operation], version: str) -> 
         item.setdefault(key, _operation(each, path, own))
     return {
         "openapi": VERSION,
-        "info": {"title": "Trivet", "version": version},
+        "info": {"title": runtime.service, "version": version},
         "paths": paths,
         "components": {
             "schemas": {**schemas, "Problem": _PROBLEM},
@@ -234,6 +236,5 @@ def _own(references: dict[str, Schema]) -> dict[str, Schema]:
         "POST /plugins/<name>/restart": {
             "responses": {"202": {"description": "A new lifetime has begun.", "content": _OBJECT}}
         },
-        **{f"GET {rule}": good for rule in ("/livez", "/startupz", "/readyz", "/plugins")},
-        "GET /openapi.json": good,
+        **{f"GET {rule}": good for rule in DOCUMENTS},
     }

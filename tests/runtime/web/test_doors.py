@@ -72,6 +72,7 @@ DOORS: dict[str, tuple[str, str | None]] = {
     "GET /readyz": ("/readyz", None),
     "GET /plugins": ("/plugins", "read"),
     "GET /openapi.json": ("/openapi.json", "read"),
+    "GET /asyncapi.json": ("/asyncapi.json", "read"),
     "POST /events": ("/events", "ingest"),
     "POST /events/<name>": ("/events/order_placed", "ingest"),
     "POST /plugins/<name>/restart": ("/plugins/shop/restart", "admin"),
