@@ -102,6 +102,7 @@ and says what they are for.
                             an event in its envelope, and its end
         _delivery_settings _filters
                             what an operator decides about a subscription
+        _operator_action    the event of what an operator has done
         _sizes _turns _collisions
                             the cost of what comes from outside
     _faults/            what can go wrong, and how it is told: _errors _containment _backoff _stacks
@@ -140,6 +141,7 @@ from ._events._event import MonitoringPoint as MonitoringPoint
 from ._events._event import SendingEvent as SendingEvent
 from ._events._event import Timestamp as Timestamp
 from ._events._fates import Fate as Fate
+from ._events._operator_action import OperatorActionEvent as OperatorActionEvent
 from ._events._outcome import Outcome as Outcome
 from ._events._outcome import Refusal as Refusal
 from ._events._payloads import encode_event as encode_event

@@ -30,6 +30,7 @@ from ._delivery._publisher import Publisher
 from ._events._delivery import Delivery
 from ._events._delivery_settings import BUFFER_BYTES, DeliveryPolicy
 from ._events._event import Event
+from ._events._operator_action import OperatorActionEvent
 from ._events._types import EventTypes
 from ._faults._advice import explained, in_words
 from ._faults._containment import summary, unwrapped
@@ -209,6 +210,19 @@ class Runtime(Publisher, App):
             said = f"plugin {plugin!r} is not active; {nearest(plugin, self.hosts)}"
             raise PluginNotActiveError(said, plugin=plugin)
         self.hosts[plugin].restart()
+
+    def operator_acted(self, action: str, plugin: str | None, token: str | None) -> None:
+        """Log an action of an operator, and publish it as an `OperatorActionEvent`.
+
+        Args:
+            action: the action, which is done.
+            plugin: the name of the plugin that it changed, if it is about one.
+            token: the name of the operator's token, if there is one.
+        """
+        _log.info("an operator has acted", action=action, plugin=plugin, token=token)
+        if self._bus.listens(OperatorActionEvent):
+            event = OperatorActionEvent(action=action, plugin=plugin, token=token)
+            self._bus.publish_nowait(Delivery[Event](event, self.service))
 
     def statistics(self) -> dict[str, InboxStatistics]:
         """The statistics of each plugin's inbox, by the plugin's name."""

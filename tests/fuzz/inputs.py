@@ -43,7 +43,7 @@ TARGETS = [
     b"http://[",
     b"http://%E2%84%80/",
     b"x:80",
-    b"/plugins/desk/restart",
+    b"/-/plugins/desk/restart",
     b"/echo",
     b"/news",
     b"/" + b"a" * 9000,

@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from .._events._event import Event, MonitoringEvent, SendingEvent, owner_of, place_of, source_of
+from .._events._operator_action import OperatorActionEvent
 from .._events._types import EventTypes
 from .._faults._errors import ConfigurationError, nearest
 from .._on_asyncio._plugin import AsyncioPlugin
@@ -202,7 +203,7 @@ def collect_event_types(
     given = list(given)
     for one in given:
         _check_event_class(one)
-    types = [MonitoringEvent, PluginStatusEvent, SendingEvent, *given]
+    types = [MonitoringEvent, OperatorActionEvent, PluginStatusEvent, SendingEvent, *given]
     roots = [PACKAGE if is_within(one.module, PACKAGE) else one.module for one in modules]
     for root in dict.fromkeys(roots):
         types += event_types_within(root)
@@ -261,7 +262,7 @@ def _not_from_json(cls: type[Event], field: str) -> list[type]:
 
 
 _RESERVED = re.compile(
-    r"/(livez|startupz|readyz|plugins(/[^/]+/restart)?|events(/[^/]+)?|sign-in|sign-out)/?"
+    r"/(livez|startupz|readyz|plugins|events(/[^/]+)?|sign-in|sign-out|-(/.*)?)/?"
 )
 
 

@@ -22,7 +22,8 @@ from werkzeug.routing import WebsocketMismatch
 
 from .._access._tokens import Scope as AccessScope
 from .._runtime import Runtime
-from . import _admin, _sign_in
+from . import _sign_in
+from ._admin import add_admin
 from ._asgi import ASGIApp, Receive, Scope, Send
 from ._context import current_context
 from ._contracts import add_contracts
@@ -60,6 +61,7 @@ def build_app(runtime: Runtime, addresses: Sequence[str] | None = None) -> Appli
     add_ingest(app.fast_path, runtime, app.doors.event_rates)
     add_cloudevents(app.fast_path, runtime, app.doors.event_rates)
     add_probes(app.fast_path, runtime)
+    add_admin(app.fast_path, runtime)
     routes: dict[str, PlainRoute] = {}
     add_contracts(app, app.fast_path, runtime, app.scopes, routes)
     for endpoint in app.fast_path:  # For the 405 of requests with another method.
@@ -67,9 +69,8 @@ def build_app(runtime: Runtime, addresses: Sequence[str] | None = None) -> Appli
         app.add_url_rule(endpoint.rule, name, methods=[endpoint.method])
         app.scopes[name] = endpoint.scope
     add_plugin_status(app, runtime)
-    _admin.add_admin(app, runtime)
     _sign_in.add_sign_in(app, app.doors)
-    app.scopes |= _admin.SCOPES | _sign_in.SCOPES
+    app.scopes |= _sign_in.SCOPES
     add_views(app, app.plain_routes, runtime, app.scopes, routes)
     return app
 

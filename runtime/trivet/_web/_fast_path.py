@@ -1,4 +1,4 @@
-"""The fast path: ingest and probes, which are answered without the web framework.
+"""The fast path: ingest, probes and administration, answered without the web framework.
 
 Owns the endpoint of a method and path, how such a request is read, and the form of its response.
 Never knows what an endpoint does; a request without an endpoint goes to the framework.
@@ -170,7 +170,7 @@ class Endpoint:
 
     method: str
     rule: str
-    """A path in Quart's syntax; it may end with a variable that matches one segment."""
+    """A path in Quart's syntax; its last segment, or the last but one, may be a variable."""
     scope: Scope | None
     """The scope that it asks for; None for a public one."""
     handler: EndpointHandler
@@ -191,24 +191,32 @@ class Endpoints:
         self._doors = doors
         self._max_body = runtime.program.settings.max_body
         self._endpoints: dict[tuple[str, str], Endpoint] = {}
+        self._actions: dict[tuple[str, str, str], Endpoint] = {}
 
     def add(self, method: str, rule: str, scope: Scope | None, handler: EndpointHandler) -> None:
         """Add an endpoint; one for GET is for HEAD too."""
         endpoint = Endpoint(method, rule, scope, handler)
-        prefix = rule.partition("<")[0]
+        prefix, _, rest = rule.partition("<")
+        action = rest.partition(">")[2].removeprefix("/")
         for verb in ("GET", "HEAD") if method == "GET" else (method,):
-            self._endpoints[verb, prefix] = endpoint
+            if action:
+                self._actions[verb, prefix, action] = endpoint
+            else:
+                self._endpoints[verb, prefix] = endpoint
 
     def __iter__(self) -> Iterator[Endpoint]:
-        return iter(dict.fromkeys(self._endpoints.values()))
+        return iter(dict.fromkeys([*self._endpoints.values(), *self._actions.values()]))
 
     def find(self, method: str, path: str) -> tuple[Endpoint, str] | None:
         """The endpoint of a method and a path, with the value of its variable; None without one."""
         endpoint = self._endpoints.get((method, path))
         if endpoint is not None and not path.endswith("/"):
             return endpoint, ""
-        prefix, _, variable = path.rpartition("/")
-        endpoint = self._endpoints.get((method, prefix + "/"))
+        prefix, _, last = path.rpartition("/")
+        endpoint, variable = self._endpoints.get((method, prefix + "/")), last
+        if endpoint is None:
+            prefix, _, variable = prefix.rpartition("/")
+            endpoint = self._actions.get((method, prefix + "/", last))
         return None if endpoint is None or not variable else (endpoint, variable)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:

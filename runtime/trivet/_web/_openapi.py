@@ -233,7 +233,7 @@ def _own(references: dict[str, Schema]) -> dict[str, Schema]:
             },
         },
         "POST /sign-out": {"responses": moved},
-        "POST /plugins/<name>/restart": {
+        "POST /-/plugins/<name>/restart": {
             "responses": {"202": {"description": "A new lifetime has begun.", "content": _OBJECT}}
         },
         **{f"GET {rule}": good for rule in DOCUMENTS},

@@ -58,7 +58,7 @@ async def tried(client: httpx.AsyncClient) -> None:
         ("GET", "/plugins", 200),
         ("GET", "/shop", 200),
         ("POST", "/shop", 200),
-        ("POST", "/plugins/shop/restart", 403),
+        ("POST", "/-/plugins/shop/restart", 403),
     ):
 
         async def ask(method: str = method, path: str = path, **headers: str) -> int:
@@ -141,7 +141,7 @@ async def test_an_address_that_others_reach_ends_the_start(tmp_path: Path) -> No
         async with httpx.AsyncClient(base_url=url) as client:
             assert (await client.get("/shop")).status_code == 200
             assert (await client.get("/shop", headers={"Host": EVIL})).status_code == 421
-            assert (await client.post("/plugins/shop/restart")).status_code == 403
+            assert (await client.post("/-/plugins/shop/restart")).status_code == 403
         assert await server.stop() == 0
 
 
@@ -153,6 +153,6 @@ async def test_loopback_needs_nothing(tmp_path: Path) -> None:
         async with httpx.AsyncClient(base_url=url) as client:
             assert (await client.post("/events/ping", json={})).status_code == 202
             assert (await client.get("/plugins")).status_code == 200
-            assert (await client.post("/plugins/shop/restart")).status_code == 403
+            assert (await client.post("/-/plugins/shop/restart")).status_code == 403
         assert await server.stop() == 0
     assert not [line for line in server.lines if line["level"] == "warning"]

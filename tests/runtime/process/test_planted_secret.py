@@ -226,7 +226,7 @@ async def test_no_planted_secret_comes_out(directory: Path) -> None:
         for path in ("plugins", "readyz", "livez", "nowhere"):
             answers.append((await client.get(f"{url}/{path}")).text)
         headers = {"Authorization": f"Bearer {OF_THE_OPERATOR}"}
-        restarted = await client.post(f"{url}/plugins/planted/restart", headers=headers)
+        restarted = await client.post(f"{url}/-/plugins/planted/restart", headers=headers)
         answers.append(restarted.text)
         assert restarted.status_code == 202
         await program.logged("[error    ] event failed", 2)

@@ -180,6 +180,7 @@ def test_a_plugins_module_brings_its_event_types(directory: Directory) -> None:
     assert sorted(directory.load("kitchen").events) == [
         "boiled",
         "monitoring_event",
+        "operator_action_event",
         "plugin_status_event",
         "poured",
         "sending_event",
@@ -274,6 +275,7 @@ def test_the_check_of_routes_reads_no_source(monkeypatch: pytest.MonkeyPatch) ->
         "/events/mine",
         "/sign-in",
         "/sign-out",
+        "/-/mine",
     ],
 )
 def test_trivets_own_paths_are_refused(path: str) -> None:

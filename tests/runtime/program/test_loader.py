@@ -74,7 +74,12 @@ def test_empty_program(directory: Directory) -> None:
     """A program without plugins knows the event types of Trivet."""
     program = directory.load()
     assert (program.plugins, program.tiers) == ((), ((), (), ()))
-    assert sorted(program.events) == ["monitoring_event", "plugin_status_event", "sending_event"]
+    assert sorted(program.events) == [
+        "monitoring_event",
+        "operator_action_event",
+        "plugin_status_event",
+        "sending_event",
+    ]
 
 
 def test_home(directory: Directory) -> None:

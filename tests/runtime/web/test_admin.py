@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from trivet import (
+    App,
     BackgroundPlugin,
     ConfigurationError,
+    EventPlugin,
+    OperatorActionEvent,
     Secret,
     Status,
     SupervisionSettings,
@@ -37,28 +41,68 @@ class Above(BackgroundPlugin):
     needs = (Frail,)
 
 
+class Auditor(EventPlugin[OperatorActionEvent]):
+    def __init__(self, app: App) -> None:
+        self.seen: list[OperatorActionEvent] = []
+
+    async def handle_event(self, event: OperatorActionEvent) -> None:
+        self.seen.append(event)
+
+
 async def test_an_operator_lifts_a_quarantine() -> None:
-    """`POST /plugins/{name}/restart` starts a plugin that was given up again, and those that need
+    """`POST /-/plugins/{name}/restart` starts a plugin that was given up again, and those that need
     it."""
     async with open_plugins(Frail, Above, tokens=TOKENS) as runtime:
         await runtime.hosts["frail"].wait_for_status(Status.FAILED)
         asking = client(runtime)
         headers = {"Authorization": f"Bearer {TOKEN}"}
-        answer = await asking.post("/plugins/above/restart", headers=headers)
+        answer = await asking.post("/-/plugins/above/restart", headers=headers)
         problem = await answer.get_json()
         assert (answer.status_code, problem["error_code"]) == (409, "restart_refused")
         assert "needs 'frail', which is failed" in problem["detail"]
-        answer = await asking.post("/plugins/frail/restart", headers=headers)
+        answer = await asking.post("/-/plugins/frail/restart", headers=headers)
         assert answer.status_code == 202
         assert (await answer.get_json())["plugin"] == "frail"
         await runtime.hosts["above"].wait_for_status(Status.RUNNING)
+
+
+async def test_an_action_is_an_event() -> None:
+    """An action that is done is an `operator_action_event` with the token's name; a refused one is
+    none."""
+    async with open_plugins(Frail, Above, Auditor, tokens=TOKENS) as runtime:
+        await runtime.hosts["frail"].wait_for_status(Status.FAILED)
+        asking, headers = client(runtime), {"Authorization": f"Bearer {TOKEN}"}
+        for name in ("frial", "above", "frail"):
+            await asking.post(f"/-/plugins/{name}/restart", headers=headers)
+            await asking.post(f"/-/plugins/{name}/restart")
+        auditor = runtime.get(Auditor)
+    assert auditor.seen == [OperatorActionEvent(action="restart", plugin="frail", token="operator")]
+
+
+async def test_an_action_is_logged() -> None:
+    """The log has each action, with the plugin and the token's name."""
+    with capture_logs() as logs:
+        async with open_plugins(Auditor, tokens=TOKENS) as runtime:
+            headers = {"Authorization": f"Bearer {TOKEN}"}
+            await client(runtime).post("/-/plugins/auditor/restart", headers=headers)
+    found = [line for line in logs if line["event"] == "an operator has acted"]
+    facts = [(line["action"], line["plugin"], line["token"]) for line in found]
+    assert facts == [("restart", "auditor", "operator")]
+
+
+async def test_the_former_path_is_gone() -> None:
+    """`POST /plugins/{name}/restart` is a 404, token or not."""
+    async with open_plugins(Frail, tokens=TOKENS) as runtime:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        answer = await client(runtime).post("/plugins/frail/restart", headers=headers)
+    assert answer.status_code == 404
 
 
 async def test_a_plugin_that_is_not_there() -> None:
     """An unknown plugin is a 404, with the nearest name."""
     async with open_plugins(Frail, tokens=TOKENS) as runtime:
         headers = {"Authorization": f"Bearer {TOKEN}"}
-        answer = await client(runtime).post("/plugins/frial/restart", headers=headers)
+        answer = await client(runtime).post("/-/plugins/frial/restart", headers=headers)
     assert answer.status_code == 404
     assert "did you mean 'frail'" in (await answer.get_json())["detail"]
 
@@ -78,7 +122,7 @@ async def test_a_request_without_the_token_is_refused(headers: Any) -> None:
     """A request without the token is a 401 with the way to be let in, and nothing is restarted."""
     async with open_plugins(Frail, tokens=TOKENS) as runtime:
         await runtime.hosts["frail"].wait_for_status(Status.FAILED)
-        answer = await client(runtime).post("/plugins/frail/restart", headers=headers)
+        answer = await client(runtime).post("/-/plugins/frail/restart", headers=headers)
         assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
         assert runtime.hosts["frail"].status is Status.FAILED
 
@@ -87,7 +131,7 @@ async def test_a_service_without_a_token_restarts_nothing() -> None:
     """Every token is a 403 where the operator has set none."""
     async with open_plugins(Frail) as runtime:
         headers = {"Authorization": "Bearer None"}
-        answer = await client(runtime).post("/plugins/frail/restart", headers=headers)
+        answer = await client(runtime).post("/-/plugins/frail/restart", headers=headers)
     assert answer.status_code == 403
 
 

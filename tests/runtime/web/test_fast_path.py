@@ -87,8 +87,11 @@ def rule_of(method: str, path: str) -> str | None:
     return rule.rule
 
 
-SEGMENTS = st.sampled_from(["livez", "readyz", "events", "plugins", "x", "", "é", "a b", "%2F"])
-PATHS = st.lists(SEGMENTS, max_size=4).map(lambda segments: "/" + "/".join(segments))
+SEGMENTS = st.sampled_from(
+    ["livez", "readyz", "events", "plugins", "x", "", "é", "a b", "%2F", "-", "restart"]
+)
+ACTIONS = st.tuples(st.sampled_from(["-", "x"]), st.just("plugins"), SEGMENTS, SEGMENTS)
+PATHS = (st.lists(SEGMENTS, max_size=4) | ACTIONS).map(lambda segments: "/" + "/".join(segments))
 
 
 @given(path=PATHS, method=st.sampled_from(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]))

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 from trio.testing import MockClock
 
-from trivet import App, Event, EventPlugin, MonitoringEvent, PluginStatusEvent, SendingEvent
+from trivet import (
+    App,
+    Event,
+    EventPlugin,
+    MonitoringEvent,
+    OperatorActionEvent,
+    PluginStatusEvent,
+    SendingEvent,
+)
 from trivet.testing import client, open_plugins
 
 NOON = "2026-01-31T12:00:00Z"
@@ -27,6 +35,7 @@ class SettledTwice(Settled):
 FORGED: dict[type[Event], dict[str, object]] = {
     PluginStatusEvent: {"plugin": "billing", "status": "failed", "previous": "running"},
     MonitoringEvent: {"points": []},
+    OperatorActionEvent: {"action": "restart", "plugin": "billing", "token": "operators"},
     SendingEvent: {
         "events": [],
         "handler_id": "h",
@@ -40,15 +49,16 @@ FORGED: dict[type[Event], dict[str, object]] = {
 }
 
 
-class Alarm(EventPlugin[PluginStatusEvent | MonitoringEvent | SendingEvent | Settled]):
+Own = PluginStatusEvent | MonitoringEvent | OperatorActionEvent | SendingEvent | Settled
+
+
+class Alarm(EventPlugin[Own]):
     """A subscriber that notes the events that a test has forged."""
 
     def __init__(self, app: App) -> None:
         self.seen: list[Event] = []
 
-    async def handle_event(
-        self, event: PluginStatusEvent | MonitoringEvent | SendingEvent | Settled
-    ) -> None:
+    async def handle_event(self, event: Own) -> None:
         if isinstance(event, PluginStatusEvent) and event.plugin == "alarm":
             return
         if isinstance(event, MonitoringEvent) and event.points:
