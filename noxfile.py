@@ -225,6 +225,13 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def contract(session: nox.Session) -> None:
+    """Ten thousand requests generated from the OpenAPI document; arguments go to the script."""
+    install(session, "test")
+    session.run("python", "-m", "tests.runtime.web.contract", *session.posargs)
+
+
+@nox.session
 def crash(session: nox.Session) -> None:
     """A thousand kills of a program with a durable inbox; arguments go to the script."""
     install(session, "test")

@@ -83,7 +83,7 @@ def event_schema(event: type[Event]) -> Schema:
     >>> event_schema(Tea)["$defs"]["Tea"]["properties"]
     {'cups': {'type': 'integer', 'default': 1}}
     """
-    schema = msgspec.json.schema(event, schema_hook=lambda _: {})
+    schema = msgspec.json.schema(event, schema_hook=any_value)
     return {"$schema": DIALECT, "title": event.__event_name__, **schema}
 
 
@@ -98,10 +98,15 @@ def event_components(
     """
     types = sorted(events, key=lambda event: event.__event_name__)
     found, schemas = msgspec.json.schema_components(
-        types, schema_hook=lambda _: {}, ref_template=reference
+        types, schema_hook=any_value, ref_template=reference
     )
     names = [event.__event_name__ for event in types]
     return dict(zip(names, found, strict=True)), schemas
+
+
+def any_value(custom: type) -> Schema:
+    """The schema of a class that msgspec does not know: its name, and any value at all."""
+    return {"title": custom.__name__}
 
 
 def _of_plugin(cls: type[Any], events: EventTypes) -> Schema:

@@ -15,7 +15,7 @@ import attrs
 import msgspec
 
 from .._access._tokens import Scope
-from .._program._json_schema import Schema, event_components
+from .._program._json_schema import Schema, any_value, event_components
 from .._runtime import Runtime
 from ._doors import COOKIE
 from ._problems import MEDIA_TYPE, STATUS
@@ -125,7 +125,7 @@ def _operation(each: Operation, path: str, own: dict[str, Schema]) -> Schema:
         operation["description"] = description
     if each.plugin is not None:
         operation["tags"] = [each.plugin]
-    parameters = [*_variables(each, path), *known.get("parameters", ())]
+    parameters = [*_variables(each, path, known.get("names", {})), *known.get("parameters", ())]
     if parameters:
         operation["parameters"] = parameters
     if "requestBody" in known:
@@ -147,13 +147,14 @@ def _others(each: Operation) -> Schema:
     return found | ({"101": {"description": "Open."}} if each.method == "websocket" else {})
 
 
-def _variables(each: Operation, path: str) -> list[Schema]:
+def _variables(each: Operation, path: str, known: Schema) -> list[Schema]:
     """The parameters of the path, whose names are those in the path of the document."""
     hints = _hints(each.handler)
     names: list[str] = re.findall(r"\{(\w+)\}", path)
     found: list[Schema] = []
     for name, match in zip(names, _VARIABLE.finditer(each.rule), strict=True):
         schema = _of_variable(match["converter"], match["arguments"], hints.get(match["name"]))
+        schema = schema | known.get(name, {})
         found.append({"name": name, "in": "path", "required": True, "schema": schema})
     return found
 
@@ -173,7 +174,7 @@ def _of_variable(converter: str | None, arguments: str | None, hint: Any) -> Sch
     rule = _CONVERTED.get(converter or "", {"type": "string", "minLength": 1})
     if hint is None:
         return rule
-    annotated = msgspec.json.schema(hint, schema_hook=lambda _: {})
+    annotated = msgspec.json.schema(hint, schema_hook=any_value)
     if "$ref" in annotated or annotated.get("type", rule["type"]) != rule["type"]:
         return rule
     return {**annotated, **rule}
@@ -199,6 +200,7 @@ def _own(references: dict[str, Schema]) -> dict[str, Schema]:
     }
     return {
         "POST /events/<name>": {
+            "names": {"name": {"enum": list(references)}} if references else {},
             "parameters": [_WAIT, _EXPIRY],
             "requestBody": {
                 "required": True,

@@ -9,7 +9,7 @@ import pytest
 from attrs.validators import ge, lt
 
 from trivet import BackgroundPlugin, ConfigurationError, Event, Secret, Settings, load_settings
-from trivet._program._json_schema import settings_schema
+from trivet._program._json_schema import event_schema, settings_schema
 from trivet._program._loader import load
 
 
@@ -113,3 +113,19 @@ def test_every_key_is_described() -> None:
     """An editor has a description for each key of the program."""
     properties = settings_schema(load(Settings()))["properties"]
     assert [key for key, each in properties.items() if not each.get("description")] == []
+
+
+class Sealed:
+    """A class that msgspec does not know."""
+
+
+class Sent(Event):
+    seal: Sealed | None = None
+    number: int = 0
+
+
+def test_an_event_with_a_class_of_the_authors() -> None:
+    """A field of a class that JSON does not know takes any value in the schema."""
+    fields = event_schema(Sent)["$defs"]["Sent"]["properties"]
+    assert {"title": "Sealed"} in fields["seal"]["anyOf"]
+    assert fields["number"] == {"type": "integer", "default": 0}

@@ -67,6 +67,12 @@ def variable(runtime: Runtime, rule: str, code: Any = handler) -> Any:
     return parameter["schema"]
 
 
+def variable_of_ingest(runtime: Runtime) -> Any:
+    """The schema of the name in the path of an event."""
+    document = made(runtime, Operation("POST", "/events/<name>", "ingest", handler))
+    return document["paths"]["/events/{name}"]["post"]["parameters"][0]["schema"]
+
+
 @pytest.mark.parametrize(
     ("rule", "schema"),
     [
@@ -86,7 +92,7 @@ async def test_a_rule_says_the_type(runtime: Runtime, rule: str, schema: object)
 async def test_an_annotation_says_more(runtime: Runtime) -> None:
     """An annotation bounds a variable; one of another type than the rule's counts for nothing."""
     bounded, chosen = annotated(Annotated[int, msgspec.Meta(le=9)]), annotated(Literal["a", "b"])
-    unique, wrong = annotated(uuid.UUID), annotated(int)
+    unique, wrong, custom = annotated(uuid.UUID), annotated(int), annotated(BackgroundPlugin)
     assert variable(runtime, "/a/<int:x>", bounded) == {
         "type": "integer",
         "minimum": 0,
@@ -95,6 +101,8 @@ async def test_an_annotation_says_more(runtime: Runtime) -> None:
     assert sorted(variable(runtime, "/a/<x>", chosen)["enum"]) == ["a", "b"]
     assert variable(runtime, "/a/<uuid:x>", unique) == {"type": "string", "format": "uuid"}
     assert variable(runtime, "/a/<x>", wrong) == {"type": "string", "minLength": 1}
+
+    assert variable(runtime, "/a/<int:x>", custom)["type"] == "integer"
 
 
 async def test_an_annotation_that_only_type_checkers_know(runtime: Runtime) -> None:
@@ -121,6 +129,15 @@ async def test_only_events_that_clients_may_publish(runtime: Runtime) -> None:
     schemas = made(runtime)["components"]["schemas"]
     assert sorted(schemas) == ["OrderPlaced", "Problem"]
     assert schemas["OrderPlaced"]["properties"]["number"] == {"type": "integer", "minimum": 1}
+
+
+async def test_a_path_names_the_events(runtime: Runtime) -> None:
+    """The names in the path of `POST /events/{name}` are those of the events that are open."""
+    assert variable_of_ingest(runtime) == {
+        "type": "string",
+        "minLength": 1,
+        "enum": ["order_placed"],
+    }
 
 
 async def test_a_program_without_open_events() -> None:
