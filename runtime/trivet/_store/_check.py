@@ -41,10 +41,10 @@ def examine(path: Path) -> Iterator[str]:
     lock = Lock(path.resolve())
     try:
         with reported(path), closing(connect(path)) as connection:
-            if version_of(connection, path) != VERSION:
-                reason = "its tables are not of this version yet; the next start makes them so"
-                raise JournalUnavailableError(path, reason)
+            version = version_of(connection, path)
             yield from _pages(connection)
+            if version != VERSION:
+                return  # A start that brings it up to date reads every row.
             try:
                 yield from _rows(connection)
             except sqlite3.DatabaseError as error:

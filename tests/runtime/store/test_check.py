@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import tarfile
 from contextlib import closing
 from pathlib import Path
 
@@ -63,6 +64,23 @@ def test_a_damaged_page(path: Path) -> None:
     """A page that cannot be read is named."""
     with path.open("r+b") as file:
         file.seek(path.read_bytes().index(b"x" * 300) & ~0xFFF)
+        file.write(b"\xff" * 4096)
+    code, lines = checked()
+    assert code == 1
+    assert lines
+
+
+def test_a_file_of_an_earlier_version(path: Path) -> None:
+    """The pages of a file of version 1 are checked as well: a start that cannot read one says that
+    this command tells where it is."""
+    with tarfile.open(Path(__file__).with_name("stored_by_1.tar.xz")) as archive:
+        archive.extractall(path.parent, filter="data")
+    with closing(sqlite3.connect(path.with_name("store.sqlite3"))) as old:
+        old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    path.with_name("store.sqlite3").replace(path)
+    assert checked()[0] == 0
+    with path.open("r+b") as file:
+        file.seek(path.read_bytes().index(b'{"number":20}') & ~0xFFF)
         file.write(b"\xff" * 4096)
     code, lines = checked()
     assert code == 1
