@@ -149,7 +149,8 @@ class Ends:
     def reclaim(self) -> None:
         """Remove what could not be removed with the ends; what is beside damage, stays."""
         while self._to_reclaim:
-            audience, low, high = self._to_reclaim.pop()
+            audience, low, high = self._to_reclaim[-1]
+            parts: list[tuple[int, int, int]] = []
             try:
                 with transaction(self._connection):
                     self._connection.execute(RECLAIM, (audience, low, high))
@@ -158,7 +159,8 @@ class Ends:
                     raise
                 if high - low > LEFT:
                     middle = (low + high) // 2
-                    self._to_reclaim += [(audience, low, middle), (audience, middle, high)]
+                    parts = [(audience, low, middle), (audience, middle, high)]
+            self._to_reclaim[-1:] = parts
 
     # Inside a transaction, again.
 

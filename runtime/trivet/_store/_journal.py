@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -42,6 +43,7 @@ from ._schema import (
     create,
     first_number,
     first_value,
+    is_damage,
     look,
     next_opening,
     reported,
@@ -281,7 +283,7 @@ class Journal:
     def tidy(self, now: float, retention: Retention) -> int:
         """Delete what is too old, or too much, and give room back to the disk; for idle moments.
 
-        One call does a bounded part of the work.
+        One call does a bounded part of the work. Damage that stops one part stops no other.
 
         Args:
             now: the wall clock.
@@ -289,18 +291,39 @@ class Journal:
 
         Returns:
             The number of dead letters that were deleted.
+
+        Raises:
+            JournalFullError: the disk is full.
+            JournalUnavailableError: a part could not be done; all others were, unless the file
+                cannot be written at all.
         """
+        connection = self._connection
+        parts: tuple[Callable[[], int | None], ...] = (
+            partial(drop_letters, connection, now, retention),
+            partial(expire, connection, now),
+            self._drop_unused,
+            *[self._give_back] * VACUUMS,
+            partial(shorten_log, connection, self.path),
+        )
+        thrown_away = 0
+        damage: sqlite3.DatabaseError | None = None
         with reported(self.path):
-            thrown_away = drop_letters(self._connection, now, retention)
-            expire(self._connection, now)
-            with self._transaction():
-                self._subscribers.drop_unused()
-            for _ in range(VACUUMS):
-                self._give_back()
-            shorten_log(self._connection, self.path)
-        if self._ballast is not None:
-            self._ballast.put_back()
+            for part in parts:
+                try:
+                    thrown_away += part() or 0
+                except sqlite3.DatabaseError as error:
+                    if not is_damage(error):
+                        raise
+                    damage = error
+            if self._ballast is not None:
+                self._ballast.put_back()
+            if damage is not None:
+                raise damage
         return thrown_away
+
+    def _drop_unused(self) -> None:
+        with self._transaction():
+            self._subscribers.drop_unused()
 
     def close(self) -> None:
         """Give the file up; a second time, nothing happens."""
@@ -407,7 +430,8 @@ class Journal:
                 if not self._ends.is_to_try_again(error):
                     raise
                 self._write_once(settlements, appends, cursors)
-            self._ends.reclaim()
+            with suppress(sqlite3.Error):  # This is written; what is left goes after the next.
+                self._ends.reclaim()
 
     def _write_once(
         self,

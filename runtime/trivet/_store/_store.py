@@ -28,6 +28,7 @@ from ._records import (
     Delete,
     JournalError,
     JournalFullError,
+    JournalUnavailableError,
     Retention,
     Row,
     Seen,
@@ -146,6 +147,8 @@ class _Group:
     """The backlogs in the file, where somebody else has changed it."""
     error: JournalError | None = None
     """The last thing that failed."""
+    untidy: JournalError | None = None
+    """Why the file could not be tidied."""
 
 
 class Store:
@@ -188,6 +191,8 @@ class Store:
         self._bytes = 0
         self._has_said_so = False
         """Whether the last word in the log is that the store is near its limit."""
+        self._is_untidy = False
+        """Whether the log says that tidying fails; it says so once."""
         self.trouble: JournalError | None = None
         """Why nothing can be stored now; None where all is well."""
         self.register: Register
@@ -537,8 +542,11 @@ class Store:
                 journal.recount(plugin)
             group.counts = journal.counts()
         if time.monotonic() >= self._next_tidying:
-            journal.tidy(group.today, self._retention)
             self._next_tidying = time.monotonic() + TIDY_EVERY
+            try:
+                journal.tidy(group.today, self._retention)
+            except JournalUnavailableError as error:  # Events come and go all the same.
+                group.untidy = error
 
     def _judge(self, group: _Group) -> None:
         """Log when the store begins to fail, and when it works again."""
@@ -548,7 +556,9 @@ class Store:
                 _log.info("the store works again", path=str(self.path))
             else:
                 _log.error("the store fails", error=str(self.trouble))
-
+        if group.untidy is not None and not self._is_untidy:
+            self._is_untidy = True
+            _log.error("the store cannot be kept small", error=str(group.untidy))
         self._judge_limit()
 
     def _judge_limit(self) -> None:

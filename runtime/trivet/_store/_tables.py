@@ -131,7 +131,8 @@ class Tables:
         numbers: set[int] = set()
         for values in _places(subscriber, after, limit):
             numbers.update(each for (each,) in self._connection.execute(NUMBERS, values).fetchall())
-        return _taken(self._read_each(subscriber, sorted(numbers)), limit, take)
+        rows = self._read_each(subscriber, sorted(numbers), are_there=True)
+        return _taken(rows, limit, take)
 
     def read_numbers(self, plugin: str, numbers: Iterable[int], take: Takes) -> list[Row]:
         """See `Journal.read_numbers`."""
@@ -141,22 +142,34 @@ class Tables:
             return []
         return _taken(self._read_each(subscriber, wanted), len(wanted), take)
 
-    def _read_each(self, subscriber: Subscriber, numbers: Iterable[int]) -> Iterator[Row]:
+    def _read_each(
+        self, subscriber: Subscriber, numbers: Iterable[int], *, are_there: bool = False
+    ) -> Iterator[Row]:
+        """Read rows one by one; `are_there` where the index says that each of them is there."""
         for number in numbers:
-            for audience in subscriber.audiences:
-                values = (subscriber.id, audience, number)
-                try:
-                    rows = self._connection.execute(READ_ONE, values).fetchall()
-                except sqlite3.DatabaseError as error:
-                    if not is_damage(error):
-                        raise
-                    self.damaged.add(number)
-                    damage = "damaged in the store: its page cannot be read"
-                    yield Row(subscriber.name, number, b"", b"", damage=damage)
-                    break
-                if rows:
-                    yield _row(subscriber.name, rows[0])
-                    break
+            try:
+                row = self._read_one(subscriber, number)
+            except sqlite3.DatabaseError as error:
+                if not is_damage(error):
+                    raise
+                yield self._unreadable(subscriber, number, "its page cannot be read")
+                continue
+            if row is not None:
+                yield row
+            elif are_there:
+                yield self._unreadable(subscriber, number, "its page has no such row")
+
+    def _read_one(self, subscriber: Subscriber, number: int) -> Row | None:
+        for audience in subscriber.audiences:
+            values = (subscriber.id, audience, number)
+            if rows := self._connection.execute(READ_ONE, values).fetchall():
+                return _row(subscriber.name, rows[0])
+        return None
+
+    def _unreadable(self, subscriber: Subscriber, number: int, reason: str) -> Row:
+        self.damaged.add(number)
+        damage = f"damaged in the store: {reason}"
+        return Row(subscriber.name, number, b"", b"", damage=damage)
 
     def seen(self, plugin: str) -> list[Seen]:
         """See `Journal.seen`."""

@@ -26,6 +26,7 @@ from trivet import (
     open_runtime,
 )
 from trivet._cli import main
+from trivet._store import _journal, _store
 from trivet._store._dead_letters import DeadLetters
 from trivet._store._journal import Journal
 from trivet._store._records import JournalUnavailableError
@@ -198,6 +199,7 @@ async def test_events_of_no_plugin_are_told(path: Path) -> None:
         "UPDATE subscriber SET cursor = 'text'",
         "UPDATE subscriber SET cursor = 1 << 60",
         "UPDATE subscriber SET waiting = NULL, bytes = 'text'",
+        "UPDATE subscriber SET waiting = 0, bytes = 0",
         "UPDATE subscriber SET waiting = 17",
         "UPDATE subscriber SET waiting = 1",
         "UPDATE subscriber SET bytes = -17",
@@ -318,6 +320,65 @@ async def test_a_page_that_cannot_be_read_costs_its_events(tmp_path: Path) -> No
     with closing(sqlite3.connect(path)) as connection:
         numbers = "SELECT count(*) FROM event INDEXED BY event_by_audience WHERE audience >= 0"
         assert connection.execute(numbers).fetchone()[0] < 150
+
+
+async def test_a_page_in_the_place_of_another_costs_the_events_of_that(tmp_path: Path) -> None:
+    """Each event whose page was written over by another page is a dead letter that says so, and all
+    others are handled in order."""
+    path = tmp_path / "store.sqlite3"
+    async with program(path, opens=False) as runtime:
+        await runtime.publish_many([Delivery.of(Order(number)) for number in range(300)])
+    raw = path.read_bytes()
+    page, other = (raw.index(b'{"number":%d}' % at) & ~0xFFF for at in (150, 220))
+    lost = [at for at in range(300) if b'{"number":%d}' % at in raw[page : page + 4096]]
+    with path.open("r+b") as file:
+        file.seek(page)
+        file.write(raw[other : other + 4096])
+    with capture_logs() as logs:
+        async with program(path) as runtime:
+            plugin = runtime.get(Billing)
+            while runtime.statistics()["billing"].dead_lettered < len(lost):
+                await trio.sleep(0.01)
+            assert (await runtime.publish(Order(300), wait=True)).worst is Fate.HANDLED
+            assert plugin.got == [at for at in range(301) if at not in lost]
+    assert not [line for line in logs if "vanished" in line["event"]]
+    with DeadLetters(path) as letters:
+        assert {letter.reason for letter in letters.list()} == {
+            "damaged in the store: its page has no such row"
+        }
+
+
+async def test_a_page_that_only_tidying_reads(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Damage that keeps the file from getting smaller is said once in the log, events come and go,
+    and the other parts of tidying are done."""
+    monkeypatch.setattr(_store, "PAUSE", 0.01)
+    monkeypatch.setattr(_store, "TIDY_EVERY", 0.0)
+    tidied: list[float] = []
+
+    def note(*_: object) -> None:
+        tidied.append(0.0)
+
+    def meet_damage(*_: object) -> None:
+        error = sqlite3.DatabaseError("malformed")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise error
+
+    monkeypatch.setattr(_journal, "shorten_log", note)
+    monkeypatch.setattr(_journal, "vacuum", meet_damage)
+    with capture_logs() as logs:
+        async with program(path) as runtime:
+            assert (await runtime.publish(Order(3), wait=True)).worst is Fate.HANDLED
+            while not any(line["event"] == "the store cannot be kept small" for line in logs):
+                await trio.sleep(0.01)
+            tidied.clear()
+            while len(tidied) < 3:
+                await trio.sleep(0.01)
+            assert runtime.store is not None
+            assert runtime.store.trouble is None
+            assert (await runtime.publish(Order(4), wait=True)).worst is Fate.HANDLED
+    said = [line["event"] for line in logs]
+    assert said.count("the store cannot be kept small") == 1
+    assert "the store fails" not in said
 
 
 def test_a_file_whose_tables_cannot_be_read_is_left_as_it_is(tmp_path: Path) -> None:
