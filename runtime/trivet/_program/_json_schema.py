@@ -10,7 +10,7 @@ import ast
 import inspect
 import math
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date, datetime, time
 from enum import Enum
 from itertools import pairwise
@@ -83,25 +83,41 @@ def event_schema(event: type[Event]) -> Schema:
     >>> event_schema(Tea)["$defs"]["Tea"]["properties"]
     {'cups': {'type': 'integer', 'default': 1}}
     """
-    schema = msgspec.json.schema(event, schema_hook=any_value)
+    references, components = event_components([event], "#/$defs/{name}")
+    schema = references[event.__event_name__]
+    if components:
+        schema = schema | {"$defs": components}
     return {"$schema": DIALECT, "title": event.__event_name__, **schema}
 
 
 def event_components(
-    events: Iterable[type[Event]], reference: str
+    events: Collection[type[Event]], reference: str
 ) -> tuple[dict[str, Schema], Schema]:
     """The references to the schemas of events' payloads, by event name, and the schemas.
 
     Args:
-        events: the event types.
+        events: the event types. One whose default JSON cannot express is any object.
         reference: the form of a reference, with `{name}` where the schema's name stands.
     """
-    types = sorted(events, key=lambda event: event.__event_name__)
+    references: dict[str, Schema] = {
+        event.__event_name__: any_value(event) | {"type": "object"}
+        for event in sorted(events, key=lambda event: event.__event_name__)
+    }
+    types = [event for event in events if _has_schema(event)]
     found, schemas = msgspec.json.schema_components(
         types, schema_hook=any_value, ref_template=reference
     )
     names = [event.__event_name__ for event in types]
-    return dict(zip(names, found, strict=True)), schemas
+    return references | dict(zip(names, found, strict=True)), schemas
+
+
+def _has_schema(event: type[Event]) -> bool:
+    """Whether msgspec makes a schema: not where a default is no JSON, such as a complex number."""
+    try:
+        msgspec.json.schema(event, schema_hook=any_value)
+    except TypeError:
+        return False
+    return True
 
 
 def any_value(custom: type) -> Schema:

@@ -9,7 +9,7 @@ import pytest
 from attrs.validators import ge, lt
 
 from trivet import BackgroundPlugin, ConfigurationError, Event, Secret, Settings, load_settings
-from trivet._program._json_schema import event_schema, settings_schema
+from trivet._program._json_schema import event_components, event_schema, settings_schema
 from trivet._program._loader import load
 
 
@@ -129,3 +129,17 @@ def test_an_event_with_a_class_of_the_authors() -> None:
     fields = event_schema(Sent)["$defs"]["Sent"]["properties"]
     assert {"title": "Sealed"} in fields["seal"]["anyOf"]
     assert fields["number"] == {"type": "integer", "default": 0}
+
+
+class Odd(Event):
+    number: complex = 1j
+
+
+def test_an_event_with_a_default_that_is_no_json() -> None:
+    """An event whose default JSON cannot express is any object, and spoils no other's schema."""
+    schema = event_schema(Odd)
+    assert schema["type"] == "object"
+    references, schemas = event_components([Odd, Sent], "#/{name}")
+    assert references["odd"]["type"] == "object"
+    assert references["sent"] == {"$ref": "#/Sent"}
+    assert [*schemas] == ["Sent"]
