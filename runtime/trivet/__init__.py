@@ -25,7 +25,7 @@ and says what they are for.
                             the last words of a process; Python's own warnings, with their plugins
         _rehearsal          every plugin's start and stop, without the program
     _web/               HTTP
-        _app _views _admin _sign_in _probes _event_streams
+        _app _views _admin _plugin_details _sign_in _probes _event_streams
                             plugin routes on Quart, an operator's requests, sessions, probes,
                             streams
         _doors              who may pass, whichever way the request is answered
@@ -78,6 +78,7 @@ and says what they are for.
         _finder _inspection _plugin_tables _order _loader _collector _permissions
                             modules, classes, tables, the order of starts, the program, its faults,
                             code that others may write
+        _versions           the code of each plugin, as it was loaded
         _garbage            Python's garbage collector, which pauses meanwhile
     _on_asyncio/        plugins whose coroutines run on asyncio
         _plugin _bridge _crossings _patched_loop

@@ -55,6 +55,7 @@ from ._program._loader import Program, load
 from ._program._order import Levels
 from ._program._plugin_tables import CheckedPlugin
 from ._program._settings import Settings
+from ._program._versions import code_versions
 from ._supervision._host import Host, StatusChange
 from ._supervision._starts import Starts
 from ._supervision._stop_plan import StopPlan
@@ -91,6 +92,8 @@ class Runtime(Publisher, App):
         self._service = program.settings.service
         self.hosts: dict[str, Host] = {}
         """The hosts, by the plugin's name, in the order of activation."""
+        self.code = code_versions(checked.cls for checked in program.plugins)
+        """The version of each plugin's code, by its class."""
         self.plan: StopPlan | None = None
         """The deadlines of the stop; None before it begins."""
         self.meter: StallMeter | None = None
@@ -206,10 +209,21 @@ class Runtime(Publisher, App):
             PluginNotActiveError: no plugin has this name.
             RestartRefusedError: the program stops, or the plugin waits for another.
         """
+        self.host(plugin).restart()
+
+    def host(self, plugin: str) -> Host:
+        """The host of a plugin.
+
+        Args:
+            plugin: the plugin's name.
+
+        Raises:
+            PluginNotActiveError: no plugin has this name.
+        """
         if plugin not in self.hosts:
             said = f"plugin {plugin!r} is not active; {nearest(plugin, self.hosts)}"
             raise PluginNotActiveError(said, plugin=plugin)
-        self.hosts[plugin].restart()
+        return self.hosts[plugin]
 
     def operator_acted(self, action: str, plugin: str | None, token: str | None) -> None:
         """Log an action of an operator, and publish it as an `OperatorActionEvent`.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import attrs
@@ -21,7 +22,7 @@ from ._reading import Reading, parsed
 from ._settings import ENVIRONMENT, NOT_READ, PROGRAM_KEYS, Settings
 from ._values import EnvText, is_table
 
-Origin = Literal["default", "file", "environment", "command line"]
+Origin = Literal["default", "file", "environment", "command line", "program"]
 _NOT_SHOWN = ("plugins", *NOT_READ)
 
 
@@ -34,7 +35,8 @@ class EffectiveSetting:
     value: object
     """The value, as JSON has it; `***` for a secret."""
     origin: Origin
-    """The origin; `"default"` also for a value of a plugin's class."""
+    """The origin; `"default"` also for a value of a plugin's class, `"program"` for a value that
+    comes from the code around Trivet."""
     source: str | None
     """The file, or the variable; None for another origin."""
 
@@ -113,6 +115,32 @@ def effective_settings(
         for path, value in _of_plugin(plugin):
             key = _key(("plugins", plugin.name, *path))
             yield EffectiveSetting(key, value, *origins.of_plugin(plugin.name, path))
+
+
+def plugin_settings(settings: Settings, plugin: CheckedPlugin) -> Iterator[EffectiveSetting]:
+    """Every setting of one plugin of a program that runs.
+
+    Args:
+        settings: the program's settings.
+        plugin: the plugin.
+    """
+    table = settings.table(plugin.name)
+    for path, value in _of_plugin(plugin):
+        origin, source = _origin_in(table, path, settings.file)
+        yield EffectiveSetting(_key(("plugins", plugin.name, *path)), value, origin, source)
+
+
+def _origin_in(
+    table: object, path: tuple[str, ...], file: Path | None
+) -> tuple[Origin, str | None]:
+    """The origin of a value in a plugin's table."""
+    value = _within(table, path)
+    source = _variable_within(value)
+    if source is not None:
+        return "environment", source
+    if value is _ABSENT:
+        return "default", None
+    return ("program", None) if file is None else ("file", str(file))
 
 
 def _of_plugin(plugin: CheckedPlugin) -> Iterator[tuple[tuple[str, ...], object]]:

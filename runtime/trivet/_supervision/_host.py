@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from time import perf_counter
@@ -93,6 +94,8 @@ class Host:
         self.needs = Needs(self)
         """The plugins that this one needs, and those that need it."""
         self.status = Status.STARTING
+        self.since = datetime.now(UTC)
+        """The moment at which the plugin got its status."""
         self.trouble: str | None = None
         """The fault that the plugin has reported by `degrade` in this lifetime."""
         self.restarts = 0
@@ -420,7 +423,7 @@ class Host:
             raise RuntimeError(f"plugin {self.name!r}: {previous} does not become {status}")
         if previous is Status.STARTING:
             self._started = perf_counter()  # The machine's clock, which stalls are measured by.
-        self.status = status
+        self.status, self.since = status, datetime.now(UTC)
         if self._changed is not None:
             self._changed.set()
             self._changed = None

@@ -238,5 +238,5 @@ def _own(references: dict[str, Schema]) -> dict[str, Schema]:
         "POST /-/plugins/<name>/restart": {
             "responses": {"202": {"description": "A new lifetime has begun.", "content": _OBJECT}}
         },
-        **{f"GET {rule}": good for rule in DOCUMENTS},
+        **{f"GET {rule}": good for rule in (*DOCUMENTS, "/-/plugins", "/-/plugins/<name>")},
     }

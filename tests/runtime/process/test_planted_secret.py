@@ -228,6 +228,10 @@ async def test_no_planted_secret_comes_out(directory: Path) -> None:
         headers = {"Authorization": f"Bearer {OF_THE_OPERATOR}"}
         restarted = await client.post(f"{url}/-/plugins/planted/restart", headers=headers)
         answers.append(restarted.text)
+        for path in ("plugins", "plugins/planted"):
+            asked = await client.get(f"{url}/-/{path}", headers=headers)
+            assert asked.status_code == 200
+            answers.append(asked.text)
         assert restarted.status_code == 202
         await program.logged("[error    ] event failed", 2)
     assert IN_AN_EVENT in await program.run("dead-letters", "show", "1")

@@ -6,10 +6,10 @@ from pathlib import Path
 import attrs
 import pytest
 
-from trivet import BackgroundPlugin, Secret
+from trivet import BackgroundPlugin, Secret, Settings
 from trivet._program._collector import Faults
 from trivet._program._loader import load
-from trivet._program._origins import as_json, effective_settings
+from trivet._program._origins import as_json, effective_settings, plugin_settings
 from trivet._program._reading import read_settings
 
 
@@ -30,6 +30,29 @@ def test_a_variable_is_the_origin() -> None:
     assert (lid.value, lid.origin, lid.source) == (False, "environment", "TRIVET_PLUGINS__POT__LID")
     assert found["plugins.pot.hidden"].value == "***"
     assert found["plugins.pot.of_self"].value is None
+
+
+def test_the_settings_of_a_plugin_that_runs(tmp_path: Path) -> None:
+    """A setting of one plugin comes from the variable, the file, the class, or the code that runs
+    the program."""
+    file, faults = tmp_path / "trivet.toml", Faults()
+    file.write_text('[plugins.pot]\nhidden = "sesame"\n[plugins.pot.supervision]\ncritical = true')
+    environ = {"TRIVET_PLUGINS__POT__LID": "no"}
+    settings = read_settings(file, environ, {}, faults).settings
+    assert not faults
+    (checked,) = load(settings, plugins=[Pot]).plugins
+    found = {
+        each.key.removeprefix("plugins.pot."): each for each in plugin_settings(settings, checked)
+    }
+    facts = {key: (each.value, each.origin, each.source) for key, each in found.items()}
+    assert facts["lid"] == (False, "environment", "TRIVET_PLUGINS__POT__LID")
+    assert facts["hidden"] == ("***", "file", str(file))
+    assert facts["supervision.critical"] == (True, "file", str(file))
+    assert facts["of_self"] == (None, "default", None)
+    embedded = Settings(plugins={"pot": {"lid": False}})
+    (checked,) = load(embedded, plugins=[Pot]).plugins
+    lid = next(plugin_settings(embedded, checked))
+    assert (lid.value, lid.origin, lid.source) == (False, "program", None)
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,8 @@ DOORS: dict[str, tuple[str, str | None]] = {
     "GET /asyncapi.json": ("/asyncapi.json", "read"),
     "POST /events": ("/events", "ingest"),
     "POST /events/<name>": ("/events/order_placed", "ingest"),
+    "GET /-/plugins": ("/-/plugins", "admin"),
+    "GET /-/plugins/<name>": ("/-/plugins/shop", "admin"),
     "POST /-/plugins/<name>/restart": ("/-/plugins/shop/restart", "admin"),
     "GET /sign-in": ("/sign-in", None),
     "POST /sign-in": ("/sign-in", None),
