@@ -25,6 +25,7 @@ and says what they are for.
                             the last words of a process; Python's own warnings, with their plugins
         _rehearsal          every plugin's start and stop, without the program
     _web/               HTTP
+        _service _late      the layers around a request; Quart, imported when it is needed
         _app _views _admin _plugin_details _sign_in _probes _event_streams
                             plugin routes on Quart, an operator's requests, sessions, probes,
                             streams

@@ -12,7 +12,8 @@ pytestmark = pytest.mark.process
 
 TRIVET = str(Path(sys.executable).with_name("trivet"))
 
-WEB = {"hypercorn", "quart", "quart_trio", "werkzeug", "h11"}
+FRAMEWORK = {"hypercorn", "quart", "quart_trio", "flask", "werkzeug"}
+WEB = FRAMEWORK | {"trivet._web._server._listening", "h11"}
 STORE = {"sqlite3", "trivet._store._store"}
 COMMAND_LINE = {"click", "trivet._cli", "trivet._process._serve"}
 EXTRAS = {"httpx", "psutil", "trio_asyncio", "trivet_contrib"}
@@ -107,7 +108,8 @@ def test_the_bridge_comes_with_the_first_plugin_that_starts_on_asyncio(tmp_path:
 
 
 def test_a_service_without_a_durable_plugin_has_no_store(tmp_path: Path) -> None:
-    """`trivet serve` imports HTTP and neither the store nor an extra that no plugin asks for."""
+    """`trivet serve` imports HTTP, and neither a framework, the store nor an extra that no plugin
+    asks for."""
     (tmp_path / "sorry.py").write_text(PLUGIN)
     served = subprocess.run(
         [TRIVET, "serve", "sorry", "--plugins", ".", "--bind", "127.0.0.1:0", "--no-parent"],
@@ -120,4 +122,4 @@ def test_a_service_without_a_durable_plugin_has_no_store(tmp_path: Path) -> None
     )
     assert served.returncode == 4, served.stderr
     imported = set(served.stdout.split())
-    assert imported & (WEB | STORE | EXTRAS) == WEB
+    assert imported & (WEB | STORE | EXTRAS) == WEB - FRAMEWORK

@@ -23,60 +23,58 @@ from werkzeug.routing import WebsocketMismatch
 from .._access._tokens import Scope as AccessScope
 from .._runtime import Runtime
 from . import _sign_in
-from ._admin import add_admin
 from ._asgi import ASGIApp, Receive, Scope, Send
 from ._context import current_context
 from ._contracts import add_contracts
 from ._crashes import report_crash
-from ._doors import Doors
-from ._fast_path import Endpoints
-from ._ingest._by_name import add_ingest
-from ._ingest._cloudevents import add_cloudevents
-from ._middleware import RequestMiddleware
 from ._plain_routes import PlainRoute, PlainRoutes
-from ._probes import add_plugin_status, add_probes
 from ._problems import MEDIA_TYPE, ProblemError, document
-from ._proxies import Proxies
 from ._quart._detached import DETACHED, Detached
 from ._quart._requests import HttpConnection, Request
 from ._quart._responses import RangedResponse
 from ._quart._websockets import Websocket, WebsocketConnection
+from ._service import Service
 from ._views import add_views
 
 
 def build_app(runtime: Runtime, addresses: Sequence[str] | None = None) -> Application:
-    """Build the application of `trivet.create_app`, with the method `drain` for a server's stop.
+    """Build the application of `trivet.create_app`.
 
     Args:
         runtime: the program.
         addresses: the addresses that are listened at, `HOST:PORT` or `unix:PATH`; None under
             somebody else's server.
     """
-    app = Application(runtime, addresses)
+    return build_on(Service(runtime, addresses))
+
+
+def build_on(service: Service) -> Application:
+    """Build the application, which the service asks from now on."""
+    app = Application(service)
+    service.framework = app.answer
     app.before_request(partial(_admit, app))
     app.before_websocket(partial(_admit, app))
     app.register_error_handler(ProblemError, _answer_problem)
     app.register_error_handler(HTTPException, _answer_http_exception)
     app.register_error_handler(Exception, _answer_crash)
-    add_ingest(app.fast_path, runtime, app.doors.event_rates)
-    add_cloudevents(app.fast_path, runtime, app.doors.event_rates)
-    add_probes(app.fast_path, runtime)
-    add_admin(app.fast_path, runtime)
     routes: dict[str, PlainRoute] = {}
-    add_contracts(app, app.fast_path, runtime, app.scopes, routes)
-    for endpoint in app.fast_path:  # For the 405 of requests with another method.
+    add_contracts(app, service.endpoints, service.runtime, app.scopes, routes)
+    for endpoint in service.endpoints:  # For the 405 of requests with another method.
         name = f"{endpoint.method} {endpoint.rule}"
         app.add_url_rule(endpoint.rule, name, methods=[endpoint.method])
         app.scopes[name] = endpoint.scope
-    add_plugin_status(app, runtime)
-    _sign_in.add_sign_in(app, app.doors)
+    _sign_in.add_sign_in(app, service.doors)
     app.scopes |= _sign_in.SCOPES
-    add_views(app, app.plain_routes, runtime, app.scopes, routes)
+    add_views(app, app.answer, service.runtime, app.scopes, routes)
     return app
 
 
 class Application(QuartTrio):
-    """The Quart application of one runtime."""
+    """The Quart application of one runtime.
+
+    Args:
+        service: the layers before Quart.
+    """
 
     request_class = Request
     response_class = RangedResponse
@@ -84,30 +82,19 @@ class Application(QuartTrio):
     asgi_websocket_class = WebsocketConnection
     websocket_class = Websocket
 
-    def __init__(self, runtime: Runtime, addresses: Sequence[str] | None) -> None:
+    def __init__(self, service: Service) -> None:
         super().__init__("trivet", static_folder=None)
+        runtime = service.runtime
         self.config["MAX_CONTENT_LENGTH"] = runtime.program.settings.max_body
-        self.doors = Doors(runtime, addresses)
-        """The decision who may pass."""
+        self.service = service
+        """The layers before Quart."""
         self.scopes: dict[str, AccessScope | None] = {}
         """The scope that each of Quart's endpoints asks for, None for a public one. `read` is that
         of an endpoint that is not in here."""
         quart = cast("ASGIApp", super().asgi_app)
-        self.plain_routes = PlainRoutes(self, runtime, self.doors, quart)
-        """The plugins' routes, whose handlers are called before Quart is asked."""
-        self.fast_path = Endpoints(self.plain_routes, runtime, self.doors)
-        """The endpoints that are answered before Quart is asked."""
-        self._proxies = Proxies.of(runtime.program.settings)
-        self._middleware = RequestMiddleware(self.fast_path, runtime, self.doors)
-
-    async def drain(self, until: float) -> None:
-        """Let requests and websockets end, when the stop has begun.
-
-        A websocket has a second for it. A request whose response has not begun by `until`, a moment
-        on Trio's clock, is answered 503; a response that has begun by then is cut off by the
-        server, when it ends.
-        """
-        await self._middleware.drain(until)
+        self.answer = PlainRoutes(self, runtime, service.doors, quart)
+        """Answers a request that the layers before have let in. The handlers of the plugins' routes
+        are called before Quart is asked."""
 
     def request_context(self, request: QuartRequest) -> Any:
         """The context of a request: its handler's, where that was called outside of Quart."""
@@ -116,10 +103,8 @@ class Application(QuartTrio):
 
     # Quart's types are hypercorn's; here they are ASGI's.
     async def asgi_app(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
-        """Answer one scope, within the middleware."""
-        if self._proxies is not None and scope["type"] != "lifespan":
-            scope = self._proxies.original(scope)
-        await self._middleware(scope, receive, send)
+        """Answer one scope, by the service that this application belongs to."""
+        await self.service(scope, receive, send)
 
 
 async def _admit(app: Application) -> None:
@@ -127,7 +112,7 @@ async def _admit(app: Application) -> None:
     current = _current()
     rule, is_handled = current.url_rule, DETACHED in cast("Any", current.scope)
     if rule is not None and not is_handled:
-        app.doors.admit(rule.rule, app.scopes.get(rule.endpoint, "read"))
+        app.service.doors.admit(rule.rule, app.scopes.get(rule.endpoint, "read"))
 
 
 def _current() -> QuartRequest | QuartWebsocket:

@@ -11,7 +11,6 @@ from collections.abc import Generator
 from typing import Any, Self
 
 import trio
-from werkzeug.exceptions import RequestEntityTooLarge
 
 from ._asgi import Receive
 
@@ -133,6 +132,8 @@ class Body:
 
     def _refuse_if_too_large(self) -> None:
         if self._is_too_large:
+            from werkzeug.exceptions import RequestEntityTooLarge  # noqa: PLC0415 - see `_late`
+
             raise RequestEntityTooLarge
 
 

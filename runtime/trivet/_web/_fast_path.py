@@ -6,15 +6,15 @@ Never knows what an endpoint does; a request without an endpoint goes to the fra
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Awaitable, Callable, Iterator
 from functools import cached_property, lru_cache, partial
 from typing import TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 import attrs
 import msgspec
 import trio
-from werkzeug.http import parse_options_header
 
 from .._access._tokens import Scope
 from .._faults._containment import open_transparent_nursery
@@ -26,7 +26,6 @@ from ._context import current_context
 from ._crashes import report_crash
 from ._doors import Doors
 from ._problems import MEDIA_TYPE, ProblemError
-from ._quart._inside import QUERY_ERRORS
 from ._senders import HttpSender
 from ._targets import path_within
 
@@ -38,6 +37,17 @@ Headers = list[tuple[bytes, bytes]]
 _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", MEDIA_TYPE.encode("ascii"))
 _encoder = msgspec.json.Encoder(order="sorted")
+QUERY_ERRORS = "trivet.escaped"
+"""The error handler with which a query is decoded: bytes that are not UTF-8 stay escaped, as in
+Quart."""
+
+
+def _keep_escaped(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return quote(error.object[error.start : error.end], safe=""), error.end
+
+
+codecs.register_error(QUERY_ERRORS, _keep_escaped)
 
 
 class _ClientDisconnectedError(Exception):
@@ -151,7 +161,7 @@ class EndpointRequest:
 
 @lru_cache(maxsize=32)
 def _media_type(content_type: bytes) -> str:
-    return parse_options_header(content_type.decode("latin-1"))[0].lower()
+    return content_type.decode("latin-1").partition(";")[0].strip(" \t").lower()
 
 
 def _content_length(length: bytes | None, coding: bytes | None) -> int | None:

@@ -7,8 +7,6 @@ Never knows, and never calls, a plugin's code: it reads the hosts' accounts.
 from __future__ import annotations
 
 import attrs
-from quart.typing import ResponseReturnValue
-from quart_trio import QuartTrio
 
 from .._faults._containment import members
 from .._log import _writer as _log_writer
@@ -45,18 +43,19 @@ def add_probes(fast_path: Endpoints, runtime: Runtime) -> None:
     fast_path.add("GET", "/readyz", None, ready)
 
 
-def add_plugin_status(app: QuartTrio, runtime: Runtime) -> None:
+def add_plugin_status(fast_path: Endpoints, runtime: Runtime) -> None:
     """Serve `/plugins`."""
 
-    @app.get("/plugins")
-    async def plugins() -> ResponseReturnValue:
+    async def plugins(_: EndpointRequest) -> EndpointResponse:
         """Every plugin's status, the store's, the log's, and the events without a subscriber."""
         return {
             "plugins": describe_plugins(runtime),
             "store": describe_store(runtime),
             "log": describe_log(),
             "unrouted": dict(runtime.unrouted),
-        }
+        }, 200
+
+    fast_path.add("GET", "/plugins", "read", plugins)
 
 
 def readiness(runtime: Runtime) -> dict[str, object]:

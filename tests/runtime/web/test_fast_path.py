@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
+from urllib.parse import unquote_to_bytes
 
 import pytest
 import trio
@@ -12,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 from werkzeug.exceptions import HTTPException
+from werkzeug.http import parse_options_header
 from werkzeug.routing import RequestRedirect
+from werkzeug.urls import uri_to_iri
 
 from trivet import (
     BackgroundPlugin,
@@ -28,6 +31,7 @@ from trivet import (
 )
 from trivet._program._loader import load
 from trivet._web._app import build_app
+from trivet._web._fast_path import QUERY_ERRORS, EndpointRequest
 from trivet.testing import client, open_plugins
 
 
@@ -75,7 +79,7 @@ class Greedy(BackgroundPlugin):
 
 APP = build_app(Runtime(load(Settings(), plugins=[Pong, Greedy])))
 RULES = APP.url_map.bind("")
-OURS = {(endpoint.method, endpoint.rule) for endpoint in APP.fast_path}
+OURS = {(endpoint.method, endpoint.rule) for endpoint in APP.service.endpoints}
 
 
 def rule_of(method: str, path: str) -> str | None:
@@ -97,7 +101,7 @@ PATHS = (st.lists(SEGMENTS, max_size=4) | ACTIONS).map(lambda segments: "/" + "/
 @given(path=PATHS, method=st.sampled_from(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]))
 def test_an_endpoint_has_the_requests_of_its_rule(path: str, method: str) -> None:
     """A request has an endpoint if Quart would find its rule for the request, and not otherwise."""
-    found = APP.fast_path.find(method, "/" + path.lstrip("/"))
+    found = APP.service.endpoints.find(method, "/" + path.lstrip("/"))
     rule = rule_of(method, path)
     known = "GET" if method == "HEAD" else method
     assert (found is not None) == ((known, rule) in OURS)
@@ -315,3 +319,19 @@ async def test_a_crash_of_ours_tells_the_client_nothing(
     assert "ValueError: swordfish" in log
     assert "POST:/events/{name}" in log
     assert [point.series for point in Points.noted] == ["requests", "errors"]
+
+
+@given(st.text(st.characters(max_codepoint=255, exclude_characters="\n")))
+def test_a_media_type_is_read_as_quart_reads_it(value: str) -> None:
+    """An endpoint and Quart see the same media type in a header."""
+    headers = [(b"content-type", value.encode("latin-1"))]
+    scope: Any = {"http_version": "1.1", "query_string": b"", "headers": headers}
+    request = EndpointRequest(scope, cast("Any", None), "", 0)
+    assert request.media_type == parse_options_header(value)[0].lower()
+
+
+@pytest.mark.parametrize("escaped", ["%FF", "%C3"])
+def test_bytes_that_are_not_utf8_stay_escaped(escaped: str) -> None:
+    """A query's bytes that are not UTF-8 stay escaped, as in a route of Quart's."""
+    assert unquote_to_bytes(escaped).decode(errors=QUERY_ERRORS) == escaped
+    assert uri_to_iri(f"?{escaped}") == f"?{escaped}"

@@ -291,7 +291,7 @@ async def test_a_request_is_stopped_on_the_short_way(autojump_clock: MockClock) 
 
             async def drain() -> None:
                 await trio.sleep(0.5)
-                await app.drain(trio.current_time())
+                await app.service.drain(trio.current_time())
 
             nursery.start_soon(drain)
             status, _, body = await ask(app, "GET", "/later/text")

@@ -298,7 +298,7 @@ async def test_a_request_that_is_cut_off_has_an_end(
             nursery.start_soon(app, scope, stuck, send)
             await trio.sleep(1)
             begun = trio.current_time()
-            await app.drain(begun + 3)
+            await app.service.drain(begun + 3)
             assert trio.current_time() - begun == pytest.approx(seconds)
             nursery.cancel_scope.cancel()
 

@@ -6,10 +6,9 @@ Never knows the attributes of a CloudEvent; they are in `_events`.
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from urllib.parse import unquote
-
-from werkzeug.http import unquote_header_value
 
 from ..._access._rates import EventRates
 from ..._events._cloudevents import STRUCTURED, CloudEvent, CloudEventError, is_json
@@ -118,9 +117,16 @@ def _require_binary(headers: Headers, media_type: str) -> None:
 
 def _decode_header(name: str, value: str) -> str:
     try:
-        return unquote(unquote_header_value(value), errors="strict")
+        return unquote(unquoted(value), errors="strict")
     except UnicodeDecodeError:
         raise _invalid("percent-encoding that is not UTF-8", name) from None
+
+
+def unquoted(value: str) -> str:
+    """The content of a quoted string, without its backslashes; another value as it is."""
+    if len(value) >= 2 and value.startswith('"') and value.endswith('"'):
+        return re.sub(r"\\(.)", r"\1", value[1:-1])
+    return value
 
 
 def _invalid(reason: str, path: str) -> ProblemError:

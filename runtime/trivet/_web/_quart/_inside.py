@@ -102,6 +102,3 @@ READ: Mapping[type, tuple[str, ...]] = {
     MultipartDecoder: ("buffer", "state"),
 }
 """The attributes that Trivet reads."""
-
-QUERY_ERRORS = "werkzeug.url_quote"
-"""The error handler with which Werkzeug decodes a query: bytes that are not UTF-8 stay escaped."""

@@ -21,8 +21,8 @@ from trio.socket import from_stdlib_socket
 from ..._access._attempts import network_of
 from ..._program._settings import TOKENS, refuse_open_doors
 from ..._runtime import Runtime
-from .._app import build_app
 from .._asgi import ASGIApp
+from .._late import build_service
 from .._problems import MEDIA_TYPE, ProblemError
 from ._accepting import accept_all
 from ._binding import BACKLOG, address_of, bind_socket, url_of
@@ -50,9 +50,9 @@ async def listening(runtime: Runtime, binds: Sequence[str]) -> AsyncGenerator[li
         refuse_open_doors(settings, addresses)
         if settings.insecure:
             _log.warning("insecure: anybody may publish and read", bind=addresses, hint=TOKENS)
-        app = build_app(runtime, addresses)
+        service = await build_service(runtime, addresses)
         server = Server(
-            app.asgi_app,
+            service,
             max_connections=settings.max_connections,
             max_per_address=settings.max_connections_per_address,
             max_message=settings.max_body,
@@ -67,7 +67,7 @@ async def listening(runtime: Runtime, binds: Sequence[str]) -> AsyncGenerator[li
             plan = runtime.begin_stop()
             with trio.CancelScope(shield=True):
                 await server.stop_accepting()
-                await app.drain(plan.requests_until)
+                await service.drain(plan.requests_until)
             server.abort()
 
 

@@ -15,12 +15,16 @@ import trio
 from cloudevents.core.bindings.http import HTTPMessage, to_binary_event, to_structured_event
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
+from hypothesis import given
+from hypothesis import strategies as st
 from quart import Response
 from quart.typing import TestClientProtocol as Client
 from trio.testing import MockClock
+from werkzeug.http import unquote_header_value
 
 from trivet import App, Delivery, DeliverySettings, Event, EventPlugin, batched
 from trivet import current_delivery as envelope
+from trivet._web._ingest._cloudevents import unquoted
 from trivet.testing import client, open_plugins
 
 STRUCTURED = "application/cloudevents+json"
@@ -463,3 +467,9 @@ async def test_no_cloudevents_once_the_stop_has_begun(autojump_clock: MockClock)
         response = await send_json(client(runtime), cloud_event())
     assert response.status_code == 503
     assert "Retry-After" in response.headers
+
+
+@given(st.text(st.sampled_from('"\\a é')))
+def test_a_quoted_header_is_read_as_werkzeug_reads_it(value: str) -> None:
+    """A quoted string loses its quotes and backslashes, and nothing else changes."""
+    assert unquoted(value) == unquote_header_value(value)

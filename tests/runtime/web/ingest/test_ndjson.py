@@ -412,7 +412,7 @@ async def test_a_stop_while_lines_wait_for_their_turn(autojump_clock: MockClock)
             await trio.sleep(3.05)
             begun = trio.current_time()
             plan = runtime.begin_stop()
-            await app.drain(plan.requests_until)
+            await app.service.drain(plan.requests_until)
             assert trio.current_time() - begun < 0.1
         response = await connection.as_response()
         accepted = runtime.statistics()["patient"].accepted
@@ -430,7 +430,7 @@ async def test_a_stop_while_a_line_waits_for_room(autojump_clock: MockClock) -> 
         async with streaming(app.test_client()) as connection:
             await connection.send(lines(range(1, 10)))
             await wait_all_tasks_blocked()
-            await app.drain(runtime.begin_stop().requests_until)
+            await app.service.drain(runtime.begin_stop().requests_until)
         response = await connection.as_response()
         assert runtime.statistics()["stuck"].accepted == 3
     assert response.status_code == 503

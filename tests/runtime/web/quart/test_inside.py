@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import codecs
 from contextvars import ContextVar
 from importlib.metadata import version
 
-import pytest
 from quart import globals as quart_globals
 from quart.wrappers.request import Body as QuartBody
 
@@ -16,7 +14,6 @@ from trivet._web._quart._inside import (
     CALLED,
     CONTEXT_VARIABLES,
     OVERRIDDEN,
-    QUERY_ERRORS,
     READ,
     REPLACED,
 )
@@ -111,10 +108,3 @@ def test_quart_has_the_context_variables_that_trivet_sets() -> None:
         name for name, value in vars(quart_globals).items() if isinstance(value, ContextVar)
     }
     assert variables - {"_cv_websocket"} == set(CONTEXT_VARIABLES)
-
-
-@pytest.mark.parametrize("escaped", ["%FF", "%C3"])
-def test_werkzeug_has_the_error_handler_for_queries(escaped: str) -> None:
-    """Bytes of a query that are not UTF-8 stay escaped, as in a route of Quart's."""
-    codecs.lookup_error(QUERY_ERRORS)
-    assert bytes.fromhex(escaped[1:]).decode(errors=QUERY_ERRORS) == escaped

@@ -1,0 +1,65 @@
+"""The HTTP service of a runtime: the layers around a request, with Trivet's own endpoints.
+
+Owns the order of the layers.
+Never knows the framework, which answers all other requests, nor which server calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .._runtime import Runtime
+from ._admin import add_admin
+from ._asgi import ASGIApp, Receive, Scope, Send
+from ._doors import Doors
+from ._fast_path import Endpoints
+from ._ingest._by_name import add_ingest
+from ._ingest._cloudevents import add_cloudevents
+from ._middleware import RequestMiddleware
+from ._probes import add_plugin_status, add_probes
+from ._proxies import Proxies
+
+
+class Service:
+    """An ASGI application with everything that a runtime answers.
+
+    Args:
+        runtime: the program.
+        addresses: the addresses that are listened at, `HOST:PORT` or `unix:PATH`; None under
+            somebody else's server.
+    """
+
+    def __init__(self, runtime: Runtime, addresses: Sequence[str] | None) -> None:
+        self.runtime = runtime
+        """The program."""
+        self.doors = Doors(runtime, addresses)
+        """The decision who may pass."""
+        self.framework: ASGIApp
+        """The application for requests without an endpoint; whoever makes the service sets it."""
+        self.endpoints = Endpoints(self._ask_framework, runtime, self.doors)
+        """The endpoints that are answered before Quart is asked."""
+        add_ingest(self.endpoints, runtime, self.doors.event_rates)
+        add_cloudevents(self.endpoints, runtime, self.doors.event_rates)
+        add_probes(self.endpoints, runtime)
+        add_plugin_status(self.endpoints, runtime)
+        add_admin(self.endpoints, runtime)
+        self._proxies = Proxies.of(runtime.program.settings)
+        self._middleware = RequestMiddleware(self.endpoints, runtime, self.doors)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one scope, within the middleware."""
+        if self._proxies is not None and scope["type"] != "lifespan":
+            scope = self._proxies.original(scope)
+        await self._middleware(scope, receive, send)
+
+    async def drain(self, until: float) -> None:
+        """Let requests and websockets end, when the stop has begun.
+
+        A websocket has a second for it. A request whose response has not begun by `until`, a moment
+        on Trio's clock, is answered 503; a response that has begun by then is cut off by the
+        server, when it ends.
+        """
+        await self._middleware.drain(until)
+
+    async def _ask_framework(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.framework(scope, receive, send)
