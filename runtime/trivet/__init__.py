@@ -30,6 +30,7 @@ and says what they are for.
                             plugin routes on Quart, an operator's requests, sessions, probes,
                             streams
         _doors              who may pass, whichever way the request is answered
+        _dead_letters       events that were given up, replayed and purged by an operator
         _contracts _openapi _asyncapi
                             what there is, for clients: every route, every event type
         _fast_path _plain_routes

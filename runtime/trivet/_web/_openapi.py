@@ -61,6 +61,12 @@ _EXPIRY: Schema = {
     "schema": {"type": "string", "format": "date-time"},
 }
 
+_FILTER: list[Schema] = [
+    {"name": "plugin", "in": "query", "schema": {"type": "string"}},
+    {"name": "since", "in": "query", "schema": {"type": "string", "format": "date-time"}},
+    {"name": "all", "in": "query", "schema": {"enum": ["true"]}},
+]
+
 
 @attrs.frozen
 class Operation:
@@ -235,6 +241,10 @@ def _own(references: dict[str, Schema]) -> dict[str, Schema]:
             },
         },
         "POST /sign-out": {"responses": moved},
+        **{
+            f"POST /-/dead-letters/{action}": {"parameters": _FILTER, **good}
+            for action in ("replay", "purge")
+        },
         "POST /-/plugins/<name>/restart": {
             "responses": {"202": {"description": "A new lifetime has begun.", "content": _OBJECT}}
         },

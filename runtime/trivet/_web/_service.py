@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from .._runtime import Runtime
 from ._admin import add_admin
 from ._asgi import ASGIApp, Receive, Scope, Send
+from ._dead_letters import add_dead_letters
 from ._doors import Doors
 from ._fast_path import Endpoints
 from ._ingest._by_name import add_ingest
@@ -43,6 +44,7 @@ class Service:
         add_probes(self.endpoints, runtime)
         add_plugin_status(self.endpoints, runtime)
         add_admin(self.endpoints, runtime)
+        add_dead_letters(self.endpoints, runtime)
         self._proxies = Proxies.of(runtime.program.settings)
         self._middleware = RequestMiddleware(self.endpoints, runtime, self.doors)
 

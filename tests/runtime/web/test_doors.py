@@ -78,6 +78,8 @@ DOORS: dict[str, tuple[str, str | None]] = {
     "GET /-/plugins": ("/-/plugins", "admin"),
     "GET /-/plugins/<name>": ("/-/plugins/shop", "admin"),
     "POST /-/plugins/<name>/restart": ("/-/plugins/shop/restart", "admin"),
+    "POST /-/dead-letters/replay": ("/-/dead-letters/replay?all=true", "admin"),
+    "POST /-/dead-letters/purge": ("/-/dead-letters/purge?all=true", "admin"),
     "GET /sign-in": ("/sign-in", None),
     "POST /sign-in": ("/sign-in", None),
     "POST /sign-out": ("/sign-out", None),
