@@ -6,7 +6,8 @@
 the first answer with 200, and from SIGTERM to the process's end: without clients, and with a
 client whose connection stays open and idle. Beside it, in turns, the same route in a bare
 quart-trio application: under `hypercorn -k trio`, and with hypercorn inside of a script, which has
-no process of its own to watch over it. The figure of an import is the processor time of an
+no process of its own to watch over it. A program without routes, which does not import Quart, is
+asked for `/livez` beside FastAPI on uvicorn. The figure of an import is the processor time of an
 interpreter that does nothing else, less that of one that does nothing.
 """
 
@@ -28,12 +29,14 @@ from pairs import QUICK, Measure, Quartiles, Table, pairs
 SERVED = Path(__file__).parent / "served"
 BIN = Path(sys.executable).parent
 PLUGINS = (BIN / "trivet", "serve", "hello", "--plugins", SERVED, "--bind", "ADDRESS")
+QUIET = (BIN / "trivet", "serve", "quiet", "--plugins", SERVED, "--bind", "ADDRESS")
+FASTAPI = (sys.executable, "fast.py", "ADDRESS")
 HYPERCORN = (BIN / "hypercorn", "-k", "trio", "bare:app", "--bind", "ADDRESS")
 EMBEDDED = (sys.executable, "bare.py", "ADDRESS")
 
 ENVIRON = {name: os.environ[name] for name in os.environ if name != "PYTHONDONTWRITEBYTECODE"}
 """The processes' environment, in which a working copy writes bytecode, as an installer does."""
-REQUEST = b"GET /hello HTTP/1.1\r\nHost: bench\r\n\r\n"
+REQUEST = "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
 AT_MOST = 30.0
 """Seconds that a service may take for anything."""
 
@@ -66,14 +69,14 @@ def serving(*command: str | Path) -> Generator[tuple[subprocess.Popen[bytes], st
         process.wait(AT_MOST)
 
 
-def first_answer(address: str) -> socket.socket:
+def first_answer(address: str, path: str = "/hello") -> socket.socket:
     """The connection on which the service has answered 200."""
     host, _, port = address.rpartition(":")
     until = perf_counter() + AT_MOST
     while perf_counter() < until:
         with suppress(ConnectionRefusedError):
             connection = socket.create_connection((host, int(port)), timeout=AT_MOST)
-            connection.sendall(REQUEST)
+            connection.sendall(REQUEST.format(path=path).encode())
             answer = connection.recv(65536)
             if not answer.startswith(b"HTTP/1.1 200"):
                 raise RuntimeError(f"not an answer: {answer!r}")
@@ -82,10 +85,10 @@ def first_answer(address: str) -> socket.socket:
     raise TimeoutError(f"nothing answers at {address}")
 
 
-def starts(*command: str | Path) -> float:
+def starts(*command: str | Path, path: str = "/hello") -> float:
     """Starts a second."""
     began = perf_counter()
-    with serving(*command) as (_, address), closing(first_answer(address)):
+    with serving(*command) as (_, address), closing(first_answer(address, path)):
         return 1 / (perf_counter() - began)
 
 
@@ -115,6 +118,9 @@ def main() -> None:
     for beside, command in (("`hypercorn -k trio`", HYPERCORN), ("hypercorn embedded", EMBEDDED)):
         figure, ratio = compare(partial(starts, *PLUGINS), partial(starts, *command))
         table.row("to the first 200", figure, beside, ratio, "≤ 1.3")
+    quiet, fast = (partial(starts, *command, path="/livez") for command in (QUIET, FASTAPI))
+    figure, ratio = compare(quiet, fast)
+    table.row("to the first 200, without routes", figure, "FastAPI on uvicorn", ratio, "≤ 1.0")
     table = Table("stop of a service", "ms")
     alone = partial(stops, *PLUGINS, keep_alive=False)
     watched = partial(stops, *PLUGINS, keep_alive=True)
