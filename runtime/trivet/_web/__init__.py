@@ -12,6 +12,8 @@
     _ingest/        the events that clients publish, on the fast path
     _probes         /livez, /startupz, /readyz and /plugins
     _admin          an operator's requests
+    _plugin_details the documents about a plugin, for an operator
+    _dead_letters   events that were given up, replayed and purged
     _sign_in        a browser's session
     _doors          who may pass: tokens and scopes
     _proxies        a request through a proxy, as its client sent it
