@@ -130,7 +130,7 @@ async def test_it_runs_as_another_user_on_a_read_only_root(image: Path, tmp_path
             while program.pid is not None:
                 await trio.sleep(0.02)
     finally:
-        await program.kill()  # noqa: ASYNC102 - shielded and bounded in there
+        await program.kill()  # noqa: ASYNC102 - without a checkpoint
     assert "plugin ended" in program.said
     assert "killing it" not in program.said
 

@@ -115,7 +115,7 @@ async def in_front(
             ) as client:
                 yield client, proxy.port
         finally:
-            await proxy.kill()  # noqa: ASYNC102 - shielded and bounded in there
+            await proxy.kill()  # noqa: ASYNC102 - without a checkpoint
 
 
 async def _answers(proxy: Program) -> bool:
