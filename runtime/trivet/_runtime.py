@@ -55,7 +55,7 @@ from ._program._loader import Program, load
 from ._program._order import Levels
 from ._program._plugin_tables import CheckedPlugin
 from ._program._settings import Settings
-from ._program._versions import code_versions
+from ._program._versions import CodeVersion, code_versions
 from ._supervision._host import Host, StatusChange
 from ._supervision._starts import Starts
 from ._supervision._stop_plan import StopPlan
@@ -92,7 +92,8 @@ class Runtime(Publisher, App):
         self._service = program.settings.service
         self.hosts: dict[str, Host] = {}
         """The hosts, by the plugin's name, in the order of activation."""
-        self.code = code_versions(checked.cls for checked in program.plugins)
+        classes = [checked.cls for checked in program.plugins]
+        self.code: Mapping[type, CodeVersion] = code_versions(classes)
         """The version of each plugin's code, by its class."""
         self.plan: StopPlan | None = None
         """The deadlines of the stop; None before it begins."""

@@ -89,24 +89,24 @@ class Host:
         runs: bool = True,
     ) -> None:
         self.plugin = plugin
-        self.name = plugin.name
-        self.critical = supervision.critical
-        self.needs = Needs(self)
+        self.name: str = plugin.name
+        self.critical: bool = supervision.critical
+        self.needs: Needs = Needs(self)
         """The plugins that this one needs, and those that need it."""
-        self.status = Status.STARTING
-        self.since = datetime.now(UTC)
+        self.status: Status = Status.STARTING
+        self.since: datetime = datetime.now(UTC)
         """The moment at which the plugin got its status."""
         self.trouble: str | None = None
         """The fault that the plugin has reported by `degrade` in this lifetime."""
-        self.restarts = 0
+        self.restarts: int = 0
         """Restarts since the program started, for any reason."""
         self.failure: BaseException | None = None
         """The last failure."""
         self.close_failure: BaseException | None = None
         """The failure of the last lifetime while it ended; it was logged."""
-        self.start_failed = False
+        self.start_failed: bool = False
         """Whether the first start failed, and the settings forbid another."""
-        self.ended = trio.Event()
+        self.ended: trio.Event = trio.Event()
         """Set when the last lifetime is over."""
         self._supervision = supervision
         self._policy = Restarts(supervision)
