@@ -13,6 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from time import perf_counter
 
+import attrs
 from pairs import QUICK, Measure, Table, pairs
 
 from trivet import Event, MonitoringEvent, MonitoringPoint
@@ -35,7 +36,7 @@ class OrderPlaced(Event):
 
 
 ORDER = OrderPlaced("018f2c6e-7d1a-7c3e", "c-4711", "DE", 129.95, 3, is_gift=False)
-ORDER_JSON = json.dumps(vars(ORDER)).encode()
+ORDER_JSON = json.dumps(attrs.asdict(ORDER)).encode()
 
 MOMENT = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 POINT = MonitoringPoint(
