@@ -15,6 +15,9 @@ from ._fast_path import EndpointRequest, EndpointResponse, Endpoints
 from ._plugin_details import describe, describe_error, describe_version, summarize
 from ._problems import ProblemError
 
+one_thread = trio.CapacityLimiter(1)
+"""A thread for operators: plugins may have taken all of Trio's."""
+
 
 def add_admin(fast_path: Endpoints, runtime: Runtime) -> None:
     """Serve `/-/plugins` and what is below, for an operator with a token for `admin`."""
@@ -27,8 +30,8 @@ def add_admin(fast_path: Endpoints, runtime: Runtime) -> None:
         """One plugin: its account, its code, its last error with the traceback, its settings."""
         host = _host(runtime, request.variable)
         code = runtime.code[type(host.plugin)]
-        error = await trio.to_thread.run_sync(describe_error, host.failure)
-        version = await trio.to_thread.run_sync(describe_version, code)
+        error = await trio.to_thread.run_sync(describe_error, host.failure, limiter=one_thread)
+        version = await trio.to_thread.run_sync(describe_version, code, limiter=one_thread)
         return {**describe(runtime, host), "error": error, "version": version}, 200
 
     async def restart(request: EndpointRequest) -> EndpointResponse:

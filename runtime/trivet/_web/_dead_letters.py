@@ -16,6 +16,7 @@ import trio
 
 from .._program._settings import IN_MEMORY
 from .._runtime import Runtime
+from ._admin import one_thread
 from ._context import current_context
 from ._fast_path import EndpointRequest, EndpointResponse, Endpoints
 from ._problems import ProblemError
@@ -79,7 +80,7 @@ async def _done(runtime: Runtime, action: Action, chosen: Filter) -> EndpointRes
         )
     work = partial(_do, path, action, chosen)
     try:
-        count = await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+        count = await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=one_thread)
     except JournalError as error:
         raise ProblemError("store_unavailable", str(error)) from error
     token = current_context().caller.token

@@ -20,6 +20,9 @@ from .._runtime import Runtime
 from ._asgi import Receive, Scope, Send
 from ._service import Service
 
+_one_thread = trio.CapacityLimiter(1)
+"""A thread of its own: plugins may have taken all of Trio's."""
+
 
 async def build_service(runtime: Runtime, addresses: Sequence[str]) -> Service:
     """Build the service of a program; it has Quart if a plugin has routes, and else gets it late.
@@ -49,7 +52,7 @@ class _Late:
 
 async def _build_on(service: Service) -> None:
     """Import Quart, and build its application unless another request was first."""
-    await trio.to_thread.run_sync(import_module, "trivet._web._app")
+    await trio.to_thread.run_sync(import_module, "trivet._web._app", limiter=_one_thread)
     from ._app import build_on  # noqa: PLC0415 - see the top
 
     if isinstance(service.framework, _Late):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import trio
+
 from trivet import (
     BackgroundPlugin,
     Event,
@@ -106,3 +108,17 @@ async def test_an_unknown_plugin() -> None:
         problem = await answer.get_json()
     assert (answer.status_code, problem["error_code"]) == (404, "unknown_plugin")
     assert "kettle" in problem["detail"]
+
+
+async def test_plugins_that_hold_all_threads_of_trio() -> None:
+    """An operator is answered although plugins have taken all of Trio's threads."""
+    async with open_plugins(Kettle, tokens=TOKENS) as runtime:
+        limiter = trio.to_thread.current_default_thread_limiter()
+        threads = [object() for _ in range(int(limiter.total_tokens))]
+        for each in threads:
+            limiter.acquire_on_behalf_of_nowait(each)
+        with trio.fail_after(60):
+            found = await told(runtime, "/-/plugins/kettle")
+        for each in threads:
+            limiter.release_on_behalf_of(each)
+    assert found["status"] == "running"
