@@ -37,6 +37,7 @@ class Sessions:
         self._tokens = tokens
         self._clock = clock
         self._ended: dict[str, float] = {}
+        """For each signed value of a session that was ended, the time when it may be forgotten."""
 
     def begin(self, token: Token) -> str:
         """The value of a new session's cookie."""
@@ -45,25 +46,35 @@ class Sessions:
 
     def token_of(self, cookie: str) -> Token | None:
         """The token of a session; None if it has ended, or never was."""
-        token = self._tokens.named(cookie.partition(":")[0])
-        if token is None or cookie in self._ended:
-            return None
-        try:
-            self._signer(token).unsign(cookie, max_age=DURATION)
-        except BadSignature:  # A wrong one, or one that is too old.
-            return None
-        return token
+        token, value = self._checked(cookie)
+        return None if value in self._ended else token
 
     def end(self, cookie: str) -> None:
         """End a session before its time."""
-        if self.token_of(cookie) is None:
+        token, value = self._checked(cookie)
+        if token is None or value in self._ended:
             return
         now = self._clock()
         if len(self._ended) >= MAX_ENDED:
             self._ended = {known: until for known, until in self._ended.items() if until > now}
         if len(self._ended) >= MAX_ENDED:
             del self._ended[next(iter(self._ended))]
-        self._ended[cookie] = now + DURATION
+        self._ended[value] = now + DURATION
+
+    def _checked(self, cookie: str) -> tuple[Token | None, str]:
+        """The token whose secret has signed a cookie, and the value that it has signed.
+
+        The value, and not the cookie, is the session: several spellings of a signature in base64
+        are one signature.
+        """
+        token = self._tokens.named(cookie.partition(":")[0])
+        if token is None:
+            return None, ""
+        try:
+            value = self._signer(token).unsign(cookie, max_age=DURATION)
+        except BadSignature:  # A wrong one, or one that is too old.
+            return None, ""
+        return token, value.decode("ascii")
 
     def _signer(self, token: Token) -> _Signer:
         return _Signer(token.secret.reveal(), self._clock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from trivet._access._sessions import DURATION, MAX_ENDED, Sessions
 from trivet._access._tokens import Token, Tokens
 
 NAMES = ("shop", "ops.1")
+URL_SAFE = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+"""The digits of base64 for URLs, by their value."""
 
 
 def tokens(secret: str = "of-the-token-named-") -> Tokens:
@@ -80,6 +83,19 @@ def test_a_session_is_ended() -> None:
     assert sessions.token_of(other) is named(known, "shop")
 
 
+def test_an_ended_session_has_no_other_spelling() -> None:
+    """A session that was ended is over for every text that base64 reads as its signature."""
+    known = tokens()
+    sessions = Sessions(known)
+    cookie = sessions.begin(named(known, "shop"))
+    last = URL_SAFE.index(cookie[-1]) // 4 * 4  # Two bits of the last digit are not used.
+    spellings = [cookie[:-1] + digit for digit in URL_SAFE[last : last + 4]]
+    assert cookie in spellings
+    assert {sessions.token_of(each) for each in spellings} == {named(known, "shop")}
+    sessions.end(spellings[spellings.index(cookie) - 1])
+    assert {sessions.token_of(each) for each in (*spellings, f"{cookie}=")} == {None}
+
+
 def test_a_forged_cookie_is_no_session() -> None:
     """A cookie with another name, id, time or signature is no session, nor can it end one."""
     known = tokens()
@@ -109,7 +125,12 @@ def test_memory_is_bounded() -> None:
         sessions._ended[str(number)] = clock.now + DURATION
     sessions.end(sessions.begin(shop))
     assert len(sessions._ended) == MAX_ENDED
-    assert first not in sessions._ended
+    assert _value(first) not in sessions._ended
     clock.now += DURATION + 1
     sessions.end(last := sessions.begin(shop))
-    assert list(sessions._ended) == [last]
+    assert list(sessions._ended) == [_value(last)]
+
+
+def _value(cookie: str) -> str:
+    """The signed value of a cookie, without the time and the signature."""
+    return cookie.rsplit(".", 2)[0]
