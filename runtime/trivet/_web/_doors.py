@@ -96,6 +96,7 @@ class Doors:
         server = scope.get("server")
         is_allowed = not host.strip() or self._hosts.allow(host, server[0] if server else "")
         if not is_allowed and (context.is_websocket or path_within(scope) not in PROBES):
+            self._count_wrong(context.caller)
             named = name_of(host.decode("latin-1"))
             detail = f"this service is not {named!r}; the operator names hosts in `allowed_hosts`"
             raise ProblemError("wrong_host", detail)
@@ -116,7 +117,7 @@ class Doors:
         context = current_context()
         context.rule = rule
         if needed is not None:
-            refuse_cross_site()
+            self.refuse_cross_site()
             if needed not in self._open:
                 self._require(context.caller, needed, rule)
             token = context.caller.token
@@ -124,6 +125,17 @@ class Doors:
                 _count_request(token.name, token.rate)
         if self._runtime.stopping.is_set() and rule not in SERVED_WHILE_STOPPING:
             raise stopping()
+
+    def refuse_cross_site(self) -> None:
+        """Refuse the current request if a page of another site has sent it.
+
+        Raises:
+            ProblemError: one has, and the request would change something, or is a websocket.
+        """
+        context = current_context()
+        if context.is_cross_site:
+            self._count_wrong(context.caller)
+            raise ProblemError("cross_site", "pages of another site may not ask for this")
 
     def checked(self, secret: bytes, address: str) -> Token:
         """The token with a secret.
@@ -163,11 +175,21 @@ class Doors:
             if (wait := self._attempts.wait(address)) > 0:
                 detail = "too many wrong tokens came from this address"
                 raise ProblemError("too_many_attempts", detail, retry_after=wait)
-            self._attempts.failed(address)
-            _log.warning("wrong token", client=address, route=current_context().route)
+            self._count_wrong(caller)
             raise _unauthorized("the token is unknown")
         self._attempts.succeeded(address, token.name)
         return token
+
+    def _count_wrong(self, caller: Caller) -> None:
+        """Count the secret of a caller if it is wrong, and its address need not wait.
+
+        A refusal that the right secret would have avoided tells that this one is wrong, whatever
+        reason it names. So each of them counts.
+        """
+        address = caller.address
+        if caller.token is None and caller.has_secret and self._attempts.wait(address) == 0:
+            self._attempts.failed(address)
+            _log.warning("wrong token", client=address, route=current_context().route)
 
 
 def _count_request(token: str, rate: Rate) -> None:
@@ -176,16 +198,6 @@ def _count_request(token: str, rate: Rate) -> None:
         detail = f"the token {token!r} has asked too often"
         raise ProblemError("too_many_requests", detail, retry_after=wait)
     rate.take()
-
-
-def refuse_cross_site() -> None:
-    """Refuse the current request if a page of another site has sent it.
-
-    Raises:
-        ProblemError: one has, and the request would change something, or is a websocket.
-    """
-    if current_context().is_cross_site:
-        raise ProblemError("cross_site", "pages of another site may not ask for this")
 
 
 def require_event(name: str) -> None:

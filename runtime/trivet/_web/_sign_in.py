@@ -18,7 +18,7 @@ from .._access._sessions import DURATION
 from .._access._tokens import Scope
 from ._asgi import HttpScope
 from ._context import current_context
-from ._doors import COOKIE, Doors, address_of, refuse_cross_site, session_of
+from ._doors import COOKIE, Doors, address_of, session_of
 from ._problems import ProblemError
 
 PATH, OUT = "/sign-in", "/sign-out"
@@ -58,7 +58,7 @@ def add_sign_in(app: QuartTrio, doors: Doors) -> None:
     @app.post(PATH)
     async def sign_in() -> ResponseReturnValue:
         """Begin a session, and go on to the status of the plugins."""
-        refuse_cross_site()
+        doors.refuse_cross_site()
         current: Any = request  # Its form has no types.
         secret = str((await current.form).get("token", ""))
         try:
@@ -74,7 +74,7 @@ def add_sign_in(app: QuartTrio, doors: Doors) -> None:
     @app.post(OUT)
     async def sign_out() -> ResponseReturnValue:
         """End the session."""
-        refuse_cross_site()
+        doors.refuse_cross_site()
         session = session_of(_scope())
         if session is not None:
             doors.sessions.end(session)

@@ -279,6 +279,32 @@ async def test_an_address_that_guesses_is_slowed_down(autojump_clock: MockClock)
         assert answer.status_code == 202
 
 
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        ("/plugins", {"Host": "evil.example"}),
+        ("/nowhere", {"Host": "evil.example"}),
+        ("/events/refund", {"Sec-Fetch-Site": "cross-site"}),
+        ("/sign-in", {"Sec-Fetch-Site": "cross-site"}),
+    ],
+)
+async def test_no_other_refusal_is_a_way_to_guess(
+    path: str, more: dict[str, str], autojump_clock: MockClock
+) -> None:
+    """A wrong token counts as wrong also where the host or the site is the reason of the refusal,
+    which the right token would have avoided."""
+    async with open_plugins(Shop, tokens=TOKENS, event_types=[OrderPlaced]) as runtime:
+        asking = client(runtime)
+        for _ in range(BURST):
+            answer = await asking.post(path, headers={**bearer("x" * 20), **more})
+            assert answer.status_code in (421, 403)
+        right = bearer(SECRET.format("ingest"))
+        assert (await asking.post(path, headers={**right, **more})).status_code in (421, 403)
+        assert (await asking.get("/plugins", headers=right)).status_code == 429
+        await trio.sleep(INTERVAL)
+        assert (await asking.get("/plugins", headers=right)).status_code == 403
+
+
 async def test_the_log_has_the_tokens_name() -> None:
     """Each line of a request has the name of its token, and no line has a secret."""
     tokens = [
