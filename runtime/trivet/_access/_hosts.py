@@ -112,7 +112,7 @@ def is_cross_site(site: bytes, origin: bytes, host: bytes, hosts: Hosts) -> bool
         site: the value of `Sec-Fetch-Site`, which browsers send, and no page can change.
         origin: the value of `Origin`, for older browsers.
         host: the value of `Host`.
-        hosts: the service's own.
+        hosts: the hosts whose pages are the service's, at whichever port.
     """
     if site:
         return site not in (b"same-origin", b"none")

@@ -53,6 +53,7 @@ class Doors:
         named = (*settings.addresses, *(addresses or ()))
         binds = {name_of(each) for each in named if each != SYSTEMD and not is_unix(each)}
         self._hosts = Hosts({*settings.allowed_hosts, *binds})
+        self._sites = Hosts(settings.allowed_hosts)  # At a bind's host other programs have pages.
         self.tokens = Tokens(settings.tokens)
         self.sessions = Sessions(self.tokens)
         self.event_rates = EventRates(settings.event_rates)
@@ -101,7 +102,7 @@ class Doors:
             detail = f"this service is not {named!r}; the operator names hosts in `allowed_hosts`"
             raise ProblemError("wrong_host", detail)
         if context.method not in SAFE_METHODS:
-            context.is_cross_site = is_cross_site(site, origin, host, self._hosts)
+            context.is_cross_site = is_cross_site(site, origin, host, self._sites)
 
     def admit(self, rule: str, needed: Scope | None) -> None:
         """Note the rule of the current request; refuse the request unless its sender may pass.

@@ -507,6 +507,7 @@ CROSS = [
     (f"Origin: http://{EVIL}",),
     ("Origin: null",),
     ("Origin: http://localhost:3000",),
+    ("Origin: http://127.0.0.1:3000",),  # The host of the bind, and the port of another program.
 ]
 
 
