@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import trio
 
-from ._asgi import Receive
+from ._asgi import HttpScope, Receive, ReceiveMessage
 
 BUFFER_LIMIT = 128 * 1024
 """Bytes that wait to be read, at which nothing more is received from the client."""
@@ -148,3 +148,31 @@ async def receive_body(body: Body, receive: Receive) -> None:
                 body.set_complete()
         elif message["type"] == "http.disconnect":
             return
+
+
+class PendingBody:
+    """The `receive` of a request, which knows whether all of the body has come.
+
+    Args:
+        scope: the server's.
+        receive: the server's.
+    """
+
+    def __init__(self, scope: HttpScope, receive: Receive) -> None:
+        self._receive = receive
+        headers = dict(scope["headers"])  # Their names are in lower case.
+        length = headers.get(b"content-length", b"0")
+        is_chunked = b"transfer-encoding" in headers
+        self._left = math.inf if is_chunked or not length.isdigit() else int(length)
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether there is more of the body to come."""
+        return self._left > 0
+
+    async def receive(self) -> ReceiveMessage:
+        """Receive a message, and note how much of the body it brings."""
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._left = self._left - len(message["body"]) if message["more_body"] else 0
+        return message

@@ -15,7 +15,8 @@ import trio
 from .._events._event import MonitoringEvent
 from .._faults._containment import split_failure
 from .._runtime import Runtime
-from ._asgi import ASGIApp, HttpScope, Receive, Scope, Send, WebsocketScope
+from ._asgi import RESPOND, ASGIApp, HttpScope, Receive, Scope, Send, WebsocketScope
+from ._bodies import PendingBody
 from ._context import RequestContext
 from ._doors import Doors
 from ._problems import ProblemError, stopping
@@ -55,8 +56,12 @@ class RequestMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, one websocket, or another scope."""
         if scope["type"] == "http":
+            pending: PendingBody | None = None
+            if RESPOND not in (scope.get("extensions") or {}):
+                pending = PendingBody(scope, receive)
+                receive = pending.receive
             context = RequestContext.from_scope(scope, receive)
-            sender: Sender = HttpSender(context, send, scope, self._runtime.stopping)
+            sender: Sender = HttpSender(context, send, scope, self._runtime.stopping, pending)
         elif scope["type"] == "websocket":
             context = RequestContext.from_scope(scope, receive)
             sender = WebsocketSender(context, send, scope)

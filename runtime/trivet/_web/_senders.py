@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 import trio
 
 from ._asgi import RESPOND, Headers, HttpScope, Send, SendMessage, WebsocketScope
+from ._bodies import PendingBody
 from ._context import RequestContext
 from ._problems import MEDIA_TYPE, ProblemError
 
@@ -69,12 +70,20 @@ class HttpSender(Sender):
         send: the server's.
         scope: the server's.
         stopping: set when the connection is not to be used for another request.
+        body: the body, for a server that closes the connection after a response before the end of
+            the body; None for one that receives the rest.
     """
 
     def __init__(
-        self, context: RequestContext, send: Send, scope: HttpScope, stopping: trio.Event
+        self,
+        context: RequestContext,
+        send: Send,
+        scope: HttpScope,
+        stopping: trio.Event,
+        body: PendingBody | None,
     ) -> None:
         super().__init__(context, send)
+        self._body = body
         self._has_connection_header = scope["http_version"].startswith("1")
         self._stopping = stopping
         self._respond = (scope.get("extensions") or {}).get(RESPOND)
@@ -86,7 +95,7 @@ class HttpSender(Sender):
             # of its head would leave the server in a state in which it can answer nothing.
             await trio.lowlevel.checkpoint_if_cancelled()
             self.context.response_started(message["status"])
-            headers = self._completed(message["headers"], closing=self._stopping.is_set())
+            headers = self._completed(message["headers"], closing=self._is_closing())
             await self._send({**message, "headers": headers})
         elif message["type"] == "http.response.body" and not message.get("more_body", False):
             # The end of a response makes hypercorn report a disconnect to the application, upon
@@ -111,7 +120,7 @@ class HttpSender(Sender):
             await trio.lowlevel.checkpoint_if_cancelled()  # As above.
             self.context.response_started(status)
             self.context.is_complete = True
-            headers = self._completed(headers, closing=self._stopping.is_set())
+            headers = self._completed(headers, closing=self._is_closing())
             await respond(status, headers, body, FINAL_SEND_TIMEOUT)
             return
         await self({"type": "http.response.start", "status": status, "headers": headers})
@@ -136,6 +145,10 @@ class HttpSender(Sender):
 
     async def _close(self, close_code: int) -> None:
         """A response that has begun cannot be mended; the closed connection tells the client."""
+
+    def _is_closing(self) -> bool:
+        """Whether the server closes the connection after this response, which tells the client."""
+        return self._stopping.is_set() or (self._body is not None and self._body.is_pending)
 
     def _completed(self, headers: Headers, *, closing: bool) -> Headers:
         """The headers of the response with the middleware's own."""

@@ -8,6 +8,7 @@ from textwrap import dedent
 
 import httpx
 import pytest
+import trio
 
 from .test_serve import eventually, running
 
@@ -93,7 +94,8 @@ async def test_trivet_serve(tmp_path: Path) -> None:
 
 
 async def test_hypercorn(tmp_path: Path) -> None:
-    """Under somebody else's server the same doors are shut."""
+    """Under somebody else's server the same doors are shut, and a refusal before the body says that
+    the connection is closed."""
     directory = written(tmp_path, TOKEN)
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -102,7 +104,22 @@ async def test_hypercorn(tmp_path: Path) -> None:
         async with httpx.AsyncClient(base_url=f"http://{address}") as client:
             await eventually(client, "/readyz")
             await tried(client)
+        for path in ("/events/ping", "/shop", "/nowhere"):
+            assert b"connection: close" in await refused_before_the_body(address, path)
         assert await server.stop() == 0
+
+
+async def refused_before_the_body(address: str, path: str) -> bytes:
+    """The head of the response to a request that has not sent its body, in lower case."""
+    host, _, port = address.partition(":")
+    async with await trio.open_tcp_stream(host, int(port)) as stream:
+        head = f"POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 2\r\n\r\n"
+        await stream.send_all(head.encode())
+        received = b""
+        with trio.fail_after(60):
+            while b"\r\n\r\n" not in received:
+                received += await stream.receive_some()
+    return received.partition(b"\r\n\r\n")[0].lower()
 
 
 async def test_hypercorn_without_tokens(tmp_path: Path) -> None:

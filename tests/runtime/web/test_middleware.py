@@ -30,7 +30,7 @@ from trivet import (
 )
 from trivet import current_delivery as envelope
 from trivet._events._delivery import current_origin
-from trivet._web._asgi import REQUEST_SCOPE
+from trivet._web._asgi import REQUEST_SCOPE, RESPOND
 from trivet._web._context import route_template
 from trivet._web._doors import Doors
 from trivet._web._middleware import RequestMiddleware
@@ -505,3 +505,64 @@ async def test_a_server_may_open_the_scope_of_a_request(autojump_clock: MockCloc
     assert of_server.cancelled_caught
     assert (sent[0]["status"], request.tags["status_code"]) == (503, 503)
     assert (b"connection", b"close") in sent[0]["headers"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "reads", "is_closed"),
+    [
+        ([(b"content-length", b"2")], 0, True),
+        ([(b"content-length", b"2")], 1, True),
+        ([(b"content-length", b"2")], 2, False),
+        ([(b"transfer-encoding", b"chunked")], 2, True),
+        ([(b"transfer-encoding", b"chunked")], 3, False),
+        ([(b"content-length", b"0")], 0, False),
+        ([], 0, False),
+    ],
+)
+async def test_a_response_before_the_body(
+    headers: list[tuple[bytes, bytes]], reads: int, is_closed: bool
+) -> None:
+    """A response before the end of the body says that the connection is closed, since such a server
+    closes it."""
+    sent: list[Any] = []
+    parts = [b"a", b"b", b""]
+
+    async def receive() -> Any:
+        body = parts.pop(0)
+        return {"type": "http.request", "body": body, "more_body": bool(parts)}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def early(_: object, receive: Any, send: Any) -> None:
+        for _each in range(reads):
+            await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    scope: Any = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/"}
+    async with open_plugins(Points) as runtime:
+        middleware: Any = RequestMiddleware(early, runtime, Doors(runtime))
+        given = {"query_string": b"", "headers": headers}
+        await middleware({**scope, **given}, receive, send)
+    assert ((b"connection", b"close") in sent[0]["headers"]) is is_closed
+
+
+async def test_a_response_before_the_body_to_a_server_that_receives_the_rest() -> None:
+    """Such a server keeps the connection, and the response does not say otherwise."""
+    sent: list[Any] = []
+
+    async def respond(status: int, headers: Any, body: bytes, within: float) -> None:
+        sent.extend(headers)
+
+    async def early(_: object, __: object, send: Any) -> None:
+        await send.respond(200, [], b"")
+
+    scope: Any = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/"}
+    async with open_plugins(Points) as runtime:
+        middleware: Any = RequestMiddleware(early, runtime, Doors(runtime))
+        given: Any = {"query_string": b"", "headers": [(b"content-length", b"2")]}
+        given["extensions"] = {RESPOND: respond}
+        await middleware({**scope, **given}, trio.sleep_forever, trio.sleep_forever)
+    assert sent
+    assert (b"connection", b"close") not in sent
