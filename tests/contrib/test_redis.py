@@ -430,7 +430,11 @@ async def test_a_sink_trims_its_stream(redis: RedisServer) -> None:
     ("options", "missing"),
     [
         ({"appendonly": "no"}, "without `appendonly yes`"),
-        ({"appendfsync": "everysec"}, "a power cut loses the last moments"),
+        ({"appendfsync": "no"}, "with `appendfsync no` a power cut loses the last moments"),
+        (
+            {"appendfsync": "everysec"},
+            "a power cut, or a crash of Redis beside a slow disk, loses the last moments",
+        ),
         (
             {"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"},
             "with `maxmemory-policy allkeys-lru` a full Redis may drop the stream",

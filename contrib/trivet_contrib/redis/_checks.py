@@ -148,7 +148,10 @@ def _missing_guarantees(configuration: dict[str, str] | ResponseError) -> list[s
         missing.append("without `appendonly yes` Redis loses the entries since its last snapshot")
     elif configuration.get("appendfsync") != "always":
         policy = configuration.get("appendfsync")
-        missing.append(f"with `appendfsync {policy}` a power cut loses the last moments")
+        end = "a power cut"
+        if policy == "everysec":  # Redis writes nothing then while it waits for the disk.
+            end += ", or a crash of Redis beside a slow disk,"
+        missing.append(f"with `appendfsync {policy}` {end} loses the last moments")
     policy = configuration.get("maxmemory-policy", "noeviction")
     if configuration.get("maxmemory", "0") != "0" and policy != "noeviction":
         missing.append(f"with `maxmemory-policy {policy}` a full Redis may drop the stream")
