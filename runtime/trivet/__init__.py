@@ -23,13 +23,15 @@ and says what they are for.
                             process
         _report _python_warnings
                             the last words of a process; Python's own warnings, with their plugins
+        _sockets            the addresses, bound before anything starts
         _rehearsal          every plugin's start and stop, without the program
     _web/               HTTP
         _service _late      the layers around a request; Quart, imported when it is needed
         _app _views _admin _plugin_details _sign_in _probes _event_streams
                             plugin routes on Quart, an operator's requests, sessions, probes,
                             streams
-        _doors              who may pass, whichever way the request is answered
+        _doors _management  who may pass, whichever way the request is answered; the paths that may
+                            have addresses of their own
         _dead_letters       events that were given up, replayed and purged by an operator
         _contracts _openapi _asyncapi
                             what there is, for clients: every route, every event type

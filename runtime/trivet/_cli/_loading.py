@@ -48,7 +48,7 @@ def read_program(
     if reading.refused & _WHICH_PLUGINS:
         return reading, None
     with faults.collect():
-        refuse_open_doors(settings, settings.addresses)
+        refuse_open_doors(settings, settings.addresses, settings.management_addresses)
     settings.find_modules()
     with redirect_stdout(sys.stderr):  # Standard output is the command's.
         program = check(settings, faults)

@@ -20,6 +20,7 @@ from .._program._settings import Settings
 from . import _parent
 from ._escalation import PARENT
 from ._report import Report
+from ._sockets import Listeners
 
 
 @attrs.frozen
@@ -30,7 +31,7 @@ class Lifeline:
     """Readable when the parent asks for the stop; at its end when the parent is gone."""
     beat_write: int
     """Takes the heartbeats of the event loop, the verdict and the sign of a clean exit."""
-    listeners: list[int]
+    listeners: Listeners
     """The sockets, bound before there was a child."""
     report: Report
     """The last words of this process, which the parent prints."""
@@ -63,14 +64,15 @@ def inherited_lifeline() -> Lifeline | None:
     inherited = os.environ.pop(_parent.LIFELINE, None)
     if inherited is None:
         return None
-    stop_read, beat_write, report, *listeners = map(int, inherited.split(","))
+    stop_read, beat_write, report, public, *descriptors = map(int, inherited.split(","))
+    listeners = Listeners(descriptors[:public], descriptors[public:])
     for descriptor in (stop_read, beat_write, report):
         os.set_inheritable(descriptor, False)  # They are not for the processes of a plugin.
     os.set_blocking(beat_write, False)
     return Lifeline(stop_read, beat_write, listeners, Report(report))
 
 
-def fork_under_parent(settings: Settings, listeners: list[int]) -> Lifeline:
+def fork_under_parent(settings: Settings, listeners: Listeners) -> Lifeline:
     """Fork: this process becomes the parent, and its copy, in which this returns, the child.
 
     So the parent has the process id that the operator knows, and the child need not import
@@ -105,14 +107,15 @@ def end_forked_copies() -> None:
 
 
 def _become_parent(
-    settings: Settings, first: list[int], listeners: list[int], report: int
+    settings: Settings, first: list[int], listeners: Listeners, report: int
 ) -> NoReturn:
-    for descriptor in (*first[1:], *listeners, report):
+    for descriptor in (*first[1:], *listeners.all, report):
         os.set_inheritable(descriptor, True)
     config = {
         "command": [sys.executable, *sys.orig_argv[1:]],
         "first": first,
-        "listeners": listeners,
+        "listeners": listeners.all,
+        "public": len(listeners.public),
         "report": report,
         "budget": settings.shutdown.budget + PARENT.after,
         "hang_limit": settings.hang_limit + PARENT.after if settings.hang_limit else 0.0,

@@ -102,6 +102,8 @@ class ParentConfig:
         """The first child: its process id, and this process's ends of its pipes."""
         self.listeners: list[int] = config["listeners"]
         """The descriptors of the sockets that are handed down from child to child."""
+        self.public: int = config["public"]
+        """How many of them are not for management; they are the first ones."""
         self.report: int = config["report"]
         """The descriptor of the report: who ended the child, and why."""
         self.budget: float = config["budget"]
@@ -129,13 +131,15 @@ class Child:
         """The program's exit code, where this child has sent one."""
 
     @classmethod
-    def spawn(cls, command: list[str], listeners: list[int], report: int) -> Child:
+    def spawn(cls, config: ParentConfig) -> Child:
         """Start another child."""
+        command, listeners, report = config.command, config.listeners, config.report
         stop_read, stop_write = os.pipe()
         beat_read, beat_write = os.pipe()
         for descriptor in (stop_read, beat_write, report, *listeners):
             os.set_inheritable(descriptor, True)
-        descriptors = ",".join(map(str, (stop_read, beat_write, report, *listeners)))
+        first = stop_read, beat_write, report, config.public
+        descriptors = ",".join(map(str, (*first, *listeners)))
         environ = {**os.environ, LIFELINE: descriptors}
         pid = os.posix_spawn(
             command[0],
@@ -236,7 +240,7 @@ class Parent:
             say(f"the program ended with {named(code)}; starting again in {wait:.1f} s")
             if self._stopped_within(wait):
                 return 0
-            child = Child.spawn(config.command, config.listeners, config.report)
+            child = Child.spawn(config)
 
     def _watch(self, child: Child) -> int:
         """Watch the child until it ends; returns its exit code."""

@@ -10,9 +10,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from errno import EADDRINUSE
 from functools import partial
 from types import FrameType
 
@@ -28,15 +27,15 @@ from .._loop._tasks import breaker_of
 from .._plugins._status import Status
 from .._program._garbage import freeze_heap
 from .._program._loader import Program, load
-from .._program._settings import SYSTEMD, Settings, refuse_open_doors
+from .._program._settings import Settings, refuse_open_doors
 from .._runtime import Runtime, running
-from .._web._server._binding import bind_socket, sockets_of_systemd
 from .._web._server._listening import listening
 from ._escalation import LOOP
 from ._lifeline import Lifeline, end_forked_copies, fork_under_parent, inherited_lifeline
 from ._parent import BLOCKED_SIGNALS, FINAL_CODES, STOP_SIGNALS, ServiceManager
 from ._python_warnings import warnings_in_the_log
 from ._report import Report, report_calls_of_exit
+from ._sockets import Listeners, bind
 from ._watchdog import Watchdog
 
 _exit = os._exit  # As it is before a plugin can replace it.
@@ -62,9 +61,9 @@ def run(settings: Settings, *, with_parent: bool) -> int:
     """
     if signal.sigpending() & STOP_SIGNALS:
         return 0  # The stop was asked for before there was anything to stop.
-    refuse_open_doors(settings, settings.addresses)
+    refuse_open_doors(settings, settings.addresses, settings.management_addresses)
     lifeline = inherited_lifeline()
-    listeners = bind(settings.addresses) if lifeline is None else lifeline.listeners
+    listeners = bind(settings) if lifeline is None else lifeline.listeners
     if lifeline is None and with_parent:
         lifeline = fork_under_parent(settings, listeners)
     end_forked_copies()
@@ -205,7 +204,7 @@ _NO_PLUGIN = "name plugins in `active_plugins` of trivet.toml, or on the command
 
 
 async def serve(
-    program: Program, listeners: list[int], stop: Stop, lifeline: Lifeline | None
+    program: Program, listeners: Listeners, stop: Stop, lifeline: Lifeline | None
 ) -> None:
     """Start the plugins, then serve them over HTTP on the socket until a stop is asked for."""
     runtime = Runtime(program, contains_interrupts=True)  # Signals go to a receiver.
@@ -228,38 +227,24 @@ async def serve(
             stop.attach(runtime)
             with stop.serving:
                 async with running(runtime):
-                    binds = [f"fd://{listener}" for listener in listeners]
-                    async with listening(runtime, binds) as urls:
+                    public, management = (
+                        [f"fd://{listener}" for listener in each]
+                        for each in (listeners.public, listeners.management)
+                    )
+                    async with listening(runtime, public, management) as urls:
                         freeze_heap()
                         if not runtime.hosts:
                             _log.warning("no plugin is active", hint=_NO_PLUGIN)
-                        _log.info("serving", urls=urls, plugins=list(runtime.hosts))
+                        _tell_of_service(urls, len(public), list(runtime.hosts))
                         stop.manager.tell("READY=1")
                         await trio.sleep_forever()
             nursery.cancel_scope.cancel()
 
 
-def bind(addresses: Iterable[str]) -> list[int]:
-    """Bind the addresses before anything starts.
-
-    Returns:
-        The descriptors of sockets that are bound, and do not listen yet; systemd's may.
-
-    Raises:
-        StartError: an address cannot be bound.
-    """
-    return [descriptor for address in addresses for descriptor in _bind(address)]
-
-
-def _bind(address: str) -> list[int]:
-    try:
-        if address == SYSTEMD:
-            return [taken.detach() for taken in sockets_of_systemd()]
-        return [bind_socket(address).detach()]
-    except OSError as error:
-        advice = "; choose another by `bind` or `--bind`" if error.errno == EADDRINUSE else ""
-        reason = f"{error.strerror or error}{advice}"
-        raise StartError(f"cannot listen on {address}: {reason}") from error
+def _tell_of_service(urls: list[str], public: int, plugins: list[str]) -> None:
+    """Say that the service is there; the first URLs are the public ones."""
+    facts = {"management": urls[public:]} if urls[public:] else {}
+    _log.info("serving", urls=urls[:public], **facts, plugins=plugins)
 
 
 async def _hear_signals(stop: Stop, *, task_status: trio.TaskStatus[None]) -> None:

@@ -165,7 +165,12 @@ class TlsSettings:
 
 
 SYSTEMD = "systemd"
-"""The word for the sockets that systemd has bound."""
+"""The word for the sockets that systemd has bound; a colon and the name of some may follow."""
+
+
+def is_of_systemd(address: str) -> bool:
+    """Whether an address stands for sockets of systemd's."""
+    return address == SYSTEMD or address.startswith(f"{SYSTEMD}:")
 
 
 def _split(bind: str | list[str]) -> list[str]:
@@ -179,13 +184,24 @@ def _are_addresses(_: object, __: object, bind: str | list[str]) -> None:
     for address in addresses:
         match = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s\0:\[\]]+):(\d{1,5})", address)
         is_host = match is not None and match[0][:5] != "unix:" and int(match[1]) <= 65535
-        if not is_host and not re.fullmatch(r"unix:/[^\0]+|systemd", address):
+        if is_of_systemd(address):
+            is_host = False
+        if not is_host and not re.fullmatch(r"unix:/[^\0]+|systemd(:[!-9;-~]+)?", address):
             raise ValueError(
                 "expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:0, unix:/PATH, or systemd, "
                 f"not {address}"
             )
     if len(set(addresses)) < len(addresses):
         raise ValueError("names an address twice")
+
+
+def _are_others(settings: Settings, _: object, bind: str | list[str] | None) -> None:
+    if bind is None:
+        return
+    _are_addresses(settings, _, bind)
+    for address in _split(bind):
+        if address in _split(settings.bind) and not address.endswith(":0"):
+            raise ValueError(f"{address} is in `bind`, too")
 
 
 def _hosts(_: object, __: object, hosts: list[str]) -> None:
@@ -238,7 +254,11 @@ class Settings:
     """The directory of the plugins' files, relative to the settings' file where there is one."""
     bind: str | list[str] = attrs.field(default="127.0.0.1:8080", validator=_are_addresses)
     """The address to listen at, or an array of several: `HOST:PORT`, where port 0 means any free
-    one; `unix:/PATH`; or `systemd`, for the sockets that systemd hands over."""
+    one; `unix:/PATH`; or `systemd`, for the sockets that systemd hands over, and `systemd:NAME`
+    for those with this `FileDescriptorName`."""
+    management_bind: str | list[str] | None = attrs.field(default=None, validator=_are_others)
+    """The address for the management of the program, or an array of several, in the forms of
+    `bind`. With it, `/-/…` and `/plugins` are served there, and not at `bind`."""
     event_types: list[str] = attrs.field(factory=list[str])
     """Modules that define event types: in the plugins' directory, beside the settings' file, or
     importable from anywhere."""
@@ -307,8 +327,13 @@ class Settings:
 
     @property
     def addresses(self) -> list[str]:
-        """The addresses to listen at, one by one."""
+        """The addresses of `bind`, one by one."""
         return _split(self.bind)
+
+    @property
+    def management_addresses(self) -> list[str]:
+        """The addresses of `management_bind`, one by one; none without it."""
+        return [] if self.management_bind is None else _split(self.management_bind)
 
     def find_modules(self) -> None:
         """Make the modules beside the file importable; without a file, the working directory's."""
@@ -344,24 +369,32 @@ TOKENS = 'write [[tokens]] with `name = "…"`, `scopes = ["ingest", "read"]` an
 """The advice to an operator whose doors are open."""
 
 
-def refuse_open_doors(settings: Settings, addresses: Iterable[str]) -> None:
+def refuse_open_doors(
+    settings: Settings, addresses: Iterable[str], management: Iterable[str]
+) -> None:
     """Refuse an address that other machines reach, where no token keeps them out.
 
     Args:
         settings: the settings.
         addresses: the addresses, `HOST:PORT` or `unix:PATH`; those of systemd are not known before
             their sockets are.
+        management: the addresses for management.
 
     Raises:
         ConfigurationError: one is such an address, and the operator has not written `insecure`.
     """
-    reached = [each for each in addresses if each != SYSTEMD and not is_local(each)]
+    reached = [
+        (key, each)
+        for key, named in (("bind", addresses), ("management_bind", management))
+        for each in named
+        if not is_of_systemd(each) and not is_local(each)
+    ]
     if settings.tokens or settings.insecure or not reached:
         return
-    bind = reached[0]
-    place = "bind" if settings.file is None else f"{settings.file}: bind"
+    key, address = reached[0]
+    place = key if settings.file is None else f"{settings.file}: {key}"
     raise ConfigurationError(
-        f"{place}: other machines reach {bind}, and there are no tokens: {TOKENS}; or "
+        f"{place}: other machines reach {address}, and there are no tokens: {TOKENS}; or "
         "bind to 127.0.0.1; or write `insecure = true`, by which anybody may publish and read"
     )
 

@@ -16,6 +16,7 @@
     _dead_letters   events that were given up, replayed and purged
     _sign_in        a browser's session
     _doors          who may pass: tokens and scopes
+    _management     the paths of management, which may have addresses of their own
     _proxies        a request through a proxy, as its client sent it
     _middleware     around each request: admitted, measured, cut off
     _context        the identity of a request, and its monitoring points
@@ -70,12 +71,17 @@ def create_app(runtime: Runtime) -> QuartTrio:
 
 def warn_of_open_doors(runtime: Runtime) -> None:
     """Say that there are no tokens, where somebody else's server decides whom it lets in."""
-    if not runtime.program.settings.tokens:
+    settings = runtime.program.settings
+    if not settings.tokens:
         _log.warning("anybody whom this server lets in may publish and read", hint=TOKENS)
+    if settings.management_bind is not None:
+        _log.warning("management is not served: only `trivet serve` has its `management_bind`")
 
 
 @asynccontextmanager
-async def listening(runtime: Runtime, bind: str | Sequence[str]) -> AsyncGenerator[list[str]]:
+async def listening(
+    runtime: Runtime, bind: str | Sequence[str], *, management_bind: str | Sequence[str] = ()
+) -> AsyncGenerator[list[str]]:
     """Serve the runtime over HTTP within this block; yields the URLs that were bound.
 
     The end of the block begins the runtime's stop: the listening socket closes, running requests
@@ -86,6 +92,8 @@ async def listening(runtime: Runtime, bind: str | Sequence[str]) -> AsyncGenerat
         runtime: the program.
         bind: the address, or several: `HOST:PORT` (port 0 is any free one), `unix:PATH`, or
             `fd://NUMBER`.
+        management_bind: the address for management, or several; by default it is served at `bind`,
+            and nowhere if the settings have a `management_bind`. Their URLs are the last ones.
 
     Raises:
         ExceptionGroup: with one error, which `open_runtime`, around this block, raises alone: a
@@ -95,5 +103,8 @@ async def listening(runtime: Runtime, bind: str | Sequence[str]) -> AsyncGenerat
     """
     from ._server import _listening  # noqa: PLC0415 - see the top
 
-    async with _listening.listening(runtime, [bind] if isinstance(bind, str) else bind) as urls:
+    binds, management_binds = (
+        [each] if isinstance(each, str) else each for each in (bind, management_bind)
+    )
+    async with _listening.listening(runtime, binds, management_binds) as urls:
         yield urls

@@ -58,7 +58,7 @@ def build_on(service: Service) -> Application:
     app.register_error_handler(HTTPException, _answer_http_exception)
     app.register_error_handler(Exception, _answer_crash)
     routes: dict[str, PlainRoute] = {}
-    add_contracts(app, service.endpoints, service.runtime, app.scopes, routes)
+    add_contracts(app, service.endpoints, service.runtime, service.doors, app.scopes, routes)
     for endpoint in service.endpoints:  # For the 405 of requests with another method.
         name = f"{endpoint.method} {endpoint.rule}"
         app.add_url_rule(endpoint.rule, name, methods=[endpoint.method])

@@ -63,6 +63,8 @@ class RequestContext:
     """Seconds for which the body may still be waited for; infinity for any time."""
     caller: Caller = ANYBODY
     """The sender, with its token."""
+    at_management: bool = False
+    """Whether the request has come to an address for management."""
     is_cross_site: bool = False
     """Whether a page of another site asks for a change, or for a websocket."""
     rule: str | None = None

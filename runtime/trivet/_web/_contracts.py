@@ -16,6 +16,8 @@ from quart_trio import QuartTrio
 from .._access._tokens import Scope
 from .._runtime import Runtime
 from ._asyncapi import asyncapi
+from ._context import current_context
+from ._doors import Doors
 from ._fast_path import EndpointRequest, EndpointResponse, Endpoints
 from ._openapi import Operation, openapi
 from ._plain_routes import PlainRoute
@@ -28,6 +30,7 @@ def add_contracts(
     app: QuartTrio,
     fast_path: Endpoints,
     runtime: Runtime,
+    doors: Doors,
     scopes: Mapping[str, Scope | None],
     routes: Mapping[str, PlainRoute],
 ) -> None:
@@ -37,18 +40,20 @@ def add_contracts(
         app: the Quart application, which has every rule when the first request comes.
         fast_path: where the endpoint goes.
         runtime: the program.
+        doors: say which routes are served at the address of a request.
         scopes: the scope of each of Quart's endpoints; `read` where it has none.
         routes: the plugin's route of each of Quart's endpoints.
     """
 
     @cache
-    def routes_document() -> dict[str, Any]:
+    def routes_document(at_management: bool) -> dict[str, Any]:
         operations = _operations(app, fast_path, scopes, routes)
-        return openapi(runtime, operations, version("trivet"))
+        served = filter(lambda each: doors.serves(each.rule), operations)
+        return openapi(runtime, served, version("trivet"))
 
     async def describe_routes(_: EndpointRequest) -> EndpointResponse:
-        """Every route of the program, in OpenAPI."""
-        return routes_document(), 200
+        """Every route of the program at this address, in OpenAPI."""
+        return routes_document(current_context().at_management), 200
 
     @cache
     def events_document() -> dict[str, Any]:

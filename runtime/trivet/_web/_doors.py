@@ -17,10 +17,11 @@ from .._access._hosts import Hosts, is_cross_site, is_local, is_unix, name_of
 from .._access._rates import EventRates, Rate
 from .._access._sessions import Sessions
 from .._access._tokens import ANYBODY, Caller, Scope, Token, Tokens
-from .._program._settings import SYSTEMD
+from .._program._settings import is_of_systemd
 from .._runtime import Runtime
 from ._asgi import HttpScope, WebsocketScope
 from ._context import RequestContext, current_context
+from ._management import MANAGEMENT, is_served
 from ._problems import ProblemError, stopping
 from ._targets import path_within
 
@@ -43,15 +44,23 @@ class Doors:
 
     Args:
         runtime: the program.
-        addresses: the addresses that are listened at, `HOST:PORT` or `unix:PATH`; None under
-            somebody else's server.
+        addresses: the addresses that are listened at, `HOST:PORT` or `unix:PATH`, those for
+            management included; None under somebody else's server.
+        has_management: whether there are addresses for management among them.
     """
 
-    def __init__(self, runtime: Runtime, addresses: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        addresses: Sequence[str] | None = None,
+        *,
+        has_management: bool = False,
+    ) -> None:
         settings = runtime.program.settings
         self._runtime = runtime
-        named = (*settings.addresses, *(addresses or ()))
-        binds = {name_of(each) for each in named if each != SYSTEMD and not is_unix(each)}
+        self._is_split = has_management or settings.management_bind is not None
+        named = (*settings.addresses, *settings.management_addresses, *(addresses or ()))
+        binds = {name_of(each) for each in named if not is_of_systemd(each) and not is_unix(each)}
         self._hosts = Hosts({*settings.allowed_hosts, *binds})
         self._sites = Hosts(settings.allowed_hosts)  # At a bind's host other programs have pages.
         self.tokens = Tokens(settings.tokens)
@@ -75,6 +84,11 @@ class Doors:
         session = session_of(scope)
         return ANYBODY if session is None else Caller(self.sessions.token_of(session))
 
+    def serves(self, path: str) -> bool:
+        """Whether a path, or a rule, is served at the address of the current request."""
+        at_management = current_context().at_management
+        return not self._is_split or is_served(path, at_management=at_management)
+
     def look_at(self, context: RequestContext, scope: HttpScope | WebsocketScope) -> None:
         """Look at the host that a request names, and at the site that it comes from.
 
@@ -82,8 +96,12 @@ class Doors:
         the token. The probes answer any host: a kubelet asks by the pod's address.
 
         Raises:
-            ProblemError: the host is not the service's.
+            ProblemError: the path is served at another address, or the host is not the service's.
         """
+        if self._is_split:
+            context.at_management = MANAGEMENT in (scope.get("extensions") or {})
+            if not self.serves(path_within(scope)):
+                raise ProblemError("unknown_path", f"nothing is at {scope['path']}")
         if context.caller.has_secret and context.caller.token is not None:
             return
         host = origin = site = b""

@@ -24,14 +24,17 @@ _one_thread = trio.CapacityLimiter(1)
 """A thread of its own: plugins may have taken all of Trio's."""
 
 
-async def build_service(runtime: Runtime, addresses: Sequence[str]) -> Service:
+async def build_service(
+    runtime: Runtime, addresses: Sequence[str], management: Sequence[str]
+) -> Service:
     """Build the service of a program; it has Quart if a plugin has routes, and else gets it late.
 
     Args:
         runtime: the program.
         addresses: the addresses that are listened at, `HOST:PORT` or `unix:PATH`.
+        management: addresses for management, besides.
     """
-    service = Service(runtime, addresses)
+    service = Service(runtime, addresses, management)
     service.framework = _Late(service)
     if any([*routes_of(type(host.plugin))] for host in runtime.hosts.values()):
         await _build_on(service)

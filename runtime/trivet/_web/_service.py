@@ -7,6 +7,7 @@ Never knows the framework, which answers all other requests, nor which server ca
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from .._runtime import Runtime
 from ._admin import add_admin
@@ -16,6 +17,7 @@ from ._doors import Doors
 from ._fast_path import Endpoints
 from ._ingest._by_name import add_ingest
 from ._ingest._cloudevents import add_cloudevents
+from ._management import MANAGEMENT
 from ._middleware import RequestMiddleware
 from ._probes import add_plugin_status, add_probes
 from ._proxies import Proxies
@@ -28,12 +30,16 @@ class Service:
         runtime: the program.
         addresses: the addresses that are listened at, `HOST:PORT` or `unix:PATH`; None under
             somebody else's server.
+        management: addresses for management, besides.
     """
 
-    def __init__(self, runtime: Runtime, addresses: Sequence[str] | None) -> None:
+    def __init__(
+        self, runtime: Runtime, addresses: Sequence[str] | None, management: Sequence[str] = ()
+    ) -> None:
         self.runtime = runtime
         """The program."""
-        self.doors = Doors(runtime, addresses)
+        known = None if addresses is None else [*addresses, *management]
+        self.doors = Doors(runtime, known, has_management=bool(management))
         """The decision who may pass."""
         self.framework: ASGIApp
         """The application for requests without an endpoint; whoever makes the service sets it."""
@@ -53,6 +59,13 @@ class Service:
         if self._proxies is not None and scope["type"] != "lifespan":
             scope = self._proxies.original(scope)
         await self._middleware(scope, receive, send)
+
+    async def manage(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one scope that has come to an address for management."""
+        if scope["type"] != "lifespan":
+            given = scope.get("extensions") or {}
+            scope = cast("Scope", {**scope, "extensions": {**given, MANAGEMENT: True}})
+        await self(scope, receive, send)
 
     async def drain(self, until: float) -> None:
         """Let requests and websockets end, when the stop has begun.

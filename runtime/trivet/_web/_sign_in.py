@@ -57,7 +57,7 @@ def add_sign_in(app: QuartTrio, doors: Doors) -> None:
 
     @app.post(PATH)
     async def sign_in() -> ResponseReturnValue:
-        """Begin a session, and go on to the status of the plugins."""
+        """Begin a session, and go on to the status of the plugins, where it is served."""
         doors.refuse_cross_site()
         current: Any = request  # Its form has no types.
         secret = str((await current.form).get("token", ""))
@@ -67,7 +67,8 @@ def add_sign_in(app: QuartTrio, doors: Doors) -> None:
             current_context().error_code = problem.error_code
             return _page(problem.status.value, problem.detail, problem.headers)
         _log.info("signed in", token=token.name)
-        response = Response(b"", 303, {"Location": f"{request.root_path}/plugins"})
+        following = "/plugins" if doors.serves("/plugins") else PATH
+        response = Response(b"", 303, {"Location": f"{request.root_path}{following}"})
         _set_cookie(response, doors.sessions.begin(token), DURATION)
         return response
 

@@ -10,6 +10,7 @@ import pytest
 from trivet._process import _parent
 from trivet._process._lifeline import Lifeline, inherited_lifeline
 from trivet._process._report import Report
+from trivet._process._sockets import Listeners
 
 
 def test_a_child_that_was_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,14 +18,14 @@ def test_a_child_that_was_started_again(monkeypatch: pytest.MonkeyPatch) -> None
     stop_read, stop_write = os.pipe()
     beat_read, beat_write = os.pipe()
     report = _parent.create_report()
-    descriptors = (stop_read, beat_write, report, 0, 1)
+    descriptors = (stop_read, beat_write, report, 1, 0, 1)
     for descriptor in (stop_read, beat_write, report):
         os.set_inheritable(descriptor, True)
     monkeypatch.setenv(_parent.LIFELINE, ",".join(map(str, descriptors)))
     lifeline = inherited_lifeline()
     assert lifeline is not None
     assert (lifeline.stop_read, lifeline.beat_write) == descriptors[:2]
-    assert (lifeline.report.descriptor, lifeline.listeners) == (report, [0, 1])
+    assert (lifeline.report.descriptor, lifeline.listeners) == (report, Listeners([0], [1]))
     assert _parent.LIFELINE not in os.environ
     assert inherited_lifeline() is None
     assert not any(map(os.get_inheritable, (stop_read, beat_write, report)))
@@ -38,7 +39,7 @@ def test_the_parent_reads_what_the_child_sends() -> None:
     beat_read, beat_write = os.pipe()
     stop_read, stop_write = os.pipe()
     child = _parent.Child(0, stop_write, beat_read)
-    lifeline = Lifeline(stop_read, beat_write, [], Report(None))
+    lifeline = Lifeline(stop_read, beat_write, Listeners([], []), Report(None))
     assert not child.read_beats()
     lifeline.send_heartbeat()
     assert child.read_beats()
@@ -62,7 +63,7 @@ def test_a_parent_that_does_not_read_is_no_error(*, is_full: bool) -> None:
                 pass
     else:
         os.close(beat_read)
-    lifeline = Lifeline(-1, beat_write, [], Report(None))
+    lifeline = Lifeline(-1, beat_write, Listeners([], []), Report(None))
     lifeline.send_heartbeat()
     os.close(beat_write)
     os.close(lifeline.report.descriptor)

@@ -582,3 +582,64 @@ async def test_several_addresses_outlive_a_child(plugins: Callable[..., Path]) -
         async with httpx.AsyncClient(base_url=urls[0]) as client:
             assert (await client.get("/livez")).status_code == 200
         assert await server.stop() == 0
+
+
+AS_SYSTEMD_WITH_NAMES = """
+import fcntl, os, socket, sys
+names = sys.argv[1].split(":")
+listeners = [socket.create_server(("127.0.0.1", 0)) for _ in names]
+above = [fcntl.fcntl(listener.fileno(), fcntl.F_DUPFD, 20) for listener in listeners]
+for number, listener in enumerate(above, 3):
+    os.dup2(listener, number, inheritable=True)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDNAMES": sys.argv[1]}
+os.environ["LISTEN_FDS"] = str(len(names))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""A program that hands sockets over, each with a name, to the program that it becomes."""
+
+
+async def test_management_has_a_socket_of_systemd(plugins: Callable[..., Path]) -> None:
+    """The socket with the name in `management_bind` is for management and the others are not; all
+    are handed on to the child that follows a dead one."""
+    directory = plugins(recorder=RECORDER)
+    names = "public.socket:manage:public.socket"
+    command = [sys.executable, "-c", AS_SYSTEMD_WITH_NAMES, names, str(SCRIPTS / "trivet"), "serve"]
+    environ = {"TRIVET_PLUGINS_DIRECTORY": ".", "TRIVET_RESTARTS__BACKOFF_MAX": "0"}
+    environ |= {"TRIVET_BIND": "systemd", "TRIVET_MANAGEMENT_BIND": "systemd:manage"}
+    async with running([*command, "recorder"], directory, **environ) as server:
+        first = await server.logged("serving")
+        assert [len(first["urls"]), len(first["management"])] == [2, 1]
+        server.lines.clear()
+        kill_child(server.process.pid)
+        said = await server.logged("serving")
+        assert (said["urls"], said["management"]) == (first["urls"], first["management"])
+        for url in said["urls"]:
+            async with httpx.AsyncClient(base_url=url) as client:
+                assert (await client.post("/events/ping", json={"number": 1})).is_success
+                assert (await client.get("/plugins")).status_code == 404
+        async with httpx.AsyncClient(base_url=said["management"][0]) as client:
+            assert (await client.get("/plugins")).status_code == 200
+            assert (await client.post("/events/ping", json={})).status_code == 404
+        assert await server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "bind", "said"),
+    [
+        ("a", "systemd:b", "cannot listen on systemd:b: systemd has handed over no such socket"),
+        ("a:b", "systemd:a", "no address names a socket that systemd has handed over"),
+    ],
+)
+async def test_wrong_names_of_sockets(
+    plugins: Callable[..., Path], names: str, bind: str, said: str
+) -> None:
+    """A name that no socket of systemd's has, and a socket whose name no address has, end the
+    start."""
+    command = [sys.executable, "-c", AS_SYSTEMD_WITH_NAMES, names, str(SCRIPTS / "trivet"), "serve"]
+    environ = {"TRIVET_BIND": bind}
+    if bind == "systemd:b":
+        environ["TRIVET_MANAGEMENT_BIND"] = "systemd"
+    async with running(command, plugins(), **environ) as server:
+        assert await server.process.wait() == 3
+        await server.has_said_all()
+        assert said in "\n".join(server.text)

@@ -269,6 +269,8 @@ def test_the_check_of_routes_reads_no_source(monkeypatch: pytest.MonkeyPatch) ->
         "/livez",
         "/readyz",
         "/plugins",
+        "/openapi.json",
+        "/asyncapi.json",
         "/events",
         "/events/",
         "/events/<name>",

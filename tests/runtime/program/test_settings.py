@@ -362,6 +362,7 @@ def test_fault_without_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ('"127.0.0.1:1"', ["127.0.0.1:1"]),
         ('["127.0.0.1:1", "[::1]:0"]', ["127.0.0.1:1", "[::1]:0"]),
         ('["unix:/run/trivet.socket", "systemd"]', ["unix:/run/trivet.socket", "systemd"]),
+        ('"systemd:shop.socket"', ["systemd:shop.socket"]),
     ],
 )
 def test_addresses(tmp_path: Path, bind: str, addresses: list[str]) -> None:
@@ -378,8 +379,21 @@ def test_addresses(tmp_path: Path, bind: str, addresses: list[str]) -> None:
         ('["127.0.0.1:1", "here"]', f"{HOST_AND_PORT}, not here"),
         ('"unix:trivet.socket"', f"{HOST_AND_PORT}, not unix:trivet.socket"),
         ('"unix:80"', f"{HOST_AND_PORT}, not unix:80"),
+        ('"systemd:"', f"{HOST_AND_PORT}, not systemd:"),
     ],
 )
 def test_wrong_addresses(tmp_path: Path, bind: str, said: str) -> None:
     """Each address is checked; a Unix socket has a whole path."""
     assert fault(tmp_path, f"bind = {bind}").endswith(f": bind: {said}")
+
+
+def test_addresses_for_management(tmp_path: Path) -> None:
+    """The addresses for management have the forms of `bind`, and are others; there are none by
+    default."""
+    assert Settings().management_addresses == []
+    given = load_settings(write(tmp_path, 'management_bind = "unix:/run/a, 127.0.0.1:0"'), {})
+    assert given.management_addresses == ["unix:/run/a", "127.0.0.1:0"]
+    twice = 'bind = ["[::1]:1", "[::1]:0"]\nmanagement_bind = ["[::1]:0", "[::1]:1"]'
+    assert fault(tmp_path, twice).endswith(": management_bind: [::1]:1 is in `bind`, too")
+    wrong = fault(tmp_path, 'management_bind = "here"')
+    assert wrong.endswith(f": management_bind: {HOST_AND_PORT}, not here")

@@ -10,6 +10,7 @@ import os
 import socket
 import stat
 from contextlib import suppress
+from itertools import chain, repeat
 
 BACKLOG = 100
 """Connections that wait to be accepted; hypercorn's default."""
@@ -86,8 +87,10 @@ def _is_served(path: str) -> bool:
     return True
 
 
-def sockets_of_systemd() -> list[socket.socket]:
-    """The sockets that systemd has bound for this process, which get them once.
+def sockets_of_systemd() -> list[tuple[str, socket.socket]]:
+    """The sockets that systemd has bound for this process, which gets them once, with their names.
+
+    The name is the `FileDescriptorName` of a socket unit, which is the unit's own by default.
 
     Raises:
         OSError: there are none, or one of them is no stream that listens.
@@ -95,11 +98,14 @@ def sockets_of_systemd() -> list[socket.socket]:
     inherited = {name: os.environ.pop(name, "") for name in _SYSTEMD}
     if inherited["LISTEN_PID"] != str(os.getpid()) or not inherited["LISTEN_FDS"].isdigit():
         raise OSError("systemd has handed no socket over: the service needs a socket unit")
-    taken: list[socket.socket] = []
-    for number in range(int(inherited["LISTEN_FDS"])):
+    count = int(inherited["LISTEN_FDS"])
+    names = inherited["LISTEN_FDNAMES"].split(":")
+    taken: list[tuple[str, socket.socket]] = []
+    for number, name in zip(range(count), chain(names, repeat("")), strict=False):
         os.set_inheritable(_FIRST + number, False)
-        taken.append(socket.socket(fileno=_FIRST + number))
-        if taken[-1].type != socket.SOCK_STREAM:
+        given = socket.socket(fileno=_FIRST + number)
+        taken.append((name, given))
+        if given.type != socket.SOCK_STREAM:
             raise OSError("systemd has handed over a socket that is no stream")
     return taken
 

@@ -42,24 +42,30 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http"
 
 
 @asynccontextmanager
-async def listening(runtime: Runtime, binds: Sequence[str]) -> AsyncGenerator[list[str]]:
+async def listening(
+    runtime: Runtime, binds: Sequence[str], management_binds: Sequence[str]
+) -> AsyncGenerator[list[str]]:
     """Serve within this block; see `trivet.listening`."""
     settings = runtime.program.settings
     async with trio.open_nursery() as nursery:
         addresses = [address_of(bind) for bind in binds]
-        refuse_open_doors(settings, addresses)
+        management = [address_of(bind) for bind in management_binds]
+        refuse_open_doors(settings, addresses, management)
         if settings.insecure:
-            _log.warning("insecure: anybody may publish and read", bind=addresses, hint=TOKENS)
-        service = await build_service(runtime, addresses)
+            bound = [*addresses, *management]
+            _log.warning("insecure: anybody may publish and read", bind=bound, hint=TOKENS)
+        service = await build_service(runtime, addresses, management)
         server = Server(
             service,
+            management_app=service.manage,
             max_connections=settings.max_connections,
             max_per_address=settings.max_connections_per_address,
             max_message=settings.max_body,
             contains_interrupts=runtime.contains_interrupts,
             tls=runtime.program.tls,
         )
-        urls: list[str] = await nursery.start(server.serve, *binds)
+        serve = partial(server.serve, management=management_binds)
+        urls: list[str] = await nursery.start(serve, *binds)
         server.shield()  # Not sooner: a start that is cancelled would wait for the server for ever.
         try:
             yield urls
@@ -76,7 +82,9 @@ class Server:
 
     Args:
         app: the ASGI application.
-        max_connections: how many connections may be open; further ones are answered with 503.
+        management_app: the one at addresses for management, if there are any.
+        max_connections: how many connections may be open, and as many for management; further ones
+            are answered with 503.
         max_per_address: how many of them from one address; None for all.
         max_message: bytes that a websocket's message may have.
         contains_interrupts: whether a KeyboardInterrupt ends a connection and no more.
@@ -87,6 +95,7 @@ class Server:
         self,
         app: ASGIApp,
         *,
+        management_app: ASGIApp | None = None,
         max_connections: int,
         max_per_address: int | None = None,
         max_message: int,
@@ -95,20 +104,35 @@ class Server:
     ) -> None:
         self.tls = tls
         """The certificate of connections that are still to come."""
+        self._app = app
+        self._management_app = management_app or app
         self._connection = partial(
-            Connection, app, max_message=max_message, contains_interrupts=contains_interrupts
+            Connection, max_message=max_message, contains_interrupts=contains_interrupts
         )
         self._max_connections = max_connections
         self._max_per_address = max_per_address
+        self._by_app = Counter[ASGIApp]()
         self._by_network = Counter[str]()
         self._connections: set[Connection] = set()
         self._serving = trio.CancelScope()
         self._accepting = trio.CancelScope()
         self._closed = trio.Event()
 
-    async def serve(self, *binds: str, task_status: trio.TaskStatus[list[str]]) -> None:
-        """Serve at addresses until `abort`; `task_status.started` passes the URLs on."""
-        listeners = _bound(binds)
+    async def serve(
+        self,
+        *binds: str,
+        management: Sequence[str] = (),
+        task_status: trio.TaskStatus[list[str]],
+    ) -> None:
+        """Serve at addresses until `abort`; `task_status.started` passes the URLs on.
+
+        Args:
+            binds: the addresses.
+            management: those for management, whose URLs are the last ones.
+            task_status: Trio's.
+        """
+        listeners = _bound([*binds, *management])
+        apps = [self._app] * len(binds) + [self._management_app] * len(management)
         urls = [url_of(each, is_secure=self.tls is not None) for each in listeners]
         with self._serving:
             async with trio.open_nursery() as nursery:
@@ -117,15 +141,17 @@ class Server:
                 try:
                     with self._accepting:
                         async with trio.open_nursery() as accepting:
-                            for url, listener in zip(urls, listeners, strict=True):
-                                accepting.start_soon(self._accept, listener, url, nursery)
+                            for app, url, listener in zip(apps, urls, listeners, strict=True):
+                                accepting.start_soon(self._accept, listener, url, app, nursery)
                 finally:
                     self._closed.set()
                 await trio.sleep_forever()
 
-    async def _accept(self, listener: socket.socket, url: str, nursery: trio.Nursery) -> None:
+    async def _accept(
+        self, listener: socket.socket, url: str, app: ASGIApp, nursery: trio.Nursery
+    ) -> None:
         async with trio.SocketListener(from_stdlib_socket(listener)) as mine:
-            await accept_all(mine, self._handle, nursery, url=url)
+            await accept_all(mine, partial(self._handle, app), nursery, url=url)
 
     async def _check_peers(self) -> None:
         """End the connections of clients that are idle, gone, or do not read."""
@@ -152,25 +178,27 @@ class Server:
             connection.abort()
         self._serving.cancel()
 
-    async def _handle(self, stream: trio.SocketStream) -> None:
+    async def _handle(self, app: ASGIApp, stream: trio.SocketStream) -> None:
         try:
             transport = self._transport(stream.socket)
         except OSError:
             return  # The client is gone already.
         network = network_of(transport.client[0]) if transport.client else ""
-        if len(self._connections) >= self._max_connections:
+        if self._by_app[app] >= self._max_connections:
             await _send_busy(transport, "too many connections are open")
             return
         if network and self._by_network[network] >= (self._max_per_address or math.inf):
             await _send_busy(transport, "too many connections from this address are open")
             return
-        connection = self._connection(transport)
+        connection = self._connection(app, transport)
         self._connections.add(connection)
+        self._by_app[app] += 1
         self._by_network[network] += 1
         try:
             await connection.run()
         finally:
             self._connections.discard(connection)
+            self._by_app[app] -= 1
             self._by_network[network] -= 1
             if not self._by_network[network]:
                 del self._by_network[network]

@@ -15,21 +15,21 @@ from trivet._web._server._binding import bind_socket, sockets_of_systemd
 TAKES = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
-os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", **dict([sys.argv[2:]])}
 from trivet._web._server._binding import sockets_of_systemd, url_of
 try:
     taken = sockets_of_systemd()
-    print(*map(url_of, taken))
+    print(*[f"{name}={url_of(given)}" for name, given in taken])
 except OSError as error:
     print(error)
 print("LISTEN_FDS" in os.environ, os.get_inheritable(3))
 """
 
 
-def taken(descriptor: int) -> list[str]:
+def taken(descriptor: int, names: str) -> list[str]:
     """The words of a process to which systemd hands a socket over."""
     done = subprocess.run(
-        [sys.executable, "-c", TAKES, str(descriptor)],
+        [sys.executable, "-c", TAKES, str(descriptor), "LISTEN_FDNAMES", names],
         pass_fds=[descriptor],
         stdout=subprocess.PIPE,
         text=True,
@@ -39,16 +39,18 @@ def taken(descriptor: int) -> list[str]:
 
 
 def test_a_socket_of_systemd() -> None:
-    """A socket that systemd has bound is taken, once, and is not for processes of a plugin."""
+    """A socket that systemd has bound is taken, once, with the name that systemd gives it, and is
+    not for processes of a plugin."""
     with bind_socket("127.0.0.1:0") as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        assert taken(listener.fileno()) == [url, "False False"]
+        assert taken(listener.fileno(), "shop") == [f"shop={url}", "False False"]
+        assert taken(listener.fileno(), "") == [f"={url}", "False False"]
 
 
 def test_a_pipe_is_no_socket_of_systemd() -> None:
     """A descriptor that is no socket is refused."""
     reader, writer = os.pipe()
-    assert taken(reader)[0].startswith("[Errno ")
+    assert taken(reader, "")[0].startswith("[Errno ")
     os.close(reader)
     os.close(writer)
 
