@@ -6,7 +6,7 @@ import re
 
 import trivet
 
-from ..structure import arrows_of_modules, arrows_of_rooms, circle, modules
+from .structure import arrows_of_modules, arrows_of_rooms, circle, modules
 
 
 def names_on_the_map() -> list[str]:
