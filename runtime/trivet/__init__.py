@@ -33,7 +33,7 @@ and says what they are for.
         _doors _management  who may pass, whichever way the request is answered; the paths that may
                             have addresses of their own
         _dead_letters       events that were given up, replayed and purged by an operator
-        _contracts _openapi _asyncapi
+        _contracts _openapi _openapi_admin _asyncapi
                             what there is, for clients: every route, every event type
         _fast_path _plain_routes
                             endpoints, and plugin routes, that are answered without Quart
@@ -59,6 +59,8 @@ and says what they are for.
     _supervision/       how a plugin lives, fails and stops
         _host _lifetime _needs
                             one plugin from start to stop; one of its lifetimes; what it needs
+        _orders _supervised_inbox
+                            what an operator asks of it; its inbox, as seen from here
         _restarts _starts _stop_plan
                             when it is started again, starts side by side, a stop's deadlines
     _store/             events on disk, in one SQLite file
@@ -96,9 +98,10 @@ and says what they are for.
     _inbox/             how a plugin reads its events
         _inbox _batching _workers _workloads
                             events one by one, in batches, and the tasks that handle them
-        _counts _readers _fast_path _quantum
-                            shared by all these: counters, readers that wait, the short way for
-                            plain events, how long a task runs before others get a turn
+        _counts _readers _gate _fast_path _quantum
+                            shared by all these: counters, readers that wait, the gate that an
+                            operator may shut, the short way for plain events, how long a task runs
+                            before others get a turn
     _access/            who may do what: _tokens _sessions _attempts _hosts _rates
     _events/            what happens, and what became of it
         _event _event_class _types _payloads _cloudevents
@@ -161,10 +164,10 @@ from ._faults._errors import EventEncodeError as EventEncodeError
 from ._faults._errors import EventTooLargeError as EventTooLargeError
 from ._faults._errors import HandlerTimeoutError as HandlerTimeoutError
 from ._faults._errors import ListenerLostError as ListenerLostError
+from ._faults._errors import OrderRefusedError as OrderRefusedError
 from ._faults._errors import PermanentError as PermanentError
 from ._faults._errors import PluginError as PluginError
 from ._faults._errors import PluginNotActiveError as PluginNotActiveError
-from ._faults._errors import RestartRefusedError as RestartRefusedError
 from ._faults._errors import RetryAfter as RetryAfter
 from ._faults._errors import StartError as StartError
 from ._faults._errors import TrivetError as TrivetError

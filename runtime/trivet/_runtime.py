@@ -56,6 +56,7 @@ from ._program._order import Levels
 from ._program._plugin_tables import CheckedPlugin
 from ._program._settings import Settings
 from ._program._versions import CodeVersion, code_versions
+from ._supervision import _orders
 from ._supervision._host import Host, StatusChange
 from ._supervision._starts import Starts
 from ._supervision._stop_plan import StopPlan
@@ -208,9 +209,9 @@ class Runtime(Publisher, App):
 
         Raises:
             PluginNotActiveError: no plugin has this name.
-            RestartRefusedError: the program stops, or the plugin waits for another.
+            OrderRefusedError: the program stops, the plugin is disabled, or it waits for another.
         """
-        self.host(plugin).restart()
+        _orders.restart(self.host(plugin))
 
     def host(self, plugin: str) -> Host:
         """The host of a plugin.
@@ -226,17 +227,10 @@ class Runtime(Publisher, App):
             raise PluginNotActiveError(said, plugin=plugin)
         return self.hosts[plugin]
 
-    def operator_acted(self, action: str, plugin: str | None, token: str | None) -> None:
-        """Log an action of an operator, and publish it as an `OperatorActionEvent`.
-
-        Args:
-            action: the action, which is done.
-            plugin: the name of the plugin that it changed, if it is about one.
-            token: the name of the operator's token, if there is one.
-        """
-        _log.info("an operator has acted", action=action, plugin=plugin, token=token)
+    def operator_acted(self, event: OperatorActionEvent) -> None:
+        """Log an action of an operator, which is done, and publish it."""
+        _log.info("an operator has acted", **attrs.asdict(event))
         if self._bus.listens(OperatorActionEvent):
-            event = OperatorActionEvent(action=action, plugin=plugin, token=token)
             self._bus.publish_nowait(Delivery[Event](event, self.service))
 
     def statistics(self) -> dict[str, InboxStatistics]:

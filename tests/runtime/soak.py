@@ -38,9 +38,9 @@ from trivet import (
     DeliverySettings,
     Event,
     EventPlugin,
+    OrderRefusedError,
     PermanentError,
     Plugin,
-    RestartRefusedError,
     Runtime,
     ShutdownSettings,
     SourcePlugin,
@@ -262,7 +262,7 @@ async def drive(dice: random.Random, runtime: Runtime, ask: Step | None) -> None
         await trio.sleep(Chaos.unit * dice.expovariate(2.0))
         check_running(runtime)
         if dice.random() < 0.2:
-            with suppress(RestartRefusedError):
+            with suppress(OrderRefusedError):
                 runtime.restart(dice.choice(list(runtime.hosts)))
         await runtime.publish(Tick(), deadline=trio.current_time() + Chaos.unit)
         if ask is not None:

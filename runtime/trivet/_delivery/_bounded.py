@@ -26,6 +26,7 @@ from .._faults._containment import one_line
 from .._faults._errors import HandlerTimeoutError
 from .._inbox._counts import Counts, InboxStatistics
 from .._inbox._fast_path import FastPath
+from .._inbox._gate import Gate
 from .._inbox._inbox import Inbox
 from .._inbox._readers import Readers
 from ._admission import Admission
@@ -92,6 +93,8 @@ class BoundedInbox(Inbox[Any]):
             end=self._end,
             stay=self._stay,
         )
+        self.gate: Gate = Gate(path)
+        """See `Gate`; an operator shuts it."""
         self._in_flight = InFlight(path)
         self._histories = self._in_flight.histories
         parts = Parts(
@@ -129,7 +132,7 @@ class BoundedInbox(Inbox[Any]):
 
     async def _something_new(self) -> None:
         """Wait to be woken, or for the end of the next back-off."""
-        until = math.inf if self._backing.is_paused else self._queue.next_return
+        until = math.inf if self._is_held else self._queue.next_return
         if until == math.inf:
             await self._readers.park()
         else:
@@ -141,15 +144,26 @@ class BoundedInbox(Inbox[Any]):
         delivery = self.take()
         if delivery is not None:
             return delivery
-        if self.admission.is_closed and self._queue.is_stuck and not self._backing.has_more:
-            raise trio.EndOfChannel
-        raise trio.WouldBlock
+        raise trio.EndOfChannel if self._is_over else trio.WouldBlock
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether nothing more is handed out before the plugin's next lifetime."""
+        if self.gate.is_shut:
+            return self.gate.is_retired or self.admission.is_closed
+        is_closed = self.admission.is_closed
+        return is_closed and self._queue.is_stuck and not self._backing.has_more
+
+    @property
+    def _is_held(self) -> bool:
+        """Whether nothing may be handed out now, whatever there is."""
+        return self.gate.is_shut or self._backing.is_paused
 
     @trio.lowlevel.enable_ki_protection
     def take(self) -> Delivery[Event] | None:
         """See `Inbox`."""
         self.is_read = True
-        if self._backing.is_paused:
+        if not self.fast_path.is_open and self._is_held:
             return None
         while (delivery := self._next()) is not None:
             if delivery.deadline == math.inf or delivery.deadline > trio.current_time():
@@ -393,10 +407,20 @@ class BoundedInbox(Inbox[Any]):
     def close(self) -> None:
         """Let nothing more in. What is inside can still be read; then iteration ends.
 
-        Events that back off are not waited for.
+        Events that back off are not waited for. A pause holds those back that outlive the program.
         """
+        if not self._backing.outlives:
+            self.gate.drain()
         self._readers.wake_all()
         self.admission.close()
+
+    @trio.lowlevel.enable_ki_protection
+    def retire(self) -> None:
+        """Let the plugin finish its events, without those that outlive the program: these wait."""
+        if self._backing.outlives:
+            self.gate.retire()
+        else:
+            self.close()
 
     @trio.lowlevel.enable_ki_protection
     def lifetime_ended(self, *, crashed: bool) -> None:
@@ -455,6 +479,7 @@ class BoundedInbox(Inbox[Any]):
 
     @trio.lowlevel.enable_ki_protection
     def reopen(self) -> None:
-        """Let events in again, after it was abandoned."""
+        """Let events in again, and out, after it was closed, retired or abandoned."""
+        self.gate.reopen()
         self.admission.reopen()
         self._backing.plugin_restarted()

@@ -34,3 +34,5 @@ class OperatorActionEvent(
     """The name of the plugin that it changed; None where it concerns the whole program."""
     token: str | None = None
     """The name of the operator's token."""
+    reason: str | None = None
+    """The operator's reason, in words; None where none was given."""

@@ -82,8 +82,8 @@ class ListenerLostError(TrivetError):
     """
 
 
-class RestartRefusedError(PluginError):
-    """An operator asked for a restart that is impossible now."""
+class OrderRefusedError(PluginError):
+    """An operator asked for something that is impossible now: the error says what to do instead."""
 
 
 class PluginNotActiveError(PluginError, LookupError):

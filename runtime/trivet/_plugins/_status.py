@@ -1,6 +1,6 @@
 """The status of a plugin, and its transitions.
 
-Owns the seven statuses and the one table of transitions, from which the documents' diagram is
+Owns the eight statuses and the one table of transitions, from which the documents' diagram is
 drawn.
 Never knows the cause of a transition: that is the host's.
 """
@@ -35,11 +35,18 @@ class Status(StrEnum):
     """The plugin has ended with the program, or waits for a plugin that it needs."""
     FAILED = "failed"
     """The plugin was given up; an operator may restart it."""
+    DISABLED = "disabled"
+    """An operator has stopped the plugin alone, and may enable it again."""
 
     @property
     def is_up(self) -> bool:
         """Whether the plugin works."""
         return self in (Status.RUNNING, Status.DEGRADED)
+
+    @property
+    def awaits_operator(self) -> bool:
+        """Whether the plugin starts again only when an operator asks for it."""
+        return self in (Status.FAILED, Status.DISABLED)
 
 
 TRANSITIONS: Mapping[Status, Mapping[Status, str]] = {
@@ -48,6 +55,7 @@ TRANSITIONS: Mapping[Status, Mapping[Status, str]] = {
         Status.BACKING_OFF: "initialize() failed",
         Status.FAILED: "initialize() failed, and is not to be tried again",
         Status.STOPPED: "stop, or a plugin that it needs is gone",
+        Status.DISABLED: "disabled by an operator",
     },
     Status.RUNNING: {
         Status.DEGRADED: "degrade()",
@@ -61,17 +69,25 @@ TRANSITIONS: Mapping[Status, Mapping[Status, str]] = {
         Status.BACKING_OFF: "closed after a crash",
         Status.FAILED: "closed after one crash too many",
         Status.STOPPED: "closed",
+        Status.DISABLED: "closed, and disabled by an operator",
     },
     Status.BACKING_OFF: {
         Status.STARTING: "the wait is over",
         Status.STOPPED: "stop, or a plugin that it needs is gone",
+        Status.DISABLED: "disabled by an operator",
     },
     Status.STOPPED: {
         Status.STARTING: "restart, or what it needs is up again",
+        Status.DISABLED: "disabled by an operator",
     },
     Status.FAILED: {
         Status.STARTING: "restarted by an operator",
         Status.STOPPED: "restarted by an operator, and a plugin that it needs is gone",
+        Status.DISABLED: "disabled by an operator",
+    },
+    Status.DISABLED: {
+        Status.STARTING: "enabled by an operator",
+        Status.STOPPED: "stop, or enabled, and a plugin that it needs is gone",
     },
 }
 """The possible next statuses of each status, with the reasons."""

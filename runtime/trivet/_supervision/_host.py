@@ -12,15 +12,14 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from time import perf_counter
-from typing import Protocol
 
 import attrs
 import structlog
 import trio
 
 from .._faults._advice import explained
-from .._faults._containment import includes, summary
-from .._faults._errors import CriticalPluginError, PermanentError, RestartRefusedError
+from .._faults._containment import summary
+from .._faults._errors import CriticalPluginError
 from .._faults._masking import mask_beginning
 from .._faults._stacks import stack_of
 from .._loop._tasks import plugin_of_task
@@ -31,25 +30,7 @@ from .._plugins._supervision_settings import SupervisionSettings
 from ._lifetime import Lifetime
 from ._needs import Member, Needs
 from ._restarts import Restarts
-
-
-class SupervisedInbox(Protocol):
-    """A plugin's inbox, as its host uses it."""
-
-    is_read: bool
-    """Whether the plugin has asked for an event in this lifetime."""
-
-    def close(self) -> None:
-        """Refuse further events."""
-
-    def lifetime_ended(self, *, crashed: bool) -> None:
-        """Take back the events in flight."""
-
-    def abandon(self) -> None:
-        """Close, and end every event that is still inside."""
-
-    def reopen(self) -> None:
-        """Accept events again."""
+from ._supervised_inbox import SupervisedInbox
 
 
 @attrs.frozen
@@ -104,13 +85,18 @@ class Host:
         """The last failure."""
         self.close_failure: BaseException | None = None
         """The failure of the last lifetime while it ended; it was logged."""
+        self.is_disabled: bool = False
+        """Whether an operator has the plugin stopped, so that no lifetime begins."""
+        self.is_stopping: bool = False
+        """Whether the plugin stops with the program."""
         self.start_failed: bool = False
         """Whether the first start failed, and the settings forbid another."""
         self.ended: trio.Event = trio.Event()
         """Set when the last lifetime is over."""
         self._supervision = supervision
         self._policy = Restarts(supervision)
-        self._inbox = inbox
+        self.inbox: SupervisedInbox | None = inbox
+        """The plugin's inbox; None for a plugin that takes no events."""
         self._on_change = on_change
         self._new_lifetime = partial(
             Lifetime,
@@ -126,7 +112,6 @@ class Host:
         self._on_start: Callable[[], None] | None = None
         self._has_run = False
         self._started = -math.inf
-        self._stopping = False
         self._restart_at = math.nan
         self._pause: trio.CancelScope | None = None
         self._changed: trio.Event | None = None
@@ -139,6 +124,11 @@ class Host:
     def is_up(self) -> bool:
         """Whether the plugin works."""
         return self.status.is_up
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether an operator has paused the delivery of events to the plugin."""
+        return self.inbox is not None and self.inbox.gate.is_paused
 
     @property
     def error(self) -> str | None:
@@ -164,12 +154,15 @@ class Host:
 
     @property
     def is_given_up(self) -> bool:
-        """Whether the plugin, or one that it waits for, was given up: only an operator can help."""
+        """Whether only an operator can help: the plugin, or one that it waits for, was given up.
+
+        Or it was disabled.
+        """
         waits_for = self.waits_for
-        return self.status is Status.FAILED or (
+        return self.status.awaits_operator or (
             self.status is Status.STOPPED
             and waits_for is not None
-            and waits_for.status is Status.FAILED
+            and waits_for.status.awaits_operator
         )
 
     def stack(self) -> str:
@@ -200,21 +193,30 @@ class Host:
     # Orders.
 
     def restart(self) -> None:
-        """Begin a new lifetime, and forget earlier failures; dependents restart too.
-
-        Raises:
-            RestartRefusedError: the program stops, or the plugin waits for another.
-        """
-        if self._stopping:
-            said = f"plugin {self.name!r} is stopping with the program"
-            raise RestartRefusedError(said, plugin=self.name)
-        waits_for = self.waits_for
-        if waits_for is not None:
-            said = f"plugin {self.name!r} needs {waits_for.name!r}, which is {waits_for.status}"
-            raise RestartRefusedError(said, plugin=self.name)
+        """Begin a new lifetime, and forget earlier failures; dependents restart too."""
         self._log.info("plugin is restarted by an operator", status=self.status)
         self._policy = Restarts(self._supervision)
         self.end_lifetime()
+
+    def disable(self, *, drain_until: float, close_until: float) -> None:
+        """End the lifetime as a stop does, and begin no other one until `enable`.
+
+        Args:
+            drain_until: the deadline, on Trio's clock, for a plugin that reads its inbox to finish
+                the events that end with the program, and those in flight.
+            close_until: the deadline for everything.
+        """
+        self._log.info("plugin is disabled by an operator", status=self.status)
+        self.is_disabled = True
+        self._end_pause()
+        if self.inbox is not None:
+            self.inbox.retire()
+        self._end_by(drain_until, close_until)
+
+    def enable(self) -> None:
+        """Begin a new lifetime after `disable`, and forget earlier failures."""
+        self.is_disabled = False
+        self.restart()
 
     def stop(self, *, drain_until: float, close_until: float) -> None:
         """Begin the stop; `ended` is set at its end.
@@ -224,22 +226,26 @@ class Host:
                 the events in it.
             close_until: the deadline for everything.
         """
-        self._stopping = True
+        self.is_stopping = True
         self._end_pause()
-        if self._inbox is not None:
-            self._inbox.close()
+        if self.inbox is not None:
+            self.inbox.close()
         if self._task is None:
             self.ended.set()
-        elif self._lifetime is not None:
+        self._end_by(drain_until, close_until)
+
+    def _end_by(self, drain_until: float, close_until: float) -> None:
+        """End the lifetime, if there is one, by these deadlines."""
+        if self._lifetime is not None:
             if self.is_up:
                 self._become(Status.STOPPING)
-            if self._inbox is None or not self._inbox.is_read:
+            if self.inbox is None or not self.inbox.is_read:
                 drain_until = trio.current_time()
             self._lifetime.stop(drain_until=drain_until, close_until=close_until)
 
     def hurry(self) -> None:
         """End the draining now."""
-        if self._stopping and self._lifetime is not None:
+        if self.is_stopping and self._lifetime is not None:
             self._lifetime.hurry(trio.current_time())
 
     @property
@@ -267,37 +273,50 @@ class Host:
         try:
             await self._live_on()
         finally:
-            if self._inbox is not None:
-                self._inbox.abandon()
+            if self.inbox is not None:
+                self.inbox.abandon()
             if self.status is not Status.FAILED:
                 self._become(Status.STOPPED)
             self.ended.set()
 
     async def _live_on(self) -> None:
         for restarts in count():
-            if not await self._until_needs_are_up():
+            if not await self._until_it_may_start():
                 return
             self.restarts = restarts
             self._become(Status.STARTING)
             failure = await self._live()
-            if self._stopping:
+            if self.is_stopping:
                 return
             if failure is None:
-                self._become(Status.STOPPED)
+                self._become(Status.DISABLED if self.is_disabled else Status.STOPPED)
             elif not await self._recover(failure):
                 return
 
-    async def _until_needs_are_up(self) -> bool:
-        """Wait for the plugin's needs; says whether to start then."""
-        while (waits_for := self.waits_for) is not None and not self._stopping:
-            self._become(Status.STOPPED, f"needs {waits_for.name!r}, which is {waits_for.status}")
-            if waits_for.status is Status.FAILED:
-                self._give_up(f"it needs {waits_for.name!r}, which gave up: {waits_for.error}")
+    async def _until_it_may_start(self) -> bool:
+        """Wait for an operator who enables it, and for its needs; says whether to start then."""
+        until: Callable[[], Awaitable[object]]
+        while not self.is_stopping:
+            waits_for = self.waits_for
+            if self.is_disabled:
+                self._become(Status.DISABLED)
+                if self.inbox is not None:
+                    self.inbox.abandon()
+                until = trio.sleep_forever
+            elif waits_for is not None:
+                why = f"needs {waits_for.name!r}, which is {waits_for.status}"
+                self._become(Status.STOPPED, why)
+                if waits_for.status is Status.FAILED:
+                    self._give_up(f"it needs {waits_for.name!r}, which gave up: {waits_for.error}")
+                until = waits_for.changed
+            else:
+                break
             self._call_started()
-            await self._wait(waits_for.changed)
-        if self._inbox is not None and not self._stopping:
-            self._inbox.reopen()
-        return not self._stopping
+            with trio.CancelScope() as self._pause:
+                await until()
+        if self.inbox is not None and not self.is_stopping:
+            self.inbox.reopen()
+        return not self.is_stopping
 
     async def _live(self) -> BaseException | None:
         begun = trio.current_time()
@@ -311,11 +330,11 @@ class Host:
             self.close_failure = self._lifetime.close_failure
             self._lifetime = None  # A lifetime that is over takes no orders.
             self._policy.after_lifetime(trio.current_time() - begun)
-            if self._inbox is not None and not self._stopping:  # At a stop it is abandoned.
-                self._inbox.lifetime_ended(crashed=failure is not None)
+            if self.inbox is not None and not self.is_stopping:  # At a stop it is abandoned.
+                self.inbox.lifetime_ended(crashed=failure is not None)
 
     def _must_not_return(self) -> str | None:
-        if self._inbox is not None:
+        if self.inbox is not None:
             return "events may still come"
         return "the plugin is permanent" if self._supervision.restart == "permanent" else None
 
@@ -342,7 +361,7 @@ class Host:
             self._become(Status.FAILED, self.error)
             self._call_started()
             return False
-        rules_out = self._reason_against_restart(failure)
+        rules_out = self._policy.reason_against(failure)
         wait = self._policy.after_failure(trio.current_time(), counts=self._has_run)
         if rules_out is not None or wait is None:
             self._become(Status.FAILED, self.error)
@@ -357,25 +376,19 @@ class Host:
             self._become(Status.BACKING_OFF, self.error)
             self._call_started()
             await self._wait(partial(trio.sleep, wait))
-        return not self._stopping
-
-    def _reason_against_restart(self, failure: BaseException) -> str | None:
-        """The reason that rules a restart out; None if there is none."""
-        if includes(failure, PermanentError):
-            return "it says that trying again cannot help"
-        return "it is temporary" if self._supervision.restart == "temporary" else None
+        return not self.is_stopping
 
     def _give_up(self, why: str) -> None:
-        if self._inbox is not None:
-            self._inbox.abandon()
+        if self.inbox is not None:
+            self.inbox.abandon()
         if self.critical:
             self._call_started()
             said = f"plugin {self.name!r} gave up: {why}"
             raise CriticalPluginError(said, plugin=self.name)
 
     async def _wait(self, until: Callable[[], Awaitable[object]]) -> None:
-        """Wait between two lifetimes; a stop, a restart or the end of a need cuts it short."""
-        if not self._stopping:
+        """Wait after a failure; an operator, a stop or the end of a need cuts it short."""
+        if not self.is_stopping and not self.is_disabled:
             with trio.CancelScope() as self._pause:
                 await until()
 

@@ -33,6 +33,11 @@ class Member(Protocol):
         ...
 
     @property
+    def critical(self) -> bool:
+        """Whether the program ends when the plugin is given up."""
+        ...
+
+    @property
     def is_up(self) -> bool:
         """Whether the plugin works."""
         ...
@@ -81,6 +86,12 @@ class Needs:
         failed = (member for member in roots if member.status is Status.FAILED)
         return next(failed, roots[0] if roots else None)
 
+    def dependents(self) -> Iterator[Member]:
+        """The members that need this one, directly or through others; some may come twice."""
+        for member in self._dependents:
+            yield member
+            yield from member.needs.dependents()
+
     def _roots(self) -> Iterator[Member]:
         """The needs that are down although their own needs are met, directly or through others."""
         for member in self.needed:
@@ -90,7 +101,7 @@ class Needs:
     async def end_dependents(self) -> None:
         """End the lifetimes of the members that need this one; wait, shielded, until all ended."""
         for member in self._dependents:
-            if member.status is not Status.FAILED:  # A failed member waits for an operator.
+            if not member.status.awaits_operator:
                 member.end_lifetime()
         if self._dependents:
             with trio.CancelScope(shield=True):

@@ -10,6 +10,8 @@ import random
 from collections.abc import Callable
 
 from .._faults._backoff import full_jitter
+from .._faults._containment import includes
+from .._faults._errors import PermanentError
 from .._plugins._supervision_settings import SupervisionSettings
 
 
@@ -49,6 +51,12 @@ class Restarts:
         return full_jitter(
             settings.backoff_initial, 2.0, settings.backoff_max, self._in_a_row, self._draw
         )
+
+    def reason_against(self, failure: BaseException) -> str | None:
+        """The reason that rules a restart after this failure out; None if there is none."""
+        if includes(failure, PermanentError):
+            return "it says that trying again cannot help"
+        return "it is temporary" if self._settings.restart == "temporary" else None
 
     def after_lifetime(self, lasted: float) -> None:
         """Make the next back-off small again after a lifetime at least as long as the window.

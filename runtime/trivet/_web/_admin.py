@@ -1,14 +1,19 @@
-"""The requests of an operator, under `/-/`: plugins are looked at, and restarted.
+"""The requests of an operator about plugins, under `/-/plugins`: looked at, and given orders.
 
-Never knows how an action is done: that is the runtime's. The doors have checked the token.
+Owns the names of the orders, and the account of an action that is done.
+Never knows how an order is carried out: that is the supervisor's. The doors have checked the token.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 
-from .._faults._errors import PluginNotActiveError, RestartRefusedError
+from .._events._operator_action import OperatorActionEvent
+from .._faults._errors import OrderRefusedError, PluginNotActiveError
 from .._runtime import Runtime
+from .._supervision import _orders
 from .._supervision._host import Host
 from ._context import current_context
 from ._fast_path import EndpointRequest, EndpointResponse, Endpoints
@@ -28,7 +33,7 @@ def add_admin(fast_path: Endpoints, runtime: Runtime) -> None:
 
     async def plugin(request: EndpointRequest) -> EndpointResponse:
         """One plugin: its account, its code, its last error with the traceback, its settings."""
-        host = _host(runtime, request.variable)
+        host = host_of(runtime, request)
         code = runtime.code[type(host.plugin)]
         error = await trio.to_thread.run_sync(describe_error, host.failure, limiter=one_thread)
         version = await trio.to_thread.run_sync(describe_version, code, limiter=one_thread)
@@ -36,28 +41,71 @@ def add_admin(fast_path: Endpoints, runtime: Runtime) -> None:
 
     async def restart(request: EndpointRequest) -> EndpointResponse:
         """202: a new lifetime has begun; `GET /-/plugins/{name}` shows its status."""
-        host = _host(runtime, request.variable)
-        try:
-            host.restart()
-        except RestartRefusedError as error:
-            raise ProblemError("restart_refused", str(error)) from error
-        _acted(runtime, "restart", host)
-        return {"plugin": host.name, "status": host.status}, 202
+        return _obey(runtime, request, "restart", _restart), 202
+
+    async def disable(request: EndpointRequest) -> EndpointResponse:
+        """202: the plugin drains and stops, within the limits of a stop, until it is enabled.
+
+        Plugins that need it end before it, and wait. An inbox in memory refuses further events;
+        those of a durable one wait in the store.
+        """
+        limits = runtime.program.settings.shutdown
+        return _obey(runtime, request, "disable", lambda host: _orders.disable(host, limits)), 202
+
+    async def enable(request: EndpointRequest) -> EndpointResponse:
+        """202: the plugin starts, if it was disabled."""
+        return _obey(runtime, request, "enable", _orders.enable), 202
+
+    async def pause(request: EndpointRequest) -> EndpointResponse:
+        """200: no event is handed to the plugin until delivery is resumed; events come in."""
+        return _obey(runtime, request, "pause", _orders.pause), 200
+
+    async def resume(request: EndpointRequest) -> EndpointResponse:
+        """200: events are handed to the plugin again."""
+        return _obey(runtime, request, "resume", _orders.resume), 200
 
     fast_path.add("GET", "/-/plugins", "admin", plugins)
     fast_path.add("GET", "/-/plugins/<name>", "admin", plugin)
     fast_path.add("POST", "/-/plugins/<name>/restart", "admin", restart)
+    fast_path.add("POST", "/-/plugins/<name>/disable", "admin", disable)
+    fast_path.add("POST", "/-/plugins/<name>/enable", "admin", enable)
+    fast_path.add("POST", "/-/plugins/<name>/pause", "admin", pause)
+    fast_path.add("POST", "/-/plugins/<name>/resume", "admin", resume)
 
 
-def _host(runtime: Runtime, name: str) -> Host:
-    """The host of the plugin that a request names."""
+def host_of(runtime: Runtime, request: EndpointRequest) -> Host:
+    """The host of the plugin that the path of a request names."""
     try:
-        return runtime.host(name)
+        return runtime.host(request.variable)
     except PluginNotActiveError as error:
         raise ProblemError("unknown_plugin", str(error)) from error
 
 
-def _acted(runtime: Runtime, action: str, host: Host) -> None:
-    """Tell the action of the current request, which is done."""
-    token = current_context().caller.token
-    runtime.operator_acted(action, host.name, None if token is None else token.name)
+def acted(
+    runtime: Runtime, request: EndpointRequest, action: str, plugin: str | None = None
+) -> None:
+    """Tell the action of a request, which is done; its reason is in the query."""
+    token, reason = current_context().caller.token, request.query("reason")
+    name = None if token is None else token.name
+    runtime.operator_acted(
+        OperatorActionEvent(action=action, plugin=plugin, token=name, reason=reason or None)
+    )
+
+
+def _restart(host: Host) -> bool:
+    _orders.restart(host)
+    return True
+
+
+def _obey(
+    runtime: Runtime, request: EndpointRequest, action: str, order: Callable[[Host], bool]
+) -> dict[str, object]:
+    """Give an order to the plugin that a request names; what changes nothing is no action."""
+    host = host_of(runtime, request)
+    try:
+        has_changed = order(host)
+    except OrderRefusedError as error:
+        raise ProblemError("order_refused", str(error)) from error
+    if has_changed:
+        acted(runtime, request, action, host.name)
+    return {"plugin": host.name, "status": host.status, "paused": host.is_paused}

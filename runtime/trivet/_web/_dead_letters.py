@@ -16,8 +16,7 @@ import trio
 
 from .._program._settings import IN_MEMORY
 from .._runtime import Runtime
-from ._admin import one_thread
-from ._context import current_context
+from ._admin import acted, one_thread
 from ._fast_path import EndpointRequest, EndpointResponse, Endpoints
 from ._problems import ProblemError
 
@@ -38,11 +37,11 @@ def add_dead_letters(fast_path: Endpoints, runtime: Runtime) -> None:
 
     async def replay(request: EndpointRequest) -> EndpointResponse:
         """Deliver all dead letters that match again, each to the plugin that failed."""
-        return await _done(runtime, "replay", _filter(request))
+        return await _done(runtime, request, "replay")
 
     async def purge(request: EndpointRequest) -> EndpointResponse:
         """Delete all dead letters that match, for ever."""
-        return await _done(runtime, "purge", _filter(request))
+        return await _done(runtime, request, "purge")
 
     fast_path.add("POST", "/-/dead-letters/replay", "admin", replay)
     fast_path.add("POST", "/-/dead-letters/purge", "admin", purge)
@@ -67,8 +66,9 @@ def _moment(text: str) -> float:
     raise ProblemError("invalid_query", detail)
 
 
-async def _done(runtime: Runtime, action: Action, chosen: Filter) -> EndpointResponse:
+async def _done(runtime: Runtime, request: EndpointRequest, action: Action) -> EndpointResponse:
     """Do it in a thread, whose transactions are short; a stop does not wait for the last one."""
+    chosen = _filter(request)
     from .._store._records import JournalError  # noqa: PLC0415 - most programs need no store
 
     path = runtime.program.settings.store.path
@@ -83,9 +83,7 @@ async def _done(runtime: Runtime, action: Action, chosen: Filter) -> EndpointRes
         count = await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=one_thread)
     except JournalError as error:
         raise ProblemError("store_unavailable", str(error)) from error
-    token = current_context().caller.token
-    name = None if token is None else token.name
-    runtime.operator_acted(f"{action} dead letters", chosen.plugin, name)
+    acted(runtime, request, f"{action} dead letters", chosen.plugin)
     return {"count": count}, 200
 
 

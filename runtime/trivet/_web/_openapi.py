@@ -18,6 +18,7 @@ from .._access._tokens import Scope
 from .._program._json_schema import Schema, any_value, event_components
 from .._runtime import Runtime
 from ._doors import COOKIE
+from ._openapi_admin import ADMIN
 from ._problems import MEDIA_TYPE, STATUS
 
 VERSION = "3.1.0"
@@ -60,12 +61,6 @@ _EXPIRY: Schema = {
     "description": "The moment after which the event is not delivered.",
     "schema": {"type": "string", "format": "date-time"},
 }
-
-_FILTER: list[Schema] = [
-    {"name": "plugin", "in": "query", "schema": {"type": "string"}},
-    {"name": "since", "in": "query", "schema": {"type": "string", "format": "date-time"}},
-    {"name": "all", "in": "query", "schema": {"enum": ["true"]}},
-]
 
 
 @attrs.frozen
@@ -241,12 +236,6 @@ def _own(references: dict[str, Schema]) -> dict[str, Schema]:
             },
         },
         "POST /sign-out": {"responses": moved},
-        **{
-            f"POST /-/dead-letters/{action}": {"parameters": _FILTER, **good}
-            for action in ("replay", "purge")
-        },
-        "POST /-/plugins/<name>/restart": {
-            "responses": {"202": {"description": "A new lifetime has begun.", "content": _OBJECT}}
-        },
-        **{f"GET {rule}": good for rule in (*DOCUMENTS, "/-/plugins", "/-/plugins/<name>")},
+        **{f"GET {rule}": good for rule in DOCUMENTS},
+        **ADMIN,
     }

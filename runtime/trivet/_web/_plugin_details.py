@@ -29,6 +29,7 @@ def summarize(runtime: Runtime) -> Mapping[str, object]:
             "status": host.status,
             "since": host.since,
             "critical": host.critical,
+            "paused": host.is_paused,
             "restarts": host.restarts,
             "error": host.error,
         }

@@ -65,9 +65,9 @@ def readiness(runtime: Runtime) -> dict[str, object]:
         ProblemError: a critical plugin does not run, or says that it is degraded; or no event can
             be stored for the durable plugins.
     """
-    missing = {
-        name: host for name, host in runtime.hosts.items() if host.status is not Status.RUNNING
-    }
+    hosts = runtime.hosts
+    missing = {name: host for name, host in hosts.items() if host.status is not Status.RUNNING}
+    paused = [name for name, host in hosts.items() if host.is_paused]
     statuses = {name: host.status for name, host in missing.items()}
     reasons = [
         f"critical plugin {name!r} is {host.status}"
@@ -75,6 +75,8 @@ def readiness(runtime: Runtime) -> dict[str, object]:
         if host.critical
     ]
     facts: dict[str, object] = {"plugins": statuses}
+    if paused:
+        facts["paused"] = paused
     store = runtime.store
     if store is not None and (store.trouble is not None or store.is_near_limit):
         facts["store"] = describe_store(runtime)
@@ -84,7 +86,7 @@ def readiness(runtime: Runtime) -> dict[str, object]:
         facts["log"] = describe_log()
     if reasons:
         raise ProblemError("not_ready", "; ".join(reasons), facts)
-    degraded = missing or "store" in facts or "log" in facts
+    degraded = missing or facts.keys() - {"plugins"}
     return {"status": "degraded" if degraded else "ready", **facts}
 
 
@@ -108,6 +110,7 @@ def describe_plugins(runtime: Runtime) -> dict[str, object]:
             "listens_to": [event.__event_name__ for event in listens_to[name]],
             "usage": attrs.asdict(usage[name]) if name in usage else None,
             "durable": name in durable,
+            "paused": host.is_paused,
             "inbox": attrs.asdict(inboxes[name]) if name in inboxes else None,
         }
         for name, host in runtime.hosts.items()

@@ -32,7 +32,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "unknown_plugin": HTTPStatus.NOT_FOUND,
     "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED,
     "upgrade_required": HTTPStatus.UPGRADE_REQUIRED,
-    "restart_refused": HTTPStatus.CONFLICT,
+    "order_refused": HTTPStatus.CONFLICT,
     "request_timeout": HTTPStatus.REQUEST_TIMEOUT,
     "body_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "event_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

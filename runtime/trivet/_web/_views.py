@@ -16,6 +16,7 @@ from .._access._tokens import Scope
 from .._faults._containment import open_transparent_nursery
 from .._loop._tasks import plugin_of_task
 from .._plugins._routes import Route, routes_of
+from .._plugins._status import Status
 from .._plugins._streams import EventStream
 from .._runtime import Runtime
 from .._supervision._host import Host
@@ -162,6 +163,8 @@ def _require_running(host: Host) -> None:
     if host.is_up:
         return
     retry_after = None if host.is_given_up else host.retry_in or 1.0
-    detail = f"plugin {host.name!r} is not running: {host.status.replace('_', ' ')}"
+    status = host.status.replace("_", " ")
+    by = " by an operator" if host.status is Status.DISABLED else ""
+    detail = f"plugin {host.name!r} is not running: {status}{by}"
     facts = {"plugin": host.name, "plugin_status": host.status}
     raise ProblemError("plugin_unavailable", detail, facts, retry_after=retry_after)

@@ -14,8 +14,8 @@ from trivet import (
     Event,
     EventPlugin,
     Fate,
+    OrderRefusedError,
     PluginNotActiveError,
-    RestartRefusedError,
     Runtime,
     SourcePlugin,
     Status,
@@ -215,7 +215,7 @@ async def test_a_dependent_of_a_plugin_that_gave_up_is_stopped(autojump_clock: M
             host = runtime.hosts[name]
             assert (host.status, host.is_given_up) == (Status.STOPPED, True)
             assert host.waits_for is runtime.hosts["fragile"]
-            with pytest.raises(RestartRefusedError, match="needs 'fragile', which is failed"):
+            with pytest.raises(OrderRefusedError, match="needs 'fragile', which is failed"):
                 runtime.restart(name)
         assert (await runtime.publish(Ping(1))).fates == {"listener": Fate.REJECTED}
 
@@ -331,7 +331,7 @@ async def test_a_restart_is_refused_where_it_cannot_be_had() -> None:
     async with open_plugins(Disk) as runtime:
         with pytest.raises(PluginNotActiveError, match="did you mean 'disk'") as missing:
             runtime.restart("dusk")
-    with pytest.raises(RestartRefusedError, match="stopping") as refused:
+    with pytest.raises(OrderRefusedError, match="stopping") as refused:
         runtime.restart("disk")
     assert (missing.value.plugin, refused.value.plugin) == ("dusk", "disk")
 

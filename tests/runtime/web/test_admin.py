@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
+from trio.testing import MockClock
 
 from trivet import (
     App,
     BackgroundPlugin,
     ConfigurationError,
+    Event,
     EventPlugin,
     OperatorActionEvent,
     Secret,
@@ -19,6 +21,7 @@ from trivet import (
     SupervisionSettings,
     TokenSettings,
     load_settings,
+    route,
 )
 from trivet.testing import client, open_plugins
 
@@ -41,6 +44,23 @@ class Above(BackgroundPlugin):
     needs = (Frail,)
 
 
+class Vital(BackgroundPlugin):
+    supervision = SupervisionSettings(critical=True)
+
+
+class Ordered(Event):
+    pass
+
+
+class Kitchen(EventPlugin[Ordered]):
+    @route("/menu", scope=None)
+    async def menu(self) -> str:
+        return "tea"
+
+    async def handle_event(self, event: Ordered) -> None:
+        self.log.info("cooking")
+
+
 class Auditor(EventPlugin[OperatorActionEvent]):
     def __init__(self, app: App) -> None:
         self.seen: list[OperatorActionEvent] = []
@@ -58,7 +78,7 @@ async def test_an_operator_lifts_a_quarantine() -> None:
         headers = {"Authorization": f"Bearer {TOKEN}"}
         answer = await asking.post("/-/plugins/above/restart", headers=headers)
         problem = await answer.get_json()
-        assert (answer.status_code, problem["error_code"]) == (409, "restart_refused")
+        assert (answer.status_code, problem["error_code"]) == (409, "order_refused")
         assert "needs 'frail', which is failed" in problem["detail"]
         answer = await asking.post("/-/plugins/frail/restart", headers=headers)
         assert answer.status_code == 202
@@ -88,6 +108,58 @@ async def test_an_action_is_logged() -> None:
     found = [line for line in logs if line["event"] == "an operator has acted"]
     facts = [(line["action"], line["plugin"], line["token"]) for line in found]
     assert facts == [("restart", "auditor", "operator")]
+
+
+async def test_orders(autojump_clock: MockClock) -> None:
+    """A plugin is paused, resumed, disabled, enabled; each change is an event with its reason."""
+    async with open_plugins(Frail, Kitchen, Auditor, tokens=TOKENS) as runtime:
+        asking, headers = client(runtime), {"Authorization": f"Bearer {TOKEN}"}
+
+        async def order(action: str, query: str = "") -> tuple[int, Any]:
+            answer = await asking.post(f"/-/plugins/kitchen/{action}{query}", headers=headers)
+            return answer.status_code, await answer.get_json()
+
+        status, document = await order("pause", "?reason=the%20oven%20burns")
+        assert (status, document["status"], document["paused"]) == (200, "running", True)
+        ready = await (await asking.get("/readyz")).get_json()
+        assert (ready["status"], ready["paused"]) == ("degraded", ["kitchen"])
+        assert (await order("pause"))[0] == 200  # Nothing is changed.
+        status, document = await order("resume")
+        assert (status, document["paused"]) == (200, False)
+        status, document = await order("disable", "?reason=")
+        assert (status, document["status"]) == (202, "stopping")
+        await runtime.host("kitchen").wait_for_status(Status.DISABLED)
+        answer = await asking.get("/menu")
+        problem = await answer.get_json()
+        assert (answer.status_code, problem["error_code"]) == (503, "plugin_unavailable")
+        assert problem["detail"] == "plugin 'kitchen' is not running: disabled by an operator"
+        assert "Retry-After" not in answer.headers
+        assert (await order("enable"))[0] == 202
+        await runtime.host("kitchen").wait_for_status(Status.RUNNING)
+        assert (await asking.get("/menu")).status_code == 200
+        auditor = runtime.get(Auditor)
+    assert [(event.action, event.reason) for event in auditor.seen] == [
+        ("pause", "the oven burns"),
+        ("resume", None),
+        ("disable", None),
+        ("enable", None),
+    ]
+
+
+async def test_orders_that_are_refused() -> None:
+    """An order that cannot be carried out is a 409 that says what to do, and no event."""
+    async with open_plugins(Kitchen, Above, Frail, Vital, Auditor, tokens=TOKENS) as runtime:
+        asking, headers = client(runtime), {"Authorization": f"Bearer {TOKEN}"}
+        for path, why in (
+            ("vital/disable", "is critical: the service would not be ready. Pause the delivery"),
+            ("above/pause", "takes no events, so that nothing is to be paused; disable it instead"),
+        ):
+            answer = await asking.post(f"/-/plugins/{path}", headers=headers)
+            problem = await answer.get_json()
+            assert (answer.status_code, problem["error_code"]) == (409, "order_refused")
+            assert why in problem["detail"]
+        auditor = runtime.get(Auditor)
+    assert auditor.seen == []
 
 
 async def test_the_former_path_is_gone() -> None:

@@ -18,6 +18,7 @@ from trivet import (
     ConfigurationError,
     DefinitionError,
     Event,
+    EventPlugin,
     Handler,
     Runtime,
     Secret,
@@ -66,6 +67,11 @@ class Shop(BackgroundPlugin):
         await websocket.send("news")
 
 
+class Till(EventPlugin[Refund]):
+    async def handle_event(self, event: Refund) -> None:
+        self.log.info("refunded")
+
+
 DOORS: dict[str, tuple[str, str | None]] = {
     "GET /livez": ("/livez", None),
     "GET /startupz": ("/startupz", None),
@@ -78,6 +84,10 @@ DOORS: dict[str, tuple[str, str | None]] = {
     "GET /-/plugins": ("/-/plugins", "admin"),
     "GET /-/plugins/<name>": ("/-/plugins/shop", "admin"),
     "POST /-/plugins/<name>/restart": ("/-/plugins/shop/restart", "admin"),
+    "POST /-/plugins/<name>/disable": ("/-/plugins/shop/disable", "admin"),
+    "POST /-/plugins/<name>/enable": ("/-/plugins/shop/enable", "admin"),
+    "POST /-/plugins/<name>/pause": ("/-/plugins/till/pause", "admin"),
+    "POST /-/plugins/<name>/resume": ("/-/plugins/till/resume", "admin"),
     "POST /-/dead-letters/replay": ("/-/dead-letters/replay?all=true", "admin"),
     "POST /-/dead-letters/purge": ("/-/dead-letters/purge?all=true", "admin"),
     "GET /sign-in": ("/sign-in", None),
@@ -144,7 +154,7 @@ def test_the_document_has_every_door() -> None:
 async def test_a_door_with_tokens(door: str, autojump_clock: MockClock) -> None:
     """A door is shut without the token for its scope, with a wrong one, and with each other one."""
     needed = DOORS[door][1]
-    async with open_plugins(Shop, tokens=TOKENS, event_types=[OrderPlaced]) as runtime:
+    async with open_plugins(Shop, Till, tokens=TOKENS, event_types=[OrderPlaced]) as runtime:
         without, wrong = await asked(runtime, door), await asked(runtime, door, bearer("x" * 20))
         if needed is None:
             assert without == wrong

@@ -147,6 +147,7 @@ async def test_every_plugin_is_described(autojump_clock: MockClock) -> None:
     assert document["plugins"]["frail"] == {
         "class": "Frail",
         "status": "backing_off",
+        "paused": False,
         "critical": False,
         "trouble": None,
         "waits_for": None,
@@ -163,6 +164,7 @@ async def test_every_plugin_is_described(autojump_clock: MockClock) -> None:
     assert pong == {
         "class": "Pong",
         "status": "running",
+        "paused": False,
         "critical": False,
         "trouble": None,
         "waits_for": None,
