@@ -233,9 +233,9 @@ def contract(session: nox.Session) -> None:
 
 @nox.session
 def crash(session: nox.Session) -> None:
-    """A thousand kills of a program with a durable inbox; arguments go to the script."""
+    """A thousand kills of a program with four durable inboxes; arguments go to the script."""
     install(session, "test")
-    session.run("python", "tests/runtime/delivery/crash.py", *session.posargs)
+    session.run("python", "-m", "tests.runtime.delivery.crash", *session.posargs)
 
 
 @nox.session

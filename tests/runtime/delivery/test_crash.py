@@ -14,8 +14,6 @@ import pytest
 
 pytestmark = pytest.mark.process
 
-CRASH = Path(__file__).parent / "crash.py"
-
 PUBLISHES = """
     import os
     import sys
@@ -55,7 +53,7 @@ def test_a_few_kills() -> None:
     """However a process is killed, what it has acknowledged is handled, in the order of its keys,
     and only what was in flight is handed out again.
     """
-    command = [sys.executable, str(CRASH), "--kills", "4"]
+    command = [sys.executable, "-m", "tests.runtime.delivery.crash", "--kills", "4"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
