@@ -237,6 +237,7 @@ class Admission:
         self._waiting.append(offer)
         self._bytes_waiting += delivery.size
         self._path.mind(WAITING, True)
+        self.admit()  # An event before it may have made more room than it needed.
         return offer
 
     @trio.lowlevel.enable_ki_protection

@@ -820,7 +820,9 @@ class World(Driver[Subscriber]):
         everyone = range(len(self.subscribers))
         for number in everyone:
             await self.end_readers(number)
-        for _ in range(60):
+        # Where memory has room for one event only, a round handles one.
+        rounds = 60 + max(len(one.alive) + len(one.pending) for one in self.subscribers.values())
+        for _ in range(rounds):
             for number in everyone:
                 is_more = True
                 while is_more:

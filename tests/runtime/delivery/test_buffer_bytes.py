@@ -188,3 +188,21 @@ def test_an_abandoned_inbox_has_no_bytes() -> None:
     one.receive_nowait()
     one.abandon()
     assert one.statistics().bytes == 0
+
+
+class Pong(Event):
+    pass
+
+
+async def test_room_that_an_event_of_a_batch_has_made_is_for_the_next(
+    autojump_clock: MockClock,
+) -> None:
+    """An event that drops two others leaves room for the one behind it in its batch, which does not
+    wait for that in vain."""
+    full = BoundedInbox("p", DeliveryPolicy(buffer=2, buffer_bytes=100))
+    drops = attrs.evolve(full.policy, overflow="drop_oldest")
+    waits = attrs.evolve(full.policy, overflow="block", block_for=0.0)
+    to = Bus([Subscription("p", Ping, full, drops), Subscription("p", Pong, full, waits)])
+    await to.publish([ping(50), ping(50)])
+    outcomes = await to.publish([ping(100), Delivery.of(Pong())])
+    assert [outcome.worst for outcome in outcomes] == [Fate.QUEUED, Fate.QUEUED]
