@@ -471,22 +471,23 @@ async def test_the_close_ends_a_waiting_reader() -> None:
 
 async def test_events_left_at_the_end_are_abandoned() -> None:
     """Events in flight, given back and waiting are abandoned, with one line in the log."""
-    sent = pings(4)
-    inbox = inbox_with(*sent)
+    sent = pings(5)
+    inbox = inbox_with(*sent[:4], buffer=4)
     for _ in range(2):
         inbox.receive_nowait()
     inbox.lifetime_ended(crashed=True)
     inbox.receive_nowait()
-    waiting = inbox.admission.queue_up(ping(5))
+    assert inbox.admission.offer(sent[4]) is Fate.QUEUED
+    waiting = inbox.admission.queue_up(ping(6))
     with capture_logs() as lines:
         inbox.abandon()
         inbox.abandon()
-    assert [fate(delivery) for delivery in sent] == [Fate.ABANDONED] * 4
+    assert [fate(delivery) for delivery in sent] == [Fate.ABANDONED] * 5
     assert waiting.fate is Fate.REJECTED
-    counts(inbox, accepted=4, abandoned=4, rejected=1)
+    counts(inbox, accepted=5, abandoned=5, rejected=1)
     (line,) = lines
-    assert (line["log_level"], line["count"], line["plugin"]) == ("error", 4, "p")
-    assert inbox.admission.offer(ping(6)) is Fate.REJECTED
+    assert (line["log_level"], line["count"], line["plugin"]) == ("error", 5, "p")
+    assert inbox.admission.offer(ping(7)) is Fate.REJECTED
 
 
 async def test_an_empty_inbox_is_abandoned_silently() -> None:
