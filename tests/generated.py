@@ -42,7 +42,7 @@ TOML = {
     Secret: "secret",
 }
 """TOML's name for a type; a number may be written without a fraction."""
-NO_KEYS = {"plugins", "file", "unknown_variables", "sources"}
+NO_KEYS = {"plugins", "file", "unknown_variables", "sources", "left_out"}
 """Fields of `Settings` that are no key at the top of the file."""
 NOTHING = "—"
 

@@ -81,9 +81,9 @@ and says what they are for.
         _certificates       the operator's certificate and key, for TLS
         _origins _json_schema
                             where each setting came from, and what an editor may know of it
-        _finder _inspection _plugin_tables _order _loader _collector _permissions
-                            modules, classes, tables, the order of starts, the program, its faults,
-                            code that others may write
+        _finder _inspection _left_out _plugin_tables _order _loader _collector _permissions
+                            modules, classes, what a run leaves out, tables, the order of starts,
+                            the program, its faults, code that others may write
         _versions           the code of each plugin, as it was loaded
         _garbage            Python's garbage collector, which pauses meanwhile
     _on_asyncio/        plugins whose coroutines run on asyncio

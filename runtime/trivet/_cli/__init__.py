@@ -66,6 +66,7 @@ def serve(
     config: Path | None,
     directory: Path | None,
     bind: str | None,
+    without: tuple[str, ...],
     no_parent: bool,
 ) -> None:
     """Run the service, with these PLUGINs instead of the settings' `active_plugins`.
@@ -76,6 +77,6 @@ def serve(
     with garbage_collector_paused():
         from .._process._serve import run  # noqa: PLC0415 - see above
 
-        settings = load_settings(config, None, **overrides(plugins, directory, bind))
+        settings = load_settings(config, None, **overrides(plugins, directory, bind, without))
         settings.find_modules()
         ctx.exit(run(settings, with_parent=not no_parent))

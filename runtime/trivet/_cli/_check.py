@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from .._faults._errors import ConfigurationError, StartError
+from .._faults._errors import ConfigurationError
 from .._faults._masking import mask
 from .._plugins._routes import routes_of
 from .._program._collector import Faults
@@ -39,6 +39,7 @@ def check(
     config: Path | None,
     directory: Path | None,
     bind: str | None,
+    without: tuple[str, ...],
     connect: bool,
     as_json: bool,
 ) -> None:
@@ -46,20 +47,19 @@ def check(
 
     The arguments are those of `serve`; the program may run meanwhile.
 
-    Exit codes: 0 no fault, 2 faults of the configuration, 3 a plugin does not start or close.
+    Exit codes: 0 no fault, 2 faults, also of plugins that do not start or close.
     """
     faults = Faults()
-    _, program = read_program(config, overrides(plugins, directory, bind), faults)
+    _, program = read_program(config, overrides(plugins, directory, bind, without), faults)
     check_versions(faults)
     if program is not None:
         check_files(program, faults)
-    lines, code = faults.lines, ConfigurationError.exit_code if faults else 0
+    lines = faults.lines
     if connect and program is not None and not faults:
         from .._process._rehearsal import rehearse  # noqa: PLC0415 - it imports the server
 
         with redirect_stdout(sys.stderr):  # Standard output is the command's.
             lines = rehearse(program)
-        code = StartError.exit_code if lines else 0
     lines = [mask(line) for line in lines]
     if as_json:
         print_json({"faults": lines, **_content(program)}, indent=2)
@@ -67,7 +67,7 @@ def check(
         for line in lines:
             click.echo(f"trivet: {line}", err=True)
         click.echo(_summary(len(lines), program))
-    ctx.exit(code)
+    ctx.exit(ConfigurationError.exit_code if lines else 0)
 
 
 def _content(program: Program | None) -> dict[str, object]:

@@ -60,6 +60,13 @@ def program_options(command: F) -> F:
             type=click.Path(path_type=Path),
             help="The directory of the plugins' files.",
         ),
+        click.option(
+            "--without",
+            multiple=True,
+            metavar="PLUGIN",
+            shell_complete=_complete_plugin,
+            help="Leave an active plugin out, or all of a file's; may be repeated.",
+        ),
         config_option,
         click.argument("plugins", nargs=-1, metavar="[PLUGIN]...", shell_complete=_complete_plugin),
     ):
@@ -68,11 +75,15 @@ def program_options(command: F) -> F:
 
 
 def overrides(
-    plugins: tuple[str, ...], directory: Path | None, bind: str | None
+    plugins: tuple[str, ...],
+    directory: Path | None,
+    bind: str | None,
+    without: tuple[str, ...],
 ) -> dict[str, object]:
     """The settings that the command line gives, by the settings' names; None for one not given."""
     return {
         "active_plugins": list(plugins) or None,
         "plugins_directory": directory,
         "bind": bind,
+        "left_out": without or None,
     }

@@ -26,6 +26,7 @@ def settings(
     config: Path | None,
     directory: Path | None,
     bind: str | None,
+    without: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Print every setting as it holds, with its origin: file, environment, command line, default.
@@ -33,7 +34,7 @@ def settings(
     The arguments are those of `serve`. Secrets are masked.
     """
     faults = Faults()
-    given = overrides(plugins, directory, bind)
+    given = overrides(plugins, directory, bind, without)
     reading, program = read_program(config, given, faults)
     faults.check()
     assert program is not None

@@ -29,6 +29,7 @@ from ._inspection import (
     event_types_within,
     settings_fields,
 )
+from ._left_out import active_files, advice_about, leave_out
 from ._order import Levels, PluginNode, tier_of, tiers
 from ._permissions import refuse_writable_code
 from ._plugin_tables import CheckedPlugin, check_plugin, place_of_key
@@ -123,13 +124,16 @@ def check(
     own = Faults()
     modules, event_modules = _import_all(settings, own)
     named = collect_plugins(modules, plugins, own)
+    if not own:
+        named = leave_out(named, settings, own)
     events: EventTypes | None = None
     if not own:
         classes = dict.fromkeys(plugin.cls for plugin in named)
         event_modules += modules
         with own.collect():
             events = collect_event_types(event_types, event_modules, classes, settings.open_events)
-            _check_event_names(settings, events)
+            if not settings.left_out:  # The file that defines a name may be left out.
+                _check_event_names(settings, events)
     checked: list[CheckedPlugin] = []
     for plugin in named:
         with own.collect():
@@ -140,7 +144,7 @@ def check(
     by_tier: tuple[Levels, ...] = ()
     if events is not None:
         with own.collect():
-            nodes = _nodes(named)
+            nodes = _nodes(named, settings)
             by_tier = tiers(nodes)
         with own.collect():
             _check_unread_settings(settings, named)
@@ -175,7 +179,7 @@ def _import_all(settings: Settings, faults: Faults) -> tuple[list[NamedModule], 
             module = finder.find_event_types(name, event_types)
             import_named(module)
             event_modules.append(module)
-    for name in dict.fromkeys(settings.active_plugins):
+    for name in active_files(settings):
         with faults.collect():
             module = _find(name, finder, settings)
             import_named(module)
@@ -220,7 +224,7 @@ def _check_unread_settings(settings: Settings, plugins: Sequence[NamedClass]) ->
     used = [settings.table(name) for name in names]
     finder, faults = Finder(settings.plugins_directory), Faults()
     for section, table in settings.plugins.items():
-        if any(table is known for known in used):
+        if any(table is known for known in used) or section in settings.left_out:
             continue
         if "use" in table:  # The table can mean no other plugin.
             _log.warning(
@@ -235,24 +239,27 @@ def _check_unread_settings(settings: Settings, plugins: Sequence[NamedClass]) ->
                 own = [each.name for each in plugins if section in each.cls.__module__.split(".")]
                 reason = "this is a file's name, and its plugins have others"
                 raise ConfigurationError(f"{key}: {reason}: {nearest(section, own or names)}")
-            if get_close_matches(section, names) and not finder.has(section):
+            is_misspelt = bool(get_close_matches(section, names)) and not finder.has(section)
+            if is_misspelt and not settings.left_out:
                 raise ConfigurationError(f"{key}: no such plugin: {nearest(section, names)}")
     faults.check()
 
 
-def _nodes(plugins: Iterable[NamedClass]) -> list[PluginNode]:
+def _nodes(plugins: Iterable[NamedClass], settings: Settings) -> list[PluginNode]:
     active = {plugin.name: plugin.cls for plugin in plugins}
     faults = Faults()
     nodes: list[PluginNode] = []
     for name, cls in active.items():
         with faults.collect():
-            needs = tuple(_resolve(name, need, active) for need in cls.needs)
+            needs = tuple(_resolve(name, need, active, settings) for need in cls.needs)
             nodes.append(PluginNode(name, tier_of(cls), needs))
     faults.check()
     return nodes
 
 
-def _resolve(name: str, need: type[Plugin] | str, active: Mapping[str, type[Plugin]]) -> str:
+def _resolve(
+    name: str, need: type[Plugin] | str, active: Mapping[str, type[Plugin]], settings: Settings
+) -> str:
     """The name of a needed plugin.
 
     A class means the plugin with the class's own name, or else the only plugin of the class.
@@ -269,7 +276,8 @@ def _resolve(name: str, need: type[Plugin] | str, active: Mapping[str, type[Plug
             )
     if needed not in active:
         raise ConfigurationError(
-            f"{name!r} needs {needed!r}, which is not active: {nearest(needed, active)}"
+            f"{name!r} needs {needed!r}, which is not active: "
+            + (advice_about(name, needed, settings) or nearest(needed, active))
         )
     if not isinstance(need, str) and active[needed] is not need:
         raise ConfigurationError(

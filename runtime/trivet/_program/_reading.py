@@ -54,7 +54,7 @@ def load_settings(
             it exists.
         environ: the environment; that of this process by default.
         overrides: values over the file and the environment, by the settings' names; None counts as
-            not given.
+            not given. `left_out` is one, too.
 
     Raises:
         ConfigurationError: every fault of the file and the variables, a line each.
@@ -104,9 +104,10 @@ def read_settings(
     for variable in ours:
         with faults.collect():
             _set_by_variable(raw, EnvText(environ[variable], variable))
-    for name, value in overrides.items():
-        if value is not None:
-            raw[name] = EnvText(value, name) if isinstance(value, str) else value
+    given = {name: value for name, value in overrides.items() if value is not None}
+    left_out = cast("tuple[str, ...]", given.pop("left_out", ()))
+    for name, value in given.items():
+        raw[name] = EnvText(value, name) if isinstance(value, str) else value
     for key in GONE:
         with faults.collect():
             _refuse_gone(key, raw, file)
@@ -128,9 +129,15 @@ def read_settings(
     assert values is not None
     if "plugins" in raw:
         values["plugins"] = raw["plugins"]  # As written; text of the environment is marked.
-    sources = {key: given.source for key, given in raw.items() if isinstance(given, EnvText)}
-    sources |= {key: key for key, value in overrides.items() if value is not None}
-    settings = Settings(**values, file=file, unknown_variables=tuple(unknown), sources=sources)
+    sources = {key: value.source for key, value in raw.items() if isinstance(value, EnvText)}
+    sources |= {key: key for key in given}
+    settings = Settings(
+        **values,
+        file=file,
+        unknown_variables=tuple(unknown),
+        sources=sources,
+        left_out=left_out,
+    )
     return Reading(settings, raw, frozenset(refused))
 
 

@@ -324,6 +324,8 @@ class Settings:
     refused, since Kubernetes sets `TRIVET_PORT` and more where a Service is named trivet."""
     sources: Mapping[str, str] = attrs.field(factory=dict[str, str])
     """The variable, or the argument, that gave a key at the top instead of the file, by the key."""
+    left_out: tuple[str, ...] = ()
+    """The active plugins that `--without` leaves out of this run: names of files, or of plugins."""
 
     @property
     def addresses(self) -> list[str]:
@@ -350,7 +352,7 @@ class Settings:
         return {}
 
 
-NOT_READ = ("file", "unknown_variables", "sources")
+NOT_READ = ("file", "unknown_variables", "sources", "left_out")
 """Fields of `Settings` that are no keys."""
 FIELDS = [field for field in attrs.fields(Settings) if field.name not in NOT_READ]
 """The fields that are keys."""

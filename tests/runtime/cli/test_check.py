@@ -112,7 +112,7 @@ def test_prints_of_plugins_do_not_spoil_the_document(here: Path) -> None:
 
 
 def test_connect_has_every_plugin_tried(here: Path) -> None:
-    """`--connect` tells every plugin that does not start, with code 3; without it, none is."""
+    """`--connect` tells every plugin that does not start, with code 2; without it, none is."""
     for name in ("first", "second"):
         write(
             here / f"plugins/{name}.py",
@@ -125,7 +125,7 @@ def test_connect_has_every_plugin_tried(here: Path) -> None:
         )
     assert trivet("check", "first", "second").exit_code == 0
     result = trivet("check", "first", "second", "--connect")
-    assert (result.exit_code, result.stdout) == (3, "2 faults\n")
+    assert (result.exit_code, result.stdout) == (2, "2 faults\n")
     assert "first is away" in result.stderr
     assert "second is away" in result.stderr
 
@@ -162,3 +162,17 @@ def test_open_doors_are_a_fault(here: Path) -> None:
     write(here / "plugins/teapot.py", TEAPOT)
     assert trivet("check", "teapot", "--bind", "0.0.0.0:8080").exit_code == 2
     assert trivet("check", "teapot", "--bind", "127.0.0.1:8080").exit_code == 0
+
+
+def test_without_a_plugin(here: Path) -> None:
+    """`--without` leaves an active plugin out, as often as it is given; its file may be broken."""
+    write(here / "plugins/teapot.py", TEAPOT)
+    write(here / "plugins/broken.py", "import there_is_no_such_module")
+    write(here / "plugins/gone.py", "import there_is_no_such_module")
+    names = ("teapot", "broken", "gone")
+    assert trivet("check", *names).exit_code == 2
+    result = trivet("check", *names, "--without", "broken", "--without", "gone")
+    assert (result.exit_code, result.stdout) == (0, "no fault: teapot\n")
+    result = trivet("check", "teapot", "--without", "teapots")
+    assert result.exit_code == 2
+    assert "did you mean 'teapot'" in result.stderr
