@@ -17,7 +17,9 @@ and says what they are for.
     asgi                a program under somebody else's server
     _process/           `trivet serve`, its parent and its end
         _serve              the signals, the server, the exit code
-        _parent _lifeline   the process that watches over the serving one, and the pipes between
+        _parent/            the process that watches over the serving one: __main__ _config _keeper
+                            _child _orphans _last_words _manager
+        _lifeline _wire     the pipes between, and what is said there
         _escalation _watchdog
                             the steps that end a stop whose budget is over, and the steps within the
                             process

@@ -18,7 +18,7 @@ import yaml
 
 from trivet import Settings
 from trivet._process._escalation import PARENT
-from trivet._process._parent import RECHECK_AFTER
+from trivet._process._parent._wire import RECHECK_AFTER
 from trivet._program._json_schema import settings_schema
 from trivet._program._loader import load
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import attrs
 
-from . import _parent
+from ._parent._wire import OVERRUN
 
 
 @attrs.frozen
@@ -25,7 +25,7 @@ class EscalationStep:
 LOOP = EscalationStep("the event loop", 0.5, 70)
 THREAD = EscalationStep("the watchdog's thread", 1.0, 71)
 KERNEL = EscalationStep("a timer of the kernel", 1.5, 137)  # A shell's code for SIGKILL.
-PARENT = EscalationStep("the parent process", 2.0, _parent.OVERRUN)
+PARENT = EscalationStep("the parent process", 2.0, OVERRUN)
 
 ESCALATION = (LOOP, THREAD, KERNEL, PARENT)
 

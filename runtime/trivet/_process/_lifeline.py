@@ -17,8 +17,10 @@ from typing import NoReturn
 import attrs
 
 from .._program._settings import Settings
-from . import _parent
 from ._escalation import PARENT
+from ._parent._last_words import create_report
+from ._parent._orphans import adopt_orphans
+from ._parent._wire import CLEAN_EXIT, HEARTBEAT, LIFELINE, PARENT_SIGNALS
 from ._report import Report
 from ._sockets import Listeners
 
@@ -38,11 +40,11 @@ class Lifeline:
 
     def send_heartbeat(self) -> None:
         """Tell the parent that the event loop turns."""
-        self._send(_parent.HEARTBEAT)
+        self._send(HEARTBEAT)
 
     def send_clean_exit(self) -> None:
         """Tell the parent that the exit code 0 that follows is meant."""
-        self._send(_parent.CLEAN_EXIT)
+        self._send(CLEAN_EXIT)
 
     def send_verdict(self, exit_code: int) -> None:
         """Tell the parent the program's exit code, in whatever way this process ends.
@@ -61,7 +63,7 @@ class Lifeline:
 
 def inherited_lifeline() -> Lifeline | None:
     """The lifeline of a child that its parent has started again; None in any other process."""
-    inherited = os.environ.pop(_parent.LIFELINE, None)
+    inherited = os.environ.pop(LIFELINE, None)
     if inherited is None:
         return None
     stop_read, beat_write, report, public, *descriptors = map(int, inherited.split(","))
@@ -80,12 +82,12 @@ def fork_under_parent(settings: Settings, listeners: Listeners) -> Lifeline:
     """
     stop_read, stop_write = os.pipe()
     beat_read, beat_write = os.pipe()
-    report = _parent.create_report()
+    report = create_report()
     # An ignored SIGCHLD would not be delivered. A signal that comes before the parent listens stays
     # pending for it, that of the child's death too.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_BLOCK, _parent.PARENT_SIGNALS)
-    _parent.adopt_orphans()
+    signal.pthread_sigmask(signal.SIG_BLOCK, PARENT_SIGNALS)
+    adopt_orphans()
     child = os.fork()
     if child:
         _become_parent(settings, [child, stop_write, beat_read], listeners, report)
@@ -121,6 +123,6 @@ def _become_parent(
         "hang_limit": settings.hang_limit + PARENT.after if settings.hang_limit else 0.0,
         **attrs.asdict(settings.restarts),
     }
-    script = str(Path(_parent.__file__))
-    parent = [sys.executable, "-I", "-S", script, json.dumps(config)]
+    folder = str(Path(__file__).parent / "_parent")
+    parent = [sys.executable, "-I", "-S", folder, json.dumps(config)]
     os.execv(sys.executable, parent)  # noqa: S606 - it is this interpreter again

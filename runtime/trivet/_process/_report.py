@@ -14,7 +14,8 @@ import os
 import traceback
 
 from .._faults._stacks import places
-from . import _parent
+from ._parent._last_words import duplicate_stderr, write_within
+from ._parent._wire import NOTE_SIZE
 
 WRITTEN_WITHIN = 0.1
 """Seconds in which standard error has to take a text."""
@@ -29,15 +30,15 @@ class Report:
 
     def __init__(self, descriptor: int | None) -> None:
         self._has_reader = descriptor is not None
-        self.descriptor = _parent.duplicate_stderr() if descriptor is None else descriptor
+        self.descriptor = duplicate_stderr() if descriptor is None else descriptor
         """The file, where faulthandler writes, too."""
 
     def note(self, doing: str) -> None:
         """Replace the note of the acts that go on; they may be the last of the process."""
         if self._has_reader:
-            note = doing.encode(errors="backslashreplace")[: _parent.NOTE_SIZE]
+            note = doing.encode(errors="backslashreplace")[:NOTE_SIZE]
             try:
-                os.pwrite(self.descriptor, note.ljust(_parent.NOTE_SIZE, b"\0"), 0)
+                os.pwrite(self.descriptor, note.ljust(NOTE_SIZE, b"\0"), 0)
             except OSError:
                 return  # A plugin has closed a descriptor that is not its own.
 
@@ -48,7 +49,7 @@ class Report:
             if self._has_reader:
                 os.write(self.descriptor, data)
             else:
-                _parent.write_within(self.descriptor, data, WRITTEN_WITHIN)
+                write_within(self.descriptor, data, WRITTEN_WITHIN)
         except OSError:
             return
 
@@ -56,7 +57,7 @@ class Report:
         """Write to standard error from now on: the parent is gone."""
         if self._has_reader:
             self._has_reader = False
-            self.descriptor = _parent.duplicate_stderr()
+            self.descriptor = duplicate_stderr()
 
 
 def report_calls_of_exit(report: Report) -> None:

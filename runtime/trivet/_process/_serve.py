@@ -32,7 +32,8 @@ from .._runtime import Runtime, running
 from .._web._server._listening import listening
 from ._escalation import LOOP
 from ._lifeline import Lifeline, end_forked_copies, fork_under_parent, inherited_lifeline
-from ._parent import BLOCKED_SIGNALS, FINAL_CODES, STOP_SIGNALS, ServiceManager
+from ._parent._manager import ServiceManager
+from ._parent._wire import BLOCKED_SIGNALS, FINAL_CODES, STOP_SIGNALS
 from ._python_warnings import warnings_in_the_log
 from ._report import Report, report_calls_of_exit
 from ._sockets import Listeners, bind

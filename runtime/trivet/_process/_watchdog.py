@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable
 from .._log._writer import flush
 from .._loop._tasks import describe_threads
 from ._escalation import DUMP_AFTER, KERNEL, THREAD, EscalationStep
-from ._parent import RECHECK_AFTER
+from ._parent._wire import RECHECK_AFTER
 from ._report import WRITTEN_WITHIN, Report
 
 _exit = os._exit  # As it is before a plugin can replace it.

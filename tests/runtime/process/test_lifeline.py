@@ -7,8 +7,10 @@ from contextlib import suppress
 
 import pytest
 
-from trivet._process import _parent
 from trivet._process._lifeline import Lifeline, inherited_lifeline
+from trivet._process._parent._child import Child
+from trivet._process._parent._last_words import create_report
+from trivet._process._parent._wire import LIFELINE
 from trivet._process._report import Report
 from trivet._process._sockets import Listeners
 
@@ -17,16 +19,16 @@ def test_a_child_that_was_started_again(monkeypatch: pytest.MonkeyPatch) -> None
     """The child finds its descriptors in the environment; its own children find nothing."""
     stop_read, stop_write = os.pipe()
     beat_read, beat_write = os.pipe()
-    report = _parent.create_report()
+    report = create_report()
     descriptors = (stop_read, beat_write, report, 1, 0, 1)
     for descriptor in (stop_read, beat_write, report):
         os.set_inheritable(descriptor, True)
-    monkeypatch.setenv(_parent.LIFELINE, ",".join(map(str, descriptors)))
+    monkeypatch.setenv(LIFELINE, ",".join(map(str, descriptors)))
     lifeline = inherited_lifeline()
     assert lifeline is not None
     assert (lifeline.stop_read, lifeline.beat_write) == descriptors[:2]
     assert (lifeline.report.descriptor, lifeline.listeners) == (report, Listeners([0], [1]))
-    assert _parent.LIFELINE not in os.environ
+    assert LIFELINE not in os.environ
     assert inherited_lifeline() is None
     assert not any(map(os.get_inheritable, (stop_read, beat_write, report)))
     assert not os.get_blocking(beat_write)
@@ -38,7 +40,7 @@ def test_the_parent_reads_what_the_child_sends() -> None:
     """Heartbeats, a verdict and a clean exit arrive as such."""
     beat_read, beat_write = os.pipe()
     stop_read, stop_write = os.pipe()
-    child = _parent.Child(0, stop_write, beat_read)
+    child = Child(0, stop_write, beat_read)
     lifeline = Lifeline(stop_read, beat_write, Listeners([], []), Report(None))
     assert not child.read_beats()
     lifeline.send_heartbeat()

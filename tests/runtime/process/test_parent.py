@@ -14,24 +14,33 @@ from hypothesis import strategies as st
 
 from trivet import full_jitter
 from trivet._process import _parent
+from trivet._process._parent._child import Child
+from trivet._process._parent._keeper import full_jitter as copied_full_jitter
+from trivet._process._parent._last_words import create_report, print_report
 
 
 def test_the_standard_library_only() -> None:
-    """The file of the parent imports the standard library alone."""
+    """The parent's modules import one another, and otherwise the standard library alone."""
+    assert _parent.__file__
+    folder = Path(_parent.__file__).parent
+    own = {f"._{file.stem.removeprefix('_')}" for file in folder.glob("*.py")}
     names: set[str] = set()
-    for node in ast.walk(ast.parse(Path(_parent.__file__).read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names.add("." * node.level + (node.module or ""))
-    assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names
+    for file in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level:
+                names.add("." * node.level + (node.module or ""))
+            elif isinstance(node, ast.ImportFrom):
+                names.add((node.module or "").partition(".")[0])
+    assert names <= sys.stdlib_module_names | own
 
 
 def test_bytes_that_the_child_did_not_mean_are_passed_over() -> None:
     """A plugin may write anything to descriptors that are not its own; the last verdict counts."""
     beat_read, beat_write = os.pipe()
     stop_write = os.dup(beat_write)
-    child = _parent.Child(0, stop_write, beat_read)
+    child = Child(0, stop_write, beat_read)
     try:
         os.write(beat_write, b".3\xb2x.")
         assert child.read_beats()
@@ -57,7 +66,7 @@ def test_an_exit_code(sent: bytes, status: int, code: int) -> None:
     """A 0 counts only after the sign of a clean exit, sent last; a signal is 128 and its number."""
     beat_read, beat_write = os.pipe()
     stop_read, stop_write = os.pipe()
-    child = _parent.Child(0, stop_write, beat_read)
+    child = Child(0, stop_write, beat_read)
     os.write(beat_write, sent)
     os.close(beat_write)
     os.close(stop_read)
@@ -68,7 +77,7 @@ def test_a_request_to_a_child_that_has_ended() -> None:
     """A pipe without a reader is no error."""
     beat_read, beat_write = os.pipe()
     stop_read, stop_write = os.pipe()
-    child = _parent.Child(0, stop_write, beat_read)
+    child = Child(0, stop_write, beat_read)
     os.close(stop_read)
     child.request_stop()
     for descriptor in (beat_read, beat_write, stop_write):
@@ -78,13 +87,13 @@ def test_a_request_to_a_child_that_has_ended() -> None:
 def test_a_report_is_printed_and_emptied(capfd: pytest.CaptureFixture[str]) -> None:
     """A report is printed with `trivet:` before each line, control characters spelt out, and
     emptied."""
-    report = _parent.create_report()
+    report = create_report()
     try:
         os.pwrite(report, b"close() of 'x'", 0)
         os.write(report, b"held\n\x1b[31mred\n")
-        _parent.print_report(report, whole=True)
+        print_report(report, whole=True)
         said = capfd.readouterr().err
-        _parent.print_report(report, whole=True)
+        print_report(report, whole=True)
     finally:
         os.close(report)
     assert said == (
@@ -104,5 +113,5 @@ def test_the_copy_of_the_back_off(initial: float, most: float, attempt: int, see
     draw = random.Random(seed).uniform
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("random.uniform", random.Random(seed).uniform)
-        copied = _parent.full_jitter(initial, most, attempt)
+        copied = copied_full_jitter(initial, most, attempt)
     assert copied == full_jitter(initial, 2.0, most, attempt, draw)

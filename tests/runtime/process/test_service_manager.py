@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from trivet._process._parent import ServiceManager
+from trivet._process._parent._manager import ServiceManager
 
 from .test_serve import plugins, running, serving
 

@@ -1,0 +1,157 @@
+"""The parent's own work: the child's watch, its restarts, its end.
+
+Owns the order of these, the signals, and the kill when the stop's budget is over.
+Never knows what the child serves.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+from collections import deque
+
+from ._child import Child
+from ._config import ParentConfig
+from ._last_words import named, print_report, say
+from ._manager import ServiceManager
+from ._orphans import kill_orphans, reap
+from ._wire import FINAL_CODES, OVERRUN, PARENT_SIGNALS, RECHECK_AFTER, STOP_SIGNALS
+
+
+class Parent:
+    """Runs the child, again and again, until its exit code is final or a stop is over."""
+
+    def __init__(self, config: ParentConfig, manager: ServiceManager) -> None:
+        self._config = config
+        self._manager = manager
+        self._requests = 0
+        """The number of signals that asked for the stop."""
+        self._failures: deque[float] = deque()
+
+    def run(self) -> int:
+        """Run until the program ends; returns its exit code."""
+        config = self._config
+        child = Child(*config.first)
+        while True:
+            code = self._watch(child)
+            child.kill()  # The rest of its group.
+            kill_orphans()
+            print_report(config.report, whole=code not in FINAL_CODES)
+            if child.verdict is not None:
+                return child.verdict
+            if self._requests or code in FINAL_CODES:
+                return code
+            wait = self._after_failure()
+            if wait is None:
+                say(f"the program ended with {named(code)}, too often: giving up")
+                return code
+            say(f"the program ended with {named(code)}; starting again in {wait:.1f} s")
+            if self._stopped_within(wait):
+                return 0
+            child = Child.spawn(config)
+
+    def _watch(self, child: Child) -> int:
+        """Watch the child until it ends; returns its exit code."""
+        until = self._beat_due()
+        is_rechecked = is_killed = False
+        while (status := reap(child.pid)) is None:
+            number = self._next_signal(until)
+            if number == signal.SIGHUP:
+                say("SIGHUP is ignored: settings are not read again while the program runs")
+            elif number in STOP_SIGNALS:
+                until = self._request_stop(child, until)
+            is_third = number in STOP_SIGNALS and self._requests > 2
+            if is_killed or not (number is None or is_third):
+                continue
+            if not self._requests and child.read_beats():
+                until, is_rechecked = self._beat_due(), False
+            elif not self._requests and not is_rechecked:
+                until, is_rechecked = time.monotonic() + RECHECK_AFTER, True
+            else:
+                self._kill(child)
+                is_killed, until = True, float("inf")
+        code = child.exit_code(status)
+        return OVERRUN if is_killed else code
+
+    def _request_stop(self, child: Child, until: float) -> float:
+        """Pass a request to stop on; returns the moment of the kill."""
+        self._requests += 1
+        if self._requests <= 2:
+            child.request_stop()
+        if self._requests == 1:
+            self._manager.tell("STOPPING=1")
+            for listener in self._config.listeners:  # Or clients would wait in their backlogs.
+                os.close(listener)
+            return time.monotonic() + self._config.budget
+        return until
+
+    def _kill(self, child: Child) -> None:
+        why = "the stop is over" if self._requests else "its event loop is held"
+        if child.is_stopped:
+            why += ", and a signal has stopped the process"
+        say(f"{why}, and the program has not ended: killing it")
+        child.request_dump()
+        child.kill()
+
+    def _beat_due(self) -> float:
+        """The moment at which the child must have sent a heartbeat."""
+        limit = self._config.hang_limit
+        return time.monotonic() + limit if limit else float("inf")
+
+    def _stopped_within(self, seconds: float) -> bool:
+        """Wait for that long; says whether a signal to stop has come."""
+        until = time.monotonic() + seconds
+        while (number := self._next_signal(until)) is not None:
+            if number in STOP_SIGNALS:
+                return True
+        return False
+
+    def _next_signal(self, until: float) -> int | None:
+        """Wait for a signal like `next_signal`, and tell the service manager meanwhile of life."""
+        while True:
+            self._manager.tell_alive()
+            number = next_signal(min(until, time.monotonic() + self._manager.alive_every))
+            if number is not None or time.monotonic() >= until:
+                return number
+
+    def _after_failure(self) -> float | None:
+        """Seconds until the restart; None after too many failures."""
+        config, now = self._config, time.monotonic()
+        while self._failures and self._failures[0] <= now - config.restart_window:
+            self._failures.popleft()
+        self._failures.append(now)
+        if len(self._failures) > config.max_restarts:
+            return None
+        return full_jitter(config.backoff_initial, config.backoff_max, len(self._failures))
+
+
+def full_jitter(initial: float, most: float, attempt: int) -> float:
+    """A copy of `trivet.full_jitter` with a factor of 2: this file imports nothing of Trivet."""
+    try:
+        growth = 2.0 ** (attempt - 1)
+    except OverflowError:
+        growth = sys.float_info.max
+    return random.uniform(0.0, min(initial * growth, most))
+
+
+def next_signal(until: float) -> int | None:
+    """Wait for a signal, of a child's end too; None when the time is over."""
+    while (left := until - time.monotonic()) > 0:
+        if left < float("inf"):
+            signal.setitimer(signal.ITIMER_REAL, left)  # macOS has no sigtimedwait.
+        number = signal.sigwait(PARENT_SIGNALS)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if number != signal.SIGALRM:  # An alarm may be an earlier wait's.
+            return number
+    return None
+
+
+def main() -> int:
+    """Run as the parent; returns the program's exit code."""
+    for number in PARENT_SIGNALS:  # A signal that was inherited as ignored would not be heard.
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # Or a line for the terminal would stop it.
+    return Parent(ParentConfig(sys.argv[1]), ServiceManager(os.environ)).run()
