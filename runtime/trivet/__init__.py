@@ -39,13 +39,16 @@ and says what they are for.
                             what there is, for clients: every route, every event type
         _fast_path _plain_routes
                             endpoints, and plugin routes, that are answered without Quart
-        _ingest/            events from clients: _by_name _ndjson _cloudevents _publishing
-        _proxies _middleware _context _first_wait _senders _bodies _targets _crashes _problems
+        _ingest/            events from clients: _by_name _ndjson _cloudevents _publishing _shortcut
+        _shortcuts          requests that Trivet's own server answers in one call
+        _proxies _middleware _context _monitoring _first_wait _senders _bodies _targets _crashes
+        _problems
                             around each request: its identity, points, response, body, faults
         _quart/             what is overridden: _inside _detached _requests _forms _responses
                             _websockets
         _server/            HTTP/1.1: _listening _accepting _binding _connection _exchange
-                            _websocket _receive_queue _peer _request _tls _heads _transport
+                            _websocket _receive_queue _peer _request _tls _known_heads _heads
+                            _transport
         _asgi               the types between servers and applications
     _runtime            the running program: the order of start and stop, and the `app`
     _delivery/          how an event reaches a plugin
@@ -113,7 +116,7 @@ and says what they are for.
         _delivery_settings _filters
                             what an operator decides about a subscription
         _operator_action    the event of what an operator has done
-        _sizes _turns _collisions
+        _sizes _turns _collisions _author_code
                             the cost of what comes from outside
     _faults/            what can go wrong, and how it is told: _errors _containment _backoff _stacks
                         _frames _advice _masking _secret _acts

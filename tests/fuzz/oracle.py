@@ -18,6 +18,7 @@ import structlog
 import trio
 
 from trivet._web._server._connection import Connection
+from trivet._web._server._known_heads import KnownHeads
 from trivet._web._server._request import CONTINUE
 from trivet._web._server._transport import Transport
 
@@ -190,7 +191,11 @@ async def differences(planned: Conversation) -> list[str]:
     """Hold a conversation with our server; return each fault that h11 shows."""
     app, transport = Ours(planned.answers), InMemory(planned.pieces)
     connection = Connection(
-        app, cast("Transport", transport), max_message=1, contains_interrupts=False
+        app,
+        cast("Transport", transport),
+        KnownHeads(None),
+        max_message=1,
+        contains_interrupts=False,
     )
     with structlog.testing.capture_logs() as logs:
         await connection.run()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from trivet._web._server import _connection, _heads, _request
+from trivet._web._server import _heads, _known_heads, _request
 
 from .framing import conversation
 from .oracle import differences
@@ -46,7 +46,7 @@ def no_host(patch: pytest.MonkeyPatch) -> None:
         read.headers += [(b"host", each) for each in re.findall(rb"(?im)^host: *(.*?)\r\n", head)]
         return read
 
-    patch.setattr(_connection, "parse_head", parse)
+    patch.setattr(_known_heads, "parse_head", parse)
 
 
 def one_byte_more(patch: pytest.MonkeyPatch) -> None:
@@ -68,7 +68,7 @@ def every_coding(patch: pytest.MonkeyPatch) -> None:
     def parse(head: bytes) -> _heads.Head:
         return parsed(head.replace(b"Transfer-Encoding: gzip, ", b"Transfer-Encoding: "))
 
-    patch.setattr(_connection, "parse_head", parse)
+    patch.setattr(_known_heads, "parse_head", parse)
 
 
 def a_body_for_head(patch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ Never knows who listens to an event: that is the bus's.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from time import time as wall_time
 from typing import Unpack
@@ -26,6 +26,7 @@ from .._events._delivery import (
     delivery_of_task,
 )
 from .._events._event import Event, source_of
+from .._events._fates import Fate
 from .._events._outcome import Outcome
 from .._events._types import EventTypes, loaded_twice
 from .._faults._errors import UnknownEventError
@@ -153,7 +154,7 @@ class Publisher:
             traceparent=envelope.get("traceparent"),
         )
 
-    def offer(self, event: Event) -> Awaitable[object] | None:
+    def offer(self, event: Event, origin: Origin | None = None) -> Awaitable[object] | None:
         """Publish an event that nobody waits for; returns the wait that has to follow, if any.
 
         Most events need none. A publisher that limits the wait, or shields it, does so only where
@@ -161,13 +162,44 @@ class Publisher:
 
         Args:
             event: an instance of one of the program's event types.
+            origin: the request that led to it; by default that of the calling task.
         """
         bus, fairness = self._bus, self._fairness
+        delivery = Delivery(event, self._service, wall_time(), origin or current_origin(), True)
         if fairness.streak >= QUANTUM:
-            return self.publish(event)
-        delivery = Delivery(event, self._service, wall_time(), current_origin(), True)
+            return bus.publish([delivery])
         bus.offer(delivery, self._routes[type(event)])
         return bus.settle() if fairness.owes_turn or bus.undecided else None
+
+    def hand_over(self, delivery: Delivery[Event]) -> bool:
+        """Publish an event for a task that has just waited, and is about to wait again.
+
+        Nothing is done unless each subscriber has room for the event, and simply takes it in. The
+        waits of the task are the turns that others have.
+
+        Args:
+            delivery: an event of the program's types, without an id of its own, a deadline, and a
+                publisher that waits for its end.
+
+        Returns:
+            Whether the event is queued at all subscribers.
+        """
+        route, size = self._routes[type(delivery.event)], delivery.size
+        for each in route.subscriptions:
+            path = each.path
+            if (
+                not path.is_open
+                or len(path.ready) >= path.buffer
+                or path.counts.bytes + size > each.admission.buffer_bytes
+            ):
+                return False
+        self._bus.offer(delivery, route)
+        self._fairness.has_waited()
+        return True
+
+    def all_queued(self, event: type[Event]) -> Mapping[str, Fate]:
+        """The fates of an event of this type for which all its subscribers have room."""
+        return self._routes[event].all_queued
 
     async def publish_many(
         self, deliveries: Iterable[Delivery[Event]], *, wait: bool = False

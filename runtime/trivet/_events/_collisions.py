@@ -50,7 +50,7 @@ def _hash(token: bytes) -> int:
 
 def hashes_numbers(cls: type) -> bool:
     """Whether values of this type contain dictionaries with numbers as keys, or sets of numbers."""
-    return any(_hashed(kind) for kind in _parts(kinds.type_info(cls), set()))
+    return any(_hashed(kind) for kind in parts_of(kinds.type_info(cls), set()))
 
 
 def _hashed(kind: kinds.Type) -> bool:
@@ -60,11 +60,11 @@ def _hashed(kind: kinds.Type) -> bool:
 
 
 def _has_numbers(kind: kinds.Type) -> bool:
-    return any(isinstance(each, (*_NUMBERS, kinds.AnyType)) for each in _parts(kind, set()))
+    return any(isinstance(each, (*_NUMBERS, kinds.AnyType)) for each in parts_of(kind, set()))
 
 
-def _parts(kind: kinds.Type, begun: set[type]) -> Iterator[kinds.Type]:
-    """A type and all its parts."""
+def parts_of(kind: kinds.Type, begun: set[type]) -> Iterator[kinds.Type]:
+    """A type and all its parts; classes that have begun are left out."""
     yield kind
     cls = getattr(kind, "cls", None)
     if cls is not None:
@@ -72,7 +72,7 @@ def _parts(kind: kinds.Type, begun: set[type]) -> Iterator[kinds.Type]:
             return
         begun.add(cls)
     for child in _children(kind):
-        yield from _parts(child, begun)
+        yield from parts_of(child, begun)
 
 
 def _children(kind: kinds.Type) -> Iterator[kinds.Type]:

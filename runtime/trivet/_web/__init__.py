@@ -19,7 +19,9 @@
     _management     the paths of management, which may have addresses of their own
     _proxies        a request through a proxy, as its client sent it
     _middleware     around each request: admitted, measured, cut off
-    _context        the identity of a request, and its monitoring points
+    _shortcuts      requests that the server answers in one call, without these layers
+    _context        the identity of a request, and its progress
+    _monitoring     the points of a request, for the plugins that listen
     _first_wait     the moment at which a coroutine waits for the first time
     _senders        the response as it is sent, and the problem in place of one
     _bodies         the body of a request, received as it is read

@@ -1,6 +1,6 @@
-"""The context of a request or a websocket: its identity, its progress, its monitoring points.
+"""The context of a request or a websocket: its identity, its progress, its tags.
 
-Owns the identity of a request, the time limit of its body, and LUNA's two series.
+Owns the identity of a request, the time limit of its body, and the tags of its monitoring points.
 Never knows which code answers, nor how the answer is sent.
 """
 
@@ -26,6 +26,7 @@ from .._events._event import MonitoringPoint, Value
 from .._plugins._routes import METHODS
 from ._asgi import REQUEST_SCOPE, HttpScope, Receive, ReceiveMessage, WebsocketScope
 from ._first_wait import FirstWait
+from ._monitoring import request_points
 
 BODY_TIMEOUT, MIN_BODY_RATE = 20.0, 500
 """Seconds for which a request's body may be waited for, and bytes that are worth one second more:
@@ -35,6 +36,9 @@ WEBSOCKET = "websocket"
 
 _random = Random()
 os.register_at_fork(after_in_child=_random.seed)
+_VERSION_4 = 4 << 76 | 2 << 62
+"""The bits by which a UUID says that it is random, and the mask of the random ones."""
+_RANDOM_BITS = (1 << 128) - 1 & ~(0xF << 76 | 3 << 62)
 _HEADER_VALUE = re.compile(r"[!-~](?:[ -~]{0,198}[!-~])?")
 
 
@@ -104,9 +108,9 @@ class RequestContext:
         return cls(
             method,
             receive,
-            _printable(headers, b"luna-request-id") or _new_request_id(now),
-            _printable(headers, b"luna-account-id"),
-            _printable(headers, b"traceparent"),
+            printable(headers.get(b"luna-request-id")) or new_request_id(now.timestamp()),
+            printable(headers.get(b"luna-account-id")),
+            printable(headers.get(b"traceparent")),
             now,
             trio.current_time(),
             math.inf if method == WEBSOCKET else BODY_TIMEOUT,
@@ -122,7 +126,7 @@ class RequestContext:
         """
         return _Active(
             _context.set(self),
-            current_request.set(Origin(self.request_id, self.traceparent, self.account_id)),
+            current_request.set(self.origin),
             bind_contextvars(request_id=self.request_id)
             if self.caller.token is None
             else bind_contextvars(request_id=self.request_id, token=self.caller.token.name),
@@ -134,6 +138,11 @@ class RequestContext:
         reset_contextvars(**before.logged)
         current_request.reset(before.origin)
         _context.reset(before.context)
+
+    @property
+    def origin(self) -> Origin:
+        """The request as the origin of what it leads to."""
+        return Origin(self.request_id, self.traceparent, self.account_id)
 
     @property
     def is_websocket(self) -> bool:
@@ -203,16 +212,9 @@ class RequestContext:
             "route": self.route,
             "status_code": status,
         }
-        points: list[MonitoringPoint] = []
-        if not self.is_websocket:
-            taken = trio.current_time() - self.began
-            fields: dict[str, Value] = {"request_id": self.request_id, "execution_time": taken}
-            points.append(MonitoringPoint("requests", self.time, tags, fields))
-        if self.error_code or status >= 400:
-            error_code = self.error_code or f"http_{status}"
-            fields = {"request_id": self.request_id, "error_code": error_code}
-            points.append(MonitoringPoint("errors", self.time, tags, fields))
-        return points
+        taken = None if self.is_websocket else trio.current_time() - self.began
+        error = self.error_code or (f"http_{status}" if status >= 400 else None)
+        return request_points(tags, self.time, self.request_id, taken, error)
 
 
 _context: ContextVar[RequestContext] = ContextVar("trivet_request_context")
@@ -240,19 +242,18 @@ def route_template(method: str, rule: str | None) -> str:
     return f"{method if method in (*METHODS, WEBSOCKET) else 'other'}:{template}"
 
 
-def _new_request_id(now: datetime) -> str:
-    """A request id in LUNA's form: the second, and a random UUID (of version 4)."""
-    digits = f"{_random.getrandbits(128):032x}"
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return (
-        f"{int(now.timestamp())},{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-"
-        f"{variant}{digits[17:20]}-{digits[20:]}"
-    )
+def new_request_id(now: float) -> str:
+    """A request id in LUNA's form: the second, and a random UUID (of version 4).
+
+    Args:
+        now: the moment at which the request began, in seconds since 1970.
+    """
+    digits = "%032x" % (_random.getrandbits(128) & _RANDOM_BITS | _VERSION_4)
+    return f"{int(now)},{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-def _printable(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
+def printable(given: bytes | None) -> str | None:
     """The value of a header; None where it is missing, too long, or not printable ASCII."""
-    given = headers.get(name)
     if given is None:
         return None
     value = given.decode("latin-1")

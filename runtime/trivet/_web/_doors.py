@@ -23,7 +23,8 @@ from ._asgi import HttpScope, WebsocketScope
 from ._context import RequestContext, current_context
 from ._management import MANAGEMENT, is_served
 from ._problems import ProblemError, stopping
-from ._targets import path_within
+from ._shortcuts import RequestHead
+from ._targets import is_host, path_within
 
 COOKIE = "trivet_session"
 """The name of the cookie of a browser that has signed in."""
@@ -121,6 +122,24 @@ class Doors:
             raise ProblemError("wrong_host", detail)
         if context.method not in SAFE_METHODS:
             context.is_cross_site = is_cross_site(site, origin, host, self._sites)
+
+    def lets_anybody_in(self, head: RequestHead, scope: Scope, server: str) -> bool:
+        """Whether a request needs no token for a scope, shows none, and names an allowed host.
+
+        Args:
+            head: the request's.
+            scope: the scope.
+            server: the address of this machine that the client has reached.
+        """
+        if scope not in self._open or (
+            self.tokens and (b"authorization" in head or b"cookie" in head)
+        ):
+            return False
+        host = head.get(b"host")
+        if not is_host(host) or not (host.strip() and self._hosts.allow(host, server)):
+            return False
+        site, origin = head.get(b"sec-fetch-site"), head.get(b"origin")
+        return head.method in SAFE_METHODS or not is_cross_site(site, origin, host, self._sites)
 
     def admit(self, rule: str, needed: Scope | None) -> None:
         """Note the rule of the current request; refuse the request unless its sender may pass.

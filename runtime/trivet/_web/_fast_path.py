@@ -37,6 +37,13 @@ Headers = list[tuple[bytes, bytes]]
 _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", MEDIA_TYPE.encode("ascii"))
 _encoder = msgspec.json.Encoder(order="sorted")
+
+
+def encode(document: object) -> bytes:
+    """The body of a response."""
+    return _encoder.encode(document) + b"\n"
+
+
 QUERY_ERRORS = "trivet.escaped"
 """The error handler with which a query is decoded: bytes that are not UTF-8 stay escaped, as in
 Quart."""
@@ -91,7 +98,7 @@ class EndpointRequest:
         >>> EndpointRequest(scope, receive=None, variable="", limit=0).media_type
         'text/csv'
         """
-        return _media_type(self._first.get(b"content-type", b""))
+        return media_type_of(self._first.get(b"content-type", b""))
 
     def query(self, name: str) -> str | None:
         """The first value of a name in the query."""
@@ -160,7 +167,8 @@ class EndpointRequest:
 
 
 @lru_cache(maxsize=32)
-def _media_type(content_type: bytes) -> str:
+def media_type_of(content_type: bytes) -> str:
+    """The media type in a `Content-Type`; see `EndpointRequest.media_type`."""
     return content_type.decode("latin-1").partition(";")[0].strip(" \t").lower()
 
 
@@ -251,7 +259,7 @@ class Endpoints:
         try:
             self._doors.admit(endpoint.rule, endpoint.scope)
             document, status = await endpoint.handler(request)
-            return status, [_JSON], _encoder.encode(document) + b"\n"
+            return status, [_JSON], encode(document)
         except _ClientDisconnectedError:
             raise
         except ProblemError as error:

@@ -12,13 +12,13 @@ from collections.abc import Callable
 import structlog
 import trio
 
-from .._events._event import MonitoringEvent
 from .._faults._containment import split_failure
 from .._runtime import Runtime
 from ._asgi import RESPOND, ASGIApp, HttpScope, Receive, Scope, Send, WebsocketScope
 from ._bodies import PendingBody
 from ._context import RequestContext
 from ._doors import Doors
+from ._monitoring import Monitoring
 from ._problems import ProblemError, stopping
 from ._senders import (
     ABORT_TIMEOUT,
@@ -30,9 +30,6 @@ from ._senders import (
 )
 from ._targets import validated
 
-PUBLISH_TIMEOUT = 2.0
-"""Seconds for publishing a request's points, also if the stop has cut the request off: twice the
-default of `block_for`."""
 WEBSOCKET_DRAIN_TIMEOUT = 1.0
 """Seconds that websockets have to end by themselves when the stop begins."""
 
@@ -50,6 +47,7 @@ class RequestMiddleware:
         self._app = app
         self._runtime = runtime
         self._doors = doors
+        self._monitoring = Monitoring(runtime)
         self._open: set[RequestContext] = set()
         self._has_ended = trio.Event()
 
@@ -75,8 +73,11 @@ class RequestMiddleware:
             try:
                 await self._serve(sender, scope)
             finally:
-                if self._runtime.listens(MonitoringEvent):
-                    await self._publish(context)  # noqa: ASYNC102 - shielded and bounded in there
+                if self._monitoring.is_on:
+                    points = context.points(self._runtime.service)
+                    wait = self._monitoring.publish(points, context.origin)
+                    if wait is not None:
+                        await wait  # noqa: ASYNC102 - shielded and bounded in there
         finally:
             context.deactivate(before)
             self._open.remove(context)
@@ -119,16 +120,6 @@ class RequestMiddleware:
         while any(map(which, self._open)):
             self._has_ended = trio.Event()
             await self._has_ended.wait()
-
-    async def _publish(self, context: RequestContext) -> None:
-        points = context.points(self._runtime.service)
-        wait = self._runtime.offer(MonitoringEvent(points)) if points else None
-        if wait is None:
-            return
-        with trio.move_on_after(PUBLISH_TIMEOUT, shield=True) as publishing:
-            await wait
-        if publishing.cancelled_caught:
-            _log.warning("monitoring points lost: an inbox is full", after=PUBLISH_TIMEOUT)
 
     async def _serve(self, sender: Sender, scope: HttpScope | WebsocketScope) -> None:
         context = sender.context

@@ -17,10 +17,12 @@ from ._doors import Doors
 from ._fast_path import Endpoints
 from ._ingest._by_name import add_ingest
 from ._ingest._cloudevents import add_cloudevents
+from ._ingest._shortcut import EventShortcuts
 from ._management import MANAGEMENT
 from ._middleware import RequestMiddleware
 from ._probes import add_plugin_status, add_probes
 from ._proxies import Proxies
+from ._shortcuts import RequestHead, Shortcut
 
 
 class Service:
@@ -53,6 +55,7 @@ class Service:
         add_dead_letters(self.endpoints, runtime)
         self._proxies = Proxies.of(runtime.program.settings)
         self._middleware = RequestMiddleware(self.endpoints, runtime, self.doors)
+        self._events = EventShortcuts(runtime, self.doors)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one scope, within the middleware."""
@@ -66,6 +69,15 @@ class Service:
             given = scope.get("extensions") or {}
             scope = cast("Scope", {**scope, "extensions": {**given, MANAGEMENT: True}})
         await self(scope, receive, send)
+
+    def shortcut(self, head: RequestHead, server: str) -> Shortcut | None:
+        """The shortcut of a request; None where it has to go through the layers.
+
+        Args:
+            head: the request's.
+            server: the address of this machine that the client has reached.
+        """
+        return None if self._proxies is not None else self._events.find(head, server)
 
     async def drain(self, until: float) -> None:
         """Let requests and websockets end, when the stop has begun.

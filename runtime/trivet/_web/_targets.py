@@ -43,7 +43,7 @@ def validated(scope: HttpScope | WebsocketScope) -> HttpScope | WebsocketScope:
     if len(hosts) > 1:
         raise ProblemError("malformed_request", "a request has one Host, and not two")
     for host in hosts:
-        if not _is_host(host):
+        if not is_host(host):
             raise ProblemError("malformed_request", "the Host is no name and no address")
     return scope
 
@@ -68,7 +68,7 @@ def _absolute(scope: HttpScope | WebsocketScope) -> tuple[list[bytes], str]:
 
 
 @lru_cache(maxsize=32)
-def _is_host(host: bytes) -> bool:
+def is_host(host: bytes) -> bool:
     """Whether a host is empty, or a name of DNS or an address, with or without a port."""
     if not host.strip():
         return True  # From a client that has an address, and no name for it.

@@ -157,6 +157,42 @@ async def test_the_publishers_own_delivery_is_not_changed() -> None:
     assert given.receipt is None
 
 
+# The hand-over.
+
+
+async def test_an_event_is_handed_over_between_two_waits() -> None:
+    """An event that all subscribers have room for is queued, however many there were; the waits of
+    its publisher are the turns of the others."""
+    program = Program(buffer=3 * QUANTUM)
+    for number in range(2 * QUANTUM):
+        assert program.publisher.hand_over(Delivery(Ping(number), size=1))
+    assert program.queued() == [2 * QUANTUM] * 2
+    assert program.bus.fairness.streak == 0
+    assert not program.bus.fairness.owes_turn
+
+
+@pytest.mark.parametrize("policy", [{"buffer": 1}, {"buffer_bytes": 1024}])
+async def test_an_event_that_is_not_handed_over(policy: dict[str, Any]) -> None:
+    """Nothing is done where one subscriber has no room, in events or in bytes, or needs care."""
+    program = Program(**policy)
+    assert program.publisher.hand_over(Delivery(Ping(), size=600))
+    assert not program.publisher.hand_over(Delivery(Ping(), size=600))
+    assert program.queued() == [1, 1]
+    program = Program()
+    program.inboxes[1].fast_path.mind("a reason", True)
+    assert not program.publisher.hand_over(Delivery(Ping(), size=1))
+    assert program.queued() == [0, 0]
+
+
+async def test_an_event_is_handed_over_to_nobody() -> None:
+    """An event that nobody listens to is unrouted."""
+    program = Program()
+    assert program.publisher.hand_over(Delivery(Lonely(), size=1))
+    assert program.bus.unrouted == {"lonely": 1}
+    assert program.publisher.all_queued(Lonely) == {}
+    assert program.publisher.all_queued(Ping) == {"one": Fate.QUEUED, "other": Fate.QUEUED}
+
+
 # The wait.
 
 

@@ -27,6 +27,9 @@ from .._problems import ProblemError
 from ._ndjson import LINES, publish_lines
 from ._publishing import publish, response_for
 
+RULE = "/events/<name>"
+"""The rule of the endpoint."""
+
 
 def add_ingest(fast_path: Endpoints, runtime: Runtime, rates: EventRates) -> None:
     """Serve `POST /events/{name}`."""
@@ -53,7 +56,7 @@ def add_ingest(fast_path: Endpoints, runtime: Runtime, rates: EventRates) -> Non
         outcomes = await publish(request, [delivery], wait=wait)
         return response_for(runtime, outcomes, waited=wait, batch=False)
 
-    fast_path.add("POST", "/events/<name>", "ingest", publish_by_name)
+    fast_path.add("POST", RULE, "ingest", publish_by_name)
 
 
 class Publisher:

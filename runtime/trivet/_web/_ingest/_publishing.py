@@ -196,8 +196,19 @@ def fates_of(outcomes: Iterable[Outcome]) -> list[Fate]:
 
 
 def _document(outcome: Outcome) -> dict[str, object]:
-    fates = dict(outcome.fates)
-    document: dict[str, object] = {"id": outcome.id, "event": outcome.event, "fates": fates}
+    document = document_of(outcome.id, outcome.event, outcome.fates)
     if outcome.refusals:
         document["refusals"] = {name: str(why) for name, why in outcome.refusals.items()}
-    return document | {"unrouted": True} if outcome.unrouted else document
+    return document
+
+
+def document_of(id: str, event: str, fates: Mapping[str, Fate]) -> dict[str, object]:
+    """The part of a response about one event.
+
+    Args:
+        id: the event's.
+        event: the name of its type.
+        fates: its fate with each plugin that listens.
+    """
+    document: dict[str, object] = {"id": id, "event": event, "fates": dict(fates)}
+    return document if fates else document | {"unrouted": True}

@@ -10,6 +10,7 @@
     _peer           the client: its data, and whether it is still there
     _request        a request's scope and body, and the bytes of its response
     _tls            a socket whose bytes are TLS's
+    _known_heads    the heads of recent requests
     _heads          the head of a request: framed, parsed, checked
     _transport      a plain socket, and the state of its other end
 

@@ -16,10 +16,13 @@ import trio
 
 from ..._faults._containment import split_failure, summary
 from .._asgi import ASGIApp, WebsocketScope
+from .._senders import FINAL_SEND_TIMEOUT
+from .._shortcuts import Shortcut
 from ._exchange import Exchange, refuse
-from ._heads import Head, RefusedError, is_websocket_handshake, parse_head, take_head
+from ._heads import Head, RefusedError, is_websocket_handshake, take_head
+from ._known_heads import KnownHeads
 from ._peer import Peer, Talk
-from ._request import SKIPPED_BODY_LIMIT, RequestBody, scope_of
+from ._request import SKIPPED_BODY_LIMIT, RequestBody, date_line, scope_of
 from ._transport import Transport
 from ._websocket import Websocket, subprotocols
 
@@ -49,6 +52,7 @@ class Connection:
     Args:
         app: the ASGI application, which is awaited in the connection's own task.
         transport: the way to the client.
+        heads: the heads of the server's requests.
         max_message: bytes that a websocket's message may have.
         contains_interrupts: whether a KeyboardInterrupt ends the connection and no more.
     """
@@ -57,12 +61,15 @@ class Connection:
         self,
         app: ASGIApp,
         transport: Transport,
+        heads: KnownHeads,
         *,
         max_message: int,
         contains_interrupts: bool,
     ) -> None:
         self._app = app
         self._transport = transport
+        self._heads = heads
+        self._server = transport.server[0] if transport.server else ""
         self._max_message = max_message
         self._contains_interrupts = contains_interrupts
         self._peer = Peer(transport)
@@ -133,12 +140,17 @@ class Connection:
             return
         task = trio.lowlevel.current_task()
         context = task.context
+        is_used = True
         while not (self._is_last or self._peer.is_gone):
-            task.context = context.copy()  # In force from the next time that this task waits.
+            if is_used:
+                task.context = context.copy()  # In force from the next time that this task waits.
             try:
                 head = await self._next_head()
                 if head is None:
                     return
+                is_used = head.shortcut is None or not await self._answer_shortly(head.shortcut)
+                if not is_used:
+                    continue
                 if is_websocket_handshake(head):
                     await self._serve_websocket(head)
                     return
@@ -173,11 +185,31 @@ class Connection:
             while True:
                 head = take_head(received) if received else None
                 if head is not None:
-                    return parse_head(head)
+                    return self._heads.parse(head, self._server)
                 if not await self._peer.receive_more():
                     return None
         finally:
             self._phase = _BETWEEN
+
+    async def _answer_shortly(self, shortcut: Shortcut) -> bool:
+        """Answer a request by its shortcut; return whether that has answered it."""
+        received, length = self._peer.received, shortcut.length
+        if len(received) < length:
+            return False
+        answer = shortcut.answer(bytes(received[:length]))
+        if answer is None:
+            return False
+        del received[:length]
+        lines, body, after = answer
+        data = b"".join((lines, date_line(), b"\r\n", body))
+        try:
+            await self._peer.write_within(data, FINAL_SEND_TIMEOUT)
+        finally:
+            if after is not None:
+                await after  # noqa: ASYNC102 - shielded and bounded in there
+        if received:  # Whoever was woken has its turn: Trio draws the order of what is due at once.
+            await trio.lowlevel.checkpoint()
+        return True
 
     async def _serve_request(self, head: Head) -> bool:
         """Await the application for one request; return whether another may follow."""

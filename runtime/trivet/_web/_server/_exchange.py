@@ -166,17 +166,5 @@ class Exchange:
             await trio.lowlevel.checkpoint()  # As above.
             return
         head = response.begin(status, headers, left=self.body.left)
-        data = head + response.body_part(body, more=False)
-        try:
-            sent = peer.transport.send_some(data)
-            if sent < len(data):
-                with trio.move_on_after(limit, shield=True) as sending:
-                    await peer.transport.send_rest(data, sent)
-                if sending.cancelled_caught:
-                    peer.lose()
-        except (OSError, trio.ClosedResourceError):
-            peer.lose()
-        except BaseException:
-            peer.lose()  # As in `Peer.write`.
-            raise
+        await peer.write_within(head + response.body_part(body, more=False), limit)
         peer.end_waiting()

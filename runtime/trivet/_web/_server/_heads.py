@@ -15,6 +15,8 @@ from typing import Final
 
 import httptools
 
+from .._shortcuts import Shortcut
+
 TARGET_LIMIT = 8 * 1024
 """Bytes that the target of a request may have: a path and a query."""
 HEAD_LIMIT = 16 * 1024
@@ -52,9 +54,12 @@ class RefusedError(Exception):
 
 
 class Head:
-    """The head of one request, with llhttp's callback."""
+    """The head of one request, with llhttp's callback.
 
-    __slots__ = ("_first", "headers", "length", "method", "target", "version")
+    Once it is parsed it does not change: requests with the same bytes share it.
+    """
+
+    __slots__ = ("_first", "headers", "length", "method", "shortcut", "target", "version")
 
     def __init__(self, method: str, target: bytes, version: str) -> None:
         self.method = method
@@ -65,6 +70,8 @@ class Head:
         """Names in lower case, in the order in which they came."""
         self.length: int | None = 0
         """Bytes of the body; None for one in chunks."""
+        self.shortcut: Shortcut | None = None
+        """The short way of the request; None where there is none."""
         self._first: dict[bytes, bytes] = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:

@@ -24,9 +24,11 @@ from ..._runtime import Runtime
 from .._asgi import ASGIApp
 from .._late import build_service
 from .._problems import MEDIA_TYPE, ProblemError
+from .._shortcuts import FindShortcut
 from ._accepting import accept_all
 from ._binding import BACKLOG, address_of, bind_socket, url_of
 from ._connection import Connection
+from ._known_heads import KnownHeads
 from ._request import own_response
 from ._tls import TlsTransport
 from ._transport import Transport
@@ -58,6 +60,7 @@ async def listening(
         server = Server(
             service,
             management_app=service.manage,
+            shortcut=service.shortcut,
             max_connections=settings.max_connections,
             max_per_address=settings.max_connections_per_address,
             max_message=settings.max_body,
@@ -83,6 +86,8 @@ class Server:
     Args:
         app: the ASGI application.
         management_app: the one at addresses for management, if there are any.
+        shortcut: finds the shortcuts of requests, without those at addresses for management; None
+            where there are none.
         max_connections: how many connections may be open, and as many for management; further ones
             are answered with 503.
         max_per_address: how many of them from one address; None for all.
@@ -96,6 +101,7 @@ class Server:
         app: ASGIApp,
         *,
         management_app: ASGIApp | None = None,
+        shortcut: FindShortcut | None = None,
         max_connections: int,
         max_per_address: int | None = None,
         max_message: int,
@@ -109,6 +115,8 @@ class Server:
         self._connection = partial(
             Connection, max_message=max_message, contains_interrupts=contains_interrupts
         )
+        self._heads = KnownHeads(shortcut)
+        self._management_heads = KnownHeads(None)
         self._max_connections = max_connections
         self._max_per_address = max_per_address
         self._by_app = Counter[ASGIApp]()
@@ -190,7 +198,8 @@ class Server:
         if network and self._by_network[network] >= (self._max_per_address or math.inf):
             await _send_busy(transport, "too many connections from this address are open")
             return
-        connection = self._connection(app, transport)
+        heads = self._heads if app is self._app else self._management_heads
+        connection = self._connection(app, transport, heads)
         self._connections.add(connection)
         self._by_app[app] += 1
         self._by_network[network] += 1

@@ -99,6 +99,21 @@ class Peer:
             self.lose()  # A part may be sent, and nothing can follow it.
             raise
 
+    async def write_within(self, data: bytes, limit: float) -> None:
+        """Send data, even if the calling task is cancelled; the client has `limit` seconds."""
+        try:
+            sent = self.transport.send_some(data)
+            if sent < len(data):
+                with trio.move_on_after(limit, shield=True) as sending:
+                    await self.transport.send_rest(data, sent)
+                if sending.cancelled_caught:
+                    self.lose()
+        except (OSError, trio.ClosedResourceError):
+            self.lose()
+        except BaseException:
+            self.lose()  # As above.
+            raise
+
     def lose(self) -> None:
         """Note that the client is gone; an application that does not notice is cancelled."""
         self.presence = _GONE

@@ -79,7 +79,7 @@ def scope_of(head: Head, scheme: str, transport: Transport) -> _Common:
         "raw_path": path,
         "query_string": query,
         "root_path": "",
-        "headers": head.headers,
+        "headers": list(head.headers),  # Others have the same head.
         "client": transport.client,
         "server": transport.server,
     }
@@ -189,7 +189,7 @@ class Response:
                     continue
             lines += (name, b": ", value, b"\r\n")
         if not has_date:
-            lines.append(_date())
+            lines.append(date_line())
         lines.append(self._framing(status, left))
         self.has_begun = True
         written = b"".join(lines)
@@ -271,7 +271,7 @@ def _checked_name(name: bytes) -> bytes:
 _date_header: tuple[int, bytes] = (0, b"")
 
 
-def _date() -> bytes:
+def date_line() -> bytes:
     """The header with the date, which is made anew once a second."""
     global _date_header  # noqa: PLW0603 - one for the process
     second = int(time())
@@ -285,4 +285,4 @@ def own_response(status: int, headers: Headers, body: bytes, *, has_body: bool =
     own = [(b"Content-Length", b"%d" % len(body)), (b"Connection", b"close")]
     lines = [b"%s: %s\r\n" % header for header in (*headers, *own)]
     line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
-    return b"".join([line, *lines, _date(), b"\r\n", body if has_body else b""])
+    return b"".join([line, *lines, date_line(), b"\r\n", body if has_body else b""])

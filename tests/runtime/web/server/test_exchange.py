@@ -11,6 +11,7 @@ import trio
 from trivet._web._asgi import RESPOND
 from trivet._web._server import _connection as _connections
 from trivet._web._server import _transport
+from trivet._web._server._known_heads import KnownHeads
 
 from ..clients import connect, get, until
 from .desk import served
@@ -52,7 +53,7 @@ async def test_a_whole_response_that_is_not_read() -> None:
         transport = _transport.Transport(trio.socket.from_stdlib_socket(ours))
         with trio.fail_after(10):
             await _connections.Connection(
-                app, transport, max_message=1, contains_interrupts=True
+                app, transport, KnownHeads(None), max_message=1, contains_interrupts=True
             ).run()
     assert transport.is_closed
     assert took[0] >= 0.2

@@ -13,6 +13,7 @@ import trio.lowlevel
 
 from trivet._web._server import _connection as _connections
 from trivet._web._server import _peer, _transport
+from trivet._web._server._known_heads import KnownHeads
 
 from ..clients import UPGRADE, ask, connect, frame, get, post, read, status, until
 from .desk import CLOSING, Desk, served
@@ -189,7 +190,11 @@ async def test_requests_that_wait(listens: bool, autojump_clock: trio.abc.Clock)
         await trio.sleep_forever()
 
     connection = _connections.Connection(
-        slow, cast("_transport.Transport", flood), max_message=1, contains_interrupts=True
+        slow,
+        cast("_transport.Transport", flood),
+        KnownHeads(None),
+        max_message=1,
+        contains_interrupts=True,
     )
     with trio.move_on_after(60):
         await connection.run()

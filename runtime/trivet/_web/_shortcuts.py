@@ -1,0 +1,64 @@
+"""Shortcuts: requests that Trivet's own server answers in one call, without the layers of ASGI.
+
+Owns the form in which the server asks for one, and gets the response.
+Never knows which requests have one, nor how a request without one is answered.
+
+A shortcut is a fast path. It answers only where the layers would answer the same, byte by byte, and
+would not wait. Otherwise it says so before it has done anything, and the request goes through the
+layers as if there were no shortcut. Which shortcut a request has follows from its head alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, Protocol
+
+
+class RequestHead(Protocol):
+    """The head of a request, as the server has parsed it."""
+
+    @property
+    def method(self) -> str:
+        """The method."""
+        ...
+
+    @property
+    def target(self) -> bytes:
+        """The target, of the first line."""
+        ...
+
+    @property
+    def length(self) -> int | None:
+        """Bytes of the body; None for one in chunks."""
+        ...
+
+    def __contains__(self, name: bytes) -> bool: ...
+
+    def get(self, name: bytes, default: bytes = b"") -> bytes:
+        """The first header of a name in lower case."""
+        ...
+
+
+class Answer(NamedTuple):
+    """The response of a shortcut."""
+
+    lines: bytes
+    """The status line and the headers, without those about the connection and the date."""
+    body: bytes
+    after: Awaitable[object] | None
+    """Work that is left, and may wait; mostly there is none."""
+
+
+class Shortcut(Protocol):
+    """The short way of all requests with one head."""
+
+    length: int
+    """Bytes of the body. All of them are there when `answer` is called."""
+
+    def answer(self, body: bytes) -> Answer | None:
+        """Answer a request; None where it has to go through the layers, and nothing was done."""
+        ...
+
+
+FindShortcut = Callable[[RequestHead, str], "Shortcut | None"]
+"""Finds the shortcut of a head, and of the address of this machine that the client has reached."""
