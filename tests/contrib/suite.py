@@ -297,6 +297,17 @@ async def becomes(wanted: object, ask: Callable[[], Awaitable[object]]) -> None:
             await trio.sleep(0.02)
 
 
+async def until_accepted(runtime: Runtime, plugin: str, count: int) -> None:
+    """Wait until an inbox has taken in so many events.
+
+    A broker may count a message as delivered while it is on its way to a program, which cannot
+    give it back yet.
+    """
+    with trio.fail_after(PATIENCE):
+        while runtime.statistics()[plugin].accepted < count:
+            await trio.sleep(0.02)
+
+
 async def until_trouble(runtime: Runtime, plugin: str, *words: str) -> None:
     """Wait until a plugin is degraded for a reason with these words."""
     with trio.fail_after(PATIENCE):
@@ -725,6 +736,7 @@ class Contract:
             first = runtime.get(Billing)
             first.may_go_on = trio.Event()
             await first.until(bool)
+            await until_accepted(runtime, "billing", 10)
             await becomes(10, server.unacknowledged)
             runtime.hurry()
         async with self.reading(server, delivery_limit=1) as runtime:

@@ -56,6 +56,7 @@ from .suite import (
     number_of_dead,
     plain,
     text_of,
+    until_accepted,
     until_handled,
     until_trouble,
 )
@@ -394,7 +395,7 @@ async def test_releases_of_many_stops_do_not_count(server: NatsServer) -> None:
         async with reading(server, drain=0, delivery_limit=2) as runtime:
             billing = runtime.get(Billing)
             billing.may_go_on = trio.Event()
-            await billing.until(bool)
+            await until_accepted(runtime, "billing", 20)
             await becomes(20, server.unacknowledged)
             runtime.hurry()
     async with reading(server, visibility=30.0, delivery_limit=2) as runtime:
@@ -426,9 +427,7 @@ async def test_programs_that_stop_together_count_all(server: NatsServer) -> None
     async def program() -> None:
         async with reading(server, drain=0, delivery_limit=1, prefetch=10) as runtime:
             runtime.get(Billing).may_go_on = trio.Event()
-            # NATS may count a message on its way to a program that stops meanwhile.
-            while runtime.statistics()["billing"].accepted < 10:
-                await trio.sleep(0.02)
+            await until_accepted(runtime, "billing", 10)
             await becomes(20, server.unacknowledged)
             runtime.hurry()
 

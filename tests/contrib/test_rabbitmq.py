@@ -41,6 +41,7 @@ from .suite import (
     plain,
     readiness,
     text_of,
+    until_accepted,
     until_handled,
     until_trouble,
 )
@@ -307,6 +308,7 @@ async def test_a_released_message_is_published_again(server: RabbitmqServer) -> 
     await take(server, 2)
     async with reading(server, drain=0, prefetch=2) as runtime:
         runtime.get(Billing).may_go_on = trio.Event()
+        await until_accepted(runtime, "billing", 2)
         await becomes(2, server.unacknowledged)
         runtime.hurry()
     messages = await server.raw()
@@ -324,6 +326,7 @@ async def test_a_stop_with_a_queue_that_is_full(server: RabbitmqServer) -> None:
     await server.send([plain(number) for number in range(3)])
     async with reading(server, drain=0) as runtime:
         runtime.get(Billing).may_go_on = trio.Event()
+        await until_accepted(runtime, "billing", 3)
         await becomes(3, server.unacknowledged)
         await fill(server)
         runtime.hurry()
