@@ -97,6 +97,17 @@ def install(session: nox.Session, *groups: str, newest: bool = False) -> None:
     session.install(*options, "-e", ".[all]", *listed, env=COMPILED)
 
 
+def write_plugins(session: nox.Session) -> str:
+    """Write a plugin of each kind by `trivet new`; returns the directory."""
+    directory = Path(session.create_tmp()).resolve() / "plugins_of_each_kind"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
+    with session.chdir(directory):
+        for kind in ("event", "background", "batch", "source", "sink"):
+            session.run("trivet", "new", kind, f"new_{kind}", silent=True)
+    return str(directory)
+
+
 def run_tests(session: nox.Session, *more: str) -> None:
     """Run pytest in several processes, with the session's arguments."""
     session.run("pytest", *IN_PROCESSES, *more, *session.posargs, env=COMPILED)
@@ -111,6 +122,9 @@ def lint(session: nox.Session) -> None:
     session.run("flake8", *FLAKE8_ASYNC, *SOURCES)
     session.run("lint-imports")
     session.run("interrogate", "runtime", "contrib")
+    written = write_plugins(session)
+    session.run("ruff", "check", "--isolated", "--select=E,F,I,UP,B", "--line-length=88", written)
+    session.run("ruff", "format", "--isolated", "--check", written)
 
 
 @nox.session
@@ -120,6 +134,9 @@ def types(session: nox.Session) -> None:
     session.run("mypy")
     session.run("pyright")
     session.run("pyright", "--verifytypes", "trivet", "--ignoreexternal")
+    written = write_plugins(session)
+    session.run("mypy", "--strict", written)
+    session.run("pyright", written)
 
 
 @nox.session

@@ -12,6 +12,7 @@ and says what they are for.
                             every fault of a program, and of the machine around it
         _settings _schema _completion
                             what an operator, an editor and a shell ask
+        _new                a plugin to begin from
         _dead_letters _store
                             events that were given up, and the file of durable inboxes
     asgi                a program under somebody else's server

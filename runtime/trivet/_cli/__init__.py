@@ -22,6 +22,7 @@ _ELSEWHERE = {
     "check": "_check",
     "completion": "_completion",
     "dead-letters": "_dead_letters",
+    "new": "_new",
     "schema": "_schema",
     "settings": "_settings",
     "store": "_store",
