@@ -38,10 +38,11 @@ and says what they are for.
         _dead_letters       events that were given up, replayed and purged by an operator
         _contracts _openapi _openapi_admin _asyncapi
                             what there is, for clients: every route, every event type
-        _fast_path _plain_routes
+        _fast_path _plain_routes _begun _plain_responses
                             endpoints, and plugin routes, that are answered without Quart
         _ingest/            events from clients: _by_name _ndjson _cloudevents _publishing _shortcut
-        _shortcuts          requests that Trivet's own server answers in one call
+        _shortcuts _route_shortcuts
+                            requests that Trivet's own server answers in one call
         _proxies _middleware _context _monitoring _first_wait _senders _bodies _targets _crashes
         _problems
                             around each request: its identity, points, response, body, faults

@@ -19,7 +19,12 @@
     _management     the paths of management, which may have addresses of their own
     _proxies        a request through a proxy, as its client sent it
     _middleware     around each request: admitted, measured, cut off
+    _begun          a handler that was called, before it is known whether it waits
+    _plain_responses
+                    the response to a plain return value of a handler
     _shortcuts      requests that the server answers in one call, without these layers
+    _route_shortcuts
+                    the requests for plugin routes among them
     _context        the identity of a request, and its progress
     _monitoring     the points of a request, for the plugins that listen
     _first_wait     the moment at which a coroutine waits for the first time

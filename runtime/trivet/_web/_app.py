@@ -33,6 +33,7 @@ from ._quart._detached import DETACHED, Detached
 from ._quart._requests import HttpConnection, Request
 from ._quart._responses import RangedResponse
 from ._quart._websockets import Websocket, WebsocketConnection
+from ._route_shortcuts import RouteShortcuts
 from ._service import Service
 from ._views import add_views
 
@@ -52,6 +53,9 @@ def build_on(service: Service) -> Application:
     """Build the application, which the service asks from now on."""
     app = Application(service)
     service.framework = app.answer
+    service.find_route = RouteShortcuts(
+        app.answer, service.runtime, service.doors, service.endpoints
+    ).find
     app.before_request(partial(_admit, app))
     app.before_websocket(partial(_admit, app))
     app.register_error_handler(ProblemError, _answer_problem)

@@ -14,9 +14,9 @@ from contextvars import ContextVar, Token
 from datetime import UTC, datetime
 from functools import cache
 from random import Random
+from time import time as wall_time
 from typing import Any, NamedTuple
 
-import attrs
 import trio
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
@@ -34,6 +34,19 @@ what Apache's mod_reqtimeout allows by default."""
 WEBSOCKET = "websocket"
 """The method in the route of a websocket; no HTTP method is in lower case."""
 
+
+def _variable_of_log(name: str) -> ContextVar[Any]:
+    """The variable of structlog that holds a value for each line of the log.
+
+    To look it up for each request would take seven times as long as to set it.
+    """
+    before = bind_contextvars(**{name: ""})
+    variable: ContextVar[Any] = before[name].var
+    reset_contextvars(**before)
+    return variable
+
+
+_logged_id = _variable_of_log("request_id")
 _random = Random()
 os.register_at_fork(after_in_child=_random.seed)
 _VERSION_4 = 4 << 76 | 2 << 62
@@ -47,24 +60,23 @@ class _Active(NamedTuple):
 
     context: Token[RequestContext]
     origin: Token[Origin | None]
-    logged: Mapping[str, Token[Any]]
+    logged: Token[Any]
+    token_logged: Mapping[str, Token[Any]]
 
 
-@attrs.define(eq=False)
 class RequestContext:
-    """One request, or one websocket for as long as it is open."""
+    """One request, or one websocket for as long as it is open.
 
-    method: str
-    _receive: Receive
-    request_id: str
-    account_id: str | None
-    traceparent: str | None
-    time: datetime
-    """The moment at which the request began, by the calendar."""
-    began: float
-    """The same moment, on Trio's clock."""
-    _body_time: float
-    """Seconds for which the body may still be waited for; infinity for any time."""
+    Each request has one, so that most attributes have their defaults in the class.
+
+    Args:
+        method: the method, or `WEBSOCKET`.
+        request_id: the client's; None for a new one.
+        account_id: the client's account.
+        traceparent: the W3C trace context.
+        wall_time: the moment at which the request began, in seconds since 1970.
+    """
+
     caller: Caller = ANYBODY
     """The sender, with its token."""
     at_management: bool = False
@@ -83,7 +95,7 @@ class RequestContext:
     """Whether the last part of the response was sent, or the websocket closed."""
     client_disconnected: bool = False
     """Whether the client has disconnected before `is_complete`."""
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    scope: trio.CancelScope
     """The scope around the application; to cancel it cuts the request off."""
     is_scope_open: bool = False
     """Whether the server has opened the scope, around all requests of the connection."""
@@ -92,6 +104,27 @@ class RequestContext:
     progress: Callable[[], Mapping[str, object]] = dict
     """Called if the request is cut off: returns members of the problem, which tell the client how
     much of the request was dealt with."""
+    _origin: Origin | None = None
+    _receive: Receive
+    _body_time: float
+    """Seconds for which the body may still be waited for; infinity for any time."""
+
+    def __init__(
+        self,
+        method: str,
+        request_id: str | None,
+        account_id: str | None,
+        traceparent: str | None,
+        wall_time: float,
+    ) -> None:
+        self.method = method
+        self.request_id = request_id or new_request_id(wall_time)
+        self.account_id = account_id
+        self.traceparent = traceparent
+        self.wall_time = wall_time
+        """The moment at which the request began, by the calendar."""
+        self.began: float = trio.current_time()
+        """The same moment, on Trio's clock."""
 
     @classmethod
     def from_scope(cls, scope: HttpScope | WebsocketScope, receive: Receive) -> RequestContext:
@@ -101,22 +134,29 @@ class RequestContext:
             scope: the server's.
             receive: the server's.
         """
-        now = datetime.now(UTC)
         headers = dict(scope["headers"])  # Their names are in lower case.
-        method = WEBSOCKET if scope["type"] == "websocket" else scope["method"]
-        given: trio.CancelScope | None = (scope.get("extensions") or {}).get(REQUEST_SCOPE)
-        return cls(
-            method,
-            receive,
-            printable(headers.get(b"luna-request-id")) or new_request_id(now.timestamp()),
+        context = cls(
+            WEBSOCKET if scope["type"] == "websocket" else scope["method"],
+            printable(headers.get(b"luna-request-id")),
             printable(headers.get(b"luna-account-id")),
             printable(headers.get(b"traceparent")),
-            now,
-            trio.current_time(),
-            math.inf if method == WEBSOCKET else BODY_TIMEOUT,
-            scope=trio.CancelScope() if given is None else given,
-            is_scope_open=given is not None,
+            wall_time(),
         )
+        context.attach(scope, receive)
+        return context
+
+    def attach(self, scope: HttpScope | WebsocketScope, receive: Receive) -> None:
+        """Take the server's side of a request.
+
+        Args:
+            scope: the server's.
+            receive: the server's.
+        """
+        given: trio.CancelScope | None = (scope.get("extensions") or {}).get(REQUEST_SCOPE)
+        self.scope = trio.CancelScope() if given is None else given
+        self.is_scope_open = given is not None
+        self._receive = receive
+        self._body_time = math.inf if self.method == WEBSOCKET else BODY_TIMEOUT
 
     def activate(self) -> _Active:
         """Make the request known to everything that is logged and published on its behalf.
@@ -127,22 +167,24 @@ class RequestContext:
         return _Active(
             _context.set(self),
             current_request.set(self.origin),
-            bind_contextvars(request_id=self.request_id)
-            if self.caller.token is None
-            else bind_contextvars(request_id=self.request_id, token=self.caller.token.name),
+            _logged_id.set(self.request_id),
+            {} if self.caller.token is None else bind_contextvars(token=self.caller.token.name),
         )
 
     @staticmethod
     def deactivate(before: _Active) -> None:
         """Restore the state that was there before `activate`."""
-        reset_contextvars(**before.logged)
+        reset_contextvars(**before.token_logged)
+        _logged_id.reset(before.logged)
         current_request.reset(before.origin)
         _context.reset(before.context)
 
     @property
     def origin(self) -> Origin:
         """The request as the origin of what it leads to."""
-        return Origin(self.request_id, self.traceparent, self.account_id)
+        if self._origin is None:
+            self._origin = Origin(self.request_id, self.traceparent, self.account_id)
+        return self._origin
 
     @property
     def is_websocket(self) -> bool:
@@ -214,7 +256,9 @@ class RequestContext:
         }
         taken = None if self.is_websocket else trio.current_time() - self.began
         error = self.error_code or (f"http_{status}" if status >= 400 else None)
-        return request_points(tags, self.time, self.request_id, taken, error)
+        return request_points(
+            tags, datetime.fromtimestamp(self.wall_time, UTC), self.request_id, taken, error
+        )
 
 
 _context: ContextVar[RequestContext] = ContextVar("trivet_request_context")
@@ -223,6 +267,9 @@ _context: ContextVar[RequestContext] = ContextVar("trivet_request_context")
 def current_context() -> RequestContext:
     """The context of the request or websocket that this task works for."""
     return _context.get()
+
+
+_NAMED = frozenset({*METHODS, WEBSOCKET})
 
 
 @cache
@@ -239,7 +286,7 @@ def route_template(method: str, rule: str | None) -> str:
     ('GET:unmatched', 'other:unmatched')
     """
     template = "unmatched" if rule is None else _template(rule)
-    return f"{method if method in (*METHODS, WEBSOCKET) else 'other'}:{template}"
+    return f"{method if method in _NAMED else 'other'}:{template}"
 
 
 def new_request_id(now: float) -> str:

@@ -123,17 +123,17 @@ class Doors:
         if context.method not in SAFE_METHODS:
             context.is_cross_site = is_cross_site(site, origin, host, self._sites)
 
-    def lets_anybody_in(self, head: RequestHead, scope: Scope, server: str) -> bool:
-        """Whether a request needs no token for a scope, shows none, and names an allowed host.
+    def lets_anybody_in(self, head: RequestHead, needed: Scope | None, server: str) -> bool:
+        """Whether a request needs no token for a route, shows none, and names an allowed host.
 
         Args:
             head: the request's.
-            scope: the scope.
+            needed: the scope that the route asks for; None for a public one.
             server: the address of this machine that the client has reached.
         """
-        if scope not in self._open or (
-            self.tokens and (b"authorization" in head or b"cookie" in head)
-        ):
+        if needed is not None and needed not in self._open:
+            return False
+        if self.tokens and (b"authorization" in head or b"cookie" in head):
             return False
         host = head.get(b"host")
         if not is_host(host) or not (host.strip() and self._hosts.allow(host, server)):

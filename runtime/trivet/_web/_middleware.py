@@ -15,6 +15,7 @@ import trio
 from .._faults._containment import split_failure
 from .._runtime import Runtime
 from ._asgi import RESPOND, ASGIApp, HttpScope, Receive, Scope, Send, WebsocketScope
+from ._begun import BEGUN, Begun
 from ._bodies import PendingBody
 from ._context import RequestContext
 from ._doors import Doors
@@ -58,7 +59,12 @@ class RequestMiddleware:
             if RESPOND not in (scope.get("extensions") or {}):
                 pending = PendingBody(scope, receive)
                 receive = pending.receive
-            context = RequestContext.from_scope(scope, receive)
+            begun: Begun | None = (scope.get("extensions") or {}).get(BEGUN)
+            if begun is None:
+                context = RequestContext.from_scope(scope, receive)
+            else:
+                context = begun.context
+                context.attach(scope, receive)
             sender: Sender = HttpSender(context, send, scope, self._runtime.stopping, pending)
         elif scope["type"] == "websocket":
             context = RequestContext.from_scope(scope, receive)

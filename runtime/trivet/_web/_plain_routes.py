@@ -1,7 +1,7 @@
 """The plugins' routes on the short way: a handler is called without Quart, in the server's task.
 
-Owns which requests go this way, the watch over a client while its handler waits, and the response
-to a plain return value.
+Owns which requests go this way, the watch over a client while its handler waits, and the choice of
+who makes the response.
 Never knows what a return value that is not plain means, nor the answer to an error: Quart goes on
 with the outcome of the handler.
 
@@ -10,41 +10,32 @@ Nobody guesses whether a handler uses Quart. On the short way its context variab
 calls. If the return value is not plain, or the handler raised, or has left a function to be called
 with the response, Quart gets the request with the outcome, and makes the response as if it had
 called the handler itself.
+
+A handler may have been called before the layers: by a shortcut of Trivet's own server.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextvars import copy_context
-from http import HTTPStatus
-from json import JSONEncoder
-from typing import Any, cast
+from collections.abc import Callable
 
 import attrs
 import trio
 from quart import Quart
-from quart.json.provider import DefaultJSONProvider, JSONProvider
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import MapAdapter, RequestRedirect, Rule
+from werkzeug.routing import MapAdapter, RequestRedirect
 
-from .._faults._containment import split_cancelled
-from .._loop._tasks import plugin_of_task
 from .._plugins._routes import Route
 from .._runtime import Runtime
 from .._supervision._host import Host
 from ._asgi import ASGIApp, HttpScope, Receive, Scope, Send
+from ._begun import BEGUN, Begun, Match
 from ._bodies import receive_body
-from ._context import current_context
-from ._crashes import fault_of
+from ._context import RequestContext, current_context
 from ._doors import Doors
-from ._first_wait import FirstWait
+from ._plain_responses import PlainResponse, plain_response
 from ._problems import ProblemError
 from ._quart._detached import Detached, has_hooks, keeps_context
 from ._senders import HttpSender
-
-JSON_TYPE, TEXT_TYPE = b"application/json", b"text/html; charset=utf-8"
-_WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTPStatus.NOT_MODIFIED)
-_PLAIN_HEADERS = frozenset({b"content-length", b"content-type", b"transfer-encoding"})
 
 
 @attrs.frozen
@@ -53,15 +44,6 @@ class PlainRoute:
 
     host: Host
     route: Route
-
-
-@attrs.frozen
-class _Match:
-    """The route of one request."""
-
-    plain: PlainRoute
-    rule: Rule
-    variables: Mapping[str, Any]
 
 
 class PlainRoutes:
@@ -79,9 +61,12 @@ class PlainRoutes:
         self._runtime = runtime
         self._doors = doors
         self._fallback = fallback
+        self.service = runtime.service
+        """The service's name."""
+        self._limit = runtime.program.settings.max_body
         self._routes: dict[str, PlainRoute] = {}
         self._adapter: MapAdapter | None = None
-        self._known: dict[tuple[str, str], _Match] = {}
+        self._known: dict[tuple[str, str], Match] = {}
         """The routes without variables that were asked for, by method and path. They are the first
         ones that match, also when others are added."""
 
@@ -89,29 +74,61 @@ class PlainRoutes:
         """Add the route of one of Quart's endpoints."""
         self._routes[endpoint] = PlainRoute(host, route)
 
+    def match(self, method: str, path: str) -> Match | None:
+        """The route of a plugin that Quart would find."""
+        return self._known.get((method, path)) or self._match(method, path)
+
+    def find(self, method: str, path: str) -> Match | None:
+        """The route of a request, if it can go the short way now.
+
+        Args:
+            method: the method.
+            path: the path, of a request without a body.
+        """
+        match = self.match(method, path)
+        if match is None or not match.host.is_up or self._runtime.stopping.is_set():
+            return None
+        return None if has_hooks(self._app) else match
+
+    def begin(self, match: Match, context: RequestContext, scope: Callable[[], HttpScope]) -> Begun:
+        """Call the handler of a request that may pass.
+
+        Args:
+            match: its route.
+            context: the request, which is the current one.
+            scope: makes the server's scope, or returns it.
+        """
+        context.rule, context.plugin = match.rule.rule, match.host.name
+        detached = Detached(self._app, scope, self._limit, match.rule, match.variables)
+        return Begun(self._runtime, context, match, detached)
+
+    def response(self, begun: Begun) -> PlainResponse | None:
+        """The response to a plain outcome of a handler; None where Quart has to make it."""
+        detached = begun.detached
+        if begun.waits or detached.fault is not None or detached.changes_response:
+            return None
+        return plain_response(self._app, detached.answer)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer by the handler of a plugin, or have Quart answer."""
         if scope["type"] == "http" and isinstance(send, HttpSender):
+            begun: Begun | None = (scope.get("extensions") or {}).get(BEGUN)
+            if begun is not None:
+                await self._end(begun, receive, send)
+                return
             match = self._find(scope)
             if match is not None:
                 await self._answer(match, scope, receive, send)
                 return
         await self._fallback(scope, receive, send)
 
-    def _find(self, scope: HttpScope) -> _Match | None:
+    def _find(self, scope: HttpScope) -> Match | None:
         """The route of a request that can go the short way."""
         if scope["method"] == "OPTIONS" or scope.get("root_path") or not _has_no_body(scope):
             return None
-        if keeps_context(scope):
-            return None
-        method, path = scope["method"], scope["path"]
-        match = self._known.get((method, path)) or self._match(method, path)
-        if match is None or not match.plain.host.is_up or self._runtime.stopping.is_set():
-            return None
-        return None if has_hooks(self._app) else match
+        return None if keeps_context(scope) else self.find(scope["method"], scope["path"])
 
-    def _match(self, method: str, path: str) -> _Match | None:
-        """The route of a plugin that Quart would find."""
+    def _match(self, method: str, path: str) -> Match | None:
         if self._adapter is None:
             self._adapter = self._app.url_map.bind("")
         try:
@@ -123,123 +140,39 @@ class PlainRoutes:
         plain = self._routes.get(rule.endpoint)
         if plain is None:
             return None
-        match = _Match(plain, rule, variables)
+        match = Match(plain.host, plain.route, rule, variables)
         if path == rule.rule:
             self._known[method, path] = match
         return match
 
     async def _answer(
-        self, match: _Match, scope: HttpScope, receive: Receive, send: HttpSender
+        self, match: Match, scope: HttpScope, receive: Receive, send: HttpSender
     ) -> None:
-        limit = self._runtime.program.settings.max_body
-        detached = Detached(self._app, scope, send, limit, match.rule, match.variables)
         try:
-            self._doors.admit(match.rule.rule, match.plain.route.scope)
+            self._doors.admit(match.rule.rule, match.route.scope)
         except ProblemError as problem:
+            detached = Detached(self._app, lambda: scope, self._limit, match.rule, match.variables)
             detached.fault = problem
-            await detached.go_on(self._fallback, receive)
-            return
-        current_context().plugin = match.plain.host.name
-        watch = _Watch(detached, receive)
-        try:
-            await self._handle(match, scope["method"], detached, watch.begin)
-        finally:
-            await watch.end()  # noqa: ASYNC102 - shielded, and at once
-        response = None
-        if not detached.changes_response and detached.fault is None and not watch.has_met_body:
-            response = self._plain_response(detached.answer)
+            await detached.go_on(self._fallback, receive, send)
+        else:
+            begun = self.begin(match, current_context(), lambda: scope)
+            await self._end(begun, receive, send)
+
+    async def _end(self, begun: Begun, receive: Receive, send: HttpSender) -> None:
+        """Await the end of a handler, and respond to its outcome."""
+        detached, has_met_body = begun.detached, False
+        if begun.waits:
+            watch = _Watch(begun, receive)
+            try:
+                await begun.finish()
+            finally:
+                await watch.end()  # noqa: ASYNC102 - shielded, and at once
+            has_met_body = not detached.body.is_empty
+        response = None if has_met_body else self.response(begun)
         if response is None:
-            await detached.go_on(self._fallback, receive)
+            await detached.go_on(self._fallback, receive, send)
         else:
             await send.respond(*response)
-
-    async def _handle(
-        self, match: _Match, method: str, detached: Detached, begin: Callable[[], None]
-    ) -> None:
-        """Call the handler, and note its outcome."""
-        host, route = match.plain.host, match.plain.route
-        mark = plugin_of_task.set(host.name)  # Its time is charged to the plugin.
-        before = detached.enter()
-        try:
-            answering = route.answer(host.plugin, method, dict(match.variables))
-            detached.answer = await FirstWait(answering, begin)
-        except BaseException as error:  # noqa: ASYNC103 - a cancellation goes on
-            if split_cancelled(error)[0] is not None:
-                fault_of(error, self._runtime)  # It raises the cancellation.
-            detached.fault = error
-        finally:
-            if self._runtime.meter is not None:
-                self._runtime.meter.split()
-            detached.leave(before)
-            plugin_of_task.reset(mark)
-
-    def _plain_response(
-        self, answer: object
-    ) -> tuple[int, list[tuple[bytes, bytes]], bytes] | None:
-        """The response to a plain return value, as Quart makes it; None for any other value."""
-        status: Any = 200
-        given: Any = {}
-        if isinstance(answer, tuple):
-            parts = cast("tuple[object, ...]", answer)
-            if len(parts) == 2 and type(parts[1]) is dict:
-                answer, given = parts
-            elif len(parts) == 2:
-                answer, status = parts
-            elif len(parts) == 3 and type(parts[2]) is dict:
-                answer, status, given = parts
-            else:
-                return None
-        if type(status) not in (int, HTTPStatus) or not 200 <= status <= 599:
-            return None
-        encoded = None if status in _WITHOUT_BODY else self._encoded(answer)
-        headers = None if encoded is None else _headers(*encoded, given)
-        if encoded is None or headers is None:
-            return None
-        return int(status), headers, encoded[1]
-
-    def _encoded(self, answer: object) -> tuple[bytes, bytes] | None:
-        """The media type and the body; None for a value of another type, or a faulty one."""
-        if type(answer) is bytes:
-            return TEXT_TYPE, answer
-        try:
-            if type(answer) is str:
-                return TEXT_TYPE, answer.encode()
-            if type(answer) in (dict, list) and _is_stock(self._app.json) and not self._app.debug:
-                return JSON_TYPE, f"{_encode(answer)}\n".encode()
-        except Exception:  # Quart encodes it again, and tells whose fault it is.
-            return None
-        return None
-
-
-_encode = JSONEncoder(
-    separators=(",", ":"),
-    ensure_ascii=DefaultJSONProvider.ensure_ascii,
-    sort_keys=DefaultJSONProvider.sort_keys,
-    default=DefaultJSONProvider.default,
-).encode
-"""Writes a document as Quart does by default, with an encoder that is made once."""
-
-
-def _is_stock(json: JSONProvider) -> bool:
-    """Whether documents are written as Quart does by default: no setting of the writer is set."""
-    return type(json) is DefaultJSONProvider and vars(json).keys() <= {"_app"}
-
-
-def _headers(
-    media_type: bytes, body: bytes, given: Mapping[Any, Any]
-) -> list[tuple[bytes, bytes]] | None:
-    """The headers of a response in Quart's order; None for given ones that are not plain."""
-    headers = [(b"content-type", media_type), (b"content-length", b"%d" % len(body))]
-    for name, value in given.items():
-        if type(name) is not str or type(value) is not str:
-            return None
-        if not (name.isascii() and value.isascii() and value.isprintable()):
-            return None
-        header = name.lower().encode(), value.encode()
-        if header[0] in _PLAIN_HEADERS or any(header[0] == known for known, _ in headers):
-            return None
-        headers.append(header)
-    return headers
 
 
 def _has_no_body(scope: HttpScope) -> bool:
@@ -259,56 +192,42 @@ class _Watch:
     task, in the nursery of the latter, for as long as the handler runs.
 
     Args:
-        detached: the request.
+        begun: the request.
         receive: the server's.
     """
 
-    __slots__ = ("_detached", "_ended", "_fault", "_listening", "_receive", "_unmarked")
+    __slots__ = ("_body", "_ended", "_fault", "_listening", "_receive")
 
-    def __init__(self, detached: Detached, receive: Receive) -> None:
-        self._detached = detached
+    def __init__(self, begun: Begun, receive: Receive) -> None:
+        self._body = begun.detached.body
         self._receive = receive
-        self._unmarked = copy_context()  # Without the mark of the plugin.
-        self._listening: trio.CancelScope | None = None
-        self._ended: trio.Event
         self._fault: BaseException | None = None
-
-    def begin(self) -> None:
-        """Begin to listen."""
+        self._listening, self._ended = trio.CancelScope(), trio.Event()
         nursery = trio.lowlevel.current_task().parent_nursery
         assert nursery is not None
-        self._listening, self._ended = trio.CancelScope(), trio.Event()
-        self._unmarked.run(nursery.start_soon, self._listen, self._listening)
-
-    @property
-    def has_met_body(self) -> bool:
-        """Whether a body comes that the head of the request does not announce."""
-        return self._listening is not None and not self._detached.body.is_empty
+        begun.unmarked.run(nursery.start_soon, self._listen, self._listening, begun.context.scope)
 
     async def end(self) -> None:
-        """End the listening, if it has begun.
+        """End the listening.
 
         Raises:
             BaseException: the listening failed.
         """
-        if self._listening is None:
-            return
         self._listening.cancel()
         with trio.CancelScope(shield=True):
             await self._ended.wait()
         if self._fault is not None:
             raise self._fault
 
-    async def _listen(self, listening: trio.CancelScope) -> None:
-        request_scope = current_context().scope
+    async def _listen(self, listening: trio.CancelScope, request: trio.CancelScope) -> None:
         try:
             with listening:
-                await receive_body(self._detached.body, self._receive)
-                request_scope.cancel()
+                await receive_body(self._body, self._receive)
+                request.cancel()
         except trio.Cancelled:
             raise
         except BaseException as error:  # noqa: ASYNC103 - it is raised beside the handler
             self._fault = error  # A fault here would end the server's nursery.
-            request_scope.cancel()
+            request.cancel()
         finally:
             self._ended.set()

@@ -22,7 +22,7 @@ from ._management import MANAGEMENT
 from ._middleware import RequestMiddleware
 from ._probes import add_plugin_status, add_probes
 from ._proxies import Proxies
-from ._shortcuts import RequestHead, Shortcut
+from ._shortcuts import FindShortcut, RequestHead, Shortcut
 
 
 class Service:
@@ -45,6 +45,8 @@ class Service:
         """The decision who may pass."""
         self.framework: ASGIApp
         """The application for requests without an endpoint; whoever makes the service sets it."""
+        self.find_route: FindShortcut = lambda head, server: None
+        """Finds the shortcuts of routes; the framework's application sets it."""
         self.endpoints = Endpoints(self._ask_framework, runtime, self.doors)
         """The endpoints that are answered before Quart is asked."""
         add_ingest(self.endpoints, runtime, self.doors.event_rates)
@@ -77,7 +79,10 @@ class Service:
             head: the request's.
             server: the address of this machine that the client has reached.
         """
-        return None if self._proxies is not None else self._events.find(head, server)
+        if self._proxies is not None:
+            return None
+        found = self._events.find(head, server)
+        return self.find_route(head, server) if found is None else found
 
     async def drain(self, until: float) -> None:
         """Let requests and websockets end, when the stop has begun.

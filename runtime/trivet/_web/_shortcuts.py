@@ -11,7 +11,17 @@ layers as if there were no shortcut. Which shortcut a request has follows from i
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import NamedTuple, Protocol
+
+from ._asgi import HttpScope
+from ._begun import Begun
+
+STATUS_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii")
+    for status in HTTPStatus
+}
+"""The status lines of the statuses that have a name."""
 
 
 class RequestHead(Protocol):
@@ -45,6 +55,8 @@ class Answer(NamedTuple):
     lines: bytes
     """The status line and the headers, without those about the connection and the date."""
     body: bytes
+    is_of_author: bool
+    """Whether code of a plugin's author was called, which may have set context variables."""
     after: Awaitable[object] | None
     """Work that is left, and may wait; mostly there is none."""
 
@@ -55,8 +67,18 @@ class Shortcut(Protocol):
     length: int
     """Bytes of the body. All of them are there when `answer` is called."""
 
-    def answer(self, body: bytes) -> Answer | None:
-        """Answer a request; None where it has to go through the layers, and nothing was done."""
+    def answer(self, body: bytes, scope: Callable[[], HttpScope]) -> Answer | Begun | None:
+        """Answer a request.
+
+        Args:
+            body: the whole body.
+            scope: makes the scope of the request, which the layers are to get then.
+
+        Returns:
+            The response; or the beginning of one, which the layers are to end: it is for the scope,
+            under `BEGUN`; or None where the request has to go through the layers, and nothing was
+            done.
+        """
         ...
 
 

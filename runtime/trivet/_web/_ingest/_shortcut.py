@@ -7,7 +7,7 @@ Never knows refusals: each other request, and each event that is not simply queu
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
 from time import time as wall_time
@@ -21,6 +21,7 @@ from ..._events._sizes import estimated_bytes
 from ..._events._turns import LARGE
 from ..._faults._errors import EventDecodeError
 from ..._runtime import Runtime
+from .._asgi import HttpScope
 from .._context import new_request_id, printable, route_template
 from .._doors import Doors
 from .._fast_path import encode, media_type_of
@@ -123,7 +124,7 @@ class _EventShortcut:
         self._account_id = printable(head.get(b"luna-account-id"))
         self._traceparent = printable(head.get(b"traceparent"))
 
-    def answer(self, body: bytes) -> Answer | None:
+    def answer(self, body: bytes, scope: Callable[[], HttpScope]) -> Answer | None:
         """See `Shortcut`."""
         kind = self._kind
         runtime = kind.runtime
@@ -145,7 +146,7 @@ class _EventShortcut:
         after = None
         if kind.monitoring.is_on:
             after = self._measure(request_id, now, trio.current_time() - began)
-        return Answer(lines, document, after)
+        return Answer(lines, document, False, after)
 
     def _measure(self, request_id: str, began: float, taken: float) -> Awaitable[None] | None:
         """Publish the points of a request; returns the wait that has to follow, if any."""

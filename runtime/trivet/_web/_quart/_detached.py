@@ -7,8 +7,9 @@ Never knows the handler, nor how its answer is sent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
+from operator import attrgetter
 from typing import Any, cast
 
 from quart import Quart
@@ -24,7 +25,7 @@ from quart.signals import (
 )
 from werkzeug.routing import Rule
 
-from .._asgi import ASGIApp, HttpScope, Receive
+from .._asgi import ASGIApp, HttpScope, Receive, Send, SendMessage
 from .._bodies import Body
 from ._inside import CONTEXT_VARIABLES, REQUEST_CONTEXT
 
@@ -39,6 +40,7 @@ _SIGNALS = (
     request_started,
     request_tearing_down,
 )
+_receivers = attrgetter("receivers")
 _variables: list[ContextVar[Any]] = [getattr(quart_globals, name) for name in CONTEXT_VARIABLES]
 
 
@@ -47,17 +49,21 @@ def has_hooks(app: Quart) -> bool:
 
     A plugin may connect to a signal of Quart, or register a hook. Only Quart calls them.
     """
+    config = app.config
     return bool(
         len(app.before_request_funcs[None]) > 1
         or app.after_request_funcs[None]
         or app.teardown_request_funcs[None]
         or app.teardown_appcontext_funcs
         or app.url_value_preprocessors[None]
-        or app.secret_key is not None
+        or config["SECRET_KEY"] is not None
         or type(app.session_interface) is not SecureCookieSessionInterface
         or app.url_map.host_matching
-        or app.config["SERVER_NAME"] is not None
-        or any(signal.has_receivers_for(app) for signal in _SIGNALS)
+        or config["SERVER_NAME"] is not None
+        or (
+            any(map(_receivers, _SIGNALS))
+            and any(signal.has_receivers_for(app) for signal in _SIGNALS)
+        )
     )
 
 
@@ -96,28 +102,27 @@ class Detached:
 
     Args:
         app: the Quart application.
-        scope: the server's.
-        send: the server's.
+        scope: makes the server's scope, or returns it.
         limit: bytes that the body may have.
         rule: the rule of the request's route.
         variables: the values of the path's variables.
     """
 
-    __slots__ = ("_app", "_body", "_limit", "_rule", "_scope", "_send", "_variables", "answer",
-                 "contexts", "fault")  # fmt: skip
+    __slots__ = ("_app", "_body", "_limit", "_make_scope", "_rule", "_scope", "_send",
+                 "_variables", "answer", "contexts", "fault")  # fmt: skip
 
     def __init__(
         self,
         app: Quart,
-        scope: HttpScope,
-        send: Any,
+        scope: Callable[[], HttpScope],
         limit: int,
         rule: Rule,
         variables: Mapping[str, Any],
     ) -> None:
         self._app = app
-        self._scope = scope
-        self._send = send
+        self._make_scope = scope
+        self._scope: Any = None
+        self._send: Any = None
         self._limit = limit
         self._rule = rule
         self._variables = variables
@@ -159,16 +164,20 @@ class Detached:
         """Make the contexts, unless they are made."""
         if self.contexts:
             return
-        going_on: Any = {**self._scope, DETACHED: self}
+        going_on: Any = {**self._make_scope(), DETACHED: self}
         self._scope = going_on
         app = self._app
         connection: Any = app.asgi_http_class(app, going_on)
-        request: Any = connection._create_request_from_scope(self._send)
+        request: Any = connection._create_request_from_scope(self._send_later)
         request.body = self.body
         request.url_rule, request.view_args = self._rule, dict(self._variables)
         session = app.session_interface.null_session_class()
         context = REQUEST_CONTEXT(app, request=request, session=session)
         self.contexts = (context,) if len(_variables) == 1 else (app.app_context(), context)
+
+    async def _send_later(self, message: SendMessage) -> None:
+        """Send a message; the handler may have begun before there is a way to do so."""
+        await self._send(message)
 
     def outcome(self) -> Any:
         """The return value of the handler; its exception is raised."""
@@ -176,13 +185,15 @@ class Detached:
             raise self.fault
         return self.answer
 
-    async def go_on(self, app: ASGIApp, receive: Receive) -> None:
+    async def go_on(self, app: ASGIApp, receive: Receive, send: Send) -> None:
         """Have Quart go on with the request: it has the contexts, and the handler's outcome.
 
         Args:
             app: Quart's own ASGI application.
             receive: the server's.
+            send: the middleware's.
         """
+        self._send = send
         self.make()
         application = _variables[0]
         before = application.set(self.contexts[0])

@@ -15,9 +15,10 @@ import structlog
 import trio
 
 from ..._faults._containment import split_failure, summary
-from .._asgi import ASGIApp, WebsocketScope
+from .._asgi import ASGIApp, HttpScope, WebsocketScope
+from .._begun import Begun
 from .._senders import FINAL_SEND_TIMEOUT
-from .._shortcuts import Shortcut
+from .._shortcuts import Answer, Shortcut
 from ._exchange import Exchange, refuse
 from ._heads import Head, RefusedError, is_websocket_handshake, take_head
 from ._known_heads import KnownHeads
@@ -77,6 +78,10 @@ class Connection:
         self._idle_until = math.inf
         """The end of the idle time; infinity until the first check of an idle connection."""
         self._is_last = False
+        self._head: Head
+        """The head of the request that a shortcut answers."""
+        self._exchange: Exchange | None = None
+        """The exchange of this request, once it was asked for."""
         self._talk: Talk
         """The request or the websocket for which the application runs."""
 
@@ -140,7 +145,7 @@ class Connection:
             return
         task = trio.lowlevel.current_task()
         context = task.context
-        is_used = True
+        is_used = True  # Whether the context of the task may have been changed.
         while not (self._is_last or self._peer.is_gone):
             if is_used:
                 task.context = context.copy()  # In force from the next time that this task waits.
@@ -148,13 +153,14 @@ class Connection:
                 head = await self._next_head()
                 if head is None:
                     return
-                is_used = head.shortcut is None or not await self._answer_shortly(head.shortcut)
-                if not is_used:
-                    continue
-                if is_websocket_handshake(head):
+                answer = None if head.shortcut is None else self._ask(head, head.shortcut)
+                is_used = not isinstance(answer, Answer) or answer.is_of_author
+                if isinstance(answer, Answer):
+                    await self._send(answer)
+                elif answer is None and is_websocket_handshake(head):
                     await self._serve_websocket(head)
                     return
-                if not await self._serve_request(head):
+                elif not await self._serve_request(head, answer):
                     return
             except RefusedError as refused:
                 await refuse(self._peer, refused)
@@ -191,32 +197,48 @@ class Connection:
         finally:
             self._phase = _BETWEEN
 
-    async def _answer_shortly(self, shortcut: Shortcut) -> bool:
-        """Answer a request by its shortcut; return whether that has answered it."""
+    def _ask(self, head: Head, shortcut: Shortcut) -> Answer | Begun | None:
+        """Have a request answered by its shortcut; None where nothing was done."""
         received, length = self._peer.received, shortcut.length
         if len(received) < length:
-            return False
-        answer = shortcut.answer(bytes(received[:length]))
-        if answer is None:
-            return False
-        del received[:length]
-        lines, body, after = answer
+            return None
+        self._head = head
+        answer = shortcut.answer(bytes(received[:length]), self._scope)
+        if answer is not None:
+            del received[:length]
+        return answer
+
+    def _scope(self) -> HttpScope:
+        """The scope of the request that a shortcut answers, which the application may get, too."""
+        self._exchange = Exchange(self._peer, self._head)
+        return self._exchange.scope
+
+    async def _send(self, answer: Answer) -> None:
+        """Send the response of a shortcut."""
+        self._exchange = None
+        lines, body, _, after = answer
         data = b"".join((lines, date_line(), b"\r\n", body))
         try:
             await self._peer.write_within(data, FINAL_SEND_TIMEOUT)
         finally:
             if after is not None:
                 await after  # noqa: ASYNC102 - shielded and bounded in there
-        if received:  # Whoever was woken has its turn: Trio draws the order of what is due at once.
+        if self._peer.received:
+            # Whoever was woken has its turn: Trio draws the order of what is due at once.
             await trio.lowlevel.checkpoint()
-        return True
 
-    async def _serve_request(self, head: Head) -> bool:
-        """Await the application for one request; return whether another may follow."""
-        self._talk = exchange = Exchange(self._peer, head)
+    async def _serve_request(self, head: Head, begun: Begun | None) -> bool:
+        """Await the application for one request; return whether another may follow.
+
+        Args:
+            head: the request's.
+            begun: the beginning of a response by a shortcut.
+        """
+        self._talk = exchange = self._exchange or Exchange(self._peer, head)
+        self._exchange = None
         self._phase = _BUSY
         try:
-            await exchange.run(self._app)
+            await exchange.run(self._app, begun)
         finally:
             self._phase = _BETWEEN
         if self._peer.is_gone or not exchange.keeps_alive:

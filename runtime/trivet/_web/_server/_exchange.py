@@ -20,6 +20,7 @@ from .._asgi import (
     ReceiveMessage,
     SendMessage,
 )
+from .._begun import BEGUN, Begun
 from .._problems import MEDIA_TYPE, STATUS, document
 from ._heads import Head, RefusedError
 from ._peer import CLOSE_TIMEOUT, Peer
@@ -52,13 +53,19 @@ class Exchange:
         head: the request's.
     """
 
-    __slots__ = ("_head", "_peer", "_response", "body")
+    __slots__ = ("_head", "_peer", "_response", "body", "scope")
 
     def __init__(self, peer: Peer, head: Head) -> None:
         self._peer = peer
         self._head = head
         self.body = RequestBody(head, peer.received)
         self._response = Response(head)
+        self.scope: HttpScope = {
+            "type": "http",
+            "method": head.method,
+            "extensions": {RESPOND: self._respond, REQUEST_SCOPE: peer.requests},
+            **scope_of(head, "http", peer.transport),
+        }
 
     @property
     def keeps_alive(self) -> bool:
@@ -79,19 +86,19 @@ class Exchange:
 
     # The connection calls this.
 
-    async def run(self, app: ASGIApp) -> None:
+    async def run(self, app: ASGIApp, begun: Begun | None) -> None:
         """Await the application.
+
+        Args:
+            app: the application.
+            begun: the beginning of a response by a shortcut.
 
         Raises:
             ResponseError: it has not completed its response, although the client is there.
         """
-        head = self._head
-        scope: HttpScope = {
-            "type": "http",
-            "method": head.method,
-            "extensions": {RESPOND: self._respond, REQUEST_SCOPE: self._peer.requests},
-            **scope_of(head, "http", self._peer.transport),
-        }
+        scope = self.scope
+        if begun is not None:
+            scope["extensions"] = {**(scope.get("extensions") or {}), BEGUN: begun}
         try:
             await app(scope, self._receive, self._send)
         except BaseException:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from email.utils import formatdate
-from http import HTTPStatus
 from time import time
 from typing import TypedDict
 from urllib.parse import unquote
 
 from .._asgi import Headers as AnyHeaders
+from .._shortcuts import STATUS_LINES
 from ._heads import Chunks, Head, Headers
 from ._transport import Address, Transport
 
@@ -31,10 +31,6 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NO_VALUE = bytes({*range(0x20), 0x7F} - {0x09})
 """The characters that no value of a header has."""
-_STATUS_LINES = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii")
-    for status in HTTPStatus
-}
 _ASGI = {"version": "3.0", "spec_version": "2.4"}
 _NOTED_HEADERS = frozenset(
     {b"connection", b"transfer-encoding", b"content-length", b"content-type", b"date"}
@@ -178,7 +174,7 @@ class Response:
         values = b"".join([value for _, value in headers])
         if len(values.translate(None, _NO_VALUE)) < len(values):
             raise ResponseError(f"a control character is in one of the headers {headers!r}"[:200])
-        lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
+        lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
         has_date = False
         for name, value in headers:
             lower = _names.get(name) or _checked_name(name)
@@ -284,5 +280,5 @@ def own_response(status: int, headers: Headers, body: bytes, *, has_body: bool =
     """The bytes of a response of the server itself, which is the last of its connection."""
     own = [(b"Content-Length", b"%d" % len(body)), (b"Connection", b"close")]
     lines = [b"%s: %s\r\n" % header for header in (*headers, *own)]
-    line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+    line = STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
     return b"".join([line, *lines, date_line(), b"\r\n", body if has_body else b""])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from itertools import count
 from typing import Any, ClassVar
@@ -28,11 +27,10 @@ from trivet import (
 from trivet._access._tokens import TokenSettings
 from trivet._events import _delivery
 from trivet._faults._secret import Secret
-from trivet._web._service import Service
-from trivet._web._shortcuts import Answer
 from trivet.testing import open_plugins, serving
 
 from ..clients import connect, status, until
+from ..ways import Taken, uniform
 
 BODY = b'{"order_id":"o-1","note":"tea"}'
 GIVEN = b"Luna-Request-Id: 1,r"
@@ -195,33 +193,6 @@ ANONYMOUS = [post(), post(BEARER), post(b"Authorization: Bearer wrong"), post(b"
 Facts = tuple[list[bytes], list[object], list[object], object, object]
 
 
-class Taken:
-    """The answers of shortcuts, or none of them."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, short: bool) -> None:
-        self.count = 0
-        find = Service.shortcut
-
-        def counted(service: Service, head: Any, server: str) -> Any:
-            found = find(service, head, server) if short else None
-            return None if found is None else self._counting(found)
-
-        monkeypatch.setattr(Service, "shortcut", counted)
-
-    def _counting(self, found: Any) -> Any:
-        taken = self
-
-        class Counting:
-            length = found.length
-
-            def answer(self, body: bytes) -> Answer | None:
-                answer: Answer | None = found.answer(body)
-                taken.count += answer is not None
-                return answer
-
-        return Counting()
-
-
 async def answers(
     requests: list[bytes], plugins: list[type[Plugin]], program: Mapping[str, Any]
 ) -> Facts:
@@ -259,12 +230,6 @@ async def answers(
             ends,
             dict(runtime.unrouted),
         )
-
-
-def uniform(answer: bytes) -> bytes:
-    """A response without what differs each time."""
-    answer = re.sub(rb"Date: [^\r]+", b"Date: X", answer)
-    return re.sub(rb"\d+,[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", b"NEW", answer)
 
 
 @pytest.mark.parametrize(
@@ -310,7 +275,7 @@ async def test_a_shortcut_is_not_to_be_told_from_the_layers(
         Taken(patch, short=False)
         expected = await answers(requests, plugins, program)
     assert found == expected
-    assert short.count == taken
+    assert len(short.answers) == taken
 
 
 async def test_a_body_that_comes_later_takes_the_layers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,10 +287,10 @@ async def test_a_body_that_comes_later_takes_the_layers(monkeypatch: pytest.Monk
                 await stream.send_all(piece)
                 await trio.testing.wait_all_tasks_blocked(0.01)
             assert status(await until(stream, b"}\n")) == 202
-            assert short.count == 0
+            assert len(short.answers) == 0
             await stream.send_all(post())
             assert status(await until(stream, b"}\n")) == 202
-            assert short.count == 1
+            assert len(short.answers) == 1
         deliveries = runtime.get(Ledger).deliveries
     assert [each.event for each in deliveries] == [Placed("o-1", "tea")] * 2
 
@@ -341,7 +306,7 @@ async def test_events_of_a_paused_plugin_take_the_layers(monkeypatch: pytest.Mon
                 (inbox.gate.pause if has_paused else inbox.gate.resume)()
                 await stream.send_all(post())
                 assert status(await until(stream, b"}\n")) == 202
-                assert short.count == (not has_paused)
+                assert len(short.answers) == (not has_paused)
             await trio.testing.wait_all_tasks_blocked()
         assert len(runtime.get(Ledger).deliveries) == 2
 
