@@ -256,6 +256,13 @@ def crash(session: nox.Session) -> None:
 
 
 @nox.session
+def restarts(session: nox.Session) -> None:
+    """A hundred restarts of a whole program under load; arguments go to the script."""
+    install(session, "test")
+    session.run("python", "-m", "tests.runtime.process.restarts", *session.posargs)
+
+
+@nox.session
 def replicas(session: nox.Session) -> None:
     """Three programs that share a broker, killed ten times; arguments go to the script.
 

@@ -15,6 +15,8 @@ import os
 import signal
 import sys
 
+_HEARD = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2}
+
 
 def _open_standard_streams() -> None:
     for descriptor in (0, 1, 2):
@@ -27,5 +29,5 @@ def _open_standard_streams() -> None:
 
 
 if os.path.basename(sys.argv[0]) == "trivet" and sys.argv[1:2] == ["serve"]:  # noqa: PTH119 - quick
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
     _open_standard_streams()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import (
     AsyncGenerator,
+    Awaitable,
     Callable,
     Iterable,
     Iterator,
@@ -102,6 +103,11 @@ class Runtime(Publisher, App):
         """The meter of the event loop; None before the start, and without `[stalls]`."""
         self.hurried: trio.Event = trio.Event()
         """An event that is set when the stop waits for nothing but the closing of plugins."""
+        self.leaving: trio.Event = trio.Event()
+        """An event that is set when connections are not to be used for another request."""
+        self.replace: Callable[[], Awaitable[bool]] | None = None
+        """Asks for a new program in the place of this one, and says whether it takes over, once it
+        is checked; None where nobody would start it."""
         self._stopping = trio.Event()
         self._inboxes: dict[str, BoundedInbox] = {}
         self._levels_stopped = 0
@@ -269,6 +275,7 @@ class Runtime(Publisher, App):
             levels = sum(len(tier) for tier in self.program.tiers)
             self.plan = StopPlan(trio.current_time(), levels, self.program.settings.shutdown)
             self._stopping.set()
+            self.leaving.set()
             if self.store is not None:
                 self.store.stop_begins()
             _log.info("stopping")

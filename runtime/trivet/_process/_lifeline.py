@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -20,9 +21,17 @@ from .._program._settings import Settings
 from ._escalation import PARENT
 from ._parent._last_words import create_report
 from ._parent._orphans import adopt_orphans
-from ._parent._wire import CLEAN_EXIT, HEARTBEAT, LIFELINE, PARENT_SIGNALS
+from ._parent._wire import (
+    CHECKED,
+    CLEAN_EXIT,
+    HEARTBEAT,
+    LIFELINE,
+    PARENT_SIGNALS,
+    SERVING,
+    WANTS_RESTART,
+)
 from ._report import Report
-from ._sockets import Listeners
+from ._sockets import Listeners, addresses_of
 
 
 @attrs.frozen
@@ -37,10 +46,31 @@ class Lifeline:
     """The sockets, bound before there was a child."""
     report: Report
     """The last words of this process, which the parent prints."""
+    addresses: list[str]
+    """The addresses to which the sockets are bound."""
+    waits: bool = False
+    """Whether this process waits, once its program is checked, until an old one has made room."""
 
     def send_heartbeat(self) -> None:
         """Tell the parent that the event loop turns."""
         self._send(HEARTBEAT)
+
+    def send_checked(self, facts: Mapping[str, object]) -> None:
+        """Tell the parent that the program is imported and checked.
+
+        Args:
+            facts: its facts, which the parent may ask for.
+        """
+        self.report.state(facts)
+        self._send(CHECKED)
+
+    def send_serving(self) -> None:
+        """Tell the parent that the program serves."""
+        self._send(SERVING)
+
+    def ask_for_restart(self) -> None:
+        """Ask the parent for a new program in the place of this one."""
+        self._send(WANTS_RESTART)
 
     def send_clean_exit(self) -> None:
         """Tell the parent that the exit code 0 that follows is meant."""
@@ -66,12 +96,18 @@ def inherited_lifeline() -> Lifeline | None:
     inherited = os.environ.pop(LIFELINE, None)
     if inherited is None:
         return None
-    stop_read, beat_write, report, public, *descriptors = map(int, inherited.split(","))
-    listeners = Listeners(descriptors[:public], descriptors[public:])
-    for descriptor in (stop_read, beat_write, report):
-        os.set_inheritable(descriptor, False)  # They are not for the processes of a plugin.
-    os.set_blocking(beat_write, False)
-    return Lifeline(stop_read, beat_write, listeners, Report(report))
+    given = json.loads(inherited)
+    for name in ("stop_read", "beat_write", "report"):
+        os.set_inheritable(given[name], False)  # They are not for the processes of a plugin.
+    os.set_blocking(given["beat_write"], False)
+    return Lifeline(
+        given["stop_read"],
+        given["beat_write"],
+        Listeners(given["public"], given["management"]),
+        Report(given["report"]),
+        given["addresses"],
+        given["waits"],
+    )
 
 
 def fork_under_parent(settings: Settings, listeners: Listeners) -> Lifeline:
@@ -90,12 +126,12 @@ def fork_under_parent(settings: Settings, listeners: Listeners) -> Lifeline:
     adopt_orphans()
     child = os.fork()
     if child:
-        _become_parent(settings, [child, stop_write, beat_read], listeners, report)
+        _become_parent(settings, [child, stop_write, beat_read, report], listeners)
     os.setpgid(0, 0)
     os.close(stop_write)
     os.close(beat_read)
     os.set_blocking(beat_write, False)
-    return Lifeline(stop_read, beat_write, listeners, Report(report))
+    return Lifeline(stop_read, beat_write, listeners, Report(report), addresses_of(settings))
 
 
 def end_forked_copies() -> None:
@@ -108,20 +144,25 @@ def end_forked_copies() -> None:
     os.register_at_fork(after_in_child=partial(os._exit, 1))
 
 
-def _become_parent(
-    settings: Settings, first: list[int], listeners: Listeners, report: int
-) -> NoReturn:
-    for descriptor in (*first[1:], *listeners.all, report):
+def limits_of(settings: Settings) -> dict[str, object]:
+    """The limits of the parent that come from the settings, in seconds."""
+    return {
+        "budget": settings.shutdown.budget + PARENT.after,
+        "hang_limit": settings.hang_limit + PARENT.after if settings.hang_limit else 0.0,
+        **attrs.asdict(settings.restarts),
+    }
+
+
+def _become_parent(settings: Settings, first: list[int], listeners: Listeners) -> NoReturn:
+    for descriptor in (*first[1:], *listeners.all):
         os.set_inheritable(descriptor, True)
     config = {
         "command": [sys.executable, *sys.orig_argv[1:]],
         "first": first,
         "listeners": listeners.all,
         "public": len(listeners.public),
-        "report": report,
-        "budget": settings.shutdown.budget + PARENT.after,
-        "hang_limit": settings.hang_limit + PARENT.after if settings.hang_limit else 0.0,
-        **attrs.asdict(settings.restarts),
+        "addresses": addresses_of(settings),
+        **limits_of(settings),
     }
     folder = str(Path(__file__).parent / "_parent")
     parent = [sys.executable, "-I", "-S", folder, json.dumps(config)]

@@ -10,12 +10,14 @@ the process is gone. Without a parent the report goes to standard error.
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import traceback
+from collections.abc import Mapping
 
 from .._faults._stacks import places
 from ._parent._last_words import duplicate_stderr, write_within
-from ._parent._wire import NOTE_SIZE
+from ._parent._wire import FACTS_SIZE, NOTE_SIZE
 
 WRITTEN_WITHIN = 0.1
 """Seconds in which standard error has to take a text."""
@@ -41,6 +43,15 @@ class Report:
                 os.pwrite(self.descriptor, note.ljust(NOTE_SIZE, b"\0"), 0)
             except OSError:
                 return  # A plugin has closed a descriptor that is not its own.
+
+    def state(self, facts: Mapping[str, object]) -> None:
+        """Write the facts of this program for the parent; too many of them are left out."""
+        data = json.dumps(facts).encode()
+        if self._has_reader and len(data) <= FACTS_SIZE:
+            try:
+                os.pwrite(self.descriptor, data.ljust(FACTS_SIZE, b"\0"), NOTE_SIZE)
+            except OSError:
+                return  # As above.
 
     def say(self, text: str) -> None:
         """Append a text; if it cannot be written it is lost."""

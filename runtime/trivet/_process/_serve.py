@@ -13,7 +13,6 @@ import traceback
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from functools import partial
-from types import FrameType
 
 import structlog
 import trio
@@ -31,12 +30,19 @@ from .._program._settings import Settings, refuse_open_doors
 from .._runtime import Runtime, running
 from .._web._server._listening import listening
 from ._escalation import LOOP
-from ._lifeline import Lifeline, end_forked_copies, fork_under_parent, inherited_lifeline
+from ._lifeline import (
+    Lifeline,
+    end_forked_copies,
+    fork_under_parent,
+    inherited_lifeline,
+    limits_of,
+)
 from ._parent._manager import ServiceManager
-from ._parent._wire import BLOCKED_SIGNALS, FINAL_CODES, STOP_SIGNALS
+from ._parent._wire import FINAL_CODES, STOP_SIGNALS
 from ._python_warnings import warnings_in_the_log
 from ._report import Report, report_calls_of_exit
-from ._sockets import Listeners, bind
+from ._sockets import Listeners, bind, check_addresses
+from ._stop import Stop
 from ._watchdog import Watchdog
 
 _exit = os._exit  # As it is before a plugin can replace it.
@@ -64,7 +70,11 @@ def run(settings: Settings, *, with_parent: bool) -> int:
         return 0  # The stop was asked for before there was anything to stop.
     refuse_open_doors(settings, settings.addresses, settings.management_addresses)
     lifeline = inherited_lifeline()
-    listeners = bind(settings) if lifeline is None else lifeline.listeners
+    if lifeline is None:
+        listeners = bind(settings)
+    else:
+        listeners = lifeline.listeners
+        check_addresses(settings, lifeline.addresses, refuses=lifeline.waits)
     if lifeline is None and with_parent:
         lifeline = fork_under_parent(settings, listeners)
     end_forked_copies()
@@ -129,78 +139,6 @@ def _naming_who_broke_the_loop(program: Program, watchdog: Watchdog) -> Generato
         raise
 
 
-class Stop:
-    """The requests to stop, and how urgent they are.
-
-    A service manager signals this process and its parent, which passes the request on: that is one
-    request. So the side that has asked more often says how urgent the stop is.
-
-    Args:
-        watchdog: hears the parent.
-        manager: is told of the stop.
-    """
-
-    def __init__(self, watchdog: Watchdog, manager: ServiceManager) -> None:
-        self.watchdog = watchdog
-        self.manager = manager
-        self._signals = 0
-        self._urgency = 0
-        self._runtime: Runtime | None = None
-        self.serving = trio.CancelScope()
-        """The scope of the service; cancelled to begin the stop."""
-        self.begun = trio.Event()
-
-    def listen(self) -> None:
-        """Hear signals from now on, pending ones too; the loop acts on them when it can.
-
-        Signals that were inherited as blocked or ignored are heard.
-        """
-        for number in STOP_SIGNALS:
-            signal.signal(number, self._heard_before_the_loop)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Until the loop can say so.
-        signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # Or a line for the terminal would stop it.
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])
-
-    def _heard_before_the_loop(self, number: int, frame: FrameType | None) -> None:
-        self._signals += 1  # Also after the loop has ended, when nothing can be hurried.
-        if self._signals > 2:
-            _exit(LOOP.exit_code)
-
-    def attach(self, runtime: Runtime) -> None:
-        """Act on the requests from now on, and on earlier ones at once."""
-        self._runtime = runtime
-        self.on_parent_request(self.watchdog.requests)
-
-    def on_signal(self) -> None:
-        """Count a signal to this process, and act on it."""
-        self._signals += 1
-        self._act(self._signals)
-
-    def on_parent_request(self, requests: int) -> None:
-        """Act on a request of the parent's; it has asked `requests` times."""
-        if requests > max(self._urgency, self._signals):
-            _log.info("signal received by the parent process", signals=requests)
-        self._act(requests)
-
-    @property
-    def was_asked_for(self) -> bool:
-        """Whether somebody has asked for the stop; otherwise it begins by itself."""
-        return self._urgency > 0
-
-    def _act(self, requests: int) -> None:
-        """First stop; then stop without waiting for HTTP requests and inboxes; then at once."""
-        assert self._runtime is not None
-        while self._urgency < max(requests, self._signals):
-            self._urgency += 1
-            if self._urgency == 1:
-                self.begun.set()
-                self.serving.cancel()
-            elif self._urgency == 2:
-                self._runtime.hurry()
-            else:
-                _exit(LOOP.exit_code)
-
-
 _NO_PLUGIN = "name plugins in `active_plugins` of trivet.toml, or on the command line"
 
 
@@ -209,12 +147,15 @@ async def serve(
 ) -> None:
     """Start the plugins, then serve them over HTTP on the socket until a stop is asked for."""
     runtime = Runtime(program, contains_interrupts=True)  # Signals go to a receiver.
+    if lifeline is not None:
+        runtime.replace = partial(stop.replace, lifeline.ask_for_restart)
     watchdog = stop.watchdog
     token, root = trio.lowlevel.current_trio_token(), trio.lowlevel.current_root_task()
     assert root is not None
     watchdog.attach(
         lambda requests: token.run_sync_soon(stop.on_parent_request, requests),
         partial(runtime.what_is_left, root),
+        lambda word: token.run_sync_soon(stop.on_word, word),
     )
     # A system task is not cancelled with the nursery below, whatever is left in there.
     trio.lowlevel.spawn_system_task(_leave_when_overrun, stop, program.settings)
@@ -227,6 +168,7 @@ async def serve(
             await nursery.start(_hear_signals, stop)
             stop.attach(runtime)
             with stop.serving:
+                await _wait_for_turn(program, stop, lifeline)
                 async with running(runtime):
                     public, management = (
                         [f"fd://{listener}" for listener in each]
@@ -238,8 +180,20 @@ async def serve(
                             _log.warning("no plugin is active", hint=_NO_PLUGIN)
                         _tell_of_service(urls, len(public), list(runtime.hosts))
                         stop.manager.tell("READY=1")
+                        if lifeline is not None:
+                            lifeline.send_serving()
                         await trio.sleep_forever()
             nursery.cancel_scope.cancel()
+
+
+async def _wait_for_turn(program: Program, stop: Stop, lifeline: Lifeline | None) -> None:
+    """Tell the parent that the program is checked, and wait if an old one has to make room."""
+    if lifeline is None:
+        return
+    lifeline.send_checked({"limits": limits_of(program.settings)})
+    if lifeline.waits:
+        _log.info("the program is checked; it waits for the old one to make room")
+        await stop.turn.wait()
 
 
 def _tell_of_service(urls: list[str], public: int, plugins: list[str]) -> None:
@@ -249,7 +203,7 @@ def _tell_of_service(urls: list[str], public: int, plugins: list[str]) -> None:
 
 
 async def _hear_signals(stop: Stop, *, task_status: trio.TaskStatus[None]) -> None:
-    with trio.open_signal_receiver(*BLOCKED_SIGNALS) as signals:
+    with trio.open_signal_receiver(*STOP_SIGNALS, signal.SIGHUP) as signals:
         task_status.started()
         async for number in signals:
             name = signal.Signals(number).name
@@ -271,7 +225,8 @@ async def _begin_when_stopping(runtime: Runtime, stop: Stop, lifeline: Lifeline 
         stop.watchdog.verdict = verdict
         if lifeline is not None:
             lifeline.send_verdict(verdict)
-    if stop.was_asked_for or verdict is not None:  # After a crash the program is started again.
+    is_last = (stop.was_asked_for and not stop.makes_room) or verdict is not None
+    if is_last:  # After a crash the program is started again.
         stop.manager.tell("STOPPING=1")
     stop.begun.set()
 

@@ -10,10 +10,13 @@ from collections.abc import Iterable, Mapping
 from errno import EADDRINUSE
 
 import attrs
+import structlog
 
-from .._faults._errors import StartError
+from .._faults._errors import ConfigurationError, StartError
 from .._program._settings import SYSTEMD, Settings, is_of_systemd
 from .._web._server._binding import bind_socket, sockets_of_systemd
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
 
 @attrs.frozen
@@ -43,6 +46,36 @@ def bind(settings: Settings) -> Listeners:
     addresses, management = settings.addresses, settings.management_addresses
     of_systemd = _taken({each for each in (*addresses, *management) if is_of_systemd(each)})
     return Listeners(_bound(addresses, of_systemd), _bound(management, of_systemd))
+
+
+def addresses_of(settings: Settings) -> list[str]:
+    """The addresses of the settings, with the keys that name them."""
+    return [
+        *(f"bind {address}" for address in settings.addresses),
+        *(f"management_bind {address}" for address in settings.management_addresses),
+    ]
+
+
+def check_addresses(settings: Settings, bound: list[str], *, refuses: bool) -> None:
+    """Check that the settings name the addresses to which the inherited sockets are bound.
+
+    Args:
+        settings: the settings.
+        bound: those addresses, as `addresses_of` has them.
+        refuses: whether other addresses are a fault; otherwise they are a warning in the log.
+
+    Raises:
+        ConfigurationError: the settings name others.
+    """
+    wanted = addresses_of(settings)
+    if wanted == bound:
+        return
+    if refuses:
+        raise ConfigurationError(
+            f"the program listens at {', '.join(bound)}, and the settings say "
+            f"{', '.join(wanted)}: a restart keeps the sockets; stop the program, and start it"
+        )
+    _log.warning("other addresses take effect when the parent starts", bound=bound, wanted=wanted)
 
 
 def _taken(addresses: set[str]) -> Mapping[str, list[int]]:

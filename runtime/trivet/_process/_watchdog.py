@@ -21,12 +21,13 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 
 from .._log._writer import flush
 from .._loop._tasks import describe_threads
 from ._escalation import DUMP_AFTER, KERNEL, THREAD, EscalationStep
-from ._parent._wire import RECHECK_AFTER
+from ._parent._wire import RECHECK_AFTER, STOP
 from ._report import WRITTEN_WITHIN, Report
 
 _exit = os._exit  # As it is before a plugin can replace it.
@@ -103,6 +104,8 @@ class Watchdog:
         self._requests = 0
         self._passed_on = 0
         self._on_request: Callable[[int], None] | None = None
+        self._on_word: Callable[[bytes], None] | None = None
+        self._words: deque[bytes] = deque()
         self._describe: Callable[[], Iterable[str]] = tuple
         self._stopping = False
         self._since = time.monotonic()
@@ -125,7 +128,10 @@ class Watchdog:
         self.beat()
 
     def attach(
-        self, on_request: Callable[[int], None], describe: Callable[[], Iterable[str]]
+        self,
+        on_request: Callable[[int], None],
+        describe: Callable[[], Iterable[str]],
+        on_word: Callable[[bytes], None] | None = None,
     ) -> None:
         """Take note that the loop runs, and call these functions from now on.
 
@@ -134,8 +140,9 @@ class Watchdog:
                 the number of its requests; called again if it raises.
             describe: describes what has not ended yet, part by part, the most important first;
                 called from a thread of its own.
+            on_word: called as `on_request` is, with each other word of the parent's.
         """
-        self._on_request, self._describe = on_request, describe
+        self._on_request, self._on_word, self._describe = on_request, on_word, describe
 
     @property
     def requests(self) -> int:
@@ -214,7 +221,7 @@ class Watchdog:
     def _listen(self, seconds: float) -> None:
         """Hear the parent for `seconds` seconds; an error in here must not end the watch."""
         try:
-            if self._requests > self._passed_on:
+            if self._requests > self._passed_on or self._words:
                 self._pass_on()
             if self._stop_read is None:
                 time.sleep(seconds)
@@ -230,14 +237,19 @@ class Watchdog:
 
     def _hear(self, stop_read: int) -> None:
         try:
-            asked = os.read(stop_read, 1) != b""
+            word = os.read(stop_read, 1)
         except OSError:
-            asked = False  # A plugin has closed a descriptor that is not its own.
-        self._requests = self._requests + 1 if asked else max(self._requests, 1)
-        if not asked:
+            word = b""  # A plugin has closed a descriptor that is not its own.
+        if word == STOP:
+            self._requests += 1
+            self.begin_stop()
+        elif word:
+            self._words.append(word)
+        else:
+            self._requests = max(self._requests, 1)
             self._stop_read = None  # The parent is gone, or out of reach: stop too.
             self.report.switch_to_stderr()
-        self.begin_stop()
+            self.begin_stop()
         self._pass_on()
 
     def _pass_on(self) -> None:
@@ -245,6 +257,9 @@ class Watchdog:
         if self._on_request is not None:
             self._on_request(requests)
             self._passed_on = requests
+        while self._words and self._on_word is not None:
+            self._on_word(self._words[0])
+            self._words.popleft()
 
     # The thread that describes.
 

@@ -65,7 +65,7 @@ class RequestMiddleware:
             else:
                 context = begun.context
                 context.attach(scope, receive)
-            sender: Sender = HttpSender(context, send, scope, self._runtime.stopping, pending)
+            sender: Sender = HttpSender(context, send, scope, self._runtime.leaving, pending)
         elif scope["type"] == "websocket":
             context = RequestContext.from_scope(scope, receive)
             sender = WebsocketSender(context, send, scope)

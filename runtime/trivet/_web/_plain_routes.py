@@ -86,7 +86,7 @@ class PlainRoutes:
             path: the path, of a request without a body.
         """
         match = self.match(method, path)
-        if match is None or not match.host.is_up or self._runtime.stopping.is_set():
+        if match is None or not match.host.is_up or self._runtime.leaving.is_set():
             return None
         return None if has_hooks(self._app) else match
 

@@ -69,7 +69,7 @@ class HttpSender(Sender):
         context: the request.
         send: the server's.
         scope: the server's.
-        stopping: set when the connection is not to be used for another request.
+        leaving: set when the connection is not to be used for another request.
         body: the body, for a server that closes the connection after a response before the end of
             the body; None for one that receives the rest.
     """
@@ -79,13 +79,13 @@ class HttpSender(Sender):
         context: RequestContext,
         send: Send,
         scope: HttpScope,
-        stopping: trio.Event,
+        leaving: trio.Event,
         body: PendingBody | None,
     ) -> None:
         super().__init__(context, send)
         self._body = body
         self._has_connection_header = scope["http_version"].startswith("1")
-        self._stopping = stopping
+        self._leaving = leaving
         self._respond = (scope.get("extensions") or {}).get(RESPOND)
 
     async def __call__(self, message: SendMessage) -> None:
@@ -148,7 +148,7 @@ class HttpSender(Sender):
 
     def _is_closing(self) -> bool:
         """Whether the server closes the connection after this response, which tells the client."""
-        return self._stopping.is_set() or (self._body is not None and self._body.is_pending)
+        return self._leaving.is_set() or (self._body is not None and self._body.is_pending)
 
     def _completed(self, headers: Headers, *, closing: bool) -> Headers:
         """The headers of the response with the middleware's own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import suppress
 
@@ -20,14 +21,17 @@ def test_a_child_that_was_started_again(monkeypatch: pytest.MonkeyPatch) -> None
     stop_read, stop_write = os.pipe()
     beat_read, beat_write = os.pipe()
     report = create_report()
-    descriptors = (stop_read, beat_write, report, 1, 0, 1)
+    descriptors = (stop_read, beat_write, report)
     for descriptor in (stop_read, beat_write, report):
         os.set_inheritable(descriptor, True)
-    monkeypatch.setenv(LIFELINE, ",".join(map(str, descriptors)))
+    given = {"stop_read": stop_read, "beat_write": beat_write, "report": report}
+    sockets = {"public": [0], "management": [1], "addresses": ["bind unix:/x"], "waits": True}
+    monkeypatch.setenv(LIFELINE, json.dumps(given | sockets))
     lifeline = inherited_lifeline()
     assert lifeline is not None
     assert (lifeline.stop_read, lifeline.beat_write) == descriptors[:2]
     assert (lifeline.report.descriptor, lifeline.listeners) == (report, Listeners([0], [1]))
+    assert (lifeline.addresses, lifeline.waits) == (["bind unix:/x"], True)
     assert LIFELINE not in os.environ
     assert inherited_lifeline() is None
     assert not any(map(os.get_inheritable, (stop_read, beat_write, report)))
@@ -40,8 +44,8 @@ def test_the_parent_reads_what_the_child_sends() -> None:
     """Heartbeats, a verdict and a clean exit arrive as such."""
     beat_read, beat_write = os.pipe()
     stop_read, stop_write = os.pipe()
-    child = Child(0, stop_write, beat_read)
-    lifeline = Lifeline(stop_read, beat_write, Listeners([], []), Report(None))
+    child = Child(0, stop_write, beat_read, create_report())
+    lifeline = Lifeline(stop_read, beat_write, Listeners([], []), Report(None), [])
     assert not child.read_beats()
     lifeline.send_heartbeat()
     assert child.read_beats()
@@ -50,6 +54,7 @@ def test_the_parent_reads_what_the_child_sends() -> None:
     lifeline.send_clean_exit()
     assert child.exit_code(0) == 0
     assert child.verdict == 4
+    child.close()
     for descriptor in (stop_read, beat_write, lifeline.report.descriptor):
         os.close(descriptor)
 
@@ -65,7 +70,7 @@ def test_a_parent_that_does_not_read_is_no_error(*, is_full: bool) -> None:
                 pass
     else:
         os.close(beat_read)
-    lifeline = Lifeline(-1, beat_write, Listeners([], []), Report(None))
+    lifeline = Lifeline(-1, beat_write, Listeners([], []), Report(None), [])
     lifeline.send_heartbeat()
     os.close(beat_write)
     os.close(lifeline.report.descriptor)

@@ -26,6 +26,8 @@ from trivet import listening, open_runtime
 pytestmark = pytest.mark.process
 
 SCRIPTS = Path(sys.executable).parent
+ENDS_AFTER = "ENDS_AFTER"
+"""The seconds that a program under test has, in place of 60."""
 
 RECORDER = """
     import trio
@@ -122,7 +124,7 @@ def plugins(tmp_path: Path) -> Callable[..., Path]:
 async def running(command: list[str], directory: Path, **environ: str) -> AsyncGenerator[Server]:
     """Run a program in a directory; its log is JSON."""
     inherited = {name: os.environ[name] for name in os.environ if not name.startswith("TRIVET_")}
-    with trio.fail_after(60):
+    with trio.fail_after(float(environ.pop(ENDS_AFTER, 60))):
         async with trio.open_nursery() as nursery:
             process = await trio.lowlevel.open_process(
                 [str(SCRIPTS / command[0]), *command[1:]],

@@ -7,6 +7,18 @@ Never knows what follows from them.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
+
+LIMITS = (
+    "budget",
+    "hang_limit",
+    "max_restarts",
+    "restart_window",
+    "backoff_initial",
+    "backoff_max",
+)
+"""The fields that a new program's settings may change."""
 
 
 class ParentConfig:
@@ -17,13 +29,13 @@ class ParentConfig:
         self.command: list[str] = config["command"]
         """The command for a restart; the first child exists already."""
         self.first: list[int] = config["first"]
-        """The first child: its process id, and this process's ends of its pipes."""
+        """The first child: its process id, this process's ends of its pipes, its report."""
         self.listeners: list[int] = config["listeners"]
         """The descriptors of the sockets that are handed down from child to child."""
         self.public: int = config["public"]
         """How many of them are not for management; they are the first ones."""
-        self.report: int = config["report"]
-        """The descriptor of the report: who ended the child, and why."""
+        self.addresses: list[str] = config["addresses"]
+        """The addresses to which they are bound, as the settings name them."""
         self.budget: float = config["budget"]
         """Seconds from the request to stop to the kill."""
         self.hang_limit: float = config["hang_limit"]
@@ -32,3 +44,9 @@ class ParentConfig:
         self.restart_window: float = config["restart_window"]
         self.backoff_initial: float = config["backoff_initial"]
         self.backoff_max: float = config["backoff_max"]
+
+    def adopt(self, facts: Mapping[str, Any]) -> None:
+        """Take over the limits of a program whose settings are newer."""
+        limits = facts.get("limits", {})
+        for name in LIMITS:
+            setattr(self, name, limits.get(name, getattr(self, name)))

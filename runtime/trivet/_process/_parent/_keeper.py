@@ -15,10 +15,24 @@ from collections import deque
 
 from ._child import Child
 from ._config import ParentConfig
-from ._last_words import named, print_report, say
+from ._last_words import LastWords, named, read_facts, say
 from ._manager import ServiceManager
 from ._orphans import kill_orphans, reap
-from ._wire import FINAL_CODES, OVERRUN, PARENT_SIGNALS, RECHECK_AFTER, STOP_SIGNALS
+from ._succession import Succession
+from ._wire import (
+    FINAL_CODES,
+    GO,
+    OVERRUN,
+    PARENT_SIGNALS,
+    RECHECK_AFTER,
+    RESTART_SIGNAL,
+    STOP,
+    STOP_SIGNALS,
+)
+
+MAKE_ROOM_WITHIN = 13.0
+"""Seconds, besides the stop's budget, in which a program ends that makes room: it first answers the
+requests that are on their way, and lets the connections end that are kept."""
 
 
 class Parent:
@@ -27,23 +41,30 @@ class Parent:
     def __init__(self, config: ParentConfig, manager: ServiceManager) -> None:
         self._config = config
         self._manager = manager
+        self._succession = Succession(config)
         self._requests = 0
         """The number of signals that asked for the stop."""
+        self._takes_over = False
+        """Whether an old program has made room, and no new one has served yet."""
         self._failures: deque[float] = deque()
+        self._ended: dict[int, int] = {}
+        """The wait statuses of children that have ended, by their ids."""
 
     def run(self) -> int:
         """Run until the program ends; returns its exit code."""
-        config = self._config
-        child = Child(*config.first)
+        child = Child(*self._config.first)
         while True:
+            child.signal_bytes()
             code = self._watch(child)
-            child.kill()  # The rest of its group.
-            kill_orphans()
-            print_report(config.report, whole=code not in FINAL_CODES)
-            if child.verdict is not None:
-                return child.verdict
-            if self._requests or code in FINAL_CODES:
-                return code
+            if self._requests or not self._succession.is_decided:
+                self._succession.end()
+            self._clean_up(child, code)
+            if (new := self._successor(code)) is not None:
+                child = new
+                continue
+            final = self._final_code(child, code)
+            if final is not None:
+                return final
             wait = self._after_failure()
             if wait is None:
                 say(f"the program ended with {named(code)}, too often: giving up")
@@ -51,24 +72,31 @@ class Parent:
             say(f"the program ended with {named(code)}; starting again in {wait:.1f} s")
             if self._stopped_within(wait):
                 return 0
-            child = Child.spawn(config)
+            child = Child.spawn(self._config)
 
     def _watch(self, child: Child) -> int:
         """Watch the child until it ends; returns its exit code."""
         until = self._beat_due()
         is_rechecked = is_killed = False
-        while (status := reap(child.pid)) is None:
-            number = self._next_signal(until)
+        while (status := self._status_of(child)) is None:
+            if self._succession.advance(child, self._ended):
+                self._manager.tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+                until = time.monotonic() + self._config.budget + MAKE_ROOM_WITHIN
+            number = self._next_signal(min(until, self._succession.until))
             if number == signal.SIGHUP:
                 say("SIGHUP is ignored: settings are not read again while the program runs")
             elif number in STOP_SIGNALS:
                 until = self._request_stop(child, until)
+            has_sent = child.read_beats()
+            if number == RESTART_SIGNAL or child.take_wish():
+                self._restart()
+            is_ending = self._requests > 0 or self._succession.is_decided
             is_third = number in STOP_SIGNALS and self._requests > 2
-            if is_killed or not (number is None or is_third):
-                continue
-            if not self._requests and child.read_beats():
+            if has_sent and not is_ending:
                 until, is_rechecked = self._beat_due(), False
-            elif not self._requests and not is_rechecked:
+            elif is_killed or not (is_third or time.monotonic() >= until):
+                continue
+            elif not is_ending and not is_rechecked:
                 until, is_rechecked = time.monotonic() + RECHECK_AFTER, True
             else:
                 self._kill(child)
@@ -76,11 +104,63 @@ class Parent:
         code = child.exit_code(status)
         return OVERRUN if is_killed else code
 
+    def _status_of(self, child: Child) -> int | None:
+        """The wait status of the child; None while it runs."""
+        self._ended |= reap()
+        status = self._ended.pop(child.pid, None)
+        if self._succession.pid not in self._ended:
+            self._ended.clear()  # Processes that a child has left behind.
+        return status
+
+    def _clean_up(self, child: Child, code: int) -> None:
+        """End whatever the child has left behind, and print its last words."""
+        child.kill()  # The rest of its group.
+        self._ended |= kill_orphans(spared=self._succession.pid)
+        LastWords(child.report).say(whole=code not in FINAL_CODES)
+        child.close()
+
+    def _restart(self) -> None:
+        """Begin to put a new program in the old one's place."""
+        if self._requests:
+            say("no new program is started: the stop was asked for")
+        else:
+            self._succession.begin()
+
+    def _successor(self, code: int) -> Child | None:
+        """The program that goes on where the old one has made room for it; None without one.
+
+        Args:
+            code: the old program's exit code.
+        """
+        new = self._succession.take()
+        if new is None:
+            return None
+        if code:
+            say(f"the old program ended with {named(code)}")
+        self._config.adopt(read_facts(new.report))
+        self._failures.clear()
+        self._takes_over = True
+        new.send(GO)
+        return new
+
+    def _final_code(self, child: Child, code: int) -> int | None:
+        """The program's exit code, if the end of this child is the program's.
+
+        Where an old program has made room for a child, its start is tried again, as often as that
+        of a program that died: the service was well a moment ago.
+        """
+        self._takes_over = self._takes_over and child.serving_since is None
+        if self._takes_over and code and not self._requests:
+            return None
+        if child.verdict is not None:
+            return child.verdict
+        return code if self._requests or code in FINAL_CODES else None
+
     def _request_stop(self, child: Child, until: float) -> float:
         """Pass a request to stop on; returns the moment of the kill."""
         self._requests += 1
         if self._requests <= 2:
-            child.request_stop()
+            child.send(STOP)
         if self._requests == 1:
             self._manager.tell("STOPPING=1")
             for listener in self._config.listeners:  # Or clients would wait in their backlogs.
@@ -89,7 +169,8 @@ class Parent:
         return until
 
     def _kill(self, child: Child) -> None:
-        why = "the stop is over" if self._requests else "its event loop is held"
+        is_over = self._requests or self._succession.is_decided
+        why = "the stop is over" if is_over else "its event loop is held"
         if child.is_stopped:
             why += ", and a signal has stopped the process"
         say(f"{why}, and the program has not ended: killing it")

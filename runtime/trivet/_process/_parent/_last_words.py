@@ -6,17 +6,19 @@ Never knows who ends the child, nor why.
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
 import sys
 import tempfile
 import time
+from typing import Any
 
-from ._wire import NOTE_SIZE
+from ._wire import FACTS_SIZE, NOTE_SIZE, TEXT_AT
 
 REPORT_LIMIT = 64 * 1024
-"""Bytes of a report that are printed."""
+"""Bytes of a report that are read."""
 SAY_WITHIN = 0.2
 """Seconds in which standard error has to take a message."""
 
@@ -39,26 +41,44 @@ def create_report() -> int:
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
-    os.lseek(descriptor, NOTE_SIZE, os.SEEK_SET)
+    os.lseek(descriptor, TEXT_AT, os.SEEK_SET)
     return descriptor
 
 
-def print_report(descriptor: int, *, whole: bool) -> None:
-    """Print the child's last words, and empty the report for the next child.
+def read_facts(descriptor: int) -> dict[str, Any]:
+    """The facts that a child has written into its report; empty if it has not, or not all."""
+    try:
+        facts = json.loads(os.pread(descriptor, FACTS_SIZE, NOTE_SIZE).rstrip(b"\0"))
+    except ValueError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+class LastWords:
+    """All that a child has left in its report.
 
     Args:
-        descriptor: the report.
-        whole: whether to print the child's last acts, too: it did not end as it meant to.
+        descriptor: the report, which stays open.
     """
-    note = os.pread(descriptor, NOTE_SIZE, 0).rstrip(b"\0")
-    text = os.pread(descriptor, REPORT_LIMIT, NOTE_SIZE).decode(errors="backslashreplace")
-    lines = [printable(line) for line in text.splitlines()]
-    if whole and note:
-        lines.append(f"when it ended it was at {printable(note.decode(errors='replace'))}")
-    if lines:
-        say("\ntrivet: ".join(lines))
-    os.ftruncate(descriptor, 0)
-    os.lseek(descriptor, NOTE_SIZE, os.SEEK_SET)
+
+    def __init__(self, descriptor: int) -> None:
+        self.note: str = os.pread(descriptor, NOTE_SIZE, 0).rstrip(b"\0").decode(errors="replace")
+        """The acts during which it ended, with commas between them."""
+        text = os.pread(descriptor, REPORT_LIMIT, TEXT_AT)
+        self.text: str = text.decode(errors="backslashreplace")
+        """The reason of its end, and the stacks of its threads."""
+
+    def say(self, *, whole: bool) -> None:
+        """Print them.
+
+        Args:
+            whole: whether to print the child's last acts, too: it did not end as it meant to.
+        """
+        lines = [printable(line) for line in self.text.splitlines()]
+        if whole and self.note:
+            lines.append(f"when it ended it was at {printable(self.note)}")
+        if lines:
+            say("\ntrivet: ".join(lines))
 
 
 def printable(text: str) -> str:

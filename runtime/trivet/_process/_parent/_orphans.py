@@ -18,9 +18,9 @@ ORPHANS_WITHIN = 4.0
 """Seconds in which killed orphans have to be gone."""
 
 
-def reap(pid: int) -> int | None:
-    """Collect every process that has ended; returns the wait status of `pid` if it has."""
-    found: int | None = None
+def reap() -> dict[int, int]:
+    """Collect every process that has ended; returns their wait statuses by their ids."""
+    found: dict[int, int] = {}
     while True:
         try:
             ended, status = os.waitpid(-1, os.WNOHANG)
@@ -28,8 +28,7 @@ def reap(pid: int) -> int | None:
             return found
         if ended == 0:
             return found
-        if ended == pid:
-            found = status
+        found[ended] = status
 
 
 def adopt_orphans() -> None:
@@ -42,27 +41,39 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(set_child_subreaper, 1, 0, 0, 0)
 
 
-def kill_orphans() -> None:
+def kill_orphans(spared: int | None = None) -> dict[int, int]:
     """Kill the processes that the child left behind, and all their descendants.
 
     All at once: one generation after the other would take longer the more generations there are.
+
+    Args:
+        spared: a process that is left alone, with all its descendants.
+
+    Returns:
+        The wait statuses of the processes that have ended meanwhile, by their ids.
     """
+    ended: dict[int, int] = {}
     until = time.monotonic() + ORPHANS_WITHIN
     while time.monotonic() < until:
-        reap(0)
-        left = descendants()
+        ended |= reap()
+        left = descendants(spared)
         for pid in left:
             try:
                 os.kill(pid, signal.SIGKILL)
             except OSError:
                 continue  # The process has ended meanwhile, or belongs to another user.
         if not left:
-            return
+            break
         time.sleep(0.01)  # To wait for signals here would swallow a request to stop.
+    return ended
 
 
-def descendants() -> list[int]:
-    """The processes that descend from this one, on Linux; elsewhere none is known."""
+def descendants(spared: int | None = None) -> list[int]:
+    """The processes that descend from this one, on Linux; elsewhere none is known.
+
+    Args:
+        spared: a process that is left out, with all its descendants.
+    """
     children: defaultdict[int, list[int]] = defaultdict(list)
     for directory in Path("/proc").glob("[0-9]*"):
         try:
@@ -74,7 +85,7 @@ def descendants() -> list[int]:
     found: list[int] = []
     ahead = [os.getpid()]
     while ahead:
-        own = children.pop(ahead.pop(), [])
+        own = [pid for pid in children.pop(ahead.pop(), []) if pid != spared]
         found += own
         ahead += own
     return found

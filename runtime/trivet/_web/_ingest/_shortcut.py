@@ -129,7 +129,7 @@ class _EventShortcut:
         kind = self._kind
         runtime = kind.runtime
         size = estimated_bytes(body)
-        if size > kind.limit or runtime.stopping.is_set():
+        if size > kind.limit or runtime.leaving.is_set():
             return None
         began, now = trio.current_time(), wall_time()
         try:

@@ -12,8 +12,9 @@ import stat
 from contextlib import suppress
 from itertools import chain, repeat
 
-BACKLOG = 100
-"""Connections that wait to be accepted; hypercorn's default."""
+BACKLOG = 1024
+"""Connections that wait to be accepted, where the system allows so many: all clients of a program
+wait while a new one takes its place."""
 
 
 _SYSTEMD = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")

@@ -78,6 +78,7 @@ class Connection:
         self._idle_until = math.inf
         """The end of the idle time; infinity until the first check of an idle connection."""
         self._is_last = False
+        self._is_new = True
         self._head: Head
         """The head of the request that a shortcut answers."""
         self._exchange: Exchange | None = None
@@ -112,6 +113,16 @@ class Connection:
         self._is_last = True
         if self._phase is _IDLE:
             self._transport.stop_reading()
+
+    @property
+    def expects_request(self) -> bool:
+        """Whether a request is to be expected: the first one, or the rest of one."""
+        return self._phase is _IDLE and (self._is_new or bool(self._peer.received))
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the client may send another request, or may not."""
+        return self._phase is _IDLE and not self.expects_request
 
     def abort(self) -> None:
         """End the connection now."""
@@ -153,6 +164,7 @@ class Connection:
                 head = await self._next_head()
                 if head is None:
                     return
+                self._is_new = False
                 answer = None if head.shortcut is None else self._ask(head, head.shortcut)
                 is_used = not isinstance(answer, Answer) or answer.is_of_author
                 if isinstance(answer, Answer):

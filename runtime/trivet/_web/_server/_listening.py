@@ -10,7 +10,7 @@ import math
 import socket
 import ssl
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 
@@ -27,7 +27,7 @@ from .._problems import MEDIA_TYPE, ProblemError
 from .._shortcuts import FindShortcut
 from ._accepting import accept_all
 from ._binding import BACKLOG, address_of, bind_socket, url_of
-from ._connection import Connection
+from ._connection import KEEP_ALIVE_TIMEOUT, Connection
 from ._known_heads import KnownHeads
 from ._request import own_response
 from ._tls import TlsTransport
@@ -37,6 +37,12 @@ BUSY_TIMEOUT = 1.0
 """Seconds in which a client beyond the limit of connections has to read its response."""
 RETRY_WHEN_BUSY = 1.0
 """Seconds after which such a client may find room."""
+KEPT_WITHIN = KEEP_ALIVE_TIMEOUT + 1.0
+"""Seconds in which connections that are kept end, when another process takes over."""
+ARRIVE_WITHIN = KEEP_ALIVE_TIMEOUT
+"""Seconds in which a request arrives then that is on its way: as long as ever."""
+LOOK_EVERY = 0.02
+"""Seconds between two looks at these connections."""
 CHECK_INTERVAL = 0.5
 """Seconds between two checks of each connection."""
 
@@ -73,8 +79,10 @@ async def listening(
         try:
             yield urls
         finally:
-            plan = runtime.begin_stop()
             with trio.CancelScope(shield=True):
+                if runtime.leaving.is_set() and not runtime.stopping.is_set():
+                    await server.leave_clients(runtime.stopping)
+                plan = runtime.begin_stop()
                 await server.stop_accepting()
                 await service.drain(plan.requests_until)
             server.abort()
@@ -171,6 +179,31 @@ class Server:
     def shield(self) -> None:
         """Ignore cancellations from now on."""
         self._serving.shield = True
+
+    async def leave_clients(self, stopping: trio.Event) -> None:
+        """Leave the clients to another process, with no request refused, and none lost.
+
+        Connections are not kept any longer, which each response says. First the idle ones have the
+        time that they have anyway; meanwhile others are accepted. Then the listening socket is
+        closed, and requests that are on their way are waited for.
+
+        Args:
+            stopping: set when there is no time for that.
+        """
+        now = trio.current_time()
+        await self._while_any(lambda each: each.is_kept, now + KEPT_WITHIN, stopping)
+        self._accepting.cancel()
+        await self._closed.wait()
+        now = trio.current_time()
+        await self._while_any(lambda each: each.expects_request, now + ARRIVE_WITHIN, stopping)
+
+    async def _while_any(
+        self, which: Callable[[Connection], bool], until: float, stopping: trio.Event
+    ) -> None:
+        with trio.move_on_at(until):
+            # No event says so.
+            while any(map(which, self._connections)) and not stopping.is_set():  # noqa: ASYNC110
+                await trio.sleep(LOOK_EVERY)
 
     async def stop_accepting(self) -> None:
         """Close the listening socket, and the idle connections."""
