@@ -29,6 +29,7 @@ from trivet import (
 )
 from trivet._cli import main as trivet_command
 from trivet._program._json_schema import attribute_docstrings
+from trivet._program._settings import NOT_READ
 from trivet._web._problems import STATUS
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +43,7 @@ TOML = {
     Secret: "secret",
 }
 """TOML's name for a type; a number may be written without a fraction."""
-NO_KEYS = {"plugins", "file", "unknown_variables", "sources", "left_out"}
+NO_KEYS = {"plugins", *NOT_READ}
 """Fields of `Settings` that are no key at the top of the file."""
 NOTHING = "—"
 

@@ -19,14 +19,14 @@ and says what they are for.
     _process/           `trivet serve`, its parent and its end
         _serve _stop        the server and the exit code; the requests to stop
         _parent/            the process that watches over the serving one: __main__ _config _keeper
-                            _child _succession _orphans _last_words _manager
+                            _child _succession _suspects _orphans _last_words _manager
         _lifeline _wire     the pipes between, and what is said there
         _escalation _watchdog
                             the steps that end a stop whose budget is over, and the steps within the
                             process
         _report _python_warnings
                             the last words of a process; Python's own warnings, with their plugins
-        _sockets            the addresses, bound before anything starts
+        _sockets _safe_mode the addresses, bound before anything starts; plugins that start disabled
         _rehearsal          every plugin's start and stop, without the program
     _web/               HTTP
         _service _late      the layers around a request; Quart, imported when it is needed
@@ -77,8 +77,10 @@ and says what they are for.
         _schema _records _packing _pages _register
                             its tables, rows and errors, events as bytes, pages, events in flight
         _migration _check   a file of an earlier form; whether all of a file fits together
-        _dead_letters _upkeep _ballast _files _lock
-                            what an operator asks, room on the disk, one owner
+        _dead_letters _copies
+                            what an operator asks, backups
+        _upkeep _ballast _files _lock
+                            room on the disk, one owner
     _loop/              what each plugin does to the event loop: _tasks _meter _processor _usage
                         _stall_watch
     _log/               a log that never waits and never raises: _logging _writer
@@ -88,9 +90,10 @@ and says what they are for.
         _certificates       the operator's certificate and key, for TLS
         _origins _json_schema
                             where each setting came from, and what an editor may know of it
-        _finder _inspection _left_out _plugin_tables _order _loader _collector _permissions
+        _finder _inspection _left_out _not_imported _plugin_tables _order _loader _collector
                             modules, classes, what a run leaves out, tables, the order of starts,
-                            the program, its faults, code that others may write
+                            the program, its faults
+        _permissions        code that others may write
         _versions           the code of each plugin, as it was loaded
         _garbage            Python's garbage collector, which pauses meanwhile
     _on_asyncio/        plugins whose coroutines run on asyncio

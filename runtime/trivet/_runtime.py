@@ -108,6 +108,8 @@ class Runtime(Publisher, App):
         self.replace: Callable[[], Awaitable[bool]] | None = None
         """Asks for a new program in the place of this one, and says whether it takes over, once it
         is checked; None where nobody would start it."""
+        settings = program.settings
+        self._disabled = {**settings.disabled_plugins, **settings.disabled_files}
         self._stopping = trio.Event()
         self._inboxes: dict[str, BoundedInbox] = {}
         self._levels_stopped = 0
@@ -330,6 +332,9 @@ class Runtime(Publisher, App):
             on_change=self._publish_status,
             runs=self._runs,
         )
+        why = self._disabled.get(name)
+        if why is not None and self._runs:
+            self.hosts[name].disable_from_start(why)
         if inbox is not None and self._runs:
             inbox.admission.wants = filter_of(plugin, policy)
             for event in types:

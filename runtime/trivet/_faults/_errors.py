@@ -75,6 +75,10 @@ class CriticalPluginError(PluginError):
     exit_code = 4
 
 
+class DisabledPluginError(PluginError):
+    """A plugin starts disabled, because deaths of the program are put down to it."""
+
+
 class ListenerLostError(TrivetError):
     """Somebody closed the listening socket, or shut it down, so that nobody can be served.
 

@@ -48,6 +48,8 @@ class Lifeline:
     """The last words of this process, which the parent prints."""
     addresses: list[str]
     """The addresses to which the sockets are bound."""
+    disabled: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict[str, Mapping[str, str]])
+    """The reasons for which plugins start disabled, by name, by `file` and `plugin`."""
     waits: bool = False
     """Whether this process waits, once its program is checked, until an old one has made room."""
 
@@ -106,6 +108,7 @@ def inherited_lifeline() -> Lifeline | None:
         Listeners(given["public"], given["management"]),
         Report(given["report"]),
         given["addresses"],
+        given["disabled"],
         given["waits"],
     )
 

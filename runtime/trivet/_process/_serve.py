@@ -41,6 +41,7 @@ from ._parent._manager import ServiceManager
 from ._parent._wire import FINAL_CODES, STOP_SIGNALS
 from ._python_warnings import warnings_in_the_log
 from ._report import Report, report_calls_of_exit
+from ._safe_mode import files_of, with_disabled
 from ._sockets import Listeners, bind, check_addresses
 from ._stop import Stop
 from ._watchdog import Watchdog
@@ -75,6 +76,7 @@ def run(settings: Settings, *, with_parent: bool) -> int:
     else:
         listeners = lifeline.listeners
         check_addresses(settings, lifeline.addresses, refuses=lifeline.waits)
+        settings = with_disabled(settings, lifeline.disabled)
     if lifeline is None and with_parent:
         lifeline = fork_under_parent(settings, listeners)
     end_forked_copies()
@@ -190,7 +192,7 @@ async def _wait_for_turn(program: Program, stop: Stop, lifeline: Lifeline | None
     """Tell the parent that the program is checked, and wait if an old one has to make room."""
     if lifeline is None:
         return
-    lifeline.send_checked({"limits": limits_of(program.settings)})
+    lifeline.send_checked({"limits": limits_of(program.settings), "files": files_of(program)})
     if lifeline.waits:
         _log.info("the program is checked; it waits for the old one to make room")
         await stop.turn.wait()

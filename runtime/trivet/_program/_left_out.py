@@ -18,9 +18,8 @@ OPTION = "--without"
 
 def active_files(settings: Settings) -> list[str]:
     """The names of `active_plugins` whose modules are imported, each once."""
-    return [
-        name for name in dict.fromkeys(settings.active_plugins) if name not in settings.left_out
-    ]
+    missing = {*settings.left_out, *settings.disabled_files}
+    return [name for name in dict.fromkeys(settings.active_plugins) if name not in missing]
 
 
 def leave_out(

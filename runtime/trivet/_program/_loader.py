@@ -30,6 +30,7 @@ from ._inspection import (
     settings_fields,
 )
 from ._left_out import active_files, advice_about, leave_out
+from ._not_imported import NotImported, check_not_imported, not_imported
 from ._order import Levels, PluginNode, tier_of, tiers
 from ._permissions import refuse_writable_code
 from ._plugin_tables import CheckedPlugin, check_plugin, place_of_key
@@ -125,19 +126,22 @@ def check(
     modules, event_modules = _import_all(settings, own)
     named = collect_plugins(modules, plugins, own)
     if not own:
-        named = leave_out(named, settings, own)
+        named = leave_out([*named, *not_imported(settings, named)], settings, own)
     events: EventTypes | None = None
     if not own:
         classes = dict.fromkeys(plugin.cls for plugin in named)
         event_modules += modules
         with own.collect():
             events = collect_event_types(event_types, event_modules, classes, settings.open_events)
-            if not settings.left_out:  # The file that defines a name may be left out.
+            if not settings.misses_files:  # The file that defines a name may be left out.
                 _check_event_names(settings, events)
     checked: list[CheckedPlugin] = []
     for plugin in named:
         with own.collect():
-            checked.append(check_plugin(plugin, settings, events))
+            if plugin.cls is NotImported:
+                checked.append(check_not_imported(plugin, settings))
+            else:
+                checked.append(check_plugin(plugin, settings, events))
     with own.collect():
         check_routes(named)
     nodes: list[PluginNode] = []
@@ -235,12 +239,12 @@ def _check_unread_settings(settings: Settings, plugins: Sequence[NamedClass]) ->
             continue
         with faults.collect():
             key = place_of_key(settings, f"plugins.{section}")
-            if section in settings.active_plugins:
+            if section in settings.active_plugins and not settings.misses_files:
                 own = [each.name for each in plugins if section in each.cls.__module__.split(".")]
                 reason = "this is a file's name, and its plugins have others"
                 raise ConfigurationError(f"{key}: {reason}: {nearest(section, own or names)}")
             is_misspelt = bool(get_close_matches(section, names)) and not finder.has(section)
-            if is_misspelt and not settings.left_out:
+            if is_misspelt and not settings.misses_files:
                 raise ConfigurationError(f"{key}: no such plugin: {nearest(section, names)}")
     faults.check()
 
@@ -274,6 +278,8 @@ def _resolve(
                 f"{name!r} needs {source_of(need)}, of which there are "
                 f"{' and '.join(map(repr, same))}: name one of them in `needs`"
             )
+    if needed not in active and settings.disabled_files:
+        return next(iter(settings.disabled_files))  # It may be one of that file's.
     if needed not in active:
         raise ConfigurationError(
             f"{name!r} needs {needed!r}, which is not active: "

@@ -87,6 +87,9 @@ class RestartSettings:
         default=_OF_PLUGINS.backoff_max, validator=[ge(0), le(LONGEST)]
     )
     """Seconds that no wait exceeds."""
+    disable_after: int = attrs.field(default=3, validator=ge(0))
+    """Deaths of the program that are put down to one plugin, after which it starts disabled; 0 for
+    never."""
 
 
 def _not_below_warn(settings: StallSettings, _: object, error: float) -> None:
@@ -326,6 +329,16 @@ class Settings:
     """The variable, or the argument, that gave a key at the top instead of the file, by the key."""
     left_out: tuple[str, ...] = ()
     """The active plugins that `--without` leaves out of this run: names of files, or of plugins."""
+    disabled_files: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    """Active files that are not imported in this run, since their import has ended the program
+    again and again, with the reason."""
+    disabled_plugins: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    """Plugins that start disabled in this run, for such a reason."""
+
+    @property
+    def misses_files(self) -> bool:
+        """Whether active files are not imported, so that a name may be that of one of theirs."""
+        return bool(self.left_out or self.disabled_files)
 
     @property
     def addresses(self) -> list[str]:
@@ -352,7 +365,14 @@ class Settings:
         return {}
 
 
-NOT_READ = ("file", "unknown_variables", "sources", "left_out")
+NOT_READ = (
+    "file",
+    "unknown_variables",
+    "sources",
+    "left_out",
+    "disabled_files",
+    "disabled_plugins",
+)
 """Fields of `Settings` that are no keys."""
 FIELDS = [field for field in attrs.fields(Settings) if field.name not in NOT_READ]
 """The fields that are keys."""

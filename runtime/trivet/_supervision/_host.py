@@ -19,7 +19,7 @@ import trio
 
 from .._faults._advice import explained
 from .._faults._containment import summary
-from .._faults._errors import CriticalPluginError
+from .._faults._errors import CriticalPluginError, DisabledPluginError
 from .._faults._masking import mask_beginning
 from .._faults._stacks import stack_of
 from .._loop._tasks import plugin_of_task
@@ -213,6 +213,15 @@ class Host:
             self.inbox.retire()
         self._end_by(drain_until, close_until)
 
+    def disable_from_start(self, why: str) -> None:
+        """Begin no lifetime until `enable`, since the plugin has ended the program again and again.
+
+        Args:
+            why: the reason, which is the plugin's error.
+        """
+        self.is_disabled = True
+        self.failure = DisabledPluginError(why, plugin=self.name)
+
     def enable(self) -> None:
         """Begin a new lifetime after `disable`, and forget earlier failures."""
         self.is_disabled = False
@@ -280,6 +289,8 @@ class Host:
             self.ended.set()
 
     async def _live_on(self) -> None:
+        if self.is_disabled:
+            self._tell_of_safe_mode()
         for restarts in count():
             if not await self._until_it_may_start():
                 return
@@ -292,6 +303,14 @@ class Host:
                 self._become(Status.DISABLED if self.is_disabled else Status.STOPPED)
             elif not await self._recover(failure):
                 return
+
+    def _tell_of_safe_mode(self) -> None:
+        self._log.error("plugin starts disabled", why=self.error)
+        self._become(Status.DISABLED, self.error)
+        if any(member.critical for member in (self, *self.needs.dependents())):
+            self._call_started()
+            said = f"plugin {self.name!r} is disabled, and critical or needed by one that is: "
+            raise CriticalPluginError(f"{said}{self.error}", plugin=self.name)
 
     async def _until_it_may_start(self) -> bool:
         """Wait for an operator who enables it, and for its needs; says whether to start then."""

@@ -11,6 +11,8 @@ import json
 import os
 import signal
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from ._config import ParentConfig
 from ._last_words import create_report
@@ -57,11 +59,18 @@ class Child:
         self._wants_restart = False
 
     @classmethod
-    def spawn(cls, config: ParentConfig, *, waits: bool = False) -> Child:
+    def spawn(
+        cls,
+        config: ParentConfig,
+        *,
+        disabled: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+        waits: bool = False,
+    ) -> Child:
         """Start another child.
 
         Args:
             config: the command, and the sockets that are handed down.
+            disabled: the names that start disabled; see `SafeMode`.
             waits: whether it waits for `GO` once it is checked.
         """
         stop_read, stop_write = os.pipe()
@@ -77,6 +86,7 @@ class Child:
             "management": config.listeners[config.public :],
             "addresses": config.addresses,
             "waits": waits,
+            "disabled": {kind: dict(names) for kind, names in disabled.items()},
         }
         pid = os.posix_spawn(
             config.command[0],

@@ -15,6 +15,7 @@ LIMITS = (
     "hang_limit",
     "max_restarts",
     "restart_window",
+    "disable_after",
     "backoff_initial",
     "backoff_max",
 )
@@ -42,6 +43,7 @@ class ParentConfig:
         """Seconds without a heartbeat of the child's loop until the kill; 0 for never."""
         self.max_restarts: int = config["max_restarts"]
         self.restart_window: float = config["restart_window"]
+        self.disable_after: int = config["disable_after"]
         self.backoff_initial: float = config["backoff_initial"]
         self.backoff_max: float = config["backoff_max"]
 

@@ -12,6 +12,8 @@ import signal
 import sys
 import time
 from collections import deque
+from collections.abc import Mapping
+from typing import Any
 
 from ._child import Child
 from ._config import ParentConfig
@@ -19,6 +21,7 @@ from ._last_words import LastWords, named, read_facts, say
 from ._manager import ServiceManager
 from ._orphans import kill_orphans, reap
 from ._succession import Succession
+from ._suspects import SafeMode
 from ._wire import (
     FINAL_CODES,
     GO,
@@ -46,6 +49,7 @@ class Parent:
         """The number of signals that asked for the stop."""
         self._takes_over = False
         """Whether an old program has made room, and no new one has served yet."""
+        self._safe_mode = SafeMode()
         self._failures: deque[float] = deque()
         self._ended: dict[int, int] = {}
         """The wait statuses of children that have ended, by their ids."""
@@ -58,13 +62,14 @@ class Parent:
             code = self._watch(child)
             if self._requests or not self._succession.is_decided:
                 self._succession.end()
-            self._clean_up(child, code)
+            words, facts = self._clean_up(child, code)
             if (new := self._successor(code)) is not None:
                 child = new
                 continue
             final = self._final_code(child, code)
             if final is not None:
                 return final
+            self._suspect(child, words, facts)
             wait = self._after_failure()
             if wait is None:
                 say(f"the program ended with {named(code)}, too often: giving up")
@@ -72,7 +77,7 @@ class Parent:
             say(f"the program ended with {named(code)}; starting again in {wait:.1f} s")
             if self._stopped_within(wait):
                 return 0
-            child = Child.spawn(self._config)
+            child = Child.spawn(self._config, disabled=self._safe_mode.disabled)
 
     def _watch(self, child: Child) -> int:
         """Watch the child until it ends; returns its exit code."""
@@ -112,12 +117,14 @@ class Parent:
             self._ended.clear()  # Processes that a child has left behind.
         return status
 
-    def _clean_up(self, child: Child, code: int) -> None:
-        """End whatever the child has left behind, and print its last words."""
+    def _clean_up(self, child: Child, code: int) -> tuple[LastWords, dict[str, Any]]:
+        """End whatever the child has left behind; returns its last words, printed, and facts."""
         child.kill()  # The rest of its group.
         self._ended |= kill_orphans(spared=self._succession.pid)
-        LastWords(child.report).say(whole=code not in FINAL_CODES)
+        words, facts = LastWords(child.report), read_facts(child.report)
+        words.say(whole=code not in FINAL_CODES)
         child.close()
+        return words, facts
 
     def _restart(self) -> None:
         """Begin to put a new program in the old one's place."""
@@ -139,6 +146,7 @@ class Parent:
             say(f"the old program ended with {named(code)}")
         self._config.adopt(read_facts(new.report))
         self._failures.clear()
+        self._safe_mode.reset()
         self._takes_over = True
         new.send(GO)
         return new
@@ -155,6 +163,15 @@ class Parent:
         if child.verdict is not None:
             return child.verdict
         return code if self._requests or code in FINAL_CODES else None
+
+    def _suspect(self, child: Child, words: LastWords, facts: Mapping[str, Any]) -> None:
+        """Put a death down to a plugin; one that starts disabled lets others start again."""
+        since = child.serving_since
+        if since is not None and time.monotonic() - since > self._config.restart_window:
+            self._safe_mode.was_well()
+        for line in self._safe_mode.died(words, facts, self._config.disable_after):
+            say(line)
+            self._failures.clear()
 
     def _request_stop(self, child: Child, until: float) -> float:
         """Pass a request to stop on; returns the moment of the kill."""
