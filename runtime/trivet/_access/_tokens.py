@@ -6,13 +6,14 @@ Never knows where a client has put its secret, nor what it asks for.
 
 from __future__ import annotations
 
+import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Literal, NamedTuple, get_args
 
 import attrs
-from attrs.validators import gt, matches_re, min_len, optional
+from attrs.validators import gt, optional
 
 from .._faults._secret import Secret
 from ._rates import Rate
@@ -22,8 +23,19 @@ Scope = Literal["ingest", "read", "admin"]
 what runs. No scope contains another."""
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 SHORTEST_SECRET = 16
 """Characters that a secret has at least."""
+
+
+def _is_name(_: object, __: object, name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ValueError("expected 1 to 64 letters and digits of ASCII, and `_`, `.` and `-`")
+
+
+def _names_some(_: object, __: object, names: Sequence[str] | None) -> None:
+    if names is not None and not names:
+        raise ValueError("expected one at least")
 
 
 def _fit_for_a_header(_: object, __: object, secret: Secret) -> None:
@@ -47,16 +59,14 @@ class TokenSettings:
     TokenSettings(name='shop', scopes=['ingest'], secret=Secret('***'), events=None, rate=None)
     """
 
-    name: str = attrs.field(validator=matches_re(r"[A-Za-z0-9_.-]{1,64}"))
+    name: str = attrs.field(validator=_is_name)
     """The name, which the log shows beside each request with the token."""
-    scopes: list[Scope] = attrs.field(validator=min_len(1))
+    scopes: list[Scope] = attrs.field(validator=_names_some)
     """The doors that it opens: `"ingest"`, to publish events; `"read"`, for the plugins' routes and
     `GET /plugins`; `"admin"`, to restart plugins. A plugin's route may ask for another scope."""
     secret: Secret = attrs.field(validator=_fit_for_a_header)
     """The secret that a client sends as `Authorization: Bearer …`, of at least 16 characters."""
-    events: list[str] | None = attrs.field(
-        default=None, validator=[optional(min_len(1)), _for_ingest]
-    )
+    events: list[str] | None = attrs.field(default=None, validator=[_names_some, _for_ingest])
     """The only event types that the token may publish; without it, all that are open. Such a token
     opens no route of a plugin that asks for `"ingest"`."""
     rate: float | None = attrs.field(default=None, validator=optional(gt(0)))

@@ -47,7 +47,8 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except TrivetError as error:
-            click.echo(mask(f"trivet: {error}"), err=True)
+            for line in mask(str(error)).splitlines():
+                click.echo(f"trivet: {line}", err=True)
             ctx.exit(error.exit_code)
 
 

@@ -7,20 +7,32 @@ fault changes nothing.
 
 from __future__ import annotations
 
+import re
 import ssl
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import attrs
+import structlog
 
 from .._faults._errors import ConfigurationError
 from ._plugin_tables import place_of_key
 from ._settings import Settings, TlsSettings
 
+WARN_BEFORE = timedelta(days=14)
+"""The time before a certificate's end at which a start begins to warn."""
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 def server_context(settings: Settings) -> ssl.SSLContext | None:
     """The context for the connections of clients; None without a certificate.
+
+    A certificate that has ended, or ends soon, is a warning: the operator may mend it at a reload.
 
     Raises:
         ConfigurationError: a file cannot be read, or does not hold what it should, or the key does
@@ -41,7 +53,54 @@ def server_context(settings: Settings) -> ssl.SSLContext | None:
     except _FileError as error:
         key = place_of_key(settings, f"tls.{error.setting}")
         raise ConfigurationError(f"{key}: {error.file}: {error.reason}") from None
+    for setting in ("certificate", "client_ca"):
+        file = getattr(settings.tls, setting)
+        if file is not None:
+            _warn_of_end(place_of_key(settings, f"tls.{setting}"), file)
     return context
+
+
+def _warn_of_end(key: str, file: Path) -> None:
+    """Warn of the first certificate in a file that has ended, or ends soon."""
+    ends: list[datetime] = []
+    for certificate in _PEM.findall(file.read_bytes()):
+        with suppress(ValueError):  # A time in a form that no standard has.
+            ends.append(end_of(b64decode(certificate)))
+    now = datetime.now(UTC)
+    if ends and (end := min(ends)) <= now + WARN_BEFORE:
+        what = "a certificate has ended" if end <= now else "a certificate ends soon"
+        _log.warning(what, setting=key, file=str(file), end=f"{end:%Y-%m-%dT%H:%M:%SZ}")
+
+
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
+_UTC_TIME, _VERSION = 0x17, 0xA0
+"""The tags in DER of a time whose year has two digits, and of a certificate's version."""
+
+
+def end_of(certificate: bytes) -> datetime:
+    """The moment after which a certificate in DER is not valid: OpenSSL has read it already.
+
+    Python's `ssl` tells it of a peer's certificate only.
+    """
+    _, signed = next(_elements(certificate))
+    _, contents = next(_elements(signed))
+    fields = [content for tag, content in _elements(contents) if tag != _VERSION]
+    _, (tag, end) = _elements(fields[3])  # Behind the number, the algorithm and the issuer.
+    text = end.decode("ascii")
+    if tag == _UTC_TIME:
+        text = ("20" if text < "50" else "19") + text  # As RFC 5280 has it.
+    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+
+
+def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The elements in DER one after the other: each tag, and the content."""
+    while data:
+        length, begin = data[1], 2
+        if length >= 0x80:  # So many bytes have the length.
+            begin += length - 0x80
+            length = int.from_bytes(data[2:begin], "big")
+        yield data[0], data[begin : begin + length]
+        data = data[begin + length :]
 
 
 @attrs.frozen

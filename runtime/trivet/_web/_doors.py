@@ -23,6 +23,7 @@ from ._asgi import HttpScope, WebsocketScope
 from ._context import RequestContext, current_context
 from ._management import MANAGEMENT, is_served
 from ._problems import ProblemError, stopping
+from ._proxies import RECEIVED_HOST
 from ._shortcuts import RequestHead
 from ._targets import is_host, path_within
 
@@ -94,7 +95,9 @@ class Doors:
         """Look at the host that a request names, and at the site that it comes from.
 
         A request with a token in its header is from no page of another site, which could not know
-        the token. The probes answer any host: a kubelet asks by the pod's address.
+        the token. The probes answer any host: a kubelet asks by the pod's address. Where a proxy
+        tells the host that its client has named, both hosts count: a page that leads its own name
+        here can send any header, but not another `Host`.
 
         Raises:
             ProblemError: the path is served at another address, or the host is not the service's.
@@ -113,11 +116,10 @@ class Doors:
                 origin = value
             elif name == b"sec-fetch-site":
                 site = value
-        server = scope.get("server")
-        is_allowed = not host.strip() or self._hosts.allow(host, server[0] if server else "")
-        if not is_allowed and (context.is_websocket or path_within(scope) not in PROBES):
+        wrong = self._wrong_host(host, scope)
+        if wrong and (context.is_websocket or path_within(scope) not in PROBES):
             self._count_wrong(context.caller)
-            named = name_of(host.decode("latin-1"))
+            named = name_of(wrong.decode("latin-1"))
             detail = f"this service is not {named!r}; the operator names hosts in `allowed_hosts`"
             raise ProblemError("wrong_host", detail)
         if context.method not in SAFE_METHODS:
@@ -140,6 +142,15 @@ class Doors:
             return False
         site, origin = head.get(b"sec-fetch-site"), head.get(b"origin")
         return head.method in SAFE_METHODS or not is_cross_site(site, origin, host, self._sites)
+
+    def _wrong_host(self, host: bytes, scope: HttpScope | WebsocketScope) -> bytes:
+        """The host that a request names and that is not the service's; empty for none."""
+        server = scope.get("server")
+        reached = server[0] if server else ""
+        if host.strip() and not self._hosts.allow(host, reached):
+            return host
+        received = (scope.get("extensions") or {}).get(RECEIVED_HOST, b"")
+        return b"" if not received.strip() or self._hosts.allow(received, reached) else received
 
     def admit(self, rule: str, needed: Scope | None) -> None:
         """Note the rule of the current request; refuse the request unless its sender may pass.

@@ -6,6 +6,8 @@ Never knows, and never calls, a plugin's code: it reads the hosts' accounts.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import attrs
 
 from .._faults._containment import members
@@ -15,6 +17,9 @@ from .._plugins._status import Status
 from .._runtime import Runtime
 from ._fast_path import EndpointRequest, EndpointResponse, Endpoints
 from ._problems import ProblemError, stopping
+
+if TYPE_CHECKING:
+    from .._store._store import Store
 
 
 def add_probes(fast_path: Endpoints, runtime: Runtime) -> None:
@@ -79,9 +84,9 @@ def readiness(runtime: Runtime) -> dict[str, object]:
         facts["paused"] = paused
     store = runtime.store
     if store is not None and (store.trouble is not None or store.is_near_limit):
-        facts["store"] = describe_store(runtime)
+        facts["store"] = _state_of(store)
         if store.trouble is not None:
-            reasons.append(f"the store fails: {store.trouble}")
+            reasons.append(f"the store fails: {store.trouble.reason}")
     if _log_writer.trouble() is not None:
         facts["log"] = describe_log()
     if reasons:
@@ -142,12 +147,12 @@ def describe_store(runtime: Runtime) -> dict[str, object] | None:
     store = runtime.store
     if store is None:
         return None
+    return {"path": str(store.path), **_state_of(store)}
+
+
+def _state_of(store: Store) -> dict[str, object]:
+    """The part that a stranger may know: without the path of the file."""
     # The reason concerns the file or the disk; it never repeats the event.
     trouble = None if store.trouble is None else store.trouble.reason
     limit = "near its limit: what comes waits, or is refused" if store.is_near_limit else None
-    return {
-        "path": str(store.path),
-        "bytes": store.bytes,
-        "trouble": trouble,
-        "limit": limit,
-    }
+    return {"bytes": store.bytes, "trouble": trouble, "limit": limit}

@@ -20,6 +20,9 @@ from ._asgi import Headers, HttpScope, WebsocketScope
 _Scope = HttpScope | WebsocketScope
 _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+RECEIVED_HOST = "trivet.received_host"
+"""The extension with the value of `Host` that came with a request, where a proxy's word for it
+counts."""
 LONGEST_CHAIN = 100
 """Proxies of which a header is read, from the nearest on."""
 _NODE = re.compile(r"(\[[^\]]*\]|[^:]*)(?::(\d{1,5}))?")
@@ -83,6 +86,9 @@ class Proxies:
             if hop.host:
                 others = [item for item in scope["headers"] if item[0] != b"host"]
                 changed["headers"] = [(b"host", hop.host.encode("latin-1")), *others]
+                received = b"".join(value for name, value in scope["headers"] if name == b"host")
+                given = scope.get("extensions") or {}
+                changed["extensions"] = {**given, RECEIVED_HOST: received}
             node = _NODE.fullmatch(hop.client)
             host, port = (hop.client, None) if node is None else node.groups()
             address = _address(host)

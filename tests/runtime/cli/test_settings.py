@@ -69,6 +69,15 @@ def test_a_fault_ends_with_code_2(here: Path) -> None:
     assert (result.exit_code, result.stdout) == (2, "")
 
 
+def test_each_fault_says_whose_it_is(here: Path) -> None:
+    """Each fault is a line that begins with the command's name, also of a command that stops."""
+    write(here / "trivet.toml", 'max_body = 0\nbinds = "a"\n[tls]\nminimum_version = "1.1"\n')
+    for command in ("settings", "schema", "serve"):
+        lines = trivet(command).stderr.splitlines()
+        assert len(lines) == 3
+        assert all(line.startswith("trivet: trivet.toml: ") for line in lines), lines
+
+
 def test_lines_are_for_people(here: Path) -> None:
     """Each line is `KEY = VALUE  # ORIGIN`, and — stands for no value."""
     write(here / "trivet.toml", 'service = "a\\u001bb"')

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import ssl
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import trustme
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -18,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from structlog.testing import capture_logs
 
 from trivet import ConfigurationError, Secret, Settings, TlsSettings, load_settings
-from trivet._program._certificates import server_context
+from trivet._program._certificates import WARN_BEFORE, end_of, server_context
 from trivet._program._loader import load
 
 PASSWORD = "pa55word-of-the-key"
@@ -143,6 +145,58 @@ def test_a_setting_without_a_certificate(setting: str) -> None:
     variable = f"TRIVET_TLS__{setting.upper()}"
     with pytest.raises(ConfigurationError, match=f"{variable}: it has no effect"):
         load_settings(None, {variable: "a"})
+
+
+def warnings(**tls: object) -> list[dict[str, object]]:
+    """The warnings at the reading of these settings."""
+    with capture_logs() as logs:
+        context(**tls)
+    return [dict(log) for log in logs if log["log_level"] == "warning"]
+
+
+def issued_until(directory: Path, end: datetime) -> Path:
+    """A file with a certificate that ends then, its key, and a certificate that lasts."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost", not_after=end)
+    file = directory / "ends.pem"
+    chain = issued.private_key_and_cert_chain_pem.bytes() + authority.cert_pem.bytes()
+    file.write_bytes(b"a comment\n" + chain)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        (timedelta(days=-1), "a certificate has ended"),
+        (timedelta(minutes=1), "a certificate ends soon"),
+        (WARN_BEFORE - timedelta(hours=1), "a certificate ends soon"),
+        (WARN_BEFORE + timedelta(hours=1), None),
+        (timedelta(days=365 * 100), None),  # Its year has four digits.
+    ],
+)
+def test_the_end_of_a_certificate(tmp_path: Path, left: timedelta, said: str | None) -> None:
+    """A certificate that has ended, or ends within 14 days, is a warning with its end, and is
+    served all the same; so is the certificate of an authority of clients."""
+    end = (datetime.now(UTC) + left).replace(microsecond=0)
+    file = issued_until(tmp_path, end)
+    lines = warnings(certificate=file)
+    if said is None:
+        assert lines == []
+        return
+    (line,) = lines
+    assert (line["event"], line["setting"]) == (said, "tls.certificate")
+    assert (line["file"], line["end"]) == (str(file), f"{end:%Y-%m-%dT%H:%M:%SZ}")
+    _, line = warnings(certificate=file, client_ca=file)
+    assert line["setting"] == "tls.client_ca"
+
+
+def test_the_end_is_the_one_that_others_read(files: Files, tmp_path: Path) -> None:
+    """The end of a certificate is that which a library for certificates reads in it."""
+    for year in (2027, 2049, 2050, 9999):
+        text = issued_until(tmp_path, datetime(year, 12, 31, 23, 59, 59, tzinfo=UTC)).read_text()
+        pem = text[text.index("-----BEGIN CERT") :]
+        read = x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc
+        assert end_of(ssl.PEM_cert_to_DER_cert(pem[: pem.index("-----END") + 26])) == read
 
 
 def test_a_key_that_others_may_read_is_a_warning(files: Files) -> None:

@@ -207,6 +207,36 @@ async def test_a_plugin_sees_its_clients() -> None:
                 assert (await client.get(path)).status_code == 200
 
 
+@pytest.mark.parametrize("form", ["x-forwarded", "forwarded"])
+@pytest.mark.parametrize(
+    ("host", "told", "status"),
+    [
+        ("shop.example", "", 200),
+        ("shop.example", "localhost", 200),
+        ("127.0.0.1", "shop.example", 200),
+        ("", "shop.example", 200),
+        ("evil.example", "", 421),
+        ("evil.example", "localhost", 421),
+        ("evil.example", "shop.example", 421),
+        ("127.0.0.1", "evil.example", 421),
+        ("upstream", "shop.example", 421),
+    ],
+)
+async def test_both_hosts_have_to_be_right(form: str, host: str, told: str, status: int) -> None:
+    """A page that leads its own name to a trusted address may write the headers of a proxy, and
+    cannot change the `Host`: so that counts beside the host that a proxy tells."""
+    header = ("X-Forwarded-Host", told) if form == "x-forwarded" else ("Forwarded", f"host={told}")
+    settings: dict[str, Any] = {"trusted_proxies": ["127.0.0.1"], "proxy_headers": form}
+    headers = {"Host": host} | (dict([header]) if told else {})
+    async with (
+        open_plugins(Desk, allowed_hosts=["shop.example"], **settings) as runtime,
+        serving(runtime) as url,
+        httpx.AsyncClient(base_url=url, headers=headers) as client,
+    ):
+        assert (await client.get("/here/me")).status_code == status
+        assert (await client.get("/livez")).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("setting", "text"),
     [
