@@ -103,8 +103,8 @@ and says what they are for.
                             the classes
         _definition _hooks _instance _internals _resources
                             their checks, their instances
-        _routes _streams _status _supervision_settings
-                            routes, server-sent events, statuses, restarts
+        _routes _streams _status _supervision_settings _channels
+                            routes, server-sent events, statuses, restarts, brokers' channels
     _inbox/             how a plugin reads its events
         _inbox _batching _workers _workloads
                             events one by one, in batches, and the tasks that handle them
@@ -191,6 +191,7 @@ from ._inbox._inbox import Inbox as Inbox
 from ._loop._usage import SERVICE as SERVICE
 from ._loop._usage import Usage as Usage
 from ._on_asyncio._plugin import AsyncioPlugin as AsyncioPlugin
+from ._plugins._channels import BrokerChannel as BrokerChannel
 from ._plugins._event_plugins import BatchPlugin as BatchPlugin
 from ._plugins._event_plugins import EventPlugin as EventPlugin
 from ._plugins._event_plugins import EventSendingPlugin as EventSendingPlugin

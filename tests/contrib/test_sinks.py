@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trivet import Delivery, Event, Fate, Runtime
+from trivet import BrokerChannel, Delivery, Event, Fate, Runtime
 from trivet.testing import open_plugins
 from trivet_contrib._brokers._client import (
     BrokerUnavailableError,
@@ -53,6 +53,9 @@ class Broker(Producer):
 
 class Post(BrokerSink):
     broker = Broker()
+
+    def describe_channels(self) -> list[BrokerChannel]:
+        return []
 
     def connect(self) -> AbstractAsyncContextManager[Producer]:
         """Connect to the test's broker."""

@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import assert_checkpoints, assert_no_checkpoints
 
-from trivet import Delivery, Event
+from trivet import BrokerChannel, Delivery, Event
 from trivet.testing import open_plugins
 from trivet_contrib import _turns
 from trivet_contrib._brokers._client import Message, Producer
@@ -69,6 +69,9 @@ class Broker(Producer):
 
 
 class Post(BrokerSink):
+    def describe_channels(self) -> list[BrokerChannel]:
+        return []
+
     def connect(self) -> AbstractAsyncContextManager[Producer]:
         """Connect to the broker that takes everything."""
         return self._connected()

@@ -8,7 +8,7 @@ Never knows a particular broker: a `Producer` speaks to it.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
@@ -19,6 +19,7 @@ from attrs.validators import gt
 from trivet import (
     Batch,
     BatchPlugin,
+    BrokerChannel,
     Delivery,
     DeliverySettings,
     Event,
@@ -102,6 +103,10 @@ class BrokerSink(BatchPlugin[Event]):
             BrokerUnavailableError: the broker does not answer.
             BrokerRefusedError: the broker answers, and a setting is wrong.
         """
+
+    @abstractmethod
+    def describe_channels(self) -> Iterable[BrokerChannel]:
+        """The stream, the queue or the exchange, for `GET /asyncapi.json`."""
 
     async def initialize(self) -> None:
         """Find wrong settings. The broker may become available later."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import attrs
@@ -18,6 +18,7 @@ import trio
 from attrs.validators import ge, gt
 
 from trivet import (
+    BrokerChannel,
     Event,
     Fate,
     Outcome,
@@ -105,6 +106,15 @@ class BrokerSource(SourcePlugin):
     @abstractmethod
     def origin(self) -> str:
         """The source of an event whose message names none."""
+
+    @abstractmethod
+    def describe_channels(self) -> Iterable[BrokerChannel]:
+        """The stream or the queue, for `GET /asyncapi.json`."""
+
+    @property
+    def only_event(self) -> list[type[Event]] | None:
+        """The event type of every message; None where each message names its own."""
+        return None if self.event is None else [self.event]
 
     async def initialize(self) -> None:
         """Find wrong settings. The broker may become available later."""

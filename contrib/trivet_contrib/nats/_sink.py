@@ -12,8 +12,9 @@ from pathlib import Path
 import attrs
 from attrs.validators import gt
 
-from trivet import AsyncioPlugin, Secret
+from trivet import AsyncioPlugin, BrokerChannel, Secret
 
+from .._brokers._channels import shown_servers
 from .._brokers._client import Producer
 from .._brokers._on_asyncio import producer_on_asyncio
 from .._brokers._sink import BrokerSink
@@ -52,3 +53,15 @@ class NatsSink(AsyncioPlugin, BrokerSink):
         )
         target = Target(stream=self.stream, subject=self.subject or self.stream, create=self.create)
         return producer_on_asyncio(self.run_on_asyncio, open_producer(server, target))
+
+    def describe_channels(self) -> list[BrokerChannel]:
+        """The subject, for `GET /asyncapi.json`."""
+        channel = BrokerChannel(
+            action="send",
+            protocol="nats",
+            servers=shown_servers(self.url),
+            address=self.subject or self.stream,
+            description=f"Messages of the stream {self.stream!r}.",
+            is_structured=self.format == "structured",
+        )
+        return [channel]

@@ -14,8 +14,9 @@ import attrs
 from attrs.validators import ge, gt
 from nats.js.api import DeliverPolicy
 
-from trivet import AsyncioPlugin, Secret
+from trivet import AsyncioPlugin, BrokerChannel, Secret
 
+from .._brokers._channels import shown_servers
 from .._brokers._client import Consumer
 from .._brokers._on_asyncio import consumer_on_asyncio
 from .._brokers._source import BrokerSource, differs_from
@@ -97,3 +98,17 @@ class NatsSource(AsyncioPlugin, BrokerSource):
         )
         consumer = open_consumer(server, durable, self._unacked)
         return consumer_on_asyncio(self.run_on_asyncio, consumer)
+
+    def describe_channels(self) -> list[BrokerChannel]:
+        """The subjects of the stream, for `GET /asyncapi.json`."""
+        channel = BrokerChannel(
+            action="receive",
+            protocol="nats",
+            servers=shown_servers(self.url),
+            address=self.subject or None,  # The broker knows the subjects of a stream.
+            description=f"Messages of the stream {self.stream!r}, by the durable consumer "
+            f"{self.consumer!r}.",
+            events=self.only_event,
+            operation_bindings={"queue": self.consumer, "bindingVersion": "0.1.0"},
+        )
+        return [channel]

@@ -11,11 +11,13 @@ from contextlib import AbstractAsyncContextManager
 import attrs
 from attrs.validators import gt
 
-from trivet import AsyncioPlugin, PermanentError, Secret
+from trivet import AsyncioPlugin, BrokerChannel, PermanentError, Secret
 
+from .._brokers._channels import shown_servers
 from .._brokers._client import Producer, Server
 from .._brokers._on_asyncio import producer_on_asyncio
 from .._brokers._sink import BrokerSink
+from ._channels import BINDING_VERSION, exchange_binding, queue_binding
 from ._checks import Queue
 from ._producer import Target, open_producer
 from ._settings import default_url, is_amqp_url, is_short
@@ -55,3 +57,18 @@ class RabbitmqSink(AsyncioPlugin, BrokerSink):
         )
         server = Server(url=self.url.reveal(), timeout=self.timeout, name=self.app.service)
         return producer_on_asyncio(self.run_on_asyncio, open_producer(server, target))
+
+    def describe_channels(self) -> list[BrokerChannel]:
+        """The queue, or the exchange with its routing key, for `GET /asyncapi.json`."""
+        is_queue = bool(self.queue)
+        channel = BrokerChannel(
+            action="send",
+            protocol="amqp",
+            servers=shown_servers(self.url),
+            address=self.queue or self.routing_key or None,
+            description="The messages of a queue." if is_queue else "The messages of an exchange.",
+            is_structured=self.format == "structured",
+            bindings=queue_binding(self.queue) if is_queue else exchange_binding(self.exchange),
+            operation_bindings={"deliveryMode": 2, "mandatory": True, **BINDING_VERSION},
+        )
+        return [channel]

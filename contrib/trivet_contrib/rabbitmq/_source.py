@@ -11,11 +11,13 @@ from contextlib import AbstractAsyncContextManager
 import attrs
 from attrs.validators import gt
 
-from trivet import AsyncioPlugin, Secret
+from trivet import AsyncioPlugin, BrokerChannel, Secret
 
+from .._brokers._channels import shown_servers
 from .._brokers._client import Consumer, Server
 from .._brokers._on_asyncio import consumer_on_asyncio
 from .._brokers._source import BrokerSource, differs_from
+from ._channels import BINDING_VERSION, queue_binding
 from ._checks import Queue
 from ._consumer import Session, open_consumer
 from ._settings import default_url, is_amqp_url, is_name, is_short
@@ -68,3 +70,17 @@ class RabbitmqSource(AsyncioPlugin, BrokerSource):
         server = Server(url=self.url.reveal(), timeout=self.timeout, name=self.app.service)
         consumer = open_consumer(server, queue, self._session)
         return consumer_on_asyncio(self.run_on_asyncio, consumer)
+
+    def describe_channels(self) -> list[BrokerChannel]:
+        """The queue, for `GET /asyncapi.json`."""
+        channel = BrokerChannel(
+            action="receive",
+            protocol="amqp",
+            servers=shown_servers(self.url),
+            address=self.queue,
+            description="The messages of a quorum queue.",
+            events=self.only_event,
+            bindings=queue_binding(self.queue),
+            operation_bindings={"ack": True, **BINDING_VERSION},
+        )
+        return [channel]

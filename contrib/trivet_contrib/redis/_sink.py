@@ -11,8 +11,9 @@ from contextlib import AbstractAsyncContextManager
 import attrs
 from attrs.validators import ge, gt, min_len
 
-from trivet import Secret
+from trivet import BrokerChannel, Secret
 
+from .._brokers._channels import shown_servers
 from .._brokers._client import Producer, Server
 from .._brokers._sink import BrokerSink
 from ._producer import Target, open_producer
@@ -38,3 +39,15 @@ class RedisSink(BrokerSink):
         server = Server(url=self.url.reveal(), timeout=self.timeout)
         target = Target(stream=self.stream, create=self.create, max_length=self.max_length)
         return open_producer(server, target)
+
+    def describe_channels(self) -> list[BrokerChannel]:
+        """The stream, for `GET /asyncapi.json`."""
+        channel = BrokerChannel(
+            action="send",
+            protocol="redis",
+            servers=shown_servers(self.url),
+            address=self.stream,
+            description="The entries of a stream.",
+            is_structured=self.format == "structured",
+        )
+        return [channel]

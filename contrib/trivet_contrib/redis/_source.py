@@ -11,8 +11,9 @@ from contextlib import AbstractAsyncContextManager
 import attrs
 from attrs.validators import ge, gt, min_len
 
-from trivet import Secret
+from trivet import BrokerChannel, Secret
 
+from .._brokers._channels import shown_servers
 from .._brokers._client import Consumer, Server
 from .._brokers._source import BrokerSource, differs_from
 from ._checks import Group
@@ -68,3 +69,15 @@ class RedisSource(BrokerSource):
             max_dead_letters=self.max_dead_letters,
         )
         return open_consumer(Server(url=self.url.reveal(), timeout=self.timeout), group)
+
+    def describe_channels(self) -> list[BrokerChannel]:
+        """The stream, for `GET /asyncapi.json`."""
+        channel = BrokerChannel(
+            action="receive",
+            protocol="redis",
+            servers=shown_servers(self.url),
+            address=self.stream,
+            description=f"The entries of a stream, for the consumer group {self.group!r}.",
+            events=self.only_event,
+        )
+        return [channel]

@@ -22,6 +22,7 @@ from .._events._event_class import qualified_name, snake_case
 from .._events._outcome import Outcome
 from .._events._types import EventTypes
 from .._faults._errors import DefinitionError
+from ._channels import BrokerChannel
 from ._definition import (
     only_settings,
     refuse_attrs_decorator,
@@ -232,6 +233,16 @@ class Plugin(ABC):
             RuntimeError: called in `__init__`, before the program runs the plugin.
         """
         self._trivet.report(None)
+
+    def describe_channels(self) -> Iterable[BrokerChannel]:
+        """The channels of brokers by which the plugin receives or sends events; none by default.
+
+        `GET /asyncapi.json` shows them.
+
+        Life: called when a client asks for the document, whatever the plugin's status is. It may
+        read settings, and must not wait.
+        """
+        return ()
 
     @property
     def stopping(self) -> trio.Event:
