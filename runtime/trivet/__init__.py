@@ -72,6 +72,7 @@ and says what they are for.
                             when it is started again, starts side by side, a stop's deadlines
     _store/             events on disk, in one SQLite file
         _store _journal     as the event loop sees it; as its thread does
+        _commit _inbox      what is written at once, and who waits for that; an inbox's part
         _tables _ends _subscribers
                             the log of events: what comes in, what ends, and for whom
         _schema _records _packing _pages _register

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 import trio
@@ -22,6 +22,7 @@ from .._events._outcome import Refusal
 from .._faults._advice import explained
 from .._faults._errors import TrivetError
 from .._inbox._fast_path import FastPath
+from .._store._commit import Writing
 from ._backing import Backing, Parts
 from ._repeats import Identity, identity
 
@@ -35,31 +36,38 @@ WAITING = "publishers wait for room"
 
 @attrs.define(eq=False)
 class PendingOffer:
-    """An offer that an inbox has not decided about."""
+    """An offer that waits: for room, or for the event of which it has a duplicate to be stored."""
 
     delivery: Delivery[Event]
     has_room: bool = False
     """Whether there is room, so that the offer waits only for the event to be stored."""
     fate: Fate | None = None
     """The decision; None while there is none."""
-    _decided: trio.Event | None = None
+    _task: trio.lowlevel.Task | None = None
 
     @property
     def is_waiting(self) -> bool:
         """Whether the offer waits for room."""
         return self.fate is None and not self.has_room
 
+    @trio.lowlevel.enable_ki_protection
     def decide(self, fate: Fate) -> None:
         """Tell the publisher."""
         self.fate = fate
-        if self._decided is not None:
-            self._decided.set()
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task)
+            self._task = None
 
+    @trio.lowlevel.enable_ki_protection
     async def wait(self) -> None:
-        """Wait for the decision; no checkpoint where it is there."""
+        """Wait for the decision; no checkpoint where it is there. One task at a time may."""
         if self.fate is None:
-            self._decided = trio.Event()
-            await self._decided.wait()
+            self._task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._give_up)
+
+    def _give_up(self, _: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 class Admission:
@@ -84,6 +92,7 @@ class Admission:
     ) -> None:
         self._plugin = parts.plugin
         self._parts = parts
+        self._queue = parts.queue
         self._counts = parts.counts
         self._repeats = parts.repeats
         self._log = parts.log
@@ -100,18 +109,19 @@ class Admission:
         """Memory of the events from outside that wait for room."""
         self._is_making_room = False
         """Whether room is made for one event, and is not for those that wait."""
-        self._arriving: dict[Delivery[Event], list[PendingOffer]] = {}
-        """The offer of each event that is being stored, followed by those of its duplicates."""
+        self._let_in_late: dict[Delivery[Event], PendingOffer] = {}
+        """The offers of events that have waited for room, and are being stored."""
         self._duplicates: dict[Identity, list[PendingOffer]] = {}
-        """The same lists, by the identities of the events that have one."""
+        """The offers of duplicates, by the identity of each event that is being stored."""
 
     @trio.lowlevel.enable_ki_protection
-    def offer(self, delivery: Delivery[Event]) -> Fate | Refusal | PendingOffer | None:
+    def offer(self, delivery: Delivery[Event]) -> Fate | Refusal | Writing | PendingOffer | None:
         """Take the event in if there is room for it.
 
         Returns:
-            Its fate; why it can never come in; the pending offer, where the event has to be stored
-            first; or None where there is no room.
+            Its fate; why it can never come in; the record of it, where it has to be stored first;
+            the pending offer of a duplicate of one that is being stored; or None where there is no
+            room.
         """
         path = self._path
         if path.is_open:
@@ -133,9 +143,12 @@ class Admission:
         elif (why := self._backing.refusal(delivery)) is not None:
             # First of all: whoever lets it in later is not the one whose fault it is.
             return self._refuse_for_good(delivery, why)
-        decision = self._screen(delivery)
-        if decision is not None or self._waiting or not self._has_room(delivery):
-            return decision
+        if self.is_closed or self._wants is not None or delivery.given_id or delivery.size:
+            decision = self._screen(delivery)
+            if decision is not None:
+                return decision
+        if self._waiting or not self._has_room(delivery):
+            return None
         return self._let_in(delivery)
 
     @property
@@ -184,19 +197,16 @@ class Admission:
     @property
     def _taken(self) -> int:
         """How many events take room."""
-        queue, backing = self._parts.queue, self._backing
-        return len(queue.ready) + queue.held + queue.backing_off + backing.taken
+        queue = self._queue
+        return len(queue.ready) + queue.held + queue.backing_off + self._backing.taken
 
     def _has_room(self, delivery: Delivery[Event]) -> bool:
-        backing = self._backing
-        return (
-            self._taken < self.buffer
-            and backing.bytes_taken + delivery.size <= self.buffer_bytes
-            and backing.has_room(delivery)
-        )
+        queue = self._queue
+        free = self.buffer - len(queue.ready) - queue.held - queue.backing_off
+        return self._backing.has_room(delivery, free, self.buffer_bytes)
 
     @trio.lowlevel.enable_ki_protection
-    def overflow(self, delivery: Delivery[Event], policy: OnFull) -> Fate | PendingOffer:
+    def overflow(self, delivery: Delivery[Event], policy: OnFull) -> Fate | Writing | PendingOffer:
         """Decide about an event for which there is no room."""
         if (known := self._duplicate(delivery)) is not None:
             return known  # Another publisher of the same event got in meanwhile.
@@ -217,10 +227,12 @@ class Admission:
         self._is_making_room = True
         try:
             while not self._has_room(delivery):
-                oldest = self._parts.queue.pop_oldest()
+                oldest = self._queue.pop_oldest()
                 if oldest is not None:
                     self._drop(oldest)
-                elif self._taken < self.buffer or not self._backing.has_room(delivery):
+                elif self._taken < self.buffer or not self._backing.has_room(
+                    delivery, math.inf, math.inf
+                ):
                     break  # It is for want of something else.
                 elif not self._backing.drop_oldest():
                     break
@@ -256,7 +268,11 @@ class Admission:
         while self._waiting and self._has_room(self._waiting[0].delivery):
             offer = self._waiting.popleft()
             if not self._duplicate(offer.delivery, offer):
-                self._let_in(offer.delivery, offer)
+                if self._let_in(offer.delivery) is QUEUED:
+                    offer.decide(QUEUED)
+                else:
+                    offer.has_room = True
+                    self._let_in_late[offer.delivery] = offer
             self._waits_no_more(offer)
 
     def _waits_no_more(self, offer: PendingOffer) -> None:
@@ -328,47 +344,52 @@ class Admission:
             self._backing.excuse(delivery.receipt)
         return Fate.DUPLICATE
 
-    def _let_in(
-        self, delivery: Delivery[Event], offer: PendingOffer | None = None
-    ) -> Fate | PendingOffer:
-        """Have an event accepted. A publisher that waited for room is told by its offer."""
-        if self._backing.accept(delivery, self._stored):
-            self._accepted(delivery, offer)
+    def _let_in(self, delivery: Delivery[Event]) -> Fate | Writing:
+        """Have an event accepted; returns the record where it has to be stored first."""
+        writing = self._backing.accept(delivery, self._stored)
+        if writing is None:
+            self._accepted([delivery])
             return QUEUED
-        offer = offer or PendingOffer(delivery)
-        offer.has_room = True
-        self._arriving[delivery] = [offer]
-        event = identity(delivery)
-        if event is not None and self._repeats.window:
-            self._duplicates[event] = self._arriving[delivery]
-        return offer
+        if delivery.given_id is not None and self._repeats.window:
+            self._duplicates[delivery.source, delivery.given_id] = []
+        return writing
 
-    def _stored(self, delivery: Delivery[Event], error: TrivetError | None) -> None:
-        """Decide about an event that has been stored, or cannot be, and about its duplicates."""
-        offer, *duplicates = self._arriving.pop(delivery)
-        event = identity(delivery)
-        if event is not None:
-            self._duplicates.pop(event, None)
+    def _stored(self, deliveries: Sequence[Delivery[Event]], error: TrivetError | None) -> None:
+        """Decide about events that have been stored, or cannot be, and about their duplicates."""
         if error is None:
-            self._accepted(delivery, offer)
-            for duplicate in duplicates:
-                self._duplicate(duplicate.delivery, duplicate)
+            self._accepted(deliveries)
         else:
-            for refused in (offer, *duplicates):
-                refused.decide(self._refuse(refused.delivery))
+            for delivery in deliveries:
+                self._refuse(delivery)
+        if self._let_in_late or self._duplicates:
+            self._decide_others(deliveries, is_stored=error is None)
         self.admit()  # What an event takes while it is being stored is free.
 
-    def _accepted(self, delivery: Delivery[Event], offer: PendingOffer | None) -> None:
-        """Count an event that is in, and tell its publisher."""
-        if (event := identity(delivery)) is not None:
-            self._repeats.take_in(event)
-        self._counts.accepted += 1
-        if delivery.receipt is not None:
-            delivery.receipt.settle(self._plugin, QUEUED)
-            self._backing.excuse(delivery.receipt)
-        self._parts.readers.wake()
-        if offer is not None:
-            offer.decide(QUEUED)
+    def _accepted(self, deliveries: Sequence[Delivery[Event]]) -> None:
+        """Count events that are in, and tell the plugin."""
+        self._counts.accepted += len(deliveries)
+        for delivery in deliveries:
+            if not delivery.is_plain:
+                if (event := identity(delivery)) is not None:
+                    self._repeats.take_in(event)
+                if delivery.receipt is not None:
+                    delivery.receipt.settle(self._plugin, QUEUED)
+                    self._backing.excuse(delivery.receipt)
+        readers = self._parts.readers
+        for _ in range(min(len(readers.parked), len(deliveries))):
+            readers.wake()
+
+    def _decide_others(self, deliveries: Iterable[Delivery[Event]], *, is_stored: bool) -> None:
+        """Decide about the offers that had waited for room, and the duplicates of events."""
+        for delivery in deliveries:
+            if (offer := self._let_in_late.pop(delivery, None)) is not None:
+                offer.decide(QUEUED if is_stored else Fate.REJECTED)
+            event = identity(delivery)
+            for duplicate in () if event is None else self._duplicates.pop(event, ()):
+                if is_stored:
+                    self._duplicate(duplicate.delivery, duplicate)
+                else:
+                    duplicate.decide(self._refuse(duplicate.delivery))
 
     def _end_at_once(self, delivery: Delivery[Event], fate: Fate) -> Fate:
         """Accept an event and end it."""

@@ -6,7 +6,7 @@ Never knows a backing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import attrs
@@ -21,12 +21,13 @@ from .._events._outcome import Refusal
 from .._faults._errors import TrivetError
 from .._inbox._counts import Counts
 from .._inbox._readers import Readers
+from .._store._commit import Writing
 from ._in_flight import InFlight
 from ._queue import Queue
 from ._repeats import Identity, Repeats
 
-Accepted = Callable[[Delivery[Event], TrivetError | None], None]
-"""Told that an event is accepted, or why it cannot be."""
+Accepted = Callable[[Sequence[Delivery[Event]], TrivetError | None], None]
+"""Told that events are accepted, or why they cannot be."""
 
 
 @attrs.frozen(eq=False)
@@ -104,8 +105,14 @@ class Backing(Protocol):
     def refusal(self, delivery: Delivery[Event]) -> Refusal | None:
         """Why the event can never be accepted; None if it can be."""
 
-    def has_room(self, delivery: Delivery[Event]) -> bool:
-        """Whether there is room for the event here, too."""
+    def has_room(self, delivery: Delivery[Event], free: float, buffer_bytes: float) -> bool:
+        """Whether there is room for the event.
+
+        Args:
+            delivery: the event.
+            free: how many events there would be room for, if those in memory were all there are.
+            buffer_bytes: the inbox's limit of memory.
+        """
         ...
 
     def begins_to_wait(self, delivery: Delivery[Event]) -> None:
@@ -118,15 +125,15 @@ class Backing(Protocol):
         """Drop the oldest event that is not in memory, soon; says whether there is one."""
         ...
 
-    def accept(self, delivery: Delivery[Event], then: Accepted) -> bool:
+    def accept(self, delivery: Delivery[Event], then: Accepted) -> Writing | None:
         """Accept an event, for which there is room.
 
         The backings of several inboxes may be given the same delivery, one after the other; what
         they write for it before the event loop goes on may be one record.
 
         Returns:
-            Whether it is accepted and put into the queue already; if not, `then` is called when it
-            is, or cannot be.
+            None where it is accepted and put into the queue already; otherwise the record that is
+            written. Then `then` is called when it is, or cannot be.
         """
         ...
 

@@ -22,6 +22,7 @@ from .._events._fates import Fate
 from .._events._outcome import NO_REFUSALS, Outcome, Refusal
 from .._inbox._fast_path import FastPath
 from .._inbox._quantum import QUANTUM
+from .._store._commit import Commit, Writing
 from ._admission import QUEUED, Admission, PendingOffer
 from ._bounded import BoundedInbox
 from ._fairness import Fairness
@@ -50,7 +51,7 @@ class Undecided:
     delivery: Delivery[Event]
     subscription: Subscription
     offer: PendingOffer | None
-    """The offer that is pending; None where there is no room, and it does not wait for it yet."""
+    """The offer that waits; None where there is no room, and it does not wait for it yet."""
     fates: dict[str, Fate]
     """The outcome's fates, to which the decision is added."""
 
@@ -62,6 +63,14 @@ class Undecided:
     def decided(self, fate: Fate) -> None:
         """Note the decision."""
         self.fates[self.subscription.plugin] = fate
+
+    def taken(self, decision: Fate | Writing, commits: list[Commit]) -> None:
+        """Note the decision, or the transaction that leads to it."""
+        if isinstance(decision, Writing):
+            decision.fates = self.fates
+            commits.append(decision.commit)
+        else:
+            self.decided(decision)
 
 
 @attrs.frozen(eq=False)
@@ -109,6 +118,8 @@ class Bus:
         self.fairness: Fairness = Fairness()
         self.undecided: list[Undecided] = []
         """Events that were offered and not decided about; `settle` waits for the decisions."""
+        self.commit: Commit | None = None
+        """The transaction in which events are stored that were offered; `settle` waits for it."""
         self.unrouted: Counter[str] = Counter()
         """Events that nobody listens to, by name."""
 
@@ -143,7 +154,7 @@ class Bus:
             await fairness.before_publish()
         routes = self.routes
         outcomes = [self.offer(each, routes[type(each.event)]) for each in deliveries]
-        if self.undecided or fairness.owes_turn:
+        if self.commit is not None or self.undecided or fairness.owes_turn:
             await self.settle()
         return outcomes
 
@@ -151,11 +162,13 @@ class Bus:
     def offer(self, delivery: Delivery[Event], route: Route) -> Outcome:
         """Offer an event to its subscribers.
 
-        `settle` is to follow where anything is `undecided`, or the fairness owes a turn.
+        `settle` is to follow where anything is `undecided`, or there is a `commit` to wait for, or
+        the fairness owes a turn.
         """
         fairness = self.fairness
         fairness.streak += 1
         is_plain = delivery.is_plain
+        writing: Writing | None = None
         for subscription in route.subscriptions:
             path = subscription.path
             ready = path.ready
@@ -167,9 +180,18 @@ class Bus:
                     path.readers.wake()
                     fairness.woke_reader(delivery.published)
             else:
-                fairness.note(delivery.published)
-                if (decision := subscription.admission.offer(delivery)) is not QUEUED:
-                    return self._offer_others(delivery, route, subscription, decision)
+                if writing is None:
+                    fairness.note(delivery.published)
+                decision = subscription.admission.offer(delivery)
+                if type(decision) is Writing:
+                    writing = decision
+                elif decision is not QUEUED:
+                    return self._offer_others(delivery, route, subscription, decision, writing)
+        if writing is not None:
+            # As if it were stored; the store says so where it cannot be.
+            writing.fates = dict(route.all_queued)
+            self.commit = writing.commit
+            return Outcome(delivery, writing.fates)
         if not route.subscriptions:
             fairness.note(delivery.published)
             self.unrouted[delivery.event.__event_name__] += 1
@@ -180,7 +202,8 @@ class Bus:
         delivery: Delivery[Event],
         route: Route,
         subscription: Subscription,
-        decision: Fate | Refusal | PendingOffer | None,
+        decision: Fate | Refusal | Writing | PendingOffer | None,
+        writing: Writing | None,
     ) -> Outcome:
         """Go on with the subscribers after one that has not simply taken an event in."""
         fates, refusals = dict(route.all_queued), NO_REFUSALS
@@ -191,22 +214,35 @@ class Bus:
             elif isinstance(decision, Refusal):
                 fates[subscription.plugin] = Fate.UNACCEPTABLE
                 refusals = {**refusals, subscription.plugin: decision}
+            elif isinstance(decision, Writing):
+                writing = decision
             else:
                 self.undecided.append(Undecided(delivery, subscription, decision, fates))
             if (following := next(rest, None)) is None:
-                return Outcome(delivery, fates, refusals)
+                break
             subscription = following
             decision = subscription.admission.offer(delivery)
+        if writing is not None:
+            writing.fates, self.commit = fates, writing.commit
+        return Outcome(delivery, fates, refusals)
 
     async def settle(self) -> None:
         """Wait for the decisions, or let the readers have their turn that were woken."""
-        undecided, self.undecided = self.undecided, []
-        if not undecided:
+        commit, self.commit = self.commit, None
+        if self.undecided:
+            await self._settle_undecided(commit)
+        elif commit is not None:
+            self.fairness.owes_turn = False
+            await commit.over()
+            self.fairness.has_waited()
+        else:
             await self.fairness.after_publish()
-            return
+
+    async def _settle_undecided(self, commit: Commit | None) -> None:
+        undecided, self.undecided = self.undecided, []
         self.fairness.owes_turn = False
-        await _decide(undecided)
-        if any(one.has_waited for one in undecided):
+        await _decide(undecided, [] if commit is None else [commit])
+        if commit is not None or any(one.has_waited for one in undecided):
             self.fairness.has_waited()
 
     @trio.lowlevel.enable_ki_protection
@@ -236,29 +272,38 @@ def _room_bytes(subscription: Subscription) -> float:
     return admission.buffer_bytes
 
 
-async def _decide(undecided: Sequence[Undecided]) -> None:
-    """Wait for the decisions."""
-    being_stored = [(one, one.offer) for one in undecided if one.offer is not None]
-    if len(being_stored) < len(undecided):
+async def _decide(undecided: Sequence[Undecided], commits: list[Commit]) -> None:
+    """Wait for the decisions, and for the end of the transactions."""
+    pending = [(one, one.offer) for one in undecided if one.offer is not None]
+    if len(pending) < len(undecided):
         full = [one for one in undecided if one.offer is None]
-        being_stored.extend(await _wait_for_room(full))
-    for one, offer in being_stored:  # No policy limits this wait: the disk answers, or fails.
+        pending.extend(await _wait_for_room(full, commits))
+    for one, offer in pending:  # No policy limits this wait: the disk answers, or fails.
         await offer.wait()
         assert offer.fate is not None
         one.decided(offer.fate)
+    for commit in commits:
+        await commit.over()
 
 
-async def _wait_for_room(full: list[Undecided]) -> list[tuple[Undecided, PendingOffer]]:
-    """Wait at full inboxes, each as long as its policy says; returns the offers being stored."""
+async def _wait_for_room(
+    full: list[Undecided], commits: list[Commit]
+) -> list[tuple[Undecided, PendingOffer]]:
+    """Wait at full inboxes, each as long as its policy says.
+
+    Returns:
+        The offers whose events are being stored, and are decided about when that is done. Events
+        that were let in without an offer are in one of the `commits`, to which theirs are added.
+    """
     now = trio.current_time()
     limited: list[tuple[float, Undecided, PendingOffer]] = []
     being_stored: list[tuple[Undecided, PendingOffer]] = []
 
-    def take(one: Undecided, decision: Fate | PendingOffer) -> None:
-        if isinstance(decision, Fate):
-            one.decided(decision)
-        else:
+    def take(one: Undecided, decision: Fate | Writing | PendingOffer) -> None:
+        if isinstance(decision, PendingOffer):
             being_stored.append((one, decision))
+        else:
+            one.taken(decision, commits)
 
     try:
         for one in full:

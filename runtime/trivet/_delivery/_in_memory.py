@@ -11,6 +11,7 @@ from .._events._event import Event
 from .._events._fates import Fate
 from .._events._history import History
 from .._events._outcome import Refusal
+from .._store._commit import Writing
 from ._backing import Accepted, Parts
 from ._repeats import Identity
 
@@ -43,9 +44,9 @@ class InMemory:
         """See `Backing`."""
         return None
 
-    def has_room(self, delivery: Delivery[Event]) -> bool:
+    def has_room(self, delivery: Delivery[Event], free: float, buffer_bytes: float) -> bool:
         """See `Backing`."""
-        return True
+        return free > 0 and self._parts.counts.bytes + delivery.size <= buffer_bytes
 
     def begins_to_wait(self, delivery: Delivery[Event]) -> None:
         """See `Backing`."""
@@ -57,10 +58,10 @@ class InMemory:
         """See `Backing`."""
         return False
 
-    def accept(self, delivery: Delivery[Event], then: Accepted) -> bool:
+    def accept(self, delivery: Delivery[Event], then: Accepted) -> Writing | None:
         """See `Backing`."""
         self._parts.put(delivery)
-        return True
+        return None
 
     def refill(self) -> None:
         """See `Backing`."""

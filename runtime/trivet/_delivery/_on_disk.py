@@ -22,10 +22,11 @@ from .._events._outcome import Refusal
 from .._events._types import EventTypes
 from .._faults._containment import printable
 from .._faults._errors import EventDecodeError, EventEncodeError
+from .._store._commit import Writing
+from .._store._inbox import StoredInbox
 from .._store._packing import Packed, name_and_id, pack_history, unpack, unpack_history
 from .._store._pages import Content, Page
 from .._store._records import (
-    Append,
     Backlog,
     Bury,
     DeadLetterFacts,
@@ -36,7 +37,7 @@ from .._store._records import (
     Seen,
     Update,
 )
-from .._store._store import Store, StoredInbox
+from .._store._store import Store
 from ._backing import Accepted, Backing, Parts
 from ._progress import Progress
 from ._repeats import Identity, identity
@@ -152,12 +153,20 @@ class OnDisk(Backing, StoredInbox):
 
     # The way in.
 
-    def has_room(self, delivery: Delivery[Event]) -> bool:
+    def has_room(self, delivery: Delivery[Event], free: float, buffer_bytes: float) -> bool:
         """See `Backing`."""
-        return self._store.has_room(self._pack(delivery).size)
+        store = self._store
+        return (
+            self._on_disk - self._to_drop + self._arriving < free
+            and self._bytes_arriving + delivery.size <= buffer_bytes
+            and store.bytes + self._pack(delivery).size <= store.max_bytes
+        )
 
     def _pack(self, delivery: Delivery[Event]) -> Packed:
-        return self._packed_waiting.get(delivery) or self._store.packer.pack(delivery)
+        packer = self._store.packer
+        if packer.last is delivery:
+            return packer.packed
+        return self._packed_waiting.get(delivery) or packer.pack(delivery)
 
     @trio.lowlevel.disable_ki_protection
     def refusal(self, delivery: Delivery[Event]) -> Refusal | None:
@@ -174,10 +183,12 @@ class OnDisk(Backing, StoredInbox):
     def begins_to_wait(self, delivery: Delivery[Event]) -> None:
         """See `Backing`."""
         self._packed_waiting[delivery] = self._pack(delivery)
+        self._store.await_room(self, waits=True)
 
     def waits_no_more(self, delivery: Delivery[Event]) -> None:
         """See `Backing`."""
         self._packed_waiting.pop(delivery, None)
+        self._store.await_room(self, waits=bool(self._packed_waiting))
 
     def drop_oldest(self) -> bool:
         """See `Backing`."""
@@ -187,36 +198,41 @@ class OnDisk(Backing, StoredInbox):
         self.refill()
         return True
 
-    def accept(self, delivery: Delivery[Event], then: Accepted) -> bool:
+    def accept(self, delivery: Delivery[Event], then: Accepted) -> Writing | None:
         """See `Backing`."""
         self._then = then
-        seen, event, window = None, identity(delivery), self._parts.repeats.window
-        if event is not None and window:
-            seen = Seen(*event, time.time() + window)
+        seen = None
+        if delivery.given_id is not None and (window := self._parts.repeats.window):
+            seen = Seen(delivery.source, delivery.given_id, time.time() + window)
         self._arriving += 1
         self._bytes_arriving += delivery.size
-        self._store.append(delivery, self._pack(delivery), self._plugin, seen)
-        return False
+        return self._store.append(delivery, self._pack(delivery), self._plugin, seen)
 
-    def written(
-        self, delivery: Delivery[Event], append: Append, error: JournalError | None
-    ) -> None:
+    def written(self, writings: list[Writing], error: JournalError | None) -> None:
         """See `StoredInbox`."""
-        self._arriving -= 1
-        self._bytes_arriving -= delivery.size
+        deliveries = [writing.delivery for writing in writings]
+        self._arriving -= len(deliveries)
+        if self._bytes_arriving:
+            self._bytes_arriving -= sum(delivery.size for delivery in deliveries)
         if error is None:
-            number = append.number
-            room = self._policy.buffer_bytes - self._counts.bytes
-            fits = self._queue.waiting < WINDOW and delivery.size <= room
-            is_next = fits and not self._on_disk
-            if not self._has_left and (is_next or number < self._progress.last):
-                self._put(delivery, _Stored(number, append.size))
+            self._take_in(writings)
+        assert self._then is not None
+        self._then(deliveries, error)
+
+    def _take_in(self, writings: list[Writing]) -> None:
+        """Have events that were just written in memory, as far as they are the next, and fit."""
+        window, last = WINDOW - self._queue.waiting, self._progress.last
+        room = self._policy.buffer_bytes - self._counts.bytes
+        for writing in writings:
+            delivery, number = writing.delivery, writing.number
+            is_next = not self._on_disk and window > 0 and delivery.size <= room
+            if not self._has_left and (is_next or number < last):
+                self._put(delivery, _Stored(number, writing.size))
+                window, room = window - 1, room - delivery.size
             else:
                 self._on_disk += 1
                 if delivery.receipt is not None:
                     self._receipts[number] = delivery.receipt
-        assert self._then is not None
-        self._then(delivery, error)
 
     def ends_written(self, numbers: list[int]) -> None:
         """See `StoredInbox`."""

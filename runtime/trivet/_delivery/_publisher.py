@@ -124,7 +124,7 @@ class Publisher:
             await fairness.before_publish()
         bus = self._bus
         outcome = bus.offer(delivery, route)
-        if fairness.owes_turn or bus.undecided:
+        if bus.commit is not None or fairness.owes_turn or bus.undecided:
             await bus.settle()
         return outcome
 
@@ -169,7 +169,8 @@ class Publisher:
         if fairness.streak >= QUANTUM:
             return bus.publish([delivery])
         bus.offer(delivery, self._routes[type(event)])
-        return bus.settle() if fairness.owes_turn or bus.undecided else None
+        is_decided = bus.commit is None and not (fairness.owes_turn or bus.undecided)
+        return None if is_decided else bus.settle()
 
     def hand_over(self, delivery: Delivery[Event]) -> bool:
         """Publish an event for a task that has just waited, and is about to wait again.

@@ -27,6 +27,8 @@ Fault = tuple[str, str]
 Check = Callable[[Any], Fault | None]
 """A function that finds the first fault in a value."""
 
+_encode = msgspec.json.Encoder().encode
+
 LONGEST_PATH = 200
 """Characters of a path in a message; a longer path is cut."""
 
@@ -52,9 +54,10 @@ def encode_event(event: Event, *, exact: bool = False) -> bytes:
     """
     payload, fault = b"", None
     try:
-        payload = msgspec.json.encode(event)
+        payload = _encode(event)
         if exact or b"null" in payload:
-            fault = _check_of(type(event), exact)(event)
+            check = _check_of(type(event), exact)
+            fault = None if check is None else check(event)
     except KeyboardInterrupt:  # Ctrl-C in a program of one's own.
         raise
     except BaseException as error:  # noqa: ASYNC103 - a value's own type may raise anything
@@ -65,15 +68,16 @@ def encode_event(event: Event, *, exact: bool = False) -> bytes:
     raise EventEncodeError(event.__event_name__, path, fault[1])
 
 
-_checks: dict[tuple[type[Event], bool], Check] = {}
+_checks: dict[bool, dict[type[Event], Check | None]] = {True: {}, False: {}}
 
 
-def _check_of(cls: type[Event], exact: bool) -> Check:
-    """The check of an event type. The annotations of most fields make a check needless."""
-    if (cls, exact) not in _checks:
-        check = _Checks(_find_changed if exact else _find_non_finite).of(kinds.type_info(cls))
-        _checks[cls, exact] = check or (lambda _: None)
-    return _checks[cls, exact]
+def _check_of(cls: type[Event], exact: bool) -> Check | None:
+    """The check of an event type; None where the annotations of its fields make it needless."""
+    checks = _checks[exact]
+    if cls not in checks:
+        json = _find_changed if exact else _find_non_finite
+        checks[cls] = _Checks(json).of(kinds.type_info(cls))
+    return checks[cls]
 
 
 class _Checks:

@@ -18,13 +18,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ._ballast import BALLAST
+from ._commit import Append
 from ._dead_letters import DeadLetters
 from ._ends import Ends, cursors_of, place
 from ._files import ballast_of, log_of, new_of, own_name, refuse_others, register_of
 from ._lock import Lock
 from ._migration import migrate
 from ._records import (
-    Append,
     Backlog,
     JournalError,
     JournalFullError,

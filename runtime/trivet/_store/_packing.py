@@ -36,21 +36,21 @@ Envelope = tuple[
 
 _run: trio.lowlevel.RunVar[str] = trio.lowlevel.RunVar("trivet_run")
 
+_encode = msgspec.json.Encoder().encode
 _envelope: msgspec.json.Decoder[Envelope] = msgspec.json.Decoder(Envelope)
 _history: msgspec.json.Decoder[History] = msgspec.json.Decoder(History)
 
 
-@attrs.define
-class Packed:
+class Packed(msgspec.Struct, gc=False):
     """An event as bytes."""
 
     envelope: bytes
     payload: bytes
+    size: int
+    """Bytes, as the journal counts them."""
 
-    @property
-    def size(self) -> int:
-        """Bytes, as the journal counts them."""
-        return len(self.envelope) + len(self.payload)
+
+NOTHING = Packed(b"", b"", 0)
 
 
 def pack(delivery: Delivery[Event]) -> Packed:
@@ -63,24 +63,28 @@ def pack(delivery: Delivery[Event]) -> Packed:
     if delivery.deadline < math.inf:
         left = delivery.deadline - trio.current_time()
         expires, deadline = time.time() + left, (this_run(), delivery.deadline, left)
+    event, origin = delivery.event, delivery.origin
     envelope: Envelope = (
-        delivery.event.__event_name__,
+        event.__event_name__,
         delivery.id,
         delivery.source,
         delivery.time,
         delivery.key,
         expires,
-        delivery.request_id,
-        delivery.traceparent,
+        origin.request_id,
+        origin.traceparent,
         deadline,
     )
     try:
-        written = msgspec.json.encode(envelope)
+        written = _encode(envelope)
     except UnicodeEncodeError as error:  # The publisher's `id`, `source` or `key`.
         raise EventEncodeError(envelope[0], "$", f"in its envelope: {one_line(error)}") from None
-    if isinstance(delivery.written, Exception):
-        raise delivery.written
-    return Packed(written, delivery.written or encode_event(delivery.event, exact=True))
+    payload = delivery.written
+    if payload is None:
+        payload = encode_event(event, exact=True)
+    elif isinstance(payload, Exception):
+        raise payload
+    return Packed(written, payload, len(written) + len(payload))
 
 
 class Packer:
@@ -92,8 +96,11 @@ class Packer:
 
     def __init__(self, types: EventTypes) -> None:
         self._types = types
-        self._last: Delivery[Event] | None = None
-        self._packed: Packed | EventEncodeError | EventDecodeError | None = None
+        self.last: Delivery[Event] | None = None
+        """The event that was packed last."""
+        self.packed: Packed = NOTHING
+        """The bytes of that event."""
+        self._failed: tuple[Delivery[Event], EventEncodeError | EventDecodeError] | None = None
 
     def pack(self, delivery: Delivery[Event]) -> Packed:
         """The event as bytes, from which it can be read back.
@@ -102,25 +109,24 @@ class Packer:
             EventEncodeError: it would not come back as it is.
             EventDecodeError: it would not come back at all.
         """
-        if self._last is not delivery:
-            self._last, self._packed = delivery, self._pack(delivery)
-        if isinstance(self._packed, Packed):
-            return self._packed
-        assert self._packed is not None
-        raise self._packed
-
-    def _pack(self, delivery: Delivery[Event]) -> Packed | EventEncodeError | EventDecodeError:
+        if self.last is delivery:
+            return self.packed
+        if self._failed is not None and self._failed[0] is delivery:
+            raise self._failed[1]
         try:
             packed = pack(delivery)
             if delivery.written is None:  # Else it has been read back.
                 self._types.decode(type(delivery.event), packed.payload)
         except (EventEncodeError, EventDecodeError) as error:
-            return error
+            self._failed = delivery, error
+            raise
+        self.last, self.packed = delivery, packed
         return packed
 
     def forget(self) -> None:
         """Keep no event alive."""
-        self._last = self._packed = None
+        self.last = self._failed = None
+        self.packed = NOTHING
 
 
 async def write_ahead(deliveries: Iterable[Delivery[Event]], types: EventTypes) -> None:

@@ -55,24 +55,6 @@ class Seen:
 
 
 @attrs.define
-class Append:
-    """Put an event into the log."""
-
-    number: int
-    envelope: bytes
-    payload: bytes
-    plugins: list[str]
-    """The subscribers that it is for."""
-    seen: list[tuple[str, Seen]] | None = None
-    """The subscribers that are to remember that they have had it, and how."""
-
-    @property
-    def size(self) -> int:
-        """Bytes of its envelope and its payload."""
-        return len(self.envelope) + len(self.payload)
-
-
-@attrs.define
 class Delete:
     """The event has ended for a subscriber: handled, expired, dropped."""
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 import structlog
@@ -20,9 +20,10 @@ import trio
 
 from .._events._types import EventTypes
 from .._program._settings import IN_MEMORY, StoreSettings
+from ._commit import Commit, Writing
+from ._inbox import StoredInbox
 from ._packing import Packed, Packer
 from ._records import (
-    Append,
     Backlog,
     Bury,
     Delete,
@@ -59,55 +60,6 @@ TIDY_EVERY = 5.0
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
 
-class StoredInbox(Protocol):
-    """The part of an inbox that the store knows."""
-
-    @property
-    def on_file(self) -> int:
-        """Events of the inbox that are in the file, as far as it knows."""
-        ...
-
-    @property
-    def cursor(self) -> int:
-        """The number up to which all events of the inbox in the file have ended."""
-        ...
-
-    def recover(self, subscriber: int, backlog: Backlog, seen: list[Seen]) -> None:
-        """Take over the events that are there from before the start, and the ids that are known.
-
-        Args:
-            subscriber: the number by which the inbox is known in the register.
-            backlog: the events that are there, in numbers.
-            seen: the ids.
-        """
-
-    def written(
-        self, delivery: Delivery[Event], append: Append, error: JournalError | None
-    ) -> None:
-        """Note that an event has been written, or cannot be."""
-
-    def ends_written(self, numbers: list[int]) -> None:
-        """Note that the ends of these events have been written."""
-
-    def found(self, count: int) -> None:
-        """Note that `count` more events have come into the file by another's hand."""
-
-    def room_made(self) -> None:
-        """Note that there may be room now for publishers that wait for it."""
-
-    def resume(self) -> None:
-        """Note that events may be handed out again."""
-
-
-@attrs.define
-class _Writing:
-    """An event that is to be stored, and the inboxes that are told."""
-
-    delivery: Delivery[Event]
-    append: Append
-    inboxes: list[StoredInbox]
-
-
 @attrs.define
 class _Reading:
     """A page that is to be read, and the callback that gets it."""
@@ -121,14 +73,14 @@ class _Group:
     """The work of one visit to the thread, and its results."""
 
     settlements: list[Settlement]
-    writings: list[_Writing]
+    commit: Commit
     readings: list[_Reading]
     looks: bool
     """Whether the file is due to be looked after."""
     today: float
     """The calendar's time; as the loop's clock has it, where the calendar was set forward."""
-    known: dict[str, int]
-    """Events in the file by plugin, if nobody else has changed it."""
+    known: dict[StoredInbox, int]
+    """Events in the file by inbox, if nobody else has changed it; counted where that is due."""
     known_bytes: int
     """Their bytes together, those included that are to be written."""
     cursors: dict[str, int]
@@ -177,7 +129,10 @@ class Store:
         )
         self._inboxes: dict[str, StoredInbox] = {}
         self._settlements: list[Settlement] = []
-        self._writings: list[_Writing] = []
+        self._commit = Commit()
+        """The transaction that is written next."""
+        self._awaited: dict[StoredInbox, None] = {}
+        """Inboxes at which publishers wait for room."""
         self._readings: list[_Reading] = []
         self._settle_by = math.inf
         self._pause_until = -math.inf
@@ -188,7 +143,12 @@ class Store:
         self._wake = trio.Event()
         self._is_open = False
         self._closing = False
-        self._bytes = 0
+        self.bytes: int = 0
+        """Bytes of the events that are in the store, or are about to be."""
+        self.max_bytes: int = settings.max_bytes
+        """The operator's limit."""
+        self.largest: int = settings.max_bytes
+        """Bytes of an event, above which there is never room for it."""
         self._has_said_so = False
         """Whether the last word in the log is that the store is near its limit."""
         self._is_untidy = False
@@ -212,24 +172,10 @@ class Store:
         """Keep an inbox's events, too; before the store is opened."""
         self._inboxes[plugin] = inbox
 
-    def has_room(self, size: int) -> bool:
-        """Whether `size` bytes more are within the limit."""
-        return self._bytes + size <= self._settings.max_bytes
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the events that are in the store, or are about to be."""
-        return self._bytes
-
     @property
     def is_near_limit(self) -> bool:
         """Whether the store is about to be full, so that nobody should fetch more for it."""
-        return not self.has_room(min(PLENTY, self._settings.max_bytes // 8))
-
-    @property
-    def largest(self) -> int:
-        """Bytes of an event, above which there is never room for it."""
-        return min(self._settings.max_bytes, self._journal.largest)
+        return self.bytes + min(PLENTY, self.max_bytes // 8) > self.max_bytes
 
     @trio.lowlevel.enable_ki_protection
     def append(
@@ -238,7 +184,7 @@ class Store:
         packed: Packed,
         plugin: str,
         seen: Seen | None,
-    ) -> int:
+    ) -> Writing:
         """Store an event for a plugin, whose inbox is told when it is stored, or cannot be.
 
         All events that are given before the loop goes on are one transaction. An event that is
@@ -251,24 +197,29 @@ class Store:
             seen: its source and id, by which a duplicate is known.
 
         Returns:
-            The event's number; they only grow.
+            The record, and by that the transaction that it is a part of.
         """
-        writings = self._writings
-        inbox = self._inboxes[plugin]
-        self._bytes += packed.size
-        if writings and (last := writings[-1]).delivery is delivery and inbox not in last.inboxes:
-            append = last.append
-            append.plugins.append(plugin)
-            last.inboxes.append(inbox)
+        commit, inbox = self._commit, self._inboxes[plugin]
+        writings, arrivals = commit.writings, commit.arrivals[inbox]
+        self.bytes += packed.size
+        if (
+            writings
+            and (writing := writings[-1]).delivery is delivery
+            and not (arrivals and arrivals[-1] is writing)
+        ):
+            writing.plugins.append(plugin)
         else:
             number, self._next_number = self._next_number, self._next_number + 1
-            append = Append(number, packed.envelope, packed.payload, [plugin])
-            writings.append(_Writing(delivery, append, [inbox]))
+            writing = Writing(
+                number, packed.envelope, packed.payload, [plugin], delivery=delivery, commit=commit
+            )
+            writings.append(writing)
             if len(writings) == 1:
                 self._wake.set()
+        arrivals.append(writing)
         if seen is not None:
-            append.seen = [*(append.seen or ()), (plugin, seen)]
-        return append.number
+            writing.seen = [*(writing.seen or ()), (plugin, seen)]
+        return writing
 
     @trio.lowlevel.enable_ki_protection
     def settle(self, settlement: Settlement, *, size: int = 0) -> None:
@@ -283,8 +234,19 @@ class Store:
     @trio.lowlevel.enable_ki_protection
     def release(self, size: int) -> None:
         """Free `size` bytes."""
-        self._bytes -= size
-        for inbox in self._inboxes.values():
+        self.bytes -= size
+        if self._awaited:
+            self._room_made()
+
+    def await_room(self, inbox: StoredInbox, *, waits: bool) -> None:
+        """Tell an inbox from now on when there may be room for publishers, or no longer."""
+        if waits:
+            self._awaited[inbox] = None
+        else:
+            self._awaited.pop(inbox, None)
+
+    def _room_made(self) -> None:
+        for inbox in [*self._awaited]:
             inbox.room_made()
 
     @property
@@ -353,13 +315,14 @@ class Store:
         opening = partial(Journal.open, path, synchronous=self._settings.synchronous)
         self._journal = await self._call(opening)
         self.register = self._journal.register
+        self.largest = min(self.max_bytes, self._journal.largest)
         self._next_number = self._journal.new_numbers()
         backlog = self._journal.backlog()
         subscribers = self._journal.subscribe([*self._inboxes])
         for plugin, inbox in self._inboxes.items():
             waiting, seen = backlog.get(plugin, Backlog(0, 0)), self._journal.seen(plugin)
             inbox.recover(subscribers[plugin], waiting, seen)
-        self._bytes = sum(each.bytes for each in backlog.values())
+        self.bytes = sum(each.bytes for each in backlog.values())
         for plugin in backlog.keys() - self._inboxes.keys():
             _log.warning(
                 "the store has events of a plugin that is not active, or not durable",
@@ -398,7 +361,7 @@ class Store:
     async def _write_on(self) -> None:
         """Write until the store is closed and nothing is left to write."""
         with trio.CancelScope(shield=True):  # It ends when the block around it is left.
-            while not (self._closing and not self._settlements and not self._writings):
+            while not (self._closing and not self._settlements and not self._commit.writings):
                 await self._something_to_do()
                 group = await self._turn()
                 if self._closing and group.unsettled:
@@ -419,7 +382,7 @@ class Store:
 
     def _due(self) -> float:
         """The time at which there is something to do."""
-        if self._writings or self._closing:
+        if self._commit.writings or self._closing:
             return -math.inf
         if self._readings or self._settlements:
             by = -math.inf if self._readings else self._settle_by
@@ -438,18 +401,19 @@ class Store:
         now = trio.current_time()
         self.packer.forget()
         settlements, self._settlements = self._settlements, []
-        writings, self._writings = self._writings, []
+        commit, self._commit = self._commit, Commit()
         readings: list[_Reading] = []
         if now >= self._pause_until:
             readings, self._readings = self._readings, []
         self._settle_by = math.inf
         vanished, self._vanished = self._vanished, []
-        known = {plugin: inbox.on_file for plugin, inbox in self._inboxes.items()}
         looks = now >= self._next_look
+        known = {each: each.on_file for each in self._inboxes.values()} if looks else {}
         # An hour that the calendar leaves out makes nothing old.
         today = min(time.time(), self._calendar + now)
         # An event that is being written now has not ended, whatever was read behind it.
-        before = (writings[0].append.number if writings else self._next_number) - 1
+        writings = commit.writings
+        before = (writings[0].number if writings else self._next_number) - 1
         cursors = {
             plugin: min(inbox.cursor, before)
             for plugin, inbox in self._inboxes.items()
@@ -457,22 +421,21 @@ class Store:
         }
         return _Group(
             settlements,
-            writings,
+            commit,
             readings,
             looks,
             today,
             known,
-            self._bytes,
+            self.bytes,
             cursors,
             vanished,
         )
 
     def _do(self, group: _Group) -> None:
         """In the thread: write a group, read pages, and now and then look after the file."""
-        appends = [writing.append for writing in group.writings]
         try:
             group.refused = group.error = self._journal.commit(
-                group.settlements, appends, group.cursors
+                group.settlements, group.commit.writings, group.cursors
             )
         except JournalError as error:
             group.refused = group.error = error
@@ -502,15 +465,7 @@ class Store:
             self._have_settled([each for each in group.settlements if id(each) not in left])
         else:
             self._have_settled(group.settlements)
-        for writing in group.writings:
-            append = writing.append
-            for plugin, inbox in zip(append.plugins, writing.inboxes, strict=True):
-                if group.refused is None:
-                    group.known[plugin] += 1
-                else:
-                    group.known_bytes -= append.size
-                    self.release(append.size)
-                inbox.written(writing.delivery, append, group.refused)
+        self._tell(group)
         if group.counts is not None:  # Before the pages: new events may be in them.
             self._recount(group.counts, group.known, group.known_bytes)
         for reading, page in zip(group.readings, group.pages, strict=True):
@@ -518,6 +473,21 @@ class Store:
                 self._readings.append(reading)
             else:
                 reading.then(page)
+
+    def _tell(self, group: _Group) -> None:
+        """Tell the inboxes, and then the publishers, what has become of the events."""
+        commit, refused = group.commit, group.refused
+        if refused is not None:
+            size = sum(each.size * len(each.plugins) for each in commit.writings)
+            group.known_bytes -= size
+            self.bytes -= size
+        for inbox, writings in commit.arrivals.items():
+            if refused is None and group.looks:
+                group.known[inbox] += len(writings)
+            inbox.written(writings, refused)
+        commit.end(is_stored=refused is None)
+        if refused is not None:
+            self._room_made()
 
     def _have_settled(self, settlements: list[Settlement]) -> None:
         ended: dict[str, list[int]] = {}
@@ -564,16 +534,16 @@ class Store:
     def _judge_limit(self) -> None:
         """Log when the store comes near its limit, and when there is room again."""
         # Twice the room, or it would be logged for every event that comes and goes.
-        has_plenty = self.has_room(2 * min(PLENTY, self._settings.max_bytes // 8))
+        has_plenty = self.bytes + 2 * min(PLENTY, self.max_bytes // 8) <= self.max_bytes
         if self._has_said_so and has_plenty:
-            _log.info("the store has room again", path=str(self.path), bytes=self._bytes)
+            _log.info("the store has room again", path=str(self.path), bytes=self.bytes)
             self._has_said_so = False
         elif self.is_near_limit and not self._has_said_so:
             _log.warning(
                 "the store is near its limit: what comes waits, or is refused",
                 path=str(self.path),
-                bytes=self._bytes,
-                max_bytes=self._settings.max_bytes,
+                bytes=self.bytes,
+                max_bytes=self.max_bytes,
             )
             self._has_said_so = True
 
@@ -581,17 +551,17 @@ class Store:
         if group.error is not None:
             return group.error
         # That ends could be written says nothing of the room for more events.
-        return None if group.writings or group.looks else self.trouble
+        return None if group.commit.writings or group.looks else self.trouble
 
     def _recount(
-        self, counts: Mapping[str, Backlog], known: Mapping[str, int], known_bytes: int
+        self, counts: Mapping[str, Backlog], known: Mapping[StoredInbox, int], known_bytes: int
     ) -> None:
         """Take in events that are in the file beyond those known when it was counted."""
         self._next_number = max(self._next_number, self._journal.new_numbers())
         # The difference, not the sum: while the thread counted, the loop went on.
-        self._bytes += sum(each.bytes for each in counts.values()) - known_bytes
+        self.bytes += sum(each.bytes for each in counts.values()) - known_bytes
         for plugin, inbox in self._inboxes.items():
-            more = counts.get(plugin, Backlog(0, 0)).count - known[plugin]
+            more = counts.get(plugin, Backlog(0, 0)).count - known[inbox]
             if more > 0:
                 inbox.found(more)
 

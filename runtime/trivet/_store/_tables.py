@@ -11,9 +11,12 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
-from ._records import Append, Row, Seen, Takes
+from ._commit import Append
+from ._records import Row, Seen, Takes
 from ._schema import is_damage
 from ._subscribers import Subscriber, Subscribers
 
@@ -56,6 +59,9 @@ USED = """
 OF_AUDIENCE = "SELECT count(*) FROM event WHERE audience IS ?"
 
 
+_plugins_of = attrgetter("plugins")
+
+
 class Tables:
     """The tables, over the owner's connection."""
 
@@ -71,18 +77,20 @@ class Tables:
         seen: list[tuple[int, str, str, float]] = []
         counts, sizes = Counter[int](), Counter[int]()
         excepted: list[tuple[int, int]] = []
-        for append in appends:
-            audience = self._subscribers.audience(append.plugins)
-            rows.append((append.number, audience.id, append.envelope, append.payload))
-            counts[audience.id] += 1
-            sizes[audience.id] += append.size
+        for plugins, neighbours in groupby(appends, _plugins_of):
+            audience = self._subscribers.audience(plugins)
+            number, some = audience.id, [*neighbours]
+            size = sum([len(each.envelope) + len(each.payload) for each in some])
+            rows += [(each.number, number, each.envelope, each.payload) for each in some]
+            for key in (number, *(-subscriber for subscriber in audience.excepted)):
+                counts[key] += len(some)
+                sizes[key] += size
             for subscriber in audience.excepted:
-                excepted.append((append.number, subscriber))
-                counts[-subscriber] += 1
-                sizes[-subscriber] += append.size
-            for plugin, each in append.seen or ():
-                key = (self._subscribers.add(plugin).id, each.source, each.id, each.until)
-                seen.append(key)
+                excepted += [(each.number, subscriber) for each in some]
+            for each in some:
+                for plugin, its in each.seen or ():
+                    key = self._subscribers.add(plugin).id
+                    seen.append((key, its.source, its.id, its.until))
         self._connection.executemany(APPEND, rows)
         if excepted:
             self._connection.executemany(EXCEPT, excepted)

@@ -38,6 +38,7 @@ from trivet import (
     current_delivery,
     open_runtime,
 )
+from trivet._store._commit import Writing
 from trivet._store._dead_letters import DeadLetters
 from trivet._store._store import Store
 from trivet.testing import serving
@@ -218,7 +219,7 @@ def append_as_noted() -> None:
 
     def noted(
         store: Store, delivery: Delivery[Numbered], packed: Any, plugin: str, *args: Any
-    ) -> int:
+    ) -> Writing:
         note(STORED, delivery.event.number, plugin=NAMES.index(plugin))
         return append(store, delivery, packed, plugin, *args)
 

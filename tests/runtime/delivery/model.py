@@ -842,7 +842,7 @@ class World(Driver[Subscriber]):
         assert all(publisher.ended for publisher in self.process.publishers)
         with closing(sqlite3.connect(self.process.path)) as connection:
             assert connection.execute("SELECT count(*) FROM event").fetchone() == (0,)
-        assert self.process.store.has_room(self.max_bytes)
+        assert self.process.store.bytes == 0
 
 
 def lane_of(delivery: Delivery[Event]) -> str:

@@ -13,6 +13,7 @@ from trivet._delivery._bounded import BoundedInbox
 from trivet._delivery._in_memory import InMemory
 from trivet._events._delivery_settings import DeliveryPolicy
 from trivet._events._outcome import Refusal
+from trivet._store._commit import Commit, Writing
 
 
 class Note(Event):
@@ -29,11 +30,15 @@ class Slow(InMemory):
         self.accepting: list[tuple[Delivery[Event], Accepted]] = []
         self.waiting: list[Delivery[Event]] = []
 
-    def accept(self, delivery: Delivery[Event], then: Accepted) -> bool:
+    def accept(self, delivery: Delivery[Event], then: Accepted) -> Writing | None:
         """See `Backing`."""
         self.accepting.append((delivery, then))
         self.taken += 1
-        return False
+        return Writing(0, b"", b"", [], delivery=delivery, commit=Commit())
+
+    def has_room(self, delivery: Delivery[Event], free: float, buffer_bytes: float) -> bool:
+        """See `Backing`."""
+        return super().has_room(delivery, free - self.taken, buffer_bytes)
 
     def begins_to_wait(self, delivery: Delivery[Event]) -> None:
         """See `Backing`."""
@@ -54,7 +59,7 @@ class Slow(InMemory):
         self.taken -= 1
         if error is None:
             self._parts.put(delivery)
-        then(delivery, error)
+        then([delivery], error)
 
 
 class Desk:
@@ -76,8 +81,12 @@ class Desk:
         """Offer an event."""
         return self.admission.offer(Delivery.of(Note(text), id=event_id))
 
-    def pending(self, text: str, event_id: str | None = None) -> PendingOffer:
-        """Offer an event that is to be decided about later."""
+    def written(self, text: str, event_id: str | None = None) -> None:
+        """Offer an event that has to be stored first."""
+        assert isinstance(self.offer(text, event_id), Writing)
+
+    def duplicate(self, text: str, event_id: str) -> PendingOffer:
+        """Offer the duplicate of an event that is being stored."""
         offer = self.offer(text, event_id)
         assert isinstance(offer, PendingOffer)
         return offer
@@ -91,31 +100,34 @@ class Desk:
 async def test_an_event_counts_when_it_is_accepted() -> None:
     """An event takes room until it is accepted, and nothing is said of it."""
     desk = Desk(buffer=1)
-    offer = desk.pending("a")
-    assert (offer.fate, offer.is_waiting, desk.counts()) == (None, False, (0, 0, 0, 0))
+    desk.written("a")
+    assert desk.counts() == (0, 0, 0, 0)
     assert desk.admission.room == 0
     assert desk.offer("b") is None
     desk.backing.answer()
-    assert (offer.fate, desk.counts()) == (Fate.QUEUED, (1, 1, 0, 0))
+    assert desk.counts() == (1, 1, 0, 0)
 
 
 async def test_an_event_that_cannot_be_accepted_is_rejected() -> None:
     """Duplicates of an event that cannot be accepted are rejected too, and may be offered again."""
     desk = Desk()
-    offers = [desk.pending("a", "1"), desk.pending("a", "1")]
+    desk.written("a", "1")
+    duplicate = desk.duplicate("a", "1")
     desk.backing.answer(TrivetError("no room"))
-    assert [offer.fate for offer in offers] == [Fate.REJECTED] * 2
+    assert duplicate.fate is Fate.REJECTED
     assert desk.counts() == (0, 0, 0, 2)
-    desk.pending("a", "1")
+    desk.written("a", "1")
 
 
 async def test_the_duplicate_of_an_event_that_is_being_accepted_waits_for_it() -> None:
     """A duplicate is not accepted a second time."""
     desk = Desk()
-    offers = [desk.pending("a", "1"), desk.pending("a", "1")]
+    desk.written("a", "1")
+    duplicate = desk.duplicate("a", "1")
     assert len(desk.backing.accepting) == 1
+    assert (duplicate.fate, duplicate.is_waiting) == (None, False)
     desk.backing.answer()
-    assert [offer.fate for offer in offers] == [Fate.QUEUED, Fate.DUPLICATE]
+    assert duplicate.fate is Fate.DUPLICATE
     assert desk.counts() == (2, 1, 1, 0)
     assert desk.offer("a", "1") is Fate.DUPLICATE
 
@@ -124,7 +136,7 @@ async def test_the_duplicate_of_an_event_that_is_being_accepted_waits_for_it() -
 async def test_a_backing_learns_of_every_wait_and_of_its_end(ends: str) -> None:
     """A backing can drop what it keeps of an event that waits for room, however the wait ends."""
     desk = Desk(buffer=1)
-    desk.pending("a", "1")
+    desk.written("a", "1")
     offer = desk.admission.queue_up(Delivery.of(Note("b"), id="1" if "dup" in ends else None))
     assert desk.backing.waiting == [offer.delivery]
     if ends == "withdrawn":
@@ -143,7 +155,7 @@ async def test_a_backing_learns_of_every_wait_and_of_its_end(ends: str) -> None:
 async def test_an_event_that_is_written_frees_room_after_it_was_counted() -> None:
     """A publisher that waits is not let in while the event is neither here nor there."""
     desk = Desk(buffer=1)
-    desk.pending("a")
+    desk.written("a")
     offer = desk.admission.queue_up(Delivery.of(Note("b")))
     desk.backing.answer()
     assert offer.is_waiting
@@ -153,7 +165,7 @@ async def test_an_event_that_is_written_frees_room_after_it_was_counted() -> Non
 async def test_a_refusal_for_good_comes_first() -> None:
     """A full inbox does not have a publisher wait with an event that it can never take."""
     desk = Desk(buffer=1)
-    desk.pending("a")
+    desk.written("a")
     refusal = desk.offer("unwritable")
     assert isinstance(refusal, Refusal)
     assert desk.inbox.statistics().unacceptable == 1
@@ -162,7 +174,8 @@ async def test_a_refusal_for_good_comes_first() -> None:
 async def test_a_pending_offer_is_waited_for() -> None:
     """The wait ends with the decision; there is none where the decision is there."""
     desk = Desk()
-    offer = desk.pending("a")
+    desk.written("a", "1")
+    offer = desk.duplicate("a", "1")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(offer.wait)
         await wait_all_tasks_blocked()

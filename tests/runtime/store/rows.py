@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from trivet._store._records import Append, Row, Seen
+from trivet._store._commit import Append
+from trivet._store._records import Row, Seen
 
 
 def appended(row: Row, seen: Seen | None = None) -> Append:

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from trivet._cli import main
+from trivet._store._commit import Append
 from trivet._store._journal import Journal
-from trivet._store._records import Append
 
 
 @pytest.fixture

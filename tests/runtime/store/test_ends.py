@@ -11,8 +11,9 @@ import pytest
 
 from trivet._store import _subscribers
 from trivet._store._check import examine
+from trivet._store._commit import Append
 from trivet._store._journal import Journal
-from trivet._store._records import Append, Backlog, Bury, DeadLetterFacts, Delete, Update
+from trivet._store._records import Backlog, Bury, DeadLetterFacts, Delete, Update
 
 SIZE = 17
 """Bytes of an event here."""

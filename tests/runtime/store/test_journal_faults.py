@@ -15,14 +15,14 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-import attrs
 import pytest
+from msgspec.structs import replace
 
 from trivet._store._ballast import BALLAST
+from trivet._store._commit import Append
 from trivet._store._dead_letters import DeadLetters
 from trivet._store._journal import Journal
 from trivet._store._records import (
-    Append,
     Bury,
     DeadLetterFacts,
     Delete,
@@ -44,7 +44,8 @@ PREAMBLE = """
 import os, signal, sys
 from pathlib import Path
 from trivet._store._journal import Journal
-from trivet._store._records import Append, Delete, Row
+from trivet._store._commit import Append
+from trivet._store._records import Delete, Row
 
 path, argument = Path(sys.argv[1]), sys.argv[2]
 def say(*words):
@@ -201,7 +202,7 @@ def one_of_each(journal: Journal) -> list[Settlement]:
 def seen_appends(journal: Journal) -> list[Append]:
     """Nine events that are remembered."""
     return [
-        attrs.evolve(append, seen=[(PLUGIN, Seen("s", str(at), 1e12))])
+        replace(append, seen=[(PLUGIN, Seen("s", str(at), 1e12))])
         for at, append in enumerate(appends(journal, 9))
     ]
 

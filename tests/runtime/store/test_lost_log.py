@@ -14,8 +14,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from trivet import DeliverySettings, Event, EventPlugin, Settings, StoreSettings, open_runtime
+from trivet._store._commit import Append
 from trivet._store._journal import Journal
-from trivet._store._records import Append, Delete, JournalUnavailableError
+from trivet._store._records import Delete, JournalUnavailableError
 
 pytestmark = pytest.mark.process
 
@@ -23,7 +24,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from trivet._store._journal import Journal
-from trivet._store._records import Append, Delete, Row
+from trivet._store._commit import Append
+from trivet._store._records import Delete, Row
 
 journal = Journal.open(Path(sys.argv[1]))
 first = journal.new_numbers()
