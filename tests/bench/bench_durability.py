@@ -12,15 +12,23 @@ row is a plugin in memory, with and without a durable neighbour that gets none o
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Generator
-from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
 import structlog
 import trio
+from durable import (
+    Hoarder,
+    Stored,
+    Waiting,
+    database,
+    program,
+    publish,
+    publish_together,
+    same_table,
+    settings,
+)
 from pairs import Table, in_trio, pairs
 
 from trivet import (
@@ -28,9 +36,6 @@ from trivet import (
     Event,
     EventPlugin,
     Runtime,
-    Settings,
-    StallSettings,
-    StoreSettings,
     open_runtime,
 )
 
@@ -39,29 +44,10 @@ EVENTS = {1: 300, 16: 2000, 256: 6000}
 """Events that the tasks publish together in one round, by the number of tasks."""
 
 
-class Stored(Event):
-    """An event of about 300 bytes of JSON."""
-
-    text: str
-
-
 class Fleeting(Event):
     """An event for the plugin in memory."""
 
     text: str
-
-
-EVENT = Stored("x" * 285)
-
-
-class Hoarder(EventPlugin[Stored]):
-    """Stores events, and reads none."""
-
-    delivery = DeliverySettings(durable=True)
-
-    async def run(self) -> None:
-        """Wait for the end."""
-        await trio.sleep_forever()
 
 
 class Reader(EventPlugin[Stored]):
@@ -82,15 +68,8 @@ class Listener(EventPlugin[Fleeting]):
 
 async def published(runtime: Runtime, waiters: int) -> float:
     """Events a second."""
-
-    async def publish(count: int) -> None:
-        for _ in range(count):
-            await runtime.publish(EVENT)
-
     began = perf_counter()
-    async with trio.open_nursery() as nursery:
-        for _ in range(waiters):
-            nursery.start_soon(publish, EVENTS[waiters] // waiters)
+    await publish(runtime, EVENTS[waiters], waiters)
     return EVENTS[waiters] / (perf_counter() - began)
 
 
@@ -105,33 +84,29 @@ async def in_memory(plugins: list[type[EventPlugin[Stored] | EventPlugin[Fleetin
             return 20_000 / (perf_counter() - began)
 
 
-def settings(directory: Path) -> Settings:
-    """Settings of a program with a store."""
-    return Settings(
-        store=StoreSettings(path=directory / "store.sqlite3"),
-        stalls=StallSettings(enabled=False),
-    )
-
-
 async def durable(plugin: type[EventPlugin[Stored]], waiters: int) -> float:
     """Events a second through a durable inbox."""
-    with TemporaryDirectory() as directory:
-        async with open_runtime(settings(Path(directory)), plugins=[plugin]) as runtime:
-            await published(runtime, waiters)  # The file has its size, and the caches are warm.
-            return await published(runtime, waiters)
+    async with program(plugin) as runtime:
+        await published(runtime, waiters)  # The file has its size, and the caches are warm.
+        return await published(runtime, waiters)
 
 
-@contextmanager
-def database() -> Generator[sqlite3.Connection]:
-    """A database with one table and nothing to spare."""
-    with TemporaryDirectory() as directory:
-        path = Path(directory) / "bare.sqlite3"
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        with closing(connection):
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("CREATE TABLE event(number INTEGER PRIMARY KEY, body BLOB)")
-            yield connection
+async def together() -> float:
+    """Events a second, 256 in each call."""
+    async with program(Hoarder) as runtime:
+        await publish_together(runtime, EVENTS[256], 256)
+        began = perf_counter()
+        await publish_together(runtime, EVENTS[256], 256)
+        return EVENTS[256] / (perf_counter() - began)
+
+
+async def written() -> float:
+    """Events a second by SQLite alone, into the same table, 256 in each commit."""
+    with same_table() as write:
+        await write(EVENTS[256], 256)
+        began = perf_counter()
+        await write(EVENTS[256], 256)
+        return EVENTS[256] / (perf_counter() - began)
 
 
 async def bare(rows: int, events: int) -> float:
@@ -156,40 +131,11 @@ async def bare(rows: int, events: int) -> float:
 async def waited(waiters: int) -> float:
     """Rows a second by a number of tasks, each of which waits for its own row."""
     with database() as connection:
-        events = EVENTS[waiters]
-        queued: list[trio.Event] = []
-        wake, is_done = trio.Event(), False
-
-        def commit(rows: int) -> None:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.executemany("INSERT INTO event(body) VALUES (?)", [(b"x" * 300,)] * rows)
-            connection.execute("COMMIT")
-
-        async def write() -> None:
-            nonlocal queued, wake
-            while not is_done:
-                await wake.wait()
-                wake, (group, queued) = trio.Event(), (queued, [])
-                await trio.to_thread.run_sync(commit, len(group))
-                for stored in group:
-                    stored.set()
-
-        async def publish(count: int) -> None:
-            for _ in range(count):
-                stored = trio.Event()
-                queued.append(stored)
-                wake.set()
-                await stored.wait()
-
+        waiting = Waiting(connection)
+        await waiting.publish(EVENTS[waiters], waiters)
         began = perf_counter()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(write)
-            async with trio.open_nursery() as publishers:
-                for _ in range(waiters):
-                    publishers.start_soon(publish, events // waiters)
-            is_done = True
-            wake.set()
-        return events / (perf_counter() - began)
+        await waiting.publish(EVENTS[waiters], waiters)
+        return EVENTS[waiters] / (perf_counter() - began)
 
 
 def main() -> None:
@@ -209,9 +155,12 @@ def main() -> None:
             if waiters == max(WAITERS):
                 beside = "a bare task for each row"
                 rate, ratio = pairs(measure, in_trio(waited, waiters))
-                table.row(name, rate.median, beside, ratio)
+                table.row(name, rate.median, beside, ratio, aim)
             rate, ratio = pairs(measure, limit)
             table.row(name, rate.median, f"SQLite, {waiters} rows a commit", ratio, aim)
+    rate, ratio = pairs(in_trio(together), in_trio(written))
+    what, beside = "publish_many of 256", "SQLite, the same table and bytes, 256 rows a commit"
+    table.row(what, rate.median, beside, ratio, "≥ 0.6")
     with_durable, without = in_trio(in_memory, [Reader]), in_trio(in_memory, [])
     rate, ratio = pairs(with_durable, without)
     table.row("a plugin in memory", rate.median, "no durable neighbour", ratio, "≥ 0.95")

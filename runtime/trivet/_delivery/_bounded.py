@@ -163,11 +163,14 @@ class BoundedInbox(Inbox[Any]):
     def take(self) -> Delivery[Event] | None:
         """See `Inbox`."""
         self.is_read = True
-        if not self.fast_path.is_open and self._is_held:
+        is_careful = not self.fast_path.is_open
+        if is_careful and self._is_held:
             return None
-        while (delivery := self._next()) is not None:
+        # How long attempts take is asked for only where there may be several.
+        now = trio.current_time() if is_careful or self.policy.retry else 0.0
+        while (delivery := self._next(now)) is not None:
             if delivery.deadline == math.inf or delivery.deadline > trio.current_time():
-                self._hand_out(delivery)
+                self._hand_out(delivery, now)
                 break
             self._queue.done(delivery)
             self._end(delivery, Fate.EXPIRED)
@@ -194,22 +197,20 @@ class BoundedInbox(Inbox[Any]):
             taken.append(delivery)
         return taken
 
-    def _next(self) -> Delivery[Event] | None:
+    def _next(self, now: float) -> Delivery[Event] | None:
         """The next one, be it one whose wait is over, or one that has waited for room until now."""
         path = self.fast_path
         if path.is_open:
             return path.ready.popleft() if path.ready else None
-        now = trio.current_time()
         delivery = self._queue.take(now)
         if delivery is None and self.admission.is_awaited:
             self.admission.admit()
             delivery = self._queue.take(now)
         return delivery
 
-    def _hand_out(self, delivery: Delivery[Event]) -> None:
+    def _hand_out(self, delivery: Delivery[Event], now: float) -> None:
         """Give an event to the plugin."""
-        # How long attempts take is asked for only where there may be several.
-        self._in_flight.add(delivery, trio.current_time() if self.policy.retry else 0.0)
+        self._in_flight.add(delivery, now)
         if not self.fast_path.is_open:
             self._backing.handed_out(delivery)
         if delivery.receipt is not None:

@@ -226,6 +226,7 @@ class Bus:
             writing.fates, self.commit = fates, writing.commit
         return Outcome(delivery, fates, refusals)
 
+    @trio.lowlevel.enable_ki_protection
     async def settle(self) -> None:
         """Wait for the decisions, or let the readers have their turn that were woken."""
         commit, self.commit = self.commit, None
@@ -238,6 +239,7 @@ class Bus:
         else:
             await self.fairness.after_publish()
 
+    @trio.lowlevel.enable_ki_protection
     async def _settle_undecided(self, commit: Commit | None) -> None:
         undecided, self.undecided = self.undecided, []
         self.fairness.owes_turn = False
@@ -272,6 +274,7 @@ def _room_bytes(subscription: Subscription) -> float:
     return admission.buffer_bytes
 
 
+@trio.lowlevel.enable_ki_protection
 async def _decide(undecided: Sequence[Undecided], commits: list[Commit]) -> None:
     """Wait for the decisions, and for the end of the transactions."""
     pending = [(one, one.offer) for one in undecided if one.offer is not None]
@@ -283,7 +286,8 @@ async def _decide(undecided: Sequence[Undecided], commits: list[Commit]) -> None
         assert offer.fate is not None
         one.decided(offer.fate)
     for commit in commits:
-        await commit.over()
+        if not commit.is_over:
+            await commit.over()
 
 
 async def _wait_for_room(

@@ -11,7 +11,7 @@ from collections.abc import Hashable
 from functools import partial
 from typing import Any
 
-import attrs
+import msgspec
 import trio
 
 from .._events._delivery import Delivery, Receipt
@@ -48,8 +48,7 @@ BACKING_OFF_AT_MOST = 1000
 """Events that wait in memory to be tried again; at so many, no others are begun."""
 
 
-@attrs.define
-class _Stored:
+class _Stored(msgspec.Struct, gc=False):
     """The row of an event that is in memory."""
 
     number: int
@@ -155,18 +154,18 @@ class OnDisk(Backing, StoredInbox):
 
     def has_room(self, delivery: Delivery[Event], free: float, buffer_bytes: float) -> bool:
         """See `Backing`."""
+        if (
+            self._on_disk - self._to_drop + self._arriving >= free
+            or self._bytes_arriving + delivery.size > buffer_bytes
+        ):
+            return False
         store = self._store
-        return (
-            self._on_disk - self._to_drop + self._arriving < free
-            and self._bytes_arriving + delivery.size <= buffer_bytes
-            and store.bytes + self._pack(delivery).size <= store.max_bytes
-        )
+        packer = store.packer
+        packed = packer.packed if packer.last is delivery else self._pack(delivery)
+        return store.bytes + packed.size <= store.max_bytes
 
     def _pack(self, delivery: Delivery[Event]) -> Packed:
-        packer = self._store.packer
-        if packer.last is delivery:
-            return packer.packed
-        return self._packed_waiting.get(delivery) or packer.pack(delivery)
+        return self._packed_waiting.get(delivery) or self._store.packer.pack(delivery)
 
     @trio.lowlevel.disable_ki_protection
     def refusal(self, delivery: Delivery[Event]) -> Refusal | None:
@@ -206,7 +205,9 @@ class OnDisk(Backing, StoredInbox):
             seen = Seen(delivery.source, delivery.given_id, time.time() + window)
         self._arriving += 1
         self._bytes_arriving += delivery.size
-        return self._store.append(delivery, self._pack(delivery), self._plugin, seen)
+        packer = self._store.packer
+        packed = packer.packed if packer.last is delivery else self._pack(delivery)
+        return self._store.append(delivery, packed, self._plugin, seen)
 
     def written(self, writings: list[Writing], error: JournalError | None) -> None:
         """See `StoredInbox`."""
@@ -242,7 +243,7 @@ class OnDisk(Backing, StoredInbox):
 
     def refill(self) -> None:
         """See `Backing`."""
-        if self._has_left:
+        if self._has_left or not (self._queue.has_missing or self._may_read):
             return
         room = self._policy.buffer_bytes - self._counts.bytes
         page = Page(self._types, room)  # One, for all have one room.
@@ -250,10 +251,15 @@ class OnDisk(Backing, StoredInbox):
             then = partial(self._load_lane, page, lane, numbers)
             self._store.read_numbers(self._plugin, numbers, page.take, then)
         limit = self._to_drop if room <= 0 or self._is_held_up else WINDOW
-        if self._on_disk and limit and not self._is_reading:
+        if self._may_read and limit:
             self._is_reading = True
             then = partial(self._load, page)
             self._store.read(self._plugin, self._progress.last, limit, page.take, then)
+
+    @property
+    def _may_read(self) -> bool:
+        """Whether the next page may be asked for."""
+        return self._on_disk > 0 and not self._is_reading
 
     def _load(self, page: Page, rows: list[Row]) -> None:
         """Take in the next page."""
@@ -275,7 +281,7 @@ class OnDisk(Backing, StoredInbox):
             if has_to_go:
                 self._drop(delivery, row)
                 continue
-            if row.retry_at is None and self._queue.hold(self._queue.lane_of(delivery), row.number):
+            if row.retry_at is None and self._waits_on_disk(delivery, row.number):
                 self._progress.begin(row.number)
                 if delivery.receipt is not None:
                     self._receipts[row.number] = delivery.receipt
@@ -303,6 +309,10 @@ class OnDisk(Backing, StoredInbox):
         self._queue.load(lane, numbers, found)
         self._parts.readers.wake()
 
+    def _waits_on_disk(self, delivery: Delivery[Event], number: int) -> bool:
+        queue = self._queue
+        return queue.has_lanes and queue.hold(queue.lane_of(delivery), number)
+
     def _miss(self, count: int) -> None:
         """Count events no longer that are gone from the store: nobody who took them is Trivet."""
         if count:
@@ -319,10 +329,10 @@ class OnDisk(Backing, StoredInbox):
     ) -> None:
         """Have an event in memory, behind the others; one that was loaded has a history."""
         self._remember(delivery, row, history)
-        now = trio.current_time()
         if history is None or retry_at is None:
             self._queue.ready.append(delivery)
             return
+        now = trio.current_time()
         # A wall clock that was set back must not make it wait longer than was decided.
         wait = min(retry_at - time.time(), history.last_wait)
         self._queue.wait_again(delivery, now, now + wait)
@@ -335,7 +345,7 @@ class OnDisk(Backing, StoredInbox):
             return
         if (event := identity(delivery)) is not None:
             self._parts.repeats.revive(event)
-        if history != FIRST:
+        if history is not FIRST:
             self._parts.in_flight.remember(delivery, history)
 
     def _unpack(self, row: Row, content: Content) -> tuple[Delivery[Any], History] | None:

@@ -19,14 +19,20 @@ class Progress:
         self._open: set[int] = set()
         self._heap: list[int] = []
         """The same numbers, and some that have ended, the lowest first."""
+        self._highest = 0
+        """The highest number that was ever in the heap."""
         self.last = 0
         """The highest number that was ever begun."""
 
     def begin(self, number: int) -> None:
         """Note that an event is in memory, or waits for another that is."""
-        self.last = max(self.last, number)
         self._open.add(number)
-        heapq.heappush(self._heap, number)
+        self.last = max(self.last, number)
+        if number > self._highest:
+            self._highest = number
+            self._heap.append(number)  # A heap still: nothing in it is above this one.
+        else:
+            heapq.heappush(self._heap, number)
 
     def passed(self, number: int) -> None:
         """Note that an event was read, and needs not to be kept in mind."""

@@ -124,7 +124,12 @@ class Publisher:
             await fairness.before_publish()
         bus = self._bus
         outcome = bus.offer(delivery, route)
-        if bus.commit is not None or fairness.owes_turn or bus.undecided:
+        if (commit := bus.commit) is not None and not bus.undecided:
+            # As `settle`, without its call.
+            bus.commit = None
+            await commit.over()
+            fairness.has_waited()
+        elif bus.commit is not None or fairness.owes_turn or bus.undecided:
             await bus.settle()
         return outcome
 

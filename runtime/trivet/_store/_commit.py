@@ -10,6 +10,7 @@ times as fast as attrs classes, and a publisher that waits is a task in a list, 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -68,16 +69,16 @@ class Commit:
         """The tasks that wait for that, and some that were cancelled since."""
 
     @trio.lowlevel.enable_ki_protection
-    async def over(self) -> None:
-        """Wait until the events are on disk, or cannot be; no checkpoint where that is so.
+    def over(self) -> Awaitable[object]:
+        """Wait until the events are on disk, or cannot be; to be awaited at once, and before that.
 
         A publisher that is cancelled waits no more, and its events are stored all the same.
         """
-        if not self.is_over:
-            task = trio.lowlevel.current_task()
-            task.custom_sleep_data = self
-            self._waiting.append(task)
-            await trio.lowlevel.wait_task_rescheduled(_give_up)
+        # A coroutine here would be one more that each step of a publisher goes through.
+        task = trio.lowlevel.current_task()
+        task.custom_sleep_data = self
+        self._waiting.append(task)
+        return trio.lowlevel.wait_task_rescheduled(_give_up)  # noqa: ASYNC105 - the caller does
 
     @trio.lowlevel.enable_ki_protection
     def end(self, *, is_stored: bool) -> None:

@@ -52,7 +52,17 @@ from ._schema import (
 )
 from ._subscribers import Subscribers
 from ._tables import Tables
-from ._upkeep import VACUUM, checkpoint, drop_letters, expire, shorten_log, vacuum
+from ._upkeep import (
+    LONG_LOG,
+    SHORT_LOG,
+    VACUUM,
+    checkpoint,
+    drop_letters,
+    expire,
+    limit_log,
+    shorten_log,
+    vacuum,
+)
 
 MEMORY = Path(":memory:")
 """The path of a journal without a file."""
@@ -67,6 +77,10 @@ of the ballast."""
 PLENTY = 16 << 20
 """Bytes of room, below which pages are given back a few at a time, for the same reason."""
 FEW_PAGES = 64
+ROOMY = 256 << 20
+"""Bytes of room, below which the write-ahead log is kept short. A checkpoint of the log may take as
+much of it as the log is long: a disk that fills up in a few seconds from here on would leave too
+little for that."""
 ROUNDS = 16
 """Times that pages are given back before the disk counts as full."""
 VACUUMS = 4
@@ -118,6 +132,7 @@ class Journal:
         self.cannot_tell = False
         """Whether `lost` is unknown, because the register was missing."""
         self._log_inode: int | None = None
+        self._has_long_log = False
         self._first = 0
         self._backlog: dict[str, Backlog] = {}
         self._unsettled: list[Settlement] = []
@@ -196,12 +211,14 @@ class Journal:
             JournalError: the settlements were not written either; `unsettled` are not.
         """
         self._unsettled = [*settlements]
+        self._mind_log()
         if not appends:
             self._settle(cursors)
             return None
         try:
             # What is appended is written twice: into the log, and at a checkpoint into the file.
-            self._make_room(2 * sum(append.size for append in appends))
+            size = sum([len(each.envelope) + len(each.payload) for each in appends])
+            self._make_room(2 * size)
             self._write(settlements, appends, cursors)
         except JournalError as error:
             if settlements:
@@ -359,6 +376,8 @@ class Journal:
         if version:
             look(connection)
         configure(connection, self.path, synchronous)
+        limit_log(connection, SHORT_LOG)
+        self._mind_log()
         if not version:
             create(connection)
         with self._transaction():
@@ -457,6 +476,18 @@ class Journal:
             checkpoint(self._connection)  # What is in the old one is in the file then.
             reason = "its write-ahead log was removed or replaced; start again"
             raise JournalUnavailableError(self.path, reason)
+
+    def _mind_log(self) -> None:
+        """Let the log be long while there is plenty of room, since each checkpoint waits twice."""
+        if self._ballast is None:
+            return
+        with reported(self.path):
+            has_plenty = self._ballast.room() >= ROOMY
+            if has_plenty != self._has_long_log:
+                limit_log(self._connection, LONG_LOG if has_plenty else SHORT_LOG)
+                if not has_plenty:
+                    checkpoint(self._connection)
+                self._has_long_log = has_plenty
 
     def _make_room(self, needed: int) -> None:
         """Raise where so many bytes would take the room that settlements may need."""

@@ -18,11 +18,11 @@ import attrs
 import msgspec
 import trio
 
-from .._events._delivery import Delivery, Receipt
+from .._events._delivery import NO_ORIGIN, Delivery, Origin, Receipt
 from .._events._event import Event
 from .._events._history import FIRST, History
 from .._events._payloads import encode_event
-from .._events._turns import Turns, off_loop
+from .._events._turns import LARGE, Turns, off_loop
 from .._events._types import EventTypes
 from .._faults._containment import one_line
 from .._faults._errors import EventDecodeError, EventEncodeError
@@ -136,8 +136,13 @@ async def write_ahead(deliveries: Iterable[Delivery[Event]], types: EventTypes) 
     """
     turns = Turns()
     for delivery in deliveries:
-        await turns.next()
-        delivery.written = await off_loop(delivery.size, partial(_written, delivery.event, types))
+        if turns.is_over():
+            await turns.next()
+        event = delivery.event
+        if delivery.size > LARGE:
+            delivery.written = await off_loop(delivery.size, partial(_written, event, types))
+        else:
+            delivery.written = _written(event, types)
 
 
 def _written(event: Event, types: EventTypes) -> bytes | Exception:
@@ -175,18 +180,21 @@ def unpack(
         if run != this_run():
             # A calendar that was set back must not put it off.
             deadline = trio.current_time() + min(expires - time.time(), left)
-    return Delivery.of(
+    has_origin = request_id is not None or traceparent is not None
+    return Delivery(
         types.decode(cls, payload) if event is None else event,
-        size=size,
-        attempt=attempt,
-        receipt=receipt,
-        id=event_id,
-        source=source,
-        time=when,
-        key=key,
-        deadline=deadline,
-        request_id=request_id,
-        traceparent=traceparent,
+        source,
+        time.time(),
+        Origin(request_id, traceparent) if has_origin else NO_ORIGIN,
+        False,
+        key,
+        deadline,
+        attempt,
+        receipt,
+        event_id,
+        when,
+        None,
+        size,
     )
 
 

@@ -7,6 +7,7 @@ Never knows the order of events, nor what becomes of one that cannot be read.
 from __future__ import annotations
 
 import attrs
+import msgspec
 
 from .._events._event import Event
 from .._events._sizes import estimated_bytes
@@ -17,8 +18,7 @@ from ._packing import name_and_id
 from ._records import Row
 
 
-@attrs.frozen
-class Content:
+class Content(msgspec.Struct, frozen=True):
     """The event of a row, and its size."""
 
     size: int
@@ -45,7 +45,7 @@ class Page:
         size = estimated_bytes(row.payload)
         self._contents[row.number] = Content(size, self._read(row) if size > LARGE else None)
         self._room -= size
-        return not self.is_full
+        return self._room > 0
 
     @property
     def is_full(self) -> bool:

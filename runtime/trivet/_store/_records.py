@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import ClassVar, TypeAlias
 
 import attrs
+import msgspec
 
 from .._faults._errors import TrivetError
 
 
-@attrs.define
-class Row:
+class Row(msgspec.Struct, gc=False):
     """One event that waits for one plugin."""
 
     plugin: str
@@ -54,8 +54,7 @@ class Seen:
     until: float
 
 
-@attrs.define
-class Delete:
+class Delete(msgspec.Struct, gc=False):
     """The event has ended for a subscriber: handled, expired, dropped."""
 
     plugin: str

@@ -203,8 +203,6 @@ def configure(connection: sqlite3.Connection, path: Path, synchronous: Synchrono
     if first_value(connection, "PRAGMA journal_mode = WAL") not in ("wal", "memory"):
         raise JournalUnavailableError(path, "its file system cannot hold a write-ahead log")
     connection.execute(f"PRAGMA synchronous = {synchronous}")
-    # A short log: on a full disk there is little room for a longer one.
-    connection.execute("PRAGMA wal_autocheckpoint = 100")
 
 
 FIRST_PAGES = (

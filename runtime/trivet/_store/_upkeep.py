@@ -13,8 +13,11 @@ from pathlib import Path
 from ._records import Retention
 from ._schema import BUSY_TIMEOUT, transaction
 
-LONG_LOG = 1 << 20
-"""Bytes of the write-ahead log above which it is worth the work to shorten it."""
+SHORT_LOG, LONG_LOG = 100, 1000
+"""Pages of the write-ahead log at which it is put into the file, where there is little room on the
+disk, and where there is plenty."""
+PAGE = 4096
+"""Bytes."""
 VACUUM = 1024
 """Pages that are given back in one transaction."""
 SLICE = 1000
@@ -39,10 +42,15 @@ def vacuum(connection: sqlite3.Connection, pages: int = VACUUM) -> None:
 
 
 def shorten_log(connection: sqlite3.Connection, path: Path) -> None:
-    """Empty the write-ahead log into the file if it has grown long, unless others read it."""
+    """Empty the write-ahead log into the file if it has grown, unless others read it."""
     log = Path(f"{path}-wal")
-    if log.exists() and log.stat().st_size >= LONG_LOG:
+    if log.exists() and log.stat().st_size > SHORT_LOG * PAGE:
         checkpoint(connection)
+
+
+def limit_log(connection: sqlite3.Connection, pages: int) -> None:
+    """Have the write-ahead log put into the file when it has so many pages."""
+    connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
 
 
 def checkpoint(connection: sqlite3.Connection) -> None:

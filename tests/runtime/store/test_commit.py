@@ -22,6 +22,11 @@ def writing(commit: Commit, *plugins: str) -> Writing:
     return its
 
 
+async def over(commit: Commit) -> None:
+    """Wait for the end of a transaction."""
+    await commit.over()
+
+
 @pytest.mark.parametrize("is_stored", [True, False])
 async def test_publishers_are_told_when_a_transaction_is_over(is_stored: bool) -> None:
     """All publishers go on then; a store that fails has rejected the event for its subscribers."""
@@ -29,22 +34,12 @@ async def test_publishers_are_told_when_a_transaction_is_over(is_stored: bool) -
     its = writing(commit, "a", "b")
     async with trio.open_nursery() as nursery:
         for _ in range(3):
-            nursery.start_soon(commit.over)
+            nursery.start_soon(over, commit)
         await wait_all_tasks_blocked()
         assert not commit.is_over
         commit.end(is_stored=is_stored)
     fate = Fate.QUEUED if is_stored else Fate.REJECTED
     assert its.fates == {"a": fate, "b": fate, "other": Fate.QUEUED}
-
-
-async def test_nobody_waits_for_what_is_over() -> None:
-    """There is not even a checkpoint."""
-    commit = Commit()
-    commit.end(is_stored=True)
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        await commit.over()
-    assert not scope.cancelled_caught
 
 
 async def test_a_publisher_that_is_cancelled_waits_no_more() -> None:

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import attrs
 import pytest
+from msgspec.structs import replace
 
 from trivet._store import _upkeep
+from trivet._store._ballast import Ballast
 from trivet._store._dead_letters import DeadLetters
 from trivet._store._journal import Journal
 from trivet._store._records import (
@@ -270,7 +271,7 @@ def test_clock_that_is_wrong(path: Path, monkeypatch: pytest.MonkeyPatch, hours:
     journal = Journal.open(path)
     first = journal.new_numbers()
     long, short = Seen("s", "long", now + 7200), Seen("s", "short", now + 60)
-    waits = attrs.evolve(row(first), history=b"history", retry_at=now + 30)
+    waits = replace(row(first), history=b"history", retry_at=now + 30)
     journal.commit([], [appended(waits, long), appended(row(first + 1), short)])
     journal.commit([Update(PLUGIN, first, b"history", now + 30)], [])
     journal.close()
@@ -432,6 +433,35 @@ def test_many_events_leave_a_small_file(path: Path) -> None:
     journal.tidy(0, KEEP_ALL)
     assert journal.counts() == {}
     assert on_disk(path) < 4 << 20
+    journal.close()
+
+
+def test_the_log_is_long_while_the_disk_has_plenty_of_room(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The write-ahead log grows to some MiB; with less room it goes into the file, and stays short.
+
+    A checkpoint may take as much room as the log is long.
+    """
+    room = [1 << 40]
+    monkeypatch.setattr(Ballast, "room", lambda _: room[0])
+    journal = Journal.open(path)
+
+    def longest(start: int) -> int:
+        """Bytes of the log, at most, while two MiB are written."""
+        sizes: list[int] = []
+        for at in range(start, start + 100):
+            number = journal.new_numbers() + at
+            row_of_20_kb = row(number, payload=b"x" * 20_000)
+            assert journal.commit([], [appended(row_of_20_kb)]) is None
+            sizes.append(Path(f"{path}-wal").stat().st_size)
+        return max(sizes)
+
+    assert longest(0) > 2 << 20
+    room[0] = 100 << 20
+    assert longest(100) < 1 << 20
+    room[0] = 1 << 40
+    assert longest(200) > 2 << 20
     journal.close()
 
 
