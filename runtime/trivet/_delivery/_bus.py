@@ -234,7 +234,8 @@ class Bus:
             await self._settle_undecided(commit)
         elif commit is not None:
             self.fairness.owes_turn = False
-            await commit.over()
+            if not commit.is_over:
+                await commit.over()
             self.fairness.has_waited()
         else:
             await self.fairness.after_publish()

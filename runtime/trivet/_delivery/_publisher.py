@@ -127,7 +127,8 @@ class Publisher:
         if (commit := bus.commit) is not None and not bus.undecided:
             # As `settle`, without its call.
             bus.commit = None
-            await commit.over()
+            if not commit.is_over:
+                await commit.over()
             fairness.has_waited()
         elif bus.commit is not None or fairness.owes_turn or bus.undecided:
             await bus.settle()

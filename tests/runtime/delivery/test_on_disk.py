@@ -24,6 +24,7 @@ from trivet import (
     Outcome,
     PermanentError,
     Plugin,
+    PluginStatusEvent,
     Runtime,
     Settings,
     StallSettings,
@@ -535,6 +536,22 @@ async def test_an_event_that_waits_for_room_on_disk_is_packed_once(
             await wait_all_tasks_blocked()
             second_gate.set()
     assert plugin.numbers == written == [0, 1, 2, 3, 4]
+
+
+async def test_a_wait_that_begins_late_holds_nobody_up(autojump_clock: MockClock) -> None:
+    """An event that was offered is stored whether or not anybody waits, and a publisher between
+    the offer and its wait waits for its own event alone."""
+    async with open_plugins(Billing) as runtime:
+        late = runtime.offer(Order(1))
+        assert late is not None
+        await wait_all_tasks_blocked()
+        assert runtime.get(Billing).numbers == [1]
+        with trio.fail_after(1):
+            await runtime.publish(PluginStatusEvent("billing", Status.RUNNING, Status.STARTING))
+            await late
+        await runtime.publish(Order(2))
+        await wait_all_tasks_blocked()
+        assert runtime.get(Billing).numbers == [1, 2]
 
 
 async def test_no_worker_spins_while_the_store_fails(
