@@ -1,4 +1,4 @@
-"""What a durable event costs on its way in and out, in processor time, and what a backlog costs.
+"""The cost of a durable event on its way in and out, in processor time, and that of a backlog.
 
     python tests/bench/bench_durable.py [--quick]
 

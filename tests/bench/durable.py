@@ -147,8 +147,8 @@ class Waiting:
 
 @contextmanager
 def same_table() -> Generator[Callable[[int, int], Awaitable[None]]]:
-    """What SQLite alone takes to write events with a number of rows in each commit: the same table,
-    bytes and settings as in the store."""
+    """SQLite alone, which writes events with a number of rows in each commit: the same table, bytes
+    and settings as in the store."""
     packed = pack(Delivery.of(EVENT, source="trivet"))
     row = (1, packed.envelope, packed.payload)
     with TemporaryDirectory() as directory:
