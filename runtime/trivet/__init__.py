@@ -72,7 +72,8 @@ and says what they are for.
                             when it is started again, starts side by side, a stop's deadlines
     _store/             events on disk, in one SQLite file
         _store _journal     as the event loop sees it; as its thread does
-        _commit _inbox      what is written at once, and who waits for that; an inbox's part
+        _commit _group _inbox
+                            what is written at once, and who waits for that; an inbox's part
         _tables _ends _subscribers
                             the log of events: what comes in, what ends, and for whom
         _schema _records _packing _pages _register
@@ -80,8 +81,8 @@ and says what they are for.
         _migration _check   a file of an earlier form; whether all of a file fits together
         _dead_letters _copies
                             what an operator asks, backups
-        _upkeep _ballast _files _lock
-                            room on the disk, one owner
+        _health _upkeep _ballast _files _lock
+                            what the log says, room on the disk, one owner
     _loop/              what each plugin does to the event loop: _tasks _meter _processor _usage
                         _stall_watch
     _log/               a log that never waits and never raises: _logging _writer

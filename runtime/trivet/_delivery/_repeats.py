@@ -17,6 +17,7 @@ from .._events._fates import GOOD, Fate
 AT_MOST = 100_000
 """Events that one subscriber remembers; beyond that, the oldest are forgotten before their time."""
 REMEMBERED = GOOD | {Fate.DEAD_LETTERED}
+HANDLED = Fate.HANDLED  # To look for an enum's member in a set takes a call.
 
 Identity = tuple[str, str]
 """An event's source and id."""
@@ -125,7 +126,7 @@ class Repeats:
         if self._followers:
             for receipt in self._followers.pop(event, ()):
                 receipt.settle(subscriber, Fate.DUPLICATE if fate in GOOD else fate)
-        if fate in REMEMBERED:
+        if fate is HANDLED or fate in REMEMBERED:
             return False
         self._until.pop(event, None)
         return bool(self.window)

@@ -14,13 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import attrs
 import structlog
 import trio
 
 from .._events._types import EventTypes
 from .._program._settings import IN_MEMORY, StoreSettings
 from ._commit import Commit, Writing
+from ._group import Group, Reading
+from ._health import Health
 from ._inbox import StoredInbox
 from ._packing import Packed, Packer
 from ._records import (
@@ -52,55 +53,10 @@ CLOGGED = 10_000
 """Ends that cannot be written, above which nothing more is handed out."""
 PAUSE = 1.0
 """Seconds between two looks at a store that fails, and at what others have done to it."""
-PLENTY = 1 << 20
-"""Bytes of room, below which the store is about to be full; an eighth of a small one."""
 TIDY_EVERY = 5.0
 """Seconds between two tidyings."""
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
-
-
-@attrs.define
-class _Reading:
-    """A page that is to be read, and the callback that gets it."""
-
-    read: Callable[[Journal], list[Row]]
-    then: Callable[[list[Row]], None]
-
-
-@attrs.define
-class _Group:
-    """The work of one visit to the thread, and its results."""
-
-    settlements: list[Settlement]
-    commit: Commit
-    readings: list[_Reading]
-    looks: bool
-    """Whether the file is due to be looked after."""
-    today: float
-    """The calendar's time; as the loop's clock has it, where the calendar was set forward."""
-    known: dict[StoredInbox, int]
-    """Events in the file by inbox, if nobody else has changed it; counted where that is due."""
-    known_bytes: int
-    """Their bytes together, those included that are to be written."""
-    cursors: dict[str, int]
-    """The numbers up to which everything has ended, by plugin."""
-    vanished: list[str]
-    """Plugins of which events have vanished from the file."""
-    refused: JournalError | None = None
-    """Why nothing was appended."""
-    unsettled: bool = False
-    """Whether the ends of events could not be written, either."""
-    left: list[Settlement] = attrs.field(factory=list["Settlement"])
-    """The ends that could not be written."""
-    pages: list[list[Row] | None] = attrs.field(factory=list["list[Row] | None"])
-    """The pages that were read; None for a page that could not be."""
-    counts: Mapping[str, Backlog] | None = None
-    """The backlogs in the file, where somebody else has changed it."""
-    error: JournalError | None = None
-    """The last thing that failed."""
-    untidy: JournalError | None = None
-    """Why the file could not be tidied."""
 
 
 class Store:
@@ -133,7 +89,7 @@ class Store:
         """The transaction that is written next."""
         self._awaited: dict[StoredInbox, None] = {}
         """Inboxes at which publishers wait for room."""
-        self._readings: list[_Reading] = []
+        self._readings: list[Reading] = []
         self._settle_by = math.inf
         self._pause_until = -math.inf
         self._next_look = math.inf
@@ -149,12 +105,7 @@ class Store:
         """The operator's limit."""
         self.largest: int = settings.max_bytes
         """Bytes of an event, above which there is never room for it."""
-        self._has_said_so = False
-        """Whether the last word in the log is that the store is near its limit."""
-        self._is_untidy = False
-        """Whether the log says that tidying fails; it says so once."""
-        self.trouble: JournalError | None = None
-        """Why nothing can be stored now; None where all is well."""
+        self._health = Health(self.path, settings.max_bytes)
         self.register: Register
         """The register of what the plugins have in flight; there while the store is open."""
         self._journal: Journal
@@ -175,7 +126,12 @@ class Store:
     @property
     def is_near_limit(self) -> bool:
         """Whether the store is about to be full, so that nobody should fetch more for it."""
-        return self.bytes + min(PLENTY, self.max_bytes // 8) > self.max_bytes
+        return self._health.is_near_limit(self.bytes)
+
+    @property
+    def trouble(self) -> JournalError | None:
+        """Why nothing can be stored now; None where all is well."""
+        return self._health.trouble
 
     @trio.lowlevel.enable_ki_protection
     def append(
@@ -269,7 +225,7 @@ class Store:
             """In the thread."""
             return journal.read(plugin, after, limit, take)
 
-        self._readings.append(_Reading(read, then))
+        self._readings.append(Reading(read, then))
         self._wake.set()
 
     def read_numbers(
@@ -281,7 +237,7 @@ class Store:
             """In the thread."""
             return journal.read_numbers(plugin, numbers, take)
 
-        self._readings.append(_Reading(read, then))
+        self._readings.append(Reading(read, then))
         self._wake.set()
 
     def stop_begins(self) -> None:
@@ -389,20 +345,20 @@ class Store:
             return max(by, self._pause_until)
         return self._next_look
 
-    async def _turn(self) -> _Group:
+    async def _turn(self) -> Group:
         group = self._next_group()
         await self._call(partial(self._do, group))
-        self._judge(group)
+        self._health.judge(group, self.bytes)
         self._answer(group)
         return group
 
     @trio.lowlevel.enable_ki_protection
-    def _next_group(self) -> _Group:
+    def _next_group(self) -> Group:
         now = trio.current_time()
         self.packer.forget()
         settlements, self._settlements = self._settlements, []
         commit, self._commit = self._commit, Commit()
-        readings: list[_Reading] = []
+        readings: list[Reading] = []
         if now >= self._pause_until:
             readings, self._readings = self._readings, []
         self._settle_by = math.inf
@@ -419,7 +375,7 @@ class Store:
             for plugin, inbox in self._inboxes.items()
             if settlements
         }
-        return _Group(
+        return Group(
             settlements,
             commit,
             readings,
@@ -431,7 +387,7 @@ class Store:
             vanished,
         )
 
-    def _do(self, group: _Group) -> None:
+    def _do(self, group: Group) -> None:
         """In the thread: write a group, read pages, and now and then look after the file."""
         try:
             group.refused = group.error = self._journal.commit(
@@ -450,7 +406,7 @@ class Store:
             _tried(partial(self._look_after, group), group)
 
     @trio.lowlevel.enable_ki_protection
-    def _answer(self, group: _Group) -> None:
+    def _answer(self, group: Group) -> None:
         """Tell everybody the results."""
         now = trio.current_time()
         if group.looks:
@@ -474,7 +430,7 @@ class Store:
             else:
                 reading.then(page)
 
-    def _tell(self, group: _Group) -> None:
+    def _tell(self, group: Group) -> None:
         """Tell the inboxes, and then the publishers, what has become of the events."""
         commit, refused = group.commit, group.refused
         if refused is not None:
@@ -500,7 +456,7 @@ class Store:
             for inbox in self._inboxes.values():
                 inbox.resume()
 
-    def _look_after(self, group: _Group) -> None:
+    def _look_after(self, group: Group) -> None:
         journal = self._journal
         if self.trouble is not None:
             journal.probe()
@@ -517,41 +473,6 @@ class Store:
                 journal.tidy(group.today, self._retention)
             except JournalUnavailableError as error:  # Events come and go all the same.
                 group.untidy = error
-
-    def _judge(self, group: _Group) -> None:
-        """Log when the store begins to fail, and when it works again."""
-        before, self.trouble = self.trouble, self._trouble_after(group)
-        if (before is None) != (self.trouble is None):
-            if self.trouble is None:
-                _log.info("the store works again", path=str(self.path))
-            else:
-                _log.error("the store fails", error=str(self.trouble))
-        if group.untidy is not None and not self._is_untidy:
-            self._is_untidy = True
-            _log.error("the store cannot be kept small", error=str(group.untidy))
-        self._judge_limit()
-
-    def _judge_limit(self) -> None:
-        """Log when the store comes near its limit, and when there is room again."""
-        # Twice the room, or it would be logged for every event that comes and goes.
-        has_plenty = self.bytes + 2 * min(PLENTY, self.max_bytes // 8) <= self.max_bytes
-        if self._has_said_so and has_plenty:
-            _log.info("the store has room again", path=str(self.path), bytes=self.bytes)
-            self._has_said_so = False
-        elif self.is_near_limit and not self._has_said_so:
-            _log.warning(
-                "the store is near its limit: what comes waits, or is refused",
-                path=str(self.path),
-                bytes=self.bytes,
-                max_bytes=self.max_bytes,
-            )
-            self._has_said_so = True
-
-    def _trouble_after(self, group: _Group) -> JournalError | None:
-        if group.error is not None:
-            return group.error
-        # That ends could be written says nothing of the room for more events.
-        return None if group.commit.writings or group.looks else self.trouble
 
     def _recount(
         self, counts: Mapping[str, Backlog], known: Mapping[StoredInbox, int], known_bytes: int
@@ -573,7 +494,7 @@ class Store:
         )
 
 
-def _tried(function: Callable[[], T], group: _Group) -> T | None:
+def _tried(function: Callable[[], T], group: Group) -> T | None:
     try:
         return function()
     except JournalError as error:

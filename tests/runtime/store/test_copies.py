@@ -14,8 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from trivet._cli import main
+from trivet._store._commit import Append
 from trivet._store._journal import Journal
-from trivet._store._records import Append, Delete
+from trivet._store._records import Delete
 
 
 @pytest.fixture
