@@ -61,6 +61,7 @@ and says what they are for.
         _admission _in_flight _queue _repeats _retries
                             the events that come in, those with the plugin, their order, duplicates,
                             and another attempt or none
+        _memory             the bytes that all inboxes share
         _backing _in_memory _on_disk _progress
                             where its events are besides: nowhere, or in the store
     _supervision/       how a plugin lives, fails and stops

@@ -27,6 +27,7 @@ from ._delivery._backing import MakeBacking
 from ._delivery._bounded import BoundedInbox
 from ._delivery._bus import Bus, Subscription
 from ._delivery._in_memory import InMemory
+from ._delivery._memory import Memory
 from ._delivery._publisher import Publisher
 from ._events._delivery import Delivery
 from ._events._delivery_settings import BUFFER_BYTES, DeliveryPolicy
@@ -112,6 +113,8 @@ class Runtime(Publisher, App):
         self._disabled = {**settings.disabled_plugins, **settings.disabled_files}
         self._stopping = trio.Event()
         self._inboxes: dict[str, BoundedInbox] = {}
+        self.memory: Memory = Memory(program.settings.buffer_bytes)
+        """The memory that all inboxes share."""
         self._levels_stopped = 0
         self.store: Store | None = None
         """The store of the durable inboxes; None where no inbox is durable."""
@@ -342,11 +345,13 @@ class Runtime(Publisher, App):
                 yield Subscription(name, event, inbox, policy)
 
     def _add_inbox(self, checked: CheckedPlugin, policy: DeliveryPolicy) -> BoundedInbox:
+        limit = min(policy.buffer_bytes, self.program.settings.buffer_bytes // 2)
         inbox = BoundedInbox(
             checked.name,
-            policy,
+            attrs.evolve(policy, buffer_bytes=limit),
             backing=self._on_disk() if policy.durable and self._runs else InMemory,
             in_batches=issubclass(checked.cls, BatchPlugin),
+            memory=self.memory,
         )
         self._inboxes[checked.name] = inbox
         return inbox

@@ -94,6 +94,7 @@ class Admission:
         self._parts = parts
         self._queue = parts.queue
         self._counts = parts.counts
+        self._memory = parts.memory
         self._repeats = parts.repeats
         self._log = parts.log
         self._path = path
@@ -127,13 +128,19 @@ class Admission:
         if path.is_open:
             # As below, all in one: what most events come to that are not plain.
             counts = self._counts
-            size = counts.bytes + delivery.size
-            if len(path.ready) < self.buffer and size <= self.buffer_bytes:
+            size, memory = delivery.size, self._memory
+            own = counts.bytes + size
+            if (
+                len(path.ready) < self.buffer
+                and own <= self.buffer_bytes
+                and (own + size <= memory.free or not size)
+            ):
                 given = delivery.given_id
                 if given is not None and not self._repeats.admits((delivery.source, given)):
                     return self._repeated(delivery, (delivery.source, given))
                 counts.accepted += 1
-                counts.bytes = size
+                counts.bytes = own
+                memory.free -= size
                 path.ready.append(delivery)
                 if delivery.receipt is not None:
                     delivery.receipt.settle(self._plugin, QUEUED)
@@ -188,11 +195,28 @@ class Admission:
     @property
     def room_bytes(self) -> float:
         """How many bytes more there is room for."""
-        return 0 if self._waiting else self.buffer_bytes - self._backing.bytes_taken
+        if self._waiting:
+            return 0
+        backing = self._backing
+        return max(0, min(self.buffer_bytes - backing.bytes_taken, backing.room_bytes))
+
+    def fits(self, size: int, besides: int = 0) -> bool:
+        """Whether an inbox without a backing has so many bytes of room.
+
+        Args:
+            size: the event's.
+            besides: bytes of the program's memory that are spoken for.
+        """
+        own = self._counts.bytes + size
+        return own <= self.buffer_bytes and own + size + besides <= self._memory.free
 
     def may_wait(self, delivery: Delivery[Event]) -> bool:
         """Whether an event may wait for room: the waiting ones are bounded in memory as well."""
-        return self._bytes_waiting + delivery.size <= self.buffer_bytes
+        size, memory = delivery.size, self._memory
+        return (
+            self._bytes_waiting + size <= self.buffer_bytes
+            and memory.bytes_waiting + size <= memory.limit
+        )
 
     @property
     def _taken(self) -> int:
@@ -217,14 +241,19 @@ class Admission:
             fits = self._has_room(delivery)
             decision = self._let_in(delivery) if fits else self._refuse(delivery)
             self.admit()  # A large event that was dropped may have left more room than this needs.
+            self._memory.let_in()
             return decision
         return self._end_at_once(delivery, Fate.DROPPED)
 
     def _make_room(self, delivery: Delivery[Event]) -> None:
         """Drop the oldest, as many as one event needs, and only for that one."""
-        if self._backing.bytes_fixed + delivery.size > self.buffer_bytes:
+        backing = self._backing
+        needed = backing.bytes_fixed + delivery.size
+        freed = backing.bytes_taken - backing.bytes_fixed
+        if needed > self.buffer_bytes or delivery.size > backing.room_bytes + freed:
             return  # Nothing is lost in vain.
         self._is_making_room = True
+        self._memory.keep(True)
         try:
             while not self._has_room(delivery):
                 oldest = self._queue.pop_oldest()
@@ -238,6 +267,7 @@ class Admission:
                     break
         finally:
             self._is_making_room = False
+            self._memory.keep(False)
 
     # The publishers that wait for it.
 
@@ -248,7 +278,8 @@ class Admission:
         self._backing.begins_to_wait(delivery)
         self._waiting.append(offer)
         self._bytes_waiting += delivery.size
-        self._path.mind(WAITING, True)
+        self._memory.bytes_waiting += delivery.size
+        self._wait(True)
         self.admit()  # An event before it may have made more room than it needed.
         return offer
 
@@ -277,8 +308,14 @@ class Admission:
 
     def _waits_no_more(self, offer: PendingOffer) -> None:
         self._bytes_waiting -= offer.delivery.size
+        self._memory.bytes_waiting -= offer.delivery.size
         self._backing.waits_no_more(offer.delivery)
-        self._path.mind(WAITING, bool(self._waiting))
+        self._wait(bool(self._waiting))
+
+    def _wait(self, is_so: bool) -> None:
+        """Note whether publishers wait."""
+        self._path.mind(WAITING, is_so)
+        self._memory.await_room(self, is_so)
 
     @property
     def is_awaited(self) -> bool:

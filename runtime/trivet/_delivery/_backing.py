@@ -23,6 +23,7 @@ from .._inbox._counts import Counts
 from .._inbox._readers import Readers
 from .._store._commit import Writing
 from ._in_flight import InFlight
+from ._memory import Memory
 from ._queue import Queue
 from ._repeats import Identity, Repeats
 
@@ -40,6 +41,7 @@ class Parts:
     queue: Queue
     in_flight: InFlight
     counts: Counts
+    memory: Memory
     repeats: Repeats
     readers: Readers
     log: structlog.typing.FilteringBoundLogger
@@ -49,6 +51,7 @@ class Parts:
     def put(self, delivery: Delivery[Event]) -> None:
         """Put an event that comes in behind the others."""
         self.counts.bytes += delivery.size
+        self.memory.free -= delivery.size
         self.queue.ready.append(delivery)
 
 
@@ -83,6 +86,11 @@ class Backing(Protocol):
     @property
     def bytes_fixed(self) -> int:
         """Memory of it that would be taken although nothing were queued."""
+        ...
+
+    @property
+    def room_bytes(self) -> float:
+        """Bytes of the program's memory that are left for its events from outside."""
         ...
 
     @property

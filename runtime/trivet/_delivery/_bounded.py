@@ -33,6 +33,7 @@ from ._admission import Admission
 from ._backing import MakeBacking, Parts
 from ._in_flight import InFlight
 from ._in_memory import InMemory
+from ._memory import Memory
 from ._queue import Queue
 from ._repeats import Repeats, identity
 from ._retries import next_wait
@@ -58,6 +59,7 @@ class BoundedInbox(Inbox[Any]):
         policy: what was decided for it.
         backing: makes the place of its events besides memory; there is none by default.
         in_batches: whether it takes events in batches.
+        memory: the memory that it shares with the program's other inboxes.
     """
 
     def __init__(
@@ -67,8 +69,10 @@ class BoundedInbox(Inbox[Any]):
         *,
         backing: MakeBacking = InMemory,
         in_batches: bool = False,
+        memory: Memory | None = None,
     ) -> None:
         self.policy = policy
+        self._memory = memory = memory or Memory()
         self._plugin = plugin
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger(plugin=plugin)
         self.on_retry: OnRetry | None = None
@@ -103,6 +107,7 @@ class BoundedInbox(Inbox[Any]):
             self._queue,
             self._in_flight,
             self._counts,
+            memory,
             self._repeats,
             self._readers,
             self._log,
@@ -380,7 +385,7 @@ class BoundedInbox(Inbox[Any]):
         if path.is_open and delivery.is_plain:
             return
         known = self._histories.pop(delivery, FIRST) if self._histories else FIRST
-        counts.bytes -= delivery.size
+        counts.bytes -= (size := delivery.size)
         event = identity(delivery)
         may_come_again = event is not None and self._repeats.ended(event, fate, self._plugin)
         if delivery.receipt is not None:
@@ -389,8 +394,12 @@ class BoundedInbox(Inbox[Any]):
             if may_come_again and event is not None:
                 self._backing.forget(event)
             self._backing.ended(delivery, fate, history or known)
-            if delivery.size:
+            if size:
                 self._room_made()
+        if size:
+            self._memory.free += size
+            if self._memory.waiters:
+                self._memory.let_in()
 
     def _drop(self, delivery: Delivery[Event]) -> None:
         """End an event that makes room for another."""

@@ -40,13 +40,20 @@ class InMemory:
         """See `Backing`: all that is in flight."""
         return self._parts.in_flight.bytes
 
+    @property
+    def room_bytes(self) -> float:
+        """See `Backing`."""
+        return self._parts.memory.room(self._parts.counts.bytes)
+
     def refusal(self, delivery: Delivery[Event]) -> Refusal | None:
         """See `Backing`."""
         return None
 
     def has_room(self, delivery: Delivery[Event], free: float, buffer_bytes: float) -> bool:
         """See `Backing`."""
-        return free > 0 and self._parts.counts.bytes + delivery.size <= buffer_bytes
+        size = delivery.size
+        has_bytes = self._parts.counts.bytes + size <= buffer_bytes
+        return free > 0 and has_bytes and (not size or size <= self.room_bytes)
 
     def begins_to_wait(self, delivery: Delivery[Event]) -> None:
         """See `Backing`."""

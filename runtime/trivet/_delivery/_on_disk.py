@@ -6,6 +6,7 @@ Never knows how the store writes; room, order and ends are the inbox's.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Hashable
 from functools import partial
@@ -123,6 +124,11 @@ class OnDisk(Backing, StoredInbox):
     def bytes_fixed(self) -> int:
         """See `Backing`."""
         return self._bytes_arriving
+
+    @property
+    def room_bytes(self) -> float:
+        """See `Backing`: its events wait on disk."""
+        return math.inf
 
     @property
     def is_near_limit(self) -> bool:
@@ -341,6 +347,7 @@ class OnDisk(Backing, StoredInbox):
         self._rows[delivery] = row
         self._progress.begin(row.number)
         self._counts.bytes += delivery.size
+        self._parts.memory.free -= delivery.size
         if history is None:
             return
         if (event := identity(delivery)) is not None:
@@ -455,6 +462,7 @@ class OnDisk(Backing, StoredInbox):
         in_flight = [self._rows[each].number for each in self._parts.in_flight]
         self._store.register.release(in_flight, self._subscriber)
         self._rows.clear()
+        self._parts.memory.give_back(self._counts.bytes)
         self._counts.bytes = 0
         if self._on_disk:
             self._parts.log.info("events stay in the store", count=self._on_disk)

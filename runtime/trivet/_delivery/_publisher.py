@@ -192,12 +192,13 @@ class Publisher:
             Whether the event is queued at all subscribers.
         """
         route, size = self._routes[type(delivery.event)], delivery.size
+        besides = size * (len(route.subscriptions) - 1)
         for each in route.subscriptions:
             path = each.path
             if (
                 not path.is_open
                 or len(path.ready) >= path.buffer
-                or path.counts.bytes + size > each.admission.buffer_bytes
+                or not each.admission.fits(size, besides)
             ):
                 return False
         self._bus.offer(delivery, route)

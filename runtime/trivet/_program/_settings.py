@@ -279,6 +279,9 @@ class Settings:
     )
     """Events per second of a type, by its name, that all clients together may publish; those of one
     second may come at once. One more is answered with 429, and a stream of lines is slowed down."""
+    buffer_bytes: int = attrs.field(default=256 * 1024 * 1024, validator=ge(2))
+    """Bytes of memory for the events from outside in all inboxes together, beside the limit of each
+    inbox. No inbox takes more of it than it leaves free for the others."""
     max_body: int = attrs.field(default=16 * 1024 * 1024, validator=gt(0))
     """Bytes of a request's body, or of one line in a stream of events, at most."""
     max_connections: int = attrs.field(default=1000, validator=gt(0))

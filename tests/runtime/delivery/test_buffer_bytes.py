@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trivet import Delivery, Event, Fate
+from trivet import Delivery, DeliverySettings, Event, EventPlugin, Fate
 from trivet._delivery._bounded import BoundedInbox
 from trivet._delivery._bus import Bus, Subscription
+from trivet._delivery._memory import Memory
+from trivet._delivery._publisher import Publisher
 from trivet._events._delivery_settings import DeliveryPolicy
+from trivet._events._types import EventTypes
+from trivet.testing import client, open_plugins
 
 
 class Ping(Event):
@@ -206,3 +214,173 @@ async def test_room_that_an_event_of_a_batch_has_made_is_for_the_next(
     await to.publish([ping(50), ping(50)])
     outcomes = await to.publish([ping(100), Delivery.of(Pong())])
     assert [outcome.worst for outcome in outcomes] == [Fate.QUEUED, Fate.QUEUED]
+
+
+# The memory that all inboxes of a program share.
+
+
+def inboxes(*names: str, limit: int = 100, **policy: object) -> tuple[Memory, list[BoundedInbox]]:
+    """Inboxes that share a memory, each with as much of its own."""
+    memory = Memory(limit)
+    said: Any = {"buffer": 1000, "buffer_bytes": limit, **policy}
+    return memory, [BoundedInbox(name, DeliveryPolicy(**said), memory=memory) for name in names]
+
+
+def to_each(each: list[BoundedInbox], **said: object) -> Bus:
+    """A bus with these inboxes at its end."""
+    policies: Any = [attrs.evolve(inbox.policy, **said) for inbox in each]  # type: ignore[arg-type]
+    together = zip(each, policies, strict=True)
+    return Bus([Subscription(inbox.fast_path.plugin, Ping, inbox, how) for inbox, how in together])
+
+
+def test_an_inbox_takes_no_more_than_it_leaves_free() -> None:
+    """One that lags behind takes half of the memory, and the next one half of the rest."""
+    memory, (one, other) = inboxes("one", "other")
+    assert one.admission.offer(ping(50)) is Fate.QUEUED
+    assert one.admission.offer(ping(1)) is None
+    assert one.admission.room_bytes == 0
+    assert other.admission.room_bytes == 25
+    assert other.admission.offer(ping(25)) is Fate.QUEUED
+    assert other.admission.offer(ping(1)) is None
+    assert memory.bytes == 75
+
+
+def test_events_of_the_program_itself_need_no_memory() -> None:
+    """An event without a size comes in, however little memory is left."""
+    _, (one, other) = inboxes("one", "other", limit=2)
+    assert one.admission.offer(ping(1)) is Fate.QUEUED
+    assert other.admission.offer(ping(1)) is None
+    assert other.admission.offer(ping(0)) is Fate.QUEUED
+
+
+async def test_a_publisher_waits_for_the_memory_of_another_inbox(
+    autojump_clock: MockClock,
+) -> None:
+    """A publisher that waits at an inbox is let in when another inbox gives memory back."""
+    memory, (one, other) = inboxes("one", "other")
+    one.admission.offer(ping(50))
+    bus, outcomes = to_each([other], block_for=10.0), list[Fate]()
+
+    async def publish() -> None:
+        (outcome,) = await bus.publish([ping(30)])
+        outcomes.append(outcome.fates["other"])
+
+    async with trio.open_nursery() as nursery:
+        other.admission.offer(ping(20))
+        nursery.start_soon(publish)
+        await wait_all_tasks_blocked()
+        assert outcomes == []
+        one.accept(one.receive_nowait())
+    assert (outcomes, trio.current_time()) == ([Fate.QUEUED], 0.0)
+    assert memory.bytes == 50
+
+
+async def test_a_publisher_without_memory_is_refused_in_time(autojump_clock: MockClock) -> None:
+    """Each policy decides as at a full inbox if no memory comes back."""
+    _, (one, other) = inboxes("one", "other")
+    one.admission.offer(ping(50))
+    other.admission.offer(ping(20))
+    (outcome,) = await to_each([other], block_for=2.0).publish([ping(40)])
+    assert (outcome.fates["other"], trio.current_time()) == (Fate.REJECTED, 2.0)
+    (outcome,) = await to_each([other], overflow="drop_new").publish([ping(40)])
+    assert outcome.fates["other"] is Fate.DROPPED
+
+
+async def test_the_oldest_of_an_inbox_make_room_in_the_memory(autojump_clock: MockClock) -> None:
+    """An inbox drops its own oldest, as many as are needed, and none if they would not do; what
+    they leave is for publishers at other inboxes only when the new event is in."""
+    memory, (one, other) = inboxes("one", "other")
+    one.admission.offer(ping(20))
+    for _ in range(3):
+        other.admission.offer(ping(10))
+    waiting = one.admission.queue_up(ping(20))
+    bus = to_each([other], overflow="drop_oldest")
+    (outcome,) = await bus.publish([ping(20)])
+    assert (outcome.fates["other"], other.statistics().dropped) == (Fate.QUEUED, 1)
+    assert waiting.fate is None
+    (outcome,) = await bus.publish([ping(50)])
+    assert (outcome.fates["other"], other.statistics().dropped) == (Fate.REJECTED, 1)
+    assert memory.bytes == 60
+    one.admission.withdraw(waiting)
+
+
+async def test_publishers_that_wait_are_bounded_together(autojump_clock: MockClock) -> None:
+    """The events that wait at all inboxes together may take as much as those inside."""
+    _, (one, other) = inboxes("one", "other")
+    one.admission.queue_up(ping(70))
+    assert other.admission.may_wait(ping(30))
+    assert not other.admission.may_wait(ping(31))
+
+
+async def test_an_event_for_several_inboxes_finds_memory_for_all(
+    autojump_clock: MockClock,
+) -> None:
+    """An event that is handed over without a wait has memory at each subscriber, or is not."""
+    memory, both = inboxes("one", "other", block_for=5.0)
+    publisher = Publisher(to_each(both), "service", EventTypes([Ping]))
+    assert publisher.hand_over(ping(25))
+    assert memory.bytes == 50
+    assert not publisher.hand_over(ping(20))
+    assert memory.bytes == 50
+
+
+@given(st.data())
+def test_the_memory_is_the_sum_of_the_inboxes(data: st.DataObject) -> None:
+    """The memory is what the inboxes count, and within its limit, whatever comes and ends."""
+    memory, several = inboxes("a", "b", "c")
+    held: list[tuple[BoundedInbox, Delivery[Any]]] = []
+    for _ in range(data.draw(st.integers(1, 40))):
+        one = data.draw(st.sampled_from(several))
+        step = data.draw(st.sampled_from(["offer", "drop", "take", "end", "return", "abandon"]))
+        if step == "offer":
+            one.admission.offer(ping(data.draw(st.integers(0, 60))))
+        elif step == "drop":
+            new = ping(data.draw(st.integers(0, 60)))
+            if one.admission.offer(new) is None:
+                one.admission.overflow(new, "drop_oldest")
+        elif step == "take" and (taken := one.take()) is not None:
+            held.append((one, taken))
+        elif step == "end" and held:
+            owner, taken = held.pop()
+            owner.accept(taken)
+        elif step == "return":
+            one.lifetime_ended(crashed=False)
+            held = [each for each in held if each[0] is not one]
+        elif step == "abandon":
+            one.abandon()
+            one.reopen()
+            held = [each for each in held if each[0] is not one]
+        assert memory.bytes == sum(each.statistics().bytes for each in several)
+        assert memory.bytes <= 100
+
+
+async def test_a_durable_inbox_waits_on_disk(autojump_clock: MockClock) -> None:
+    """A durable inbox takes events in whatever the memory is: what waits is on its disk."""
+
+    class Keeper(EventPlugin[Ping]):
+        delivery = DeliverySettings(durable=True)
+
+        async def handle_event(self, event: Ping) -> None:
+            await trio.sleep(1)
+
+    async with open_plugins(Keeper, buffer_bytes=1000) as runtime:
+        for _ in range(10):
+            (outcome,) = await runtime.publish_many([ping(400)])
+            assert outcome.accepted
+        assert 0 < runtime.memory.bytes <= 500
+        await trio.sleep(20)
+        assert runtime.statistics()["keeper"].handled == 10
+        assert runtime.memory.bytes == 0
+
+
+async def test_the_setting_bounds_one_event(autojump_clock: MockClock) -> None:
+    """An event larger than half of the program's memory is too large for each inbox."""
+
+    class Reader(EventPlugin[Ping]):
+        async def handle_event(self, event: Ping) -> None:
+            pass
+
+    async with open_plugins(Reader, buffer_bytes=1000) as runtime:
+        assert runtime.buffer_bytes(Ping) == 500
+        answer = await client(runtime).post("/events/ping", json={"number": 1, "more": "x" * 2000})
+        assert answer.status_code == 413
