@@ -13,8 +13,10 @@ and says what they are for.
         _settings _schema _completion
                             what an operator, an editor and a shell ask
         _new                a plugin to begin from
-        _dead_letters _store
+        _dead_letters _letters _store
                             events that were given up, and the file of durable inboxes
+        _running _orders _looking _publishing
+                            a running program that is asked: orders, its inside, an event for it
     asgi                a program under somebody else's server
     _process/           `trivet serve`, its parent and its end
         _serve _stop        the server and the exit code; the requests to stop
@@ -35,7 +37,9 @@ and says what they are for.
                             streams
         _doors _management  who may pass, whichever way the request is answered; the paths that may
                             have addresses of their own
-        _dead_letters       events that were given up, replayed and purged by an operator
+        _dead_letters _inspection
+                            an operator's too: events that were given up; event types, tasks and
+                            diagnostics
         _contracts _openapi _openapi_admin _asyncapi
                             what there is, for clients: every route, every event type
         _fast_path _plain_routes _begun _plain_responses
@@ -80,13 +84,13 @@ and says what they are for.
         _schema _records _packing _pages _register
                             its tables, rows and errors, events as bytes, pages, events in flight
         _migration _check   a file of an earlier form; whether all of a file fits together
-        _dead_letters _copies
+        _dead_letters _documents _copies
                             what an operator asks, backups
         _health _upkeep _ballast _files _lock
                             what the log says, room on the disk, one owner
-    _loop/              what each plugin does to the event loop: _tasks _meter _processor _usage
-                        _stall_watch
-    _log/               a log that never waits and never raises: _logging _writer
+    _loop/              what each plugin does to the event loop: _tasks _task_list _inside _meter
+                        _processor _usage _stall_watch
+    _log/               a log that never waits and never raises: _logging _levels _writer
     _program/           from settings and files to a checked program
         _settings _reading _structuring _values _secret_files _misfits
                             `trivet.toml` and the environment, and what is wrong in them

@@ -1,9 +1,9 @@
 """Random programs, one after the other in one process.
 
 Each round draws a graph of needs, and the acts of its plugins at every step of their lives; a
-driver publishes, restarts plugins and ends the round in one of several ways. Most rounds run in
-virtual time; some in real time, with a server, sockets, threads and child processes. Nothing may be
-left afterwards: no task, thread, descriptor or child, and no memory.
+driver publishes, gives orders to plugins and ends the round in one of several ways. Most rounds run
+in virtual time; some in real time, with a server, sockets, threads and child processes. Nothing may
+be left afterwards: no task, thread, descriptor or child, and no memory.
 
     python tests/runtime/soak.py --seconds 600 --seed 1
 
@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import closing, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import ClassVar
@@ -52,6 +53,7 @@ from trivet import (
     route,
 )
 from trivet import Settings as ProgramSettings
+from trivet._supervision import _orders
 from trivet.testing import serving
 
 Step = Callable[[], Awaitable[None]]
@@ -256,14 +258,27 @@ def check_ended(runtime: Runtime) -> None:
     check_running(runtime)
 
 
+def give_order(dice: random.Random, runtime: Runtime) -> None:
+    """Give a plugin an order, as an operator does."""
+    host, limits = dice.choice(list(runtime.hosts.values())), runtime.program.settings.shutdown
+    orders: list[Callable[[], object]] = [
+        partial(_orders.restart, host),
+        partial(_orders.disable, host, limits),
+        partial(_orders.enable, host),
+        partial(_orders.pause, host),
+        partial(_orders.resume, host),
+    ]
+    with suppress(OrderRefusedError):
+        dice.choice(orders)()
+
+
 async def drive(dice: random.Random, runtime: Runtime, ask: Step | None) -> None:
     """Use the program for a while."""
     for _ in range(dice.randint(0, 60)):
         await trio.sleep(Chaos.unit * dice.expovariate(2.0))
         check_running(runtime)
         if dice.random() < 0.2:
-            with suppress(OrderRefusedError):
-                runtime.restart(dice.choice(list(runtime.hosts)))
+            give_order(dice, runtime)
         await runtime.publish(Tick(), deadline=trio.current_time() + Chaos.unit)
         if ask is not None:
             await ask()

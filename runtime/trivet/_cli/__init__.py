@@ -22,10 +22,20 @@ _ELSEWHERE = {
     "check": "_check",
     "completion": "_completion",
     "dead-letters": "_dead_letters",
+    "diagnostics": "_looking",
+    "disable": "_orders",
+    "enable": "_orders",
+    "log-level": "_orders",
     "new": "_new",
+    "pause": "_orders",
+    "plugins": "_looking",
+    "publish": "_publishing",
+    "restart": "_orders",
+    "resume": "_orders",
     "schema": "_schema",
     "settings": "_settings",
     "store": "_store",
+    "tasks": "_looking",
 }
 """Commands, and the modules that have them."""
 

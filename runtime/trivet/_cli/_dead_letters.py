@@ -1,30 +1,27 @@
 """`trivet dead-letters`: list, show, replay and purge events that were given up.
 
 Owns an operator's selection of dead letters.
-Never knows more of the store than its file, nor whether the program that owns it is running.
+Never knows where they are: in the file, or with a program that is asked.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import attrs
 import click
 
-from .._faults._errors import ConfigurationError
-from .._program._reading import load_settings
-from .._program._settings import IN_MEMORY
-from .._store._records import DeadLetter
-from ._options import config_option
-from ._printing import everything, facts, print_json, print_table
+from ._options import reason_option
+from ._printing import print_json, print_letters
+from ._running import Place, place_options
 
 if TYPE_CHECKING:
-    from .._store._dead_letters import DeadLetters
+    from .._store._dead_letters import Criteria
+    from ._letters import Action, Letters
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -48,61 +45,68 @@ def moment(text: str) -> float:
         raise click.BadParameter(f"{text!r} is not {expected}") from error
 
 
-@attrs.frozen
-class Selection:
-    """The dead letters that are meant; None for a criterion that does not matter."""
-
-    numbers: Sequence[int] | None
-    plugin: str | None
-    since: float | None
-
-
 # SQLite has no number above that.
 _number = click.IntRange(1, 2**63 - 1)
-_plugin_option = click.option("--plugin", metavar="NAME", help="Dead letters of this plugin.")
-_since_option = click.option(
-    "--since",
-    type=moment,
-    metavar="WHEN",
-    help="Dead letters from this moment on: a date or time in ISO 8601, local unless it names a "
-    "zone; or a duration before now, as in 30m, 2h, 7d.",
+_WHEN = (
+    "a date or time in ISO 8601, local unless it names a zone; or a duration before now, as in "
+    "30m, 2h, 7d."
 )
 
 
-def _selecting(command: F) -> F:
-    """Give a command the arguments of `_selected`, and `--config`."""
+def _by_facts(command: F) -> F:
+    """Give a command the options that select dead letters by their facts."""
     for option in (
-        config_option,
+        click.option("--text", metavar="TEXT", help="Dead letters whose reason has this text."),
+        click.option(
+            "--until", type=moment, metavar="WHEN", help="Dead letters from before this moment."
+        ),
+        click.option(
+            "--since",
+            type=moment,
+            metavar="WHEN",
+            help=f"Dead letters from this moment on: {_WHEN}",
+        ),
+        click.option("--event", metavar="TYPE", help="Dead letters of this type of event."),
+        click.option("--plugin", metavar="NAME", help="Dead letters of this plugin."),
+    ):
+        command = option(command)
+    return command
+
+
+def _selecting(command: F) -> F:
+    """Give a command the arguments of `_selected`, and those that say where to look."""
+    for option in (
+        place_options,
+        reason_option,
         click.option("--all", "everything", is_flag=True, help="All dead letters."),
-        _since_option,
-        _plugin_option,
+        _by_facts,
         click.argument("numbers", nargs=-1, type=_number, metavar="[NUMBER]..."),
     ):
         command = option(command)
     return command
 
 
-def _selected(
-    numbers: tuple[int, ...], plugin: str | None, since: float | None, everything: bool
-) -> Selection:
-    by_facts = plugin is not None or since is not None
-    if [bool(numbers), by_facts, everything].count(True) != 1:
-        ways = "their NUMBERs, or --plugin, --since or both, or --all"
+def _selected(numbers: tuple[int, ...], everything: bool, **by_facts: Any) -> Criteria:
+    from .._store._dead_letters import Criteria  # noqa: PLC0415 - see `_opened`
+
+    is_by_facts = any(value is not None for value in by_facts.values())
+    if [bool(numbers), is_by_facts, everything].count(True) != 1:
+        ways = "their NUMBERs, or --plugin, --event, --since, --until or --text, or --all"
         raise click.UsageError(f"say which dead letters, in one of these ways: {ways}")
-    return Selection(numbers or None, plugin, since)
+    return Criteria(numbers=numbers or None, **by_facts)
 
 
 @click.group("dead-letters")
 def dead_letters() -> None:
     """List, show, replay and purge events that plugins could not handle.
 
-    The program that owns the store may run or not.
+    They are looked for in the file that the settings name, whether its program runs or not; with
+    --url, or TRIVET_URL, the running program is asked.
     """
 
 
 @dead_letters.command("list")
-@_plugin_option
-@_since_option
+@_by_facts
 @click.option(
     "--limit",
     type=click.IntRange(1),
@@ -112,89 +116,78 @@ def dead_letters() -> None:
     help="At most COUNT, the newest.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document a line, for scripts.")
-@config_option
+@place_options
 def list_letters(
-    plugin: str | None, since: float | None, limit: int, as_json: bool, config: Path | None
+    limit: int,
+    as_json: bool,
+    url: str | None,
+    token_file: Path | None,
+    config: Path | None,
+    **by_facts: Any,
 ) -> None:
     """List the dead letters, the newest last."""
-    with _opened(config) as store:
-        letters = store.list(plugin=plugin, since=since, limit=limit)[::-1]
-        more = store.count(plugin=plugin, since=since) - len(letters)
+    from .._store._dead_letters import Criteria  # noqa: PLC0415 - see `_opened`
+
+    with _opened(Place(url, token_file, config)) as letters:
+        found, count = letters.search(Criteria(**by_facts), limit)
+    found.reverse()
     if as_json:
-        for letter in letters:
-            print_json(facts(letter))
+        for letter in found:
+            print_json(letter)
     else:
-        print_table(letters)
+        print_letters(found)
+    more = count - len(found)
     if more > 0:
         click.echo(f"and {more} older; --limit {limit + more} lists all", err=as_json)
 
 
 @dead_letters.command()
 @click.argument("number", type=_number)
-@config_option
-def show(number: int, config: Path | None) -> None:
+@place_options
+def show(number: int, url: str | None, token_file: Path | None, config: Path | None) -> None:
     """Print one dead letter, with its payload, as a JSON document."""
-    with _opened(config) as store:
-        letter = _get(store, number)
-    print_json(everything(letter), indent=2)
+    with _opened(Place(url, token_file, config)) as letters:
+        letter = letters.get(number)
+    print_json(letter, indent=2)
 
 
 @dead_letters.command()
 @_selecting
-def replay(config: Path | None, **selection: Any) -> None:
+def replay(**arguments: Any) -> None:
     """Deliver dead letters again to the plugin that failed.
 
     No other plugin gets them. The plugin has all its attempts again. A running program begins
     within about a second, a stopped one with its next start.
     """
-    replayed = _do("replay", config, _selected(**selection))
-    click.echo(f"{_counted(replayed)} put back into the queues")
+    click.echo(f"{_counted(_do('replay', **arguments))} put back into the queues")
 
 
 @dead_letters.command()
 @_selecting
-def purge(config: Path | None, **selection: Any) -> None:
+def purge(**arguments: Any) -> None:
     """Delete dead letters for ever, without confirmation."""
-    click.echo(f"{_counted(_do('purge', config, _selected(**selection)))} thrown away")
+    click.echo(f"{_counted(_do('purge', **arguments))} thrown away")
 
 
-def _do(what: Literal["replay", "purge"], config: Path | None, selection: Selection) -> int:
+def _do(
+    action: Action,
+    url: str | None,
+    token_file: Path | None,
+    config: Path | None,
+    reason: str | None,
+    **selection: Any,
+) -> int:
     """Replay or purge; if one number is unknown, none of them."""
-    with _opened(config) as store:
-        for number in selection.numbers or ():
-            _get(store, number)
-        do = store.replay if what == "replay" else store.purge
-        return do(selection.numbers, plugin=selection.plugin, since=selection.since)
+    chosen = _selected(**selection)
+    with _opened(Place(url, token_file, config)) as letters:
+        return letters.do(action, chosen, reason)
 
 
-def _opened(config: Path | None) -> DeadLetters:
-    """The dead letters in the file that the settings name.
+def _opened(place: Place) -> Letters:
+    # SQLite and HTTP, of which other commands of the group's need neither.
+    from ._letters import letters_at  # noqa: PLC0415
 
-    Raises:
-        ConfigurationError: there is no such file.
-        JournalError: the file is no store, or cannot be read.
-    """
-    # SQLite, which `trivet serve` does not need.
-    from .._store._dead_letters import DeadLetters  # noqa: PLC0415
-    from .._store._schema import reported  # noqa: PLC0415
-
-    path = load_settings(config).store.path
-    if path == IN_MEMORY:
-        raise ConfigurationError("`[store] path` is :memory:, and only the program can look there")
-    with reported(path):
-        if not path.exists():
-            raise ConfigurationError(
-                f"{path}: there is no such file; `[store] path` says where the store is, "
-                "which is made when a program with a durable plugin starts"
-            )
-    return DeadLetters(path)
-
-
-def _get(store: DeadLetters, number: int) -> DeadLetter:
-    letter = store.get(number)
-    if letter is None:
-        raise click.UsageError(f"there is no dead letter {number}")
-    return letter
+    return letters_at(place)
 
 
 def _counted(count: int) -> str:

@@ -25,10 +25,13 @@ config_option = click.option(
     type=click.Path(path_type=Path),
     help="The settings' file; ./trivet.toml by default.",
 )
+reason_option = click.option(
+    "--reason", metavar="TEXT", help="Why: for the log and the operator_action_event."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="As JSON, for scripts.")
 
 
-def _complete_plugin(
+def complete_plugin(
     ctx: click.Context, _: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """The names that `active_plugins` may have, for a shell."""
@@ -64,11 +67,11 @@ def program_options(command: F) -> F:
             "--without",
             multiple=True,
             metavar="PLUGIN",
-            shell_complete=_complete_plugin,
+            shell_complete=complete_plugin,
             help="Leave an active plugin out, or all of a file's; may be repeated.",
         ),
         config_option,
-        click.argument("plugins", nargs=-1, metavar="[PLUGIN]...", shell_complete=_complete_plugin),
+        click.argument("plugins", nargs=-1, metavar="[PLUGIN]...", shell_complete=complete_plugin),
     ):
         command = option(command)
     return command

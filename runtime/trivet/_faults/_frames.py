@@ -56,18 +56,25 @@ class Authors:
         Args:
             lines: the innermost last.
         """
-        line = self._innermost(lines)
+        line = self.line(lines)
         return "" if line is None else f"{line[0].f_code.co_filename}:{line[1]}"
 
     def function(self, lines: Iterable[Line]) -> str:
         """The name of the function around the same line."""
-        line = self._innermost(lines)
+        line = self.line(lines)
         return "" if line is None else line[0].f_code.co_qualname
 
-    def _innermost(self, lines: Iterable[Line]) -> Line | None:
+    def line(self, lines: Iterable[Line]) -> Line | None:
+        """The author's innermost line; else the innermost."""
         found = [*lines]
         mine = [line for line in found if self.has(line[0])]
         return next(reversed(mine or found), None)
+
+    def nearest(self, lines: Iterable[Line]) -> Line | None:
+        """The author's innermost line; else the innermost of Trivet's; else the innermost."""
+        found = [*lines]
+        ours = [line for line in found if line[0].f_code.co_filename.startswith(_OURS)]
+        return self.line([line for line in found if self.has(line[0])] or ours or found)
 
     def stack(self, lines: Iterable[Line]) -> str:
         """The stack in a traceback's form, from the plugin's first line on, or any author's.

@@ -30,7 +30,7 @@ def stack_of(task: trio.lowlevel.Task) -> str:
 
     If the task waits for a task of asyncio's, the stack of that task follows.
     """
-    return _formatted(_frames(task))
+    return _formatted(calls_of(task))
 
 
 def asyncio_stack_of(task: asyncio.Task[object]) -> str:
@@ -40,7 +40,7 @@ def asyncio_stack_of(task: asyncio.Task[object]) -> str:
 
 def places_of(task: trio.lowlevel.Task) -> str:
     """The innermost calls of a task's stack, in the form of `places`."""
-    return places(_frames(task))
+    return places(calls_of(task))
 
 
 def places(calls: Iterable[tuple[FrameType, int]]) -> str:
@@ -59,7 +59,8 @@ def _formatted(frames: Iterator[tuple[FrameType, int]]) -> str:
     return "".join(traceback.StackSummary.extract(frames).format())
 
 
-def _frames(task: trio.lowlevel.Task) -> Iterator[tuple[FrameType, int]]:
+def calls_of(task: trio.lowlevel.Task) -> Iterator[tuple[FrameType, int]]:
+    """The calls of a task that waits, each with its line, the outermost first."""
     waits_for: asyncio.Task[object] | None = None
     for frame, line in task.iter_await_frames():
         yield frame, line

@@ -7,7 +7,6 @@ Never knows what is logged. An embedder configures structlog at will, and leaves
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable
 from io import StringIO
@@ -22,6 +21,7 @@ from .._events._delivery import delivery_of_task
 from .._faults._containment import summary
 from .._faults._masking import LONGEST, mask, mask_beginning
 from .._program._settings import LogSettings
+from ._levels import Levels, levels_in_use, use
 from ._writer import open_stderr
 
 _WRITTEN_OUT = {
@@ -80,16 +80,18 @@ def configure_logging(settings: LogSettings, file: TextIO | None = None) -> None
                 sort_keys=False,
             ),
         ]
-    level = logging.getLevelNamesMapping()[settings.level.upper()]
+    levels = Levels(settings.level, _guarded, levels_in_use())
+    use(levels)
     structlog.configure(
         processors=[
+            levels,
             structlog.contextvars.merge_contextvars,
             _add_delivery,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _Rendering(rendering),
         ],
-        wrapper_class=_forgiving(structlog.make_filtering_bound_logger(level)),
+        wrapper_class=levels.logger,
         logger_factory=_Lines(target),
         cache_logger_on_first_use=False,
     )
@@ -122,11 +124,10 @@ class _Lines:
 _METHODS = ("debug", "info", "warning", "warn", "error", "critical", "fatal", "exception", "msg")
 
 
-def _forgiving(logger: type[Any]) -> type[Any]:
-    """Derive a class of loggers whose methods accept wrong calls, too."""
+def _guarded(logger: type[Any]) -> dict[str, Any]:
+    """The methods of a class of loggers, so that they accept wrong calls, too."""
     methods = {name: _forgiving_method(getattr(logger, name)) for name in _METHODS}
-    methods["log"] = _forgiving_method(logger.log, leading=1)
-    return type("Logger", (logger,), methods)
+    return {**methods, "log": _forgiving_method(logger.log, leading=1)}
 
 
 def _forgiving_method(method: Callable[..., Any], *, leading: int = 0) -> Callable[..., Any]:

@@ -74,6 +74,7 @@ class StallMeter(trio.abc.Instrument):
         "accounts",
         "ended",
         "samples",
+        "started",
         "step",
         "steps",
     )
@@ -91,6 +92,8 @@ class StallMeter(trio.abc.Instrument):
         self.ended: deque[tuple[Step, Held]] = deque(maxlen=100)
         """The last stalls that are over."""
         self.accounts: dict[str, Account] = {}
+        self.started: dict[trio.lowlevel.Task, float] = {}
+        """The moments at which the living tasks were started, by `perf_counter`."""
         self._began = perf_counter()
         self._threshold = threshold
         self._limit_of = limit_of
@@ -98,6 +101,14 @@ class StallMeter(trio.abc.Instrument):
         first = self._processor.sample()
         self.samples: tuple[Sample, Sample] = first, first
         """Two samples of the thread, the first from before the current step."""
+
+    def task_spawned(self, task: trio.lowlevel.Task) -> None:
+        """Note the start of a task."""
+        self.started[task] = perf_counter()
+
+    def task_exited(self, task: trio.lowlevel.Task) -> None:
+        """Forget a task that has ended."""
+        self.started.pop(task, None)
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """Begin a step."""

@@ -49,18 +49,18 @@ def describe_unfinished(
         homes: the module, or the package, of each plugin's code.
     """
     tasks = list(islice(_descendants(root), TASKS_SEARCHED))
-    marked = [task for task in tasks if _owner(task)]
+    marked = [task for task in tasks if owner_of(task)]
     holding = [task for task in marked if task.coro.cr_running]
-    left = holding or [task for task in marked if _owner(task) not in innocent]
+    left = holding or [task for task in marked if owner_of(task) not in innocent]
     if left:
-        yield from _names(Counter(f"plugin {_owner(task)!r}" for task in left))
-        told = [(f"plugin {_owner(task)!r}", task) for task in left[:STACKS_SHOWN]]
+        yield from _names(Counter(f"plugin {owner_of(task)!r}" for task in left))
+        told = [(f"plugin {owner_of(task)!r}", task) for task in left[:STACKS_SHOWN]]
     else:
-        foreign = [task for task in tasks if not _owner(task) and _is_foreign(task)]
+        foreign = [task for task in tasks if not owner_of(task) and _is_foreign(task)]
         told = [(_author_of_task(task, homes), task) for task in foreign[:STACKS_SHOWN]]
         yield from _names(Counter(whose for whose, _ in told))
     for whose, task in told:
-        yield f"\n{whose}, task {_text(task.name)}:\n{places_of(task)}"
+        yield f"\n{whose}, task {name_of(task)}:\n{places_of(task)}"
     if not told:
         threads = list(_awaited_threads(homes))
         yield from (f"{whose}, thread {_text(name)!r}\n" for name, whose in threads)
@@ -98,8 +98,8 @@ def breaker_of(error: BaseException, homes: Mapping[str, str]) -> str:
         return author
     for frame in frames:  # A variable of this name in Trio's loop is the task that it runs.
         task: object = frame.f_locals.get("task")
-        if isinstance(task, trio.lowlevel.Task) and _owner(task):
-            return f"plugin {_owner(task)!r}"
+        if isinstance(task, trio.lowlevel.Task) and owner_of(task):
+            return f"plugin {owner_of(task)!r}"
     return ""
 
 
@@ -169,8 +169,13 @@ def _module(frame: FrameType) -> str:
 
 
 def _is_foreign(task: trio.lowlevel.Task) -> bool:
-    package = _text(task.name).partition(".")[0]
+    package = name_of(task).partition(".")[0]
     return package not in ("<init>", "<TrioToken", "trio", "trivet", "hypercorn")
+
+
+def name_of(task: trio.lowlevel.Task) -> str:
+    """The name of a task; calls no code of a plugin."""
+    return _text(task.name)
 
 
 def _text(name: object) -> str:
@@ -188,5 +193,6 @@ def _descendants(root: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
             ahead += nursery.child_tasks
 
 
-def _owner(task: trio.lowlevel.Task) -> str:
+def owner_of(task: trio.lowlevel.Task) -> str:
+    """The name of the plugin whose task it is; empty if it is no plugin's."""
     return task.context.get(plugin_of_task, "")

@@ -117,6 +117,14 @@ def effective_settings(
             yield EffectiveSetting(key, value, *origins.of_plugin(plugin.name, path))
 
 
+def program_settings(settings: Settings) -> Iterator[tuple[str, object]]:
+    """The key and the value of each setting of a program's own; those of plugins are not in it."""
+    for field in attrs.fields(Settings):
+        if field.name not in _NOT_SHOWN:
+            for path, value in _leaves((field.name,), getattr(settings, field.name), field):
+                yield _key(path), value
+
+
 def plugin_settings(settings: Settings, plugin: CheckedPlugin) -> Iterator[EffectiveSetting]:
     """Every setting of one plugin of a program that runs.
 

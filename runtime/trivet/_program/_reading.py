@@ -39,6 +39,11 @@ LARGEST = 16 * 1024 * 1024
 FILE_VARIABLE = "TRIVET_CONFIG"
 """The variable that names the settings file where no command line does, as under another ASGI
 server."""
+URL_VARIABLE = "TRIVET_URL"
+TOKEN_VARIABLE = "TRIVET_TOKEN"  # noqa: S105 - a name
+TOKEN_FILE_VARIABLE = "TRIVET_TOKEN_FILE"  # noqa: S105 - a name
+NO_SETTINGS = (FILE_VARIABLE, URL_VARIABLE, TOKEN_VARIABLE, TOKEN_FILE_VARIABLE)
+"""The variables that are no settings; the last three are those of commands that ask a program."""
 
 
 def load_settings(
@@ -208,7 +213,7 @@ def _variables(environ: Mapping[str, str]) -> tuple[list[str], list[str]]:
     ours: list[str] = []
     unknown: list[str] = []
     for variable in sorted(environ):
-        if variable.startswith(ENVIRONMENT) and variable != FILE_VARIABLE:
+        if variable.startswith(ENVIRONMENT) and variable not in NO_SETTINGS:
             name = variable.split("__")[0]
             known = name in VARIABLES or name.removeprefix(ENVIRONMENT).lower() in GONE
             (ours if known else unknown).append(variable)

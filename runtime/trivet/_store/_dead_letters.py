@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import attrs
+
 from ._records import DeadLetter, JournalUnavailableError
 from ._schema import (
     VERSION,
@@ -34,20 +36,19 @@ COLUMNS = """
     FROM dead_letter LEFT JOIN subscriber ON subscriber.id = dead_letter.plugin
 """
 GET = COLUMNS + "WHERE dead_letter.number = ?"
+MATCH = """
+    WHERE (:plugin IS NULL OR subscriber.name = :plugin) AND (:event IS NULL OR event = :event)
+        AND (:since IS NULL OR died_at >= :since) AND (:until IS NULL OR died_at < :until)
+        AND (:text IS NULL OR instr(lower(reason), lower(:text)))
+"""
 LIST = (
     COLUMNS
-    + """
-    WHERE (:plugin IS NULL OR subscriber.name = :plugin) AND (:since IS NULL OR died_at >= :since)
-        AND dead_letter.number < :before
-    ORDER BY dead_letter.number DESC LIMIT :size
-"""
+    + MATCH
+    + "AND dead_letter.number < :before ORDER BY dead_letter.number DESC LIMIT :size"
 )
-SELECTED = """
-    FROM dead_letter LEFT JOIN subscriber ON subscriber.id = dead_letter.plugin
-    WHERE (:plugin IS NULL OR subscriber.name = :plugin) AND (:since IS NULL OR died_at >= :since)
-"""
-COUNT = "SELECT count(*)" + SELECTED
-NUMBERS = "SELECT dead_letter.number" + SELECTED + "ORDER BY dead_letter.number"
+SELECTED = "FROM dead_letter LEFT JOIN subscriber ON subscriber.id = dead_letter.plugin" + MATCH
+COUNT = "SELECT count(*) " + SELECTED
+NUMBERS = "SELECT dead_letter.number " + SELECTED + "ORDER BY dead_letter.number"
 REPLAY = """
     INSERT INTO event(number, audience, envelope, payload)
     SELECT ?, plugin, ifnull(envelope, x''), ifnull(payload, x'')
@@ -62,6 +63,31 @@ COUNT_REPLAYED = """
 """
 OF_NOBODY = "SELECT number FROM dead_letter WHERE plugin NOT IN (SELECT id FROM subscriber)"
 PURGE = "DELETE FROM dead_letter WHERE number = ?"
+
+
+@attrs.frozen(kw_only=True)
+class Criteria:
+    """The dead letters that are meant; None for a criterion that does not matter."""
+
+    numbers: Sequence[int] | None = None
+    """Their numbers; `list` and `count` do not ask."""
+    plugin: str | None = None
+    """The plugin that failed."""
+    event: str | None = None
+    """The name of the event type."""
+    since: float | None = None
+    """The moment from which on they died; POSIX seconds."""
+    until: float | None = None
+    """The moment before which they died; POSIX seconds."""
+    text: str | None = None
+    """A text in the reason, whichever case its ASCII letters have."""
+
+    def values(self) -> dict[str, object]:
+        """The values for a query."""
+        return attrs.asdict(self, filter=lambda field, _: field.name != "numbers")
+
+
+ALL = Criteria()
 
 
 class DeadLetters:
@@ -106,19 +132,20 @@ class DeadLetters:
         self._closing.close()
 
     def list(
-        self, *, plugin: str | None = None, since: float | None = None, limit: int | None = None
+        self, chosen: Criteria = ALL, *, limit: int | None = None, before: int | None = None
     ) -> list[DeadLetter]:
-        """The dead letters, the newest first.
+        """The dead letters that are meant, the newest first.
 
         Args:
-            plugin: only those of this one.
-            since: only those that died then or later; POSIX seconds.
+            chosen: which.
             limit: at most so many.
+            before: only those with a lower number.
         """
         letters: list[DeadLetter] = []
-        left, before = limit if limit is not None else 1 << 62, 1 << 62
+        left = limit if limit is not None else 1 << 62
+        before = before if before is not None else 1 << 62
         while left > 0:
-            values = {"plugin": plugin, "since": since, "before": before, "size": min(left, SLICE)}
+            values = {**chosen.values(), "before": before, "size": min(left, SLICE)}
             with reported(self._path):
                 rows = self._connection.execute(LIST, values).fetchall()
             letters += [_letter(row) for row in rows]
@@ -133,32 +160,20 @@ class DeadLetters:
             row = self._connection.execute(GET, (number,)).fetchone()
         return None if row is None else _letter(row)
 
-    def count(self, *, plugin: str | None = None, since: float | None = None) -> int:
-        """How many there are; the arguments are those of `list`."""
+    def count(self, chosen: Criteria = ALL) -> int:
+        """The number of dead letters that are meant."""
         with reported(self._path):
-            values = {"plugin": plugin, "since": since}
-            count: int = self._connection.execute(COUNT, values).fetchone()[0]
+            count: int = self._connection.execute(COUNT, chosen.values()).fetchone()[0]
         return count
 
-    def replay(
-        self,
-        numbers: Sequence[int] | None = None,
-        *,
-        plugin: str | None = None,
-        since: float | None = None,
-    ) -> int:
+    def replay(self, chosen: Criteria = ALL) -> int:
         """Put them back into the log, for the plugin that failed, without their history.
 
         Their order stays as it was; they come after everything that is in the log. One of which
         it cannot be told any more for which plugin it was stays where it is.
 
-        Args:
-            numbers: only these; None for all that the other arguments select.
-            plugin: only those of this one.
-            since: only those that died then or later; POSIX seconds.
-
         Returns:
-            How many were put back.
+            The number of those that were put back.
         """
 
         def put_back(part: Sequence[int]) -> int:
@@ -171,26 +186,18 @@ class DeadLetters:
 
         with reported(self._path):
             nobodys = {number for (number,) in self._connection.execute(OF_NOBODY).fetchall()}
-        selected = self._select(numbers, plugin, since)
-        return self._in_slices([each for each in selected if each not in nobodys], put_back)
+        return self._in_slices(
+            [each for each in self._select(chosen) if each not in nobodys], put_back
+        )
 
-    def purge(
-        self,
-        numbers: Sequence[int] | None = None,
-        *,
-        plugin: str | None = None,
-        since: float | None = None,
-    ) -> int:
-        """Throw them away for ever; arguments and result are those of `replay`."""
-        return self._in_slices(self._select(numbers, plugin, since), self._remove)
+    def purge(self, chosen: Criteria = ALL) -> int:
+        """Throw them away for ever; returns their number."""
+        return self._in_slices(self._select(chosen), self._remove)
 
-    def _select(
-        self, numbers: Sequence[int] | None, plugin: str | None, since: float | None
-    ) -> Sequence[int]:
+    def _select(self, chosen: Criteria) -> Sequence[int]:
         with reported(self._path):
-            values = {"plugin": plugin, "since": since}
-            rows = self._connection.execute(NUMBERS, values).fetchall()
-        asked = None if numbers is None else set(numbers)
+            rows = self._connection.execute(NUMBERS, chosen.values()).fetchall()
+        asked = None if chosen.numbers is None else set(chosen.numbers)
         return [number for (number,) in rows if asked is None or number in asked]
 
     def _remove(self, part: Sequence[int]) -> int:

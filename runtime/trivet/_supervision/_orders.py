@@ -13,6 +13,7 @@ from .._faults._errors import OrderRefusedError
 from .._inbox._gate import Gate
 from .._program._settings import ShutdownSettings
 from ._host import Host
+from ._needs import Member
 
 
 def restart(host: Host) -> None:
@@ -33,21 +34,18 @@ def restart(host: Host) -> None:
 def disable(host: Host, limits: ShutdownSettings) -> bool:
     """Stop a plugin alone, within the limits of a stop; says whether it was not disabled before.
 
-    Plugins that need it end before it, and wait. An inbox in memory is drained, and refuses events
-    then; events of a durable one wait in the store, where more come in.
+    Plugins that need it end before it, and wait. An inbox in memory refuses further events,
+    and is drained; events of a durable one wait in the store, where more come in.
 
     Raises:
         OrderRefusedError: the program stops, or the plugin, or one that needs it, is critical.
     """
     _refuse_while_stopping(host)
-    for member in (host, *host.needs.dependents()):
-        if member.critical:
-            needed = "" if member is host else f"is needed by {member.name!r}, which "
-            raise _refused(
-                host,
-                f"{needed}is critical: the service would not be ready. Pause the delivery to it "
-                "instead, or stop the program",
-            )
+    critical = _critical_one(host)
+    if critical is not None:
+        needed = "" if critical is host else f"is needed by {critical.name!r}, which "
+        advice = "stop the program" if host.inbox is None else "pause the delivery to it instead"
+        raise _refused(host, f"{needed}is critical: the service would not be ready; {advice}")
     if host.is_disabled:
         return False
     now = trio.current_time()
@@ -98,10 +96,17 @@ def resume(host: Host) -> bool:
     return True
 
 
+def _critical_one(host: Host) -> Member | None:
+    """The plugin, or the first one that needs it, without which the service is not ready."""
+    members = (host, *host.needs.dependents())
+    return next((member for member in members if member.critical), None)
+
+
 def _gate_of(host: Host) -> Gate:
     _refuse_while_stopping(host)
     if host.inbox is None:
-        raise _refused(host, "takes no events, so that nothing is to be paused; disable it instead")
+        advice = "" if _critical_one(host) is not None else "; disable it instead"
+        raise _refused(host, f"takes no events, so that nothing is to be paused{advice}")
     return host.inbox.gate
 
 

@@ -11,9 +11,10 @@
     _plain_routes   plugin routes whose handlers are called without Quart
     _ingest/        the events that clients publish, on the fast path
     _probes         /livez, /startupz, /readyz and /plugins
-    _admin          an operator's requests
+    _admin          an operator's orders to a plugin
     _plugin_details the documents about a plugin, for an operator
-    _dead_letters   events that were given up, replayed and purged
+    _dead_letters   events that were given up, searched, replayed and purged
+    _inspection     event types, live tasks, diagnostics
     _sign_in        a browser's session
     _doors          who may pass: tokens and scopes
     _management     the paths of management, which may have addresses of their own

@@ -7,17 +7,20 @@ Never knows how an order is carried out: that is the supervisor's. The doors hav
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import cast
 
 import trio
 
 from .._events._operator_action import OperatorActionEvent
 from .._faults._errors import OrderRefusedError, PluginNotActiveError
+from .._log._levels import NUMBERS, Level, levels_in_use
 from .._runtime import Runtime
 from .._supervision import _orders
 from .._supervision._host import Host
 from ._context import current_context
 from ._fast_path import EndpointRequest, EndpointResponse, Endpoints
-from ._plugin_details import describe, describe_error, describe_version, summarize
+from ._plugin_details import describe_all, describe_slowly, summarize
 from ._problems import ProblemError
 
 one_thread = trio.CapacityLimiter(1)
@@ -26,6 +29,12 @@ one_thread = trio.CapacityLimiter(1)
 
 def add_admin(fast_path: Endpoints, runtime: Runtime) -> None:
     """Serve `/-/plugins` and what is below, for an operator with a token for `admin`."""
+    _add_views(fast_path, runtime)
+    _add_orders(fast_path, runtime)
+
+
+def _add_views(fast_path: Endpoints, runtime: Runtime) -> None:
+    """Serve what an operator looks at."""
 
     async def plugins(_: EndpointRequest) -> EndpointResponse:
         """Every plugin's status, since when, its restarts, and its last error in one line."""
@@ -34,10 +43,16 @@ def add_admin(fast_path: Endpoints, runtime: Runtime) -> None:
     async def plugin(request: EndpointRequest) -> EndpointResponse:
         """One plugin: its account, its code, its last error with the traceback, its settings."""
         host = host_of(runtime, request)
-        code = runtime.code[type(host.plugin)]
-        error = await trio.to_thread.run_sync(describe_error, host.failure, limiter=one_thread)
-        version = await trio.to_thread.run_sync(describe_version, code, limiter=one_thread)
-        return {**describe(runtime, host), "error": error, "version": version}, 200
+        work = partial(describe_slowly, runtime, host)
+        more = await trio.to_thread.run_sync(work, limiter=one_thread)
+        return {**describe_all(runtime)[host.name], **more}, 200
+
+    fast_path.add("GET", "/-/plugins", "admin", plugins)
+    fast_path.add("GET", "/-/plugins/<name>", "admin", plugin)
+
+
+def _add_orders(fast_path: Endpoints, runtime: Runtime) -> None:
+    """Serve what an operator changes."""
 
     async def restart(request: EndpointRequest) -> EndpointResponse:
         """202: a new lifetime has begun; `GET /-/plugins/{name}` shows its status."""
@@ -64,13 +79,29 @@ def add_admin(fast_path: Endpoints, runtime: Runtime) -> None:
         """200: events are handed to the plugin again."""
         return _obey(runtime, request, "resume", _orders.resume), 200
 
-    fast_path.add("GET", "/-/plugins", "admin", plugins)
-    fast_path.add("GET", "/-/plugins/<name>", "admin", plugin)
+    async def log_level(request: EndpointRequest) -> EndpointResponse:
+        """200: the plugin's lines are logged from this level on; `default` is the program's.
+
+        These are the lines of its logger, and Trivet's own lines about it.
+        """
+        host, asked = host_of(runtime, request), request.query("level")
+        levels = levels_in_use()
+        if levels is None:
+            raise ProblemError("order_refused", "the code around Trivet has configured the log")
+        if asked is None or asked not in (*NUMBERS, "default"):
+            named = ", ".join(NUMBERS)
+            raise ProblemError("invalid_query", f"`level` is one of {named}, or default")
+        level = None if asked == "default" else cast("Level", asked)
+        levels.set(host.name, level)
+        acted(runtime, request, f"log level {asked}", host.name)
+        return {"plugin": host.name, "level": levels.of(host.name)}, 200
+
     fast_path.add("POST", "/-/plugins/<name>/restart", "admin", restart)
     fast_path.add("POST", "/-/plugins/<name>/disable", "admin", disable)
     fast_path.add("POST", "/-/plugins/<name>/enable", "admin", enable)
     fast_path.add("POST", "/-/plugins/<name>/pause", "admin", pause)
     fast_path.add("POST", "/-/plugins/<name>/resume", "admin", resume)
+    fast_path.add("POST", "/-/plugins/<name>/log-level", "admin", log_level)
 
 
 def host_of(runtime: Runtime, request: EndpointRequest) -> Host:

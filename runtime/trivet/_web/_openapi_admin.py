@@ -17,11 +17,38 @@ _REASON: Schema = {
     "description": "Why, for the log and the `operator_action_event`.",
     "schema": _TEXT,
 }
+_NUMBER: Schema = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
 _FILTER: list[Schema] = [
+    {
+        "name": "number",
+        "in": "query",
+        "description": "Those with these numbers, with commas between.",
+        "schema": {"type": "array", "items": _NUMBER, "minItems": 1},
+        "style": "form",
+        "explode": False,
+    },
     {"name": "plugin", "in": "query", "schema": _TEXT},
+    {"name": "event", "in": "query", "schema": _TEXT},
     {"name": "since", "in": "query", "schema": _MOMENT},
-    {"name": "all", "in": "query", "schema": {"enum": ["true"]}},
+    {"name": "until", "in": "query", "schema": _MOMENT},
+    {
+        "name": "text",
+        "in": "query",
+        "description": "Those whose reason has this text.",
+        "schema": _TEXT,
+    },
 ]
+_ALL: Schema = {"name": "all", "in": "query", "schema": {"enum": ["true"]}}
+_PAGE: list[Schema] = [
+    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1000}},
+    {"name": "before", "in": "query", "schema": _NUMBER},
+]
+_LEVELS: Schema = {
+    "name": "level",
+    "in": "query",
+    "required": True,
+    "schema": {"enum": ["debug", "info", "warning", "error", "default"]},
+}
 
 
 def _answered(status: str, about: str, *parameters: Schema) -> Schema:
@@ -37,7 +64,18 @@ ADMIN: dict[str, Schema] = {
     "POST /-/plugins/<name>/enable": _answered("202", "The plugin starts, or has.", _REASON),
     "POST /-/plugins/<name>/pause": _answered("200", "Delivery is paused.", _REASON),
     "POST /-/plugins/<name>/resume": _answered("200", "Delivery goes on.", _REASON),
-    "POST /-/dead-letters/replay": _answered("200", "The number of them.", *_FILTER, _REASON),
-    "POST /-/dead-letters/purge": _answered("200", "The number of them.", *_FILTER, _REASON),
+    "POST /-/plugins/<name>/log-level": _answered("200", "The level.", _LEVELS, _REASON),
+    "GET /-/dead-letters": _answered("200", "A page of them.", *_FILTER[1:], *_PAGE),
+    "GET /-/dead-letters/<number>": {
+        "names": {"number": _NUMBER},
+        **_answered("200", "The dead letter."),
+    },
+    "POST /-/dead-letters/replay": _answered("200", "Their number.", *_FILTER, _ALL, _REASON),
+    "POST /-/dead-letters/purge": _answered("200", "Their number.", *_FILTER, _ALL, _REASON),
+    "GET /-/events": _answered("200", "The event types."),
+    "GET /-/tasks": _answered(
+        "200", "The tasks.", {"name": "plugin", "in": "query", "schema": _TEXT}
+    ),
+    "GET /-/diagnostics": _answered("200", "The account."),
 }
 """The operations, by method and rule."""

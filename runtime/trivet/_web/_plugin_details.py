@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
+from typing import cast
 
 import attrs
 
 from .._faults._containment import summary
 from .._faults._masking import mask_beginning
+from .._log._levels import levels_in_use
 from .._program._origins import plugin_settings
 from .._program._plugin_tables import CheckedPlugin
 from .._program._versions import CodeVersion, distribution_of
@@ -37,21 +39,38 @@ def summarize(runtime: Runtime) -> Mapping[str, object]:
     }
 
 
-def describe(runtime: Runtime, host: Host) -> dict[str, object]:
-    """One plugin: as `GET /plugins` has it, with its history and its settings besides.
+def describe_all(runtime: Runtime) -> dict[str, dict[str, object]]:
+    """Each plugin by its name: as `GET /plugins` has it, with its history and its needs besides.
 
-    The error and the version are not in it: see `describe_error` and `describe_version`.
+    The error, the version and the settings are not in it: see the functions below, which may take
+    their time and belong into a thread.
     """
-    account: object = describe_plugins(runtime)[host.name]
-    assert isinstance(account, dict)
-    return {**account, "since": host.since, "settings": _settings(runtime, host.name)}
+    accounts = cast("dict[str, dict[str, object]]", describe_plugins(runtime))
+    levels = levels_in_use()
+    return {
+        name: {
+            **accounts[name],
+            "since": host.since,
+            "retry_in": host.retry_in,
+            "needs": [need.name for need in host.needs.needed],
+            "needed_by": sorted({each.name for each in host.needs.dependents()}),
+            "log_level": None if levels is None else levels.of(name),
+        }
+        for name, host in runtime.hosts.items()
+    }
+
+
+def describe_slowly(runtime: Runtime, host: Host) -> dict[str, object]:
+    """The parts of one plugin that are found in a thread."""
+    return {
+        "error": describe_error(host.failure),
+        "version": describe_version(runtime.code[type(host.plugin)]),
+        "settings": _settings(runtime, host.name),
+    }
 
 
 def describe_error(failure: BaseException | None) -> Mapping[str, str] | None:
-    """The last failure in one line, and with its traceback.
-
-    Tracebacks read source files, which may take its time: it belongs into a thread.
-    """
+    """The last failure in one line, and with its traceback, which reads source files."""
     if failure is None:
         return None
     trace = "".join(traceback.format_exception(failure))
@@ -59,7 +78,7 @@ def describe_error(failure: BaseException | None) -> Mapping[str, str] | None:
 
 
 def describe_version(code: CodeVersion) -> Mapping[str, object]:
-    """The version of a plugin's code, with its distribution: it belongs into a thread, too."""
+    """The version of a plugin's code, with its distribution."""
     return {"distribution": distribution_of(code.module), **attrs.asdict(code)}
 
 

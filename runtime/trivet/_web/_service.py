@@ -18,6 +18,7 @@ from ._fast_path import Endpoints
 from ._ingest._by_name import add_ingest
 from ._ingest._cloudevents import add_cloudevents
 from ._ingest._shortcut import EventShortcuts
+from ._inspection import add_inspection
 from ._management import MANAGEMENT
 from ._middleware import RequestMiddleware
 from ._probes import add_plugin_status, add_probes
@@ -55,6 +56,7 @@ class Service:
         add_plugin_status(self.endpoints, runtime)
         add_admin(self.endpoints, runtime)
         add_dead_letters(self.endpoints, runtime)
+        add_inspection(self.endpoints, runtime)
         self._proxies = Proxies.of(runtime.program.settings)
         self._middleware = RequestMiddleware(self.endpoints, runtime, self.doors)
         self._events = EventShortcuts(runtime, self.doors)

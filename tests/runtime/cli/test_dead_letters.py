@@ -260,7 +260,9 @@ def test_without_one_clear_selection_nothing_is_done(
     bury(store, "1", "2")
     result = trivet(command, *selection)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "their NUMBERs, or --plugin, --since or both, or --all" in result.stderr
+    assert (
+        "their NUMBERs, or --plugin, --event, --since, --until or --text, or --all" in result.stderr
+    )
     assert listed() == [1, 2]
 
 

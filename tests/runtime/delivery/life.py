@@ -39,7 +39,7 @@ from trivet import (
     open_runtime,
 )
 from trivet._store._commit import Writing
-from trivet._store._dead_letters import DeadLetters
+from trivet._store._dead_letters import Criteria, DeadLetters
 from trivet._store._store import Store
 from trivet.testing import serving
 
@@ -336,7 +336,7 @@ class Load:
 
     def _replay(self, plugin: str | None) -> int:
         with DeadLetters(self._orders.store) as letters:
-            count = letters.replay(plugin=plugin)
+            count = letters.replay(Criteria(plugin=plugin))
         note(REPLAYED, count)
         return count
 

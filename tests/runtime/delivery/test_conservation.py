@@ -135,6 +135,8 @@ class Subscriber:
     """Whether two events were in flight at once, so that the failures set their order."""
     stopped: set[str] = attrs.field(factory=set[str])
     """`closed`, `abandoned`."""
+    is_paused: bool = False
+    """Whether an operator has paused the delivery."""
 
     def remember_anew(self, now: float) -> None:
         """Begin anew the time of events that have not ended within theirs, when another comes."""
@@ -267,6 +269,7 @@ class World(Driver[Subscriber]):
             reader.ended.set()
 
     def took(self, one: Subscriber, delivery: Delivery[Event]) -> None:
+        assert not one.is_paused or one.stopped
         account = one.accounts[number_of(delivery)]
         assert account.fate is Fate.IN_FLIGHT
         assert delivery.attempt == account.failures + account.crashes + 1
@@ -411,7 +414,7 @@ class World(Driver[Subscriber]):
 
     def check_readers(self, one: Subscriber) -> None:
         """No reader waits while there is something that it may have."""
-        if one.readers:
+        if one.readers and not (one.is_paused and not one.stopped):
             now = trio.current_time()
             waiting = [account for account in one.inside if account.fate in WAITING]
             if one.stopped:  # Only what is in flight can still let something on.
@@ -551,6 +554,13 @@ class World(Driver[Subscriber]):
         subscriber.inbox.reopen()
         subscriber.stopped.clear()
 
+    async def pause(self, of: int) -> None:
+        """Have an operator pause the delivery, or resume it."""
+        subscriber = self.subscriber(of)
+        subscriber.is_paused = not subscriber.is_paused
+        gate = subscriber.inbox.gate
+        (gate.pause if subscriber.is_paused else gate.resume)()
+
     async def drain(self, of: int) -> None:
         """Finish everything that is there, as a plugin whose tier stops."""
         subscriber = self.subscriber(of)
@@ -575,6 +585,8 @@ class World(Driver[Subscriber]):
         everyone = range(len(self.subscribers))
         for number in everyone:
             await self.end_readers(number)
+            if self.subscriber(number).is_paused:
+                await self.pause(number)
         for _ in range(8):
             for number in everyone:
                 await self.read_all(number)
@@ -705,6 +717,7 @@ work: st.SearchStrategy[Step] = st.one_of(
     st.tuples(st.just(World.cancel_publisher), which),
     st.tuples(st.just(World.cancel_reader), which, which),
     st.tuples(st.just(World.reload), which),
+    st.tuples(st.just(World.pause), which),
 )
 end = st.tuples(st.just(World.close), which) | st.tuples(st.just(World.abandon), which)
 

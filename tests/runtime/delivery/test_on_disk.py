@@ -688,7 +688,7 @@ async def test_a_replay_is_a_new_acceptance_for_one_plugin(path: Path) -> None:
         while not replayed:  # It is written a moment after it was decided.
             await trio.sleep(0.01)
             with DeadLetters(path) as letters:
-                replayed = letters.replay(None)
+                replayed = letters.replay()
         while not runtime.statistics()["billing"].handled:
             await trio.sleep(0.01)
         assert runtime.get(Billing).got[-1] == (1, 1)

@@ -228,7 +228,7 @@ async def test_no_planted_secret_comes_out(directory: Path) -> None:
         headers = {"Authorization": f"Bearer {OF_THE_OPERATOR}"}
         restarted = await client.post(f"{url}/-/plugins/planted/restart", headers=headers)
         answers.append(restarted.text)
-        for path in ("plugins", "plugins/planted"):
+        for path in ("plugins", "plugins/planted", "tasks", "events", "diagnostics"):
             asked = await client.get(f"{url}/-/{path}", headers=headers)
             assert asked.status_code == 200
             answers.append(asked.text)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from trivet._store import _dead_letters
-from trivet._store._dead_letters import DeadLetters
+from trivet._store._dead_letters import Criteria, DeadLetters
 from trivet._store._journal import Journal
 from trivet._store._records import (
     Bury,
@@ -54,7 +54,7 @@ def lose(journal: Journal, *, at: int, plugin: str = "mail", died_at: float = NO
 def ids(path: Path, plugin: str | None = None, since: float | None = None) -> list[str]:
     """The ids of what is listed."""
     with DeadLetters(path) as letters:
-        return [letter.id for letter in letters.list(plugin=plugin, since=since)]
+        return [letter.id for letter in letters.list(Criteria(plugin=plugin, since=since))]
 
 
 def waiting(journal: Journal, plugin: str = "mail") -> list[bytes]:
@@ -113,7 +113,7 @@ def test_replay_to_the_plugin_that_failed(journal: Journal, path: Path) -> None:
     lose(journal, at=0)
     lose(journal, at=1, plugin="audit")
     with DeadLetters(path) as letters:
-        assert letters.replay(plugin="mail") == 1
+        assert letters.replay(Criteria(plugin="mail")) == 1
         assert letters.count() == 1
     (row,) = journal.read("mail", 0, 10)
     assert row == Row("mail", row.number, b"envelope", b"payload 0")
@@ -124,8 +124,8 @@ def test_replay_has_numbers_of_its_own(journal: Journal, path: Path) -> None:
     """Replayed events keep their order, under numbers that no opening has had or will have."""
     last = [lose(journal, at=at) for at in range(3)][-1]
     with DeadLetters(path) as letters:
-        assert letters.replay([2, 1]) == 2
-        assert letters.replay([3]) == 1
+        assert letters.replay(Criteria(numbers=[2, 1])) == 2
+        assert letters.replay(Criteria(numbers=[3])) == 1
     replayed = [row.number for row in journal.read("mail", last, 10)]
     assert waiting(journal) == [b"payload 0", b"payload 1", b"payload 2"]
     journal.close()
@@ -139,11 +139,11 @@ def test_replay_of_a_selection(journal: Journal, path: Path) -> None:
     for at in range(6):
         lose(journal, at=at, plugin="audit" if at == 5 else "mail", died_at=NOW + at)
     with DeadLetters(path) as letters:
-        assert letters.replay([1, 4, 6, 99], plugin="mail", since=NOW + 1) == 1
-        assert letters.replay([4]) == 0
-        assert letters.replay([]) == 0
-        assert letters.purge([1, 2], since=NOW + 1) == 1
-        assert letters.purge(plugin="audit") == 1
+        assert letters.replay(Criteria(numbers=[1, 4, 6, 99], plugin="mail", since=NOW + 1)) == 1
+        assert letters.replay(Criteria(numbers=[4])) == 0
+        assert letters.replay(Criteria(numbers=[])) == 0
+        assert letters.purge(Criteria(numbers=[1, 2], since=NOW + 1)) == 1
+        assert letters.purge(Criteria(plugin="audit")) == 1
         assert [letter.id for letter in letters.list()] == ["4", "2", "0"]
         assert letters.purge() == 3
         assert letters.count() == 0
@@ -160,7 +160,7 @@ def test_many(journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert [letter.id for letter in letters.list(limit=8)] == [
             str(at) for at in range(10, 2, -1)
         ]
-        assert letters.replay([1, 2, 3, 4, 5, 6]) == 6
+        assert letters.replay(Criteria(numbers=[1, 2, 3, 4, 5, 6])) == 6
         assert letters.purge() == 5
     assert waiting(journal) == [b"payload %d" % at for at in range(6)]
 
@@ -183,7 +183,7 @@ def test_owner_notices(journal: Journal, path: Path) -> None:
     with DeadLetters(path) as letters:
         letters.list()
         assert not journal.changed_by_others()
-        letters.replay([1])
+        letters.replay(Criteria(numbers=[1]))
     assert journal.changed_by_others()
     assert not journal.changed_by_others()
     assert journal.counts()["mail"].count == 1

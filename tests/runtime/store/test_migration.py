@@ -18,7 +18,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from trivet._store import _migration, _register
-from trivet._store._dead_letters import DeadLetters
+from trivet._store._dead_letters import Criteria, DeadLetters
 from trivet._store._journal import Journal
 from trivet._store._records import Backlog, JournalFullError, JournalUnavailableError
 
@@ -103,7 +103,7 @@ def test_everything_is_in_the_new_store(path: Path, monkeypatch: pytest.MonkeyPa
         assert (letter.plugin, letter.number, letter.id) == ("keeper", 1, "n-1")
     assert not Path(f"{path}.new").exists()
     with DeadLetters(path) as letters:
-        assert letters.replay([1]) == 1
+        assert letters.replay(Criteria(numbers=[1])) == 1
     with closing(Journal.open(path)) as journal:
         assert numbers(journal, "keeper")[-1] == 1
 

@@ -26,7 +26,7 @@ from trivet import (
     current_delivery,
     open_runtime,
 )
-from trivet._store._dead_letters import DeadLetters
+from trivet._store._dead_letters import Criteria, DeadLetters
 from trivet._store._journal import Journal
 
 STORED = Path(__file__).with_name("stored_before.db")
@@ -104,7 +104,7 @@ def test_the_dead_letter_of_a_former_version_can_be_replayed(settings: Settings)
         (letter,) = letters.list()
         assert (letter.plugin, letter.event, letter.id) == ("keeper", "note", "dead")
         assert letter.reason == "PermanentError: never"
-        assert letters.replay([letter.number]) == 1
+        assert letters.replay(Criteria(numbers=[letter.number])) == 1
 
     async def main() -> list[tuple[int, int]]:
         async with open_runtime(settings, plugins=[Keeper]) as runtime:

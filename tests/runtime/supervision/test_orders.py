@@ -232,18 +232,24 @@ async def test_dependents_wait_for_it(autojump_clock: MockClock) -> None:
     ]
 
 
+class Vital(Kitchen):
+    supervision = SupervisionSettings(critical=True)
+
+
 async def test_a_critical_plugin_is_not_disabled(autojump_clock: MockClock) -> None:
     """A critical plugin, and one that a critical one needs, are refused, with the way out."""
-    async with open_plugins(Disk, Dusk, Important) as runtime:
+    async with open_plugins(Disk, Dusk, Important, Vital) as runtime:
         for name, why in (
-            ("important", "plugin 'important' is critical"),
-            ("disk", "plugin 'disk' is needed by 'important', which is critical"),
+            ("important", "plugin 'important' is critical: the service would not be ready; stop"),
+            ("disk", "plugin 'disk' is needed by 'important', which is critical: the service"),
+            ("vital", "critical: the service would not be ready; pause the delivery to it instead"),
         ):
             with pytest.raises(OrderRefusedError) as refused:
                 disable(runtime, name)
-            assert str(refused.value).startswith(why)
-            assert "Pause the delivery to it instead" in str(refused.value)
+            assert why in str(refused.value)
             assert runtime.host(name).status is Status.RUNNING
+        with pytest.raises(OrderRefusedError, match=r"nothing is to be paused$"):
+            _orders.pause(runtime.host("disk"))
 
 
 async def test_disabled_while_it_backs_off_or_is_given_up(autojump_clock: MockClock) -> None:

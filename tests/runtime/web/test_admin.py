@@ -151,7 +151,7 @@ async def test_orders_that_are_refused() -> None:
     async with open_plugins(Kitchen, Above, Frail, Vital, Auditor, tokens=TOKENS) as runtime:
         asking, headers = client(runtime), {"Authorization": f"Bearer {TOKEN}"}
         for path, why in (
-            ("vital/disable", "is critical: the service would not be ready. Pause the delivery"),
+            ("vital/disable", "is critical: the service would not be ready; stop the program"),
             ("above/pause", "takes no events, so that nothing is to be paused; disable it instead"),
         ):
             answer = await asking.post(f"/-/plugins/{path}", headers=headers)

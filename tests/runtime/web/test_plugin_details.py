@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from trio.testing import MockClock
 
 from trivet import (
     BackgroundPlugin,
@@ -84,6 +85,38 @@ async def test_a_plugin_that_is_well() -> None:
     assert found["routes"] == [{"path": "/kettle", "methods": ["GET"], "scope": "read"}]
     keys = [each["key"] for each in found["settings"]]
     assert "plugins.kettle.delivery.events" in keys
+
+
+class Stove(BackgroundPlugin):
+    pass
+
+
+class Cup(BackgroundPlugin):
+    needs = (Stove,)
+
+
+class Saucer(BackgroundPlugin):
+    needs = (Cup,)
+    supervision = SupervisionSettings(backoff_initial=60, backoff_max=60)
+
+    async def run(self) -> None:
+        raise ValueError("broken")
+
+
+async def test_the_needs_of_a_plugin(autojump_clock: MockClock) -> None:
+    """The document of a plugin has what it needs itself, what needs it, and its next start."""
+    async with open_plugins(Stove, Cup, Saucer, tokens=TOKENS) as runtime:
+        await runtime.host("saucer").wait_for_status(Status.BACKING_OFF)
+        names = ("stove", "cup", "saucer")
+        found = {name: await told(runtime, f"/-/plugins/{name}") for name in names}
+    assert [(found[name]["needs"], found[name]["needed_by"]) for name in names] == [
+        ([], ["cup", "saucer"]),
+        (["stove"], ["saucer"]),
+        (["cup"], []),
+    ]
+    assert found["cup"]["retry_in"] is None
+    assert 0 < found["saucer"]["retry_in"] <= 60
+    assert (found["cup"]["paused"], found["cup"]["log_level"]) == (False, None)
 
 
 async def test_all_plugins() -> None:

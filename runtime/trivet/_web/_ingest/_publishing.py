@@ -163,9 +163,8 @@ def _rejection_problem(
             retry_after=RETRY_WHEN_STORE_FAILS,
         )
     if all(runtime.hosts[plugin].is_given_up for plugin in refused_by):  # To try again is useless.
-        return ProblemError(
-            "plugin_unavailable", "every plugin that refused the event has given up", facts
-        )
+        detail = "every plugin that refused the event has given up, or is disabled"
+        return ProblemError("plugin_unavailable", detail, facts)
     detail = "an inbox that is full or closed refused the event"
     return ProblemError("not_accepted", detail, facts, retry_after=RETRY_WHEN_REFUSED)
 

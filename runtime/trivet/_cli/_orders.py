@@ -1,0 +1,101 @@
+"""`trivet disable`, `enable`, `pause`, `resume`, `restart` and `log-level`: orders to a plugin.
+
+Owns their arguments, and the line that tells what has become of an order.
+Never knows which orders are refused: the running program says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import click
+
+from .._log._levels import NUMBERS
+from ._options import complete_plugin, json_option, reason_option
+from ._printing import plain, print_json
+from ._running import Place, RunningProgram, place_options
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+EXIT_CODES = "Exit codes: 0 done, 1 refused, 2 usage or configuration, 3 no program answers."
+
+
+def _order(name: str, about: str) -> click.Command:
+    """A command with one order to one plugin."""
+
+    @click.command(name, help=f"{about}\n\n{EXIT_CODES}")
+    @_ordering
+    def command(plugin: str, as_json: bool, **place: Any) -> None:
+        document = _give(name, plugin, {}, **place)
+        paused = ", and delivery is paused" if document["paused"] else ""
+        _tell(document, as_json, f"{document['plugin']} is {_words(document['status'])}{paused}")
+
+    return command
+
+
+def _ordering(command: F) -> F:
+    """Give a command the arguments of an order."""
+    for option in (
+        place_options,
+        json_option,
+        reason_option,
+        click.argument("plugin", shell_complete=complete_plugin),
+    ):
+        command = option(command)
+    return command
+
+
+disable = _order(
+    "disable",
+    "Stop a PLUGIN of the running program, within the limits of a stop, until it is enabled.",
+)
+enable = _order("enable", "Start a PLUGIN of the running program that was disabled.")
+pause = _order("pause", "Hand no event to a PLUGIN of the running program; events go on coming in.")
+resume = _order("resume", "Hand events to a PLUGIN of the running program again.")
+restart = _order("restart", "Begin a new lifetime of a PLUGIN of the running program.")
+
+
+@click.command("log-level")
+@click.argument("plugin", shell_complete=complete_plugin)
+@click.argument("level", type=click.Choice([*NUMBERS, "default"]))
+@reason_option
+@json_option
+@place_options
+def log_level(plugin: str, level: str, as_json: bool, **place: Any) -> None:
+    """Log the lines of a PLUGIN of the running program from a LEVEL on.
+
+    These are the lines of its logger, and Trivet's own about it. The level `default` is that of the
+    program. Exit codes: 0 done, 1 refused, 2 usage or configuration, 3 no program answers.
+    """
+    document = _give("log-level", plugin, {"level": level}, **place)
+    _tell(document, as_json, f"{document['plugin']} logs from {document['level']} on")
+
+
+def _give(
+    order: str,
+    plugin: str,
+    query: dict[str, object],
+    *,
+    reason: str | None,
+    url: str | None,
+    token_file: Path | None,
+    config: Path | None,
+) -> Any:
+    """Give an order; returns the program's answer."""
+    with RunningProgram(Place(url, token_file, config)) as program:
+        path = f"/-/plugins/{quote(plugin, safe='')}/{order}"
+        return program.ask("POST", path, {**query, "reason": reason})
+
+
+def _tell(document: Any, as_json: bool, line: str) -> None:
+    if as_json:
+        print_json(document)
+    else:
+        click.echo(plain(line))
+
+
+def _words(status: str) -> str:
+    return status.replace("_", " ")

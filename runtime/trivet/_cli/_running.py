@@ -1,0 +1,230 @@
+"""A running program, as a command asks it: over HTTP, by its address and an operator's token.
+
+Owns the search for the address and the token, and the error of a request that was refused.
+Never knows what is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
+from ssl import create_default_context
+from types import TracebackType
+from typing import Any, ClassVar, Self, TypeVar
+from urllib.parse import urlencode, urlsplit
+
+import attrs
+import click
+import msgspec
+
+from .._access._hosts import is_unix
+from .._faults._errors import ConfigurationError, TrivetError
+from .._program._reading import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE, load_settings
+from .._program._settings import Settings, is_of_systemd
+from ._options import config_option
+
+F = TypeVar("F", bound=Callable[..., Any])
+Content = bytes | Iterable[bytes]
+
+ANSWER_WITHIN = 120.0
+"""Seconds without a sign of the program: a replay of a million dead letters takes its time."""
+
+
+class RefusedError(TrivetError):
+    """The program has refused what a command asked it for."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UnreachableError(TrivetError):
+    """No program has answered at the address."""
+
+    exit_code: ClassVar[int] = 3
+
+
+@attrs.frozen
+class Place:
+    """The place of a running program, as the command line and the environment name it."""
+
+    url: str | None
+    token_file: Path | None
+    config: Path | None
+
+    @property
+    def is_named(self) -> bool:
+        """Whether an address is given, so that no file is meant."""
+        return self.url is not None
+
+
+def place_options(command: F) -> F:
+    """Give a command the options that say which running program it asks; see `Place`."""
+    for option in (
+        config_option,
+        click.option(
+            "--token-file",
+            type=click.Path(path_type=Path),
+            envvar=TOKEN_FILE_VARIABLE,
+            help="A file with the operator's token; or the token is in the variable "
+            f"{TOKEN_VARIABLE}.",
+        ),
+        click.option(
+            "--url",
+            envvar=URL_VARIABLE,
+            metavar="URL",
+            help="The address of the running program: http://HOST:PORT, https://HOST:PORT or "
+            f"unix:/PATH; also {URL_VARIABLE}. By default that of the settings' file.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+class RunningProgram:
+    """A connection to a running program, to be left with `with`.
+
+    Args:
+        place: the program's.
+        for_management: whether operators are answered at another address, if the settings have one.
+
+    Raises:
+        ConfigurationError: there is no address, or none that can be, or no token where one is said
+            to be.
+    """
+
+    def __init__(self, place: Place, *, for_management: bool = True) -> None:
+        self._address = place.url or _address_in(load_settings(place.config), for_management)
+        token = _token(place)
+        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._connection = _connection(self._address)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._connection.close()
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, object] | None = None,
+        content: Content | None = None,
+        media_type: str | None = None,
+    ) -> Any:
+        """Send a request; returns the document of the answer.
+
+        Args:
+            method: the method.
+            path: the path, whose variable parts are quoted.
+            query: names and values; None for a value that is left out.
+            content: the body, if there is one, as a whole or in pieces.
+            media_type: its media type.
+
+        Raises:
+            RefusedError: the answer is a problem.
+            UnreachableError: nothing answers, or no program of Trivet's does.
+        """
+        given = {name: value for name, value in (query or {}).items() if value is not None}
+        target = f"{path}?{urlencode(given)}" if given else path
+        headers = {**self._headers, **({} if media_type is None else {"Content-Type": media_type})}
+        try:
+            with suppress(BrokenPipeError, ConnectionResetError):  # It may have answered already.
+                self._connection.request(method, target, content, headers)
+            answer = self._connection.getresponse()
+            body = answer.read()
+        except (OSError, HTTPException) as error:
+            said = str(error) or type(error).__name__
+            raise UnreachableError(f"{self._address}: no program answers: {said}") from error
+        try:
+            document: Any = msgspec.json.decode(body)
+        except msgspec.DecodeError as error:
+            said = f"{self._address}: what answers is no program of Trivet's: {answer.status}"
+            raise UnreachableError(said) from error
+        if answer.status >= HTTPStatus.BAD_REQUEST:
+            raise RefusedError(_reason(document, answer.status))
+        return document
+
+
+class _UnixConnection(HTTPConnection):
+    """A connection to a Unix socket.
+
+    Args:
+        path: the socket's.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=ANSWER_WITHIN)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket; called before the first request."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _connection(address: str) -> HTTPConnection:
+    """A connection to an address, not yet open."""
+    if is_unix(address):
+        return _UnixConnection(address.removeprefix("unix:"))
+    parts = urlsplit(address)
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if host is None or parts.scheme not in ("http", "https") or parts.path not in ("", "/"):
+        said = "is no http://HOST:PORT, https://HOST:PORT or unix:/PATH"
+        raise ConfigurationError(f"the address of the program, {address!r}, {said}")
+    if parts.scheme == "http":
+        return HTTPConnection(host, port, timeout=ANSWER_WITHIN)
+    return HTTPSConnection(host, port, timeout=ANSWER_WITHIN, context=create_default_context())
+
+
+def _reason(document: Any, status: int) -> str:
+    if not isinstance(document, dict) or "detail" not in document:
+        return f"the program has answered {status}"
+    return f"{document['detail']} ({status} {document.get('error_code', 'problem')})"  # pyright: ignore[reportUnknownMemberType]
+
+
+def _token(place: Place) -> str | None:
+    """The operator's token; None where none is given."""
+    if place.token_file is None:
+        token, source = os.environ.get(TOKEN_VARIABLE) or None, TOKEN_VARIABLE
+    else:
+        token, source = _read(place.token_file), str(place.token_file)
+    if token is not None and not (token.isascii() and token.isprintable()):
+        raise ConfigurationError(f"{source}: a token is ASCII, in one line")
+    return token
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text("utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{file}: the token cannot be read: {error}") from error
+
+
+def _address_in(settings: Settings, for_management: bool) -> str:
+    """The URL of the first address in the settings."""
+    named = (settings.management_addresses if for_management else []) or settings.addresses
+    for address in named:
+        host, _, port = address.rpartition(":")
+        if is_unix(address):
+            return address
+        if not is_of_systemd(address) and port != "0":
+            host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104
+            return f"{'http' if settings.tls.certificate is None else 'https'}://{host}:{port}"
+    raise ConfigurationError(
+        f"the settings do not say the address of the running program ({', '.join(named)}): "
+        f"give --url, or {URL_VARIABLE}"
+    )
