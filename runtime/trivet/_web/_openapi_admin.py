@@ -77,5 +77,6 @@ ADMIN: dict[str, Schema] = {
         "200", "The tasks.", {"name": "plugin", "in": "query", "schema": _TEXT}
     ),
     "GET /-/diagnostics": _answered("200", "The account."),
+    "POST /-/restart": _answered("202", "A new program takes over.", _REASON),
 }
 """The operations, by method and rule."""

@@ -23,6 +23,7 @@ from ._management import MANAGEMENT
 from ._middleware import RequestMiddleware
 from ._probes import add_plugin_status, add_probes
 from ._proxies import Proxies
+from ._replacement import add_replacement
 from ._shortcuts import FindShortcut, RequestHead, Shortcut
 
 
@@ -55,6 +56,7 @@ class Service:
         add_probes(self.endpoints, runtime)
         add_plugin_status(self.endpoints, runtime)
         add_admin(self.endpoints, runtime)
+        add_replacement(self.endpoints, runtime)
         add_dead_letters(self.endpoints, runtime)
         add_inspection(self.endpoints, runtime)
         self._proxies = Proxies.of(runtime.program.settings)

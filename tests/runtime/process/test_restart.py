@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 
 import httpx
 import pytest
@@ -104,6 +105,40 @@ async def test_no_request_is_lost_under_load(tmp_path: Path) -> None:
     accepted is handled, by the old program or the new one."""
     load = await storm(tmp_path, restarts=3, clients=12)
     assert set(load.fates) == {"202"}, load.account
+
+
+TOKEN = "a-token-of-an-operator"
+SETTINGS = f"""
+    active_plugins = ["counter"]
+    plugins_directory = "."
+    bind = "127.0.0.1:0"
+    tokens = [{{ name = "olga", scopes = ["admin", "read"], secret = "{TOKEN}" }}]
+"""
+
+
+async def test_an_operator_asks_over_http(plugins: Callable[..., Path]) -> None:
+    """`POST /-/restart` answers when it is decided: 409 where the old program serves on, 202 where
+    the new one takes over; it needs a token for `admin`."""
+    directory = plugins(counter=COUNTER)
+    (directory / "trivet.toml").write_text(dedent(SETTINGS))
+    async with running(["trivet", "serve"], directory) as server:
+        url = (await server.logged("serving"))["urls"][0]
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with httpx.AsyncClient(base_url=url, timeout=30, headers=headers) as client:
+            assert (
+                await client.post("/-/restart", headers={"Authorization": ""})
+            ).status_code == 401
+            plugins(counter="import there_is_no_such_module")
+            refused = await client.post("/-/restart")
+            assert (refused.status_code, refused.json()["error_code"]) == (409, "order_refused")
+            assert "this one serves on" in refused.json()["detail"]
+            plugins(counter=COUNTER.replace("VERSION = 1", "VERSION = 2"))
+            done = await client.post("/-/restart", params={"reason": "new code"})
+            assert (done.status_code, done.headers["connection"]) == (202, "close")
+            assert (await client.get("/version")).json() == {"version": 2}
+        said = await server.logged("an operator has acted")
+        assert (said["action"], said["token"], said["reason"]) == ("restart", "olga", "new code")
+        assert await server.stop() == 0
 
 
 async def test_a_stop_while_a_new_program_is_under_way(plugins: Callable[..., Path]) -> None:

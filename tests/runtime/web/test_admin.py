@@ -221,3 +221,12 @@ def test_the_old_setting_is_refused_with_the_new_form(tmp_path: Path) -> None:
         assert str(caught.value).startswith(place)
         assert '`[[tokens]]` with `name = "operator"`, `scopes = ["admin"]`' in str(caught.value)
         assert TOKEN not in str(caught.value)
+
+
+async def test_no_parent_would_start_a_new_program() -> None:
+    """A program in another one's process cannot be restarted as a whole."""
+    async with open_plugins(Frail, tokens=TOKENS) as runtime:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        answer = await client(runtime).post("/-/restart", headers=headers)
+        document: Any = await answer.get_json()
+        assert (answer.status_code, document["error_code"]) == (409, "order_refused")
