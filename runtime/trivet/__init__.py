@@ -29,6 +29,7 @@ and says what they are for.
         _report _python_warnings
                             the last words of a process; Python's own warnings, with their plugins
         _sockets _safe_mode the addresses, bound before anything starts; plugins that start disabled
+        _changes            files that change, in development
         _rehearsal          every plugin's start and stop, without the program
     _web/               HTTP
         _service _late      the layers around a request; Quart, imported when it is needed

@@ -71,6 +71,12 @@ def main() -> None:
 @main.command()
 @program_options
 @click.option("--no-parent", is_flag=True, help="Without the parent process: for a debugger.")
+@click.option(
+    "--reload",
+    "reloads",
+    is_flag=True,
+    help="For development: start anew, at once, when a plugin's file or the settings change.",
+)
 @click.pass_context
 def serve(
     ctx: click.Context,
@@ -80,6 +86,7 @@ def serve(
     bind: str | None,
     without: tuple[str, ...],
     no_parent: bool,
+    reloads: bool,
 ) -> None:
     """Run the service, with these PLUGINs instead of the settings' `active_plugins`.
 
@@ -91,4 +98,14 @@ def serve(
 
         settings = load_settings(config, None, **overrides(plugins, directory, bind, without))
         settings.find_modules()
-        ctx.exit(run(settings, with_parent=not no_parent))
+        if reloads:
+            _check_reload(no_parent=no_parent)
+        ctx.exit(run(settings, with_parent=not no_parent, reloads=reloads))
+
+
+def _check_reload(*, no_parent: bool) -> None:
+    if no_parent:
+        raise click.UsageError("--reload needs the parent process, which --no-parent leaves out")
+    from .._process._changes import refuse_without_library  # noqa: PLC0415 - for development
+
+    refuse_without_library()

@@ -53,13 +53,14 @@ HEARTBEAT_EVERY = 1.0
 """Seconds between two heartbeats of the event loop."""
 
 
-def run(settings: Settings, *, with_parent: bool) -> int:
+def run(settings: Settings, *, with_parent: bool, reloads: bool = False) -> int:
     """Load and serve a program until SIGTERM or SIGINT.
 
     Args:
         settings: the operator's settings.
         with_parent: whether a parent process watches over this one. Then the stop ends in time,
             whatever plugins do.
+        reloads: whether a new program takes this one's place, at once, when a file changes.
 
     Returns:
         The exit code of a clean stop.
@@ -91,7 +92,7 @@ def run(settings: Settings, *, with_parent: bool) -> int:
         stop_read=None if lifeline is None else lifeline.stop_read,
         report=report,
     )
-    stop = Stop(watchdog, _service_manager())
+    stop = Stop(watchdog, _service_manager(), is_hasty=reloads)
     stop.listen()
     try:
         program = load(settings)
@@ -167,6 +168,8 @@ async def serve(
             reader = lifeline if program.settings.hang_limit else None
             nursery.start_soon(_beat, stop, reader)
             nursery.start_soon(_begin_when_stopping, runtime, stop, lifeline)
+            if stop.is_hasty:
+                nursery.start_soon(_replace_when_changed, runtime)
             await nursery.start(_hear_signals, stop)
             stop.attach(runtime)
             with stop.serving:
@@ -186,6 +189,12 @@ async def serve(
                             lifeline.send_serving()
                         await trio.sleep_forever()
             nursery.cancel_scope.cancel()
+
+
+async def _replace_when_changed(runtime: Runtime) -> None:
+    from ._changes import replace_when_changed  # noqa: PLC0415 - for development
+
+    await replace_when_changed(runtime)
 
 
 async def _wait_for_turn(program: Program, stop: Stop, lifeline: Lifeline | None) -> None:

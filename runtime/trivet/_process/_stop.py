@@ -33,11 +33,15 @@ class Stop:
     Args:
         watchdog: hears the parent.
         manager: is told of the stop.
+        is_hasty: whether a new program takes over without waiting for requests and inboxes.
     """
 
-    def __init__(self, watchdog: Watchdog, manager: ServiceManager) -> None:
+    def __init__(
+        self, watchdog: Watchdog, manager: ServiceManager, *, is_hasty: bool = False
+    ) -> None:
         self.watchdog = watchdog
         self.manager = manager
+        self.is_hasty = is_hasty
         self._signals = 0
         self._urgency = 0
         self._runtime: Runtime | None = None
@@ -115,6 +119,8 @@ class Stop:
             self.makes_room = True
             self._runtime.leaving.set()
             self._decided.set()
+            if self.is_hasty:
+                self._runtime.hurry()
             self.serving.cancel()  # The budget begins when requests on their way are answered.
         elif word == STAY:
             _log.error("no new program takes over: see the lines above")

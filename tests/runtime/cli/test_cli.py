@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,8 +18,9 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Settings]:
     """The settings of every program that would have been served; in an empty directory."""
     seen: list[Settings] = []
 
-    def run(settings: Settings, *, with_parent: bool) -> int:
+    def run(settings: Settings, *, with_parent: bool, reloads: bool) -> int:
         assert with_parent
+        assert not reloads
         seen.append(load(settings).settings)
         return 0
 
@@ -105,7 +107,7 @@ def test_an_error_of_the_program_ends_with_its_code(
 ) -> None:
     """The error that ends the program decides the exit code."""
 
-    def run(settings: Settings, *, with_parent: bool) -> int:
+    def run(settings: Settings, *, with_parent: bool, reloads: bool) -> int:
         raise error
 
     monkeypatch.setattr(_serve, "run", run)
@@ -118,8 +120,20 @@ def test_a_fault_of_ours_is_not_dressed_up(
 ) -> None:
     """An exception that Trivet does not raise on purpose keeps its traceback."""
 
-    def run(settings: Settings, *, with_parent: bool) -> int:
+    def run(settings: Settings, *, with_parent: bool, reloads: bool) -> int:
         raise ZeroDivisionError
 
     monkeypatch.setattr(_serve, "run", run)
     assert isinstance(trivet("serve").exception, ZeroDivisionError)
+
+
+def test_reload_needs_the_parent_and_a_library(
+    served: list[Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--reload` with `--no-parent`, or without the library that watches files, is refused."""
+    both = trivet("serve", "--reload", "--no-parent")
+    assert (both.exit_code, "--reload needs the parent process" in both.output) == (2, True)
+    monkeypatch.setitem(sys.modules, "watchfiles", None)
+    without = trivet("serve", "--reload")
+    assert (without.exit_code, "pip install 'trivet[reload]'" in without.output) == (2, True)
+    assert served == []

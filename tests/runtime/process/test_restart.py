@@ -11,7 +11,7 @@ from textwrap import dedent
 import httpx
 import pytest
 
-from .restarts import COUNTER, children, restarted, storm, until
+from .restarts import COUNTER, children, new_program, restarted, storm, until
 from .test_serve import plugins, running, serving
 
 __all__ = ["plugins"]
@@ -139,6 +139,26 @@ async def test_an_operator_asks_over_http(plugins: Callable[..., Path]) -> None:
         said = await server.logged("an operator has acted")
         assert (said["action"], said["token"], said["reason"]) == ("restart", "olga", "new code")
         assert await server.stop() == 0
+
+
+async def test_files_that_change(plugins: Callable[..., Path]) -> None:
+    """With `--reload` a changed file has a new program take over, also where a client is idle; a
+    file with a fault leaves the old one as it is; and an interrupt ends the program."""
+    directory = plugins(counter=COUNTER)
+    command = ["trivet", "serve", "counter", "--plugins", ".", "--bind", "127.0.0.1:0", "--reload"]
+    async with running(command, directory) as server:
+        url = (await server.logged("serving"))["urls"][0]
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            assert (await client.get("/version")).json() == {"version": 1}
+            plugins(counter="this is no Python")
+            await server.logged("no new program takes over: see the lines above")
+            assert (await client.get("/version")).json() == {"version": 1}
+            plugins(counter=COUNTER.replace("VERSION = 1", "VERSION = 2"))
+            await new_program(server, 1)
+            assert (await client.get("/version")).json() == {"version": 2}
+            assert await server.stop(signal.SIGINT) == 0
+        changed = [line["files"] for line in server.lines if line["event"] == "files have changed"]
+        assert changed == [["counter.py"], ["counter.py"]]
 
 
 async def test_a_stop_while_a_new_program_is_under_way(plugins: Callable[..., Path]) -> None:
