@@ -55,7 +55,28 @@ disable = _order(
 enable = _order("enable", "Start a PLUGIN of the running program that was disabled.")
 pause = _order("pause", "Hand no event to a PLUGIN of the running program; events go on coming in.")
 resume = _order("resume", "Hand events to a PLUGIN of the running program again.")
-restart = _order("restart", "Begin a new lifetime of a PLUGIN of the running program.")
+
+
+@click.command()
+@click.argument("plugin", required=False, shell_complete=complete_plugin)
+@reason_option
+@json_option
+@place_options
+def restart(plugin: str | None, as_json: bool, **place: Any) -> None:
+    """Begin a new lifetime of a PLUGIN of the running program; or restart the whole program.
+
+    Without PLUGIN, a new program with new code and settings is checked beside the old one, and
+    takes its place on the same addresses, without refusing a request. If it is not checked, the old
+    one serves on, and the order counts as refused.
+
+    Exit codes: 0 done, 1 refused, 2 usage or configuration, 3 no program answers.
+    """
+    if plugin is None:
+        document = _ask("/-/restart", {}, **place)
+        _tell(document, as_json, "a new program takes over")
+    else:
+        document = _give("restart", plugin, {}, **place)
+        _tell(document, as_json, f"{document['plugin']} is {_words(document['status'])}")
 
 
 @click.command("log-level")
@@ -74,9 +95,13 @@ def log_level(plugin: str, level: str, as_json: bool, **place: Any) -> None:
     _tell(document, as_json, f"{document['plugin']} logs from {document['level']} on")
 
 
-def _give(
-    order: str,
-    plugin: str,
+def _give(order: str, plugin: str, query: dict[str, object], **place: Any) -> Any:
+    """Give an order to a plugin; returns the program's answer."""
+    return _ask(f"/-/plugins/{quote(plugin, safe='')}/{order}", query, **place)
+
+
+def _ask(
+    path: str,
     query: dict[str, object],
     *,
     reason: str | None,
@@ -86,7 +111,6 @@ def _give(
 ) -> Any:
     """Give an order; returns the program's answer."""
     with RunningProgram(Place(url, token_file, config)) as program:
-        path = f"/-/plugins/{quote(plugin, safe='')}/{order}"
         return program.ask("POST", path, {**query, "reason": reason})
 
 

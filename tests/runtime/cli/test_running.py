@@ -334,3 +334,24 @@ def test_variables_of_commands_are_no_settings(here: Path) -> None:
     environ = {"TRIVET_URL": "http://127.0.0.1:1", "TRIVET_TOKEN": TOKEN}
     result = CliRunner().invoke(_cli.main, ["check"], env=environ)
     assert "TRIVET_" not in result.output
+
+
+async def test_a_restart_of_the_whole_program(here: Path) -> None:
+    """Without a plugin's name the whole program is restarted; a program that no parent would start
+    again refuses it."""
+    takes_over = True
+
+    async def replace() -> bool:
+        """Have a new program take over, or not, in place of a parent process."""
+        return takes_over
+
+    async with opened(here) as shell:
+        refused = await shell.run("restart")
+        assert (refused.exit_code, "no parent process" in refused.stderr) == (1, True)
+        shell.runtime.replace = replace
+        assert await shell.done("restart", "--reason", "new code") == "a new program takes over\n"
+        takes_over = False
+        refused = await shell.run("restart")
+        assert (refused.exit_code, "this one serves on" in refused.stderr) == (1, True)
+        auditor = shell.runtime.get(Auditor)
+    assert [(event.action, event.reason) for event in auditor.seen] == [("restart", "new code")]
