@@ -264,6 +264,7 @@ ON_DISK = {
         Subscribers, "audience", is_for_the_first
     ),
     "the kept counts are not kept": Mutant(Tables, "_count", nothing),
+    "written events are not taken in": Mutant(OnDisk, "_take_in", nothing),
     "a back-off never returns": Mutant(Queue, "back_off", returns_never),
     "a lane is never released": Mutant(Queue, "_release", nothing),
 }

@@ -78,6 +78,23 @@ class Billing(EventPlugin[Order]):
         return [number for number, _ in self.got]
 
 
+class Parcel(Event):
+    number: int
+    contents: str = ""
+
+
+class Shipping(EventPlugin[Parcel]):
+    """Ships parcels."""
+
+    delivery = DeliverySettings(durable=True)
+
+    async def initialize(self) -> None:
+        self.got: list[int] = []
+
+    async def handle_event(self, event: Parcel) -> None:
+        self.got.append(event.number)
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """The path of the store."""
@@ -536,6 +553,26 @@ async def test_an_event_that_waits_for_room_on_disk_is_packed_once(
             await wait_all_tasks_blocked()
             second_gate.set()
     assert plugin.numbers == written == [0, 1, 2, 3, 4]
+
+
+async def test_the_end_of_one_plugins_event_makes_room_for_anothers(path: Path) -> None:
+    """A publisher that waits for room in the store is let in whoever has made the room."""
+    table = {"delivery": {"block_for": 20.0}}
+    async with program(
+        path, Billing, Shipping, store={"max_bytes": 2000}, shipping=table
+    ) as runtime:
+        billing, shipping = runtime.get(Billing), runtime.get(Shipping)
+        billing.gate = trio.Event()
+        await runtime.publish(Order(1, "x" * 1500))
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(runtime.publish, Parcel(2, "x" * 1200))
+                await wait_all_tasks_blocked()
+                billing.gate.set()
+        with trio.fail_after(10):
+            while not shipping.got:
+                await trio.sleep(0.01)
+    assert shipping.got == [2]
 
 
 async def test_a_wait_that_begins_late_holds_nobody_up(autojump_clock: MockClock) -> None:
