@@ -90,6 +90,25 @@ async def test_a_program_that_died_is_ready_again(
 
 
 @pytest.mark.process
+async def test_a_new_program_is_a_reload(
+    plugins: Callable[..., Path], manager: socket.socket
+) -> None:
+    """While a new program takes the old one's place, the manager hears of a reload, and of no
+    stop."""
+    environ = {"NOTIFY_SOCKET": manager.getsockname()}
+    async with serving("idle", directory=plugins(idle=IDLE), **environ) as server:
+        await told(manager, "READY=1")
+        server.process.send_signal(signal.SIGUSR2)
+        states: list[str] = []
+        while "READY=1" not in states:
+            await trio.lowlevel.wait_readable(manager)
+            states.append(manager.recv(4096).decode())
+        assert len(states) == 2
+        assert states[0].startswith("RELOADING=1\nMONOTONIC_USEC=")
+        assert await server.stop() == 0
+
+
+@pytest.mark.process
 async def test_a_program_without_a_parent_tells_by_itself(
     plugins: Callable[..., Path], manager: socket.socket
 ) -> None:
