@@ -140,7 +140,7 @@ def main() -> None:
         figure, ratio = pairs(
             partial(p99, server, is_besieged=True), partial(p99, server, is_besieged=False), rounds
         )
-        what = f"p99 of the others, with {HOSTILE} hostile clients, {rounds} pairs"
+        what = f"p99 of the others, with {HOSTILE} hostile clients"
         table.row(what, figure.median * 1e3, "without them", ratio, "≤ 2")
 
 

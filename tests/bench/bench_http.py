@@ -89,22 +89,24 @@ def route(table: Table, ours: Server, bare: Server) -> None:
 def beside_peers(table: Table, ours: Server, fastapi: Server, starlette: Server) -> None:
     """Single events, a plain route, and one that asks Quart, over few and many connections."""
 
-    def put(server: Server, path: str, connections: int) -> Load:
+    def put(server: Server, path: str, connections: int, numbered: str) -> Load:
         body = LINE.strip() if path == ORDERED else b""
-        return wrk(server, path, body=body, connections=connections)
+        return wrk(server, path, body=body, connections=connections, numbered=numbered)
 
     for connections in (16,) if QUICK else (16, 64):
-        for what, path, other, to_fastapi, to_starlette in (
-            ("single JSON, monitored", ORDERED, ORDERED, "≥ 2.0", "≥ 1.0"),
-            ("a plain route", "/hello", "/hello", "≥ 1.7", "≥ 0.9"),
-            ("a route that asks Quart", "/asks", "/hello", "≥ 0.55", ""),
+        for what, path, other, numbered, to_fastapi, to_starlette in (
+            ("single JSON, monitored", ORDERED, ORDERED, "", "≥ 2.0", "≥ 1.0"),
+            ("the same, each with another head", ORDERED, ORDERED, "traceparent", "≥ 2.0", "≥ 1.0"),
+            ("a plain route", "/hello", "/hello", "", "≥ 1.7", "≥ 0.9"),
+            ("a route that asks Quart", "/asks", "/hello", "", "≥ 0.55", ""),
         ):
             for name, peer, aim in (
                 ("FastAPI", fastapi, to_fastapi),
                 ("Starlette", starlette, to_starlette),
             ):
                 found = compare(
-                    partial(put, ours, path, connections), partial(put, peer, other, connections)
+                    partial(put, ours, path, connections, numbered),
+                    partial(put, peer, other, connections, numbered),
                 )
                 row = f"{what}, c = {connections}, requests per second of a processor"
                 table.row(row, 1 / found.medians["cpu"], name, found.ratios["cpu"].inverse(), aim)

@@ -35,18 +35,21 @@ class Quartiles:
     low: float
     median: float
     high: float
+    count: int
+    """The number of the figures."""
 
     @classmethod
     def of(cls, figures: list[float]) -> Quartiles:
         """The quartiles of these figures."""
-        return cls(*quantiles(figures, n=4))
+        low, middle, high = quantiles(figures, n=4)
+        return cls(low, middle, high, len(figures))
 
     def inverse(self) -> Quartiles:
         """The quartiles of the inverse figures, where less is better."""
-        return Quartiles(1 / self.high, 1 / self.median, 1 / self.low)
+        return Quartiles(1 / self.high, 1 / self.median, 1 / self.low, self.count)
 
     def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f}; {self.count})"
 
 
 def in_trio(measure: Callable[..., Awaitable[T]], *args: object) -> Callable[[], T]:
@@ -99,7 +102,7 @@ class Table:
         self._path = file_of(title)
         self._rows: list[dict[str, object]] = []
         self._unit = unit
-        _line(title, unit, "beside", "ratio (quartiles)", "aim")
+        _line(title, unit, "beside", "ratio (quartiles; pairs)", "aim")
         _line(*["---"] * 5)
 
     def row(

@@ -34,7 +34,14 @@ TOGETHER = 256
 SCRIPT = """
 wrk.method, wrk.body = "{method}", [==[{body}]==]
 wrk.headers["Content-Type"] = "{media_type}"
-if wrk.body:find("@") then
+if "{numbered}" ~= "" then
+  local count = 0
+  request = function()
+    count = count + 1
+    wrk.headers["{numbered}"] = count
+    return wrk.format()
+  end
+elseif wrk.body:find("@") then
   local count = 0
   request = function()
     count = count + 1
@@ -141,14 +148,17 @@ def wrk(
     body: bytes = b"",
     media_type: str = "application/json",
     connections: int = 16,
+    numbered: str = "",
 ) -> Load:
     """Load a server over a number of connections, each without pauses; a body makes a POST.
 
-    In a body, the number of the request takes the place of each `@`.
+    In a body, the number of the request takes the place of each `@`; it is the value of the header
+    `numbered`, so that no head is like another.
     """
     with NamedTemporaryFile("w", suffix=".lua") as lua:
         method = "POST" if body else "GET"
-        lua.write(SCRIPT.format(method=method, body=body.decode(), media_type=media_type))
+        values = {"body": body.decode(), "media_type": media_type, "numbered": numbered}
+        lua.write(SCRIPT.format(method=method, **values))
         lua.flush()
         url = f"http://127.0.0.1:{server.port}{path}"
         command = ["wrk", "-t1", f"-c{connections}", "-d60s", "-s", lua.name, url]

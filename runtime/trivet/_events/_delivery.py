@@ -15,7 +15,6 @@ from itertools import count
 from time import time as wall_time
 from typing import Generic, TypedDict, TypeVar
 
-import attrs
 import msgspec
 import trio
 from msgspec.structs import replace
@@ -39,8 +38,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-@attrs.frozen
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     """The request that a task serves; what the task publishes carries it on."""
 
     request_id: str | None = None

@@ -41,13 +41,15 @@ class Status(StrEnum):
     @property
     def is_up(self) -> bool:
         """Whether the plugin works."""
-        return self in (Status.RUNNING, Status.DEGRADED)
+        return self is _RUNNING or self is _DEGRADED
 
     @property
     def awaits_operator(self) -> bool:
         """Whether the plugin starts again only when an operator asks for it."""
         return self in (Status.FAILED, Status.DISABLED)
 
+
+_RUNNING, _DEGRADED = Status.RUNNING, Status.DEGRADED  # Looked up for each request.
 
 TRANSITIONS: Mapping[Status, Mapping[Status, str]] = {
     Status.STARTING: {

@@ -72,7 +72,7 @@ def _encoded(app: Quart, answer: object) -> tuple[bytes, bytes] | None:
     return None
 
 
-def _encoder() -> Callable[[object], str]:
+def make_encoder() -> Callable[[object], str]:
     """A function that writes a document as Quart does by default, or raises.
 
     The standard library makes its encoder in C anew for each document, which takes three times as
@@ -93,7 +93,7 @@ def _encoder() -> Callable[[object], str]:
     return lambda document: "".join(in_c(document, 0))
 
 
-_encode = _encoder()
+_encode = make_encoder()
 
 
 def _is_stock(json: JSONProvider) -> bool:

@@ -78,8 +78,8 @@ class _Lazy:
     __slots__ = ("_detached", "_place")
 
     def __init__(self, detached: Detached, place: int) -> None:
-        object.__setattr__(self, "_detached", detached)
-        object.__setattr__(self, "_place", place)
+        _set_detached(self, detached)
+        _set_place(self, place)
 
     def _real(self) -> Any:
         detached: Detached = object.__getattribute__(self, "_detached")
@@ -92,6 +92,11 @@ class _Lazy:
 
     def __setattr__(self, name: str, value: object) -> None:
         setattr(_Lazy._real(self), name, value)
+
+
+# An attribute of the stand-in is one of the context's, and each request makes two stand-ins.
+_set_detached: Callable[[_Lazy, Detached], None] = vars(_Lazy)["_detached"].__set__
+_set_place: Callable[[_Lazy, int], None] = vars(_Lazy)["_place"].__set__
 
 
 class Detached:

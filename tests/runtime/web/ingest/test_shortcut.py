@@ -242,7 +242,7 @@ async def answers(
         pytest.param([post()], [Ledger, Points, Picky], {}, 0, id="filter"),
         pytest.param([post()], [Ledger, Points, Durable], {}, 0, id="durable"),
         pytest.param([post()] * 3, [Ledger, Points, Stuck], IMPATIENT, 2, id="full"),
-        pytest.param(SHORT, [Ledger, Points], {"event_rates": {"placed": 1.0}}, 0, id="rates"),
+        pytest.param(SHORT, [Ledger, Points], {"event_rates": {"placed": 1e6}}, 0, id="rates"),
         pytest.param(SHORT, [Ledger, Points], {"max_body": 30}, 0, id="small-bodies"),
         pytest.param(
             SHORT, [Ledger, Points], {"trusted_proxies": ["127.0.0.1"]}, 0, id="behind-a-proxy"
