@@ -28,9 +28,14 @@ from trivet import (
     SupervisionSettings,
 )
 from trivet._cli import main as trivet_command
+from trivet._inbox._counts import Counts
+from trivet._loop._usage import Usage
+from trivet._plugins._status import Status
 from trivet._program._json_schema import attribute_docstrings
 from trivet._program._settings import NOT_READ
+from trivet._web._metric_families import families
 from trivet._web._problems import STATUS
+from trivet._web._snapshot import PluginSnapshot, Snapshot
 
 ROOT = Path(__file__).parents[1]
 PART = re.compile(r"(?<=<!-- generated: )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
@@ -46,6 +51,29 @@ TOML = {
 NO_KEYS = {"plugins", *NOT_READ}
 """Fields of `Settings` that are no key at the top of the file."""
 NOTHING = "—"
+EXAMPLE = Snapshot(
+    service="shop",
+    version="1.0",
+    plugins=[
+        PluginSnapshot(
+            name="billing",
+            status=Status.RUNNING,
+            since=0.0,
+            restarts=0,
+            critical=False,
+            usage=Usage(busy=0.0, share=0.0, cpu=0.0, longest=0.0, stalls=0),
+            inbox=Counts().statistics(queued=0, in_flight=0, backing_off=0),
+            oldest=0.0,
+        )
+    ],
+    service_usage=None,
+    unrouted={"order_placed": 1},
+    store_bytes=0,
+    store_fails=False,
+    store_is_near_limit=False,
+    lost_lines=0,
+)
+"""A program with a sample of each metric."""
 
 
 def pages() -> list[Path]:
@@ -132,9 +160,19 @@ def commands() -> str:
     )
 
 
+def metrics() -> str:
+    """The metrics: their names, labels, types and descriptions."""
+    rows = [
+        [f"`{sample.name}`", ", ".join(sample.labels), family.type, family.documentation]
+        for family in families(EXAMPLE)
+        for sample in family.samples[:1]
+    ]
+    return table(["series", "labels", "type", "what it is"], rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     part.__name__: part
-    for part in (settings, delivery, supervision, fates, counters, errors, commands)
+    for part in (settings, delivery, supervision, fates, counters, metrics, errors, commands)
 }
 
 

@@ -248,6 +248,14 @@ class Runtime(Publisher, App):
         """The statistics of each plugin's inbox, by the plugin's name."""
         return {name: inbox.statistics() for name, inbox in self._inboxes.items()}
 
+    def oldest_events(self) -> dict[str, float]:
+        """The moment at which each inbox's oldest event in memory was published, by plugin.
+
+        Seconds since 1970. Inboxes without an event in memory are left out.
+        """
+        oldest = {name: inbox.oldest for name, inbox in self._inboxes.items()}
+        return {name: moment for name, moment in oldest.items() if moment is not None}
+
     def on_retry(self, callback: Callable[[str, Delivery[Event], Exception, float], None]) -> None:
         """Report each failed attempt that another attempt will follow.
 

@@ -24,7 +24,7 @@ OURS = {"trivet", "trivet_contrib", "trivet_plugins", "tests", "_typeshed"}
 """The repository's own packages, and one that only type checkers have."""
 
 EXTRAS = {
-    "runtime/trivet": {"asyncio", "reload"},
+    "runtime/trivet": {"asyncio", "metrics", "reload"},
     f"{CONTRIB}/_brokers": {"nats", "rabbitmq", "redis"},
     f"{CONTRIB}/_http": {"influx", "webhook"},
     f"{CONTRIB}/influx": {"influx"},

@@ -333,6 +333,18 @@ class BoundedInbox(Inbox[Any]):
             backing_off=self._queue.backing_off,
         )
 
+    @property
+    def oldest(self) -> float | None:
+        """The moment at which the oldest event in memory was published, in seconds since 1970.
+
+        The oldest among those in flight, those that have failed, and the first in the queue, whose
+        order is nearly that of publishing. None if there is none.
+        """
+        moments = [each.published for each in (*self._in_flight, *self._histories)]
+        if self._queue.ready:
+            moments.append(self._queue.ready[0].published)
+        return min(moments, default=None)
+
     def follows(self, delivery: Delivery[Event], other: Delivery[Event]) -> bool:
         """Whether an event would wait for one in flight, since both have one ordering key."""
         lane_of = self._queue.lane_of

@@ -262,7 +262,7 @@ def _not_from_json(cls: type[Event], field: str) -> list[type]:
 
 
 _RESERVED = re.compile(
-    r"/(livez|startupz|readyz|plugins|(open|async)api\.json|events(/[^/]+)?|sign-(in|out)|-(/.*)?)/?"
+    r"/(livez|startupz|readyz|plugins|metrics|(open|async)api\.json|events(/[^/]+)?|sign-(in|out)|-(/.*)?)/?"
 )
 
 

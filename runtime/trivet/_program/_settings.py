@@ -261,7 +261,8 @@ class Settings:
     for those with this `FileDescriptorName`."""
     management_bind: str | list[str] | None = attrs.field(default=None, validator=_are_others)
     """The address for the management of the program, or an array of several, in the forms of
-    `bind`. With it, `/-/…` and `/plugins` are served there, and not at `bind`."""
+    `bind`. With it, `/-/…`, `/plugins` and `/metrics` are served there, and
+    not at `bind`."""
     event_types: list[str] = attrs.field(factory=list[str])
     """Modules that define event types: in the plugins' directory, beside the settings' file, or
     importable from anywhere."""

@@ -11,6 +11,8 @@
     _plain_routes   plugin routes whose handlers are called without Quart
     _ingest/        the events that clients publish, on the fast path
     _probes         /livez, /startupz, /readyz and /plugins
+    _snapshot       the program's numbers at one instant
+    _metrics        /metrics, of which _metric_families has the names
     _admin          an operator's orders to a plugin
     _plugin_details the documents about a plugin, for an operator
     _dead_letters   events that were given up, searched, replayed and purged

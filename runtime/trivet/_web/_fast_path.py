@@ -30,8 +30,18 @@ from ._senders import HttpSender
 from ._targets import path_within
 
 T = TypeVar("T")
+
+
+@attrs.frozen
+class Text:
+    """A document that is not JSON."""
+
+    media_type: str
+    body: bytes
+
+
 EndpointResponse = tuple[object, int]
-"""A document, which becomes JSON, and the status."""
+"""A document, which becomes JSON unless it is a `Text`, and the status."""
 Headers = list[tuple[bytes, bytes]]
 
 _JSON = (b"content-type", b"application/json")
@@ -259,6 +269,9 @@ class Endpoints:
         try:
             self._doors.admit(endpoint.rule, endpoint.scope)
             document, status = await endpoint.handler(request)
+            if isinstance(document, Text):
+                kind = (b"content-type", document.media_type.encode("ascii"))
+                return status, [kind], document.body
             return status, [_JSON], encode(document)
         except _ClientDisconnectedError:
             raise

@@ -35,5 +35,5 @@ def is_served(path: str, *, at_management: bool) -> bool:
     bare = path.rstrip("/")
     if bare in SHARED:
         return True
-    is_management = bare in ("/plugins", "/-") or bare.startswith("/-/")
+    is_management = bare in ("/plugins", "/metrics", "/-") or bare.startswith("/-/")
     return is_management == at_management

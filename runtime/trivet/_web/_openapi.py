@@ -48,6 +48,7 @@ _PROBLEM: Schema = {
 }
 _PROBLEM_CONTENT: Schema = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _OBJECT: Schema = {"application/json": {"schema": {"type": "object"}}}
+_TEXT: Schema = {"*/*": {"schema": {"type": "string"}}}
 _PAGE: Schema = {"text/html": {"schema": {"type": "string"}}}
 _WAIT: Schema = {
     "name": "wait",
@@ -236,6 +237,7 @@ def _own(references: dict[str, Schema]) -> dict[str, Schema]:
             },
         },
         "POST /sign-out": {"responses": moved},
+        "GET /metrics": {"responses": {"200": {"description": "The metrics.", "content": _TEXT}}},
         **{f"GET {rule}": good for rule in DOCUMENTS},
         **ADMIN,
     }

@@ -49,6 +49,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "handler_failed": HTTPStatus.INTERNAL_SERVER_ERROR,
     "dead_lettered": HTTPStatus.INTERNAL_SERVER_ERROR,
     "not_implemented": HTTPStatus.NOT_IMPLEMENTED,
+    "not_installed": HTTPStatus.NOT_IMPLEMENTED,
     "event_dropped": HTTPStatus.SERVICE_UNAVAILABLE,
     "event_abandoned": HTTPStatus.SERVICE_UNAVAILABLE,
     "plugin_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,

@@ -20,6 +20,7 @@ from ._ingest._cloudevents import add_cloudevents
 from ._ingest._shortcut import EventShortcuts
 from ._inspection import add_inspection
 from ._management import MANAGEMENT
+from ._metrics import add_metrics
 from ._middleware import RequestMiddleware
 from ._probes import add_plugin_status, add_probes
 from ._proxies import Proxies
@@ -55,6 +56,7 @@ class Service:
         add_cloudevents(self.endpoints, runtime, self.doors.event_rates)
         add_probes(self.endpoints, runtime)
         add_plugin_status(self.endpoints, runtime)
+        add_metrics(self.endpoints, runtime)
         add_admin(self.endpoints, runtime)
         add_replacement(self.endpoints, runtime)
         add_dead_letters(self.endpoints, runtime)

@@ -77,6 +77,7 @@ DOORS: dict[str, tuple[str, str | None]] = {
     "GET /startupz": ("/startupz", None),
     "GET /readyz": ("/readyz", None),
     "GET /plugins": ("/plugins", "read"),
+    "GET /metrics": ("/metrics", "read"),
     "GET /openapi.json": ("/openapi.json", "read"),
     "GET /asyncapi.json": ("/asyncapi.json", "read"),
     "POST /events": ("/events", "ingest"),

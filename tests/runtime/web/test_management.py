@@ -84,13 +84,15 @@ def filled(path: str) -> str:
 
 
 async def test_each_address_describes_what_it_serves() -> None:
-    """The document of each address has the paths that it serves: management has `/plugins` and all
-    below `/-/`, the other one events and the plugins' routes, and both have what is left."""
+    """The document of each address has the paths that it serves: management has `/plugins`,
+    `/metrics` and all below `/-/`, the other one events and the plugins' routes, and both have what
+    is left."""
     async with both() as sides:
         public, management = await routes_at(sides.public), await routes_at(sides.management)
     assert set(public) & set(management) == SHARED
     own = set(management) - SHARED
-    assert own == {path for path in own if path == "/plugins" or path.startswith("/-/")}
+    outside = {path for path in own if not path.startswith("/-/")}
+    assert outside == {"/plugins", "/metrics"}
     assert "/-/plugins/{name}/restart" in own
     assert set(public) - SHARED == {"/events", "/events/{name}", "/shop", "/news"}
 
