@@ -250,9 +250,14 @@ def contract(session: nox.Session) -> None:
 
 @nox.session
 def crash(session: nox.Session) -> None:
-    """A thousand kills of a program with four durable inboxes; arguments go to the script."""
+    """A thousand kills of a program with four durable inboxes; arguments go to the script.
+
+    Without arguments, each page of its file is damaged in turn as well.
+    """
     install(session, "test")
     session.run("python", "-m", "tests.runtime.delivery.crash", *session.posargs)
+    if not session.posargs:
+        session.run("python", "-m", "tests.runtime.store.pages")
 
 
 @nox.session

@@ -85,7 +85,10 @@ and says what they are for.
                             the log of events: what comes in, what ends, and for whom
         _schema _records _packing _pages _register
                             its tables, rows and errors, events as bytes, pages, events in flight
-        _migration _check   a file of an earlier form; whether all of a file fits together
+        _up_to_date         whether a file is made anew: it has an earlier form, or is damaged
+        _anew _copying _raw a new file in the place of an old one; the rows that can be read
+        _migration _salvage what is copied of a file of an earlier form, and of a damaged one
+        _check              whether all of a file fits together
         _dead_letters _documents _copies
                             what an operator asks, backups
         _health _upkeep _ballast _files _lock

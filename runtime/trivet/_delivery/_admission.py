@@ -32,6 +32,8 @@ QUEUED = Fate.QUEUED
 CLOSED = "the inbox is closed"
 FILTERS = "events are filtered"
 WAITING = "publishers wait for room"
+FEW = 64
+"""Queued events, below which an inbox that drops the oldest gets more into memory."""
 
 
 @attrs.define(eq=False)
@@ -259,9 +261,12 @@ class Admission:
                 oldest = self._queue.pop_oldest()
                 if oldest is not None:
                     self._drop(oldest)
+                    if self._queue.waiting < FEW:
+                        self._backing.refill()  # The next events have to drop some, too.
                 elif self._taken < self.buffer or not self._backing.has_room(
                     delivery, math.inf, math.inf
                 ):
+                    self._backing.refill()
                     break  # It is for want of something else.
                 elif not self._backing.drop_oldest():
                     break

@@ -81,7 +81,13 @@ class OnDisk(Backing, StoredInbox):
         self._types = types
         self._rows: dict[Delivery[Event], _Stored] = {}
         self._on_disk = 0
-        """Events that are in the store only, and follow those in memory."""
+        """Events that are in the store only, and follow those in memory, as far as is known."""
+        self._may_be_more = True
+        """Whether the store has not been read to its end since the start."""
+        self._missed = 0
+        """Events that should have been there, and were not, since the file was counted."""
+        self._out_of_reach = 0
+        """Events that are in the file, but were not shown when they should have been read."""
         self._to_drop = 0
         """The first of these, which are dropped when they are read."""
         self._progress = Progress()
@@ -149,7 +155,12 @@ class OnDisk(Backing, StoredInbox):
             return False
         # An inbox that is full of events that back off does not wait for them; those in flight end.
         is_full = self._counts.bytes >= self._policy.buffer_bytes and not len(self._parts.in_flight)
-        return self._is_reading or bool(self._on_disk and not self._is_held_up and not is_full)
+        return self._is_reading or (self._is_behind and not self._is_held_up and not is_full)
+
+    @property
+    def _is_behind(self) -> bool:
+        """Whether there are, or may be, events that follow those in memory."""
+        return self._on_disk > 0 or self._may_be_more
 
     @property
     def _is_held_up(self) -> bool:
@@ -232,7 +243,7 @@ class OnDisk(Backing, StoredInbox):
         room = self._policy.buffer_bytes - self._counts.bytes
         for writing in writings:
             delivery, number = writing.delivery, writing.number
-            is_next = not self._on_disk and window > 0 and delivery.size <= room
+            is_next = not self._is_behind and window > 0 and delivery.size <= room
             if not self._has_left and (is_next or number < last):
                 self._put(delivery, _Stored(number, writing.size))
                 window, room = window - 1, room - delivery.size
@@ -259,21 +270,24 @@ class OnDisk(Backing, StoredInbox):
         limit = self._to_drop if room <= 0 or self._is_held_up else WINDOW
         if self._may_read and limit:
             self._is_reading = True
-            then = partial(self._load, page)
+            then = partial(self._load, page, limit)
             self._store.read(self._plugin, self._progress.last, limit, page.take, then)
 
     @property
     def _may_read(self) -> bool:
         """Whether the next page may be asked for."""
-        return self._on_disk > 0 and not self._is_reading
+        return self._is_behind and not self._is_reading
 
-    def _load(self, page: Page, rows: list[Row]) -> None:
+    def _load(self, page: Page, limit: int, rows: list[Row]) -> None:
         """Take in the next page."""
         self._is_reading = False
-        if len(rows) > self._on_disk:  # Replayed, and not noticed yet.
+        if len(rows) > self._on_disk:  # Replayed, and not noticed yet; or the record was wrong.
             self._counts.accepted += len(rows) - self._on_disk
             self._on_disk = len(rows)
+            self._store.recount(self._plugin)
         self._on_disk -= len(rows)
+        if len(rows) < limit and not page.is_full:
+            self._may_be_more = False
         if not rows:
             self._miss(self._on_disk)
             self._on_disk = self._to_drop = 0
@@ -324,7 +338,8 @@ class OnDisk(Backing, StoredInbox):
         if count:
             self._parts.log.error("events have vanished from the store", count=count)
             self._counts.accepted -= count
-            self._store.vanish(self._plugin)
+            self._missed += count
+            self._store.recount(self._plugin)
 
     def _put(
         self,
@@ -434,7 +449,7 @@ class OnDisk(Backing, StoredInbox):
             self._store.settle(Bury(self._plugin, row.number, facts, row.size))
         else:
             self._store.settle(Delete(self._plugin, row.number, row.size))
-        if delivery.size and self._on_disk:
+        if delivery.size and self._is_behind:
             self.refill()
         self._store.release(row.size)
 
@@ -486,7 +501,8 @@ class OnDisk(Backing, StoredInbox):
     def on_file(self) -> int:
         """See `StoredInbox`."""
         queue = self._queue
-        return self._on_disk + queue.waiting + queue.backing_off + len(self._parts.in_flight)
+        in_memory = queue.waiting + queue.backing_off + len(self._parts.in_flight)
+        return self._on_disk + self._out_of_reach + in_memory
 
     @property
     def cursor(self) -> int:
@@ -506,9 +522,14 @@ class OnDisk(Backing, StoredInbox):
 
     def found(self, count: int) -> None:
         """See `StoredInbox`."""
-        self._on_disk += count
-        self._counts.accepted += count
-        self.refill()
+        there, self._missed = min(count, self._missed), 0
+        if there:  # An index has hidden them, and others behind them were read.
+            self._out_of_reach += there
+            self._parts.log.error("events were passed over, and come after a restart", count=there)
+        if count > there:
+            self._on_disk += count - there
+            self._counts.accepted += count - there
+            self.refill()
 
     def room_made(self) -> None:
         """See `StoredInbox`."""

@@ -7,8 +7,8 @@ Never knows that program: it has a connection of its own, and keeps every transa
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,9 +17,12 @@ import attrs
 
 from ._records import DeadLetter, JournalUnavailableError
 from ._schema import (
+    MARK,
     VERSION,
     connect,
+    damage,
     first_number,
+    is_damage,
     next_opening,
     reported,
     transaction,
@@ -62,6 +65,10 @@ COUNT_REPLAYED = """
     ) AS more WHERE more.audience = subscriber.id
 """
 OF_NOBODY = "SELECT number FROM dead_letter WHERE plugin NOT IN (SELECT id FROM subscriber)"
+AGREE = """
+    SELECT (SELECT count(*) || ' ' || total(number) FROM dead_letter NOT INDEXED)
+        = (SELECT count(*) || ' ' || total(number) FROM dead_letter INDEXED BY dead_letter_by_age)
+"""
 PURGE = "DELETE FROM dead_letter WHERE number = ?"
 
 
@@ -131,6 +138,27 @@ class DeadLetters:
     ) -> None:
         self._closing.close()
 
+    @contextmanager
+    def _reported(self) -> Generator[None]:
+        """Raise an error of SQLite as ours; a damaged page is marked, so that the owner knows."""
+        try:
+            with reported(self._path):
+                yield
+        except JournalUnavailableError as error:
+            cause = error.__cause__
+            if not isinstance(cause, sqlite3.DatabaseError) or not is_damage(cause):
+                raise
+            with suppress(sqlite3.Error), transaction(self._connection):
+                self._connection.execute(MARK)
+            reason = f"it is damaged ({cause}); the program, or its next start, makes it anew"
+            raise JournalUnavailableError(self._path, reason) from cause
+
+    def _look(self) -> None:
+        """Raise where another page is in the place of one with dead letters."""
+        with self._reported():
+            if not self._connection.execute(AGREE).fetchone()[0]:
+                raise damage("a table and its index do not fit together")
+
     def list(
         self, chosen: Criteria = ALL, *, limit: int | None = None, before: int | None = None
     ) -> list[DeadLetter]:
@@ -141,12 +169,14 @@ class DeadLetters:
             limit: at most so many.
             before: only those with a lower number.
         """
+        if limit is None:
+            self._look()
         letters: list[DeadLetter] = []
         left = limit if limit is not None else 1 << 62
         before = before if before is not None else 1 << 62
         while left > 0:
             values = {**chosen.values(), "before": before, "size": min(left, SLICE)}
-            with reported(self._path):
+            with self._reported():
                 rows = self._connection.execute(LIST, values).fetchall()
             letters += [_letter(row) for row in rows]
             if len(rows) < SLICE:
@@ -156,13 +186,13 @@ class DeadLetters:
 
     def get(self, number: int) -> DeadLetter | None:
         """One of them."""
-        with reported(self._path):
+        with self._reported():
             row = self._connection.execute(GET, (number,)).fetchone()
         return None if row is None else _letter(row)
 
     def count(self, chosen: Criteria = ALL) -> int:
         """The number of dead letters that are meant."""
-        with reported(self._path):
+        with self._reported():
             count: int = self._connection.execute(COUNT, chosen.values()).fetchone()[0]
         return count
 
@@ -184,7 +214,8 @@ class DeadLetters:
             self._connection.execute(COUNT_REPLAYED, (first,))
             return self._remove(part)
 
-        with reported(self._path):
+        self._look()
+        with self._reported():
             nobodys = {number for (number,) in self._connection.execute(OF_NOBODY).fetchall()}
         return self._in_slices(
             [each for each in self._select(chosen) if each not in nobodys], put_back
@@ -195,7 +226,7 @@ class DeadLetters:
         return self._in_slices(self._select(chosen), self._remove)
 
     def _select(self, chosen: Criteria) -> Sequence[int]:
-        with reported(self._path):
+        with self._reported():
             rows = self._connection.execute(NUMBERS, chosen.values()).fetchall()
         asked = None if chosen.numbers is None else set(chosen.numbers)
         return [number for (number,) in rows if asked is None or number in asked]
@@ -206,7 +237,7 @@ class DeadLetters:
     def _in_slices(self, numbers: Sequence[int], do: Callable[[Sequence[int]], int]) -> int:
         total = 0
         for part in slices(numbers):
-            with reported(self._path), transaction(self._connection):
+            with self._reported(), transaction(self._connection):
                 total += do(part)
         return total
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 
 from ._records import Bury, DeadLetterFacts, Delete, Forget, Settlement, Update
 from ._register import LeftOver
-from ._schema import is_damage, transaction
 from ._subscribers import Subscriber, Subscribers
 
 UPDATE = """
@@ -36,6 +35,14 @@ ENDED_BEFORE = """
 ENDED_FOR_OTHERS = """
     SELECT DISTINCT number FROM exception WHERE number > ? AND number <= ? AND ended = 1
 """
+COUNT_PASSED = """
+    SELECT count(*) FROM event INDEXED BY event_by_audience
+    WHERE audience = ? AND number > ? AND number <= ?
+"""
+ALL_PASSED = """
+    SELECT number FROM event INDEXED BY event_by_audience
+    WHERE audience = ? AND number > ? AND number <= ?
+"""
 PASSED = "DELETE FROM exception WHERE number > ? AND number <= ? AND subscriber = ?"
 MOVE = """
     UPDATE subscriber SET cursor = max(cursor, :cursor), waiting = max(0, waiting - :count),
@@ -55,14 +62,6 @@ BURY = """
         ifnull(envelope, x''), ifnull(payload, x'')
     FROM event WHERE number = ?
 """
-BURY_EMPTY = """
-    INSERT INTO dead_letter(
-        plugin, event, id, source, died_at, reason, history, size, envelope, payload)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, x'', x'')
-"""
-LEFT = 16
-"""Events beside a damaged page that are not removed, at most, for each end of the page."""
-
 FORGET = "DELETE FROM seen WHERE plugin = ? AND source = ? AND id = ?"
 
 
@@ -72,25 +71,17 @@ class Ends:
     Args:
         connection: the owner's.
         subscribers: those of the file.
-        damaged: the numbers of the events whose pages cannot be read; more may come.
     """
 
-    def __init__(
-        self, connection: sqlite3.Connection, subscribers: Subscribers, damaged: set[int]
-    ) -> None:
+    def __init__(self, connection: sqlite3.Connection, subscribers: Subscribers) -> None:
         self._connection = connection
         self._subscribers = subscribers
-        self._damaged = damaged
-        self._saw_damage = False
-        self._to_reclaim: list[tuple[int, int, int]] = []
-        """Audiences, and the numbers between which to remove events, where the file is damaged."""
         self._reclaimed: dict[int, int] = {}
         """The number up to which the events of an audience are gone."""
 
     def forget(self) -> None:
         """Know nothing of a transaction that was undone."""
         self._reclaimed.clear()
-        self._to_reclaim.clear()
 
     def settle(self, settlements: Sequence[Settlement], cursors: Mapping[str, int]) -> None:
         """Write down what has become of events.
@@ -132,38 +123,6 @@ class Ends:
         if row is not None and number > self._subscribers.add(plugin).cursor:
             self._end_all({plugin: [Delete(plugin, number, row[0])]}, {})
 
-    # Where the file is damaged. A transaction that meets a damaged page can write nothing more.
-
-    @property
-    def _is_cautious(self) -> bool:
-        """Whether events are removed in transactions of their own, which may fail."""
-        return self._saw_damage or bool(self._damaged)
-
-    def is_to_try_again(self, error: BaseException | None) -> bool:
-        """Be cautious from now on, if that was a damaged page; says whether it is any use."""
-        if not isinstance(error, sqlite3.DatabaseError) or not is_damage(error):
-            return False
-        was_cautious, self._saw_damage = self._is_cautious, True
-        return not was_cautious
-
-    def reclaim(self) -> None:
-        """Remove what could not be removed with the ends; what is beside damage, stays."""
-        while self._to_reclaim:
-            audience, low, high = self._to_reclaim[-1]
-            parts: list[tuple[int, int, int]] = []
-            try:
-                with transaction(self._connection):
-                    self._connection.execute(RECLAIM, (audience, low, high))
-            except sqlite3.DatabaseError as error:
-                if not is_damage(error):
-                    raise
-                if high - low > LEFT:
-                    middle = (low + high) // 2
-                    parts = [(audience, low, middle), (audience, middle, high)]
-            self._to_reclaim[-1:] = parts
-
-    # Inside a transaction, again.
-
     def _end_all(
         self, ended: Mapping[str, Sequence[Delete | Bury]], cursors: Mapping[str, int]
     ) -> None:
@@ -190,6 +149,9 @@ class Ends:
             passed = (before, cursor, subscriber.id)
             rows = self._connection.execute(ENDED_BEFORE, passed).fetchall()
             known.update(number for (number,) in rows)
+            now = {each.number for each in ends if before < each.number <= cursor}
+            cursor = self._before_unread(subscriber, cursor, known | now)
+            passed = (before, cursor, subscriber.id)
             self._connection.execute(PASSED, passed)
             subscriber.cursor = cursor
         count = size = 0
@@ -207,19 +169,32 @@ class Ends:
         self._connection.execute(MOVE, values)
         return out_of_order
 
+    def _before_unread(self, subscriber: Subscriber, cursor: int, ended: set[int]) -> int:
+        """The cursor, or one before the first event that has not ended: it was never read.
+
+        That is so where an index did not show all events, since another page was in the place of
+        one of its own.
+        """
+        places = [(each, subscriber.cursor, cursor) for each in subscriber.audiences]
+        counts = (self._connection.execute(COUNT_PASSED, place) for place in places)
+        if sum(each.fetchone()[0] for each in counts) <= len(ended):
+            return cursor
+        rows = (self._connection.execute(ALL_PASSED, place).fetchall() for place in places)
+        unread = {number for some in rows for (number,) in some} - ended
+        return min((number - 1 for number in unread), default=cursor)
+
     def _end_out_of_order(self, subscriber: Subscriber, number: int) -> bool:
         """Note the end of an event before which others wait; says whether it was not known."""
         audience = self._audience_of(number)
-        if len(self._subscribers.members(audience)) == 1 and self._remove(number):
+        if len(self._subscribers.members(audience)) == 1:
+            self._remove(number)
             return True
         if audience is None:
             return False
         return self._connection.execute(END, (number, subscriber.id)).rowcount > 0
 
     def _audience_of(self, number: int) -> object:
-        """The audience of an event; None if the event is gone, 0 if its page cannot be read."""
-        if number in self._damaged:
-            return 0
+        """The audience of an event; None if the event is gone."""
         row = self._connection.execute(AUDIENCE, (number,)).fetchone()
         return None if row is None else row[0]
 
@@ -230,10 +205,7 @@ class Ends:
         if low <= before:
             return
         self._reclaimed[audience] = low
-        if self._is_cautious:
-            self._to_reclaim.append((audience, before, low))
-        else:
-            self._connection.execute(RECLAIM, (audience, before, low))
+        self._connection.execute(RECLAIM, (audience, before, low))
 
     def _remove_if_complete(self, number: int) -> None:
         """Remove an event that has ended for all of its audience."""
@@ -245,21 +217,15 @@ class Ends:
         if left <= {subscriber for (subscriber,) in rows}:
             self._remove(number)
 
-    def _remove(self, number: int) -> bool:
-        """Remove the row of an event; says whether that is possible."""
-        if self._is_cautious:
-            return False
+    def _remove(self, number: int) -> None:
+        """Remove the row of an event."""
         self._connection.execute(REMOVE, (number,))
         self._connection.execute(REMOVE_EXCEPTIONS, (number,))
-        return True
 
     def _bury(self, bury: Bury) -> None:
         letter = bury.letter
         values = (self._subscribers.add(bury.plugin).id, *_facts(letter), len(letter.history))
-        if bury.number in self._damaged:
-            self._connection.execute(BURY_EMPTY, values)
-        else:
-            self._connection.execute(BURY, (*values, bury.number))
+        self._connection.execute(BURY, (*values, bury.number))
 
 
 def _facts(letter: DeadLetterFacts) -> tuple[object, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ._ballast import Ballast
 from ._records import JournalUnavailableError
 
-BESIDE = ("inhand", "ballast", "lock", "new")
+BESIDE = ("inhand", "ballast", "lock", "new", "damaged")
 """The suffixes of the files that stand beside the store's own."""
 
 
@@ -35,6 +35,11 @@ def register_of(path: Path) -> Path:
 def new_of(path: Path) -> Path:
     """The file that is to take the place of one of an earlier version."""
     return Path(f"{path}.new")
+
+
+def damaged_of(path: Path) -> Path:
+    """The file before it was made anew, since it was damaged."""
+    return Path(f"{path}.damaged")
 
 
 def ballast_of(path: Path) -> Ballast:

@@ -41,7 +41,7 @@ class StoredInbox(Protocol):
         """Note that the ends of these events have been written."""
 
     def found(self, count: int) -> None:
-        """Note that `count` more events have come into the file by another's hand."""
+        """Note that the file was counted, and has `count` events more than were known."""
 
     def room_made(self) -> None:
         """Note that there may be room now for publishers that wait for it."""

@@ -9,21 +9,22 @@ The package imports this module lazily, and SQLite with it.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 from ._ballast import BALLAST
 from ._commit import Append
 from ._dead_letters import DeadLetters
 from ._ends import Ends, cursors_of, place
-from ._files import ballast_of, log_of, new_of, own_name, refuse_others, register_of
+from ._files import ballast_of, log_of, own_name, refuse_others, register_of
 from ._lock import Lock
-from ._migration import migrate
 from ._records import (
     Backlog,
     JournalError,
@@ -37,14 +38,16 @@ from ._records import (
 )
 from ._register import Register
 from ._schema import (
+    LAST_REGISTER,
+    MARKED,
     Synchronous,
     configure,
     connect,
     create,
+    damage,
     first_number,
     first_value,
     is_damage,
-    look,
     next_opening,
     reported,
     transaction,
@@ -52,6 +55,7 @@ from ._schema import (
 )
 from ._subscribers import Subscribers
 from ._tables import Tables
+from ._up_to_date import bring_up_to_date, save_what_can_be_read
 from ._upkeep import (
     LONG_LOG,
     SHORT_LOG,
@@ -63,6 +67,8 @@ from ._upkeep import (
     shorten_log,
     vacuum,
 )
+
+T = TypeVar("T")
 
 MEMORY = Path(":memory:")
 """The path of a journal without a file."""
@@ -85,14 +91,18 @@ ROUNDS = 16
 """Times that pages are given back before the disk counts as full."""
 VACUUMS = 4
 """Times that one call of `tidy` gives some pages back."""
-
+SALVAGE_EVERY = 60.0
+"""Seconds between two files that are made anew since the one before was damaged."""
 
 STORED = """
     SELECT ifnull(max(CAST(value AS INTEGER)), 0) FROM counter
     WHERE name = 'stored' AND typeof(value) = 'integer'
 """
+AT_LEAST = """
+    INSERT INTO counter VALUES ('openings', ?)
+    ON CONFLICT(name) DO UPDATE SET value = max(value, excluded.value)
+"""
 COUNT_STORED = "REPLACE INTO counter VALUES ('stored', ?)"
-LAST_REGISTER = "SELECT ifnull(max(value), 0) FROM counter WHERE name = 'register'"
 
 NO_CURSORS: Mapping[str, int] = MappingProxyType({})
 HIGHEST = 1 << 62
@@ -107,16 +117,22 @@ class Journal:
     """An open file, or one in memory. Made by `open`; calls may not overlap."""
 
     def __init__(
-        self, path: Path | None, connection: sqlite3.Connection, register: Register
+        self,
+        path: Path | None,
+        connection: sqlite3.Connection,
+        register: Register,
+        lock: Lock | None,
+        synchronous: Synchronous,
     ) -> None:
         self.path = path or MEMORY
         """The path of the file."""
         self.register = register
         """The register of events in flight: for the event loop, also while a call runs."""
-        self._connection = connection
-        self._subscribers = Subscribers(connection)
-        self._tables = Tables(connection, self._subscribers)
-        self._ends = Ends(connection, self._subscribers, self._tables.damaged)
+        self._data_version = -1
+        self._lock = lock
+        self._synchronous: Synchronous = synchronous
+        self._use(connection)
+        self._next_salvage = -math.inf
         self._ballast = None if path is None else ballast_of(path)
         most = connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
         self.largest = most - MARGIN
@@ -136,7 +152,6 @@ class Journal:
         self._first = 0
         self._backlog: dict[str, Backlog] = {}
         self._unsettled: list[Settlement] = []
-        self._data_version = 0
         self._held = ExitStack()
 
     @classmethod
@@ -181,11 +196,15 @@ class Journal:
     def seen(self, plugin: str) -> list[Seen]:
         """The events that a plugin has had, as far as they are remembered."""
         with reported(self.path):
-            return self._tables.seen(plugin)
+            return self._done(lambda: self._tables.seen(plugin))
 
     def subscribe(self, plugins: Sequence[str]) -> dict[str, int]:
         """The numbers by which subscribers are known in the file, and in the register."""
-        with reported(self.path), self._transaction():
+        with reported(self.path):
+            return self._done(partial(self._subscribe, plugins))
+
+    def _subscribe(self, plugins: Sequence[str]) -> dict[str, int]:
+        with self._transaction():
             return {name: self._subscribers.add(name).id for name in plugins}
 
     def commit(
@@ -242,21 +261,30 @@ class Journal:
             take: called with each row in turn; says whether another row may follow.
         """
         with reported(self.path):
-            return self._tables.read(plugin, after, limit, take)
+            return self._done(lambda: self._tables.read(plugin, after, limit, take))
 
     def read_numbers(self, plugin: str, numbers: Sequence[int], take: Takes = _any) -> list[Row]:
         """Read some of the events that wait for a plugin, in the order of their numbers."""
         with reported(self.path):
-            return self._tables.read_numbers(plugin, numbers, take)
+            return self._done(lambda: self._tables.read_numbers(plugin, numbers, take))
 
     def counts(self) -> dict[str, Backlog]:
         """The backlog of each plugin that has one, as it is kept with every change."""
         with reported(self.path):
-            return self._subscribers.counts()
+            return self._done(lambda: self._subscribers.counts())  # noqa: PLW0108 - it may be new
 
     def recount(self, plugin: str) -> None:
-        """Count the backlog of a plugin by reading it, since events have vanished."""
-        with reported(self.path), self._transaction():
+        """Count the backlog of a plugin by reading it, since its record is wrong.
+
+        Where it is an index that does not show events, the file is made anew.
+        """
+        with reported(self.path):
+            self._done(partial(self._recount, plugin))
+
+    def _recount(self, plugin: str) -> None:
+        if self._connection.execute("PRAGMA integrity_check(event)").fetchall() != [("ok",)]:
+            raise damage("a table and its index do not fit together")
+        with self._transaction():
             subscriber = self._subscribers.get(plugin)
             if subscriber is not None:
                 self._subscribers.recount(subscriber, HIGHEST)
@@ -264,20 +292,30 @@ class Journal:
     def orphans(self) -> int:
         """The number of events whose plugin cannot be told."""
         with reported(self.path):
-            return self._tables.orphans()
+            return self._done(lambda: self._tables.orphans())  # noqa: PLW0108 - they may be new
 
     def changed_by_others(self) -> bool:
         """Whether an operator has replayed or purged since this was asked the last time."""
         before = self._data_version
         with reported(self.path):
-            self._data_version = first_value(self._connection, "PRAGMA data_version")
-        if self._data_version != before:
-            self._subscribers.forget()
-        return self._data_version != before
+            now: int = first_value(self._connection, "PRAGMA data_version")
+            self._data_version = now
+            if now != before:
+                self._subscribers.forget()
+                self._done(self._mind_mark)
+        return now != before
+
+    def _mind_mark(self) -> None:
+        if self._connection.execute(MARKED).fetchall():
+            raise damage("a dead letter cannot be read")
 
     def renew_numbers(self) -> None:
         """Count another opening, so that its numbers are above those that others have used."""
-        with reported(self.path), self._transaction():
+        with reported(self.path):
+            self._done(self._renew_numbers)
+
+    def _renew_numbers(self) -> None:
+        with self._transaction():
             self._first = first_number(next_opening(self._connection))
 
     def probe(self) -> None:
@@ -314,28 +352,27 @@ class Journal:
             JournalUnavailableError: a part could not be done; all others were, unless the file
                 cannot be written at all.
         """
-        connection = self._connection
         parts: tuple[Callable[[], int | None], ...] = (
-            partial(drop_letters, connection, now, retention),
-            partial(expire, connection, now),
+            lambda: drop_letters(self._connection, now, retention),
+            lambda: expire(self._connection, now),
             self._drop_unused,
             *[self._give_back] * VACUUMS,
-            partial(shorten_log, connection, self.path),
+            lambda: shorten_log(self._connection, self.path),
         )
         thrown_away = 0
-        damage: sqlite3.DatabaseError | None = None
+        found: sqlite3.DatabaseError | None = None
         with reported(self.path):
             for part in parts:
                 try:
-                    thrown_away += part() or 0
+                    thrown_away += self._done(part) or 0
                 except sqlite3.DatabaseError as error:
                     if not is_damage(error):
                         raise
-                    damage = error
+                    found = error
             if self._ballast is not None:
                 self._ballast.put_back()
-            if damage is not None:
-                raise damage
+            if found is not None:
+                raise found
         return thrown_away
 
     def _drop_unused(self) -> None:
@@ -345,6 +382,7 @@ class Journal:
     def close(self) -> None:
         """Give the file up; a second time, nothing happens."""
         with reported(self.path):
+            self._connection.close()  # Perhaps another than the first.
             self._held.close()
 
     # How it opens.
@@ -353,38 +391,33 @@ class Journal:
     def _open(
         cls, path: Path | None, synchronous: Synchronous, factory: type[sqlite3.Connection]
     ) -> Journal:
+        lock: Lock | None = None
         with reported(path or MEMORY), ExitStack() as stack:
             if path is not None:
                 refuse_others(path)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 lock = Lock(path)
                 stack.callback(lock.release)
-                _bring_up_to_date(path, lock, factory)
+                bring_up_to_date(path, lock, factory)
             connection = connect(path, factory)
-            stack.callback(connection.close)
+            stack.enter_context(closing(connection))
             # First, since nothing is to be put beside a file of somebody else's.
             version = version_of(connection, path or MEMORY)
             register = Register(None if path is None else register_of(path))
             stack.callback(register.close)
-            journal = cls(path, connection, register)
-            journal._begin(version, synchronous)
+            journal = cls(path, connection, register, lock, synchronous)
+            journal._begin(version)
             journal._held = stack.pop_all()
             return journal
 
-    def _begin(self, version: int, synchronous: Synchronous) -> None:
+    def _begin(self, version: int) -> None:
         connection = self._connection
-        if version:
-            look(connection)
-        configure(connection, self.path, synchronous)
+        configure(connection, self.path, self._synchronous)
         limit_log(connection, SHORT_LOG)
         self._mind_log()
         if not version:
             create(connection)
-        with self._transaction():
-            opening = next_opening(connection)
-            self._subscribers.mend(first_number(opening))
-            self._settle_left_over(opening)
-            self._stored = first_value(connection, STORED)
+        opening = self._done(self._next_opening)
         self.lost = max(0, self.register.stored - self._stored)
         self.register.begin(opening)
         self.register.stored = self._stored
@@ -392,18 +425,60 @@ class Journal:
         if self._inode is not None:
             self._log_inode = log_of(self.path).stat().st_ino
         self._first = first_number(opening)
-        expire(connection, time.time())
+        self._done(lambda: expire(self._connection, time.time()))
         self._backlog = self.counts()
         self.changed_by_others()
         if self._ballast is not None:
             self._ballast.put_back()
 
-    def _settle_left_over(self, opening: int) -> None:
-        """Write down what the register says, which from now on belongs to this opening."""
+    def _next_opening(self) -> int:
+        """Count it, and write down what the register says, which from now on belongs to it."""
         connection = self._connection
-        left = self.register.left_over(first_value(connection, LAST_REGISTER))
-        self._ends.settle_left_over(left)
-        connection.execute("REPLACE INTO counter VALUES ('register', ?)", (opening,))
+        with self._transaction():
+            opening = next_opening(connection)
+            self._subscribers.mend(first_number(opening))
+            left = self.register.left_over(first_value(connection, LAST_REGISTER))
+            self._ends.settle_left_over(left)
+            connection.execute("REPLACE INTO counter VALUES ('register', ?)", (opening,))
+            self._stored = first_value(connection, STORED)
+        return opening
+
+    # Where the file is damaged.
+
+    def _done(self, do: Callable[[], T]) -> T:
+        """Do it; where a page cannot be read, once more with a file made anew."""
+        try:
+            return do()
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error) or self._lock is None or time.monotonic() < self._next_salvage:
+                raise
+        self._next_salvage = time.monotonic() + SALVAGE_EVERY
+        self._salvage(self._lock)
+        return do()
+
+    def _salvage(self, lock: Lock) -> None:
+        """Have a file that has all that could be read of this one."""
+        factory = type(self._connection)
+        self._connection.close()
+        try:
+            save_what_can_be_read(self.path, lock, self.register)
+        finally:
+            connection = connect(self.path, factory)
+            configure(connection, self.path, self._synchronous)
+            limit_log(connection, SHORT_LOG)
+            self._has_long_log = False
+            self._use(connection)
+            self._inode = self.path.stat().st_ino
+        with self._transaction():  # What the old one said of numbers may have been lost.
+            connection.execute(AT_LEAST, (self._first >> 40,))
+        self._log_inode = log_of(self.path).stat().st_ino
+
+    def _use(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._subscribers = Subscribers(connection)
+        self._tables = Tables(connection, self._subscribers)
+        self._ends = Ends(connection, self._subscribers)
+        self._data_version = -1
 
     # How it writes.
 
@@ -443,14 +518,7 @@ class Journal:
         with reported(self.path):
             if self._inode is not None:
                 self._look_at_files()
-            try:
-                self._write_once(settlements, appends, cursors)
-            except sqlite3.DatabaseError as error:
-                if not self._ends.is_to_try_again(error):
-                    raise
-                self._write_once(settlements, appends, cursors)
-            with suppress(sqlite3.Error):  # This is written; what is left goes after the next.
-                self._ends.reclaim()
+            self._done(partial(self._write_once, settlements, appends, cursors))
 
     def _write_once(
         self,
@@ -509,16 +577,3 @@ class Journal:
         vacuum(self._connection, VACUUM if has_plenty else FEW_PAGES)
         if not has_plenty:
             checkpoint(self._connection)
-
-
-def _bring_up_to_date(path: Path, lock: Lock, factory: type[sqlite3.Connection]) -> None:
-    """Migrate a file of version 1, if it is one."""
-    with closing(connect(path, factory)) as connection:
-        version = version_of(connection, path)
-        new_of(path).unlink(missing_ok=True)  # What a killed migration has left.
-        if version != 1:
-            return
-        last = first_value(connection, LAST_REGISTER)
-    with closing(Register(register_of(path))) as register:
-        left = register.left_over(last)
-    migrate(path, lock, left)

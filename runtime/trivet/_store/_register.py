@@ -86,6 +86,11 @@ class Register:
         )
 
     @property
+    def opening(self) -> int:
+        """The opening that it belongs to."""
+        return self._slots[OPENING]
+
+    @property
     def stored(self) -> int:
         """The number of events that the journal has ever committed; it reports each commit."""
         return self._slots[STORED]

@@ -50,6 +50,8 @@ TABLES = (
         subscriber INTEGER NOT NULL,
         PRIMARY KEY(id, subscriber)
     ) WITHOUT ROWID""",
+    # The same once more: an event is nobody's where its audience cannot be read.
+    "CREATE INDEX audience_by_subscriber ON audience(subscriber, id)",
     # New rows go to the end, whoever they are for.
     """CREATE TABLE event(
         number INTEGER PRIMARY KEY,
@@ -195,6 +197,13 @@ def is_damage(error: sqlite3.DatabaseError) -> bool:
     return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
+def damage(what: str) -> sqlite3.DatabaseError:
+    """The error for a page that SQLite takes for sound, and that is not what it should be."""
+    error = sqlite3.DatabaseError(what)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
+
+
 def configure(connection: sqlite3.Connection, path: Path, synchronous: Synchronous) -> None:
     """Set what the owner's connection works with."""
     connection.execute("PRAGMA page_size = 4096")
@@ -206,9 +215,6 @@ def configure(connection: sqlite3.Connection, path: Path, synchronous: Synchrono
 
 
 FIRST_PAGES = (
-    "SELECT * FROM counter",
-    "SELECT * FROM subscriber",
-    "SELECT * FROM audience",
     "SELECT max(number) FROM event",
     "SELECT min(audience) FROM event",
     "SELECT * FROM exception LIMIT 1",
@@ -216,14 +222,33 @@ FIRST_PAGES = (
     "SELECT until FROM seen ORDER BY until LIMIT 1",
     "SELECT number FROM dead_letter LIMIT 1",
     "SELECT died_at FROM dead_letter ORDER BY died_at LIMIT 1",
+    "SELECT * FROM sqlite_sequence",
 )
 """Without these nothing works: they are read before anything is written."""
+LAST_REGISTER = "SELECT ifnull(max(value), 0) FROM counter WHERE name = 'register'"
+SMALL = ("counter", "subscriber", "audience")
+DAMAGED = "damaged"
+"""The counter that is there when a page could not be read beside the owner's work."""
+MARKED = "SELECT value FROM counter WHERE name = 'damaged'"
+MARK = "REPLACE INTO counter VALUES ('damaged', 1)"
 
 
-def look(connection: sqlite3.Connection) -> None:
-    """Raise where the tables cannot be read; it takes as long for many events as for few."""
-    for query in FIRST_PAGES:
-        connection.execute(query).fetchall()
+def is_sound(connection: sqlite3.Connection) -> bool:
+    """Whether the tables can be read, and the small ones fit to their indexes.
+
+    It takes as long for many events as for few.
+    """
+    try:
+        for query in FIRST_PAGES:
+            connection.execute(query).fetchall()
+        checks = (connection.execute(f"PRAGMA integrity_check({each})") for each in SMALL)
+        if any(each.fetchall() != [("ok",)] for each in checks):
+            return False
+        return not connection.execute(MARKED).fetchall()
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        return False
 
 
 def create(connection: sqlite3.Connection) -> None:

@@ -210,8 +210,8 @@ class Store:
         """Whether so many ends could not be written that no more events should be begun."""
         return len(self._settlements) > CLOGGED
 
-    def vanish(self, plugin: str) -> None:
-        """Have the events of a plugin counted anew, since some have vanished from the file."""
+    def recount(self, plugin: str) -> None:
+        """Have the events of a plugin counted anew, since they are more or less than was known."""
         self._vanished.append(plugin)
         self._next_look = -math.inf
         self._wake.set()
@@ -482,9 +482,7 @@ class Store:
         # The difference, not the sum: while the thread counted, the loop went on.
         self.bytes += sum(each.bytes for each in counts.values()) - known_bytes
         for plugin, inbox in self._inboxes.items():
-            more = counts.get(plugin, Backlog(0, 0)).count - known[inbox]
-            if more > 0:
-                inbox.found(more)
+            inbox.found(max(0, counts.get(plugin, Backlog(0, 0)).count - known[inbox]))
 
     async def _call(self, function: Callable[[], T]) -> T:
         if self._in_loop:

@@ -23,7 +23,6 @@ ADD_MEMBER = "INSERT OR IGNORE INTO audience(id, subscriber) VALUES (?, ?)"
 SUBSCRIBERS = "SELECT id, name, cursor FROM subscriber"
 MEMBERS = "SELECT id, subscriber FROM audience"
 COUNTS = "SELECT name, waiting, bytes FROM subscriber WHERE waiting > 0"
-HAVE_SOME = "SELECT name FROM subscriber WHERE waiting > 0"
 UNUSED = """
     DELETE FROM audience WHERE id >= ?
     AND NOT EXISTS (SELECT * FROM event WHERE event.audience = audience.id)
@@ -33,13 +32,6 @@ RECOUNT = """
     FROM event LEFT JOIN exception
         ON exception.number = event.number AND exception.subscriber = :subscriber
     WHERE audience = :audience AND event.number > :cursor AND ended IS NOT 1
-"""
-ANY = """
-    SELECT EXISTS(
-        SELECT * FROM event INDEXED BY event_by_audience LEFT JOIN exception
-            ON exception.number = event.number AND exception.subscriber = ?
-        WHERE audience = ? AND event.number > ? AND ended IS NOT 1
-    )
 """
 CORRECT = "UPDATE subscriber SET cursor = ?, waiting = ?, bytes = ? WHERE id = ?"
 DAMAGED = """
@@ -159,9 +151,6 @@ class Subscribers:
     def mend(self, highest: int) -> None:
         """Count anew what waits for those of which the record is damaged.
 
-        One that has nothing by its record, and something in the log, is damaged, too: nothing would
-        be read for it, and its cursor would pass what is there.
-
         Args:
             highest: the number above which no event has been.
         """
@@ -169,10 +158,8 @@ class Subscribers:
             "INSERT OR IGNORE INTO audience(id, subscriber) SELECT id, id FROM subscriber"
         )
         damaged = {name for (name,) in self._connection.execute(DAMAGED, (highest,)).fetchall()}
-        have_some = self._connection.execute(HAVE_SOME).fetchall()
-        have_none = {each.name for each in self.all()} - {name for (name,) in have_some}
         for each in self.all():
-            if each.name in damaged or (each.name in have_none and self._has_any(each)):
+            if each.name in damaged:
                 self.recount(each, highest)
 
     def recount(self, subscriber: Subscriber, highest: int) -> None:
@@ -184,11 +171,6 @@ class Subscribers:
         self._connection.execute(CORRECT, values)
 
     # In or out of one.
-
-    def _has_any(self, subscriber: Subscriber) -> bool:
-        """Whether an event waits for one of them, in one step for each audience."""
-        places = ((subscriber.id, each, subscriber.cursor) for each in subscriber.audiences)
-        return any(self._connection.execute(ANY, place).fetchone()[0] for place in places)
 
     def count(self, subscriber: Subscriber) -> Backlog:
         """Count what waits for one of them, by reading it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from itertools import groupby
 from operator import attrgetter
@@ -17,7 +17,7 @@ from typing import Any
 
 from ._commit import Append
 from ._records import Row, Seen, Takes
-from ._schema import is_damage
+from ._schema import damage
 from ._subscribers import Subscriber, Subscribers
 
 APPEND = "INSERT INTO event(number, audience, envelope, payload) VALUES (?, ?, ?, ?)"
@@ -36,12 +36,6 @@ READ_ON = (
     + " ORDER BY event.number LIMIT ?"
 )
 READ_ONE = READ.format(how="", which="audience = ? AND event.number = ?")
-NUMBERS = """
-    SELECT event.number FROM event INDEXED BY event_by_audience LEFT JOIN exception
-        ON exception.number = event.number AND exception.subscriber = ?
-    WHERE audience = ? AND event.number > ? AND ended IS NOT 1
-    ORDER BY event.number LIMIT ?
-"""
 SEEN = """
     SELECT source, seen.id, until FROM seen JOIN subscriber ON subscriber.id = seen.plugin
     WHERE subscriber.name = ?
@@ -68,8 +62,6 @@ class Tables:
     def __init__(self, connection: sqlite3.Connection, subscribers: Subscribers) -> None:
         self._connection = connection
         self._subscribers = subscribers
-        self.damaged: set[int] = set()
-        """Events whose pages cannot be read."""
 
     def append(self, appends: Sequence[Append]) -> None:
         """Put events into the log, and remember that they were there; inside a transaction."""
@@ -119,28 +111,15 @@ class Tables:
         if subscriber is None:
             return []
         after = max(after, subscriber.cursor)
-        try:
-            with ExitStack() as cursors:
-                sources = [
-                    cursors.enter_context(closing(self._connection.execute(READ_ON, values)))
-                    for values in _places(subscriber, after, limit)
-                ]
-                columns = sources[0] if len(sources) == 1 else heapq.merge(*sources)
-                return _taken((_row(plugin, each) for each in columns), limit, take)
-        except sqlite3.DatabaseError as error:
-            if not is_damage(error):
-                raise
-        return self._read_carefully(subscriber, after, limit, take)
-
-    def _read_carefully(
-        self, subscriber: Subscriber, after: int, limit: int, take: Takes
-    ) -> list[Row]:
-        """Read where a page is damaged: the events that are on it are damaged, and no others."""
-        numbers: set[int] = set()
-        for values in _places(subscriber, after, limit):
-            numbers.update(each for (each,) in self._connection.execute(NUMBERS, values).fetchall())
-        rows = self._read_each(subscriber, sorted(numbers), are_there=True)
-        return _taken(rows, limit, take)
+        with ExitStack() as cursors:
+            sources = [
+                cursors.enter_context(
+                    closing(self._connection.execute(READ_ON, (subscriber.id, each, after, limit)))
+                )
+                for each in subscriber.audiences
+            ]
+            columns = sources[0] if len(sources) == 1 else heapq.merge(*sources)
+            return _taken((_row(plugin, each) for each in columns), limit, take)
 
     def read_numbers(self, plugin: str, numbers: Iterable[int], take: Takes) -> list[Row]:
         """See `Journal.read_numbers`."""
@@ -148,24 +127,8 @@ class Tables:
         wanted = sorted(numbers)
         if subscriber is None:
             return []
-        return _taken(self._read_each(subscriber, wanted), len(wanted), take)
-
-    def _read_each(
-        self, subscriber: Subscriber, numbers: Iterable[int], *, are_there: bool = False
-    ) -> Iterator[Row]:
-        """Read rows one by one; `are_there` where the index says that each of them is there."""
-        for number in numbers:
-            try:
-                row = self._read_one(subscriber, number)
-            except sqlite3.DatabaseError as error:
-                if not is_damage(error):
-                    raise
-                yield self._unreadable(subscriber, number, "its page cannot be read")
-                continue
-            if row is not None:
-                yield row
-            elif are_there:
-                yield self._unreadable(subscriber, number, "its page has no such row")
+        found = (self._read_one(subscriber, number) for number in wanted)
+        return _taken((row for row in found if row is not None), len(wanted), take)
 
     def _read_one(self, subscriber: Subscriber, number: int) -> Row | None:
         for audience in subscriber.audiences:
@@ -173,11 +136,6 @@ class Tables:
             if rows := self._connection.execute(READ_ONE, values).fetchall():
                 return _row(subscriber.name, rows[0])
         return None
-
-    def _unreadable(self, subscriber: Subscriber, number: int, reason: str) -> Row:
-        self.damaged.add(number)
-        damage = f"damaged in the store: {reason}"
-        return Row(subscriber.name, number, b"", b"", damage=damage)
 
     def seen(self, plugin: str) -> list[Seen]:
         """See `Journal.seen`."""
@@ -192,23 +150,22 @@ class Tables:
         return sum(each.fetchone()[0] for each in counts)
 
 
-def _places(subscriber: Subscriber, after: int, limit: int) -> Iterator[tuple[int, int, int, int]]:
-    """The values of a statement that reads on, for each audience of a subscriber."""
-    return ((subscriber.id, each, after, limit) for each in subscriber.audiences)
-
-
 def _taken(rows: Iterable[Row], limit: int, take: Takes) -> list[Row]:
     """The rows up to the first after which `take` wants no other."""
     taken: list[Row] = []
     for row in rows:
         if len(taken) == limit:
             break
+        if taken and row.number <= taken[-1].number:
+            raise damage("another page is in the place of one of an index")
         taken.append(row)
         if not take(row):
             break
     return taken
 
 
+LOST = "its page cannot be read"
+"""The envelope of an event of which no more is known than its place."""
 COLUMNS = ("envelope", "payload", "history", "retry_at", "crashes")
 
 
@@ -227,8 +184,9 @@ def _row(plugin: str, columns: tuple[Any, ...]) -> Row:
     kinds = (bytes, bytes, bytes | None, float | None, int)
     named = zip(COLUMNS, columns[1:], kinds, strict=True)
     wrong = [name for name, value, kind in named if not isinstance(value, kind)]
-    damage = f"damaged in the store: {', '.join(wrong)}"
-    return Row(plugin, number, as_bytes(envelope), as_bytes(payload), damage=damage)
+    what = envelope if (envelope, payload) == (LOST, "") else ", ".join(wrong)
+    reason = f"damaged in the store: {what}"
+    return Row(plugin, number, as_bytes(envelope), as_bytes(payload), damage=reason)
 
 
 def as_bytes(value: object) -> bytes:

@@ -276,3 +276,67 @@ async def test_the_oldest_is_dropped_where_all_that_wait_are_on_disk(tmp_path: P
         assert (counts.accepted, counts.handled, counts.dropped, counts.bytes) == (7, 5, 2, 0)
     assert plugin.got == [0, 3, 4, 5, 1]
     assert [receipts[number].fates["keeper"] for number in (1, 2)] == [Fate.DROPPED] * 2
+
+
+class Small(Event):
+    number: int
+    text: str = "x" * 300
+
+
+class Reader(EventPlugin[Small]):
+    delivery = DeliverySettings(durable=True)
+
+    async def handle_event(self, event: Small) -> None:
+        pass
+
+
+class Lazy(EventPlugin[Small]):
+    """Never ends its first event, and does without the oldest of the others."""
+
+    delivery = DeliverySettings(durable=True, time_limit=0, overflow="drop_oldest")
+
+    async def handle_event(self, event: Small) -> None:
+        await trio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    ("overflow", "fates"),
+    [
+        ("reject", (Fate.QUEUED, Fate.REJECTED)),
+        ("drop_newest", (Fate.QUEUED, Fate.DROPPED)),
+        ("block", (Fate.REJECTED, Fate.REJECTED)),
+    ],
+)
+async def test_a_policy_decides_where_the_store_is_full(
+    tmp_path: Path, overflow: str, fates: tuple[Fate, Fate]
+) -> None:
+    """The others go on where a plugin that never reads refuses its own events; where it waits for
+    room, it takes what the others free, until nobody has any."""
+    store = StoreSettings(path=tmp_path / "store.sqlite3", max_bytes=50_000)
+    delivery = {"overflow": overflow, "block_for": 0.001}
+    async with open_plugins(
+        Reader,
+        Lazy,
+        store=store,
+        shutdown=ShutdownSettings(drain=0.01),
+        settings={"lazy": {"delivery": delivery}, "reader": {"delivery": {"block_for": 0.001}}},
+    ) as runtime:
+        for number in range(200):
+            outcome = await runtime.publish(Small(number))
+        assert (outcome.fates["reader"], outcome.fates["lazy"]) == fates
+
+
+async def test_a_plugin_that_never_reads_loses_its_own_events(tmp_path: Path) -> None:
+    """A plugin with `drop_oldest` drops its own oldest event for each event that finds no
+    room in the store, also those that are on disk only, and the others go on."""
+    store = StoreSettings(path=tmp_path / "store.sqlite3", max_bytes=200_000)
+    shutdown = ShutdownSettings(drain=0.01)
+    async with open_plugins(Reader, Lazy, store=store, shutdown=shutdown) as runtime:
+        for number in range(1500):
+            outcome = await runtime.publish(Small(number))
+            assert [*outcome.fates.values()] == [Fate.QUEUED, Fate.QUEUED], number
+        lazy = runtime.statistics()["lazy"]
+        assert lazy.dropped > 900
+        assert lazy.dropped + lazy.queued + lazy.in_flight == 1500
+        assert runtime.store is not None
+        assert runtime.store.bytes <= 200_000

@@ -323,8 +323,8 @@ async def test_a_page_that_cannot_be_read_costs_its_events(tmp_path: Path) -> No
 
 
 async def test_a_page_in_the_place_of_another_costs_the_events_of_that(tmp_path: Path) -> None:
-    """Each event whose page was written over by another page is a dead letter that says so, and all
-    others are handled in order."""
+    """Each event whose page was written over by another page is a dead letter, and all others are
+    handled in order."""
     path = tmp_path / "store.sqlite3"
     async with program(path, opens=False) as runtime:
         await runtime.publish_many([Delivery.of(Order(number)) for number in range(300)])
@@ -344,7 +344,7 @@ async def test_a_page_in_the_place_of_another_costs_the_events_of_that(tmp_path:
     assert not [line for line in logs if "vanished" in line["event"]]
     with DeadLetters(path) as letters:
         assert {letter.reason for letter in letters.list()} == {
-            "damaged in the store: its page has no such row"
+            "damaged in the store: its page cannot be read"
         }
 
 

@@ -260,28 +260,6 @@ def test_appends_alone_are_refused(journal: Journal, connection: Faulty) -> None
     assert waiting(journal) == []
 
 
-def test_rows_beside_damage_that_cannot_be_removed(
-    journal: Journal, connection: Faulty, path: Path
-) -> None:
-    """In a damaged file rows are removed after the commit: a failure of that does not refuse the
-    events that were committed, and the rows go with the next commit."""
-    events = appends(journal, 4)
-    assert journal.commit([], events[:2]) is None
-    vars(journal)["_tables"].damaged.add(1)
-    connection.fail_at_words("DELETE FROM event WHERE audience")
-    first, second = (append.number for append in events[:2])
-    cursors = {PLUGIN: second}
-    assert (
-        journal.commit([Delete(PLUGIN, first), Delete(PLUGIN, second)], events[2:], cursors) is None
-    )
-    assert waiting(journal) == [append.number for append in events[2:]]
-    connection.recover()
-    third = events[2].number
-    assert journal.commit([Delete(PLUGIN, third)], [], {PLUGIN: third}) is None
-    with closing(sqlite3.connect(path)) as other:
-        assert other.execute("SELECT number FROM event").fetchall() == [(events[3].number,)]
-
-
 def test_new_plugin_in_a_transaction_that_fails(journal: Journal, connection: Faulty) -> None:
     """A plugin that was first heard of in a transaction that failed is written down by the next."""
     connection.fail_at_words("COMMIT")

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from trivet._store import _migration, _register
+from trivet._store import _copying, _migration, _register
 from trivet._store._dead_letters import Criteria, DeadLetters
 from trivet._store._journal import Journal
 from trivet._store._records import Backlog, JournalFullError, JournalUnavailableError
@@ -111,7 +111,7 @@ def test_everything_is_in_the_new_store(path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_log_line_counts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A migration that takes long says how far it is."""
     monkeypatch.setattr(_migration, "TELL_EVERY", 0.0)
-    monkeypatch.setattr(_migration, "PIECE", 10)
+    monkeypatch.setattr(_copying, "PIECE", 10)
     with capture_logs() as logs:
         Journal.open(path).close()
     told = [line["copied"] for line in logs if line["event"] == "the store gets a new form"]
@@ -133,6 +133,30 @@ def test_damaged_rows_are_kept(path: Path) -> None:
         damaged = [row.damage for row in journal.read("hoarder", 0, 1000) if row.damage]
         damaged += [row.damage for row in journal.read("keeper", 0, 1000) if row.damage]
         assert damaged == ["damaged in the store: envelope, retry_at, crashes"]
+
+
+@pytest.mark.parametrize("content", [b"\0" * 4096, b"\xa5" * 4096], ids=["zeroed", "noise"])
+def test_damaged_pages_cost_their_events(path: Path, content: bytes) -> None:
+    """Whichever page of an old store is damaged, the new one has every event, those on the page
+    without their content; only a page of the schema keeps it from being read."""
+    with closing(sqlite3.connect(path)) as old:
+        old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    raw, every = path.read_bytes(), [("hoarder", number) for number in range(40)]
+    every += [("keeper", number) for number in (2, *range(4, 40))]
+    for place in range(0, len(raw), 4096):
+        page = raw[place : place + 4096]
+        path.write_bytes(raw[:place] + content + raw[place + 4096 :])
+        if b"CREATE TABLE" in page:
+            with pytest.raises(JournalUnavailableError):
+                Journal.open(path)
+            continue
+        with closing(Journal.open(path)) as journal:
+            rows = journal.read("hoarder", 0, 1000) + journal.read("keeper", 0, 1000)
+        assert len(rows) == len(every)
+        for (plugin, number), row in zip(every, rows, strict=True):
+            payload = b'{"number":%d}' % number
+            assert row.plugin == plugin
+            assert row.payload == payload or (row.damage and payload in page)
 
 
 def test_a_file_with_two_names_is_left_alone(path: Path) -> None:
