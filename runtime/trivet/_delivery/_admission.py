@@ -236,6 +236,8 @@ class Admission:
         """Decide about an event for which there is no room."""
         if (known := self._duplicate(delivery)) is not None:
             return known  # Another publisher of the same event got in meanwhile.
+        if not self._waiting and self._has_room(delivery):
+            return self._let_in(delivery)  # An event before it has made more room than it needed.
         if policy == "reject":
             return self._refuse(delivery)
         if policy == "drop_oldest":

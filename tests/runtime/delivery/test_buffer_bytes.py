@@ -202,14 +202,15 @@ class Pong(Event):
     pass
 
 
+@pytest.mark.parametrize("overflow", ["block", "reject", "drop_newest"])
 async def test_room_that_an_event_of_a_batch_has_made_is_for_the_next(
-    autojump_clock: MockClock,
+    autojump_clock: MockClock, overflow: str
 ) -> None:
-    """An event that drops two others leaves room for the one behind it in its batch, which does not
-    wait for that in vain."""
+    """An event that drops two others leaves room for the one behind it in its batch, which is let
+    in, whatever its policy is for a full inbox."""
     full = BoundedInbox("p", DeliveryPolicy(buffer=2, buffer_bytes=100))
     drops = attrs.evolve(full.policy, overflow="drop_oldest")
-    waits = attrs.evolve(full.policy, overflow="block", block_for=0.0)
+    waits = attrs.evolve(full.policy, overflow=overflow, block_for=0.0)  # type: ignore[arg-type]
     to = Bus([Subscription("p", Ping, full, drops), Subscription("p", Pong, full, waits)])
     await to.publish([ping(50), ping(50)])
     outcomes = await to.publish([ping(100), Delivery.of(Pong())])
