@@ -63,6 +63,7 @@ for each in distributions():
 """A program that prints the installed versions in the form of the lock."""
 
 NEEDED = {
+    "bench_doors": "wrk",
     "bench_http": "wrk",
     "bench_nats": "nats-server",
     "bench_rabbitmq": "rabbitmq-server",

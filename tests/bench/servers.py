@@ -12,12 +12,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from shutil import which
 from tempfile import NamedTemporaryFile, TemporaryDirectory
 from time import perf_counter, sleep
+from types import MappingProxyType
 
 import attrs
 from pairs import QUICK
@@ -34,6 +35,7 @@ TOGETHER = 256
 SCRIPT = """
 wrk.method, wrk.body = "{method}", [==[{body}]==]
 wrk.headers["Content-Type"] = "{media_type}"
+{headers}
 if "{numbered}" ~= "" then
   local count = 0
   request = function()
@@ -66,6 +68,8 @@ class Server:
     """The one that answers."""
     watcher: int | None = None
     """The one that watches over the other, where there is one."""
+    scheme: str = "http"
+    """`https` for a server that speaks TLS."""
 
     def cpu(self) -> float:
         """Seconds of processor time that the server has used, in all its processes."""
@@ -92,36 +96,37 @@ class Load:
 
 
 @contextmanager
-def trivet(plugins: Path, *names: str) -> Generator[Server]:
-    """Run `trivet serve` with these files in a directory."""
+def trivet(plugins: Path, *names: str, settings: str = "") -> Generator[Server]:
+    """Run `trivet serve` with these files in a directory, and perhaps with settings."""
     with TemporaryDirectory() as directory:
+        Path(directory, "trivet.toml").write_text(settings)
         command = [str(Path(sys.executable).parent / "trivet"), "serve", *names]
         command += ["--plugins", str(plugins.absolute()), "--bind", "127.0.0.1:0"]
-        with _answering(command, directory) as (port, process):
+        with _answering(command, directory) as (scheme, port, process):
             children = Path(f"/proc/{process}/task/{process}/children").read_text()
-            yield Server(port, int(children.split()[0]), process)
+            yield Server(port, int(children.split()[0]), process, scheme)
 
 
 @contextmanager
 def script(name: str, *arguments: str) -> Generator[Server]:
     """Run the script of a server."""
-    with _answering([sys.executable, str(ANSWERING / f"{name}.py"), *arguments]) as (port, process):
-        yield Server(port, process)
+    command = [sys.executable, str(ANSWERING / f"{name}.py"), *arguments]
+    with _answering(command) as (scheme, port, process):
+        yield Server(port, process, scheme=scheme)
 
 
 @contextmanager
-def _answering(command: list[str], cwd: str | None = None) -> Generator[tuple[int, int]]:
-    """Wait until a process has printed its address; yield its port and its id."""
+def _answering(command: list[str], cwd: str | None = None) -> Generator[tuple[str, int, int]]:
+    """Wait until a process has printed its address; yield its scheme, its port and its id."""
     process = subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
-        port = 0
-        while not port:
+        found = None
+        while found is None:
             line = process.stderr.readline()
             assert line, f"{command} has ended"
-            found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
-            port = int(found[1]) if found else 0
-        yield port, process.pid
+            found = re.search(r"(https?)://127\.0\.0\.1:(\d+)", line)
+        yield found[1], int(found[2]), process.pid
     finally:
         process.terminate()
         process.stderr.read()
@@ -149,6 +154,7 @@ def wrk(
     media_type: str = "application/json",
     connections: int = 16,
     numbered: str = "",
+    headers: Mapping[str, str] = MappingProxyType({}),
 ) -> Load:
     """Load a server over a number of connections, each without pauses; a body makes a POST.
 
@@ -157,10 +163,11 @@ def wrk(
     """
     with NamedTemporaryFile("w", suffix=".lua") as lua:
         method = "POST" if body else "GET"
+        lines = "\n".join(f'wrk.headers["{name}"] = "{each}"' for name, each in headers.items())
         values = {"body": body.decode(), "media_type": media_type, "numbered": numbered}
-        lua.write(SCRIPT.format(method=method, **values))
+        lua.write(SCRIPT.format(method=method, headers=lines, **values))
         lua.flush()
-        url = f"http://127.0.0.1:{server.port}{path}"
+        url = f"{server.scheme}://127.0.0.1:{server.port}{path}"
         command = ["wrk", "-t1", f"-c{connections}", "-d60s", "-s", lua.name, url]
         before = server.cpu()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

@@ -2,6 +2,7 @@
 
 python tests/bench/answering/peer.py fastapi
 python tests/bench/answering/peer.py starlette
+python tests/bench/answering/peer.py starlette CERTIFICATE
 """
 
 from __future__ import annotations
@@ -86,10 +87,13 @@ def main() -> None:
     """Serve, and print the address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         host, port = listener.getsockname()
-        sys.stderr.write(f"http://{host}:{port}\n")
+        chosen = alone if sys.argv[1] == "starlette" else app
+        certificate = sys.argv[2] if sys.argv[2:] else None
+        sys.stderr.write(f"{'https' if certificate else 'http'}://{host}:{port}\n")
         sys.stderr.flush()
-        chosen = alone if sys.argv[1:] == ["starlette"] else app
-        config = uvicorn.Config(chosen, log_level="warning", access_log=False)
+        config = uvicorn.Config(
+            chosen, log_level="warning", access_log=False, ssl_certfile=certificate
+        )
         uvicorn.Server(config).run(sockets=[listener])
 
 
