@@ -79,12 +79,15 @@ class Doors:
         if not self.tokens:
             return ANYBODY
         for name, value in scope["headers"]:
-            if name == b"authorization":
-                scheme, _, secret = value.partition(b" ")
-                if scheme.lower() == b"bearer":
-                    return self._sender(secret.strip(), address_of(scope))
+            if name == b"authorization" and (secret := _bearer(value)) is not None:
+                return self._sender(secret, address_of(scope))
         session = session_of(scope)
         return ANYBODY if session is None else Caller(self.sessions.token_of(session))
+
+    def is_token(self, authorization: bytes) -> bool:
+        """Whether the value of `Authorization` has a token of the operator's."""
+        secret = _bearer(authorization)
+        return secret is not None and self.tokens.find(secret) is not None
 
     def serves(self, path: str) -> bool:
         """Whether a path, or a rule, is served at the address of the current request."""
@@ -271,6 +274,12 @@ def session_of(scope: HttpScope | WebsocketScope) -> str | None:
                 if key.strip() == COOKIE:
                     return value.strip()
     return None
+
+
+def _bearer(authorization: bytes) -> bytes | None:
+    """The secret in the value of `Authorization`; None in another scheme than Bearer."""
+    scheme, _, secret = authorization.partition(b" ")
+    return secret.strip() if scheme.lower() == b"bearer" else None
 
 
 def _unauthorized(detail: str) -> ProblemError:

@@ -67,6 +67,7 @@ async def listening(
             service,
             management_app=service.manage,
             shortcut=service.shortcut,
+            is_token=service.doors.is_token,
             max_connections=settings.max_connections,
             max_per_address=settings.max_connections_per_address,
             max_message=settings.max_body,
@@ -96,6 +97,7 @@ class Server:
         management_app: the one at addresses for management, if there are any.
         shortcut: finds the shortcuts of requests, without those at addresses for management; None
             where there are none.
+        is_token: says whether an `Authorization` has a token; None where there are no tokens.
         max_connections: how many connections may be open, and as many for management; further ones
             are answered with 503.
         max_per_address: how many of them from one address; None for all.
@@ -110,6 +112,7 @@ class Server:
         *,
         management_app: ASGIApp | None = None,
         shortcut: FindShortcut | None = None,
+        is_token: Callable[[bytes], bool] | None = None,
         max_connections: int,
         max_per_address: int | None = None,
         max_message: int,
@@ -123,8 +126,8 @@ class Server:
         self._connection = partial(
             Connection, max_message=max_message, contains_interrupts=contains_interrupts
         )
-        self._heads = KnownHeads(shortcut)
-        self._management_heads = KnownHeads(None)
+        self._heads = KnownHeads(shortcut, is_token)
+        self._management_heads = KnownHeads(None, is_token)
         self._max_connections = max_connections
         self._max_per_address = max_per_address
         self._by_app = Counter[ASGIApp]()

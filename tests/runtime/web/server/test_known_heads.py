@@ -47,8 +47,20 @@ def test_a_head_is_kept_until_others_come() -> None:
 )
 def test_heads_that_are_not_kept(headers: bytes) -> None:
     """A head with a secret stays in memory no longer than its request, nor does a long one."""
-    known = KnownHeads(None)
-    assert parse(known, headers=headers) is not parse(known, headers=headers)
+    for is_token in (None, lambda value: value == b"Bearer another-correct-horse"):
+        known = KnownHeads(None, is_token)
+        assert parse(known, headers=headers) is not parse(known, headers=headers)
+
+
+def test_a_head_with_a_token_is_kept() -> None:
+    """A token is in memory anyway, so that its heads are kept; a wrong one is not, and a cookie
+    beside a token is not either."""
+    good = b"Authorization: Bearer correct-horse-battery\r\n"
+    known = KnownHeads(None, lambda value: value == b"Bearer correct-horse-battery")
+    assert parse(known, headers=good) is parse(known, headers=good)
+    wrong = b"Authorization: Basic x\r\n"
+    for bad in (good.replace(b"horse", b"mouse"), good + b"Cookie: a=x\r\n", good + wrong):
+        assert parse(known, headers=bad) is not parse(known, headers=bad)
 
 
 def test_a_refused_head_is_refused_each_time() -> None:
