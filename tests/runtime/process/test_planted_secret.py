@@ -223,7 +223,8 @@ async def test_no_planted_secret_comes_out(directory: Path) -> None:
         answers.append((await client.post(f"{url}/events/ask", json=wrong)).text)
         answers.append((await client.get(f"{url}/fails")).text)
         answers.append((await client.get(f"{url}/holds")).text)
-        for path in ("plugins", "readyz", "livez", "nowhere"):
+        contracts = "openapi.json", "asyncapi.json"
+        for path in ("plugins", "readyz", "livez", "nowhere", "metrics", *contracts):
             answers.append((await client.get(f"{url}/{path}")).text)
         headers = {"Authorization": f"Bearer {OF_THE_OPERATOR}"}
         restarted = await client.post(f"{url}/-/plugins/planted/restart", headers=headers)
