@@ -36,10 +36,6 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-SECOND_PAGE = 5000
-"""Somewhere in the second page of a write-ahead log."""
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A store with thirty events, whose owner was killed."""
@@ -58,6 +54,11 @@ def path(tmp_path: Path) -> Path:
 def log_of(path: Path) -> Path:
     """The write-ahead log."""
     return Path(f"{path}-wal")
+
+
+def middle(path: Path) -> int:
+    """The place in the middle of the log."""
+    return log_of(path).stat().st_size // 2
 
 
 def lost(path: Path) -> int:
@@ -85,14 +86,14 @@ def test_a_log_that_was_removed(path: Path) -> None:
 
 def test_a_log_that_was_cut(path: Path) -> None:
     """The events behind the cut of a log are counted as lost."""
-    os.truncate(log_of(path), SECOND_PAGE)
+    os.truncate(log_of(path), middle(path))
     assert 1 <= lost(path) < 40
 
 
 def test_a_log_with_a_damaged_page(path: Path) -> None:
     """The events from a damaged page of the log on are counted as lost."""
     with log_of(path).open("r+b") as log:
-        log.seek(SECOND_PAGE)
+        log.seek(middle(path))
         log.write(b"\xff" * 100)
     assert 1 <= lost(path) < 40
 
