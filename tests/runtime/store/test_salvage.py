@@ -267,6 +267,19 @@ def test_rows_are_read_from_the_pages(some: list[tuple[int, object, list[int]]])
         assert [found[number] for number, _, _ in expected] == expected
 
 
+def test_rows_of_every_size_are_read(path: Path) -> None:
+    """Rows that just fit on a page are read, those that do not, and those of the first page."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE t(n INTEGER PRIMARY KEY, value, large)")
+        sizes = [*range(4020, 4080), *range(8100, 8250), *range(12_200, 12_350)]
+        every = [(size, None, os.urandom(size)) for size in sizes]
+        connection.executemany("INSERT INTO t VALUES (?, ?, ?)", every)
+        connection.commit()
+    assert dict(rows(path, PAGE, 3)) == {size: [None, None, large] for size, _, large in every}
+    (schema,) = rows(path, PAGE, 5)
+    assert schema[1][:3] == ["table", "t", "t"]
+
+
 def test_noise_is_no_row(path: Path) -> None:
     """Pages of noise are read to their end, and so are pages of the right kind with noise."""
     dice = random.Random(1)
