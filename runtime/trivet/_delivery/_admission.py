@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 import attrs
 import trio
 
-from .._events._delivery import Delivery
+from .._events._delivery import Delivery, Identity
 from .._events._delivery_settings import OnFull
 from .._events._event import Event
 from .._events._fates import Fate
@@ -24,7 +24,6 @@ from .._faults._errors import TrivetError
 from .._inbox._fast_path import FastPath
 from .._store._commit import Writing
 from ._backing import Backing, Parts
-from ._repeats import Identity, identity
 
 # To look an enum's member up by its name takes longer than to count an event.
 QUEUED = Fate.QUEUED
@@ -137,9 +136,9 @@ class Admission:
                 and own <= self.buffer_bytes
                 and (own + size <= memory.free or not size)
             ):
-                given = delivery.given_id
-                if given is not None and not self._repeats.admits((delivery.source, given)):
-                    return self._repeated(delivery, (delivery.source, given))
+                given = delivery.given
+                if given is not None and not self._repeats.admits(given, delivery):
+                    return self._repeated(delivery, given)
                 counts.accepted += 1
                 counts.bytes = own
                 memory.free -= size
@@ -152,7 +151,7 @@ class Admission:
         elif (why := self._backing.refusal(delivery)) is not None:
             # First of all: whoever lets it in later is not the one whose fault it is.
             return self._refuse_for_good(delivery, why)
-        if self.is_closed or self._wants is not None or delivery.given_id or delivery.size:
+        if self.is_closed or self._wants is not None or delivery.given or delivery.size:
             decision = self._screen(delivery)
             if decision is not None:
                 return decision
@@ -366,7 +365,7 @@ class Admission:
 
         The duplicate of an event that is being stored is decided about when that is.
         """
-        event = identity(delivery)
+        event = delivery.given
         if event is None:
             return None
         if event in self._duplicates:
@@ -394,8 +393,8 @@ class Admission:
         if writing is None:
             self._accepted([delivery])
             return QUEUED
-        if delivery.given_id is not None and self._repeats.window:
-            self._duplicates[delivery.source, delivery.given_id] = []
+        if delivery.given is not None and self._repeats.window:
+            self._duplicates[delivery.given] = []
         return writing
 
     def _stored(self, deliveries: Sequence[Delivery[Event]], error: TrivetError | None) -> None:
@@ -414,7 +413,7 @@ class Admission:
         self._counts.accepted += len(deliveries)
         for delivery in deliveries:
             if not delivery.is_plain:
-                if (event := identity(delivery)) is not None:
+                if (event := delivery.given) is not None:
                     self._repeats.take_in(event)
                 if delivery.receipt is not None:
                     delivery.receipt.settle(self._plugin, QUEUED)
@@ -428,7 +427,7 @@ class Admission:
         for delivery in deliveries:
             if (offer := self._let_in_late.pop(delivery, None)) is not None:
                 offer.decide(QUEUED if is_stored else Fate.REJECTED)
-            event = identity(delivery)
+            event = delivery.given
             for duplicate in () if event is None else self._duplicates.pop(event, ()):
                 if is_stored:
                     self._duplicate(duplicate.delivery, duplicate)

@@ -12,7 +12,7 @@ from typing import Protocol
 import attrs
 import structlog
 
-from .._events._delivery import Delivery, Receipt
+from .._events._delivery import Delivery, Identity, Receipt
 from .._events._delivery_settings import DeliveryPolicy
 from .._events._event import Event
 from .._events._fates import Fate
@@ -25,7 +25,7 @@ from .._store._commit import Writing
 from ._in_flight import InFlight
 from ._memory import Memory
 from ._queue import Queue
-from ._repeats import Identity, Repeats
+from ._repeats import Repeats
 
 Accepted = Callable[[Sequence[Delivery[Event]], TrivetError | None], None]
 """Told that events are accepted, or why they cannot be."""

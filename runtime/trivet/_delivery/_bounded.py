@@ -35,7 +35,7 @@ from ._in_flight import InFlight
 from ._in_memory import InMemory
 from ._memory import Memory
 from ._queue import Queue
-from ._repeats import Repeats, identity
+from ._repeats import Repeats
 from ._retries import next_wait
 
 # To look an enum's member up by its name takes longer than to count an event.
@@ -92,9 +92,10 @@ class BoundedInbox(Inbox[Any]):
             ready=self._queue.ready,
             readers=self._readers,
             counts=self._counts,
-            buffer=math.inf if policy.buffer is None else policy.buffer,
-            is_timed=policy.retry,
-            end=self._end,
+            buffer=policy.buffer,
+            is_timed=policy.retry or policy.time_limit < math.inf,
+            mark=self._repeats.mark,
+            finish=self._finish_quickly,
             stay=self._stay,
         )
         self.gate: Gate = Gate(path)
@@ -363,6 +364,21 @@ class BoundedInbox(Inbox[Any]):
             if self._readers.parked:
                 self._wake_followers()
 
+    def _finish_quickly(self, delivery: Delivery[Event]) -> None:
+        """End an event that was handled on the fast path, and is not plain.
+
+        As `_end`, of what it may come to there: the event has an id or a receipt.
+        """
+        if self._histories or delivery.size or not self.fast_path.is_open:
+            self._end(delivery, HANDLED)
+            return
+        counts = self._counts
+        counts.handled += 1
+        if delivery.given is not None:
+            self._repeats.ended(delivery.given, HANDLED, self._plugin)
+        if delivery.receipt is not None:
+            delivery.receipt.settle(self._plugin, HANDLED)
+
     def _wake_followers(self) -> None:
         """Wake those who may take now what waited for an event; or nothing is left at all."""
         if self.admission.is_closed:
@@ -398,7 +414,7 @@ class BoundedInbox(Inbox[Any]):
             return
         known = self._histories.pop(delivery, FIRST) if self._histories else FIRST
         counts.bytes -= (size := delivery.size)
-        event = identity(delivery)
+        event = delivery.given
         may_come_again = event is not None and self._repeats.ended(event, fate, self._plugin)
         if delivery.receipt is not None:
             delivery.receipt.settle(self._plugin, fate)

@@ -84,6 +84,8 @@ class Route:
     """Whether one of the subscribers stores it."""
     buffer_bytes: int
     """The bytes of memory that an event may take, so that anybody can have it."""
+    paths: tuple[FastPath, ...]
+    """The fast paths of the subscribers."""
     only: FastPath | None
     """The fast path of the only subscriber; None where there is none, or several."""
 
@@ -94,8 +96,9 @@ class Route:
         is_stored = any(each.inbox.policy.durable for each in subscriptions)
         buffers = (subscription.admission.buffer_bytes for subscription in subscriptions)
         largest = max(buffers, default=BUFFER_BYTES)
-        only = subscriptions[0].path if len(subscriptions) == 1 else None
-        return cls(subscriptions, MappingProxyType(fates), is_stored, largest, only)
+        paths = tuple(subscription.path for subscription in subscriptions)
+        only = paths[0] if len(paths) == 1 else None
+        return cls(subscriptions, MappingProxyType(fates), is_stored, largest, paths, only)
 
 
 class Bus:
@@ -165,28 +168,35 @@ class Bus:
         `settle` is to follow where anything is `undecided`, or there is a `commit` to wait for, or
         the fairness owes a turn.
         """
-        fairness = self.fairness
-        fairness.streak += 1
-        is_plain = delivery.is_plain
-        writing: Writing | None = None
-        for subscription in route.subscriptions:
-            path = subscription.path
-            ready = path.ready
+        self.fairness.streak += 1
+        if not delivery.is_plain or not route.paths:
+            return self._offer_with_care(delivery, route, 0)
+        for path in route.paths:
             # As `Admission.offer`, without its call: most events and most inboxes are plain.
-            if is_plain and path.is_open and len(ready) < path.buffer:
-                path.counts.accepted += 1
-                ready.append(delivery)
-                if path.parked:
-                    path.readers.wake()
+            ready = path.ready
+            if len(ready) >= path.room:
+                return self._offer_with_care(delivery, route, route.paths.index(path))
+            ready.append(delivery)
+            path.counts.accepted += 1
+        return Outcome(delivery, route.all_queued)
+
+    def _offer_with_care(self, delivery: Delivery[Event], route: Route, first: int) -> Outcome:
+        """Offer an event to the subscribers from `first` on, some of which are to be minded."""
+        fairness, is_plain = self.fairness, delivery.is_plain
+        writing: Writing | None = None
+        for subscription in route.subscriptions[first:]:
+            path = subscription.path
+            waiting = len(path.ready)
+            if waiting >= path.room:
+                if is_plain and path.is_open and waiting < path.buffer:
                     fairness.woke_reader(delivery.published)
-            else:
-                if writing is None:
+                elif writing is None:
                     fairness.note(delivery.published)
-                decision = subscription.admission.offer(delivery)
-                if type(decision) is Writing:
-                    writing = decision
-                elif decision is not QUEUED:
-                    return self._offer_others(delivery, route, subscription, decision, writing)
+            decision = subscription.admission.offer(delivery)
+            if type(decision) is Writing:
+                writing = decision
+            elif decision is not QUEUED:
+                return self._offer_others(delivery, route, subscription, decision, writing)
         if writing is not None:
             # As if it were stored; the store says so where it cannot be.
             writing.fates = dict(route.all_queued)

@@ -6,14 +6,13 @@ Never knows a store.
 
 from __future__ import annotations
 
-from .._events._delivery import Delivery, Receipt
+from .._events._delivery import Delivery, Identity, Receipt
 from .._events._event import Event
 from .._events._fates import Fate
 from .._events._history import History
 from .._events._outcome import Refusal
 from .._store._commit import Writing
 from ._backing import Accepted, Parts
-from ._repeats import Identity
 
 
 class InMemory:

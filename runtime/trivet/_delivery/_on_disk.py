@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import trio
 
-from .._events._delivery import Delivery, Receipt
+from .._events._delivery import Delivery, Identity, Receipt
 from .._events._event import Event
 from .._events._fates import Fate
 from .._events._history import FIRST, History
@@ -41,7 +41,6 @@ from .._store._records import (
 from .._store._store import Store
 from ._backing import Accepted, Backing, Parts
 from ._progress import Progress
-from ._repeats import Identity, identity
 
 WINDOW = 256
 """Events that are read from the store at a time, and that are in memory before any is read."""
@@ -218,8 +217,8 @@ class OnDisk(Backing, StoredInbox):
         """See `Backing`."""
         self._then = then
         seen = None
-        if delivery.given_id is not None and (window := self._parts.repeats.window):
-            seen = Seen(delivery.source, delivery.given_id, time.time() + window)
+        if delivery.given is not None and (window := self._parts.repeats.window):
+            seen = Seen(*delivery.given, time.time() + window)
         self._arriving += 1
         self._bytes_arriving += delivery.size
         packer = self._store.packer
@@ -365,8 +364,8 @@ class OnDisk(Backing, StoredInbox):
         self._parts.memory.free -= delivery.size
         if history is None:
             return
-        if (event := identity(delivery)) is not None:
-            self._parts.repeats.revive(event)
+        if (event := delivery.given) is not None:
+            self._parts.repeats.take_in(event)
         if history is not FIRST:
             self._parts.in_flight.remember(delivery, history)
 
@@ -399,7 +398,7 @@ class OnDisk(Backing, StoredInbox):
     def _drop(self, delivery: Delivery[Event], row: Row) -> None:
         """End an event that was just read, to make room for another."""
         self._counts.dropped += 1
-        event = identity(delivery)
+        event = delivery.given
         if event is not None and self._parts.repeats.ended(event, Fate.DROPPED, self._plugin):
             self.forget(event)
         self._store.settle(Delete(self._plugin, row.number, row.size), size=row.size)

@@ -6,6 +6,7 @@ Never knows who listens to an event: that is the bus's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from time import time as wall_time
@@ -19,6 +20,7 @@ from .._events._delivery import (
     NO_ORIGIN,
     Delivery,
     Envelope,
+    Facts,
     Origin,
     Receipt,
     current_origin,
@@ -40,6 +42,7 @@ LONG = 30.0
 
 FACTS = frozenset(Envelope.__annotations__)
 """The keywords that `publish` takes."""
+NEVER = math.inf
 
 # To look a method up on an imported name takes longer than the rest of its call.
 _handled, _request = delivery_of_task.get, current_request.get
@@ -65,8 +68,8 @@ class Publisher:
         self._waits = Waits()
 
     @trio.lowlevel.enable_ki_protection
-    async def publish(
-        self, event: Event, *, wait: bool = False, **envelope: Unpack[Envelope]
+    async def publish(  # noqa: C901 - a call for each event would cost as much
+        self, event: Event, *, wait: bool = False, id: str | None = None, **facts: Unpack[Facts]
     ) -> Outcome:
         """Hand the event to every subscriber; each decides alone, and none can make this raise.
 
@@ -78,8 +81,9 @@ class Publisher:
             event: an instance of one of the program's event types.
             wait: whether to wait until the event has ended at every subscriber, with all its
                 attempts. This may take any time: put a time limit around it.
-            envelope: facts about the event: `id`, `source`, `time`, `key`, `deadline`,
-                `request_id`, `traceparent`; see `Envelope`.
+            id: unique within the source; see `Envelope`.
+            facts: other facts about the event: `source`, `time`, `key`, `deadline`, `request_id`,
+                `traceparent`; see `Envelope`.
 
         Returns:
             The outcome, with one fate per subscriber, and none if no plugin listens to the type.
@@ -97,24 +101,29 @@ class Publisher:
         except KeyError:
             raise _unknown(event, self._types) from None
         if wait:
-            return await self._publish_and_wait(event, route, envelope)
+            return await self._publish_and_wait(event, route, id, facts)
         fairness = self._fairness
-        if envelope:
-            delivery = self._enveloped(event, envelope)
+        if facts:
+            delivery = self._enveloped(event, id, facts)
         else:
             handled = _handled()  # As in `current_origin`, without its call.
             origin = _request() or (NO_ORIGIN if handled is None else handled.origin)
             if origin.account_id is not None:
                 origin = _without_account(origin)
-            delivery = Delivery(event, self._service, wall_time(), origin, True)
+            path, source, given = route.only, self._service, None
+            if id is None:
+                delivery = Delivery(event, source, wall_time(), origin, True)
+            else:
+                given = (source, id)
+                delivery = Delivery(
+                    event, source, wall_time(), origin, False, None, NEVER, 1, None, given
+                )
             # As `Bus.offer`, without its call, where the only subscriber need not be woken.
-            path = route.only
             if (
                 path is not None
-                and path.is_open
-                and not path.parked
-                and len(path.ready) < path.buffer
+                and len(path.ready) < path.room
                 and fairness.streak < QUANTUM
+                and (given is None or path.mark(given, delivery) is delivery)
             ):
                 fairness.streak += 1
                 path.counts.accepted += 1
@@ -134,30 +143,32 @@ class Publisher:
             await bus.settle()
         return outcome
 
-    async def _publish_and_wait(self, event: Event, route: Route, envelope: Envelope) -> Outcome:
-        delivery = self._enveloped(event, envelope, Receipt())
+    async def _publish_and_wait(
+        self, event: Event, route: Route, id: str | None, facts: Facts
+    ) -> Outcome:
+        delivery = self._enveloped(event, id, facts, Receipt())
         with self._waits.during(delivery, route.subscriptions):
             (outcome,) = await self._bus.publish([delivery])
             return await _ended(outcome)
 
     def _enveloped(
-        self, event: Event, envelope: Envelope, receipt: Receipt | None = None
+        self, event: Event, id: str | None, facts: Facts, receipt: Receipt | None = None
     ) -> Delivery[Event]:
         """The event with the facts that its publisher gives, and the defaults of the others."""
-        if not FACTS.issuperset(envelope):
-            raise TypeError(f"publish takes {sorted(FACTS)}, and not {sorted(envelope)}")
+        if not FACTS.issuperset(facts):
+            raise TypeError(f"publish takes {sorted(FACTS)}, and not {sorted(facts)}")
         # To unpack the facts would take longer than to look each of them up.
         return Delivery.of(
             event,
             origin=_without_account(current_origin()),
             receipt=receipt,
-            id=envelope.get("id"),
-            source=envelope.get("source") or self._service,
-            time=envelope.get("time"),
-            key=envelope.get("key"),
-            deadline=envelope.get("deadline"),
-            request_id=envelope.get("request_id"),
-            traceparent=envelope.get("traceparent"),
+            id=id,
+            source=facts.get("source") or self._service,
+            time=facts.get("time"),
+            key=facts.get("key"),
+            deadline=facts.get("deadline"),
+            request_id=facts.get("request_id"),
+            traceparent=facts.get("traceparent"),
         )
 
     def offer(self, event: Event, origin: Origin | None = None) -> Awaitable[object] | None:
@@ -270,9 +281,11 @@ class Publisher:
                 delivery.request_id or origin.request_id, delivery.traceparent or origin.traceparent
             )
         receipt = delivery.receipt or (Receipt() if wait else None)
+        source, given = delivery.source or self._service, delivery.given
         return replace(
             delivery,
-            source=delivery.source or self._service,
+            source=source,
+            given=None if given is None else (source, given[1]),
             origin=origin,
             is_plain=delivery.is_plain and receipt is None,
             receipt=receipt,

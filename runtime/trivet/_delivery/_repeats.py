@@ -6,111 +6,90 @@ Never knows inboxes. Only an event whose publisher gave it an id can have duplic
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Callable
+from itertools import islice
 
 import trio
 
-from .._events._delivery import Delivery, Receipt
+from .._events._delivery import Delivery, Identity, Receipt
 from .._events._event import Event
 from .._events._fates import GOOD, Fate
 
 AT_MOST = 100_000
-"""Events that one subscriber remembers; beyond that, the oldest are forgotten before their time."""
+"""Events that one subscriber remembers, besides those in its memory; beyond that, the oldest are
+forgotten before their time."""
 REMEMBERED = GOOD | {Fate.DEAD_LETTERED}
 HANDLED = Fate.HANDLED  # To look for an enum's member in a set takes a call.
 
-Identity = tuple[str, str]
-"""An event's source and id."""
-
-
-def identity(delivery: Delivery[Event]) -> Identity | None:
-    """The source and id of an event; None if its publisher gave it no id."""
-    given = delivery.given_id
-    return None if given is None else (delivery.source, given)
+Alive = Delivery[Event] | None
+"""The mark of an event that has not ended: any, but a time."""
 
 
 class Repeats:
-    """The events that one subscriber has had.
+    """The events that one subscriber has, or has had.
 
     Args:
-        window: seconds for which an event is remembered after it came.
+        window: seconds for which an event is remembered after its end; 0 for not at all.
     """
+
+    __slots__ = ("_first", "_followers", "_known", "_now", "_places", "mark", "window")
 
     def __init__(self, window: float) -> None:
         self.window = window
-        self._until: dict[Identity, float] = {}
-        """The time at which each is forgotten, if it is not alive then."""
+        self._known: dict[Identity, float | Alive] = {}
+        """The time at which each is forgotten, or the mark of one that has not ended."""
+        self.mark: Callable[[Identity, Delivery[Event]], object] = (
+            self._known.setdefault if window else _forgetful
+        )
+        """Marks an event as alive if it is not known, in one call that is not Python's; returns its
+        mark, which is the given one only then."""
         # To find the first key of a plain dict takes a search through all deleted ones before it.
-        self._places: deque[tuple[float, Identity]] = deque()
-        """The same in the order of time, with some that were forgotten before their turn."""
-        self._alive: set[Identity] = set()
-        """Events that have not ended, which are known in any case."""
+        self._places: deque[Identity] = deque()
+        """Events that have ended, in the order of time; one that came again may have a place."""
+        self._first = -math.inf
+        """A time before which none of these is to be forgotten."""
         self._followers: dict[Identity, list[Receipt]] = {}
-        """The receipts of their duplicates."""
+        """The receipts of the duplicates of events that are alive."""
+        self._now: Callable[[], float] = self._first_look
+
+    def _first_look(self) -> float:
+        # Trio looks for the clock of its run each time, which takes as long as to read it.
+        self._now = trio.lowlevel.current_clock().current_time
+        return self._now()
 
     def knows(self, event: Identity) -> bool:
         """Whether the subscriber has it, or has had it within the window."""
-        if event in self._alive:
+        known = self._known.get(event, -math.inf)
+        return not isinstance(known, float) or known > self._now()
+
+    def admits(self, event: Identity, delivery: Delivery[Event]) -> bool:
+        """Take in an event that is not known; says whether it was new."""
+        if self.mark(event, delivery) is delivery:
             return True
-        until = self._until.get(event)
-        return until is not None and until > trio.current_time()
-
-    def note(self, event: Identity, until: float) -> None:
-        """Remember until `until` that the subscriber has had an event."""
-        self._until[event] = until
-        self._places.append((until, event))
-        if len(self._until) > AT_MOST or len(self._places) > 2 * AT_MOST:
-            self._make_room()
-
-    def _make_room(self) -> None:
-        """Forget the first of too many."""
-        until, places = self._until, self._places
-        while len(until) > AT_MOST:
-            over, event = places.popleft()
-            if until.get(event) == over:
-                del until[event]
-                self._alive.discard(event)
-        if len(places) > 2 * AT_MOST:
-            left = [place for place in places if until.get(place[1]) == place[0]]
-            places.clear()
-            places.extend(left)
+        if self.knows(event):
+            return False
+        self._known[event] = delivery
+        return True
 
     def take_in(self, event: Identity) -> None:
         """Note that the subscriber has the event from now on."""
         if self.window:
-            now = trio.current_time()
-            if self._places and self._places[0][0] <= now:
-                self._forget_before(now)
-            self._alive.add(event)
-            self.note(event, now + self.window)
+            self._known[event] = None
+            self._make_room()
 
-    def _forget_before(self, now: float) -> None:
-        """Forget the events whose time is over; for those that are alive it begins anew."""
-        until, places = self._until, self._places
-        while places and places[0][0] <= now:
-            over, event = places.popleft()
-            if until.get(event) != over:
-                continue
-            if event in self._alive:
-                self.note(event, now + self.window)
-            else:
-                del until[event]
-
-    def admits(self, event: Identity) -> bool:
-        """Take in an event that is not known; says whether it was new."""
-        if (event in self._until or event in self._alive) and self.knows(event):
-            return False
-        self.take_in(event)
-        return True
-
-    def revive(self, event: Identity) -> None:
-        """Note that the subscriber has an event from before this program."""
-        if self.window:
-            self._alive.add(event)
+    def note(self, event: Identity, until: float) -> None:
+        """Remember until `until` that the subscriber has had an event."""
+        if isinstance(self._known.get(event, until), float):
+            self._known[event] = until
+            self._places.append(event)
+            self._first = min(self._first, until)
+            self._make_room()
 
     def follow(self, delivery: Delivery[Event], event: Identity, subscriber: str) -> None:
         """Tell the publisher of a duplicate how the original ends, once it does."""
-        if event not in self._alive or delivery.receipt is None:
+        if isinstance(self._known.get(event, 0.0), float) or delivery.receipt is None:
             delivery.settle(subscriber, Fate.DUPLICATE)
         else:
             delivery.settle(subscriber, Fate.QUEUED)
@@ -122,17 +101,56 @@ class Repeats:
         An event that was handled, or is kept among the dead letters, is not wanted again. Any other
         would be lost if its duplicate were not let in.
         """
-        self._alive.discard(event)
         if self._followers:
             for receipt in self._followers.pop(event, ()):
                 receipt.settle(subscriber, Fate.DUPLICATE if fate in GOOD else fate)
-        if fate is HANDLED or fate in REMEMBERED:
+        if not self.window:
             return False
-        self._until.pop(event, None)
-        return bool(self.window)
+        if fate is not HANDLED and fate not in REMEMBERED:
+            self._known.pop(event, None)
+            return True
+        now = self._now()
+        if now >= self._first:
+            self._forget_before(now)
+        self._known[event] = now + self.window
+        self._places.append(event)
+        if len(self._places) > AT_MOST:
+            self._forget_first()
+        return False
 
     def keep(self, subscriber: str) -> None:
         """Tell the publishers of duplicates that the originals stay in the store for now."""
         for receipts in self._followers.values():
             for receipt in receipts:
                 receipt.keep(subscriber)
+
+    # To forget.
+
+    def _forget_before(self, now: float) -> None:
+        """Forget the events whose time is over."""
+        while self._places:
+            first = self._known.get(self._places[0])
+            if isinstance(first, float) and first > now:
+                self._first = first
+                return
+            self._forget_first()
+        self._first = now + self.window
+
+    def _make_room(self) -> None:
+        """Forget the first of too many: of those that have ended, or else of all."""
+        known = self._known
+        while self._places and len(known) > AT_MOST:
+            self._forget_first()
+        if len(known) > AT_MOST:  # None has ended. Several at once, because of the search.
+            for event in list(islice(known, 1 + AT_MOST // 64)):
+                del known[event]
+
+    def _forget_first(self) -> None:
+        event = self._places.popleft()
+        if isinstance(self._known.get(event), float):
+            del self._known[event]
+
+
+def _forgetful(_: Identity, delivery: Delivery[Event]) -> Delivery[Event]:
+    """The mark of an event that nothing is remembered of."""
+    return delivery

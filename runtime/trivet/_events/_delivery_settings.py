@@ -89,9 +89,9 @@ class DeliverySettings:
     max_attempts: int | None = attrs.field(default=None, validator=optional(ge(1)))
     """Attempts after which an event is given up; None for no such limit."""
     deduplicate_for: float | None = attrs.field(default=None, validator=optional(ge(0)))
-    """Seconds for which a repetition of an event, recognised by the `source` and `id` that its
-    publisher gave, is not delivered again, 0 for never. The default is that of Amazon's FIFO
-    queues."""
+    """Seconds after the end of an event for which a repetition, recognised by the `source` and `id`
+    that its publisher gave, is not delivered again, 0 for never. The default is that of Amazon's
+    FIFO queues."""
     batch_size: int | None = attrs.field(default=None, validator=optional(ge(1)))
     """Events in one batch of a `BatchPlugin`, at most."""
     batch_age: float | None = attrs.field(default=None, validator=optional(gt(0)))

@@ -40,7 +40,7 @@ class Refusal(msgspec.Struct, frozen=True):
 NO_REFUSALS: Mapping[str, Refusal] = MappingProxyType({})
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """The fates of one published event, subscriber by subscriber.
 
     >>> class OrderPlaced(Event):

@@ -60,21 +60,38 @@ class InboxStatistics:
 class Counts:
     """The counters of one inbox. Each is added to where its event comes to that end."""
 
+    __slots__ = (
+        "abandoned",
+        "accepted",
+        "bytes",
+        "dead_lettered",
+        "dropped",
+        "duplicate",
+        "expired",
+        "failed",
+        "filtered",
+        "handled",
+        "rejected",
+        "retried",
+        "timed_out",
+        "unacceptable",
+    )
+
     def __init__(self) -> None:
-        self.accepted = 0
-        self.handled = 0
-        self.filtered = 0
-        self.duplicate = 0
-        self.failed = 0
-        self.dead_lettered = 0
-        self.expired = 0
-        self.dropped = 0
-        self.abandoned = 0
-        self.rejected = 0
-        self.unacceptable = 0
-        self.retried = 0
-        self.timed_out = 0
-        self.bytes = 0
+        self.accepted: int = 0
+        self.handled: int = 0
+        self.filtered: int = 0
+        self.duplicate: int = 0
+        self.failed: int = 0
+        self.dead_lettered: int = 0
+        self.expired: int = 0
+        self.dropped: int = 0
+        self.abandoned: int = 0
+        self.rejected: int = 0
+        self.unacceptable: int = 0
+        self.retried: int = 0
+        self.timed_out: int = 0
+        self.bytes: int = 0
         """Memory of the events from outside that are inside; the only number here that falls."""
 
     def add(self, fate: Fate) -> None:
@@ -89,8 +106,9 @@ class Counts:
 
     def statistics(self, *, queued: int, in_flight: int, backing_off: int) -> InboxStatistics:
         """The table, with the events that are alive."""
+        counted: dict[str, int] = {name: getattr(self, name) for name in self.__slots__}
         return InboxStatistics(
-            queued=queued, in_flight=in_flight, backing_off=backing_off, **vars(self)
+            queued=queued, in_flight=in_flight, backing_off=backing_off, **counted
         )
 
 

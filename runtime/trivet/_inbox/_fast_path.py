@@ -11,15 +11,16 @@ compare the two after every step.
 
 from __future__ import annotations
 
+import math
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import trio
 
-from .._events._delivery import Delivery
+from .._events._delivery import Delivery, Identity
 from .._events._event import Event
-from .._events._fates import Fate
 from ._counts import Counts
 from ._readers import Readers
 
@@ -31,14 +32,18 @@ class Slot:
     nothing else. Whoever ends or keeps it meanwhile takes it out, and says so.
     """
 
-    __slots__ = ("delivery", "since", "was_taken")
+    __slots__ = ("delivery", "is_late", "since", "was_taken")
 
     def __init__(self) -> None:
         self.delivery: Delivery[Any] | None = None
-        self.since: float = 0.0
-        """The time at which it was handed out; 0 where the path is not timed."""
+        self.since: float = math.inf
+        """The time at which it was handed out; 0 where the path is not timed, and infinity while
+        nothing is handled."""
         self.was_taken: bool = False
-        """Whether the event was ended or kept while its handler ran; the worker resets it."""
+        """Whether the event was ended or kept while its handler ran, or is late; the worker resets
+        it."""
+        self.is_late: bool = False
+        """Whether the handler was cancelled, since it took too long."""
 
     def take(self) -> None:
         """Take the event out."""
@@ -54,9 +59,10 @@ class FastPath:
         ready: the inbox's events, in order.
         readers: the readers that wait.
         counts: the inbox's.
-        buffer: how many events may wait.
+        buffer: how many events may wait; None for no such limit.
         is_timed: whether the length of an attempt matters.
-        end: ends an event that somebody may wait for.
+        mark: marks an event that has an id, and is not known, as taken in; returns the mark.
+        finish: ends an event that was handled, and is not plain.
         stay: puts an event that its worker has left among the others in flight, with the time at
             which it was handed out.
     """
@@ -65,13 +71,15 @@ class FastPath:
         "_reasons",
         "buffer",
         "counts",
-        "end",
+        "finish",
         "is_open",
         "is_timed",
+        "mark",
         "parked",
         "plugin",
         "readers",
         "ready",
+        "room",
         "slots",
         "stay",
     )
@@ -83,9 +91,10 @@ class FastPath:
         ready: deque[Delivery[Any]],
         readers: Readers,
         counts: Counts,
-        buffer: float,
+        buffer: int | None,
         is_timed: bool,
-        end: Callable[[Delivery[Event], Fate], None],
+        mark: Callable[[Identity, Delivery[Event]], object],
+        finish: Callable[[Delivery[Event]], None],
         stay: Callable[[Delivery[Event], float], None],
     ) -> None:
         self.plugin: str = plugin
@@ -93,15 +102,20 @@ class FastPath:
         self.readers: Readers = readers
         self.parked: deque[trio.lowlevel.Task] = readers.parked
         self.counts: Counts = counts
-        self.buffer: float = buffer
+        self.buffer: int = sys.maxsize if buffer is None else buffer
         self.is_timed: bool = is_timed
-        self.end: Callable[[Delivery[Event], Fate], None] = end
+        self.mark: Callable[[Identity, Delivery[Event]], object] = mark
+        self.finish: Callable[[Delivery[Event]], None] = finish
         self.stay: Callable[[Delivery[Event], float], None] = stay
         self.slots: list[Slot] = []
         """The slots of the workers on the path."""
         self.is_open: bool = True
         """Whether the order is all that has to be minded, for events that are plain too."""
+        self.room: int = self.buffer
+        """Events that may wait while another one is only to be put behind them: none while the path
+        is closed, or a reader is to be woken."""
         self._reasons: set[str] = set()
+        readers.on_change = self._decide
 
     def mind(self, reason: str, is_so: bool) -> None:
         """Close the path for a reason, or open it again where that was the last one."""
@@ -110,10 +124,13 @@ class FastPath:
         else:
             self._reasons.discard(reason)
         self.is_open = not self._reasons
+        self._decide()
 
-    def enter(self) -> Slot:
-        """Make the slot of a worker that enters the path."""
-        slot = Slot()
+    def _decide(self) -> None:
+        self.room = self.buffer if self.is_open and not self.parked else 0
+
+    def enter(self, slot: Slot) -> Slot:
+        """Add the slot of a worker that enters the path."""
         self.slots.append(slot)
         return slot
 

@@ -7,6 +7,7 @@ Never knows what there is to read.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 import trio
 
@@ -17,6 +18,8 @@ class Readers:
     def __init__(self) -> None:
         self.parked: deque[trio.lowlevel.Task] = deque()
         """The tasks that wait; the first one has waited longest."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called after each change of these."""
 
     @trio.lowlevel.enable_ki_protection
     async def park(self) -> None:
@@ -26,9 +29,11 @@ class Readers:
         def abort(_: object) -> trio.lowlevel.Abort:
             """Wait no more."""
             self.parked.remove(task)
+            self.on_change()
             return trio.lowlevel.Abort.SUCCEEDED
 
         self.parked.append(task)
+        self.on_change()
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     @trio.lowlevel.enable_ki_protection
@@ -36,9 +41,11 @@ class Readers:
         """Wake one reader, since there is something to look at."""
         if self.parked:
             trio.lowlevel.reschedule(self.parked.popleft())
+            self.on_change()
 
     @trio.lowlevel.enable_ki_protection
     def wake_all(self) -> None:
         """Wake every reader."""
         while self.parked:
             trio.lowlevel.reschedule(self.parked.popleft())
+        self.on_change()

@@ -9,22 +9,23 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 from time import perf_counter
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import structlog
 import trio
 
-from .._events._delivery import Delivery, delivery_of_task
+from .._events._delivery import delivery_of_task
 from .._events._event import Event
 from .._events._fates import Fate
 from .._faults._errors import HandlerTimeoutError
 from .._faults._frames import Authors, lines_of
-from ._fast_path import FastPath, Slot
+from ._fast_path import Slot
 from ._inbox import Inbox
 from ._quantum import CATCH_UP, CHECK_EVERY, SECONDS
 
-HANDLED, IN_FLIGHT = Fate.HANDLED, Fate.IN_FLIGHT
+IN_FLIGHT = Fate.IN_FLIGHT
+NEVER = math.inf
 set_delivery = delivery_of_task.set  # A look-up on an imported name takes as long as the call.
 
 E = TypeVar("E", bound=Event)
@@ -39,8 +40,11 @@ workers: WeakKeyDictionary[trio.lowlevel.Task, str] = WeakKeyDictionary()
 class Pieces(Protocol[W_co]):
     """One worker's pieces of work. To ask for the next piece says that the last one is done."""
 
+    slot: Slot
+    """The piece that `run_ahead` is doing."""
+
     async def run_ahead(self) -> None:
-        """Do the pieces whose time and end need not be watched, if there are any."""
+        """Do the pieces whose end need not be minded, if there are any, until one is late."""
         ...
 
     def take(self) -> W_co | None:
@@ -138,13 +142,14 @@ class _Worker(Generic[W]):
         self._authors = authors
         self._time_limit = time_limit
         self._is_limited = time_limit < math.inf
+        self._pieces = workload.pieces()
         self._piece: W | None = None
         self._renew()
 
     def _renew(self) -> None:
         self._scope = trio.CancelScope()
-        self.until = math.inf
-        """The time at which the piece that is being done is late."""
+        self._pieces.slot = Slot()
+        self._until = math.inf
         self._is_late = False
         self._has_returned = False
         self._stood_at = ""
@@ -152,31 +157,41 @@ class _Worker(Generic[W]):
     async def work(self, plugin: str) -> None:
         """Work until no piece is left."""
         workers[trio.lowlevel.current_task()] = plugin
-        pieces = self._workload.pieces()
         is_done = False
         while not is_done:
             with self._scope:
-                is_done = await self._work_in_scope(pieces)
-            if self._piece is not None and self._scope.cancel_called:
-                self._end(self._piece)
+                is_done = await self._work_in_scope()
+            if self._scope.cancel_called and (piece := self._in_hand) is not None:
+                self._end(piece)
             self._renew()
 
-    async def _work_in_scope(self, pieces: Pieces[W]) -> bool:
+    @property
+    def until(self) -> float:
+        """The time at which the piece that is being done is late."""
+        if self._is_late or not self._is_limited:
+            return self._until
+        return min(self._until, self._pieces.slot.since + self._time_limit)
+
+    @property
+    def _in_hand(self) -> W | None:
+        """The piece that is being done."""
+        ahead = cast("W | None", self._pieces.slot.delivery)
+        return ahead if self._piece is None else self._piece
+
+    async def _work_in_scope(self) -> bool:
         """Do pieces; says whether all are done, or else the scope is spent."""
         workload = self._workload
-        while (piece := await self._next(pieces)) is not None:
+        while (piece := await self._next()) is not None:
             self._piece = piece
             if self._is_limited:
-                self.until = trio.current_time() + self._time_limit
+                self._until = trio.current_time() + self._time_limit
             deadline = workload.deadline(piece)
             if deadline < math.inf:
                 self._scope.deadline = deadline
             try:
                 await workload.handle(piece)
             except trio.Cancelled as cancelled:
-                if self._is_late:
-                    lines, authors = lines_of(cancelled), self._authors
-                    self._stood_at = f"{authors.place(lines)}\n{authors.stack(lines)}"
+                self._note_place(cancelled)
                 raise
             except Exception as error:
                 workload.fail(piece, error)
@@ -185,17 +200,28 @@ class _Worker(Generic[W]):
                     self._has_returned = True
                     return False
                 self._scope.deadline = math.inf
-            self.until = math.inf
-        return True
+            self._until = math.inf
+        return not self._is_late
 
-    async def _next(self, pieces: Pieces[W]) -> W | None:
-        piece = pieces.take()
+    async def _next(self) -> W | None:
+        """The next piece; None where none is left, or one that was done ahead is late."""
+        piece = self._pieces.take()
         if piece is None:
             self._piece = None
-            if not self._is_limited:
-                await pieces.run_ahead()
-            piece = await pieces.wait()
+            try:
+                await self._pieces.run_ahead()
+            except trio.Cancelled as cancelled:
+                self._note_place(cancelled)
+                raise
+            if not self._is_late:
+                piece = await self._pieces.wait()
         return piece
+
+    def _note_place(self, cancelled: trio.Cancelled) -> None:
+        """Note where a handler that is late stood."""
+        if self._is_late:
+            lines, authors = lines_of(cancelled), self._authors
+            self._stood_at = f"{authors.place(lines)}\n{authors.stack(lines)}"
 
     def _end(self, piece: W) -> None:
         # A piece that ended otherwise at the last moment is not in flight, and stays as it ended.
@@ -211,20 +237,23 @@ class _Worker(Generic[W]):
     def cut_off(self) -> bool:
         """Cancel the late piece; says whether it was not cancelled before."""
         if self._is_late:  # The whole limit has passed again.
-            self.until = math.inf
+            self._until = math.inf
             return False
-        self._is_late = True
-        self.until += self._time_limit
+        self._until = self.until + self._time_limit
+        self._is_late = self._pieces.slot.is_late = self._pieces.slot.was_taken = True
         self._scope.cancel()
         return True
 
     def identity(self) -> dict[str, object]:
         """The facts of the piece that is being done, for a log line."""
-        return {} if self._piece is None else self._workload.identity(self._piece)
+        piece = self._in_hand
+        return {} if piece is None else self._workload.identity(piece)
 
 
 @trio.lowlevel.enable_ki_protection
-async def handle_plain(inbox: Inbox[E], handle: Callable[[E], Awaitable[None]]) -> None:
+async def handle_plain(
+    inbox: Inbox[E], handle: Callable[[E], Awaitable[None]], slot: Slot | None = None
+) -> None:
     """Handle events while the fast path is open, and no event has a deadline to be watched.
 
     The loop does what `receive`, the handler and `accept` do, all in one.
@@ -232,69 +261,74 @@ async def handle_plain(inbox: Inbox[E], handle: Callable[[E], Awaitable[None]]) 
     Args:
         inbox: whose events.
         handle: called with each; what it raises rejects that one.
+        slot: has the event that is being handled. Where it `is_late`, this returns.
     """
     path = inbox.fast_path
     if not path.is_open:
         return
     handle = _interruptible(handle)
-    ready, slot = path.ready, path.enter()
+    ready, slot = path.ready, path.enter(slot or Slot())
     try:
-        while path.is_open:
+        while path.is_open and not slot.is_late:
             if not ready:
                 set_delivery(None)
                 await path.readers.park()
-            elif ready[0].deadline < math.inf:
+            elif ready[0].deadline < NEVER:
                 return
             else:
                 await _quantum(inbox, handle, slot)
-                if ready:
+                if ready and not slot.is_late:
                     await trio.lowlevel.checkpoint()
     finally:
         path.leave(slot)
 
 
+def _rest(slot: Slot) -> None:
+    slot.delivery, slot.since = None, NEVER
+
+
 @trio.lowlevel.enable_ki_protection
-async def _quantum(inbox: Inbox[E], handle: Callable[[E], Awaitable[None]], slot: Slot) -> None:
+async def _quantum(  # noqa: C901, PLR0912 - a call for each event would cost as much
+    inbox: Inbox[E], handle: Callable[[E], Awaitable[None]], slot: Slot
+) -> None:
     """Handle events for as long as everyone else can wait."""
     path = inbox.fast_path
     ready, counts, is_timed = path.ready, path.counts, path.is_timed
-    until = perf_counter() + SECONDS
+    now = trio.lowlevel.current_clock().current_time
+    until, slot.since = perf_counter() + SECONDS, 0.0
     for _ in range(CATCH_UP // CHECK_EVERY):
         for _ in range(CHECK_EVERY):
-            slot.delivery = delivery = ready.popleft()
+            delivery = ready.popleft()
             if is_timed:
-                slot.since = trio.current_time()
-            if not (delivery.is_plain or _may_be_begun(path, delivery)):
-                slot.delivery = None
-                return
+                slot.since = now()
+            slot.delivery = delivery
+            if not delivery.is_plain:
+                if delivery.deadline < NEVER:
+                    ready.appendleft(delivery)
+                    _rest(slot)
+                    return
+                if delivery.receipt is not None:
+                    delivery.receipt.settle(path.plugin, IN_FLIGHT)
             set_delivery(delivery)
             try:
                 await handle(delivery.event)
             except Exception as error:
                 inbox.reject(delivery, error)
-            if slot.was_taken:  # It was ended or kept meanwhile.
+            if slot.was_taken:  # It was ended or kept meanwhile, or took too long.
                 slot.was_taken = False
+                if slot.is_late:
+                    return
             elif delivery.is_plain:
                 counts.handled += 1
             else:
                 slot.delivery = None
-                path.end(delivery, HANDLED)
+                path.finish(delivery)
             if not ready or not path.is_open:
-                slot.delivery = None
+                _rest(slot)
                 return
         if perf_counter() >= until:
             break
-    slot.delivery = None
-
-
-def _may_be_begun(path: FastPath, delivery: Delivery[Event]) -> bool:
-    """Whether an event that was taken out has no deadline; one that has is put back."""
-    if delivery.deadline < math.inf:
-        path.ready.appendleft(delivery)
-        return False
-    if delivery.receipt is not None:
-        delivery.receipt.settle(path.plugin, IN_FLIGHT)
-    return True
+    _rest(slot)
 
 
 def _interruptible(handle: Callable[[E], Awaitable[None]]) -> Callable[[E], Awaitable[None]]:

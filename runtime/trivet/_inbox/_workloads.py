@@ -14,6 +14,7 @@ from .._events._delivery import Delivery
 from .._events._delivery_settings import DeliveryPolicy
 from .._events._event import Event
 from ._batching import Batch, batched
+from ._fast_path import Slot
 from ._inbox import Deliveries, Inbox
 from ._workers import Pieces, Workload, handle_plain
 
@@ -102,16 +103,18 @@ class _Deliveries(Deliveries[E], Pieces[Delivery[E]]):
     def __init__(self, inbox: Inbox[E], handle: Callable[[E], Awaitable[None]]) -> None:
         super().__init__(inbox)
         self._handle = handle
+        self.slot = Slot()
 
     async def run_ahead(self) -> None:
         """See `Pieces`."""
         self._settle()
-        await handle_plain(self._inbox, self._handle)
+        await handle_plain(self._inbox, self._handle, self.slot)
 
 
 class _Batches(Pieces[Batch[E]]):
     def __init__(self, batches: AsyncIterator[Batch[E]]) -> None:
         self._batches = batches
+        self.slot = Slot()
 
     async def run_ahead(self) -> None:
         """See `Pieces`: a batch has to be gathered first."""

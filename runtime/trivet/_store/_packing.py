@@ -191,7 +191,7 @@ def unpack(
         deadline,
         attempt,
         receipt,
-        event_id,
+        (source, event_id),
         when,
         None,
         size,

@@ -96,7 +96,6 @@ class Account:
 
     delivery: Delivery[Event]
     fate: Fate
-    remembered_until: float
     repeats: Account | None = None
     """The original, where it came while that was inside."""
     failures: int = 0
@@ -104,6 +103,7 @@ class Account:
     spent: float = 0.0
     taken_at: float = math.nan
     due: float = -math.inf
+    remembered_until: float = math.inf
 
     @property
     def lane(self) -> tuple[str | None, str | None]:
@@ -137,12 +137,6 @@ class Subscriber:
     """`closed`, `abandoned`."""
     is_paused: bool = False
     """Whether an operator has paused the delivery."""
-
-    def remember_anew(self, now: float) -> None:
-        """Begin anew the time of events that have not ended within theirs, when another comes."""
-        for other in self.latest.values():
-            if other.fate in INSIDE and other.remembered_until <= now:
-                other.remembered_until = now + self.policy.deduplicate_for
 
     def __attrs_post_init__(self) -> None:
         self.inbox = BoundedInbox(self.name, self.policy)
@@ -317,15 +311,12 @@ class World(Driver[Subscriber]):
             assert latest.fate is Fate.HANDLED
             assert now < latest.remembered_until
         elif fate is Fate.QUEUED:
-            until = now + one.policy.deduplicate_for
-            account = Account(delivery, fate, until, latest if is_inside else None)
+            account = Account(delivery, fate, latest if is_inside else None)
             if not is_inside:
                 assert not one.stopped
                 assert not one.is_full_for(delivery)
                 if latest is not None:
                     assert latest.fate is not Fate.HANDLED or now >= latest.remembered_until
-                if delivery.given_id is not None:
-                    one.remember_anew(now)
                 one.latest[delivery.id] = account
             one.accounts[number_of(delivery)] = account
         else:
@@ -351,6 +342,7 @@ class World(Driver[Subscriber]):
             one.overlapped = one.overlapped or bool(elsewhere)
         elif fate in (Fate.HANDLED, Fate.FAILED):
             one.ends[fate] += 1
+            account.remembered_until = now + one.policy.deduplicate_for
 
     # What is checked
 

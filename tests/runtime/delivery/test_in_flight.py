@@ -11,7 +11,7 @@ from trivet import Delivery, Event
 from trivet._delivery._in_flight import InFlight
 from trivet._events._history import FIRST
 from trivet._inbox._counts import Counts
-from trivet._inbox._fast_path import FastPath
+from trivet._inbox._fast_path import FastPath, Slot
 from trivet._inbox._readers import Readers
 
 
@@ -39,7 +39,8 @@ def path() -> FastPath:
         counts=Counts(),
         buffer=1,
         is_timed=False,
-        end=nothing,
+        mark=nothing,
+        finish=nothing,
         stay=nothing,
     )
 
@@ -54,7 +55,8 @@ def hold(path: FastPath, in_flight: InFlight, *, in_slot: bool, size: int = 0) -
     """Have one more event in flight."""
     delivery = an_event(size)
     if in_slot:
-        path.enter().delivery = delivery
+        slot = path.enter(Slot())
+        slot.delivery, slot.since = delivery, 0.0
     else:
         in_flight.add(delivery, 7.0)
     return delivery

@@ -1,4 +1,4 @@
-"""Publishing to the only subscriber, which most events have, ends as to one of several."""
+"""Publishing to subscribers that need no care, or to the only one, ends as it does with care."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from trivet import Delivery, Event, Outcome, current_delivery
+from trivet._delivery import _fairness, _publisher
 from trivet._delivery._bounded import BoundedInbox
 from trivet._delivery._bus import Bus, Subscription
 from trivet._delivery._publisher import Publisher
@@ -26,13 +27,17 @@ class Step(Event):
 
 
 class Side:
-    """A publisher and its subscriber; and what came of it."""
+    """A publisher and its subscribers; and what came of it."""
 
-    def __init__(self, policy: DeliveryPolicy, *, is_quick: bool) -> None:
-        self.inbox = BoundedInbox("side", policy)
-        self.bus = Bus([Subscription("side", Step, self.inbox, policy)])
+    def __init__(self, policy: DeliveryPolicy, *, is_quick: bool, subscribers: int = 1) -> None:
+        self.inboxes = [BoundedInbox(f"side{number}", policy) for number in range(subscribers)]
+        self.inbox = self.inboxes[-1]
+        """The one to which something else happens."""
+        self.bus = Bus(
+            [Subscription(f"side{n}", Step, inbox, policy) for n, inbox in enumerate(self.inboxes)]
+        )
         if not is_quick:
-            self.bus.routes = {Step: attrs.evolve(self.bus.routes[Step], only=None)}
+            self.bus.routes = {Step: attrs.evolve(self.bus.routes[Step], only=None, paths=())}
         self.publisher = Publisher(self.bus, "service", EventTypes([Step]))
         self.outcomes: list[Outcome] = []
         self.handled: list[int] = []
@@ -41,6 +46,11 @@ class Side:
         """Publish several events."""
         for each in range(number):
             self.outcomes.append(await self.publisher.publish(Step(each)))
+
+    async def publish_with_ids(self, number: int) -> None:
+        """Publish several events, some of which are repetitions."""
+        for each in range(number):
+            self.outcomes.append(await self.publisher.publish(Step(each), id=str(each % 3)))
 
     async def publish_to_the_quantum(self, number: int) -> None:
         """Publish events at the end of the publisher's turn."""
@@ -54,7 +64,8 @@ class Side:
     async def work(self, number: int) -> None:
         """Handle what is there, while something more is published to the parked worker."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(handle_plain, self.inbox, self._handle)
+            for inbox in self.inboxes:
+                nursery.start_soon(handle_plain, inbox, self._handle)
             await trio.testing.wait_all_tasks_blocked()
             await self.publish(number)
             await trio.testing.wait_all_tasks_blocked()
@@ -75,11 +86,25 @@ class Side:
     def sight(self) -> object:
         """All that is to be seen from outside."""
         outcomes = [(each.fates, each.refusals, each.delivery.source) for each in self.outcomes]
-        return outcomes, self.handled, self.inbox.statistics()
+        return outcomes, sorted(self.handled), [each.statistics() for each in self.inboxes]
+
+    async def pass_time(self, number: int) -> None:
+        """Let the time pass after which a repetition is not known any more."""
+        await trio.sleep(100 * number)
 
 
-STEPS = [Side.publish, Side.publish, Side.publish_to_the_quantum, Side.take, Side.work, Side.filter]
-steps = st.tuples(st.sampled_from([*STEPS, Side.close]), st.integers(0, 4))
+OFTEN = [Side.publish, Side.publish_with_ids]
+STEPS = [
+    *OFTEN,
+    *OFTEN,
+    Side.pass_time,
+    Side.publish_to_the_quantum,
+    Side.take,
+    Side.work,
+    Side.filter,
+    Side.close,
+]
+steps = st.tuples(st.sampled_from(STEPS), st.integers(0, 4))
 
 
 @pytest.mark.model
@@ -87,17 +112,30 @@ steps = st.tuples(st.sampled_from([*STEPS, Side.close]), st.integers(0, 4))
     program=st.lists(steps, min_size=5, max_size=15),
     buffer=st.integers(1, 9),
     overflow=st.sampled_from(["drop_oldest", "drop_newest", "reject"]),
+    window=st.sampled_from([300.0, 0.0]),
+    subscribers=st.integers(1, 3),
 )
-async def test_the_only_subscriber(
-    autojump_clock: MockClock, program: list[tuple[Any, int]], buffer: int, overflow: Any
+async def test_the_quick_way_ends_as_the_careful_one(
+    autojump_clock: MockClock,
+    program: list[tuple[Any, int]],
+    buffer: int,
+    overflow: Any,
+    window: float,
+    subscribers: int,
 ) -> None:
     """After every step, the outcomes and the counts are the same."""
-    policy = DeliveryPolicy(buffer=buffer, overflow=overflow)
-    quick, careful = sides = [Side(policy, is_quick=is_quick) for is_quick in (True, False)]
-    for step, number in program:
-        for side in sides:
-            await step(side, number)
-        assert quick.sight() == careful.sight()
+    policy = DeliveryPolicy(buffer=buffer, overflow=overflow, deduplicate_for=window)
+    quick, careful = sides = [
+        Side(policy, is_quick=is_quick, subscribers=subscribers) for is_quick in (True, False)
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        # Whether a reader that is woken has its turn at once depends on the machine's clock.
+        patch.setattr(_publisher, "wall_time", lambda: 1.0)
+        patch.setattr(_fairness, "time", lambda: 1.0)
+        for step, number in program:
+            for side in sides:
+                await step(side, number)
+            assert quick.sight() == careful.sight()
 
 
 async def test_the_quick_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

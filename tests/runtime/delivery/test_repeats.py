@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from trivet import DeliverySettings, Event, EventPlugin, Fate
+from trivet import Delivery, DeliverySettings, Event, EventPlugin, Fate
 from trivet._delivery import _repeats
 from trivet._delivery._repeats import Repeats
 from trivet.testing import open_plugins
@@ -40,7 +40,7 @@ def three(monkeypatch: pytest.MonkeyPatch) -> None:
 def come(repeats: Repeats, *names: str) -> None:
     """Events come, and are handled."""
     for name in names:
-        repeats.take_in(("s", name))
+        assert repeats.admits(("s", name), Delivery.of(Ping()))
         repeats.ended(("s", name), Fate.HANDLED, "plugin")
 
 
@@ -101,29 +101,26 @@ def test_the_known_events_are_those_of_a_plain_list(
     """The known events are those of a plain model that looks through all that came."""
 
     async def run() -> None:
-        repeats, came, alive = Repeats(WINDOW), dict[str, float](), set[str]()
+        repeats, ended, alive = Repeats(WINDOW), dict[str, float](), set[str]()
         for name, fate, is_late in steps:
             await trio.sleep(WINDOW if is_late else 1)
             now = trio.current_time()
-            is_known = name in alive or came.get(name, -math.inf) + WINDOW > now
+            is_known = name in alive or ended.get(name, -math.inf) + WINDOW > now
             assert repeats.knows(("s", name)) == is_known
-            assert repeats.admits(("s", name)) == (not is_known)
+            assert repeats.admits(("s", name), Delivery.of(Ping())) == (not is_known)
             if not is_known:
-                for old in [each for each, at in came.items() if at + WINDOW <= now]:
-                    del came[old]
-                    if old in alive:
-                        came[old] = now
-                came[name] = now
+                ended.pop(name, None)
                 alive.add(name)
-            if len(came) > 3:
-                first = next(iter(came))
-                del came[first]
-                alive.discard(first)
             if fate is not None:
                 repeats.ended(("s", name), fate, "plugin")
                 alive.discard(name)
-            if fate is Fate.FAILED:
-                came.pop(name, None)
+                ended.pop(name, None)
+            if fate is Fate.HANDLED:
+                ended[name] = now
+                for old in [each for each, at in ended.items() if at + WINDOW <= now]:
+                    del ended[old]
+                if len(ended) > 3:
+                    del ended[next(iter(ended))]
 
     with pytest.MonkeyPatch.context() as few:
         few.setattr(_repeats, "AT_MOST", 3)

@@ -7,9 +7,9 @@ from typing import Any
 
 import trio
 
-from trivet import Delivery, Event, Fate
+from trivet import Delivery, Event
 from trivet._inbox._counts import Counts
-from trivet._inbox._fast_path import FastPath
+from trivet._inbox._fast_path import FastPath, Slot
 from trivet._inbox._readers import Readers
 
 
@@ -20,8 +20,8 @@ class Step(Event):
 def path_with(stayed: list[Delivery[Any]]) -> FastPath:
     """A path of which it is noted what stays in flight."""
 
-    def end(delivery: Delivery[Event], fate: Fate) -> None:
-        raise AssertionError("nobody waits for it")
+    def nobody_waits(*_: object) -> None:
+        raise AssertionError("nobody waits for it, and it has no id")
 
     ready = deque[Delivery[Any]]()
     return FastPath(
@@ -31,7 +31,8 @@ def path_with(stayed: list[Delivery[Any]]) -> FastPath:
         counts=Counts(),
         buffer=1,
         is_timed=False,
-        end=end,
+        mark=nobody_waits,
+        finish=nobody_waits,
         stay=lambda delivery, _: stayed.append(delivery),
     )
 
@@ -54,7 +55,7 @@ def test_an_event_that_a_worker_leaves_stays_in_flight() -> None:
     """The event in the slot of a worker that leaves the path is not lost."""
     stayed: list[Delivery[Any]] = []
     path = path_with(stayed)
-    empty, busy = path.enter(), path.enter()
+    empty, busy = path.enter(Slot()), path.enter(Slot())
     busy.delivery = delivery = Delivery.of(Step())
     path.leave(empty)
     assert stayed == []
@@ -66,7 +67,7 @@ def test_an_event_that_a_worker_leaves_stays_in_flight() -> None:
 async def test_a_worker_learns_that_its_event_was_taken() -> None:
     """The slot is empty then, and says so until the worker has seen it."""
     await trio.lowlevel.checkpoint()
-    slot = path_with([]).enter()
+    slot = path_with([]).enter(Slot())
     slot.delivery = Delivery.of(Step())
     slot.take()
     assert slot.delivery is None
