@@ -171,3 +171,14 @@ def test_a_restart_in_the_middle(journal: Journal, path: Path, ended: int) -> No
         assert {plugin: again.counts()[plugin].count for plugin in left} == {
             plugin: len(each) for plugin, each in left.items()
         }
+
+
+def test_each_crash_counts_once(path: Path) -> None:
+    """An event that was in flight when a process died has one more crash at each next start."""
+    with closing(Journal.open(path)) as journal:
+        put(journal, 1, "a")
+    for crashes in range(3):
+        with closing(Journal.open(path)) as journal:
+            (first,) = journal.read("a", 0, 9)
+            assert first.crashes == crashes
+            journal.register.take(first.number, journal.subscribe(["a"])["a"])
