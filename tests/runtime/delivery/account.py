@@ -246,12 +246,12 @@ class Accounts:
         number: int
         for kind, plugin, number in RECORD.iter_unpack(log):
             self._place += 1
+            if kind == REPLAYED:  # Written by a thread, in the midst of a task's turn.
+                self.replayed += number
+                continue
             if last and last[-1][:2] != (kind, plugin):
                 last.clear()
             last.append((kind, plugin, number))
-            if kind == REPLAYED:
-                self.replayed += number
-                continue
             its = [self.all[plugin]]
             if kind in (OFFERED, SENT):
                 self.highest = max(self.highest, number)
