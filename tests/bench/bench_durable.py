@@ -72,9 +72,9 @@ class GatedBatches(BatchPlugin[Stored]):
     delivery = DeliverySettings(durable=True)
     batch_size = 100
 
-    async def handle_batch(self, batch: Batch[Stored]) -> None:
+    async def handle_batch(self, events: Batch[Stored]) -> None:
         """Count them."""
-        await handled(len(batch))
+        await handled(len(events))
 
 
 async def handled(count: int) -> None:

@@ -21,7 +21,7 @@ class InMemory:
     outlives = False
     failed_as = Fate.FAILED
     beyond = 0
-    taken = 0
+    taken: int = 0
     is_near_limit = False
     is_paused = False
     has_more = False

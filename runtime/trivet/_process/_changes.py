@@ -7,6 +7,7 @@ Never knows how a new program comes about; a fault in a file leaves this one as 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 import structlog
@@ -32,11 +33,9 @@ def refuse_without_library() -> None:
     Raises:
         ConfigurationError: it is not.
     """
-    try:
-        import watchfiles  # noqa: F401, PLC0415 - an extra, for development
-    except ImportError as error:
+    if find_spec("watchfiles") is None:
         said = "--reload: needs the library watchfiles: pip install 'trivet[reload]'"
-        raise ConfigurationError(said) from error
+        raise ConfigurationError(said)
 
 
 def watched_directories(program: Program) -> set[Path]:

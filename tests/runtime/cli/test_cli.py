@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from trivet import CriticalPluginError, Settings, StartError, TrivetError
-from trivet._process import _serve
+from trivet._process import _changes, _serve
 from trivet._program._loader import load
 
 from .commands import trivet
@@ -133,7 +132,7 @@ def test_reload_needs_the_parent_and_a_library(
     """`--reload` with `--no-parent`, or without the library that watches files, is refused."""
     both = trivet("serve", "--reload", "--no-parent")
     assert (both.exit_code, "--reload needs the parent process" in both.output) == (2, True)
-    monkeypatch.setitem(sys.modules, "watchfiles", None)
+    monkeypatch.setattr(_changes, "find_spec", {"watchfiles": None}.get)
     without = trivet("serve", "--reload")
     assert (without.exit_code, "pip install 'trivet[reload]'" in without.output) == (2, True)
     assert served == []

@@ -321,8 +321,9 @@ async def test_a_policy_decides_where_the_store_is_full(
         shutdown=ShutdownSettings(drain=0.01),
         settings={"lazy": {"delivery": delivery}, "reader": {"delivery": {"block_for": 0.001}}},
     ) as runtime:
-        for number in range(200):
-            outcome = await runtime.publish(Small(number))
+        for number in range(199):
+            await runtime.publish(Small(number))
+        outcome = await runtime.publish(Small(199))
         assert (outcome.fates["reader"], outcome.fates["lazy"]) == fates
 
 

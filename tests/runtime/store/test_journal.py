@@ -444,7 +444,11 @@ def test_the_log_is_long_while_the_disk_has_plenty_of_room(
     A checkpoint may take as much room as the log is long.
     """
     room = [1 << 40]
-    monkeypatch.setattr(Ballast, "room", lambda _: room[0])
+
+    def room_now(_: Ballast) -> int:
+        return room[0]
+
+    monkeypatch.setattr(Ballast, "room", room_now)
     journal = Journal.open(path)
 
     def longest(start: int) -> int:

@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 import time
-from typing import Any
+from typing import Any, cast
 
 from ._wire import FACTS_SIZE, NOTE_SIZE, TEXT_AT
 
@@ -48,10 +48,10 @@ def create_report() -> int:
 def read_facts(descriptor: int) -> dict[str, Any]:
     """The facts that a child has written into its report; empty if it has not, or not all."""
     try:
-        facts = json.loads(os.pread(descriptor, FACTS_SIZE, NOTE_SIZE).rstrip(b"\0"))
+        facts: Any = json.loads(os.pread(descriptor, FACTS_SIZE, NOTE_SIZE).rstrip(b"\0"))
     except ValueError:
         return {}
-    return facts if isinstance(facts, dict) else {}
+    return cast("dict[str, Any]", facts) if isinstance(facts, dict) else {}
 
 
 class LastWords:
