@@ -137,6 +137,8 @@ class Subscriber:
     """`closed`, `abandoned`."""
     is_paused: bool = False
     """Whether an operator has paused the delivery."""
+    on_the_way: int = 0
+    """Events that readers had been given when it was paused, and had not returned yet."""
 
     def __attrs_post_init__(self) -> None:
         self.inbox = BoundedInbox(self.name, self.policy)
@@ -263,7 +265,9 @@ class World(Driver[Subscriber]):
             reader.ended.set()
 
     def took(self, one: Subscriber, delivery: Delivery[Event]) -> None:
-        assert not one.is_paused or one.stopped
+        if one.is_paused and not one.stopped:
+            assert one.on_the_way > 0
+            one.on_the_way -= 1
         account = one.accounts[number_of(delivery)]
         assert account.fate is Fate.IN_FLIGHT
         assert delivery.attempt == account.failures + account.crashes + 1
@@ -550,6 +554,8 @@ class World(Driver[Subscriber]):
         """Have an operator pause the delivery, or resume it."""
         subscriber = self.subscriber(of)
         subscriber.is_paused = not subscriber.is_paused
+        given = subscriber.inbox.statistics().in_flight
+        subscriber.on_the_way = given - len(subscriber.in_flight)
         gate = subscriber.inbox.gate
         (gate.pause if subscriber.is_paused else gate.resume)()
 

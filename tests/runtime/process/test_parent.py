@@ -152,6 +152,7 @@ CONFIG = {
     "hang_limit": 62.0,
     "max_restarts": 5,
     "restart_window": 30.0,
+    "disable_after": 3,
     "backoff_initial": 0.5,
     "backoff_max": 30.0,
 }

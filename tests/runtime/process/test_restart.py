@@ -25,7 +25,7 @@ async def test_a_new_program_takes_over(plugins: Callable[..., Path]) -> None:
     async with serving("counter", directory=directory) as server:
         async with httpx.AsyncClient(base_url=server.url) as client:
             assert (await client.get("/version")).json() == {"version": 1}
-            plugins(counter=COUNTER.replace("VERSION = 1", "VERSION = 2"))
+            plugins(counter=COUNTER.replace("VERSION = 1", "VERSION = 1 + 1"))
             await restarted(server)
             assert (await client.get("/version")).json() == {"version": 2}
         assert len(children(server.process.pid)) == 1
@@ -70,7 +70,7 @@ async def test_a_new_program_that_does_not_come_up(plugins: Callable[..., Path],
             assert (await client.get("/version")).json() == {"version": 1}
             assert "; the old one serves on" in "\n".join(server.text)
             assert children(server.process.pid) == before
-            plugins(counter=COUNTER.replace("VERSION = 1", "VERSION = 3"))
+            plugins(counter=COUNTER.replace("VERSION = 1", "VERSION = 1 + 2"))
             await restarted(server)
             assert (await client.get("/version")).json() == {"version": 3}
         assert await server.stop() == 0
@@ -97,7 +97,7 @@ async def test_a_new_program_that_does_not_start(plugins: Callable[..., Path], f
                 Path("failed").touch()
                 {fault}""",
         )
-        plugins(counter=failing.replace("VERSION = 1", "VERSION = 2"))
+        plugins(counter=failing.replace("VERSION = 1", "VERSION = 1 + 1"))
         server.process.send_signal(signal.SIGUSR2)
         await server.logged("a new program takes over")
         async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
@@ -138,7 +138,7 @@ async def test_an_operator_asks_over_http(plugins: Callable[..., Path]) -> None:
             refused = await client.post("/-/restart")
             assert (refused.status_code, refused.json()["error_code"]) == (409, "order_refused")
             assert "this one serves on" in refused.json()["detail"]
-            plugins(counter=COUNTER.replace("VERSION = 1", "VERSION = 2"))
+            plugins(counter=COUNTER.replace("VERSION = 1", "VERSION = 1 + 1"))
             done = await client.post("/-/restart", params={"reason": "new code"})
             assert (done.status_code, done.headers["connection"]) == (202, "close")
             assert (await client.get("/version")).json() == {"version": 2}
@@ -159,7 +159,7 @@ async def test_files_that_change(plugins: Callable[..., Path]) -> None:
             plugins(counter="this is no Python")
             await server.logged("no new program takes over: see the lines above")
             assert (await client.get("/version")).json() == {"version": 1}
-            plugins(counter=COUNTER.replace("VERSION = 1", "VERSION = 2"))
+            plugins(counter=COUNTER.replace("VERSION = 1", "VERSION = 1 + 1"))
             await new_program(server, 1)
             assert (await client.get("/version")).json() == {"version": 2}
             assert await server.stop(signal.SIGINT) == 0
@@ -192,7 +192,7 @@ async def test_an_old_program_that_does_not_end(plugins: Callable[..., Path]) ->
     directory = plugins(counter=held)
     limits = {f"TRIVET_SHUTDOWN__{each}": "0.2" for each in ("REQUESTS", "DRAIN", "CLOSE")}
     async with serving("counter", directory=directory, **limits) as server:
-        plugins(counter=COUNTER.replace("VERSION = 1", "VERSION = 2"))
+        plugins(counter=COUNTER.replace("VERSION = 1", "VERSION = 1 + 1"))
         await restarted(server)
         assert "the old program ended with code 71" in "\n".join(server.text)
         async with httpx.AsyncClient(base_url=server.url) as client:
