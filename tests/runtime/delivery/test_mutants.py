@@ -52,6 +52,8 @@ class Mutant:
     owner: type
     method: str
     instead: Callable[..., Any]
+    besides: tuple[Mutant, ...] = ()
+    """Others, without which the fault has no consequence."""
 
     def infect(self, patch: pytest.MonkeyPatch) -> None:
         """Let the fault be there."""
@@ -61,6 +63,8 @@ class Mutant:
             return self.instead(real, *args, **more)
 
         patch.setattr(self.owner, self.method, mutant)
+        for other in self.besides:
+            other.infect(patch)
 
 
 def nothing(*_: Any, **__: Any) -> None:
@@ -133,9 +137,11 @@ def loses_what_was_in_flight(
     real(inbox, crashed=crashed)
 
 
-def forgets_a_row(real: Callable[..., None], backing: OnDisk, page: Any, rows: list[Any]) -> None:
+def forgets_a_row(
+    real: Callable[..., None], backing: OnDisk, page: Any, limit: int, rows: list[Any]
+) -> None:
     """Leave out the second one, if there is one."""
-    real(backing, page, rows[:1] + rows[2:])
+    real(backing, page, limit, rows[:1] + rows[2:])
 
 
 def forgets_one_of_a_lane(
@@ -168,6 +174,13 @@ def blames_nobody(real: Callable[..., LeftOver], register: Register, opening: in
 def is_passed(real: Callable[..., None], progress: Progress, number: int) -> None:
     """Only note that it was read."""
     progress.passed(number)
+
+
+def is_not_looked_after(
+    real: Callable[..., int], ends: Ends, subscriber: Any, cursor: int, ended: set[int]
+) -> int:
+    """Trust the cursor."""
+    return cursor
 
 
 def is_known(*_: Any) -> bool:
@@ -257,7 +270,9 @@ ON_DISK = {
     "what is replayed is not found": Mutant(OnDisk, "found", nothing),
     "the receipt of what is on disk is lost": Mutant(OnDisk, "written", loses_receipts),
     "a publisher is not told of the stop": Mutant(OnDisk, "_excuse_all", nothing),
-    "the cursor passes events that are in memory": Mutant(Progress, "begin", is_passed),
+    "the cursor passes events that are in memory": Mutant(
+        Progress, "begin", is_passed, (Mutant(Ends, "_before_unread", is_not_looked_after),)
+    ),
     "the end of an event that is not the first is not written": Mutant(
         Ends, "_end_out_of_order", is_known
     ),
