@@ -232,6 +232,14 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def storm(session: nox.Session) -> None:
+    """A thousand programs whose settings and code change under load; arguments go to pytest."""
+    install(session, "test")
+    storms = ("tests/runtime/reload/test_storm.py", "--hypothesis-profile=nightly")
+    session.run("pytest", "--timeout=3600", *storms, *session.posargs)
+
+
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """Ten minutes of requests, frames, events and settings that are nearly right.
 

@@ -26,6 +26,7 @@ and says what they are for.
         _escalation _watchdog
                             the steps that end a stop whose budget is over, and the steps within the
                             process
+        _hangups            SIGHUP: a reload
         _report _python_warnings
                             the last words of a process; Python's own warnings, with their plugins
         _sockets _safe_mode the addresses, bound before anything starts; plugins that start disabled
@@ -39,9 +40,9 @@ and says what they are for.
                             streams
         _doors _management  who may pass, whichever way the request is answered; the paths that may
                             have addresses of their own
-        _dead_letters _inspection
+        _dead_letters _inspection _reload
                             an operator's too: events that were given up; event types, tasks and
-                            diagnostics
+                            diagnostics; the settings read anew
         _contracts _openapi _openapi_admin _asyncapi
                             what there is, for clients: every route, every event type
         _fast_path _plain_routes _begun _plain_responses
@@ -58,7 +59,11 @@ and says what they are for.
                             _websocket _receive_queue _peer _request _tls _known_heads _heads
                             _transport
         _asgi               the types between servers and applications
+    _reload/            other settings and other plugins for a running program
+        _reloader _changeover
+                            what has changed; from the old instances to the new ones
     _runtime            the running program: the order of start and stop, and the `app`
+    _hosting            an inbox, an instance and a host for each plugin
     _delivery/          how an event reaches a plugin
         _publisher _bus _fairness _waits
                             from a publisher to each subscriber, so that nobody starves; handlers
@@ -75,8 +80,9 @@ and says what they are for.
                             one plugin from start to stop; one of its lifetimes; what it needs
         _orders _supervised_inbox
                             what an operator asks of it; its inbox, as seen from here
-        _restarts _starts _stop_plan
-                            when it is started again, starts side by side, a stop's deadlines
+        _restarts _starts _stop_plan _handover
+                            when it is started again, starts side by side, a stop's deadlines, one
+                            instance after the other
     _store/             events on disk, in one SQLite file
         _store _journal     as the event loop sees it; as its thread does
         _commit _group _inbox
@@ -106,7 +112,9 @@ and says what they are for.
                             modules, classes, what a run leaves out, tables, the order of starts,
                             the program, its faults
         _permissions        code that others may write
-        _versions           the code of each plugin, as it was loaded
+        _versions _difference _generations
+                            the code of each plugin, as it was loaded; what a reload changes, and
+                            what it imports anew
         _garbage            Python's garbage collector, which pauses meanwhile
     _on_asyncio/        plugins whose coroutines run on asyncio
         _plugin _bridge _crossings _patched_loop
@@ -132,6 +140,7 @@ and says what they are for.
                             an event in its envelope, and its end
         _delivery_settings _filters
                             what an operator decides about a subscription
+        _successors         an event class that follows another of its name
         _operator_action    the event of what an operator has done
         _sizes _turns _collisions _author_code
                             the cost of what comes from outside
@@ -190,6 +199,7 @@ from ._faults._errors import OrderRefusedError as OrderRefusedError
 from ._faults._errors import PermanentError as PermanentError
 from ._faults._errors import PluginError as PluginError
 from ._faults._errors import PluginNotActiveError as PluginNotActiveError
+from ._faults._errors import ReloadRefusedError as ReloadRefusedError
 from ._faults._errors import RetryAfter as RetryAfter
 from ._faults._errors import StartError as StartError
 from ._faults._errors import TrivetError as TrivetError

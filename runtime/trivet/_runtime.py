@@ -16,6 +16,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager, nullcontext
+from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,18 +24,15 @@ import attrs
 import structlog
 import trio
 
-from ._delivery._backing import MakeBacking
-from ._delivery._bounded import BoundedInbox
 from ._delivery._bus import Bus, Subscription
-from ._delivery._in_memory import InMemory
 from ._delivery._memory import Memory
 from ._delivery._publisher import Publisher
 from ._events._delivery import Delivery
-from ._events._delivery_settings import BUFFER_BYTES, DeliveryPolicy
+from ._events._delivery_settings import BUFFER_BYTES
 from ._events._event import Event
 from ._events._operator_action import OperatorActionEvent
 from ._events._types import EventTypes
-from ._faults._advice import explained, in_words
+from ._faults._advice import in_words
 from ._faults._containment import summary, unwrapped
 from ._faults._errors import (
     PluginNotActiveError,
@@ -43,18 +41,18 @@ from ._faults._errors import (
     nearest,
 )
 from ._faults._masking import forget, know
+from ._hosting import Hosting
 from ._inbox._counts import InboxStatistics
 from ._loop._meter import StallMeter
 from ._loop._stall_watch import watching
 from ._loop._tasks import describe_unfinished
 from ._loop._usage import Usage
-from ._plugins._event_plugins import BatchPlugin
-from ._plugins._instance import create_plugin, filter_of
 from ._plugins._plugin import App, Plugin, PluginT
 from ._plugins._status import PluginStatusEvent, Status
+from ._program._difference import Change
 from ._program._garbage import garbage_collector_paused
 from ._program._loader import Program, load
-from ._program._order import Levels
+from ._program._order import BACKGROUND, EVENT, SOURCE
 from ._program._plugin_tables import CheckedPlugin
 from ._program._settings import Settings
 from ._program._versions import CodeVersion, code_versions
@@ -67,11 +65,17 @@ if TYPE_CHECKING:
     from ._store._store import Store
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
-_NO_DELIVERIES = DeliveryPolicy()
-"""The policy of a plugin without an inbox."""
 
 LONG_START = 1.0
 """Seconds for which a plugin may hold the event loop while it starts: to read certificates, say."""
+
+
+prepared: ContextVar[Mapping[str, Host] | None] = ContextVar("prepared", default=None)
+"""The hosts of the instances that start beside those of the program, for these instances."""
+
+
+def _has_no_doors(_: Settings) -> None:
+    """Nothing is listened at."""
 
 
 class Runtime(Publisher, App):
@@ -89,15 +93,30 @@ class Runtime(Publisher, App):
             runs: whether plugins run. Otherwise they are started and stopped, and no event is
                 delivered to them.
         """
-        self._runs = runs
-        self.program = program
+        self.program: Program = program
+        """The checked program."""
         self.contains_interrupts = contains_interrupts
         self._service = program.settings.service
         self.hosts: dict[str, Host] = {}
         """The hosts, by the plugin's name, in the order of activation."""
         classes = [checked.cls for checked in program.plugins]
-        self.code: Mapping[type, CodeVersion] = code_versions(classes)
+        self.code: dict[type, CodeVersion] = code_versions(classes)
         """The version of each plugin's code, by its class."""
+        self.homes: dict[str, str] = program.homes
+        """The module, or the package, of each plugin's code."""
+        self.nursery: trio.Nursery
+        """The nursery of the plugins' tasks; there while the program runs."""
+        self.context: Context
+        """The context in which the program was started."""
+        self.check_doors: Callable[[Settings], None] = _has_no_doors
+        """Refuses settings by which an address that is listened at would be open to anybody."""
+        self.reload: Callable[[], Awaitable[tuple[Change, ...]]] | None = None
+        """Reads the settings anew; see `Reloader.reload`. None where the code around Trivet has
+        made the settings."""
+        self.reload_plugin: Callable[[str], Awaitable[tuple[Change, ...]]] | None = None
+        """Imports the code of a plugin anew, by its name; see `Reloader.reload_plugin`."""
+        self.on_adopt: list[Callable[[], None]] = []
+        """Called at the instant of a reload, when `program` and `hosts` are the new ones."""
         self.plan: StopPlan | None = None
         """The deadlines of the stop; None before it begins."""
         self.meter: StallMeter | None = None
@@ -110,22 +129,26 @@ class Runtime(Publisher, App):
         """Asks for a new program in the place of this one, and says whether it takes over, once it
         is checked; None where nobody would start it."""
         settings = program.settings
-        self._disabled = {**settings.disabled_plugins, **settings.disabled_files}
         self._stopping = trio.Event()
-        self._inboxes: dict[str, BoundedInbox] = {}
         self.memory: Memory = Memory(program.settings.buffer_bytes)
         """The memory that all inboxes share."""
         self._levels_stopped = 0
-        self.store: Store | None = None
-        """The store of the durable inboxes; None where no inbox is durable."""
-        self._mask_secrets()
+        self.hosting: Hosting = Hosting(
+            self,
+            program.events,
+            self._publish_status,
+            contains_interrupts,
+            runs,
+            self.memory,
+            {**settings.disabled_plugins, **settings.disabled_files},
+        )
+        """The making of inboxes and hosts."""
+        self._inboxes = self.hosting.inboxes
+        self.mask_secrets()
         subscriptions = [each for checked in program.plugins for each in self._add(checked)]
-        self._mask_secrets()  # Converters and `__init__` may have made secrets of their own.
+        self.mask_secrets()  # Converters and `__init__` may have made secrets of their own.
         bus = Bus(subscriptions, program.events.types)
         Publisher.__init__(self, bus, program.settings.service, program.events)
-        self._durable = frozenset(
-            name for name, inbox in self._inboxes.items() if inbox.policy.durable
-        )
         for name, needs in program.needs.items():
             for need in needs:
                 self.hosts[name].needs.add(self.hosts[need])
@@ -141,6 +164,11 @@ class Runtime(Publisher, App):
         return self._stopping
 
     @property
+    def store(self) -> Store | None:
+        """The store of the durable inboxes; None where no inbox is durable."""
+        return self.hosting.store
+
+    @property
     def events(self) -> EventTypes:
         """The event types, by name."""
         return self.program.events
@@ -153,7 +181,7 @@ class Runtime(Publisher, App):
     @property
     def durable(self) -> frozenset[str]:
         """The names of the plugins whose inboxes are durable."""
-        return self._durable
+        return frozenset(name for name, inbox in self._inboxes.items() if inbox.policy.durable)
 
     def room(self, event: type[Event]) -> float:
         """The number of events of this type that fit into all their inboxes; see `App.room`."""
@@ -188,13 +216,13 @@ class Runtime(Publisher, App):
             PluginNotActiveError: no plugin of the class, or none with the name, is active; or
                 several are, and `name` is not given.
         """
-        host = self.hosts.get(name or plugin.name)
+        following = prepared.get()
+        hosts = {**self.hosts, **following} if following else self.hosts
+        host = hosts.get(name or plugin.name)
         if host is not None and isinstance(host.plugin, plugin):
             return host.plugin
         same = {
-            name: host.plugin
-            for name, host in self.hosts.items()
-            if isinstance(host.plugin, plugin)
+            name: host.plugin for name, host in hosts.items() if isinstance(host.plugin, plugin)
         }
         if name is None and len(same) == 1:
             return next(iter(same.values()))
@@ -206,7 +234,7 @@ class Runtime(Publisher, App):
                 plugin=name,
             )
         asked = name or plugin.name
-        said = f"plugin {asked!r} is not active; {nearest(asked, self.hosts)}"
+        said = f"plugin {asked!r} is not active; {nearest(asked, hosts)}"
         raise PluginNotActiveError(said, plugin=asked)
 
     def restart(self, plugin: str) -> None:
@@ -308,9 +336,9 @@ class Runtime(Publisher, App):
     def what_is_left(self, root: trio.lowlevel.Task) -> Iterator[str]:
         """The plugins that have not ended although they were asked to, and where they stand."""
         innocent = [name for name, host in self.hosts.items() if host.is_up]
-        return describe_unfinished(root, innocent, self.program.homes)
+        return describe_unfinished(root, innocent, self.homes)
 
-    def _mask_secrets(self) -> None:
+    def mask_secrets(self) -> None:
         """Mask the secrets of the settings in everything that is logged and shown."""
         secrets = self.program.secrets()
         secrets.names |= {self.service, *self.events}
@@ -319,60 +347,60 @@ class Runtime(Publisher, App):
         know(self, secrets)
 
     def _add(self, checked: CheckedPlugin) -> Iterator[Subscription]:
-        name, types = checked.name, checked.listens_to
-        policy, inbox = _NO_DELIVERIES, None
-        if types:
-            policy = DeliveryPolicy.decide(
-                checked.delivery, *(event.__delivery__ for event in types)
-            )
-            inbox = self._add_inbox(checked, policy)
-        try:
-            plugin = create_plugin(name, checked.cls, self, checked.values, inbox, policy)
-        except Exception as error:
-            _log.error("plugin did not start", plugin=name, exc_info=explained(error))
-            said = in_words(error, checked.home)
-            message = f"plugin {name!r}: its __init__ failed: {said}"
-            raise StartError(message, plugin=name) from error
-        self.hosts[name] = Host(
-            plugin,
-            supervision=checked.supervision,
-            inbox=inbox,
-            start_limit=self.program.settings.startup.limit,
-            close_limit=self.program.settings.shutdown.close,
-            contains_interrupts=self.contains_interrupts,
-            on_change=self._publish_status,
-            runs=self._runs,
-        )
-        why = self._disabled.get(name)
-        if why is not None and self._runs:
-            self.hosts[name].disable_from_start(why)
-        if inbox is not None and self._runs:
-            inbox.admission.wants = filter_of(plugin, policy)
-            for event in types:
-                policy = DeliveryPolicy.decide(checked.delivery, event.__delivery__)
-                yield Subscription(name, event, inbox, policy)
+        settings = self.program.settings
+        inbox = self.hosting.inbox(checked, settings)
+        host = self.hosts[checked.name] = self.hosting.host(checked, settings, inbox)
+        return self.hosting.subscriptions(checked, host.plugin)
 
-    def _add_inbox(self, checked: CheckedPlugin, policy: DeliveryPolicy) -> BoundedInbox:
-        limit = min(policy.buffer_bytes, self.program.settings.buffer_bytes // 2)
-        inbox = BoundedInbox(
-            checked.name,
-            attrs.evolve(policy, buffer_bytes=limit),
-            backing=self._on_disk() if policy.durable and self._runs else InMemory,
-            in_batches=issubclass(checked.cls, BatchPlugin),
-            memory=self.memory,
-        )
-        self._inboxes[checked.name] = inbox
-        return inbox
+    def begin(
+        self,
+        host: Host,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+        others: Mapping[str, Host] | None = None,
+    ) -> None:
+        """Begin the task of a host that a reload has made.
 
-    def _on_disk(self) -> MakeBacking:
-        from ._delivery._on_disk import OnDisk  # noqa: PLC0415 - most programs need no
-        from ._store._store import Store  # noqa: PLC0415 - store
+        Args:
+            host: the host.
+            task_status: see `Host.supervise`.
+            others: the hosts that its plugin sees before those of the program.
+        """
+        # Not in the context of whoever asked for the reload: the task outlives the request.
+        context = self.context.copy()
+        context.run(prepared.set, others)
+        begin = partial(host.supervise, task_status=task_status)
+        context.run(self.nursery.start_soon, begin)
 
-        if self.store is None:
-            self.store = Store(self.program.settings.store, self.events)
-        return partial(OnDisk, store=self.store, types=self.events)
+    def adopt(self, program: Program, hosts: Mapping[str, Host]) -> None:
+        """Go over to another program, at one instant; see `Changeover`.
+
+        Args:
+            program: the program.
+            hosts: its hosts, which have begun.
+        """
+        events = self.program.events
+        events.become(program.events)
+        self.program = attrs.evolve(program, events=events)
+        self.hosts.clear()
+        self.hosts.update(hosts)
+        self.homes.clear()
+        self.homes.update(program.homes)
+        known, classes = dict(self.code), {type(host.plugin) for host in hosts.values()}
+        self.code.clear()
+        self.code.update({cls: known[cls] for cls in classes & known.keys()})
+        self.code.update(code_versions(classes - known.keys()))
+        subscriptions: list[Subscription] = []
+        for checked in program.plugins:
+            subscriptions += self.hosting.subscriptions(checked, hosts[checked.name].plugin)
+            hosts[checked.name].start_limit = program.settings.startup.limit
+        self._bus.connect(subscriptions, events.types)
+        self.mask_secrets()
+        for call in self.on_adopt:
+            call()
 
     def _publish_status(self, change: StatusChange) -> None:
+        if self.hosts.get(change.host.name) is not change.host:
+            return  # It is on trial, or another instance has taken its place.
         if change.previous is Status.STARTING and self.meter is not None:
             self.meter.split()  # What follows in this step has no longer the limit of a start.
         if not self._bus.listens(PluginStatusEvent):
@@ -389,17 +417,22 @@ class Runtime(Publisher, App):
         self._bus.publish_nowait(Delivery[Event](event, self.service))
 
     @asynccontextmanager
-    async def tier(self, nursery: trio.Nursery, names: Levels) -> AsyncGenerator[None]:
-        """Start a tier's plugins, level by level; stop them in reverse when the block is left."""
-        levels = [[self.hosts[name] for name in level] for level in names]
+    async def tier(self, nursery: trio.Nursery, number: int) -> AsyncGenerator[None]:
+        """Start a tier's plugins, level by level; stop them in reverse when the block is left.
+
+        A reload may have brought others by then.
+        """
         try:
-            for level in levels:
+            for level in self._levels(number):
                 await self._start(nursery, level)
             yield
         finally:
             with trio.CancelScope(shield=True):
-                for level in reversed(levels):
+                for level in reversed(self._levels(number)):
                     await self._stop(level)
+
+    def _levels(self, tier: int) -> list[list[Host]]:
+        return [[self.hosts[name] for name in level] for level in self.program.tiers[tier]]
 
     async def _start(self, nursery: trio.Nursery, level: Sequence[Host]) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()  # A stop that comes first begins nothing.
@@ -412,19 +445,20 @@ class Runtime(Publisher, App):
             watching.cancel_scope.cancel()
         for host in level:
             if host.start_failed:
-                raise self._start_error(host) from host.failure
+                raise self.start_error(host, self.program) from host.failure
 
-    def _start_error(self, host: Host) -> StartError:
+    def start_error(self, host: Host, program: Program) -> StartError:
+        """The error of a plugin of a program that did not start, with the place of the fault."""
         assert host.failure is not None
         said = summary(host.failure)
         if isinstance(host.failure, WrongSettingError):
-            settings = self.program.settings
+            settings = program.settings
             value = settings.table(host.name).get(host.failure.setting or "")
             variable = getattr(value, "source", "")  # Of the environment, if one gave the value.
             said = host.failure.at(host.name, settings.file)
             if variable:
                 said = f"{variable}: {host.failure.reason}"
-        reason = in_words(host.failure, self.program.homes[host.name], said)
+        reason = in_words(host.failure, program.homes[host.name], said)
         return StartError(f"plugin {host.name!r} did not start: {reason}", plugin=host.name)
 
     async def _warn_of_slow_start(self, level: Sequence[Host]) -> None:
@@ -486,14 +520,14 @@ async def open_runtime(
 @asynccontextmanager
 async def running(runtime: Runtime) -> AsyncGenerator[Runtime]:
     """Start the plugins; stop them when the block is left."""
-    background, event, source = runtime.program.tiers
     store = nullcontext() if runtime.store is None else runtime.store.opened()
     stalls = runtime.program.settings.stalls
-    watched = watching(stalls, runtime.program.homes, runtime.stall_limit)
+    watched = watching(stalls, runtime.homes, runtime.stall_limit)
     with watched as runtime.meter, unwrapped():
         async with store, trio.open_nursery() as nursery:
+            runtime.nursery, runtime.context = nursery, copy_context()
             tier = partial(runtime.tier, nursery)
-            async with tier(background):  # Last to stop: others may still hand them work.
-                async with tier(event):  # Their inboxes are closed and drained.
-                    async with tier(source):  # They stop fetching.
+            async with tier(BACKGROUND):  # Last to stop: others may still hand them work.
+                async with tier(EVENT):  # Their inboxes are closed and drained.
+                    async with tier(SOURCE):  # They stop fetching.
                         yield runtime  # HTTP lives in here: first to stop.

@@ -49,7 +49,18 @@ class EventRates:
     """
 
     def __init__(self, per_second: Mapping[str, float]) -> None:
-        self._rates = {name: Rate(rate) for name, rate in per_second.items()}
+        self._per_second: Mapping[str, float] = {}
+        self._rates: dict[str, Rate] = {}
+        self.replace(per_second)
+
+    def replace(self, per_second: Mapping[str, float]) -> None:
+        """Have these rates from now on; one that has not changed keeps its account."""
+        known = self._per_second
+        self._rates = {
+            name: self._rates[name] if known.get(name) == rate else Rate(rate)
+            for name, rate in per_second.items()
+        }
+        self._per_second = dict(per_second)
 
     def __bool__(self) -> bool:
         return bool(self._rates)

@@ -90,6 +90,16 @@ class Token:
     """The account of its requests; None for any number of them."""
 
 
+def _token(settings: TokenSettings) -> Token:
+    return Token(
+        settings.name,
+        frozenset(settings.scopes),
+        None if settings.events is None else frozenset(settings.events),
+        settings.secret,
+        None if settings.rate is None else Rate(settings.rate),
+    )
+
+
 class Caller(NamedTuple):
     """The sender of a request, as far as it has shown who it is."""
 
@@ -118,20 +128,22 @@ class Tokens:
 
     def __init__(self, settings: Iterable[TokenSettings]) -> None:
         self._key = secrets.token_bytes(32)
+        self._by_name: dict[str, Token] = {}
+        self._settings: dict[str, TokenSettings] = {}
+        self.replace(settings)
+
+    def replace(self, settings: Iterable[TokenSettings]) -> None:
+        """Have these tokens from now on; one that has not changed keeps the account of its rate."""
+        known, given = self._settings, {each.name: each for each in settings}
         self._by_name = {
-            each.name: Token(
-                each.name,
-                frozenset(each.scopes),
-                None if each.events is None else frozenset(each.events),
-                each.secret,
-                None if each.rate is None else Rate(each.rate),
-            )
-            for each in settings
+            name: self._by_name[name] if known.get(name) == each else _token(each)
+            for name, each in given.items()
         }
+        self._settings = given
         self._by_digest = {
             self._digest(token.secret.reveal().encode()): token for token in self._by_name.values()
         }
-        self.scopes = frozenset(scope for each in self._by_name.values() for scope in each.scopes)
+        self.scopes = frozenset(scope for each in given.values() for scope in each.scopes)
         """The scopes for which there is a token."""
 
     def __bool__(self) -> bool:

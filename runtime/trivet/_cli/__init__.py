@@ -6,6 +6,7 @@ Never knows how a service runs.
 
 from __future__ import annotations
 
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import click
 from .._faults._errors import TrivetError
 from .._faults._masking import mask
 from .._program._garbage import garbage_collector_paused
-from .._program._reading import load_settings
+from .._program._reading import load_settings, read_settings
 from ._options import overrides, program_options
 
 _ELSEWHERE = {
@@ -96,11 +97,13 @@ def serve(
     with garbage_collector_paused():
         from .._process._serve import run  # noqa: PLC0415 - see above
 
-        settings = load_settings(config, None, **overrides(plugins, directory, bind, without))
+        given = overrides(plugins, directory, bind, without)
+        settings = load_settings(config, None, **given)
         settings.find_modules()
         if reloads:
             _check_reload(no_parent=no_parent)
-        ctx.exit(run(settings, with_parent=not no_parent, reloads=reloads))
+        read = partial(read_settings, config, None, given)
+        ctx.exit(run(settings, read, with_parent=not no_parent, reloads=reloads))
 
 
 def _check_reload(*, no_parent: bool) -> None:

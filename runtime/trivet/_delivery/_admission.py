@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from .._events._delivery import Delivery, Identity
-from .._events._delivery_settings import OnFull
+from .._events._delivery_settings import DeliveryPolicy, OnFull
 from .._events._event import Event
 from .._events._fates import Fate
 from .._events._filters import Matches
@@ -102,9 +102,9 @@ class Admission:
         self._backing = backing
         self._drop = drop
         policy = parts.policy
-        self.buffer = math.inf if policy.buffer is None else policy.buffer
-        self.buffer_bytes = policy.buffer_bytes
-        self.is_closed = False
+        self.buffer: float = math.inf if policy.buffer is None else policy.buffer
+        self.buffer_bytes: int = policy.buffer_bytes
+        self.is_closed: bool = False
         self._wants: Matches | None = None
         self._waiting: deque[PendingOffer] = deque()
         self._bytes_waiting = 0
@@ -159,6 +159,11 @@ class Admission:
             return None
         return self._let_in(delivery)
 
+    def heed(self, policy: DeliveryPolicy) -> None:
+        """Have the room that a policy says; fewer than are inside is no reason to drop any."""
+        self.buffer = math.inf if policy.buffer is None else policy.buffer
+        self.buffer_bytes = policy.buffer_bytes
+
     @property
     def wants(self) -> Matches | None:
         """The filter of the events; all are delivered where this is None."""
@@ -166,7 +171,7 @@ class Admission:
 
     @wants.setter
     def wants(self, wants: Matches | None) -> None:
-        """Set by the runtime, before the plugin starts."""
+        """Set by the runtime, before the plugin starts, and by a reload."""
         self._wants = wants
         self._path.mind(FILTERS, wants is not None)
 
@@ -322,6 +327,10 @@ class Admission:
         """Note whether publishers wait."""
         self._path.mind(WAITING, is_so)
         self._memory.await_room(self, is_so)
+
+    def awaiting(self) -> list[Delivery[Event]]:
+        """The events of publishers that wait for room."""
+        return [offer.delivery for offer in self._waiting]
 
     @property
     def is_awaited(self) -> bool:

@@ -31,13 +31,14 @@ Accepted = Callable[[Sequence[Delivery[Event]], TrivetError | None], None]
 """Told that events are accepted, or why they cannot be."""
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Parts:
     """The parts of an inbox in memory that its backing uses."""
 
     plugin: str
     """The subscriber's name."""
     policy: DeliveryPolicy
+    """The present one; a reload may change it."""
     queue: Queue
     in_flight: InFlight
     counts: Counts
@@ -180,6 +181,9 @@ class Backing(Protocol):
 
     def excuse(self, receipt: Receipt) -> None:
         """Let the publisher not wait for the end of its event, if none comes in this program."""
+
+    def heed(self, policy: DeliveryPolicy) -> None:
+        """Go by another policy, which a reload has brought; nothing is in flight."""
 
 
 MakeBacking = Callable[[Parts], Backing]

@@ -10,7 +10,7 @@ embeds Trivet may come between any two steps; what is the author's is not.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import structlog
@@ -42,6 +42,7 @@ from ._retries import next_wait
 HANDLED, IN_FLIGHT = Fate.HANDLED, Fate.IN_FLIGHT
 
 BACKING_OFF = "an event backs off"
+KEYED = "events wait for one another"
 
 OnRetry = Callable[[Delivery[Event], Exception, float], None]
 """Is told of an event, of what its handler raised, and of the most seconds until it is tried
@@ -71,23 +72,23 @@ class BoundedInbox(Inbox[Any]):
         in_batches: bool = False,
         memory: Memory | None = None,
     ) -> None:
-        self.policy = policy
+        self.policy: DeliveryPolicy = policy
         self._memory = memory = memory or Memory()
         self._plugin = plugin
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger(plugin=plugin)
         self.on_retry: OnRetry | None = None
         """Told of each failure that another attempt follows."""
-        self.is_read = False
+        self.is_read: bool = False
         """Whether the plugin has asked for an event in this lifetime."""
+        self._idle: trio.Event | None = None
         # Of one batch at a time a key's events may be neighbours; of several, they must not.
-        one_at_a_time = not in_batches or policy.concurrency > 1
-        self._queue = Queue(policy, one_at_a_time=one_at_a_time)
+        self._queue = Queue(policy, one_at_a_time=not in_batches or policy.concurrency > 1)
         self._repeats = Repeats(policy.deduplicate_for)
         self._counts = Counts()
         self._readers = Readers()
         self._has_backed_off = False
         """Whether an event may back off, or follow one that does."""
-        self.fast_path = path = FastPath(
+        self.fast_path: FastPath = FastPath(
             plugin,
             ready=self._queue.ready,
             readers=self._readers,
@@ -98,11 +99,12 @@ class BoundedInbox(Inbox[Any]):
             finish=self._finish_quickly,
             stay=self._stay,
         )
+        path = self.fast_path
         self.gate: Gate = Gate(path)
         """See `Gate`; an operator shuts it."""
         self._in_flight = InFlight(path)
         self._histories = self._in_flight.histories
-        parts = Parts(
+        self._parts = parts = Parts(
             plugin,
             policy,
             self._queue,
@@ -116,8 +118,8 @@ class BoundedInbox(Inbox[Any]):
         )
         self._backing = backing(parts)
         path.mind("events are stored", self._backing.outlives)
-        path.mind("events wait for one another", policy.ordering_key is not None)
-        self.admission = Admission(parts, path, self._backing, self._drop)
+        path.mind(KEYED, policy.ordering_key is not None)
+        self.admission: Admission = Admission(parts, path, self._backing, self._drop)
 
     # The plugin's side.
 
@@ -139,6 +141,7 @@ class BoundedInbox(Inbox[Any]):
     async def _something_new(self) -> None:
         """Wait to be woken, or for the end of the next back-off."""
         until = math.inf if self._is_held else self._queue.next_return
+        self._tell_idle()
         if until == math.inf:
             await self._readers.park()
         else:
@@ -155,6 +158,8 @@ class BoundedInbox(Inbox[Any]):
     @property
     def _is_over(self) -> bool:
         """Whether nothing more is handed out before the plugin's next lifetime."""
+        if self.gate.is_held:
+            return False
         if self.gate.is_shut:
             return self.gate.is_retired or self.admission.is_closed
         is_closed = self.admission.is_closed
@@ -363,6 +368,7 @@ class BoundedInbox(Inbox[Any]):
             self._end(delivery, fate, history)
             if self._readers.parked:
                 self._wake_followers()
+            self._tell_idle()
 
     def _finish_quickly(self, delivery: Delivery[Event]) -> None:
         """End an event that was handled on the fast path, and is not plain.
@@ -514,6 +520,40 @@ class BoundedInbox(Inbox[Any]):
                 self._end(delivery, Fate.ABANDONED)
         if remaining and not stays:
             self._log.error("events abandoned", count=len(remaining), first=remaining[0].id)
+
+    # A reload's side.
+
+    async def idle(self) -> None:
+        """Wait until nothing is in flight, while the gate is held."""
+        while len(self._in_flight):
+            self._idle = trio.Event()
+            await self._idle.wait()
+
+    def _tell_idle(self) -> None:
+        if self._idle is not None and not len(self._in_flight):
+            self._idle.set()
+            self._idle = None
+
+    @trio.lowlevel.enable_ki_protection
+    def heed(self, policy: DeliveryPolicy, *, in_batches: bool) -> None:
+        """Take over another policy, while nothing is in flight."""
+        self.policy = self._parts.policy = policy
+        self._queue.rearrange(policy, one_at_a_time=not in_batches or policy.concurrency > 1)
+        self._repeats.heed(policy.deduplicate_for)
+        path = self.fast_path
+        is_timed = policy.retry or policy.time_limit < math.inf
+        path.heed(policy.buffer, is_timed=is_timed, mark=self._repeats.mark)
+        path.mind(KEYED, policy.ordering_key is not None)
+        self._mind_back_offs()
+        self._backing.heed(policy)
+        self.admission.heed(policy)
+        self._room_made()
+
+    def queued(self) -> Iterator[Delivery[Event]]:
+        """The events that are in memory, and those of publishers that wait for room."""
+        yield from self._in_flight
+        yield from self._queue.everything()
+        yield from self.admission.awaiting()
 
     @trio.lowlevel.enable_ki_protection
     def reopen(self) -> None:

@@ -112,12 +112,9 @@ class Bus:
     def __init__(
         self, subscriptions: Iterable[Subscription] = (), types: Iterable[type[Event]] = ()
     ) -> None:
-        by_type: dict[type[Event], list[Subscription]] = {each: [] for each in types}
-        for subscription in subscriptions:
-            by_type.setdefault(subscription.event, []).append(subscription)
-        self.routes: Mapping[type[Event], Route] = {
-            each: Route.to(wishes) for each, wishes in by_type.items()
-        }
+        self._routes: dict[type[Event], Route] = {}
+        self.routes: Mapping[type[Event], Route] = self._routes
+        self.connect(subscriptions, types)
         self.fairness: Fairness = Fairness()
         self.undecided: list[Undecided] = []
         """Events that were offered and not decided about; `settle` waits for the decisions."""
@@ -125,6 +122,17 @@ class Bus:
         """The transaction in which events are stored that were offered; `settle` waits for it."""
         self.unrouted: Counter[str] = Counter()
         """Events that nobody listens to, by name."""
+
+    @trio.lowlevel.enable_ki_protection
+    def connect(
+        self, subscriptions: Iterable[Subscription], types: Iterable[type[Event]] = ()
+    ) -> None:
+        """Route by these subscriptions from now on; `routes` stays the same mapping."""
+        by_type: dict[type[Event], list[Subscription]] = {each: [] for each in types}
+        for subscription in subscriptions:
+            by_type.setdefault(subscription.event, []).append(subscription)
+        self._routes.clear()
+        self._routes.update((each, Route.to(wishes)) for each, wishes in by_type.items())
 
     def listens(self, event: type[Event]) -> bool:
         """Whether anybody listens to events of this type."""

@@ -7,6 +7,7 @@ Never knows a store.
 from __future__ import annotations
 
 from .._events._delivery import Delivery, Identity, Receipt
+from .._events._delivery_settings import DeliveryPolicy
 from .._events._event import Event
 from .._events._fates import Fate
 from .._events._history import History
@@ -101,4 +102,7 @@ class InMemory:
         return False
 
     def excuse(self, receipt: Receipt) -> None:
+        """See `Backing`."""
+
+    def heed(self, policy: DeliveryPolicy) -> None:
         """See `Backing`."""

@@ -16,6 +16,7 @@ import msgspec
 import trio
 
 from .._events._delivery import Delivery, Identity, Receipt
+from .._events._delivery_settings import DeliveryPolicy
 from .._events._event import Event
 from .._events._fates import Fate
 from .._events._history import FIRST, History
@@ -493,6 +494,10 @@ class OnDisk(Backing, StoredInbox):
             if receipt is not None:
                 receipt.keep(self._plugin)
         self._parts.repeats.keep(self._plugin)
+
+    def heed(self, policy: DeliveryPolicy) -> None:
+        """See `Backing`."""
+        self._policy = policy
 
     # The store's side.
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from time import time as wall_time
 from typing import Unpack
+from weakref import WeakKeyDictionary
 
 import structlog
 import trio
@@ -30,6 +31,7 @@ from .._events._delivery import (
 from .._events._event import Event, source_of
 from .._events._fates import Fate
 from .._events._outcome import Outcome
+from .._events._successors import UNCARRIABLE, carried
 from .._events._types import EventTypes, loaded_twice
 from .._faults._errors import UnknownEventError
 from .._inbox._quantum import QUANTUM
@@ -66,6 +68,7 @@ class Publisher:
         self._service = service
         self._types = types
         self._waits = Waits()
+        self._superseded: WeakKeyDictionary[type[Event], str] = WeakKeyDictionary()
 
     @trio.lowlevel.enable_ki_protection
     async def publish(  # noqa: C901 - a call for each event would cost as much
@@ -99,7 +102,8 @@ class Publisher:
         try:
             route = self._routes[type(event)]
         except KeyError:
-            raise _unknown(event, self._types) from None
+            event = self._renewed(event)
+            route = self._routes[type(event)]
         if wait:
             return await self._publish_and_wait(event, route, id, facts)
         fairness = self._fairness
@@ -142,6 +146,21 @@ class Publisher:
         elif bus.commit is not None or fairness.owes_turn or bus.undecided:
             await bus.settle()
         return outcome
+
+    def supersede(self, classes: Iterable[type[Event]]) -> None:
+        """Take events of these classes, too, which other classes of their names have replaced."""
+        self._superseded.update((cls, cls.__event_name__) for cls in classes)
+
+    def _renewed(self, event: Event) -> Event:
+        """An event of a class that was replaced, as one of the class in its place."""
+        name = self._superseded.get(type(event))
+        cls = None if name is None else self._types.get(name)
+        if cls is None:
+            raise _unknown(event, self._types)
+        try:
+            return carried(event, cls, self._types)
+        except UNCARRIABLE as error:
+            raise UnknownEventError(f"{error}: its class was replaced by a reload") from error
 
     async def _publish_and_wait(
         self, event: Event, route: Route, id: str | None, facts: Facts
@@ -275,7 +294,7 @@ class Publisher:
         if type(delivery) is not Delivery:
             raise UnknownEventError("publish_many takes deliveries: write `Delivery.of(event)`")
         if type(delivery.event) not in self._routes:
-            raise _unknown(delivery.event, self._types)
+            delivery = replace(delivery, event=self._renewed(delivery.event))
         if delivery.origin is not NO_ORIGIN:
             origin = Origin(
                 delivery.request_id or origin.request_id, delivery.traceparent or origin.traceparent

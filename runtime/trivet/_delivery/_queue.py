@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from itertools import islice, takewhile
 from typing import TypeGuard
 
@@ -61,20 +61,36 @@ class Queue:
     """
 
     def __init__(self, policy: DeliveryPolicy, *, one_at_a_time: bool = True) -> None:
-        self._is_keyed = policy.ordering_key is not None
-        self._one_at_a_time = self._is_keyed and one_at_a_time
-        self._is_one_lane = not self._is_keyed and policy.concurrency == 1
-        self._lane_of = _lane_of(policy)
+        self._heed(policy, one_at_a_time=one_at_a_time)
         self.ready: deque[Delivery[Event]] = deque()
         """Events in the order in which they are handed out, as far as their lanes are free."""
         self._lanes: dict[Hashable, _Lane] = {}
         self._due: list[tuple[float, int, Hashable]] = []
         self._pushed = 0
         self._missing: dict[Hashable, list[int]] = {}
-        self.held = 0
+        self.held: int = 0
         """Events that wait for others of their lane."""
-        self.backing_off = 0
+        self.backing_off: int = 0
         """Events that back off."""
+
+    def _heed(self, policy: DeliveryPolicy, *, one_at_a_time: bool) -> None:
+        self._is_keyed = policy.ordering_key is not None
+        self._one_at_a_time = self._is_keyed and one_at_a_time
+        self._is_one_lane = not self._is_keyed and policy.concurrency == 1
+        self._lane_of = _lane_of(policy)
+
+    def rearrange(self, policy: DeliveryPolicy, *, one_at_a_time: bool) -> None:
+        """Put all events into the lanes of another policy; none is in flight, or on disk only."""
+        lanes = list(self._lanes.values())
+        returning = [(lane.due, each) for lane in lanes for each in lane.returning]
+        held = [item for lane in lanes for item in lane.held if _is_here(item)]
+        self.ready.extendleft(reversed(held))
+        self._lanes.clear()
+        self._due.clear()
+        self.held = self.backing_off = 0
+        self._heed(policy, one_at_a_time=one_at_a_time)
+        for due, delivery in returning:
+            self.back_off(delivery, due)
 
     @property
     def waiting(self) -> int:
@@ -150,14 +166,20 @@ class Queue:
 
     def clear(self) -> list[Delivery[Event]]:
         """Take out everything."""
-        lanes = [item for lane in self._lanes.values() for item in (*lane.returning, *lane.held)]
-        everything = [item for item in (*lanes, *self.ready) if _is_here(item)]
+        everything = list(self.everything())
         self.ready.clear()
         self._lanes.clear()
         self._due.clear()
         self._missing.clear()
         self.held = self.backing_off = 0
         return everything
+
+    def everything(self) -> Iterator[Delivery[Event]]:
+        """The events in memory: those of lanes, then those that are ready."""
+        for lane in self._lanes.values():
+            yield from lane.returning
+            yield from filter(_is_here, lane.held)
+        yield from self.ready
 
     # For events that are on disk.
 

@@ -37,12 +37,10 @@ class Repeats:
     __slots__ = ("_first", "_followers", "_known", "_now", "_places", "mark", "window")
 
     def __init__(self, window: float) -> None:
-        self.window = window
+        self.window: float
         self._known: dict[Identity, float | Alive] = {}
         """The time at which each is forgotten, or the mark of one that has not ended."""
-        self.mark: Callable[[Identity, Delivery[Event]], object] = (
-            self._known.setdefault if window else _forgetful
-        )
+        self.mark: Callable[[Identity, Delivery[Event]], object]
         """Marks an event as alive if it is not known, in one call that is not Python's; returns its
         mark, which is the given one only then."""
         # To find the first key of a plain dict takes a search through all deleted ones before it.
@@ -53,6 +51,12 @@ class Repeats:
         self._followers: dict[Identity, list[Receipt]] = {}
         """The receipts of the duplicates of events that are alive."""
         self._now: Callable[[], float] = self._first_look
+        self.heed(window)
+
+    def heed(self, window: float) -> None:
+        """Remember events for `window` seconds after their end, from now on."""
+        self.window = window
+        self.mark = self._known.setdefault if window else _forgetful
 
     def _first_look(self) -> float:
         # Trio looks for the clock of its run each time, which takes as long as to read it.

@@ -71,6 +71,10 @@ class EventTypes:
             for base in cls.__mro__ if cls.__listen_by_base__ else (cls,):
                 self._below[base].append(cls)
 
+    def become(self, other: EventTypes) -> None:
+        """Be another program's types from now on; whoever has these gets those."""
+        vars(self).update(vars(other))
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._types)
 

@@ -90,6 +90,10 @@ class OrderRefusedError(PluginError):
     """An operator asked for something that is impossible now: the error says what to do instead."""
 
 
+class ReloadRefusedError(PluginError):
+    """An operator asked for a reload that is impossible now; nothing has changed."""
+
+
 class PluginNotActiveError(PluginError, LookupError):
     """`app.get` was asked for a plugin that is not active in this program."""
 

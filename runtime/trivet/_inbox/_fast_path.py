@@ -102,20 +102,34 @@ class FastPath:
         self.readers: Readers = readers
         self.parked: deque[trio.lowlevel.Task] = readers.parked
         self.counts: Counts = counts
-        self.buffer: int = sys.maxsize if buffer is None else buffer
-        self.is_timed: bool = is_timed
-        self.mark: Callable[[Identity, Delivery[Event]], object] = mark
+        self.buffer: int
+        self.is_timed: bool
+        self.mark: Callable[[Identity, Delivery[Event]], object]
         self.finish: Callable[[Delivery[Event]], None] = finish
         self.stay: Callable[[Delivery[Event], float], None] = stay
         self.slots: list[Slot] = []
         """The slots of the workers on the path."""
         self.is_open: bool = True
         """Whether the order is all that has to be minded, for events that are plain too."""
-        self.room: int = self.buffer
+        self.room: int = 0
         """Events that may wait while another one is only to be put behind them: none while the path
         is closed, or a reader is to be woken."""
         self._reasons: set[str] = set()
         readers.on_change = self._decide
+        self.heed(buffer, is_timed=is_timed, mark=mark)
+
+    def heed(
+        self,
+        buffer: int | None,
+        *,
+        is_timed: bool,
+        mark: Callable[[Identity, Delivery[Event]], object],
+    ) -> None:
+        """Go by these arguments from now on; see the class."""
+        self.buffer = sys.maxsize if buffer is None else buffer
+        self.is_timed = is_timed
+        self.mark = mark
+        self._decide()
 
     def mind(self, reason: str, is_so: bool) -> None:
         """Close the path for a reason, or open it again where that was the last one."""

@@ -12,6 +12,7 @@ from ._fast_path import FastPath
 
 PAUSED = "an operator has paused the delivery"
 RETIRED = "the plugin is being disabled"
+HELD = "the plugin is being replaced"
 
 
 class Gate:
@@ -27,13 +28,16 @@ class Gate:
         """Whether an operator has paused the delivery."""
         self.is_retired: bool = False
         """Whether nothing more is handed out before the plugin's next lifetime."""
+        self.is_held: bool = False
+        """Whether nothing more is handed out before another instance has taken the plugin's place.
+        Events go on coming in, as long as there is room."""
         self._is_draining = False
         """Whether all that is inside is handed out, paused or not: it would be lost."""
 
     @property
     def is_shut(self) -> bool:
         """Whether nothing is handed out."""
-        return self.is_retired or (self.is_paused and not self._is_draining)
+        return self.is_retired or self.is_held or (self.is_paused and not self._is_draining)
 
     @trio.lowlevel.enable_ki_protection
     def pause(self) -> None:
@@ -45,6 +49,18 @@ class Gate:
     def resume(self) -> None:
         """Open the gate after `pause`."""
         self.is_paused = False
+        self._mind()
+
+    @trio.lowlevel.enable_ki_protection
+    def hold(self) -> None:
+        """Shut the gate until `release`."""
+        self.is_held = True
+        self._mind()
+
+    @trio.lowlevel.enable_ki_protection
+    def release(self) -> None:
+        """Open the gate after `hold`."""
+        self.is_held = False
         self._mind()
 
     @trio.lowlevel.enable_ki_protection
@@ -68,4 +84,5 @@ class Gate:
     def _mind(self) -> None:
         self._path.mind(PAUSED, self.is_paused and not self._is_draining)
         self._path.mind(RETIRED, self.is_retired)
+        self._path.mind(HELD, self.is_held)
         self._path.readers.wake_all()

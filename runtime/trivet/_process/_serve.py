@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from functools import partial
 
@@ -24,9 +24,12 @@ from .._faults._masking import mask
 from .._log._logging import configure_logging, never_waiting_stderr
 from .._loop._tasks import breaker_of
 from .._plugins._status import Status
+from .._program._collector import Faults
 from .._program._garbage import freeze_heap
 from .._program._loader import Program, load
+from .._program._reading import Reading
 from .._program._settings import Settings, refuse_open_doors
+from .._reload._reloader import reloading
 from .._runtime import Runtime, running
 from .._web._server._listening import listening
 from ._escalation import LOOP
@@ -53,11 +56,18 @@ HEARTBEAT_EVERY = 1.0
 """Seconds between two heartbeats of the event loop."""
 
 
-def run(settings: Settings, *, with_parent: bool, reloads: bool = False) -> int:
+def run(
+    settings: Settings,
+    read: Callable[[Faults], Reading],
+    *,
+    with_parent: bool,
+    reloads: bool = False,
+) -> int:
     """Load and serve a program until SIGTERM or SIGINT.
 
     Args:
         settings: the operator's settings.
+        read: reads them anew, for a reload.
         with_parent: whether a parent process watches over this one. Then the stop ends in time,
             whatever plugins do.
         reloads: whether a new program takes this one's place, at once, when a file changes.
@@ -98,7 +108,7 @@ def run(settings: Settings, *, with_parent: bool, reloads: bool = False) -> int:
         program = load(settings)
         freeze_heap()
         with _naming_who_broke_the_loop(program, watchdog), warnings_in_the_log(program.homes):
-            trio.run(serve, program, listeners, stop, lifeline)
+            trio.run(serve, program, read, listeners, stop, lifeline)
     except TrivetError as error:
         watchdog.verdict = error.exit_code
         if lifeline is not None and error.exit_code in FINAL_CODES:
@@ -146,12 +156,17 @@ _NO_PLUGIN = "name plugins in `active_plugins` of trivet.toml, or on the command
 
 
 async def serve(
-    program: Program, listeners: Listeners, stop: Stop, lifeline: Lifeline | None
+    program: Program,
+    read: Callable[[Faults], Reading],
+    listeners: Listeners,
+    stop: Stop,
+    lifeline: Lifeline | None,
 ) -> None:
     """Start the plugins, then serve them over HTTP on the socket until a stop is asked for."""
     runtime = Runtime(program, contains_interrupts=True)  # Signals go to a receiver.
     if lifeline is not None:
         runtime.replace = partial(stop.replace, lifeline.ask_for_restart)
+    runtime.on_adopt.append(lambda: configure_logging(runtime.program.settings.log, sys.stderr))
     watchdog = stop.watchdog
     token, root = trio.lowlevel.current_trio_token(), trio.lowlevel.current_root_task()
     assert root is not None
@@ -174,7 +189,7 @@ async def serve(
             stop.attach(runtime)
             with stop.serving:
                 await _wait_for_turn(program, stop, lifeline)
-                async with running(runtime):
+                async with running(runtime), reloading(runtime, read):
                     public, management = (
                         [f"fd://{listener}" for listener in each]
                         for each in (listeners.public, listeners.management)
@@ -187,7 +202,7 @@ async def serve(
                         stop.manager.tell("READY=1")
                         if lifeline is not None:
                             lifeline.send_serving()
-                        await trio.sleep_forever()
+                        await stop.hangups.reload(runtime, stop.manager)
             nursery.cancel_scope.cancel()
 
 
@@ -217,15 +232,11 @@ async def _hear_signals(stop: Stop, *, task_status: trio.TaskStatus[None]) -> No
     with trio.open_signal_receiver(*STOP_SIGNALS, signal.SIGHUP) as signals:
         task_status.started()
         async for number in signals:
-            name = signal.Signals(number).name
+            _log.info("signal received", signal=signal.Signals(number).name)
             if number in STOP_SIGNALS:
-                _log.info("signal received", signal=name)
                 stop.on_signal()
             else:
-                _log.warning(
-                    "signal ignored: settings are not read again while the program runs",
-                    signal=name,
-                )
+                stop.hangups.heard()
 
 
 async def _begin_when_stopping(runtime: Runtime, stop: Stop, lifeline: Lifeline | None) -> None:

@@ -16,6 +16,7 @@ import trio
 
 from .._runtime import Runtime
 from ._escalation import LOOP
+from ._hangups import Hangups
 from ._parent._manager import ServiceManager
 from ._parent._wire import GO, MAKE_ROOM, RESTART_SIGNAL, STAY, STOP_SIGNALS
 from ._watchdog import Watchdog
@@ -53,6 +54,8 @@ class Stop:
         self.makes_room = False
         """Whether the stop is for a new program, which waits."""
         self._decided = trio.Event()
+        self.hangups = Hangups()
+        """The requests to reload, which come as signals, too."""
 
     def listen(self) -> None:
         """Hear signals from now on, pending ones too; the loop acts on them when it can.
@@ -61,7 +64,7 @@ class Stop:
         """
         for number in STOP_SIGNALS:
             signal.signal(number, self._heard_before_the_loop)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Until the loop can say so.
+        signal.signal(signal.SIGHUP, self.hangups.heard_before_the_loop)
         signal.signal(RESTART_SIGNAL, signal.SIG_IGN)  # It is for the parent.
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # Or a line for the terminal would stop it.
         signal.pthread_sigmask(signal.SIG_SETMASK, [])

@@ -13,6 +13,15 @@ from typing import Self
 from .._faults._errors import ConfigurationError
 
 
+def lines_of(text: str) -> list[str]:
+    r"""The faults in the text of an error, each once; a further line of one is indented.
+
+    >>> lines_of("bind: wrong" + chr(10) + "  expected HOST:PORT" + chr(10) + "service: empty")
+    ['bind: wrong\n  expected HOST:PORT', 'service: empty']
+    """
+    return list(dict.fromkeys(re.split(r"\n(?! )", text))) if text else []
+
+
 class Faults:
     """The faults found so far.
 
@@ -33,8 +42,7 @@ class Faults:
     @property
     def lines(self) -> list[str]:
         """The faults in the order in which they were found; a further line of one is indented."""
-        text = "\n".join(map(str, self._errors))
-        return list(dict.fromkeys(re.split(r"\n(?! )", text))) if text else []
+        return lines_of("\n".join(map(str, self._errors)))
 
     def add(self, others: Faults) -> None:
         """Add the faults that others have collected."""

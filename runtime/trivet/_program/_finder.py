@@ -80,6 +80,11 @@ class Finder:
         sys.modules[PACKAGE] = importlib.util.module_from_spec(spec)
         importlib.invalidate_caches()
 
+    @property
+    def is_mounted(self) -> bool:
+        """Whether the directory is importable."""
+        return _path_of(PACKAGE) == [str(absolute(self._directory))]
+
     def find(self, name: str, setting: str = "active_plugins") -> NamedModule:
         """Find a plugin's module by the name of its file, its folder or its entry point.
 

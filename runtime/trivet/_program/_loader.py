@@ -107,6 +107,7 @@ def check(
     *,
     plugins: Iterable[type[Plugin]] = (),
     event_types: Iterable[type[Event]] = (),
+    mounts: bool = True,
 ) -> Program | None:
     """Find, import and check everything, and go on after a fault.
 
@@ -118,12 +119,14 @@ def check(
         faults: collects the faults.
         plugins: see `load`.
         event_types: see `load`.
+        mounts: whether the modules of the plugins' directory are imported anew. Otherwise those
+            that are there stay, and only the missing ones are imported.
 
     Returns:
         The program; None where anything has a fault.
     """
     own = Faults()
-    modules, event_modules = _import_all(settings, own)
+    modules, event_modules = _import_all(settings, own, mounts=mounts)
     named = collect_plugins(modules, plugins, own)
     if not own:
         named = leave_out([*named, *not_imported(settings, named)], settings, own)
@@ -164,7 +167,9 @@ def check(
     return Program(settings, events, tuple(checked), by_tier, needs, tls)
 
 
-def _import_all(settings: Settings, faults: Faults) -> tuple[list[NamedModule], list[NamedModule]]:
+def _import_all(
+    settings: Settings, faults: Faults, *, mounts: bool
+) -> tuple[list[NamedModule], list[NamedModule]]:
     """Import the modules of the active plugins, and the modules of `event_types`."""
     finder = Finder(settings.plugins_directory)
     if settings.active_plugins or settings.event_types:
@@ -173,8 +178,9 @@ def _import_all(settings: Settings, faults: Faults) -> tuple[list[NamedModule], 
             refuse_writable_code(settings.plugins_directory, directory)
         if faults:
             return [], []  # None of that code may run.
-        with faults.collect():
-            finder.mount()
+        if mounts or not finder.is_mounted:
+            with faults.collect():
+                finder.mount()
     plugins: list[NamedModule] = []
     event_modules: list[NamedModule] = []
     event_types = place_of_key(settings, "event_types")

@@ -33,7 +33,7 @@ class CodeVersion:
     """The moment at which the program was made from the code, in UTC."""
 
 
-def code_versions(classes: Iterable[type]) -> Mapping[type, CodeVersion]:
+def code_versions(classes: Iterable[type]) -> dict[type, CodeVersion]:
     """The version of the code of each class. A file with several classes is read once."""
     classes, now = list(classes), datetime.now(UTC)
     modules = dict.fromkeys(cls.__module__ for cls in classes)

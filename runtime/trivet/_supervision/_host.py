@@ -27,6 +27,7 @@ from .._plugins._instance import internals_of
 from .._plugins._plugin import Plugin
 from .._plugins._status import TRANSITIONS, Status
 from .._plugins._supervision_settings import SupervisionSettings
+from ._handover import Retirement, Succession
 from ._lifetime import Lifetime
 from ._needs import Member, Needs
 from ._restarts import Restarts
@@ -55,6 +56,8 @@ class Host:
         contains_interrupts: whether a KeyboardInterrupt is a fault of the plugin.
         on_change: called for each transition; must neither wait nor raise.
         runs: whether the plugin's `run` is called.
+        succession: the turn of a plugin that starts beside another one, whose inbox it gets later;
+            until then it has one chance to initialize.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Host:
         contains_interrupts: bool,
         on_change: Callable[[StatusChange], None],
         runs: bool = True,
+        succession: Succession | None = None,
     ) -> None:
         self.plugin = plugin
         self.name: str = plugin.name
@@ -93,16 +97,21 @@ class Host:
         """Whether the first start failed, and the settings forbid another."""
         self.ended: trio.Event = trio.Event()
         """Set when the last lifetime is over."""
+        self._succession = succession
+        self._retirement: Retirement | None = None
         self._supervision = supervision
         self._policy = Restarts(supervision)
-        self.inbox: SupervisedInbox | None = inbox
-        """The plugin's inbox; None for a plugin that takes no events."""
+        self.inbox: SupervisedInbox | None = inbox if succession is None else None
+        """The plugin's inbox; None for a plugin that takes no events, or has no turn yet or any
+        more."""
+        self._own_inbox = inbox
         self._on_change = on_change
+        self.start_limit: float = start_limit
+        """Seconds for `initialize` in the next lifetime."""
         self._new_lifetime = partial(
             Lifetime,
             plugin,
             self,
-            start_limit=start_limit,
             close_limit=close_limit,
             contains_interrupts=contains_interrupts,
             runs=runs,
@@ -252,6 +261,50 @@ class Host:
                 drain_until = trio.current_time()
             self._lifetime.stop(drain_until=drain_until, close_until=close_until)
 
+    # A reload's orders.
+
+    @property
+    def is_on_trial(self) -> bool:
+        """Whether the plugin waits for its turn to follow another one."""
+        return self._succession is not None and not self._succession.has_begun
+
+    @property
+    def has_initialized(self) -> bool:
+        """Whether a plugin on trial could take over now."""
+        return self.is_on_trial and self._has_run and self._lifetime is not None
+
+    def take_over(self, restarts: int) -> None:
+        """Let a plugin on trial run, with the inbox of its predecessor.
+
+        Args:
+            restarts: the restarts of its name so far, this one included.
+        """
+        assert self._succession is not None
+        self.inbox, self.restarts = self._own_inbox, restarts
+        if self.inbox is not None:
+            self.inbox.reopen()
+        self._become(Status.RUNNING)
+        if self.trouble is not None:
+            self._become(Status.DEGRADED, self.trouble)
+        self._succession.begin()
+
+    def retire(self) -> Retirement:
+        """End `run`, for good, and wait for the leave to close; `ended` is set at the end.
+
+        The inbox is no longer this plugin's.
+        """
+        self._retirement = retirement = Retirement()
+        self.is_stopping = True
+        self.inbox = None
+        self._end_pause()
+        if self._lifetime is None:
+            retirement.run_ended.set()
+        else:
+            self._lifetime.end()
+        if self._task is None:
+            self.ended.set()
+        return retirement
+
     def hurry(self) -> None:
         """End the draining now."""
         if self.is_stopping and self._lifetime is not None:
@@ -282,6 +335,8 @@ class Host:
         try:
             await self._live_on()
         finally:
+            if self._retirement is not None:
+                self._retirement.run_ended.set()
             if self.inbox is not None:
                 self.inbox.abandon()
             if self.status is not Status.FAILED:
@@ -291,10 +346,10 @@ class Host:
     async def _live_on(self) -> None:
         if self.is_disabled:
             self._tell_of_safe_mode()
-        for restarts in count():
+        for lifetimes in count():
             if not await self._until_it_may_start():
                 return
-            self.restarts = restarts
+            self.restarts += lifetimes > 0
             self._become(Status.STARTING)
             failure = await self._live()
             if self.is_stopping:
@@ -314,6 +369,8 @@ class Host:
 
     async def _until_it_may_start(self) -> bool:
         """Wait for an operator who enables it, and for its needs; says whether to start then."""
+        if self.is_on_trial:  # Its needs are looked at by whoever has it start.
+            return not self.is_stopping
         until: Callable[[], Awaitable[object]]
         while not self.is_stopping:
             waits_for = self.waits_for
@@ -340,7 +397,7 @@ class Host:
     async def _live(self) -> BaseException | None:
         begun = trio.current_time()
         self.trouble = None
-        self._lifetime = self._new_lifetime()
+        self._lifetime = self._new_lifetime(start_limit=self.start_limit)
         failure: BaseException | None = None
         try:
             failure = await self._lifetime.live(must_not_return=self._must_not_return())
@@ -353,20 +410,30 @@ class Host:
                 self.inbox.lifetime_ended(crashed=failure is not None)
 
     def _must_not_return(self) -> str | None:
-        if self.inbox is not None:
+        if self._own_inbox is not None:
             return "events may still come"
         return "the plugin is permanent" if self._supervision.restart == "permanent" else None
 
     def began(self) -> None:
         """See `Owner`."""
         self._has_run = True
+        if self.is_on_trial:
+            self._call_started()
+            return
         self._become(Status.RUNNING)
         if self.trouble is not None:
             self._become(Status.DEGRADED, self.trouble)
         self._call_started()
 
+    async def turn(self) -> None:
+        """See `Owner`."""
+        if self._succession is not None:
+            await self._succession.turn()
+
     async def ending(self) -> None:
         """See `Owner`."""
+        if self._retirement is not None:
+            await self._retirement.run_is_over()
         if self.is_up:
             self._become(Status.STOPPING)
         await self.needs.end_dependents()
@@ -374,7 +441,8 @@ class Host:
     async def _recover(self, failure: BaseException) -> bool:
         """Wait after a failure, or give up; says whether to start again."""
         self.failure = explained(failure)
-        if self._on_start is not None and self._supervision.on_start_failure == "fail":
+        has_one_chance = self._supervision.on_start_failure == "fail"
+        if self.is_on_trial or (self._on_start is not None and has_one_chance):
             self.start_failed = True
             self._log.error("plugin did not start", exc_info=failure)
             self._become(Status.FAILED, self.error)

@@ -28,6 +28,9 @@ class Owner(Protocol):
     def began(self) -> None:
         """Take note that `initialize` has returned."""
 
+    async def turn(self) -> None:
+        """Wait until the plugin may run: it may have initialized beside its predecessor."""
+
     async def ending(self) -> None:
         """Take note that `run` has ended, and `close` is next. Shields itself where it waits."""
 
@@ -211,6 +214,7 @@ class Lifetime:
 
     async def _run(self, must_not_return: str | None) -> None:
         with self._work:
+            await self._owner.turn()
             if self._runs:
                 await self._plugin.run()
             if self._is_to_end:

@@ -79,6 +79,21 @@ class Needs:
         self.needed.append(other)
         other.needs._dependents.append(self._member)
 
+    def take_place_of(self, other: Member) -> list[Member]:
+        """Let the members that need another one need this one's member instead; returns them."""
+        dependents, other.needs._dependents = other.needs._dependents, []
+        for member in dependents:
+            needed = member.needs.needed
+            needed[:] = [self._member if each is other else each for each in needed]
+        self._dependents += dependents
+        return dependents
+
+    def leave(self) -> None:
+        """Take the member out of the graph, as far as others refer to it."""
+        for other in self.needed:
+            others = other.needs._dependents
+            others[:] = [each for each in others if each is not self._member]
+
     @property
     def unmet(self) -> Member | None:
         """The unmet need that blocks the start; a failed one comes before one that is only down."""

@@ -17,6 +17,7 @@
     _plugin_details the documents about a plugin, for an operator
     _dead_letters   events that were given up, searched, replayed and purged
     _inspection     event types, live tasks, diagnostics
+    _reload         the settings read anew, for an operator
     _sign_in        a browser's session
     _doors          who may pass: tokens and scopes
     _management     the paths of management, which may have addresses of their own

@@ -60,15 +60,23 @@ class Doors:
     ) -> None:
         settings = runtime.program.settings
         self._runtime = runtime
+        self._addresses = addresses
         self._is_split = has_management or settings.management_bind is not None
-        named = (*settings.addresses, *settings.management_addresses, *(addresses or ()))
-        binds = {name_of(each) for each in named if not is_of_systemd(each) and not is_unix(each)}
-        self._hosts = Hosts({*settings.allowed_hosts, *binds})
-        self._sites = Hosts(settings.allowed_hosts)  # At a bind's host other programs have pages.
         self.tokens = Tokens(settings.tokens)
         self.sessions = Sessions(self.tokens)
         self.event_rates = EventRates(settings.event_rates)
         self._attempts = Attempts()
+        self.heed()
+
+    def heed(self) -> None:
+        """Go by the present settings of the program from now on."""
+        settings, addresses = self._runtime.program.settings, self._addresses
+        named = (*settings.addresses, *settings.management_addresses, *(addresses or ()))
+        binds = {name_of(each) for each in named if not is_of_systemd(each) and not is_unix(each)}
+        self._hosts = Hosts({*settings.allowed_hosts, *binds})
+        self._sites = Hosts(settings.allowed_hosts)  # At a bind's host other programs have pages.
+        self.tokens.replace(settings.tokens)
+        self.event_rates.replace(settings.event_rates)
         open_scopes = frozenset[Scope]({"ingest", "read"}) - self.tokens.scopes
         are_local = addresses is not None and all(map(is_local, addresses))
         is_here = settings.insecure or not self.tokens or are_local

@@ -217,7 +217,7 @@ class Endpoints:
     def __init__(self, fallback: ASGIApp, runtime: Runtime, doors: Doors) -> None:
         self._fallback = fallback
         self._doors = doors
-        self._max_body = runtime.program.settings.max_body
+        self._runtime = runtime
         self._endpoints: dict[tuple[str, str], Endpoint] = {}
         self._actions: dict[tuple[str, str, str], Endpoint] = {}
 
@@ -254,7 +254,8 @@ class Endpoints:
             await self._fallback(scope, receive, send)
             return
         endpoint, variable = found
-        request = EndpointRequest(scope, receive, variable, self._max_body)
+        limit = self._runtime.program.settings.max_body
+        request = EndpointRequest(scope, receive, variable, limit)
         try:
             status, headers, body = await self._handle(endpoint, request)
             headers.append((b"content-length", b"%d" % len(body)))

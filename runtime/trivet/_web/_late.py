@@ -11,6 +11,7 @@ Quart when the first other request comes. The import runs in a thread: the event
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 
 import trio
@@ -36,9 +37,19 @@ async def build_service(
     """
     service = Service(runtime, addresses, management)
     service.framework = _Late(service)
+    runtime.on_adopt.append(partial(_renew, service))
     if any([*routes_of(type(host.plugin))] for host in runtime.hosts.values()):
         await _build_on(service)
     return service
+
+
+def _renew(service: Service) -> None:
+    """Serve what the program has after a reload."""
+    service.heed()
+    if not isinstance(service.framework, _Late):
+        from ._app import build_on  # noqa: PLC0415 - it is imported
+
+        build_on(service)
 
 
 class _Late:

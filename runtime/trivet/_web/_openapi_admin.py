@@ -78,5 +78,7 @@ ADMIN: dict[str, Schema] = {
     ),
     "GET /-/diagnostics": _answered("200", "The account."),
     "POST /-/restart": _answered("202", "A new program takes over.", _REASON),
+    "POST /-/plugins/<name>/reload": _answered("200", "The code is imported anew.", _REASON),
+    "POST /-/reload": _answered("200", "What has changed, and what needs a restart.", _REASON),
 }
 """The operations, by method and rule."""

@@ -34,6 +34,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED,
     "upgrade_required": HTTPStatus.UPGRADE_REQUIRED,
     "order_refused": HTTPStatus.CONFLICT,
+    "reload_refused": HTTPStatus.CONFLICT,
     "request_timeout": HTTPStatus.REQUEST_TIMEOUT,
     "body_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "event_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

@@ -24,6 +24,7 @@ from ._metrics import add_metrics
 from ._middleware import RequestMiddleware
 from ._probes import add_plugin_status, add_probes
 from ._proxies import Proxies
+from ._reload import add_reload
 from ._replacement import add_replacement
 from ._shortcuts import FindShortcut, RequestHead, Shortcut
 
@@ -61,9 +62,16 @@ class Service:
         add_replacement(self.endpoints, runtime)
         add_dead_letters(self.endpoints, runtime)
         add_inspection(self.endpoints, runtime)
+        add_reload(self.endpoints, runtime)
         self._proxies = Proxies.of(runtime.program.settings)
         self._middleware = RequestMiddleware(self.endpoints, runtime, self.doors)
         self._events = EventShortcuts(runtime, self.doors)
+
+    def heed(self) -> None:
+        """Go by the present settings of the program from now on."""
+        self.doors.heed()
+        self._proxies = Proxies.of(self.runtime.program.settings)
+        self._events.heed()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one scope, within the middleware."""

@@ -17,7 +17,7 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Settings]:
     """The settings of every program that would have been served; in an empty directory."""
     seen: list[Settings] = []
 
-    def run(settings: Settings, *, with_parent: bool, reloads: bool) -> int:
+    def run(settings: Settings, read: object, *, with_parent: bool, reloads: bool) -> int:
         assert with_parent
         assert not reloads
         seen.append(load(settings).settings)
@@ -106,7 +106,7 @@ def test_an_error_of_the_program_ends_with_its_code(
 ) -> None:
     """The error that ends the program decides the exit code."""
 
-    def run(settings: Settings, *, with_parent: bool, reloads: bool) -> int:
+    def run(settings: Settings, read: object, *, with_parent: bool, reloads: bool) -> int:
         raise error
 
     monkeypatch.setattr(_serve, "run", run)
@@ -119,7 +119,7 @@ def test_a_fault_of_ours_is_not_dressed_up(
 ) -> None:
     """An exception that Trivet does not raise on purpose keeps its traceback."""
 
-    def run(settings: Settings, *, with_parent: bool, reloads: bool) -> int:
+    def run(settings: Settings, read: object, *, with_parent: bool, reloads: bool) -> int:
         raise ZeroDivisionError
 
     monkeypatch.setattr(_serve, "run", run)

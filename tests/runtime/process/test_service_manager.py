@@ -150,3 +150,31 @@ def test_nobody_listens(tmp_path: Path) -> None:
     """A manager that has gone, or never was, is no fault."""
     ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "gone")}).tell("READY=1")
     ServiceManager({}).tell("READY=1")
+
+
+@pytest.mark.process
+async def test_a_hangup_reloads_the_settings_and_the_manager_is_told(
+    plugins: Callable[..., Path], manager: socket.socket
+) -> None:
+    """RELOADING with the moment, then READY again, whether the settings were applied or refused."""
+    directory = plugins(idle=IDLE)
+    settings = directory / "trivet.toml"
+    settings.write_text('plugins_directory = "."\nmax_body = 1000')
+    async with serving("idle", directory=directory, NOTIFY_SOCKET=manager.getsockname()) as server:
+        await told(manager, "READY=1")
+        settings.write_text('plugins_directory = "."\nmax_body = 2000')
+        server.process.send_signal(signal.SIGHUP)
+        await trio.lowlevel.wait_readable(manager)
+        reloading, moment = manager.recv(4096).decode().split("\n")
+        assert reloading == "RELOADING=1"
+        assert int(moment.removeprefix("MONOTONIC_USEC=")) > 0
+        await told(manager, "READY=1\nSTATUS=reloaded")
+        assert (await server.logged("reloaded"))["max_body"] == "changed"
+        settings.write_text("max_body = 0")
+        server.process.send_signal(signal.SIGHUP)
+        status = ""
+        while not status.startswith("READY=1"):
+            await trio.lowlevel.wait_readable(manager)
+            status = manager.recv(4096).decode()
+        assert "STATUS=reload refused: trivet.toml: max_body" in status
+        assert await server.stop() == 0

@@ -576,14 +576,14 @@ async def ask_slowly(program: Program) -> None:
         assert (await client.get(f"{program.url}/slow")).status_code == 503
 
 
-async def test_hangups_are_ignored(tmp_path: Path) -> None:
-    """SIGHUP changes nothing, and the process that gets it says so."""
+async def test_a_hangup_ends_neither_process(tmp_path: Path) -> None:
+    """SIGHUP asks for a reload, whichever of the processes gets it."""
     async with serving("healthy", directory=tmp_path) as program:
         await program.logged('"serving"')
         for pid in program.processes():
             os.kill(pid, signal.SIGHUP)
-        await program.logged("SIGHUP is ignored")
         await program.logged('"signal": "SIGHUP"')
+        await program.logged('"reloaded"')
         async with program.client():
             assert await program.stop() == CLEAN
 

@@ -98,6 +98,8 @@ DOORS: dict[str, tuple[str, str | None]] = {
     "POST /-/restart": ("/-/restart", "admin"),
     "POST /-/dead-letters/replay": ("/-/dead-letters/replay?all=true", "admin"),
     "POST /-/dead-letters/purge": ("/-/dead-letters/purge?all=true", "admin"),
+    "POST /-/reload": ("/-/reload", "admin"),
+    "POST /-/plugins/<name>/reload": ("/-/plugins/shop/reload", "admin"),
     "GET /sign-in": ("/sign-in", None),
     "POST /sign-in": ("/sign-in", None),
     "POST /sign-out": ("/sign-out", None),
@@ -108,6 +110,8 @@ DOORS: dict[str, tuple[str, str | None]] = {
 BEHIND = {
     "POST /-/plugins/<name>/log-level": (409, "order_refused"),  # The log is the tests' own.
     "GET /-/dead-letters/<number>": (404, "unknown_dead_letter"),
+    "POST /-/plugins/<name>/reload": (409, "reload_refused"),  # The test made the settings.
+    "POST /-/reload": (409, "reload_refused"),
 }
 """The answers behind the doors that lead to nothing in these programs."""
 

@@ -113,6 +113,13 @@ class Child:
         except BrokenPipeError:
             return  # The child has ended already; its exit code says how.
 
+    def request_reload(self) -> None:
+        """Ask the child to read its settings anew."""
+        try:
+            os.kill(self.pid, signal.SIGHUP)
+        except ProcessLookupError:
+            return
+
     def request_dump(self) -> None:
         """Have the child write into the report where it stands, which it can whatever it does."""
         try:

@@ -89,7 +89,7 @@ class Parent:
                 until = time.monotonic() + self._config.budget + MAKE_ROOM_WITHIN
             number = self._next_signal(min(until, self._succession.until))
             if number == signal.SIGHUP:
-                say("SIGHUP is ignored: settings are not read again while the program runs")
+                child.request_reload()
             elif number in STOP_SIGNALS:
                 until = self._request_stop(child, until)
             has_sent = child.read_beats()

@@ -53,7 +53,14 @@ class EventShortcuts:
         self._doors = doors
         self._monitoring = Monitoring(runtime)
         self._types: dict[type[Event], _Type | None] = {}
-        self._limit = min(LARGE, runtime.program.settings.max_body)
+        self.heed()
+
+    def heed(self) -> None:
+        """Go by the present settings of the program; shortcuts that were found hold no longer."""
+        self._limit = min(LARGE, self._runtime.program.settings.max_body)
+        for kind in filter(None, self._types.values()):
+            kind.is_over = True
+        self._types.clear()
 
     def find(self, head: RequestHead, server: str) -> Shortcut | None:
         """The shortcut of a head.
@@ -100,6 +107,8 @@ class _Type:
         self.service = runtime.service
         self.monitoring = monitoring
         self.cls = cls
+        self.is_over = False
+        """Whether a reload has come, after which the head has to be looked at again."""
         self.limit = runtime.buffer_bytes(cls)
         queued = document_of(_ID, cls.__event_name__, runtime.all_queued(cls))
         self.before, _, self.behind = encode(queued).partition(_ID.encode("ascii"))
@@ -129,7 +138,7 @@ class _EventShortcut:
         kind = self._kind
         runtime = kind.runtime
         size = estimated_bytes(body)
-        if size > kind.limit or runtime.leaving.is_set():
+        if size > kind.limit or kind.is_over or runtime.leaving.is_set():
             return None
         began, now = trio.current_time(), wall_time()
         try:

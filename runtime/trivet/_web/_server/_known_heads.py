@@ -37,6 +37,12 @@ class KnownHeads:
         self._is_token = is_token
         self._known: dict[tuple[bytes, str], Head] = {}
 
+    def forget(self) -> None:
+        """Find the shortcuts anew: other settings hold."""
+        for head in self._known.values():
+            head.shortcut = None
+        self._known.clear()
+
     def parse(self, data: bytes, server: str) -> Head:
         """Parse a whole head, or return the one that the same bytes have given before.
 

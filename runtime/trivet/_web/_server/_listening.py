@@ -74,6 +74,8 @@ async def listening(
             contains_interrupts=runtime.contains_interrupts,
             tls=runtime.program.tls,
         )
+        runtime.check_doors = partial(refuse_open_doors, addresses=addresses, management=management)
+        runtime.on_adopt.append(partial(server.heed, runtime))
         serve = partial(server.serve, management=management_binds)
         urls: list[str] = await nursery.start(serve, *binds)
         server.shield()  # Not sooner: a start that is cancelled would wait for the server for ever.
@@ -136,6 +138,15 @@ class Server:
         self._serving = trio.CancelScope()
         self._accepting = trio.CancelScope()
         self._closed = trio.Event()
+
+    def heed(self, runtime: Runtime) -> None:
+        """Serve further connections by the present settings of the program."""
+        settings = runtime.program.settings
+        self.tls = runtime.program.tls
+        self._max_connections = settings.max_connections
+        self._max_per_address = settings.max_connections_per_address
+        self._connection = partial(self._connection, max_message=settings.max_body)
+        self._heads.forget()
 
     async def serve(
         self,
