@@ -31,6 +31,7 @@ _ELSEWHERE = {
     "pause": "_orders",
     "plugins": "_looking",
     "publish": "_publishing",
+    "reload": "_orders",
     "restart": "_orders",
     "resume": "_orders",
     "schema": "_schema",

@@ -1,4 +1,4 @@
-"""`trivet disable`, `enable`, `pause`, `resume`, `restart` and `log-level`: orders to a plugin.
+"""`trivet disable`, `enable`, `pause`, `restart` and the like: orders to a running program.
 
 Owns their arguments, and the line that tells what has become of an order.
 Never knows which orders are refused: the running program says so.
@@ -79,6 +79,27 @@ def restart(plugin: str | None, as_json: bool, **place: Any) -> None:
         _tell(document, as_json, f"{document['plugin']} is {_words(document['status'])}")
 
 
+@click.command()
+@click.argument("plugin", required=False, shell_complete=complete_plugin)
+@reason_option
+@json_option
+@place_options
+def reload(plugin: str | None, as_json: bool, **place: Any) -> None:
+    """Read the settings and changed code of the running program anew; or the code of a PLUGIN.
+
+    Each thing that has changed is told, and what needs a restart. Where anything has a fault, all
+    faults are told, and nothing changes.
+
+    Exit codes: 0 done, 1 refused, 2 usage or configuration, 3 no program answers.
+    """
+    if plugin is None:
+        document = _ask("/-/reload", {}, **place)
+    else:
+        document = _give("reload", plugin, {}, **place)
+    lines = [*map(_change, document["changes"])]
+    _tell(document, as_json, *(lines or ["nothing has changed"]))
+
+
 @click.command("log-level")
 @click.argument("plugin", shell_complete=complete_plugin)
 @click.argument("level", type=click.Choice([*NUMBERS, "default"]))
@@ -114,11 +135,18 @@ def _ask(
         return program.ask("POST", path, {**query, "reason": reason})
 
 
-def _tell(document: Any, as_json: bool, line: str) -> None:
+def _tell(document: Any, as_json: bool, *lines: str) -> None:
     if as_json:
         print_json(document)
     else:
-        click.echo(plain(line))
+        for line in lines:
+            click.echo(plain(line))
+
+
+def _change(change: Any) -> str:
+    """One thing that a reload has changed, or cannot change, as a line."""
+    why = "" if change["reason"] is None else f", since {change['reason']}"
+    return f"{change['what']}: {change['result']}{why}"
 
 
 def _words(status: str) -> str:

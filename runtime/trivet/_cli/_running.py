@@ -15,7 +15,7 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from ssl import create_default_context
 from types import TracebackType
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar, cast
 from urllib.parse import urlencode, urlsplit
 
 import attrs
@@ -193,7 +193,10 @@ def _connection(address: str) -> HTTPConnection:
 def _reason(document: Any, status: int) -> str:
     if not isinstance(document, dict) or "detail" not in document:
         return f"the program has answered {status}"
-    return f"{document['detail']} ({status} {document.get('error_code', 'problem')})"  # pyright: ignore[reportUnknownMemberType]
+    problem = cast("dict[str, Any]", document)
+    said = f"{problem['detail']} ({status} {problem.get('error_code', 'problem')})"
+    faults: list[str] = problem.get("faults", [])
+    return "\n".join([said, *faults]) if len(faults) > 1 else said
 
 
 def _token(place: Place) -> str | None:
