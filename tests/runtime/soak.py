@@ -318,7 +318,8 @@ async def use(dice: random.Random, runtime: Runtime) -> None:
         async def ask() -> None:
             answer = await client.get("/base", timeout=60)
             assert answer.status_code in (200, 404, 500, 503), answer
-            assert (await client.get("/livez", timeout=60)).status_code == 200
+            answer = await client.get("/livez", timeout=60)
+            assert answer.status_code == 200, (answer, answer.text)
 
         await drive(dice, runtime, ask)
 

@@ -25,6 +25,7 @@ def runs_author_code(cls: type[Event]) -> bool:
     Validators, factories and `__attrs_post_init__` are such functions; with a validator, an event
     class has a `__post_init__`.
 
+    >>> import attrs
     >>> class OrderPlaced(Event):
     ...     order_id: str
     ...     notes: list[str] = attrs.field(factory=list)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, ClassVar
 
+import httpx
 import pytest
 import structlog
 import trio
@@ -25,6 +26,7 @@ from .ways import Taken, uniform
 
 OWN: ContextVar[str] = ContextVar("own", default="nothing")
 LARGE = "x" * 20_000
+WAITING = [f"/waits/{kind}" for kind in ("error", "around", "asks", "dict", "response", "none")]
 
 
 class Later(BackgroundPlugin):
@@ -160,6 +162,20 @@ async def test_a_shortcut_is_not_to_be_told_from_the_layers(
         assert (request_, mine) == (request_, theirs)
     assert found == expected
     assert (len(short.answers), len(short.begun)) == (answers, begun)
+
+
+@pytest.mark.parametrize("path", ["/around", "/after", *WAITING])
+async def test_the_next_request_of_a_connection_is_its_own(path: str) -> None:
+    """The connection's next request is another one, whatever a handler asks of its own, and
+    whenever."""
+    async with (
+        open_plugins(Later) as runtime,
+        serving(runtime) as url,
+        httpx.AsyncClient(base_url=url) as client,
+    ):
+        for _ in range(2):  # The second time the head is known.
+            await client.get(path)
+            assert (await client.get("/livez")).json() == {"status": "alive"}
 
 
 async def test_a_handler_that_waits_is_cut_off_at_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,36 @@ class _Phase(Enum):
 _IDLE, _BUSY, _BETWEEN = _Phase  # A member of an Enum takes long to look up.
 
 
+class _LazyExchange:
+    """One request that a shortcut answers, and its exchange, which is made when it is needed.
+
+    Code of the request may ask for the scope whenever it likes: also after the response, when the
+    connection has another request.
+
+    Args:
+        peer: the client.
+        head: the request's.
+    """
+
+    __slots__ = ("_exchange", "_head", "_peer")
+
+    def __init__(self, peer: Peer, head: Head) -> None:
+        self._peer = peer
+        self._head = head
+        self._exchange: Exchange | None = None
+
+    @property
+    def exchange(self) -> Exchange:
+        """The exchange; there is one."""
+        if self._exchange is None:
+            self._exchange = Exchange(self._peer, self._head)
+        return self._exchange
+
+    def __call__(self) -> HttpScope:
+        """The scope of the request, which the application may get, too."""
+        return self.exchange.scope
+
+
 class Connection:
     """One connection.
 
@@ -79,10 +109,8 @@ class Connection:
         """The end of the idle time; infinity until the first check of an idle connection."""
         self._is_last = False
         self._is_new = True
-        self._head: Head
-        """The head of the request that a shortcut answers."""
-        self._exchange: Exchange | None = None
-        """The exchange of this request, once it was asked for."""
+        self._asked: _LazyExchange
+        """The request that a shortcut was asked to answer."""
         self._talk: Talk
         """The request or the websocket for which the application runs."""
 
@@ -214,20 +242,14 @@ class Connection:
         received, length = self._peer.received, shortcut.length
         if len(received) < length:
             return None
-        self._head = head
-        answer = shortcut.answer(bytes(received[:length]), self._scope)
+        self._asked = _LazyExchange(self._peer, head)
+        answer = shortcut.answer(bytes(received[:length]), self._asked)
         if answer is not None:
             del received[:length]
         return answer
 
-    def _scope(self) -> HttpScope:
-        """The scope of the request that a shortcut answers, which the application may get, too."""
-        self._exchange = Exchange(self._peer, self._head)
-        return self._exchange.scope
-
     async def _send(self, answer: Answer) -> None:
         """Send the response of a shortcut."""
-        self._exchange = None
         lines, body, _, after = answer
         data = b"".join((lines, date_line(), b"\r\n", body))
         try:
@@ -246,8 +268,8 @@ class Connection:
             head: the request's.
             begun: the beginning of a response by a shortcut.
         """
-        self._talk = exchange = self._exchange or Exchange(self._peer, head)
-        self._exchange = None
+        exchange = Exchange(self._peer, head) if begun is None else self._asked.exchange
+        self._talk = exchange
         self._phase = _BUSY
         try:
             await exchange.run(self._app, begun)
