@@ -40,7 +40,7 @@ pytestmark = pytest.mark.model
 
 PROGRAMS = 300
 """Programs that are tried at a time, at most."""
-TIMES = 4
+TIMES = 12
 """How often others are tried. A few faults go unnoticed at first, since the programs depend on the
 numbers in the source, too."""
 
