@@ -7,6 +7,7 @@ Never knows the program: it is given a snapshot, in a thread.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from operator import attrgetter
 
 from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
@@ -189,15 +190,18 @@ def _of_the_store(snapshot: Snapshot, taken: int) -> Iterator[Metric]:
     )
 
 
-def _gauge(name: str, about: str, values: dict[str, float]) -> Metric:
-    family = GaugeMetricFamily(name, about, labels=_PLUGIN)
+def _by_plugin(
+    family: type[GaugeMetricFamily | CounterMetricFamily],
+    name: str,
+    about: str,
+    values: dict[str, float],
+) -> Metric:
+    """A metric with one value for each plugin."""
+    made = family(name, about, labels=_PLUGIN)
     for plugin, value in values.items():
-        family.add_metric([plugin], value)
-    return family
+        made.add_metric([plugin], value)
+    return made
 
 
-def _counter(name: str, about: str, values: dict[str, float]) -> Metric:
-    family = CounterMetricFamily(name, about, labels=_PLUGIN)
-    for plugin, value in values.items():
-        family.add_metric([plugin], value)
-    return family
+_gauge = partial(_by_plugin, GaugeMetricFamily)
+_counter = partial(_by_plugin, CounterMetricFamily)
