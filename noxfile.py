@@ -214,7 +214,11 @@ def wheel(session: nox.Session) -> None:
     session.run("python", "-m", "build", "--no-isolation", "--outdir", str(built), ".", silent=True)
     (file,) = built.glob("*.whl")
     roots = {name.split("/")[0] for name in zipfile.ZipFile(file).namelist()}
-    if {name for name in roots if not name.endswith(".dist-info")} != {"trivet", "trivet_contrib"}:
+    if {name for name in roots if not name.endswith(".dist-info")} != {
+        "trivet",
+        "trivet_contrib",
+        "trivet_pytest",
+    }:
         session.error(f"the wheel holds {sorted(roots)}")
     fresh = built.parent / "fresh"
     session.run("python", "-m", "venv", "--clear", str(fresh))

@@ -6,6 +6,7 @@ import inspect
 import re
 import tomllib
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from trio.testing import MockClock
 
 from trivet import TrivetError
 from trivet._process._escalation import ESCALATION
+from trivet.testing import open_plugins
 
 from .generated import PARTS, pages, regenerated
 
@@ -53,12 +55,11 @@ def test_the_examples_of_documents_work(path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def run(test: Callable[..., Coroutine[Any, Any, None]]) -> None:
-    """Run a test as pytest-trio does; the one fixture that a document uses is the clock."""
-    if "autojump_clock" in inspect.signature(test).parameters:
-        clock = MockClock(autojump_threshold=0)
-        trio.run(test, clock, clock=clock)
-    else:
-        trio.run(test)
+    """Run a test as pytest-trio does; documents use the clock and `open_service`."""
+    asked = inspect.signature(test).parameters
+    clock = MockClock(autojump_threshold=0) if "autojump_clock" in asked else None
+    fixtures = {"autojump_clock": clock, "open_service": partial(open_plugins, raise_errors=True)}
+    trio.run(partial(test, **{name: fixtures[name] for name in asked}), clock=clock)
 
 
 @pytest.mark.parametrize("path", pages(), ids=lambda path: path.name)

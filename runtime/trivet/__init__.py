@@ -142,6 +142,7 @@ and says what they are for.
                             what an operator decides about a subscription
         _successors         an event class that follows another of its name
         _operator_action    the event of what an operator has done
+        _examples           events for tests
         _sizes _turns _collisions _author_code
                             the cost of what comes from outside
     _faults/            what can go wrong, and how it is told: _errors _containment _backoff _stacks

@@ -11,10 +11,11 @@ itself must take that fixture as an argument.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
+import attrs
 import trio
 from quart.typing import TestClientProtocol
 from trio.testing import MockClock
@@ -22,6 +23,7 @@ from trio.testing import MockClock
 from trivet import (
     Delivery,
     Event,
+    Outcome,
     Plugin,
     Runtime,
     Settings,
@@ -32,6 +34,8 @@ from trivet import (
     open_runtime,
 )
 
+E = TypeVar("E", bound=Event)
+
 
 @asynccontextmanager
 async def open_plugins(
@@ -40,6 +44,7 @@ async def open_plugins(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     event_types: Iterable[type[Event]] = (),
     patience: float = 1.0,
+    raise_errors: bool = False,
     **program: Any,
 ) -> AsyncGenerator[Runtime]:
     """Run plugins as a program would, without a file of settings.
@@ -58,6 +63,9 @@ async def open_plugins(
         event_types: types to register besides the types that the plugins bring.
         patience: seconds of real time that an event may wait for its next attempt; under
             `autojump_clock` there is no limit.
+        raise_errors: whether the test's own `publish(…, wait=True)` raises what a handler raised at
+            its last attempt; several such errors are raised as a group. The fixture `open_service`
+            does so by default. What plugins and requests publish is not concerned.
         program: further fields of `Settings`, such as `service`. Other defaults than a program's:
             `stalls` are not watched, since a debugger holds the event loop, and the `store` of
             durable inboxes is in memory.
@@ -80,8 +88,68 @@ async def open_plugins(
     )
     classes = [plugin for plugin in plugins if not isinstance(plugin, str)]
     async with open_runtime(all_settings, plugins=classes, event_types=event_types) as runtime:
+        if raise_errors:
+            runtime.on_outcome(_raise_errors)
         with _impatient(runtime, patience):
             yield runtime
+
+
+class OpenPlugins(Protocol):
+    """The type of `open_plugins`, and of the fixture `open_service`."""
+
+    def __call__(
+        self,
+        *plugins: type[Plugin] | str,
+        directory: Path | str = ...,
+        settings: Mapping[str, Mapping[str, Any]] | None = ...,
+        event_types: Iterable[type[Event]] = ...,
+        patience: float = ...,
+        raise_errors: bool = ...,
+        **program: Any,
+    ) -> AbstractAsyncContextManager[Runtime]:
+        """See `open_plugins`."""
+        ...
+
+
+def _raise_errors(outcome: Outcome) -> None:
+    """Raise what the handlers raised, with a note that tells whose it is."""
+    errors = outcome.errors
+    for plugin, error in errors.items():
+        error.add_note(f"plugin {plugin!r} raised this while it handled {outcome.event!r}")
+    if len(errors) == 1:
+        (error,) = errors.values()
+        raise error
+    if errors:
+        raise ExceptionGroup(f"{len(errors)} plugins failed", list(errors.values()))
+
+
+@attrs.frozen
+class Published:
+    """The events that were published in a block of `recorded`, in order."""
+
+    deliveries: list[Delivery[Event]] = attrs.field(factory=list[Delivery[Event]])
+    """The events in their envelopes."""
+
+    @property
+    def events(self) -> list[Event]:
+        """The events themselves."""
+        return [delivery.event for delivery in self.deliveries]
+
+    def of(self, event: type[E]) -> list[E]:
+        """The events of one type, and of types that derive from it."""
+        return [each for each in self.events if isinstance(each, event)]
+
+
+@contextmanager
+def recorded(runtime: Runtime) -> Generator[Published]:
+    """Record every event that is published in this block, whoever publishes it.
+
+    Yields:
+        The record. An event is in it before the plugins have it.
+    """
+    published = Published()
+    with runtime.tapped(published.deliveries.append):
+        yield published
 
 
 class SlowRetryError(TrivetError):

@@ -20,11 +20,12 @@ PROJECT: dict[str, Any] = PYPROJECT["project"]
 LOCK = ROOT / "tests/constraints.txt"
 CONTRIB = "contrib/trivet_contrib"
 PROVIDERS = packages_distributions()
-OURS = {"trivet", "trivet_contrib", "trivet_plugins", "tests", "_typeshed"}
+OURS = {"trivet", "trivet_contrib", "trivet_plugins", "trivet_pytest", "tests", "_typeshed"}
 """The repository's own packages, and one that only type checkers have."""
 
 EXTRAS = {
     "runtime/trivet": {"asyncio", "metrics", "reload"},
+    "runtime/trivet_pytest": {"testing"},
     f"{CONTRIB}/_brokers": {"nats", "rabbitmq", "redis"},
     f"{CONTRIB}/_http": {"influx", "webhook"},
     f"{CONTRIB}/influx": {"influx"},
@@ -37,8 +38,8 @@ EXTRAS = {
 }
 """The extras that bring what the files of a folder import; one that ends with a slash is its own
 files, without its folders."""
-STARTED = {"hypercorn"}
-"""The distributions that operators start and no file imports."""
+STARTED = {"hypercorn", "pytest-trio"}
+"""The distributions that operators start, or pytest finds, and no file imports."""
 
 
 def named(requirement: str) -> str:

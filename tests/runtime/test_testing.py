@@ -7,12 +7,21 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock
 
-from trivet import DeliverySettings, Event, EventPlugin, Fate, RetryAfter, UnknownEventError
-from trivet.testing import SlowRetryError, client, open_plugins
+from trivet import (
+    BackgroundPlugin,
+    DeliverySettings,
+    Event,
+    EventPlugin,
+    Fate,
+    RetryAfter,
+    UnknownEventError,
+)
+from trivet.testing import SlowRetryError, client, open_plugins, recorded
 
 
 class Order(Event):
@@ -110,3 +119,66 @@ async def test_an_event_of_a_plugin_in_a_directory(
         assert "`POST /events/counted`" in said
         answer = await client(runtime).post("/events/counted?wait=true", json={"number": 1})
         assert (await answer.get_json())["fates"] == {"counter": "handled"}
+
+
+class Refuses(EventPlugin[Order]):
+    async def handle_event(self, event: Order) -> None:
+        raise KeyError(event.number)
+
+
+class RefusesToo(Refuses):
+    pass
+
+
+async def test_the_error_of_a_handler_comes_out_of_publish() -> None:
+    """`raise_errors` raises the handler's own exception, with a note of whose it is."""
+    async with open_plugins(Refuses, raise_errors=True) as runtime:
+        with pytest.raises(KeyError) as caught:
+            await runtime.publish(Order(7), wait=True)
+        assert caught.value.args == (7,)
+        assert caught.value.__notes__ == ["plugin 'refuses' raised this while it handled 'order'"]
+        assert (await runtime.publish(Order(8))).accepted
+
+
+async def test_the_errors_of_several_handlers_come_as_a_group() -> None:
+    """All exceptions are raised if several plugins fail."""
+    async with open_plugins(Refuses, RefusesToo, raise_errors=True) as runtime:
+        with pytest.RaisesGroup(KeyError, KeyError):
+            await runtime.publish(Order(7), wait=True)
+
+
+class Asks(BackgroundPlugin):
+    """Publishes an event, and waits for its end."""
+
+    fate: Fate | None = None
+    _asked: trio.Event = attrs.field(factory=trio.Event)
+
+    async def run(self) -> None:
+        self.fate = (await self.app.publish(Order(), wait=True)).worst
+        self._asked.set()
+
+    async def told(self) -> Fate | None:
+        await self._asked.wait()
+        return self.fate
+
+
+async def test_a_plugin_that_publishes_gets_its_outcome_all_the_same() -> None:
+    """Only the test's own calls raise: plugins and requests get the outcome as in a program."""
+    async with open_plugins(Refuses, Asks, raise_errors=True) as runtime:
+        assert await runtime.get(Asks).told() is Fate.FAILED
+        answer = await client(runtime).post("/events/order?wait=true", json={})
+        assert (await answer.get_json())["fates"] == {"refuses": "failed"}
+
+
+async def test_what_is_published_is_recorded() -> None:
+    """The record has every event of the block in order, whoever published it and how."""
+    async with open_plugins(Refuses) as runtime:
+        await runtime.publish(Order(1))
+        with recorded(runtime) as published:
+            await runtime.publish(Order(2))
+            await runtime.publish(Order(3), wait=True, id="o-3")
+            await client(runtime).post("/events/order", json={"number": 4})
+        await runtime.publish(Order(5), wait=True)
+    assert published.events == [Order(2), Order(3), Order(4)]
+    assert published.of(Order) == published.events
+    assert published.deliveries[1].id == "o-3"

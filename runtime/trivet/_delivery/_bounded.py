@@ -294,6 +294,8 @@ class BoundedInbox(Inbox[Any]):
             return None
         now = trio.current_time()
         self._counts.timed_out += isinstance(error, HandlerTimeoutError)
+        if delivery.receipt is not None:
+            delivery.receipt.errors[self._plugin] = error
         history = self._in_flight.history(delivery).failed(
             one_line(error), at=utc_now().timestamp(), took=now - since
         )

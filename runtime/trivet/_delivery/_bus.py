@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from operator import itemgetter
 from types import MappingProxyType
 
@@ -26,6 +27,9 @@ from .._store._commit import Commit, Writing
 from ._admission import QUEUED, Admission, PendingOffer
 from ._bounded import BoundedInbox
 from ._fairness import Fairness
+
+Tap = Callable[[Delivery[Event]], None]
+"""A function that looks on while events are published."""
 
 
 @attrs.frozen(eq=False)
@@ -85,18 +89,18 @@ class Route:
     buffer_bytes: int
     """The bytes of memory that an event may take, so that anybody can have it."""
     paths: tuple[FastPath, ...]
-    """The fast paths of the subscribers."""
+    """The fast paths of the subscribers; none while they are not to be taken."""
     only: FastPath | None
-    """The fast path of the only subscriber; None where there is none, or several."""
+    """The only one of the fast paths; None where there is none, or several."""
 
     @classmethod
-    def to(cls, subscriptions: Sequence[Subscription]) -> Route:
-        """The route to some subscriptions."""
+    def to(cls, subscriptions: Sequence[Subscription], *, is_tapped: bool) -> Route:
+        """The route to some subscriptions; without fast paths where somebody looks on."""
         fates = {subscription.plugin: QUEUED for subscription in subscriptions}
         is_stored = any(each.inbox.policy.durable for each in subscriptions)
         buffers = (subscription.admission.buffer_bytes for subscription in subscriptions)
         largest = max(buffers, default=BUFFER_BYTES)
-        paths = tuple(subscription.path for subscription in subscriptions)
+        paths = () if is_tapped else tuple(each.path for each in subscriptions)
         only = paths[0] if len(paths) == 1 else None
         return cls(subscriptions, MappingProxyType(fates), is_stored, largest, paths, only)
 
@@ -114,6 +118,7 @@ class Bus:
     ) -> None:
         self._routes: dict[type[Event], Route] = {}
         self.routes: Mapping[type[Event], Route] = self._routes
+        self._taps: list[Tap] = []
         self.connect(subscriptions, types)
         self.fairness: Fairness = Fairness()
         self.undecided: list[Undecided] = []
@@ -131,8 +136,30 @@ class Bus:
         by_type: dict[type[Event], list[Subscription]] = {each: [] for each in types}
         for subscription in subscriptions:
             by_type.setdefault(subscription.event, []).append(subscription)
+        self._route(by_type)
+
+    def _route(self, by_type: Mapping[type[Event], Sequence[Subscription]]) -> None:
+        is_tapped = bool(self._taps)
+        routes = {each: Route.to(wishes, is_tapped=is_tapped) for each, wishes in by_type.items()}
         self._routes.clear()
-        self._routes.update((each, Route.to(wishes)) for each, wishes in by_type.items())
+        self._routes.update(routes)
+
+    @contextmanager
+    def tapped(self, tap: Tap) -> Generator[None]:
+        """Show every event to `tap` before it is offered to the subscribers, within this block.
+
+        The fast paths are closed meanwhile, so that an event that nobody looks at costs no more.
+
+        Args:
+            tap: it must neither wait nor raise.
+        """
+        self._taps.append(tap)
+        self._route({each: route.subscriptions for each, route in self._routes.items()})
+        try:
+            yield
+        finally:
+            self._taps.remove(tap)
+            self._route({each: route.subscriptions for each, route in self._routes.items()})
 
     def listens(self, event: type[Event]) -> bool:
         """Whether anybody listens to events of this type."""
@@ -190,6 +217,8 @@ class Bus:
 
     def _offer_with_care(self, delivery: Delivery[Event], route: Route, first: int) -> Outcome:
         """Offer an event to the subscribers from `first` on, some of which are to be minded."""
+        for tap in self._taps:
+            tap(delivery)
         fairness, is_plain = self.fairness, delivery.is_plain
         writing: Writing | None = None
         for subscription in route.subscriptions[first:]:
@@ -269,6 +298,8 @@ class Bus:
     @trio.lowlevel.enable_ki_protection
     def publish_nowait(self, delivery: Delivery[Event]) -> None:
         """Publish without waiting: `block` has no time, so that `on_full` decides."""
+        for tap in self._taps:
+            tap(delivery)
         for subscription in self.routes[type(delivery.event)].subscriptions:
             if subscription.admission.offer(delivery) is None:
                 policy = subscription.policy

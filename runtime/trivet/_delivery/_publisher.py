@@ -7,8 +7,8 @@ Never knows who listens to an event: that is the bus's.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from time import time as wall_time
 from typing import Unpack
 from weakref import WeakKeyDictionary
@@ -30,7 +30,7 @@ from .._events._delivery import (
 )
 from .._events._event import Event, source_of
 from .._events._fates import Fate
-from .._events._outcome import Outcome
+from .._events._outcome import Outcome, ended
 from .._events._successors import UNCARRIABLE, carried
 from .._events._types import EventTypes, loaded_twice
 from .._faults._errors import UnknownEventError
@@ -69,6 +69,7 @@ class Publisher:
         self._types = types
         self._waits = Waits()
         self._superseded: WeakKeyDictionary[type[Event], str] = WeakKeyDictionary()
+        self._on_outcome: Callable[[Outcome], None] | None = None
 
     @trio.lowlevel.enable_ki_protection
     async def publish(  # noqa: C901 - a call for each event would cost as much
@@ -168,7 +169,10 @@ class Publisher:
         delivery = self._enveloped(event, id, facts, Receipt())
         with self._waits.during(delivery, route.subscriptions):
             (outcome,) = await self._bus.publish([delivery])
-            return await _ended(outcome)
+            outcome = await _ended(outcome)
+        if self._on_outcome is not None and _is_from_around():
+            self._on_outcome(outcome)
+        return outcome
 
     def _enveloped(
         self, event: Event, id: str | None, facts: Facts, receipt: Receipt | None = None
@@ -239,6 +243,27 @@ class Publisher:
         """The fates of an event of this type for which all its subscribers have room."""
         return self._routes[event].all_queued
 
+    def on_outcome(self, callback: Callable[[Outcome], None] | None) -> None:
+        """Report each event that the code around the program publishes with `wait`, at its end.
+
+        Args:
+            callback: called with the outcome; what it raises comes out of `publish`. None ends the
+                reports.
+        """
+        self._on_outcome = callback
+
+    def tapped(self, tap: Callable[[Delivery[Event]], None]) -> AbstractContextManager[None]:
+        """Show every event of the program while it is published, within this block.
+
+        This costs the program a fraction of a microsecond an event, and nothing outside of the
+        block.
+
+        Args:
+            tap: called with each event before it is offered to the plugins that listen to it; it
+                must neither wait nor raise.
+        """
+        return self._bus.tapped(tap)
+
     async def publish_many(
         self, deliveries: Iterable[Delivery[Event]], *, wait: bool = False
     ) -> list[Outcome]:
@@ -267,7 +292,11 @@ class Publisher:
             for each in sent:
                 subscriptions = routes[type(each.event)].subscriptions
                 waits.enter_context(self._waits.during(each, subscriptions))
-            return [await _ended(each) for each in await self._offer(sent)]
+            outcomes = [await _ended(each) for each in await self._offer(sent)]
+        if self._on_outcome is not None and _is_from_around():
+            for outcome in outcomes:
+                self._on_outcome(outcome)
+        return outcomes
 
     async def _offer(self, sent: Sequence[Delivery[Event]]) -> list[Outcome]:
         """Offer the events to their subscribers, with their payloads as stores write them."""
@@ -309,6 +338,11 @@ class Publisher:
             is_plain=delivery.is_plain and receipt is None,
             receipt=receipt,
         )
+
+
+def _is_from_around() -> bool:
+    """Whether the calling task belongs to the code around the program: no plugin, no request."""
+    return _request() is None and plugin_of_task.get(None) is None
 
 
 def _without_account(origin: Origin) -> Origin:
@@ -357,4 +391,4 @@ async def _ended(outcome: Outcome) -> Outcome:
         plugin = plugin_of_task.get(None)
         _log.warning("a publisher still waits", plugin=plugin, waits_for=waits_for, **facts)
         await receipt.ended()
-    return replace(outcome, fates=dict(receipt.fates))
+    return ended(outcome, receipt.fates, receipt.errors)

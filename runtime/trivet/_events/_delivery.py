@@ -221,12 +221,16 @@ class Delivery(msgspec.Struct, Generic[E_co], eq=False):
 
 
 class Receipt:
-    """The fates of one event, reported by its subscribers to the publisher that waits for them."""
+    """The fates of one event, reported by its subscribers to the publisher that waits for them.
 
-    __slots__ = ("_changed", "_kept", "fates")
+    `errors` has the exception of each subscriber's last failed attempt.
+    """
+
+    __slots__ = ("_changed", "_kept", "errors", "fates")
 
     def __init__(self) -> None:
         self.fates: dict[str, Fate] = {}
+        self.errors: dict[str, Exception] = {}
         self._kept: set[str] = set()
         self._changed = trio.Event()
 

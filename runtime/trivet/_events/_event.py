@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, TypeVar, dataclass_transform
+from typing import Annotated, Any, Self, TypeVar, dataclass_transform
 
 import attrs
 import msgspec
@@ -63,6 +63,30 @@ class Event(EventBase, name="event"):
     Raises:
         DefinitionError: when a subclass is created, for one that cannot be an event type.
     """
+
+    @classmethod
+    def example(cls, **changes: Any) -> Self:
+        """An event for a test, which gives only the fields that matter to it.
+
+        Fields that have a default keep it. The others get a simple value of their type: a text is
+        the field's name, a number 1, a list has one item.
+
+        >>> class OrderPlaced(Event):
+        ...     order_id: str
+        ...     total: float
+        >>> OrderPlaced.example(total=9.5)
+        OrderPlaced(order_id='order_id', total=9.5)
+
+        Args:
+            changes: values for fields, by name.
+
+        Raises:
+            TypeError: the event has no such field.
+            DefinitionError: a field without a default has a type of which there is no example.
+        """
+        from ._examples import field_values  # noqa: PLC0415 - for tests
+
+        return cls(**field_values(cls, changes))
 
 
 def _refuse_change(event: Event, name: str, value: object = None) -> None:

@@ -13,7 +13,7 @@ import msgspec
 
 from ._delivery import Delivery
 from ._event import Event
-from ._fates import SEVERITY, Fate
+from ._fates import GOOD, SEVERITY, Fate
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -38,6 +38,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 NO_REFUSALS: Mapping[str, Refusal] = MappingProxyType({})
+NO_ERRORS: Mapping[str, Exception] = MappingProxyType({})
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -58,6 +59,9 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     refusals: Mapping[str, Refusal] = NO_REFUSALS
     """The reasons, for each subscriber whose fate is `unacceptable`; publishing the event again is
     useless to these."""
+    errors: Mapping[str, Exception] = NO_ERRORS
+    """The exception that the handler raised at the last attempt, for each subscriber that has not
+    handled the event. Only a publisher that waits for the event's end is told."""
 
     @property
     def id(self) -> str:
@@ -83,3 +87,20 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     def worst(self) -> Fate | None:
         """The worst of the fates; None where there is no subscriber."""
         return max(self.fates.values(), key=SEVERITY.__getitem__, default=None)
+
+
+class FailedOutcome(Outcome, frozen=True, gc=True):
+    """An outcome with errors, whose frames may hold it: the garbage collector has to see that."""
+
+
+def ended(outcome: Outcome, fates: Mapping[str, Fate], errors: Mapping[str, Exception]) -> Outcome:
+    """The outcome of an event of which nothing more becomes.
+
+    Args:
+        outcome: what it was when the event had been offered.
+        fates: the last fate at each subscriber.
+        errors: the exception of the last failed attempt, by subscriber.
+    """
+    errors = {name: error for name, error in errors.items() if fates.get(name) not in GOOD}
+    kind = FailedOutcome if errors else Outcome
+    return kind(outcome.delivery, dict(fates), outcome.refusals, errors or NO_ERRORS)
