@@ -4,7 +4,7 @@ The rooms of the house, from the command line down to what all the others use. E
 only from the rooms below it. Where a room has several lines, each line names some of its modules,
 and says what they are for.
 
-    testing             the kit for tests of plugins
+    testing/            the kit for tests of plugins: _programs _accidents _leaks
     _cli/               the command line
         _options _loading _printing
                             what several commands share

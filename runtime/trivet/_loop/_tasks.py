@@ -48,7 +48,7 @@ def describe_unfinished(
         innocent: plugins whose tasks are not to blame.
         homes: the module, or the package, of each plugin's code.
     """
-    tasks = list(islice(_descendants(root), TASKS_SEARCHED))
+    tasks = list(islice(descendants(root), TASKS_SEARCHED))
     marked = [task for task in tasks if owner_of(task)]
     holding = [task for task in marked if task.coro.cr_running]
     left = holding or [task for task in marked if owner_of(task) not in innocent]
@@ -184,7 +184,8 @@ def _text(name: object) -> str:
     return str.__str__(cast("str", name)) if issubclass(kind, str) else f"<{kind.__name__}>"
 
 
-def _descendants(root: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
+def descendants(root: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
+    """The task and all that descend from it."""
     ahead = [root]
     while ahead:
         task = ahead.pop()

@@ -1,11 +1,7 @@
-"""The kit for tests of plugins.
+"""A small program around the plugins under test.
 
-Owns the opening of a small program around the plugins under test.
+Owns its opening, its HTTP side, and the record of what it publishes.
 Never knows Trivet's private modules: any embedder can do the same.
-
-Under pytest-trio's `autojump_clock` time passes by itself, so a test of a plugin that waits for an
-hour takes no time. Tests with real sockets, threads or processes need the real clock. The test
-itself must take that fixture as an argument.
 """
 
 from __future__ import annotations
@@ -188,7 +184,7 @@ def _slow_retry(plugin: str, delivery: Delivery[Event], error: Exception, wait: 
 
 def client(runtime: Runtime) -> TestClientProtocol:
     """Quart's test client of the runtime's HTTP application; it needs no socket."""
-    from ._web._app import build_app  # noqa: PLC0415 - as `create_app` does
+    from .._web._app import build_app  # noqa: PLC0415 - as `create_app` does
 
     return build_app(runtime, "127.0.0.1:0").test_client()
 
