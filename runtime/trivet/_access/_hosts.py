@@ -12,9 +12,28 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+"""An address of either version."""
+
 MAX_CACHED = 256
 """Hosts whose check is cached."""
 _ENTRY = re.compile(r"(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+
+
+def as_address(host: str) -> IPAddress | None:
+    """The address of a text, without its interface; None for another text.
+
+    An address of IPv6 that stands for one of IPv4, as on a socket for both, is the latter.
+
+    >>> as_address("::ffff:192.0.2.7"), as_address("fe80::1%eth0"), as_address("localhost")
+    (IPv4Address('192.0.2.7'), IPv6Address('fe80::1'), None)
+    """
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
 
 
 def is_loopback(host: str) -> bool:
@@ -25,10 +44,8 @@ def is_loopback(host: str) -> bool:
     >>> is_loopback("0.0.0.0"), is_loopback("127.0.0.1.example.org")
     (False, False)
     """
-    if host == "localhost":
-        return True
-    address = _address(host)
-    return address is not None and address.is_loopback
+    address = as_address(host)
+    return host == "localhost" if address is None else address.is_loopback
 
 
 def name_of(host: str) -> str:
@@ -37,10 +54,20 @@ def name_of(host: str) -> str:
     >>> name_of("Shop.Example.:8080"), name_of("[::1]:80"), name_of("")
     ('shop.example', '::1', '')
     """
-    host = host.strip().lower()
+    host = host.strip(" \t").lower()
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0].rstrip(".")
+
+
+def canonical(host: str) -> str:
+    """The one spelling of a name, or of an address with its several ones.
+
+    >>> canonical("Shop.Example"), canonical("2001:DB8:0::1"), canonical("::ffff:192.0.2.7")
+    ('shop.example', '2001:db8::1', '192.0.2.7')
+    """
+    address = as_address(host)
+    return host.lower() if address is None else str(address)
 
 
 def is_unix(bind: str) -> bool:
@@ -63,7 +90,7 @@ def check_allowed_host(entry: str) -> None:
     Raises:
         ValueError: it is neither a name nor an address.
     """
-    if not _ENTRY.fullmatch(entry) and _address(entry) is None:
+    if not _ENTRY.fullmatch(entry) and as_address(entry) is None:
         raise ValueError(
             "expected names and addresses without scheme and port, such as trivet.example.org or "
             "*.example.org"
@@ -81,7 +108,7 @@ class Hosts:
     """
 
     def __init__(self, own: Iterable[str]) -> None:
-        names = {each.lower() for each in own}
+        names = {canonical(each) for each in own}
         self._own = frozenset(names)
         self._below = tuple(each[1:] for each in names if each.startswith("*."))
         self._has = lru_cache(MAX_CACHED)(self._look_up)
@@ -99,8 +126,8 @@ class Hosts:
         return name in self._own or name.endswith(self._below)
 
     def _look_up(self, host: bytes, server: str) -> bool:
-        name = name_of(host.decode("latin-1"))
-        return bool(name) and (is_loopback(name) or name == server.lower() or name in self)
+        name = canonical(name_of(host.decode("latin-1")))
+        return bool(name) and (is_loopback(name) or name == canonical(server) or name in self)
 
 
 def is_cross_site(site: bytes, origin: bytes, host: bytes, hosts: Hosts) -> bool:
@@ -121,11 +148,5 @@ def is_cross_site(site: bytes, origin: bytes, host: bytes, hosts: Hosts) -> bool
     authority = origin.partition(b"://")[2].lower()
     if not authority:
         return True  # `null`: of a page without an origin.
-    return authority != host.strip().lower() and name_of(authority.decode("latin-1")) not in hosts
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
+    named = canonical(name_of(authority.decode("latin-1")))
+    return authority != host.strip(b" \t").lower() and named not in hosts

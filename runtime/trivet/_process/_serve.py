@@ -88,6 +88,7 @@ def run(
         listeners = lifeline.listeners
         check_addresses(settings, lifeline.addresses, refuses=lifeline.waits)
         settings = with_disabled(settings, lifeline.disabled)
+    listeners.refuse_open_doors(settings)
     if lifeline is None and with_parent:
         lifeline = fork_under_parent(settings, listeners)
     end_forked_copies()

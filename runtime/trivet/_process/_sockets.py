@@ -13,8 +13,8 @@ import attrs
 import structlog
 
 from .._faults._errors import ConfigurationError, StartError
-from .._program._settings import SYSTEMD, Settings, is_of_systemd
-from .._web._server._binding import bind_socket, sockets_of_systemd
+from .._program._settings import SYSTEMD, Settings, is_of_systemd, refuse_open_doors
+from .._web._server._binding import address_of, bind_socket, sockets_of_systemd
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
@@ -32,6 +32,20 @@ class Listeners:
     def all(self) -> list[int]:
         """Each of them."""
         return [*self.public, *self.management]
+
+    def refuse_open_doors(self, settings: Settings) -> None:
+        """Refuse a socket that other machines reach, where no token keeps them out.
+
+        An address is refused before it is bound; systemd's, and a name's, are known only now.
+
+        Raises:
+            ConfigurationError: there is such a socket, and the operator has not written `insecure`.
+        """
+        public, management = (
+            [address_of(f"fd://{listener}") for listener in each]
+            for each in (self.public, self.management)
+        )
+        refuse_open_doors(settings, public, management)
 
 
 def bind(settings: Settings) -> Listeners:

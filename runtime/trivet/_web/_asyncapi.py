@@ -57,7 +57,8 @@ def asyncapi(runtime: Runtime, version: str) -> Schema:
         servers |= (mine := _servers(name, channel))
         channels[name] = _broker_channel(channel, mine, events)
         operations[name] = _operation(name, checked, channel, events)
-    if servers:  # A channel without servers would be at each of them.
+    if servers or runtime.program.settings.root_path:
+        # A channel without servers would be at each of them.
         servers[HTTP] = _own_server(runtime)
         channels = {name: {"servers": [_server(HTTP)], **each} for name, each in channels.items()}
     return {

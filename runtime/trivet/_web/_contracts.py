@@ -51,9 +51,10 @@ def add_contracts(
         served = filter(lambda each: doors.serves(each.rule), operations)
         return openapi(runtime, served, version("trivet"))
 
-    async def describe_routes(_: EndpointRequest) -> EndpointResponse:
+    async def describe_routes(request: EndpointRequest) -> EndpointResponse:
         """Every route of the program at this address, in OpenAPI."""
-        return routes_document(current_context().at_management), 200
+        document, root = routes_document(current_context().at_management), request.root_path
+        return (document | {"servers": [{"url": root}]} if root else document), 200
 
     @cache
     def events_document() -> dict[str, Any]:

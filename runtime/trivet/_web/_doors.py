@@ -80,7 +80,8 @@ class Doors:
         open_scopes = frozenset[Scope]({"ingest", "read"}) - self.tokens.scopes
         are_local = addresses is not None and all(map(is_local, addresses))
         is_here = settings.insecure or not self.tokens or are_local
-        self._open = open_scopes if is_here else frozenset[Scope]()
+        self.open_scopes = open_scopes if is_here else frozenset[Scope]()
+        """The scopes that a client without a token has."""
 
     def caller_of(self, scope: HttpScope | WebsocketScope) -> Caller:
         """The sender of a request, with its token: in the header, or else in a session's cookie."""
@@ -119,21 +120,23 @@ class Doors:
                 raise ProblemError("unknown_path", f"nothing is at {scope['path']}")
         if context.caller.has_secret and context.caller.token is not None:
             return
-        host = origin = site = b""
+        host, origins, sites = b"", list[bytes](), list[bytes]()
         for name, value in scope["headers"]:
             if name == b"host":
                 host = value
             elif name == b"origin":
-                origin = value
+                origins.append(value)
             elif name == b"sec-fetch-site":
-                site = value
+                sites.append(value)
         wrong = self._wrong_host(host, scope)
-        if wrong and (context.is_websocket or path_within(scope) not in PROBES):
+        if wrong is not None and (context.is_websocket or path_within(scope) not in PROBES):
             self._count_wrong(context.caller)
             named = name_of(wrong.decode("latin-1"))
-            detail = f"this service is not {named!r}; the operator names hosts in `allowed_hosts`"
+            fault = f"this service is not {named!r}" if named else "the request names no `Host`"
+            detail = f"{fault}; the operator names hosts in `allowed_hosts`"
             raise ProblemError("wrong_host", detail)
-        if context.method not in SAFE_METHODS:
+        if context.method not in SAFE_METHODS:  # Of two headers both have to be right.
+            site, origin = b",".join(sites), b",".join(origins)
             context.is_cross_site = is_cross_site(site, origin, host, self._sites)
 
     def lets_anybody_in(self, head: RequestHead, needed: Scope | None, server: str) -> bool:
@@ -144,24 +147,27 @@ class Doors:
             needed: the scope that the route asks for; None for a public one.
             server: the address of this machine that the client has reached.
         """
-        if needed is not None and needed not in self._open:
+        if needed is not None and needed not in self.open_scopes:
             return False
         if self.tokens and (b"authorization" in head or b"cookie" in head):
             return False
         host = head.get(b"host")
-        if not is_host(host) or not (host.strip() and self._hosts.allow(host, server)):
+        if not is_host(host) or not self._hosts.allow(host, server):
             return False
-        site, origin = head.get(b"sec-fetch-site"), head.get(b"origin")
+        site, origin = head.joined(b"sec-fetch-site"), head.joined(b"origin")
         return head.method in SAFE_METHODS or not is_cross_site(site, origin, host, self._sites)
 
-    def _wrong_host(self, host: bytes, scope: HttpScope | WebsocketScope) -> bytes:
-        """The host that a request names and that is not the service's; empty for none."""
+    def _wrong_host(self, host: bytes, scope: HttpScope | WebsocketScope) -> bytes | None:
+        """The host that a request names, if it is not the service's; None if it is.
+
+        A proxy that tells its client's host need not name one itself.
+        """
         server = scope.get("server")
         reached = server[0] if server else ""
-        if host.strip() and not self._hosts.allow(host, reached):
+        if not self._hosts.allow(host, reached):
             return host
         received = (scope.get("extensions") or {}).get(RECEIVED_HOST, b"")
-        return b"" if not received.strip() or self._hosts.allow(received, reached) else received
+        return None if not received.strip() or self._hosts.allow(received, reached) else received
 
     def admit(self, rule: str, needed: Scope | None) -> None:
         """Note the rule of the current request; refuse the request unless its sender may pass.
@@ -178,7 +184,7 @@ class Doors:
         context.rule = rule
         if needed is not None:
             self.refuse_cross_site()
-            if needed not in self._open:
+            if needed not in self.open_scopes:
                 self._require(context.caller, needed, rule)
             token = context.caller.token
             if token is not None and token.rate is not None:

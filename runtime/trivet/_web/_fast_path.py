@@ -83,6 +83,8 @@ class EndpointRequest:
 
     def __init__(self, scope: HttpScope, receive: Receive, variable: str, limit: int) -> None:
         self.variable = variable
+        self.root_path = scope.get("root_path", "")
+        """The path below which the program is served."""
         self._headers = list(scope["headers"])
         self._first = dict(reversed(self._headers))  # Names are in lower case.
         self._query = scope["query_string"]

@@ -14,11 +14,11 @@ from typing import Any, cast
 
 import attrs
 
+from .._access._hosts import as_address
 from .._program._settings import UNIX, Settings
 from ._asgi import Headers, HttpScope, WebsocketScope
 
 _Scope = HttpScope | WebsocketScope
-_IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 RECEIVED_HOST = "trivet.received_host"
 """The extension with the value of `Host` that came with a request, where a proxy's word for it
@@ -69,7 +69,7 @@ class Proxies:
         return cast("_Scope", {**scope, **changed}) if changed else scope
 
     def _is_trusted(self, host: str) -> bool:
-        address = _address(host)
+        address = as_address(host.strip("[]"))
         return address is not None and any(address in network for network in self._networks)
 
     def _said(self, scope: _Scope) -> dict[str, Any]:
@@ -91,23 +91,13 @@ class Proxies:
                 changed["extensions"] = {**given, RECEIVED_HOST: received}
             node = _NODE.fullmatch(hop.client)
             host, port = (hop.client, None) if node is None else node.groups()
-            address = _address(host)
+            address = as_address(host.strip("[]"))
             if address is None:
                 break  # The proxy does not say it, or hides it.
             changed["client"] = (str(address), int(port or 0))
             if not self._trusts(host):
                 break
         return changed
-
-
-def _address(text: str) -> _IP | None:
-    """The address of a text; that of IPv4 where one of IPv6 stands for it."""
-    try:
-        address = ipaddress.ip_address(text.strip("[]").partition("%")[0])
-    except ValueError:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
 
 
 def _below(root: str, scope: _Scope) -> dict[str, Any]:

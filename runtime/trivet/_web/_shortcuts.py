@@ -48,6 +48,10 @@ class RequestHead(Protocol):
         """The first header of a name in lower case."""
         ...
 
+    def joined(self, name: bytes) -> bytes:
+        """All headers of a name in lower case, with commas between; empty for none."""
+        ...
+
 
 class Answer(NamedTuple):
     """The response of a shortcut."""

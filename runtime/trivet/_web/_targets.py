@@ -71,8 +71,8 @@ def _absolute(scope: HttpScope | WebsocketScope) -> tuple[list[bytes], str]:
 def is_host(host: bytes) -> bool:
     """Whether a host is empty, or a name of DNS or an address, with or without a port."""
     if not host.strip():
-        return True  # From a client that has an address, and no name for it.
-    match = _HOST.fullmatch(host.decode("latin-1").strip())
+        return True  # As HTTP has it; the doors are another matter.
+    match = _HOST.fullmatch(host.decode("latin-1").strip(" \t"))
     if match is None or len(match["name"]) > 255 or int(match[3] or 0) > 65535:
         return False
     if match["v6"] is None:

@@ -10,7 +10,9 @@ from trivet import ConfigurationError, load_settings
 from trivet._access._hosts import Hosts, is_cross_site, is_local, name_of
 
 HERE = "192.0.2.7"
-HOSTS = Hosts(["trivet.example.org", "*.below.example", "192.0.2.8", "Mixed.Example"])
+HOSTS = Hosts(
+    ["2001:db8::8", "trivet.example.org", "*.below.example", "192.0.2.8", "Mixed.Example"]
+)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +32,9 @@ HOSTS = Hosts(["trivet.example.org", "*.below.example", "192.0.2.8", "Mixed.Exam
         "192.0.2.8",
         HERE,
         f"{HERE}:8080",
+        f"[::ffff:{HERE}]",
+        "[::ffff:7f00:1]:8080",
+        "[2001:DB8:0::8]",
     ],
 )
 def test_a_host_of_the_service(host: str) -> None:
@@ -54,11 +59,22 @@ def test_a_host_of_the_service(host: str) -> None:
         "192.0.2.9",
         "[2001:db8::1]",
         "0.0.0.0",
+        "[::ffff:192.0.2.9]",
+        "\xa0localhost",
     ],
 )
 def test_a_host_of_somebody_else(host: str) -> None:
     """No other name or address is the service's, however similar it is."""
     assert not HOSTS.allow(host.encode(), HERE)
+
+
+def test_an_address_that_was_reached_has_several_spellings() -> None:
+    """A socket for both versions of IP names an address of IPv4 by one of IPv6, and one of a link
+    with its interface; a client does not."""
+    hosts = Hosts([])
+    assert hosts.allow(b"192.0.2.7:80", "::ffff:192.0.2.7")
+    assert hosts.allow(b"[fe80::0:1]:80", "fe80::1%eth0")
+    assert not hosts.allow(b"192.0.2.8:80", "::ffff:192.0.2.7")
 
 
 @given(host=st.binary(), server=st.text())
@@ -77,6 +93,8 @@ def test_any_host(host: bytes, server: str) -> None:
         ("unix:/run/x", True),
         ("0.0.0.0:80", False),
         ("[::]:80", False),
+        ("[::ffff:127.0.0.1]:80", True),
+        ("[::ffff:0.0.0.0]:80", False),
         ("192.168.1.2:80", False),
         ("my-host:80", False),
         ("[2001:db8::1]:80", False),

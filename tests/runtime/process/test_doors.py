@@ -39,6 +39,8 @@ scopes = ["ingest", "read"]
 secret = {{ file = "clerk" }}
 """
 EVIL = "evil.example"
+ONCE = httpx.Limits(max_keepalive_connections=0)
+"""A connection for each request: a server may close one whose request it has not read."""
 
 
 def written(directory: Path, text: str, bind: str = "127.0.0.1") -> Path:
@@ -101,7 +103,7 @@ async def test_hypercorn(tmp_path: Path) -> None:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     command = ["hypercorn", "-k", "trio", "trivet.asgi:app", "--bind", address]
     async with running(command, directory) as server:
-        async with httpx.AsyncClient(base_url=f"http://{address}") as client:
+        async with httpx.AsyncClient(base_url=f"http://{address}", limits=ONCE) as client:
             await eventually(client, "/readyz")
             await tried(client)
         for path in ("/events/ping", "/shop", "/nowhere"):
@@ -131,7 +133,7 @@ async def test_hypercorn_without_tokens(tmp_path: Path) -> None:
     async with running(command, directory) as server:
         said = "anybody whom this server lets in may publish and read"
         assert (await server.logged(said))["level"] == "warning"
-        async with httpx.AsyncClient(base_url=f"http://{address}") as client:
+        async with httpx.AsyncClient(base_url=f"http://{address}", limits=ONCE) as client:
             await eventually(client, "/readyz")
             assert (await client.post("/events/ping", json={})).status_code == 202
             answer = await client.post("/events/ping", json={}, headers={"Host": EVIL})
@@ -152,8 +154,8 @@ async def test_an_address_that_others_reach_ends_the_start(tmp_path: Path) -> No
     assert "Traceback" not in said
     written(directory, "insecure = true", "0.0.0.0")
     async with running(["trivet", "serve"], directory) as server:
-        told = await server.logged("insecure: anybody may publish and read")
-        assert told["level"] == "warning"
+        told = await server.logged("insecure: clients without a token have these scopes")
+        assert (told["level"], told["scopes"]) == ("warning", ["ingest", "read"])
         url = (await server.logged("serving"))["urls"][0].replace("0.0.0.0", "127.0.0.1")
         async with httpx.AsyncClient(base_url=url) as client:
             assert (await client.get("/shop")).status_code == 200

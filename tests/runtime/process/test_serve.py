@@ -625,6 +625,31 @@ async def test_management_has_a_socket_of_systemd(plugins: Callable[..., Path]) 
         assert await server.stop() == 0
 
 
+STRANGER = """
+    from trivet import BackgroundPlugin
+
+    class Stranger(BackgroundPlugin):
+        async def initialize(self) -> None:
+            raise SystemExit("it has begun to work")
+"""
+
+
+async def test_a_socket_of_systemd_that_others_reach(plugins: Callable[..., Path]) -> None:
+    """No plugin begins to work where systemd listens for other machines, and there are no tokens:
+    the start ends with 2 and says what to write."""
+    as_systemd = AS_SYSTEMD.replace("127.0.0.1", "0.0.0.0")
+    directory = plugins(stranger=STRANGER)
+    command = [sys.executable, "-c", as_systemd, str(SCRIPTS / "trivet"), "serve", "stranger"]
+    environ = {"TRIVET_PLUGINS_DIRECTORY": ".", "TRIVET_BIND": "systemd"}
+    async with running(command, directory, **environ) as server:
+        assert await server.process.wait() == 2
+        await server.has_said_all()
+    said = "\n".join(server.text)
+    assert "bind: other machines reach 0.0.0.0:" in said
+    assert "there are no tokens: write [[tokens]]" in said
+    assert "it has begun to work" not in said
+
+
 @pytest.mark.parametrize(
     ("names", "bind", "said"),
     [

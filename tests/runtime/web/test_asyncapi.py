@@ -100,3 +100,13 @@ async def test_a_program_without_plugins() -> None:
         answer = await client(runtime).get("/asyncapi.json")
         assert (answer.status_code, answer.content_type) == (200, "application/json")
         assert {**await answer.get_json(), "info": {}} == {**expected, "info": {}}
+
+
+async def test_addresses_are_below_the_root() -> None:
+    """Behind a proxy that serves the program below a path, the server's path says so, and each
+    channel is at that server."""
+    async with open_plugins(Kitchen, root_path="/trivet") as runtime:
+        document = made(runtime)
+    (name,) = document["servers"]
+    assert document["servers"][name]["pathname"] == "/trivet"
+    assert document["channels"]["ordered"]["servers"] == [{"$ref": f"#/servers/{name}"}]

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import attrs
+import httpx
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from trivet import Runtime
 from trivet._web._app import build_app
 from trivet._web._openapi import openapi
-from trivet.testing import client, open_plugins, serving
+from trivet.testing import client as client_of
+from trivet.testing import open_plugins, serving
 
 from .test_doors import TOKENS, OrderPlaced, Pages, sent
 from .test_openapi import Many, Shop
@@ -25,7 +27,7 @@ PLUGINS = (Shop, Many, Pages)
 
 async def document_of(runtime: Runtime) -> dict[str, Any]:
     """The document that a client with a token gets."""
-    answer = await client(runtime).get("/openapi.json", headers=bearer("read"))
+    answer = await client_of(runtime).get("/openapi.json", headers=bearer("read"))
     assert answer.status_code == 200
     assert answer.content_type == "application/json"
     return dict(await answer.get_json())
@@ -93,6 +95,25 @@ async def test_an_operation_says_what_its_author_wrote(autojump_clock: object) -
     assert paths["/both"]["x-websocket"]["summary"] == "Connect."
 
 
+async def test_paths_are_below_the_root() -> None:
+    """Behind a proxy that serves the program below a path, and mounted below one, the document says
+    so: its paths are found there."""
+    async with (
+        open_plugins(Shop, root_path="/trivet") as runtime,
+        serving(runtime) as url,
+        httpx.AsyncClient(base_url=url) as client,
+    ):
+        document: Any = (await client.get("/trivet/openapi.json")).json()
+        OpenAPIV31SpecValidator(document).validate()
+        assert document["servers"] == [{"url": "/trivet"}]
+        assert (await client.get("/trivet/orders/1")).status_code == 200
+    async with open_plugins(Shop) as runtime:
+        scope: Any = {"root_path": "/mounted"}
+        answer = await client_of(runtime).get("/mounted/openapi.json", scope_base=scope)
+        assert (await answer.get_json())["servers"] == [{"url": "/mounted"}]
+        assert "servers" not in await (await client_of(runtime).get("/openapi.json")).get_json()
+
+
 async def test_every_door_is_as_the_document_says() -> None:
     """Each route is shut without a token, with a wrong one and with one for each other scope, and
     open with one for its own; a public one answers all of these alike."""
@@ -142,7 +163,7 @@ async def test_a_document_is_made_once(
 
     monkeypatch.setattr("trivet._web._contracts.openapi", counted)
     async with open_plugins(Shop, tokens=TOKENS) as runtime:
-        asking = client(runtime)
+        asking = client_of(runtime)
         assert made == []
         for _ in range(2):
             await asking.get("/openapi.json", headers=bearer("read"))

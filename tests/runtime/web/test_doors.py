@@ -490,9 +490,9 @@ async def test_a_name_that_leads_here_is_no_name_of_the_service(method: str, pat
     its header, or the operator has named the host."""
     own = (f"Origin: http://{EVIL}", "Sec-Fetch-Site: same-origin")
     async with open_plugins(Shop, event_types=[OrderPlaced]) as runtime, serving(runtime) as url:
-        for host in (EVIL, f"{EVIL}:8080", "localhost.evil.example", "192.0.2.1"):
+        for host in (EVIL, f"{EVIL}:8080", "localhost.evil.example", "192.0.2.1", ""):
             assert await sent(url, method, path, *own, host=host) == 421
-        for host in ("localhost", "127.0.0.1:1", "[::1]", "LOCALHOST."):
+        for host in ("localhost", "127.0.0.1:1", "[::1]", "[::ffff:127.0.0.1]", "LOCALHOST."):
             assert await sent(url, method, path, host=host) in (101, 200, 202, 404)
     settings: Any = {"allowed_hosts": [EVIL]}
     async with open_plugins(Shop, event_types=[OrderPlaced], **settings) as runtime:
@@ -535,6 +535,15 @@ async def test_probes_answer_whatever_the_host() -> None:
         assert await sent(url, "GET", "/livez/more", host="10.1.2.3:8080") == 421
 
 
+async def test_a_client_of_old_names_its_host_too() -> None:
+    """A request of HTTP/1.0 without a `Host` is a 421 as well, but for the probes."""
+    async with open_plugins(Shop) as runtime, serving(runtime) as url:
+        for path, expected in (("/livez", 200), ("/plugins", 421), ("/shop", 421)):
+            answer = await ask(url, f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            assert status(answer) == expected
+        assert b"the request names no `Host`" in answer
+
+
 CROSS = [
     ("Sec-Fetch-Site: cross-site", f"Origin: http://{EVIL}"),
     ("Sec-Fetch-Site: same-site", "Origin: http://localhost:3000"),
@@ -542,6 +551,9 @@ CROSS = [
     ("Origin: null",),
     ("Origin: http://localhost:3000",),
     ("Origin: http://127.0.0.1:3000",),  # The host of the bind, and the port of another program.
+    ("Sec-Fetch-Site: same-origin", "Sec-Fetch-Site: cross-site"),
+    ("Sec-Fetch-Site: cross-site", "Sec-Fetch-Site: same-origin"),
+    (f"Origin: http://{EVIL}", "Origin: http://localhost"),
 ]
 
 

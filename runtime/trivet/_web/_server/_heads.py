@@ -99,8 +99,13 @@ class Head:
         """The members of a list, in lower case, over all headers of a name."""
         if name not in self._first:
             return set()
-        values = b",".join(value for known, value in self.headers if known == name)
-        return {token.strip().lower() for token in values.split(b",")}
+        return {token.strip().lower() for token in self.joined(name).split(b",")}
+
+    def joined(self, name: bytes) -> bytes:
+        """All headers of a name in lower case, with commas between; empty for none."""
+        if name not in self._first:
+            return b""
+        return b",".join(value for known, value in self.headers if known == name)
 
     @property
     def keeps_alive(self) -> bool:

@@ -59,10 +59,11 @@ async def listening(
         addresses = [address_of(bind) for bind in binds]
         management = [address_of(bind) for bind in management_binds]
         refuse_open_doors(settings, addresses, management)
-        if settings.insecure:
-            bound = [*addresses, *management]
-            _log.warning("insecure: anybody may publish and read", bind=bound, hint=TOKENS)
         service = await build_service(runtime, addresses, management)
+        if settings.insecure:
+            said = "insecure: clients without a token have these scopes"
+            bound, scopes = [*addresses, *management], sorted(service.doors.open_scopes)
+            _log.warning(said, scopes=scopes, bind=bound, hint=TOKENS)
         server = Server(
             service,
             management_app=service.manage,

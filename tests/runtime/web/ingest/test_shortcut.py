@@ -174,6 +174,8 @@ LONG = [
     post(host=b"Host:"),
     post(b"Origin: http://evil.example"),
     post(b"Sec-Fetch-Site: cross-site"),
+    post(b"Sec-Fetch-Site: same-origin", b"Sec-Fetch-Site: cross-site"),
+    post(b"Origin: http://localhost", b"Origin: http://evil.example"),
     post(b"Expect: 100-continue"),
     post(b"Connection: close"),
     post(line=b"POST %b HTTP/1.0"),
