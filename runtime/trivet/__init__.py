@@ -132,7 +132,7 @@ and says what they are for.
                             shared by all these: counters, readers that wait, the gate that an
                             operator may shut, the short way for plain events, how long a task runs
                             before others get a turn
-    _access/            who may do what: _tokens _sessions _attempts _hosts _rates
+    _access/            who may do what: _tokens _sessions _passes _attempts _hosts _rates
     _events/            what happens, and what became of it
         _event _event_class _types _payloads _cloudevents
                             event classes, how they are made, to and from JSON and CloudEvents

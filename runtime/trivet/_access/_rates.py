@@ -65,6 +65,10 @@ class EventRates:
     def __bool__(self) -> bool:
         return bool(self._rates)
 
+    def find(self, name: str) -> Rate | None:
+        """The rate of a type; None for any number of events."""
+        return self._rates.get(name)
+
     def burst(self, name: str) -> float:
         """Events of a type that may come at once; infinity for any number."""
         rate = self._rates.get(name)

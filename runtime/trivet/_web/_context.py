@@ -47,6 +47,7 @@ def _variable_of_log(name: str) -> ContextVar[Any]:
 
 
 _logged_id = _variable_of_log("request_id")
+_logged_token = _variable_of_log("token")
 _random = Random()
 os.register_at_fork(after_in_child=_random.seed)
 _VERSION_4 = 4 << 76 | 2 << 62
@@ -61,7 +62,7 @@ class _Active(NamedTuple):
     context: Token[RequestContext]
     origin: Token[Origin | None]
     logged: Token[Any]
-    token_logged: Mapping[str, Token[Any]]
+    token_logged: Token[Any] | None
 
 
 class RequestContext:
@@ -164,17 +165,19 @@ class RequestContext:
         Returns:
             The state before, for `deactivate`.
         """
+        token = self.caller.token
         return _Active(
             _context.set(self),
             current_request.set(self.origin),
             _logged_id.set(self.request_id),
-            {} if self.caller.token is None else bind_contextvars(token=self.caller.token.name),
+            None if token is None else _logged_token.set(token.name),
         )
 
     @staticmethod
     def deactivate(before: _Active) -> None:
         """Restore the state that was there before `activate`."""
-        reset_contextvars(**before.token_logged)
+        if before.token_logged is not None:
+            _logged_token.reset(before.token_logged)
         _logged_id.reset(before.logged)
         current_request.reset(before.origin)
         _context.reset(before.context)

@@ -9,11 +9,13 @@ done.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import structlog
 
 from .._access._attempts import Attempts
 from .._access._hosts import Hosts, is_cross_site, is_local, is_unix, name_of
+from .._access._passes import Pass
 from .._access._rates import EventRates, Rate
 from .._access._sessions import Sessions
 from .._access._tokens import ANYBODY, Caller, Scope, Token, Tokens
@@ -41,6 +43,17 @@ SERVED_WHILE_STOPPING = (*PROBES, "/plugins")
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
 
 
+class Door(NamedTuple):
+    """A door that a request asks for."""
+
+    path: str
+    """The path."""
+    scope: Scope | None
+    """The scope that its route asks for; None for a public one."""
+    event: str | None = None
+    """The name of the event that is published there; None at other routes."""
+
+
 class Doors:
     """The doors of one program.
 
@@ -66,6 +79,7 @@ class Doors:
         self.sessions = Sessions(self.tokens)
         self.event_rates = EventRates(settings.event_rates)
         self._attempts = Attempts()
+        self._open_pass = Pass(None, self._attempts, is_proof=False, is_counted=False)
         self.heed()
 
     def heed(self) -> None:
@@ -139,20 +153,43 @@ class Doors:
             site, origin = b",".join(sites), b",".join(origins)
             context.is_cross_site = is_cross_site(site, origin, host, self._sites)
 
-    def lets_anybody_in(self, head: RequestHead, needed: Scope | None, server: str) -> bool:
-        """Whether a request needs no token for a route, shows none, and names an allowed host.
+    def pass_of(self, head: RequestHead, door: Door, server: str) -> Pass | None:
+        """The right of requests with this head to pass; None where `admit` has to decide.
+
+        Nobody is refused here, and nothing is noted: a wrong token is counted by the layers. A
+        session is looked up by them, too.
 
         Args:
-            head: the request's.
-            needed: the scope that the route asks for; None for a public one.
+            head: the requests'.
+            door: the door that they ask for.
             server: the address of this machine that the client has reached.
         """
+        host = head.get(b"host")
+        if not is_host(host):
+            return None
+        if self._is_split and not is_served(door.path, at_management=False):
+            return None
+        if self.tokens and b"authorization" in head:
+            return self._pass_of_token(head.get(b"authorization"), door)
+        return self._open_pass if self._lets_anybody_in(head, door.scope, server) else None
+
+    def _pass_of_token(self, authorization: bytes, door: Door) -> Pass | None:
+        secret, needed = _bearer(authorization), door.scope
+        token = None if secret is None else self.tokens.find(secret)
+        is_open = needed is None or needed in self.open_scopes
+        if token is None or not (is_open or needed in token.scopes):
+            return None
+        if token.events is not None and needed == "ingest" and door.event not in token.events:
+            return None
+        is_counted = needed is not None
+        return Pass(token, self._attempts, is_proof=not is_open, is_counted=is_counted)
+
+    def _lets_anybody_in(self, head: RequestHead, needed: Scope | None, server: str) -> bool:
+        """Whether a request without a token passes: no session, an allowed host, no other site."""
         if needed is not None and needed not in self.open_scopes:
             return False
-        if self.tokens and (b"authorization" in head or b"cookie" in head):
-            return False
         host = head.get(b"host")
-        if not is_host(host) or not self._hosts.allow(host, server):
+        if not self._hosts.allow(host, server) or (self.tokens and b"cookie" in head):
             return False
         site, origin = head.joined(b"sec-fetch-site"), head.joined(b"origin")
         return head.method in SAFE_METHODS or not is_cross_site(site, origin, host, self._sites)

@@ -12,11 +12,12 @@ from time import time as wall_time
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from .._access._passes import Pass
 from .._runtime import Runtime
 from ._asgi import HttpScope
 from ._begun import Begun
 from ._context import RequestContext, printable
-from ._doors import Doors
+from ._doors import Door, Doors
 from ._fast_path import Endpoints
 from ._monitoring import Monitoring
 from ._senders import SENT_AT_ONCE
@@ -41,11 +42,10 @@ class RouteShortcuts:
     def __init__(
         self, routes: PlainRoutes, runtime: Runtime, doors: Doors, endpoints: Endpoints
     ) -> None:
-        self._routes = routes
-        self._runtime = runtime
+        self.routes = routes
+        self.monitoring = Monitoring(runtime)
         self._doors = doors
         self._endpoints = endpoints
-        self._monitoring = Monitoring(runtime)
 
     def find(self, head: RequestHead, server: str) -> Shortcut | None:
         """The shortcut of a head; see `FindShortcut`."""
@@ -62,47 +62,52 @@ class RouteShortcuts:
         path = unquote(target.partition(b"?")[0].decode("ascii"))
         if self._endpoints.find(method, path) is not None:
             return None
-        match = self._routes.match(method, path)
-        if match is None or not self._doors.lets_anybody_in(head, match.route.scope, server):
+        match = self.routes.match(method, path)
+        if match is None:
             return None
-        return _RouteShortcut(self._routes, self._monitoring, head, path)
+        right = self._doors.pass_of(head, Door(path, match.route.scope), server)
+        return None if right is None else _RouteShortcut(self, head, path, right)
 
 
 class _RouteShortcut:
     """See `Shortcut`.
 
     Args:
-        routes: the routes.
-        monitoring: gets the points of each request.
+        shortcuts: the parts of the program.
         head: the request's.
         path: its path.
+        right: its right to pass.
     """
 
-    __slots__ = ("_account_id", "_method", "_monitoring", "_path", "_request_id", "_routes",
-                 "_traceparent")  # fmt: skip
+    __slots__ = ("_account_id", "_method", "_monitoring", "_path", "_request_id", "_right",
+                 "_routes", "_traceparent")  # fmt: skip
 
     length = 0
 
     def __init__(
-        self, routes: PlainRoutes, monitoring: Monitoring, head: RequestHead, path: str
+        self, shortcuts: RouteShortcuts, head: RequestHead, path: str, right: Pass
     ) -> None:
-        self._routes = routes
-        self._monitoring = monitoring
+        self._routes = shortcuts.routes
+        self._monitoring = shortcuts.monitoring
+        self._right = right
         self._method = head.method
         self._path = path
         self._request_id = printable(head.get(b"luna-request-id"))
         self._account_id = printable(head.get(b"luna-account-id"))
         self._traceparent = printable(head.get(b"traceparent"))
 
-    def answer(self, body: bytes, scope: Callable[[], HttpScope]) -> Answer | Begun | None:
+    def answer(
+        self, body: bytes, address: str, scope: Callable[[], HttpScope]
+    ) -> Answer | Begun | None:
         """See `Shortcut`."""
         routes = self._routes
         match = routes.find(self._method, self._path)
-        if match is None:
+        if match is None or not self._right.holds(address):
             return None
         context = RequestContext(
             self._method, self._request_id, self._account_id, self._traceparent, wall_time()
         )
+        context.caller = self._right.use(address)
         context.activate()  # The server replaces the context variables after the request.
         begun = routes.begin(match, context, scope)
         response = routes.response(begun)

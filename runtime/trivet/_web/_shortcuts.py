@@ -71,11 +71,14 @@ class Shortcut(Protocol):
     length: int
     """Bytes of the body. All of them are there when `answer` is called."""
 
-    def answer(self, body: bytes, scope: Callable[[], HttpScope]) -> Answer | Begun | None:
+    def answer(
+        self, body: bytes, address: str, scope: Callable[[], HttpScope]
+    ) -> Answer | Begun | None:
         """Answer a request.
 
         Args:
             body: the whole body.
+            address: the address of the client; empty on a Unix socket.
             scope: makes the scope of the request, which the layers are to get then.
 
         Returns:

@@ -141,7 +141,7 @@ async def shown(
     [
         pytest.param(REQUESTS, {}, 38, 76, id="all"),
         pytest.param(REQUESTS[:9], {"trusted_proxies": ["127.0.0.1"]}, 0, 0, id="behind-a-proxy"),
-        pytest.param(ANONYMOUS, {"tokens": TOKENS}, 0, 0, id="a-token-needed"),
+        pytest.param(ANONYMOUS, {"tokens": TOKENS}, 4, 0, id="a-token-needed"),
     ],
 )
 async def test_a_shortcut_is_not_to_be_told_from_the_layers(

@@ -40,9 +40,9 @@ class _Noting:
         self._taken = taken
         self.length = shortcut.length
 
-    def answer(self, body: bytes, scope: Any) -> Any:
+    def answer(self, body: bytes, address: str, scope: Any) -> Any:
         """Answer as the shortcut does."""
-        answer = self._shortcut.answer(body, scope)
+        answer = self._shortcut.answer(body, address, scope)
         if isinstance(answer, Answer):
             self._taken.answers.append(answer)
         elif answer is not None:

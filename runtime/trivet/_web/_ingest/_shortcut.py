@@ -14,6 +14,8 @@ from time import time as wall_time
 
 import trio
 
+from ..._access._passes import Pass
+from ..._access._rates import Rate
 from ..._events._author_code import runs_author_code
 from ..._events._delivery import Delivery, Origin
 from ..._events._event import Event, Value
@@ -23,7 +25,7 @@ from ..._faults._errors import EventDecodeError
 from ..._runtime import Runtime
 from .._asgi import HttpScope
 from .._context import new_request_id, printable, route_template
-from .._doors import Doors
+from .._doors import Door, Doors
 from .._fast_path import encode, media_type_of
 from .._monitoring import Monitoring, request_points
 from .._shortcuts import Answer, RequestHead, Shortcut
@@ -74,23 +76,29 @@ class EventShortcuts:
             return None
         if b"expect" in head or media_type_of(head.get(b"content-type")) != "application/json":
             return None
-        if not target.startswith(_PREFIX) or not self._doors.lets_anybody_in(
-            head, "ingest", server
-        ):
+        if not target.startswith(_PREFIX):
             return None
-        kind = self._type(target.removeprefix(_PREFIX).decode("ascii"))
-        return None if kind is None else _EventShortcut(kind, length, head)
+        path = target.decode("ascii")
+        name = path[len(_PREFIX) :]
+        kind = self._type(name)
+        if kind is None:
+            return None
+        right = self._doors.pass_of(head, Door(path, "ingest", name), server)
+        return None if right is None else _EventShortcut(kind, length, head, right)
 
     def _type(self, name: str) -> _Type | None:
         """The event type with a name, if its events may come from outside and need no care."""
         events = self._runtime.events
         cls = events.get(name)
-        if cls is None or not events.is_open(cls) or self._doors.event_rates:
+        if cls is None or not events.is_open(cls):
             return None
         if cls not in self._types:
-            is_plain = not runs_author_code(cls)
-            self._types[cls] = _Type(self._runtime, self._monitoring, cls) if is_plain else None
+            self._types[cls] = None if runs_author_code(cls) else self._facts(cls)
         return self._types[cls]
+
+    def _facts(self, cls: type[Event]) -> _Type:
+        rate = self._doors.event_rates.find(cls.__event_name__)
+        return _Type(self._runtime, self._monitoring, cls, rate)
 
 
 class _Type:
@@ -100,13 +108,17 @@ class _Type:
         runtime: the program.
         monitoring: gets the points of each request.
         cls: the type.
+        rate: the rate of its events, if that is limited.
     """
 
-    def __init__(self, runtime: Runtime, monitoring: Monitoring, cls: type[Event]) -> None:
+    def __init__(
+        self, runtime: Runtime, monitoring: Monitoring, cls: type[Event], rate: Rate | None
+    ) -> None:
         self.runtime = runtime
         self.service = runtime.service
         self.monitoring = monitoring
         self.cls = cls
+        self.rate = rate
         self.is_over = False
         """Whether a reload has come, after which the head has to be looked at again."""
         self.limit = runtime.buffer_bytes(cls)
@@ -122,23 +134,27 @@ class _EventShortcut:
         kind: the event's type.
         length: bytes of the body.
         head: the request's.
+        right: its right to pass.
     """
 
-    __slots__ = ("_account_id", "_kind", "_request_id", "_traceparent", "length")
+    __slots__ = ("_account_id", "_kind", "_request_id", "_right", "_traceparent", "length")
 
-    def __init__(self, kind: _Type, length: int, head: RequestHead) -> None:
+    def __init__(self, kind: _Type, length: int, head: RequestHead, right: Pass) -> None:
         self.length = length
         self._kind = kind
+        self._right = right
         self._request_id = printable(head.get(b"luna-request-id"))
         self._account_id = printable(head.get(b"luna-account-id"))
         self._traceparent = printable(head.get(b"traceparent"))
 
-    def answer(self, body: bytes, scope: Callable[[], HttpScope]) -> Answer | None:
+    def answer(self, body: bytes, address: str, scope: Callable[[], HttpScope]) -> Answer | None:
         """See `Shortcut`."""
         kind = self._kind
         runtime = kind.runtime
         size = estimated_bytes(body)
         if size > kind.limit or kind.is_over or runtime.leaving.is_set():
+            return None
+        if not self._right.holds(address) or (kind.rate is not None and kind.rate.wait() > 0):
             return None
         began, now = trio.current_time(), wall_time()
         try:
@@ -150,6 +166,9 @@ class _EventShortcut:
         delivery = Delivery(event, kind.service, now, origin, size=size)
         if not runtime.hand_over(delivery):
             return None
+        self._right.use(address)
+        if kind.rate is not None:
+            kind.rate.take()
         document = b"%b%b%b" % (kind.before, delivery.id.encode("ascii"), kind.behind)
         lines = _LINES % (len(document), request_id.encode("ascii"))
         after = None

@@ -101,6 +101,7 @@ class Connection:
         self._transport = transport
         self._heads = heads
         self._server = transport.server[0] if transport.server else ""
+        self._address = transport.client[0] if transport.client else ""
         self._max_message = max_message
         self._contains_interrupts = contains_interrupts
         self._peer = Peer(transport)
@@ -243,7 +244,7 @@ class Connection:
         if len(received) < length:
             return None
         self._asked = _LazyExchange(self._peer, head)
-        answer = shortcut.answer(bytes(received[:length]), self._asked)
+        answer = shortcut.answer(bytes(received[:length]), self._address, self._asked)
         if answer is not None:
             del received[:length]
         return answer

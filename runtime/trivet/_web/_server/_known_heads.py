@@ -2,6 +2,9 @@
 
 Owns which heads are kept, how many, and the shortcut of each.
 Never knows how a head is parsed, nor what a shortcut does.
+
+A head with a token is found by its hash, whose key is drawn at the start of the process, and is
+compared with the head of that hash only: the time that this takes tells nothing about the token.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ class KnownHeads:
         self._known: dict[tuple[bytes, str], Head] = {}
 
     def forget(self) -> None:
-        """Find the shortcuts anew: other settings hold."""
+        """Forget the heads: other settings hold, and perhaps other tokens."""
         for head in self._known.values():
             head.shortcut = None
         self._known.clear()

@@ -148,6 +148,7 @@ class Server:
         self._max_per_address = settings.max_connections_per_address
         self._connection = partial(self._connection, max_message=settings.max_body)
         self._heads.forget()
+        self._management_heads.forget()
 
     async def serve(
         self,

@@ -244,13 +244,15 @@ async def answers(
         pytest.param([post()], [Ledger, Points, Picky], {}, 0, id="filter"),
         pytest.param([post()], [Ledger, Points, Durable], {}, 0, id="durable"),
         pytest.param([post()] * 3, [Ledger, Points, Stuck], IMPATIENT, 2, id="full"),
-        pytest.param(SHORT, [Ledger, Points], {"event_rates": {"placed": 1e6}}, 0, id="rates"),
+        pytest.param(
+            SHORT, [Ledger, Points], {"event_rates": {"placed": 1e6}}, 2 * len(SHORT), id="rates"
+        ),
         pytest.param(SHORT, [Ledger, Points], {"max_body": 30}, 0, id="small-bodies"),
         pytest.param(
             SHORT, [Ledger, Points], {"trusted_proxies": ["127.0.0.1"]}, 0, id="behind-a-proxy"
         ),
-        pytest.param(ANONYMOUS, [Ledger, Points], {"tokens": TOKENS}, 0, id="a-token-needed"),
-        pytest.param(ANONYMOUS, [Ledger, Points], {"tokens": READERS}, 2, id="a-token-known"),
+        pytest.param(ANONYMOUS, [Ledger, Points], {"tokens": TOKENS}, 2, id="a-token-needed"),
+        pytest.param(ANONYMOUS, [Ledger, Points], {"tokens": READERS}, 4, id="a-token-known"),
         pytest.param(
             [post(path=b"/events/internal")],
             [Points],
