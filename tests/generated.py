@@ -29,6 +29,8 @@ from trivet import (
 )
 from trivet._cli import main as trivet_command
 from trivet._inbox._counts import Counts
+from trivet._inbox._histogram import Distribution
+from trivet._inbox._latencies import LatencyStatistics
 from trivet._loop._usage import Usage
 from trivet._plugins._status import Status
 from trivet._program._json_schema import attribute_docstrings
@@ -64,6 +66,9 @@ EXAMPLE = Snapshot(
             usage=Usage(busy=0.0, share=0.0, cpu=0.0, longest=0.0, stalls=0),
             inbox=Counts().statistics(queued=0, in_flight=0, backing_off=0),
             oldest=0.0,
+            latencies=LatencyStatistics(
+                {"order_placed": Distribution()}, {"order_placed": Distribution()}
+            ),
         )
     ],
     service_usage=None,
@@ -163,7 +168,12 @@ def commands() -> str:
 def metrics() -> str:
     """The metrics: their names, labels, types and descriptions."""
     rows = [
-        [f"`{sample.name}`", ", ".join(sample.labels), family.type, family.documentation]
+        [
+            f"`{family.name if family.type == 'histogram' else sample.name}`",
+            ", ".join(label for label in sample.labels if label != "le"),
+            family.type,
+            family.documentation,
+        ]
         for family in families(EXAMPLE)
         for sample in family.samples[:1]
     ]

@@ -132,6 +132,8 @@ and says what they are for.
                             shared by all these: counters, readers that wait, the gate that an
                             operator may shut, the short way for plain events, how long a task runs
                             before others get a turn
+        _latencies _histogram
+                            how long events wait, and attempts take
     _access/            who may do what: _tokens _sessions _passes _attempts _hosts _rates
     _events/            what happens, and what became of it
         _event _event_class _types _payloads _cloudevents

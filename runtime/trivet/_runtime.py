@@ -43,6 +43,7 @@ from ._faults._errors import (
 from ._faults._masking import forget, know
 from ._hosting import Hosting
 from ._inbox._counts import InboxStatistics
+from ._inbox._latencies import LatencyStatistics
 from ._loop._meter import StallMeter
 from ._loop._stall_watch import watching
 from ._loop._tasks import describe_unfinished
@@ -275,6 +276,15 @@ class Runtime(Publisher, App):
     def statistics(self) -> dict[str, InboxStatistics]:
         """The statistics of each plugin's inbox, by the plugin's name."""
         return {name: inbox.statistics() for name, inbox in self._inboxes.items()}
+
+    def latencies(self) -> dict[str, LatencyStatistics]:
+        """How long events wait in each inbox, and attempts take, by the plugin's name.
+
+        The numbers only grow: the latencies of some minutes are the `Distribution.since` of two
+        instants.
+        """
+        inboxes = self._inboxes.items()
+        return {name: inbox.fast_path.latencies.statistics() for name, inbox in inboxes}
 
     def oldest_events(self) -> dict[str, float]:
         """The moment at which each inbox's oldest event in memory was published, by plugin.

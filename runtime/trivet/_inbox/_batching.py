@@ -18,6 +18,7 @@ from .._events._delivery import Delivery
 from .._events._event import Event
 from .._events._turns import off_loop
 from ._inbox import Inbox
+from ._latencies import TIMED_EVERY
 
 E = TypeVar("E", bound=Event)
 
@@ -69,14 +70,15 @@ class _Batches(AsyncIterator[Batch[E]], Generic[E]):
         self._within = within
         self._max_bytes = max_bytes
         self._given: tuple[Delivery[E], ...] = ()
+        self._since = 0.0
         self._batch: list[Delivery[E]] = []  # Outlives a wait that is cancelled.
         self._until = math.inf
         self._room = max_bytes
         self._held: Delivery[E] | None = None  # The event that did not fit any more.
 
     async def __anext__(self) -> Batch[E]:
-        self._inbox.accept_all(self._given)
-        self._given = ()
+        if self._given:
+            self._settle()
         try:
             closed_by = await self._fill()
         except trio.EndOfChannel:
@@ -86,8 +88,16 @@ class _Batches(AsyncIterator[Batch[E]], Generic[E]):
         batch, self._batch = Batch(self._in_time(self._batch), closed_by), []
         if not batch:
             return await self.__anext__()
-        self._given = batch.deliveries
+        self._given, self._since = batch.deliveries, trio.current_time()
         return batch
+
+    def _settle(self) -> None:
+        """End the last batch."""
+        given, self._given = self._given, ()
+        path = self._inbox.fast_path
+        every = TIMED_EVERY if path.is_open else 1
+        path.latencies.add_batch(given, trio.current_time() - self._since, every=every)
+        self._inbox.accept_all(given)
 
     def _in_time(self, deliveries: list[Delivery[E]]) -> list[Delivery[E]]:
         """The events that did not expire while the batch was being filled."""

@@ -22,6 +22,7 @@ import trio
 from .._events._delivery import Delivery, Identity
 from .._events._event import Event
 from ._counts import Counts
+from ._latencies import TIMED_EVERY, Latencies, Sampling
 from ._readers import Readers
 
 
@@ -32,7 +33,7 @@ class Slot:
     nothing else. Whoever ends or keeps it meanwhile takes it out, and says so.
     """
 
-    __slots__ = ("delivery", "is_late", "since", "was_taken")
+    __slots__ = ("delivery", "is_late", "sampling", "since", "untimed", "was_taken")
 
     def __init__(self) -> None:
         self.delivery: Delivery[Any] | None = None
@@ -44,6 +45,10 @@ class Slot:
         it."""
         self.is_late: bool = False
         """Whether the handler was cancelled, since it took too long."""
+        self.untimed: int = TIMED_EVERY - 1
+        """Events to handle before the next one that is timed for others."""
+        self.sampling: Sampling = Sampling()
+        """The choice of the events that are timed."""
 
     def take(self) -> None:
         """Take the event out."""
@@ -74,6 +79,7 @@ class FastPath:
         "finish",
         "is_open",
         "is_timed",
+        "latencies",
         "mark",
         "parked",
         "plugin",
@@ -107,6 +113,8 @@ class FastPath:
         self.mark: Callable[[Identity, Delivery[Event]], object]
         self.finish: Callable[[Delivery[Event]], None] = finish
         self.stay: Callable[[Delivery[Event], float], None] = stay
+        self.latencies: Latencies = Latencies()
+        """The latencies of the inbox's events, on the path and off it."""
         self.slots: list[Slot] = []
         """The slots of the workers on the path."""
         self.is_open: bool = True

@@ -17,6 +17,7 @@ from .._events._delivery_settings import DeliveryPolicy
 from .._events._event import Event
 from ._counts import InboxStatistics
 from ._fast_path import FastPath
+from ._latencies import TIMED_EVERY, Sampling
 from ._quantum import READ
 
 
@@ -118,13 +119,22 @@ class Deliveries(AsyncIterator[Delivery[E_co]]):
 
     def __init__(self, inbox: Inbox[E_co]) -> None:
         self._inbox = inbox
+        self._path = inbox.fast_path
         self._last: Delivery[E_co] | None = None
         self._streak = 0
+        self._sampling = Sampling()
+        self._untimed = TIMED_EVERY - 1  # Events before the next one that is timed for others.
+        self._since: float | None = None  # When the last event was handed out, if it is timed.
+        self._weight = 1  # The number of events for which it stands.
 
     def _settle(self) -> None:
         """End the last event."""
         if self._last is not None:
             last, self._last = self._last, None
+            if self._since is not None:
+                took = trio.current_time() - self._since
+                self._path.latencies.add(last, took, self._weight)
+                self._since = None
             if not self._inbox.is_kept(last):
                 self._inbox.accept(last)
 
@@ -137,8 +147,24 @@ class Deliveries(AsyncIterator[Delivery[E_co]]):
         if delivery is not None:
             self._streak += 1
             self._last = delivery
+            if self._untimed and self._path.is_open:
+                self._untimed -= 1
+            else:
+                self._time(trio.current_time())
             delivery_of_task.set(delivery)
         return delivery
+
+    def _time(self, now: float) -> None:
+        """Time the event that was just handed out."""
+        self._since = now
+        if not self._path.is_open:
+            self._weight = 1
+        elif self._untimed:
+            self._untimed -= 1
+            self._weight = self._sampling.for_itself(now)
+        else:
+            self._untimed = TIMED_EVERY - 1
+            self._weight = self._sampling.for_others()
 
     async def wait(self) -> Delivery[E_co] | None:
         """Wait for the next event; None when no event is left. Always a checkpoint."""
@@ -148,6 +174,11 @@ class Deliveries(AsyncIterator[Delivery[E_co]]):
             delivery = self._last = await self._inbox.receive()
         except trio.EndOfChannel:
             return None
+        now = trio.current_time()
+        if self._untimed and now < self._sampling.again and self._path.is_open:
+            self._untimed -= 1
+        else:
+            self._time(now)
         delivery_of_task.set(delivery)
         return delivery
 

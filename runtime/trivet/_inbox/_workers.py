@@ -283,8 +283,8 @@ async def handle_plain(
         path.leave(slot)
 
 
-def _rest(slot: Slot) -> None:
-    slot.delivery, slot.since = None, NEVER
+def _rest(slot: Slot, untimed: int) -> None:
+    slot.delivery, slot.since, slot.untimed = None, NEVER, untimed
 
 
 @trio.lowlevel.enable_ki_protection
@@ -295,9 +295,17 @@ async def _quantum(  # noqa: C901, PLR0912 - a call for each event would cost as
     path = inbox.fast_path
     ready, counts, is_timed = path.ready, path.counts, path.is_timed
     now = trio.lowlevel.current_clock().current_time
-    until, slot.since = perf_counter() + SECONDS, 0.0
+    sampling, entered = slot.sampling, perf_counter()
+    until, slot.since = entered + SECONDS, 0.0
+    untimed = slot.untimed
     for _ in range(CATCH_UP // CHECK_EVERY):
-        for _ in range(CHECK_EVERY):
+        began: float | None = None
+        weight = 1
+        if not untimed:
+            began, weight = now(), sampling.for_others()
+        elif entered >= sampling.again:
+            began, weight = now(), sampling.for_itself(entered)
+        for left in range(untimed or CHECK_EVERY, 0, -1):
             delivery = ready.popleft()
             if is_timed:
                 slot.since = now()
@@ -305,7 +313,7 @@ async def _quantum(  # noqa: C901, PLR0912 - a call for each event would cost as
             if not delivery.is_plain:
                 if delivery.deadline < NEVER:
                     ready.appendleft(delivery)
-                    _rest(slot)
+                    _rest(slot, left - 1)
                     return
                 if delivery.receipt is not None:
                     delivery.receipt.settle(path.plugin, IN_FLIGHT)
@@ -314,6 +322,13 @@ async def _quantum(  # noqa: C901, PLR0912 - a call for each event would cost as
                 await handle(delivery.event)
             except Exception as error:
                 inbox.reject(delivery, error)
+            except BaseException:
+                if began is not None:
+                    path.latencies.add(delivery, now() - began, weight)
+                raise
+            if began is not None:
+                path.latencies.add(delivery, now() - began, weight)
+                began = None
             if slot.was_taken:  # It was ended or kept meanwhile, or took too long.
                 slot.was_taken = False
                 if slot.is_late:
@@ -324,11 +339,12 @@ async def _quantum(  # noqa: C901, PLR0912 - a call for each event would cost as
                 slot.delivery = None
                 path.finish(delivery)
             if not ready or not path.is_open:
-                _rest(slot)
+                _rest(slot, left - 1)
                 return
+        untimed = 0
         if perf_counter() >= until:
             break
-    _rest(slot)
+    _rest(slot, 0)
 
 
 def _interruptible(handle: Callable[[E], Awaitable[None]]) -> Callable[[E], Awaitable[None]]:

@@ -15,6 +15,7 @@ from prometheus_client.core import (
     CollectorRegistry,
     CounterMetricFamily,
     GaugeMetricFamily,
+    HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
     StateSetMetricFamily,
@@ -23,6 +24,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from .._inbox._counts import COUNTERS
+from .._inbox._histogram import Distribution
 from .._loop._usage import SERVICE
 from .._plugins._status import Status
 from ._snapshot import PluginSnapshot, Snapshot
@@ -62,6 +64,7 @@ def families(snapshot: Snapshot) -> Iterator[Metric]:
     )
     yield from _of_plugins(snapshot.plugins)
     yield from _of_inboxes([each for each in snapshot.plugins if each.inbox is not None])
+    yield from _of_latencies(snapshot.plugins)
     yield from _of_the_loop(snapshot)
     unrouted = CounterMetricFamily(
         "trivet_unrouted_events", "Events that no plugin listened to.", labels=["event"]
@@ -152,6 +155,27 @@ def _of_inboxes(plugins: list[PluginSnapshot]) -> Iterator[Metric]:
     )
 
 
+def _of_latencies(plugins: list[PluginSnapshot]) -> Iterator[Metric]:
+    waits = HistogramMetricFamily(
+        "trivet_event_wait_seconds",
+        "Time from the acceptance of an event until the plugin gets it, or its batch.",
+        labels=["plugin", "event"],
+    )
+    attempts = HistogramMetricFamily(
+        "trivet_event_attempt_seconds",
+        "Time of each attempt: from then until the plugin asks for the next event, or fails.",
+        labels=["plugin", "event"],
+    )
+    for each in plugins:
+        if each.latencies is not None:
+            for event, found in each.latencies.waiting.items():
+                _add_histogram(waits, [each.name, event], found)
+            for event, found in each.latencies.handling.items():
+                _add_histogram(attempts, [each.name, event], found)
+    yield waits
+    yield attempts
+
+
 def _of_the_loop(snapshot: Snapshot) -> Iterator[Metric]:
     usage = {each.name: each.usage for each in snapshot.plugins if each.usage is not None}
     if snapshot.service_usage is not None:
@@ -188,6 +212,13 @@ def _of_the_store(snapshot: Snapshot, taken: int) -> Iterator[Metric]:
         "Whether the store is near [store] max_bytes.",
         snapshot.store_is_near_limit,
     )
+
+
+def _add_histogram(family: HistogramMetricFamily, labels: list[str], found: Distribution) -> None:
+    buckets = [
+        ("+Inf" if bound is None else str(bound), float(count)) for bound, count in found.cumulative
+    ]
+    family.add_metric(labels, buckets, found.seconds)
 
 
 def _by_plugin(

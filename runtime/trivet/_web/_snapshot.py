@@ -11,6 +11,7 @@ from importlib.metadata import version
 import attrs
 
 from .._inbox._counts import InboxStatistics
+from .._inbox._latencies import LatencyStatistics
 from .._log import _writer as _log_writer
 from .._loop._usage import SERVICE, Usage
 from .._plugins._status import Status
@@ -33,6 +34,8 @@ class PluginSnapshot:
     """None without an inbox."""
     oldest: float | None
     """The moment at which the oldest event inside was published, in seconds since 1970."""
+    latencies: LatencyStatistics | None
+    """None without an inbox."""
 
 
 @attrs.frozen
@@ -56,6 +59,7 @@ class Snapshot:
 def snapshot(runtime: Runtime) -> Snapshot:
     """The program now."""
     inboxes, oldest, usage = runtime.statistics(), runtime.oldest_events(), runtime.usage()
+    latencies = runtime.latencies()
     store = runtime.store
     plugins = [
         PluginSnapshot(
@@ -67,6 +71,7 @@ def snapshot(runtime: Runtime) -> Snapshot:
             usage.get(name),
             inboxes.get(name),
             oldest.get(name),
+            latencies.get(name),
         )
         for name, host in runtime.hosts.items()
     ]

@@ -121,6 +121,23 @@ async def test_the_oldest_event(autojump_clock: MockClock) -> None:
         assert found[oldest] == pytest.approx(first.delivery.published, abs=1e-3)
 
 
+async def test_the_latencies_of_events(autojump_clock: MockClock) -> None:
+    """The histograms count an attempt in each bucket that is long enough for it."""
+    async with open_plugins(Teapot) as runtime:
+        await runtime.publish(Poured(2))
+        await trio.sleep(3.0)
+        await runtime.publish(Poured(1))
+        runtime.restart("teapot")
+        await trio.sleep(60.0)
+        found = await scraped(runtime)
+        labels = {"plugin": "teapot", "event": "poured"}
+        attempts = "trivet_event_attempt_seconds"
+        assert found[of(f"{attempts}_bucket", **labels, le="2.0")] == 0
+        assert found[of(f"{attempts}_bucket", **labels, le="4.0")] == 1
+        assert found[of(f"{attempts}_count", **labels)] >= 1
+        assert found[of("trivet_event_wait_seconds_count", **labels)] >= 1
+
+
 async def test_a_scraper_that_knows_openmetrics() -> None:
     """A scraper that accepts OpenMetrics gets it, and its media type."""
     accept = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"}
