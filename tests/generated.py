@@ -38,6 +38,7 @@ from trivet._program._settings import NOT_READ
 from trivet._web._metric_families import families
 from trivet._web._problems import STATUS
 from trivet._web._snapshot import PluginSnapshot, Snapshot
+from trivet._web._traffic import ServerStatistics, TrafficStatistics
 
 ROOT = Path(__file__).parents[1]
 PART = re.compile(r"(?<=<!-- generated: )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
@@ -63,7 +64,7 @@ EXAMPLE = Snapshot(
             since=0.0,
             restarts=0,
             critical=False,
-            usage=Usage(busy=0.0, share=0.0, cpu=0.0, longest=0.0, stalls=0),
+            usage=Usage(busy=0.0, share=0.0, cpu=0.0, longest=0.0, stalls=0, stalled=0.0),
             inbox=Counts().statistics(queued=0, in_flight=0, backing_off=0),
             oldest=0.0,
             latencies=LatencyStatistics(
@@ -76,7 +77,15 @@ EXAMPLE = Snapshot(
     store_bytes=0,
     store_fails=False,
     store_is_near_limit=False,
+    store_commits=0,
+    store_waiting=0,
     lost_lines=0,
+    traffic=TrafficStatistics(
+        {("POST:/events/{name}", 2): Distribution()},
+        {("POST:/events/{name}", "not_accepted"): 1},
+        0,
+        ServerStatistics(),
+    ),
 )
 """A program with a sample of each metric."""
 

@@ -35,9 +35,9 @@ and says what they are for.
     _web/               HTTP
         _service _late      the layers around a request; Quart, imported when it is needed
         _app _views _admin _replacement _plugin_details _sign_in _probes _snapshot _metrics
-        _metric_families _event_streams
+        _metric_families _metric_families_http _traffic _event_streams
                             plugin routes on Quart, an operator's requests, sessions, probes,
-                            streams
+                            metrics, streams
         _doors _management  who may pass, whichever way the request is answered; the paths that may
                             have addresses of their own
         _dead_letters _inspection _reload

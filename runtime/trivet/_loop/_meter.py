@@ -25,6 +25,7 @@ class Account:
     busy: float = 0.0
     longest: float = 0.0
     stalls: int = 0
+    stalled: float = 0.0
     cpu: float = 0.0
 
 
@@ -132,6 +133,7 @@ class StallMeter(trio.abc.Instrument):
             took = held.seconds
             if took >= self.limit_of(step):
                 account.stalls += 1
+                account.stalled += took
                 self.ended.append((step, held))
         account.busy += took
         account.longest = max(account.longest, took)
@@ -181,6 +183,7 @@ class StallMeter(trio.abc.Instrument):
                 cpu=account.cpu,
                 longest=account.longest,
                 stalls=account.stalls,
+                stalled=account.stalled,
             )
             for plugin, account in self.accounts.items()
         }

@@ -27,3 +27,5 @@ class Usage:
     """The longest time, in seconds, for which the plugin held the loop at once."""
     stalls: int
     """The number of times that the plugin held the loop for longer than `[stalls] warn`."""
+    stalled: float
+    """Seconds of these times."""

@@ -105,6 +105,8 @@ class Store:
         """The operator's limit."""
         self.largest: int = settings.max_bytes
         """Bytes of an event, above which there is never room for it."""
+        self.commits: int = 0
+        """Transactions that were written since the start."""
         self._health = Health(self.path, settings.max_bytes)
         self.register: Register
         """The register of what the plugins have in flight; there while the store is open."""
@@ -127,6 +129,11 @@ class Store:
     def is_near_limit(self) -> bool:
         """Whether the store is about to be full, so that nobody should fetch more for it."""
         return self._health.is_near_limit(self.bytes)
+
+    @property
+    def waiting(self) -> int:
+        """Events, and ends of events, that wait to be written."""
+        return len(self._settlements) + len(self._commit.writings)
 
     @property
     def trouble(self) -> JournalError | None:
@@ -409,6 +416,7 @@ class Store:
     def _answer(self, group: Group) -> None:
         """Tell everybody the results."""
         now = trio.current_time()
+        self.commits += group.error is None and bool(group.settlements or group.commit.writings)
         if group.looks:
             self._next_look = now + PAUSE
         if None in group.pages or group.unsettled:

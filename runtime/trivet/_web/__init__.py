@@ -13,6 +13,9 @@
     _probes         /livez, /startupz, /readyz and /plugins
     _snapshot       the program's numbers at one instant
     _metrics        /metrics, of which _metric_families has the names
+    _metric_families_http
+                    those of requests and connections
+    _traffic        the numbers of these
     _admin          an operator's orders to a plugin
     _plugin_details the documents about a plugin, for an operator
     _dead_letters   events that were given up, searched, replayed and purged

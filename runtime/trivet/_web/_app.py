@@ -54,7 +54,7 @@ def build_on(service: Service) -> Application:
     app = Application(service)
     service.framework = app.answer
     service.find_route = RouteShortcuts(
-        app.answer, service.runtime, service.doors, service.endpoints
+        app.answer, service.runtime, service.doors, service.endpoints, service.traffic
     ).find
     app.before_request(partial(_admit, app))
     app.before_websocket(partial(_admit, app))

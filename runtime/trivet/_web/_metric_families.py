@@ -24,9 +24,9 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from .._inbox._counts import COUNTERS
-from .._inbox._histogram import Distribution
 from .._loop._usage import SERVICE
 from .._plugins._status import Status
+from ._metric_families_http import add_histogram, families_of_http
 from ._snapshot import PluginSnapshot, Snapshot
 
 _PLUGIN = ["plugin"]
@@ -77,6 +77,7 @@ def families(snapshot: Snapshot) -> Iterator[Metric]:
     )
     if snapshot.store_bytes is not None:
         yield from _of_the_store(snapshot, snapshot.store_bytes)
+    yield from families_of_http(snapshot.traffic)
 
 
 def _of_plugins(plugins: list[PluginSnapshot]) -> Iterator[Metric]:
@@ -169,9 +170,9 @@ def _of_latencies(plugins: list[PluginSnapshot]) -> Iterator[Metric]:
     for each in plugins:
         if each.latencies is not None:
             for event, found in each.latencies.waiting.items():
-                _add_histogram(waits, [each.name, event], found)
+                add_histogram(waits, [each.name, event], found)
             for event, found in each.latencies.handling.items():
-                _add_histogram(attempts, [each.name, event], found)
+                add_histogram(attempts, [each.name, event], found)
     yield waits
     yield attempts
 
@@ -195,6 +196,11 @@ def _of_the_loop(snapshot: Snapshot) -> Iterator[Metric]:
         "Times that a plugin held the event loop for longer than [stalls] warn.",
         {name: each.stalls for name, each in usage.items()},
     )
+    yield _counter(
+        "trivet_loop_stalled_seconds",
+        "Time of these stalls.",
+        {name: each.stalled for name, each in usage.items()},
+    )
     yield _gauge(
         "trivet_loop_longest_step_seconds",
         "The longest time for which a plugin held the event loop at once.",
@@ -212,13 +218,14 @@ def _of_the_store(snapshot: Snapshot, taken: int) -> Iterator[Metric]:
         "Whether the store is near [store] max_bytes.",
         snapshot.store_is_near_limit,
     )
-
-
-def _add_histogram(family: HistogramMetricFamily, labels: list[str], found: Distribution) -> None:
-    buckets = [
-        ("+Inf" if bound is None else str(bound), float(count)) for bound, count in found.cumulative
-    ]
-    family.add_metric(labels, buckets, found.seconds)
+    yield CounterMetricFamily(
+        "trivet_store_commits", "Transactions that were written.", snapshot.store_commits
+    )
+    yield GaugeMetricFamily(
+        "trivet_store_waiting",
+        "Events, and ends of events, that wait to be written.",
+        snapshot.store_waiting,
+    )
 
 
 def _by_plugin(

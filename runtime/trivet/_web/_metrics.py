@@ -14,12 +14,13 @@ from .._runtime import Runtime
 from ._fast_path import EndpointRequest, EndpointResponse, Endpoints, Text
 from ._problems import ProblemError
 from ._snapshot import snapshot
+from ._traffic import Traffic
 
 one_scrape = trio.CapacityLimiter(1)
 """A thread for scrapes: plugins may have taken all of Trio's."""
 
 
-def add_metrics(fast_path: Endpoints, runtime: Runtime) -> None:
+def add_metrics(fast_path: Endpoints, runtime: Runtime, traffic: Traffic) -> None:
     """Serve `/metrics`."""
 
     async def metrics(request: EndpointRequest) -> EndpointResponse:
@@ -30,7 +31,7 @@ def add_metrics(fast_path: Endpoints, runtime: Runtime) -> None:
         from ._metric_families import exposition  # noqa: PLC0415 - only scrapes need it
 
         accept = ",".join(value for name, value in request.headers if name == "accept")
-        found = snapshot(runtime)
+        found = snapshot(runtime, traffic)
         # A thousand series take tens of milliseconds, which would be a stall on the event loop.
         media_type, body = await trio.to_thread.run_sync(
             exposition, found, accept, limiter=one_scrape

@@ -30,6 +30,7 @@ from ._senders import (
     WebsocketSender,
 )
 from ._targets import validated
+from ._traffic import Traffic
 
 WEBSOCKET_DRAIN_TIMEOUT = 1.0
 """Seconds that websockets have to end by themselves when the stop begins."""
@@ -44,13 +45,15 @@ class RequestMiddleware:
     Other scopes pass through untouched.
     """
 
-    def __init__(self, app: ASGIApp, runtime: Runtime, doors: Doors) -> None:
+    def __init__(self, app: ASGIApp, runtime: Runtime, doors: Doors, traffic: Traffic) -> None:
         self._app = app
         self._runtime = runtime
         self._doors = doors
         self._monitoring = Monitoring(runtime)
+        self._traffic = traffic
         self._open: set[RequestContext] = set()
         self._has_ended = trio.Event()
+        traffic.count_open = self._open.__len__
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, one websocket, or another scope."""
@@ -79,6 +82,7 @@ class RequestMiddleware:
             try:
                 await self._serve(sender, scope)
             finally:
+                self._traffic.ended(context, trio.current_time())
                 if self._monitoring.is_on:
                     points = context.points(self._runtime.service)
                     wait = self._monitoring.publish(points, context.origin)

@@ -12,6 +12,8 @@ from time import time as wall_time
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+import trio
+
 from .._access._passes import Pass
 from .._runtime import Runtime
 from ._asgi import HttpScope
@@ -22,6 +24,7 @@ from ._fast_path import Endpoints
 from ._monitoring import Monitoring
 from ._senders import SENT_AT_ONCE
 from ._shortcuts import STATUS_LINES, Answer, RequestHead, Shortcut
+from ._traffic import Traffic
 
 if TYPE_CHECKING:
     from ._plain_routes import PlainRoutes
@@ -37,13 +40,20 @@ class RouteShortcuts:
         runtime: the program.
         doors: decides who may pass.
         endpoints: the endpoints that come before the routes.
+        traffic: counts the requests.
     """
 
     def __init__(
-        self, routes: PlainRoutes, runtime: Runtime, doors: Doors, endpoints: Endpoints
+        self,
+        routes: PlainRoutes,
+        runtime: Runtime,
+        doors: Doors,
+        endpoints: Endpoints,
+        traffic: Traffic,
     ) -> None:
         self.routes = routes
         self.monitoring = Monitoring(runtime)
+        self.traffic = traffic
         self._doors = doors
         self._endpoints = endpoints
 
@@ -80,7 +90,7 @@ class _RouteShortcut:
     """
 
     __slots__ = ("_account_id", "_method", "_monitoring", "_path", "_request_id", "_right",
-                 "_routes", "_traceparent")  # fmt: skip
+                 "_routes", "_traceparent", "_traffic")  # fmt: skip
 
     length = 0
 
@@ -89,6 +99,7 @@ class _RouteShortcut:
     ) -> None:
         self._routes = shortcuts.routes
         self._monitoring = shortcuts.monitoring
+        self._traffic = shortcuts.traffic
         self._right = right
         self._method = head.method
         self._path = path
@@ -118,6 +129,7 @@ class _RouteShortcut:
         line = STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
         lines = _LINES % (line, media_type, length, context.request_id.encode("ascii"))
         after = None
+        self._traffic.ended(context, trio.current_time())
         if self._monitoring.is_on:
             after = self._monitoring.publish(context.points(routes.service), context.origin)
         return Answer(lines, body, True, after)

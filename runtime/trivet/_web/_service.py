@@ -27,6 +27,7 @@ from ._proxies import Proxies
 from ._reload import add_reload
 from ._replacement import add_replacement
 from ._shortcuts import FindShortcut, RequestHead, Shortcut
+from ._traffic import Traffic
 
 
 class Service:
@@ -47,6 +48,8 @@ class Service:
         known = None if addresses is None else [*addresses, *management]
         self.doors = Doors(runtime, known, has_management=bool(management))
         """The decision who may pass."""
+        self.traffic: Traffic = Traffic()
+        """The traffic, of which `/metrics` tells."""
         self.framework: ASGIApp
         """The application for requests without an endpoint; whoever makes the service sets it."""
         self.find_route: FindShortcut = lambda head, server: None
@@ -57,15 +60,15 @@ class Service:
         add_cloudevents(self.endpoints, runtime, self.doors.event_rates)
         add_probes(self.endpoints, runtime)
         add_plugin_status(self.endpoints, runtime)
-        add_metrics(self.endpoints, runtime)
+        add_metrics(self.endpoints, runtime, self.traffic)
         add_admin(self.endpoints, runtime)
         add_replacement(self.endpoints, runtime)
         add_dead_letters(self.endpoints, runtime)
         add_inspection(self.endpoints, runtime)
         add_reload(self.endpoints, runtime)
         self._proxies = Proxies.of(runtime.program.settings)
-        self._middleware = RequestMiddleware(self.endpoints, runtime, self.doors)
-        self._events = EventShortcuts(runtime, self.doors)
+        self._middleware = RequestMiddleware(self.endpoints, runtime, self.doors, self.traffic)
+        self._events = EventShortcuts(runtime, self.doors, self.traffic)
 
     def heed(self) -> None:
         """Go by the present settings of the program from now on."""

@@ -16,6 +16,7 @@ from .._log import _writer as _log_writer
 from .._loop._usage import SERVICE, Usage
 from .._plugins._status import Status
 from .._runtime import Runtime
+from ._traffic import Traffic, TrafficStatistics
 
 
 @attrs.frozen
@@ -53,10 +54,15 @@ class Snapshot:
     """None where no inbox is durable."""
     store_fails: bool
     store_is_near_limit: bool
+    store_commits: int
+    """Transactions that were written since the start."""
+    store_waiting: int
+    """Events, and ends of events, that wait to be written."""
     lost_lines: int
+    traffic: TrafficStatistics
 
 
-def snapshot(runtime: Runtime) -> Snapshot:
+def snapshot(runtime: Runtime, traffic: Traffic) -> Snapshot:
     """The program now."""
     inboxes, oldest, usage = runtime.statistics(), runtime.oldest_events(), runtime.usage()
     latencies = runtime.latencies()
@@ -84,5 +90,8 @@ def snapshot(runtime: Runtime) -> Snapshot:
         None if store is None else store.bytes,
         store is not None and store.trouble is not None,
         store is not None and store.is_near_limit,
+        0 if store is None else store.commits,
+        0 if store is None else store.waiting,
         _log_writer.lost_lines(),
+        traffic.statistics(),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import httpx
 import pytest
@@ -12,7 +13,15 @@ from prometheus_client import Metric, parser
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from trio.testing import MockClock
 
-from trivet import Event, EventPlugin, InboxStatistics, Runtime
+from trivet import (
+    DeliverySettings,
+    Event,
+    EventPlugin,
+    InboxStatistics,
+    Runtime,
+    StoreSettings,
+    route,
+)
 from trivet._web import _metrics
 from trivet.testing import client, open_plugins, serving
 
@@ -39,6 +48,22 @@ class Teapot(EventPlugin[Poured]):
             await trio.sleep_forever()
 
 
+class Kettle(EventPlugin[Poured]):
+    async def handle_event(self, event: Poured) -> None:
+        pass
+
+    @route("/kettles/<int:number>")
+    async def kettle(self, number: int) -> dict[str, int]:
+        return {"number": number}
+
+
+class Durable(EventPlugin[Poured]):
+    delivery = DeliverySettings(durable=True)
+
+    async def handle_event(self, event: Poured) -> None:
+        pass
+
+
 def nothing_installed(name: str) -> None:
     """`find_spec` where nothing is installed."""
 
@@ -47,7 +72,11 @@ async def scraped(runtime: Runtime) -> Mapping[tuple[str, Labels], float]:
     """The value of each series."""
     answer = await client(runtime).get("/metrics")
     assert answer.status_code == 200
-    text = await answer.get_data(as_text=True)
+    return values(await answer.get_data(as_text=True))
+
+
+def values(text: str) -> Mapping[tuple[str, Labels], float]:
+    """The value of each series in a text."""
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in parser.text_string_to_metric_families(text)
@@ -136,6 +165,65 @@ async def test_the_latencies_of_events(autojump_clock: MockClock) -> None:
         assert found[of(f"{attempts}_bucket", **labels, le="4.0")] == 1
         assert found[of(f"{attempts}_count", **labels)] >= 1
         assert found[of("trivet_event_wait_seconds_count", **labels)] >= 1
+
+
+async def test_requests_by_route_and_class() -> None:
+    """A request counts for the template of its route, whichever way it is answered."""
+    async with open_plugins(Kettle) as runtime, serving(runtime) as url:
+        async with httpx.AsyncClient(base_url=url) as http:
+            for path in ("/kettles/1", "/kettles/2", "/kettles/none", "/nothing"):
+                await http.get(path)
+            for _ in range(2):
+                await http.post("/events/poured", json={"cups": 0})
+            await http.post("/events/poured", json={"cups": "many"})
+            found = values((await http.get("/metrics")).text)
+    name = "trivet_http_request_seconds_count"
+    kettles = {"method": "GET", "route": "/kettles/{number}"}
+    assert found[of(name, **kettles, status="2xx")] == 2
+    events = {"method": "POST", "route": "/events/{name}"}
+    assert found[of(name, **events, status="2xx")] == 2
+    assert found[of(name, **events, status="4xx")] == 1
+    assert found[of(name, method="GET", route="unmatched", status="4xx")] == 2
+    assert found[of("trivet_http_errors_total", **events, error_code="invalid_event")] == 1
+
+
+async def test_connections_and_their_bytes() -> None:
+    """Connections count while they are open, and their bytes after that too."""
+    async with open_plugins(Kettle) as runtime, serving(runtime) as url:
+        for _ in range(2):
+            async with httpx.AsyncClient(base_url=url) as http:
+                await http.post("/events/poured", json={"cups": 0}, headers={"X-Long": "x" * 1000})
+        async with httpx.AsyncClient(base_url=url) as http:
+            found = values((await http.get("/metrics")).text)
+    assert found[of("trivet_http_connections")] >= 1
+    assert found[of("trivet_http_open_requests")] == 1
+    assert found[of("trivet_http_refused_connections_total")] == 0
+    assert found[of("trivet_http_received_bytes_total")] > 2000
+    assert found[of("trivet_http_sent_bytes_total")] > 200
+
+
+async def test_connections_that_were_refused() -> None:
+    """A connection beyond the limit counts as refused."""
+    async with open_plugins(Kettle, max_connections=1) as runtime, serving(runtime) as url:
+        async with httpx.AsyncClient(base_url=url) as first:
+            await first.get("/kettles/1")
+            async with httpx.AsyncClient(base_url=url) as second:
+                assert (await second.get("/kettles/1")).status_code == 503
+            found = values((await first.get("/metrics")).text)
+    assert found[of("trivet_http_refused_connections_total")] == 1
+
+
+async def test_the_writing_of_the_store(tmp_path: Path) -> None:
+    """A transaction that was written counts; nothing waits when all is written."""
+    async with open_plugins(Durable, store=StoreSettings(path=tmp_path / "trivet.db")) as runtime:
+        await runtime.publish(Poured(0), wait=True)
+        store = runtime.store
+        assert store is not None
+        while store.waiting:
+            await trio.lowlevel.checkpoint()
+        found = await scraped(runtime)
+        assert found[of("trivet_store_commits_total")] >= 1
+        assert found[of("trivet_store_waiting")] == 0
 
 
 async def test_a_scraper_that_knows_openmetrics() -> None:

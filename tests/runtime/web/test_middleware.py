@@ -34,6 +34,7 @@ from trivet._web._asgi import REQUEST_SCOPE, RESPOND
 from trivet._web._context import route_template
 from trivet._web._doors import Doors
 from trivet._web._middleware import RequestMiddleware
+from trivet._web._traffic import Traffic
 from trivet.testing import client, open_plugins
 
 
@@ -407,7 +408,7 @@ async def call(runtime: Runtime, scope: Any, received: list[Any]) -> tuple[list[
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await RequestMiddleware(app, runtime, Doors(runtime))(scope, receive, send)
+    await RequestMiddleware(app, runtime, Doors(runtime), Traffic())(scope, receive, send)
     return seen, sent
 
 
@@ -451,7 +452,7 @@ async def test_an_application_that_breaks_before_it_answers(
 
     scope: Any = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/"}
     async with open_plugins(Points) as runtime:
-        middleware: Any = RequestMiddleware(broken, runtime, Doors(runtime))
+        middleware: Any = RequestMiddleware(broken, runtime, Doors(runtime), Traffic())
         await middleware({**scope, "query_string": b"", "headers": []}, trio.sleep_forever, send)
         await trio.testing.wait_all_tasks_blocked()
         ((request, error),) = runtime.get(Points).requests
@@ -493,7 +494,7 @@ async def test_a_server_may_open_the_scope_of_a_request(autojump_clock: MockCloc
 
     scope: Any = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/"}
     async with open_plugins(Points) as runtime:
-        middleware: Any = RequestMiddleware(slow, runtime, Doors(runtime))
+        middleware: Any = RequestMiddleware(slow, runtime, Doors(runtime), Traffic())
         async with trio.open_nursery() as nursery:
             nursery.start_soon(middleware.drain, trio.current_time() + 1)
             with trio.CancelScope() as of_server:
@@ -542,7 +543,7 @@ async def test_a_response_before_the_body(
 
     scope: Any = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/"}
     async with open_plugins(Points) as runtime:
-        middleware: Any = RequestMiddleware(early, runtime, Doors(runtime))
+        middleware: Any = RequestMiddleware(early, runtime, Doors(runtime), Traffic())
         given = {"query_string": b"", "headers": headers}
         await middleware({**scope, **given}, receive, send)
     assert ((b"connection", b"close") in sent[0]["headers"]) is is_closed
@@ -560,7 +561,7 @@ async def test_a_response_before_the_body_to_a_server_that_receives_the_rest() -
 
     scope: Any = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/"}
     async with open_plugins(Points) as runtime:
-        middleware: Any = RequestMiddleware(early, runtime, Doors(runtime))
+        middleware: Any = RequestMiddleware(early, runtime, Doors(runtime), Traffic())
         given: Any = {"query_string": b"", "headers": [(b"content-length", b"2")]}
         given["extensions"] = {RESPOND: respond}
         await middleware({**scope, **given}, trio.sleep_forever, trio.sleep_forever)

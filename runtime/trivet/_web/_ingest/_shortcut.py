@@ -29,6 +29,7 @@ from .._doors import Door, Doors
 from .._fast_path import encode, media_type_of
 from .._monitoring import Monitoring, request_points
 from .._shortcuts import Answer, RequestHead, Shortcut
+from .._traffic import Traffic
 from ._by_name import RULE
 from ._publishing import document_of
 
@@ -48,12 +49,14 @@ class EventShortcuts:
     Args:
         runtime: the program.
         doors: decides who may pass.
+        traffic: counts the requests.
     """
 
-    def __init__(self, runtime: Runtime, doors: Doors) -> None:
+    def __init__(self, runtime: Runtime, doors: Doors, traffic: Traffic) -> None:
         self._runtime = runtime
         self._doors = doors
         self._monitoring = Monitoring(runtime)
+        self._traffic = traffic
         self._types: dict[type[Event], _Type | None] = {}
         self.heed()
 
@@ -98,7 +101,7 @@ class EventShortcuts:
 
     def _facts(self, cls: type[Event]) -> _Type:
         rate = self._doors.event_rates.find(cls.__event_name__)
-        return _Type(self._runtime, self._monitoring, cls, rate)
+        return _Type(self._runtime, self._monitoring, self._traffic, cls, rate)
 
 
 class _Type:
@@ -107,12 +110,18 @@ class _Type:
     Args:
         runtime: the program.
         monitoring: gets the points of each request.
+        traffic: counts the requests.
         cls: the type.
         rate: the rate of its events, if that is limited.
     """
 
     def __init__(
-        self, runtime: Runtime, monitoring: Monitoring, cls: type[Event], rate: Rate | None
+        self,
+        runtime: Runtime,
+        monitoring: Monitoring,
+        traffic: Traffic,
+        cls: type[Event],
+        rate: Rate | None,
     ) -> None:
         self.runtime = runtime
         self.service = runtime.service
@@ -125,6 +134,7 @@ class _Type:
         queued = document_of(_ID, cls.__event_name__, runtime.all_queued(cls))
         self.before, _, self.behind = encode(queued).partition(_ID.encode("ascii"))
         self.route = route_template("POST", RULE)
+        self.durations = traffic.durations(self.route, _ACCEPTED)
 
 
 class _EventShortcut:
@@ -172,8 +182,10 @@ class _EventShortcut:
         document = b"%b%b%b" % (kind.before, delivery.id.encode("ascii"), kind.behind)
         lines = _LINES % (len(document), request_id.encode("ascii"))
         after = None
+        taken = trio.current_time() - began
+        kind.durations.add(taken)
         if kind.monitoring.is_on:
-            after = self._measure(request_id, now, trio.current_time() - began)
+            after = self._measure(request_id, now, taken)
         return Answer(lines, document, False, after)
 
     def _measure(self, request_id: str, began: float, taken: float) -> Awaitable[None] | None:

@@ -25,6 +25,7 @@ from .._asgi import ASGIApp
 from .._late import build_service
 from .._problems import MEDIA_TYPE, ProblemError
 from .._shortcuts import FindShortcut
+from .._traffic import ServerStatistics
 from ._accepting import accept_all
 from ._binding import BACKLOG, address_of, bind_socket, url_of
 from ._connection import KEEP_ALIVE_TIMEOUT, Connection
@@ -75,6 +76,7 @@ async def listening(
             contains_interrupts=runtime.contains_interrupts,
             tls=runtime.program.tls,
         )
+        service.traffic.of_server = server.statistics
         runtime.check_doors = partial(refuse_open_doors, addresses=addresses, management=management)
         runtime.on_adopt.append(partial(server.heed, runtime))
         serve = partial(server.serve, management=management_binds)
@@ -135,7 +137,10 @@ class Server:
         self._max_per_address = max_per_address
         self._by_app = Counter[ASGIApp]()
         self._by_network = Counter[str]()
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, Transport] = {}
+        self._refused = 0
+        self._received = 0
+        self._sent = 0
         self._serving = trio.CancelScope()
         self._accepting = trio.CancelScope()
         self._closed = trio.Event()
@@ -192,6 +197,16 @@ class Server:
             for connection in tuple(self._connections):
                 connection.check_peer()
 
+    def statistics(self) -> ServerStatistics:
+        """The connections now, and what they have carried since the start."""
+        open_now = self._connections.values()
+        return ServerStatistics(
+            connections=len(self._connections),
+            refused=self._refused,
+            received=self._received + sum(each.received for each in open_now),
+            sent=self._sent + sum(each.sent for each in open_now),
+        )
+
     def shield(self) -> None:
         """Ignore cancellations from now on."""
         self._serving.shield = True
@@ -242,20 +257,24 @@ class Server:
             return  # The client is gone already.
         network = network_of(transport.client[0]) if transport.client else ""
         if self._by_app[app] >= self._max_connections:
+            self._refused += 1
             await _send_busy(transport, "too many connections are open")
             return
         if network and self._by_network[network] >= (self._max_per_address or math.inf):
+            self._refused += 1
             await _send_busy(transport, "too many connections from this address are open")
             return
         heads = self._heads if app is self._app else self._management_heads
         connection = self._connection(app, transport, heads)
-        self._connections.add(connection)
+        self._connections[connection] = transport
         self._by_app[app] += 1
         self._by_network[network] += 1
         try:
             await connection.run()
         finally:
-            self._connections.discard(connection)
+            del self._connections[connection]
+            self._received += transport.received
+            self._sent += transport.sent
             self._by_app[app] -= 1
             self._by_network[network] -= 1
             if not self._by_network[network]:

@@ -64,7 +64,10 @@ class Transport:
         """Whether a task waits for bytes, so that reading shows by itself that a client is gone."""
         self.is_sending = False
         """Whether a task waits until the client takes more."""
-        self._sent = 0
+        self.received: int = 0
+        """Bytes that have come from the client."""
+        self.sent: int = 0
+        """Bytes that the system has taken for the client."""
         self._send_deadline = math.inf
         self._acknowledged = 0
 
@@ -84,9 +87,11 @@ class Transport:
             while self._descriptor >= 0:
                 await trio.lowlevel.wait_readable(self._descriptor)
                 try:
-                    return os.read(self._descriptor, READ_SIZE)
+                    data = os.read(self._descriptor, READ_SIZE)
                 except BlockingIOError:
                     continue
+                self.received += len(data)
+                return data
             raise trio.ClosedResourceError
         finally:
             self.is_reading = False
@@ -115,7 +120,7 @@ class Transport:
             sent = os.write(self._descriptor, data)
         except BlockingIOError:
             return 0
-        self._sent += sent
+        self.sent += sent
         return sent
 
     async def send_rest(self, data: bytes | memoryview, sent: int) -> None:
@@ -130,7 +135,7 @@ class Transport:
                     with suppress(BlockingIOError):
                         some = os.write(self._descriptor, rest[sent:])
                         sent += some
-                        self._sent += some
+                        self.sent += some
         finally:
             self.is_sending = False
 
@@ -172,7 +177,7 @@ class Transport:
         if not self.is_sending:
             self._send_deadline = math.inf
             return False
-        acknowledged = self._sent - self._unacknowledged()
+        acknowledged = self.sent - self._unacknowledged()
         if self._send_deadline != math.inf:
             if now < self._send_deadline:
                 return False
