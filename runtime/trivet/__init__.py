@@ -33,7 +33,8 @@ and says what they are for.
         _changes            files that change, in development
         _rehearsal          every plugin's start and stop, without the program
     _web/               HTTP
-        _service _late      the layers around a request; Quart, imported when it is needed
+        _service _late _importing
+                            the layers around a request; Quart, imported when it is needed
         _app _views _admin _replacement _plugin_details _sign_in _probes _snapshot _metrics
         _metric_families _metric_families_http _traffic _event_streams
                             plugin routes on Quart, an operator's requests, sessions, probes,

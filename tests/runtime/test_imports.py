@@ -12,8 +12,8 @@ pytestmark = pytest.mark.process
 
 TRIVET = str(Path(sys.executable).with_name("trivet"))
 
-FRAMEWORK = {"hypercorn", "quart", "quart_trio", "flask", "werkzeug"}
-WEB = FRAMEWORK | {"trivet._web._server._listening", "h11"}
+FRAMEWORK = {"hypercorn", "quart", "quart_trio", "flask", "werkzeug", "h11", "wsproto"}
+WEB = FRAMEWORK | {"trivet._web._server._listening"}
 STORE = {"sqlite3", "trivet._store._store"}
 COMMAND_LINE = {"click", "trivet._cli", "trivet._process._serve"}
 EXTRAS = {"httpx", "psutil", "trio_asyncio", "trivet_contrib"}

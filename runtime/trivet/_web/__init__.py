@@ -3,6 +3,7 @@
     _server/        the server: connections, and their end at a stop
     _service        the layers around a request
     _late           Quart, imported when it is needed
+    _importing      imports that a request causes
     _app            the Quart application, and its responses to errors
     _quart/         the parts of Quart that are overridden: requests, responses, websockets
     _views          the plugins' routes and websockets: refused, contained

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from functools import cached_property, lru_cache, partial
 from typing import TypeVar
 from urllib.parse import parse_qsl, quote
@@ -256,14 +257,21 @@ class Endpoints:
             await self._fallback(scope, receive, send)
             return
         endpoint, variable = found
+        request = self._request(scope, receive, variable)
+        with suppress(_ClientDisconnectedError):
+            await _respond(request, send, *await self._handle(endpoint, request))
+
+    async def refuse(
+        self, problem: ProblemError, scope: HttpScope, receive: Receive, send: HttpSender
+    ) -> None:
+        """Answer a request that has no endpoint with a problem."""
+        request = self._request(scope, receive, "")
+        with suppress(_ClientDisconnectedError):
+            await _respond(request, send, *_answer_to(problem))
+
+    def _request(self, scope: HttpScope, receive: Receive, variable: str) -> EndpointRequest:
         limit = self._runtime.program.settings.max_body
-        request = EndpointRequest(scope, receive, variable, limit)
-        try:
-            status, headers, body = await self._handle(endpoint, request)
-            headers.append((b"content-length", b"%d" % len(body)))
-            await request.respond(send, status, headers, body)
-        except _ClientDisconnectedError:
-            return
+        return EndpointRequest(scope, receive, variable, limit)
 
     async def _handle(
         self, endpoint: Endpoint, request: EndpointRequest
@@ -282,9 +290,21 @@ class Endpoints:
             problem = error
         except Exception as error:
             problem = report_crash(error)
-        current_context().error_code = problem.error_code
-        headers = [
-            (name.lower().encode("ascii"), value.encode("latin-1"))
-            for name, value in problem.headers.items()
-        ]
-        return problem.status.value, [*headers, _PROBLEM], problem.document()
+        return _answer_to(problem)
+
+
+def _answer_to(problem: ProblemError) -> tuple[int, Headers, bytes]:
+    """The status, the headers and the body for a problem, which is noted."""
+    current_context().error_code = problem.error_code
+    headers = [
+        (name.lower().encode("ascii"), value.encode("latin-1"))
+        for name, value in problem.headers.items()
+    ]
+    return problem.status.value, [*headers, _PROBLEM], problem.document()
+
+
+async def _respond(
+    request: EndpointRequest, send: HttpSender, status: int, headers: Headers, body: bytes
+) -> None:
+    headers.append((b"content-length", b"%d" % len(body)))
+    await request.respond(send, status, headers, body)

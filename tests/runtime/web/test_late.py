@@ -7,6 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
+
+from trivet import Event, EventPlugin
+from trivet._web import _late
+from trivet._web._importing import import_in_thread
+from trivet.testing import open_plugins, serving
+
+from .clients import connect, get
+from .test_middleware import Points
+from .ways import uniform
 
 FRAMEWORK = {"quart", "quart_trio", "flask", "werkzeug", "hypercorn"}
 
@@ -74,6 +84,94 @@ def test_events_and_probes_are_answered_without_quart(tmp_path: Path) -> None:
     assert first == ("", set())
     assert own == ("202 200 200 200 200 404", set())
     assert rest == ("200 404 405 200 404", FRAMEWORK)
+
+
+NOWHERE = [
+    get(b"/favicon.ico"),
+    get(b"/"),
+    get(b"/nothing/at/all?q=1"),
+    get(b"/nothing/"),
+    get(b"/Plugins"),
+    get(b"/eventsx"),
+    get(b"/no%20thing"),
+    get(b"/nothing", b"Luna-Request-Id: r-1", b"Sec-Fetch-Site: cross-site"),
+    get(b"/nothing").replace(b"GET", b"HEAD"),
+    get(b"/nothing").replace(b"GET", b"DELETE"),
+    get(b"/nothing").replace(b"GET", b"OPTIONS"),
+    get(b"/nothing").replace(b"GET", b"BREW"),
+    get(b"/nothing", b"Content-Length: 3").replace(b"GET", b"POST") + b"abc",
+    get(b"/nothing").replace(b"HTTP/1.1", b"HTTP/1.0"),
+    get(b"/nothing").replace(b"localhost", b"evil.example"),
+    get(b"http://localhost/nothing"),
+    get(b"/nothing", b"Connection: Upgrade", b"Upgrade: h2c"),
+]
+"""Requests for paths at which there is nothing."""
+SOMEWHERE = [
+    get(b"/plugins/nothing"),
+    get(b"/livez/"),
+    get(b"/livez").replace(b"GET", b"DELETE"),
+    get(b"//nothing"),
+    get(b"/nothing//"),
+    get(b"/n%c3%a9"),
+    get(b"/n%0a"),
+    get(b"*").replace(b"GET", b"OPTIONS"),
+]
+"""Requests that only Quart answers."""
+
+
+class Quiet(Event):
+    """An event."""
+
+
+class Silent(EventPlugin[Quiet]):
+    async def handle_event(self, event: Quiet) -> None:
+        """Do nothing."""
+
+
+async def shown(requests: list[bytes]) -> tuple[list[bytes], list[object], list[object]]:
+    """Everything that a program without routes shows of these requests."""
+    async with open_plugins(Silent, Points) as runtime:
+        with capture_logs() as logs:
+            got: list[bytes] = []
+            async with serving(runtime) as url:
+                for request in requests:
+                    async with await connect(url) as stream:
+                        await stream.send_all(request * 2)
+                        await stream.send_eof()
+                        got.append(uniform(b"".join([data async for data in stream])))
+        points = [
+            (each.series, each.tags) for some in runtime.get(Points).requests for each in some
+        ]
+    return got, [*points], [(log["event"], log.get("route"), log.get("error")) for log in logs]
+
+
+def _yes(_: object) -> bool:
+    return True
+
+
+@pytest.mark.parametrize(
+    ("requests", "imports"), [(NOWHERE, 0), *(([each], 1) for each in SOMEWHERE)]
+)
+async def test_nothing_is_not_to_be_told_from_quarts(
+    monkeypatch: pytest.MonkeyPatch, requests: list[bytes], imports: int
+) -> None:
+    """The answer that there is nothing at a path is Quart's, and does not import it."""
+    imported: list[str] = []
+
+    async def noted(module: str) -> None:
+        imported.append(module)
+        await import_in_thread(module)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_late, "import_in_thread", noted)
+        found = await shown(requests)
+    with monkeypatch.context() as patch:
+        patch.setattr(_late, "_has_routes", _yes)
+        expected = await shown(requests)
+    for request, mine, theirs in zip(requests, found[0], expected[0], strict=True):
+        assert (request, mine) == (request, theirs)
+    assert found == expected
+    assert len(imported) == imports
 
 
 @pytest.mark.process

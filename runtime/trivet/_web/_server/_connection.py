@@ -17,6 +17,7 @@ import trio
 from ..._faults._containment import split_failure, summary
 from .._asgi import ASGIApp, HttpScope, WebsocketScope
 from .._begun import Begun
+from .._importing import import_in_thread
 from .._senders import FINAL_SEND_TIMEOUT
 from .._shortcuts import Answer, Shortcut
 from ._exchange import Exchange, refuse
@@ -25,11 +26,12 @@ from ._known_heads import KnownHeads
 from ._peer import Peer, Talk
 from ._request import SKIPPED_BODY_LIMIT, RequestBody, date_line, scope_of
 from ._transport import Transport
-from ._websocket import Websocket, subprotocols
 
 KEEP_ALIVE_TIMEOUT = 5.0
 """Seconds for which a connection may be idle: without a request, or with the beginning of one."""
 
+_WEBSOCKET = "trivet._web._server._websocket"
+"""The module for websockets, which most programs do not have."""
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet.http")
 
 
@@ -300,6 +302,9 @@ class Connection:
     async def _serve_websocket(self, head: Head) -> None:
         if self._peer.received:
             raise RefusedError(400, "frames come after the handshake is answered")
+        await import_in_thread(_WEBSOCKET)
+        from ._websocket import Websocket, subprotocols  # noqa: PLC0415 - with wsproto
+
         scope: WebsocketScope = {
             "type": "websocket",
             "subprotocols": subprotocols(head),
