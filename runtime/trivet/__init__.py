@@ -49,7 +49,7 @@ and says what they are for.
         _fast_path _plain_routes _begun _plain_responses
                             endpoints, and plugin routes, that are answered without Quart
         _ingest/            events from clients: _by_name _ndjson _cloudevents _publishing _shortcut
-        _shortcuts _route_shortcuts
+        _shortcuts _route_shortcuts _proxied_shortcuts
                             requests that Trivet's own server answers in one call
         _proxies _middleware _context _monitoring _first_wait _senders _bodies _targets _crashes
         _problems

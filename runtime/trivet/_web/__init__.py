@@ -33,6 +33,8 @@
     _shortcuts      requests that the server answers in one call, without these layers
     _route_shortcuts
                     the requests for plugin routes among them
+    _proxied_shortcuts
+                    the same through a proxy
     _context        the identity of a request, and its progress
     _monitoring     the points of a request, for the plugins that listen
     _first_wait     the moment at which a coroutine waits for the first time

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any, cast
+from types import MappingProxyType
+from typing import Any, TypeVar, cast
 
 import attrs
 
@@ -19,6 +20,7 @@ from .._program._settings import UNIX, Settings
 from ._asgi import Headers, HttpScope, WebsocketScope
 
 _Scope = HttpScope | WebsocketScope
+S = TypeVar("S", bound=_Scope)
 
 RECEIVED_HOST = "trivet.received_host"
 """The extension with the value of `Host` that came with a request, where a proxy's word for it
@@ -58,37 +60,52 @@ class Proxies:
         """The proxies; None if each request is taken as it comes."""
         return cls(settings) if settings.trusted_proxies or settings.root_path else None
 
-    def original(self, scope: _Scope) -> _Scope:
+    @property
+    def has_root(self) -> bool:
+        """Whether they serve the program below a path of its own."""
+        return bool(self._root)
+
+    def original(self, scope: S) -> S:
         """The scope as the client sent it, as far as trusted proxies say so."""
+        given = cast("_Scope", scope)
         changed: dict[str, Any] = {}
-        client = scope.get("client")
-        if self._trusts_unix if client is None else self._trusts(client[0]):
-            changed = self._said(scope)
-        if self._root and scope["path"].startswith("/") and not scope.get("root_path"):
-            changed |= _below(self._root, scope)
-        return cast("_Scope", {**scope, **changed}) if changed else scope
+        client = given.get("client")
+        if self.trusts("" if client is None else client[0]):
+            changed = self.said(given["type"], given["headers"], given.get("extensions") or {})
+        if self._root and given["path"].startswith("/") and not given.get("root_path"):
+            changed |= _below(self._root, given)
+        return cast("S", {**scope, **changed}) if changed else scope
+
+    def trusts(self, address: str) -> bool:
+        """Whether the sender of a request is a proxy that is believed.
+
+        Args:
+            address: its address; empty on a Unix socket.
+        """
+        return self._trusts(address) if address else self._trusts_unix
 
     def _is_trusted(self, host: str) -> bool:
         address = as_address(host.strip("[]"))
         return address is not None and any(address in network for network in self._networks)
 
-    def _said(self, scope: _Scope) -> dict[str, Any]:
-        """The keys that follow from the headers of the nearest proxy, which is trusted.
+    def said(
+        self, kind: str, headers: Headers, extensions: Mapping[str, Any] = MappingProxyType({})
+    ) -> dict[str, Any]:
+        """The keys of a scope that follow from the headers of the nearest proxy, which is trusted.
 
         A trusted proxy is believed about the sender of its request. If that is a trusted proxy,
         too, it is believed in turn; the first sender that is none is the client.
         """
         changed: dict[str, Any] = {}
-        for hop in self._hops(scope["headers"]):
+        for hop in self._hops(headers):
             if hop.scheme in ("http", "https"):
                 secure = "s" if hop.scheme == "https" else ""
-                changed["scheme"] = ("http" if scope["type"] == "http" else "ws") + secure
+                changed["scheme"] = ("http" if kind == "http" else "ws") + secure
             if hop.host:
-                others = [item for item in scope["headers"] if item[0] != b"host"]
+                others = [item for item in headers if item[0] != b"host"]
                 changed["headers"] = [(b"host", hop.host.encode("latin-1")), *others]
-                received = b"".join(value for name, value in scope["headers"] if name == b"host")
-                given = scope.get("extensions") or {}
-                changed["extensions"] = {**given, RECEIVED_HOST: received}
+                received = b"".join(value for name, value in headers if name == b"host")
+                changed["extensions"] = {**extensions, RECEIVED_HOST: received}
             node = _NODE.fullmatch(hop.client)
             host, port = (hop.client, None) if node is None else node.groups()
             address = as_address(host.strip("[]"))

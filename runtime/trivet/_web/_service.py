@@ -23,6 +23,7 @@ from ._management import MANAGEMENT
 from ._metrics import add_metrics
 from ._middleware import RequestMiddleware
 from ._probes import add_plugin_status, add_probes
+from ._proxied_shortcuts import ProxiedShortcut
 from ._proxies import Proxies
 from ._reload import add_reload
 from ._replacement import add_replacement
@@ -96,10 +97,11 @@ class Service:
             head: the request's.
             server: the address of this machine that the client has reached.
         """
-        if self._proxies is not None:
+        proxies = self._proxies
+        if proxies is not None and proxies.has_root:
             return None
-        found = self._events.find(head, server)
-        return self.find_route(head, server) if found is None else found
+        found = self._events.find(head, server) or self.find_route(head, server)
+        return found if found is None or proxies is None else ProxiedShortcut(found, proxies, head)
 
     async def drain(self, until: float) -> None:
         """Let requests and websockets end, when the stop has begun.

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
 
-from ._asgi import HttpScope
+from ._asgi import Headers, HttpScope
 from ._begun import Begun
 
 STATUS_LINES = {
@@ -40,6 +40,11 @@ class RequestHead(Protocol):
     @property
     def length(self) -> int | None:
         """Bytes of the body; None for one in chunks."""
+        ...
+
+    @property
+    def headers(self) -> Headers:
+        """Names in lower case, and values, in the order in which they came."""
         ...
 
     def __contains__(self, name: bytes) -> bool: ...

@@ -140,7 +140,8 @@ async def shown(
     ("requests", "program", "answers", "begun"),
     [
         pytest.param(REQUESTS, {}, 38, 76, id="all"),
-        pytest.param(REQUESTS[:9], {"trusted_proxies": ["127.0.0.1"]}, 0, 0, id="behind-a-proxy"),
+        pytest.param(REQUESTS, {"trusted_proxies": ["127.0.0.1"]}, 38, 76, id="behind-a-proxy"),
+        pytest.param(REQUESTS[:9], {"root_path": "/trivet"}, 0, 0, id="below-a-path"),
         pytest.param(ANONYMOUS, {"tokens": TOKENS}, 4, 0, id="a-token-needed"),
     ],
 )

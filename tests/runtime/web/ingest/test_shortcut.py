@@ -249,7 +249,11 @@ async def answers(
         ),
         pytest.param(SHORT, [Ledger, Points], {"max_body": 30}, 0, id="small-bodies"),
         pytest.param(
-            SHORT, [Ledger, Points], {"trusted_proxies": ["127.0.0.1"]}, 0, id="behind-a-proxy"
+            SHORT,
+            [Ledger, Points],
+            {"trusted_proxies": ["127.0.0.1"]},
+            2 * len(SHORT),
+            id="behind-a-proxy",
         ),
         pytest.param(ANONYMOUS, [Ledger, Points], {"tokens": TOKENS}, 2, id="a-token-needed"),
         pytest.param(ANONYMOUS, [Ledger, Points], {"tokens": READERS}, 4, id="a-token-known"),
