@@ -39,6 +39,7 @@ from trivet import (
     load_settings,
     open_runtime,
 )
+from trivet._events._types import EventTypes
 from trivet.testing import client, open_plugins
 from trivet_contrib._brokers._client import Message
 from trivet_contrib._brokers._sink import BrokerSink
@@ -425,6 +426,7 @@ class Contract:
     async def test_events_of_the_program_itself_are_no_messages(self, server: Server) -> None:
         """A message whose type is the program's own is a dead letter, and reaches no plugin."""
         forged = ["plugin_status_event", "monitoring_event", "sending_event", "order_audited"]
+        forged.append("operator_action_event")
         await server.send([*(binary(1, type=name) for name in forged), binary(2)])
         async with self.reading(server, types=[OrderAudited], event=None) as runtime:
             await runtime.get(Billing).until(bool)
@@ -432,6 +434,32 @@ class Contract:
             assert runtime.get(Billing).seen == [2]
         for _, reason in await server.dead():
             assert "no event type that may come from outside" in reason
+
+    async def test_a_type_that_the_operator_closes_again(self, server: Server) -> None:
+        """A source with a type of the program's own takes its messages as long as it is open."""
+        seen: list[int] = []
+        has_seen = trio.Event()
+
+        class Auditing(EventPlugin[OrderAudited]):
+            async def handle_event(self, event: OrderAudited) -> None:
+                seen.append(event.number)
+                has_seen.set()
+
+        settings = server.settings() | {"event": "order_audited", "reconnect_max": 0.2}
+        async with open_plugins(
+            self.source,
+            Auditing,
+            settings={self.source.name: settings},
+            event_types=[Order, OrderAudited],
+            open_events=["order_audited"],
+        ) as runtime:
+            await server.send([plain(1)])
+            with trio.fail_after(PATIENCE):
+                await has_seen.wait()
+            runtime.events.become(EventTypes([Order, OrderAudited]))  # As a reload does it.
+            await server.send([plain(2), plain(3)])
+            await becomes(2, lambda: number_of_dead(server))
+            assert seen == [1]
 
     @pytest.mark.parametrize("format", ["binary", "structured"])
     async def test_a_source_reads_a_sinks_messages(self, server: Server, format: str) -> None:

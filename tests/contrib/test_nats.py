@@ -35,6 +35,7 @@ from trivet import (
     Runtime,
     StartError,
 )
+from trivet._faults._masking import mask
 from trivet.testing import open_plugins
 from trivet_contrib._brokers._client import Message
 from trivet_contrib.nats import NatsSink, NatsSource
@@ -818,13 +819,26 @@ async def test_credentials_in_a_file(tmp_path: Path, operator: bool) -> None:
         server.nkeys.append(clerk.public)
         file.write_text(f"{clerk.seed}\n")
     async with running(server):
-        there = {"url": f"nats://127.0.0.1:{server.port}", "credentials": file, "create": True}
+        url, credentials = f"nats://127.0.0.1:{server.port}", {"file": str(file)}
+        there = {"url": url, "credentials": credentials, "create": True}
         table = {"nats_source": {**there, "stream": STREAM, "event": "order"}}
         sink = {**there, "stream": STREAM, "delivery": {"events": ["order"]}}
         async with open_plugins(NatsSink, event_types=[Order], settings={"nats_sink": sink}) as out:
             await out.publish(Order(1), wait=True)
         async with open_plugins(NatsSource, Billing, settings=table) as runtime:
             await runtime.get(Billing).until(lambda seen: seen == [1])
+
+
+async def test_credentials_are_a_secret(tmp_path: Path) -> None:
+    """The seed may be the setting itself, and is shown nowhere."""
+    server, clerk = NatsServer(tmp_path), Key.of("user")
+    server.nkeys.append(clerk.public)
+    async with running(server):
+        url = f"nats://127.0.0.1:{server.port}"
+        async with sending(server, url=url, credentials=clerk.seed, create=True) as runtime:
+            assert (await runtime.publish(Order(1), wait=True)).worst is Fate.HANDLED
+            found = runtime.get(NatsSink)
+            assert clerk.seed not in f"{found} {found.credentials} {mask(clerk.seed)}"
 
 
 async def test_wrong_credentials_in_a_file(tmp_path: Path) -> None:
@@ -834,10 +848,10 @@ async def test_wrong_credentials_in_a_file(tmp_path: Path) -> None:
         file = server.credentials(tmp_path / "forged.creds", of=Key.of("account"))
         url = f"nats://127.0.0.1:{server.port}"
         with pytest.raises(StartError, match=r"nats_sink\.credentials: not with these credentials"):
-            async with sending(server, url=url, credentials=file):
+            async with sending(server, url=url, credentials={"file": str(file)}):
                 pass
     file.write_text("SU not")
     for wrong, said in ((file, "holds neither"), (tmp_path / "none", "cannot be read")):
         with pytest.raises(ConfigurationError, match=rf"nats_sink\.credentials: .*{said}"):
-            async with sending(server, url=url, credentials=wrong):
+            async with sending(server, url=url, credentials={"file": str(wrong)}):
                 pass

@@ -88,8 +88,9 @@ class Reader:
         """
         if message.fault is not None:
             raise UnreadableError(message.fault)
-        only_type = self.only_type
         try:
+            # A reload may have closed it since the source began.
+            only_type = self.only_type and self._named(self.only_type.__event_name__)
             found = _cloud_event(message) if message.headers else None
             if found is None:
                 if only_type is None:

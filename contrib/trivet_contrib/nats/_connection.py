@@ -14,13 +14,12 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import attrs
 import nats.errors
-from nats.aio.client import Client
+from nats.aio.client import Client, RawCredentials
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.errors import APIError, ServiceUnavailableError
@@ -33,7 +32,7 @@ from .._brokers._client import (
     Server,
 )
 from ._library import STATUS, CarefulClient
-from ._settings import is_seed
+from ._settings import seed_of
 
 NOT_ENABLED = (None, 10039, 10076)
 """Error codes that mean JetStream is disabled; None if nothing answered."""
@@ -54,8 +53,8 @@ T = TypeVar("T")
 class NatsServer(Server):
     """The address of NATS, several if it is a cluster, and the credentials for it."""
 
-    credentials: Path | None = None
-    """A file with a user's JWT and seed, or with the seed alone."""
+    credentials: str | None = attrs.field(default=None, repr=False)
+    """A user's JWT and seed, or the seed alone; None for none."""
 
 
 class CredentialsRefusedError(BrokerRefusedError):
@@ -225,11 +224,10 @@ def _options(server: NatsServer) -> dict[str, Any]:
             options |= {"user": unquote(url.username), "password": unquote(url.password)}
         elif url.username:
             options["token"] = unquote(url.username)
-    if (file := server.credentials) is not None:
-        try:
-            options["nkeys_seed" if is_seed(file) else "user_credentials"] = str(file)
-        except ValueError as error:  # The file has changed since the settings were checked.
-            raise BrokerRefusedError("credentials", str(error)) from None
+    if server.credentials is not None:
+        seed = seed_of(server.credentials)
+        given = RawCredentials(server.credentials) if seed is None else seed
+        options["user_credentials" if seed is None else "nkeys_seed_str"] = given
     if any(url.scheme == "tls" for url in urls):
         options["tls"] = ssl.create_default_context()
     return options

@@ -7,7 +7,6 @@ Never knows what the settings are used for.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import attrs
@@ -40,32 +39,29 @@ def is_nats_url(_plugin: object, _field: attrs.Attribute[Secret], value: Secret)
 
 
 def are_credentials(
-    _plugin: object, _field: attrs.Attribute[Path | None], value: Path | None
+    _plugin: object, _field: attrs.Attribute[Secret | None], value: Secret | None
 ) -> None:
-    """Refuse a file without credentials."""
+    """Refuse a text without credentials."""
     if value is None:
         return
     try:
-        is_seed(value)
-    except OSError as error:
-        raise ValueError(f"{value} cannot be read: {error.strerror}") from None
+        seed_of(value.reveal())
+    except nkeys.NkeysError:
+        place = value.file or "the text"
+        fault = "holds neither a user's credentials (`.creds`) nor the seed of its nkey"
+        raise ValueError(f"{place} {fault}") from None
 
 
-def is_seed(file: Path) -> bool:
-    """Whether a file holds the seed of a user's nkey, and not credentials with a JWT.
+def seed_of(credentials: str) -> str | None:
+    """The seed of a user's nkey; None where there is a JWT besides.
 
     Raises:
-        OSError: the file cannot be read.
-        ValueError: the file holds neither.
+        NkeysError: the text is neither.
     """
-    text = file.read_text("ascii", "replace")
-    seed = _SEED.search(text)
-    try:
-        nkeys.from_seed((seed[1] if seed else "").encode())  # pyright: ignore[reportUnknownMemberType]
-    except nkeys.NkeysError:
-        fault = "holds neither a user's credentials (`.creds`) nor the seed of its nkey"
-        raise ValueError(f"{file} {fault}") from None
-    return _JWT not in text
+    found = _SEED.search(credentials)
+    seed = found[1] if found else ""
+    nkeys.from_seed(seed.encode())  # pyright: ignore[reportUnknownMemberType]
+    return None if _JWT in credentials else seed
 
 
 def is_name(_plugin: object, _field: attrs.Attribute[str], value: str) -> None:

@@ -7,7 +7,6 @@ Never knows bytes and connections: the client has them.
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 
 import attrs
 from attrs.validators import gt
@@ -28,8 +27,8 @@ class NatsSink(AsyncioPlugin, BrokerSink):
 
     url: Secret = attrs.field(factory=default_url, validator=is_nats_url)
     """The URL of NATS; it may hold a password, so no message shows it."""
-    credentials: Path | None = attrs.field(default=None, validator=are_credentials)
-    """The file with a user's credentials (`.creds`), or with the seed of the user's nkey."""
+    credentials: Secret | None = attrs.field(default=None, validator=are_credentials)
+    """A user's credentials (the text of a `.creds` file), or the seed of the user's nkey."""
     stream: str = attrs.field(validator=is_name)
     """The name of the stream."""
     subject: str = attrs.field(default="", validator=is_subject)
@@ -47,7 +46,7 @@ class NatsSink(AsyncioPlugin, BrokerSink):
         """Connect as a producer."""
         server = NatsServer(
             url=self.url.reveal(),
-            credentials=self.credentials,
+            credentials=None if self.credentials is None else self.credentials.reveal(),
             timeout=self.timeout,
             name=self.app.service,
         )

@@ -36,13 +36,14 @@ class Sessions:
     def __init__(self, tokens: Tokens, clock: Callable[[], float] = time) -> None:
         self._tokens = tokens
         self._clock = clock
+        self._of_nobody = secrets.token_urlsafe(32)
         self._ended: dict[str, float] = {}
         """For each signed value of a session that was ended, the time when it may be forgotten."""
 
     def begin(self, token: Token) -> str:
         """The value of a new session's cookie."""
         value = f"{token.name}:{secrets.token_urlsafe(12)}"
-        return self._signer(token).sign(value).decode("ascii")
+        return _Signer(token.secret.reveal(), self._clock).sign(value).decode("ascii")
 
     def token_of(self, cookie: str) -> Token | None:
         """The token of a session; None if it has ended, or never was."""
@@ -68,16 +69,12 @@ class Sessions:
         are one signature.
         """
         token = self._tokens.named(cookie.partition(":")[0])
-        if token is None:
-            return None, ""
-        try:
-            value = self._signer(token).unsign(cookie, max_age=DURATION)
+        secret = self._of_nobody if token is None else token.secret.reveal()
+        try:  # Also without a token: the time is not to tell which names there are.
+            value = _Signer(secret, self._clock).unsign(cookie, max_age=DURATION)
         except BadSignature:  # A wrong one, or one that is too old.
             return None, ""
         return token, value.decode("ascii")
-
-    def _signer(self, token: Token) -> _Signer:
-        return _Signer(token.secret.reveal(), self._clock)
 
 
 class _Signer(TimestampSigner):

@@ -139,7 +139,7 @@ class LogSettings:
     """The level and the form of the log (`[log]`)."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """The lowest level that is logged."""
+    """The lowest level that is logged. With `"debug"` each request is a line."""
     format: Literal["console", "json"] = "console"
     """Text for people, or one JSON document a line."""
 

@@ -135,7 +135,7 @@ class RequestContext:
             scope: the server's.
             receive: the server's.
         """
-        headers = dict(scope["headers"])  # Their names are in lower case.
+        headers = dict(reversed([*scope["headers"]]))  # The first of a name, in lower case.
         context = cls(
             WEBSOCKET if scope["type"] == "websocket" else scope["method"],
             printable(headers.get(b"luna-request-id")),

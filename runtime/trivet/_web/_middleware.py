@@ -18,7 +18,7 @@ from ._asgi import RESPOND, ASGIApp, HttpScope, Receive, Scope, Send, WebsocketS
 from ._begun import BEGUN, Begun
 from ._bodies import PendingBody
 from ._context import RequestContext
-from ._doors import Doors
+from ._doors import Doors, address_of
 from ._monitoring import Monitoring
 from ._problems import ProblemError, stopping
 from ._senders import (
@@ -54,6 +54,12 @@ class RequestMiddleware:
         self._open: set[RequestContext] = set()
         self._has_ended = trio.Event()
         traffic.count_open = self._open.__len__
+        self.heed()
+
+    def heed(self) -> None:
+        """Go by the present settings of the program from now on."""
+        self.is_verbose = self._runtime.program.settings.log.level == "debug"
+        """Whether each request is a line in the log."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, one websocket, or another scope."""
@@ -83,6 +89,9 @@ class RequestMiddleware:
                 await self._serve(sender, scope)
             finally:
                 self._traffic.ended(context, trio.current_time())
+                if self.is_verbose:
+                    route, status = context.route, context.status
+                    _log.debug("request", client=address_of(scope), route=route, status=status)
                 if self._monitoring.is_on:
                     points = context.points(self._runtime.service)
                     wait = self._monitoring.publish(points, context.origin)

@@ -74,6 +74,7 @@ class Service:
     def heed(self) -> None:
         """Go by the present settings of the program from now on."""
         self.doors.heed()
+        self._middleware.heed()
         self._proxies = Proxies.of(self.runtime.program.settings)
         self._events.heed()
 
@@ -98,7 +99,7 @@ class Service:
             server: the address of this machine that the client has reached.
         """
         proxies = self._proxies
-        if proxies is not None and proxies.has_root:
+        if self._middleware.is_verbose or (proxies is not None and proxies.has_root):
             return None
         found = self._events.find(head, server) or self.find_route(head, server)
         return found if found is None or proxies is None else ProxiedShortcut(found, proxies, head)

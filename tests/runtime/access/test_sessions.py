@@ -7,6 +7,7 @@ import string
 from typing import Any
 
 import pytest
+from itsdangerous import TimestampSigner
 
 from trivet import Secret, TokenSettings
 from trivet._access._sessions import DURATION, MAX_ENDED, Sessions
@@ -111,6 +112,22 @@ def test_a_forged_cookie_is_no_session() -> None:
         assert sessions.token_of(each) is None
         sessions.end(each)
     assert sessions._ended == {}
+
+
+def test_a_name_that_no_token_has_takes_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cookie's signature is checked whether a token has its name or not, so that the time does
+    not tell the names."""
+    checked: list[str] = []
+    check: Any = TimestampSigner.unsign
+
+    def noted(self: TimestampSigner, cookie: str, **options: Any) -> Any:
+        checked.append(cookie)
+        return check(self, cookie, **options)
+
+    monkeypatch.setattr(TimestampSigner, "unsign", noted)
+    cookies = ["shop:a.b.c", "nobody:a.b.c", "nobody"]
+    assert [Sessions(tokens()).token_of(cookie) for cookie in cookies] == [None] * 3
+    assert checked == cookies
 
 
 def test_memory_is_bounded() -> None:

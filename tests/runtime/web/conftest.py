@@ -9,7 +9,7 @@ import attrs
 import pytest
 import trustme
 
-from trivet import Settings, TlsSettings, testing
+from trivet import Settings, TlsSettings
 
 
 @attrs.frozen
@@ -47,5 +47,6 @@ def over(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """Each test of a module once without and once with TLS, for every server that it starts."""
     if request.param == "TLS":
         authority: Authority = request.getfixturevalue("trusted")
-        monkeypatch.setattr(testing, "Settings", partial(Settings, tls=authority.settings))
+        with_tls = partial(Settings, tls=authority.settings)
+        monkeypatch.setattr("trivet.testing._programs.Settings", with_tls)
     return str(request.param)

@@ -43,7 +43,7 @@ SETTINGS = """
 expected-statuses = ["2xx", "3xx", "4xx", 504]
 """
 """The statuses that are right: 504 is for an event whose `expirytime` is over."""
-OPERATIONS_WITH_INPUT = 10
+OPERATIONS_WITH_INPUT = 25
 """At least so many operations have arguments, and so get as many requests as one may have."""
 
 

@@ -21,6 +21,7 @@ from trivet._web._context import BODY_TIMEOUT, MIN_BODY_RATE
 from trivet.testing import client, open_plugins
 
 PIECE = b"x" * 64 * 1024
+HEADERS = [(b"host", b"localhost")]
 
 
 class Reader(BackgroundPlugin):
@@ -53,7 +54,7 @@ class Reader(BackgroundPlugin):
 
 def scope(path: str) -> Any:
     """A POST, as a server tells an application of it."""
-    head: dict[str, Any] = {"method": "POST", "path": path, "query_string": b"", "headers": []}
+    head: dict[str, Any] = {"method": "POST", "path": path, "query_string": b"", "headers": HEADERS}
     return {"type": "http", "http_version": "1.1", "scheme": "http", **head}
 
 

@@ -20,6 +20,7 @@ from trivet import (
     Event,
     EventPlugin,
     Handler,
+    LogSettings,
     Runtime,
     Secret,
     TokenSettings,
@@ -359,6 +360,31 @@ async def test_the_log_has_the_tokens_name() -> None:
         assert ("an operator has acted", "admin") in seen
         assert ("wrong token", None) in seen
         assert not re.search("of-another-reader|of-the-token|wrong-x", str(logs))
+
+
+async def test_each_request_is_a_line() -> None:
+    """At the level `debug` each request is a line with its route, status, client and token, on the
+    short way too; no line has a path or a secret."""
+    settings: Any = {"tokens": TOKENS[1:2], "log": LogSettings(level="debug")}
+    own, stranger = f"Authorization: Bearer {SECRET.format('read')}", "X-Nothing: x"
+    with capture_logs(processors=[_contextvars]) as logs:
+        async with open_plugins(Shop, event_types=[OrderPlaced], **settings) as runtime:
+            async with serving(runtime) as url:
+                for header in (own, stranger):
+                    await sent(url, "GET", "/shop?token=of-a-careless-client", header)
+                await ask(url, written("POST", "/events/order_placed").replace(b"close", b"x"), 2.0)
+                await sent(url, "GET", "/nothing/of-a-careless-client", own)
+                await sent(url, "websocket", "/news", own)
+    lines = [line for line in logs if line["event"] == "request"]
+    assert [(line["route"], line["status"], line.get("token")) for line in lines] == [
+        ("GET:/shop", 200, "read"),
+        ("GET:/shop", 401, None),
+        ("POST:/events/{name}", 202, None),
+        ("GET:unmatched", 404, "read"),
+        ("websocket:/news", 101, "read"),
+    ]
+    assert {line["client"] for line in lines} == {"127.0.0.1"}
+    assert not re.search("of-a-careless-client|of-the-token", str(logs))
 
 
 def _contextvars(logger: object, method: str, event: Any) -> Any:

@@ -34,6 +34,8 @@ from trivet._web._app import build_app
 from trivet._web._fast_path import QUERY_ERRORS, EndpointRequest
 from trivet.testing import client, open_plugins
 
+HOST = (b"host", b"localhost")
+
 
 class Ping(Event):
     number: int = 0
@@ -125,7 +127,7 @@ async def ask(
         sent.append(message)
 
     head = {"type": "http", "http_version": "1.1", "scheme": "http", "query_string": b""}
-    whole: Any = {**head, "method": method, "path": path, "headers": [], **scope}
+    whole: Any = {**head, "method": method, "path": path, "headers": [HOST], **scope}
     await create_app(runtime)(whole, receive, send)
     return sent
 
@@ -210,7 +212,7 @@ async def _ask_and_leave(runtime: Runtime, into: Any) -> None:
         sent.append(message)
 
     head = {"type": "http", "http_version": "1.1", "scheme": "http", "query_string": b""}
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"2")]
+    headers = [HOST, (b"content-type", b"application/json"), (b"content-length", b"2")]
     scope: Any = {**head, "method": "POST", "path": "/events/ping", "headers": headers}
     async with trio.open_nursery() as nursery:
         nursery.start_soon(leave)
@@ -221,7 +223,7 @@ async def _ask_and_leave(runtime: Runtime, into: Any) -> None:
 async def test_a_client_that_leaves_in_the_midst_of_its_event(autojump_clock: MockClock) -> None:
     """A body that breaks off publishes nothing, and is not answered."""
     piece = {"type": "http.request", "body": b'{"number": ', "more_body": True}
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"200")]
+    headers = [HOST, (b"content-type", b"application/json"), (b"content-length", b"200")]
     async with open_plugins(Pong) as runtime:
         sent = await ask(
             runtime, "POST", "/events/ping", piece, {"type": "http.disconnect"}, headers=headers
@@ -237,17 +239,17 @@ async def test_an_event_in_pieces(autojump_clock: MockClock) -> None:
         for body in (b'{"number"', b": 7}")
     ]
     end = {"type": "http.request", "body": b"", "more_body": False}
-    media_type = (b"content-type", b"application/json")
+    headers = [HOST, (b"content-type", b"application/json")]
     async with open_plugins(Pong) as runtime:
         start, *_ = await ask(
             runtime,
             "POST",
             "/events/ping",
             *pieces,
-            headers=[media_type, (b"content-length", b"13")],
+            headers=[*headers, (b"content-length", b"13")],
         )
         assert start["status"] == 202
-        start, *_ = await ask(runtime, "POST", "/events/ping", *pieces, end, headers=[media_type])
+        start, *_ = await ask(runtime, "POST", "/events/ping", *pieces, end, headers=headers)
         assert start["status"] == 202
 
 
@@ -284,7 +286,7 @@ async def test_the_rest_of_a_body_goes_by(
 
     path, _, query = path.partition("?")
     head = {"type": "http", "http_version": "1.1", "scheme": "http", "query_string": query.encode()}
-    headers = [(b"content-type", b"application/json"), (b"transfer-encoding", b"chunked")]
+    headers = [HOST, (b"content-type", b"application/json"), (b"transfer-encoding", b"chunked")]
     scope: Any = {**head, "method": "POST", "path": path, "headers": headers}
     async with open_plugins(Pong, max_body=100_000) as runtime:
         begun = trio.current_time()

@@ -37,6 +37,8 @@ from trivet._web._middleware import RequestMiddleware
 from trivet._web._traffic import Traffic
 from trivet.testing import client, open_plugins
 
+HEADERS = [(b"host", b"localhost")]
+
 
 class Points(MonitoringPlugin):
     """A plugin that notes the points of each request."""
@@ -453,7 +455,9 @@ async def test_an_application_that_breaks_before_it_answers(
     scope: Any = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/"}
     async with open_plugins(Points) as runtime:
         middleware: Any = RequestMiddleware(broken, runtime, Doors(runtime), Traffic())
-        await middleware({**scope, "query_string": b"", "headers": []}, trio.sleep_forever, send)
+        await middleware(
+            {**scope, "query_string": b"", "headers": HEADERS}, trio.sleep_forever, send
+        )
         await trio.testing.wait_all_tasks_blocked()
         ((request, error),) = runtime.get(Points).requests
     start, body = sent
@@ -498,7 +502,7 @@ async def test_a_server_may_open_the_scope_of_a_request(autojump_clock: MockCloc
         async with trio.open_nursery() as nursery:
             nursery.start_soon(middleware.drain, trio.current_time() + 1)
             with trio.CancelScope() as of_server:
-                given: Any = {**scope, "query_string": b"", "headers": []}
+                given: Any = {**scope, "query_string": b"", "headers": HEADERS}
                 given["extensions"] = {REQUEST_SCOPE: of_server}
                 await middleware(given, trio.sleep_forever, send)
         await trio.testing.wait_all_tasks_blocked()
@@ -544,7 +548,7 @@ async def test_a_response_before_the_body(
     scope: Any = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/"}
     async with open_plugins(Points) as runtime:
         middleware: Any = RequestMiddleware(early, runtime, Doors(runtime), Traffic())
-        given = {"query_string": b"", "headers": headers}
+        given = {"query_string": b"", "headers": [*HEADERS, *headers]}
         await middleware({**scope, **given}, receive, send)
     assert ((b"connection", b"close") in sent[0]["headers"]) is is_closed
 
@@ -562,7 +566,7 @@ async def test_a_response_before_the_body_to_a_server_that_receives_the_rest() -
     scope: Any = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/"}
     async with open_plugins(Points) as runtime:
         middleware: Any = RequestMiddleware(early, runtime, Doors(runtime), Traffic())
-        given: Any = {"query_string": b"", "headers": [(b"content-length", b"2")]}
+        given: Any = {"query_string": b"", "headers": [*HEADERS, (b"content-length", b"2")]}
         given["extensions"] = {RESPOND: respond}
         await middleware({**scope, **given}, trio.sleep_forever, trio.sleep_forever)
     assert sent

@@ -89,6 +89,7 @@ REQUESTS = [
     *(get(path) for path in (b"/waits/around", b"/around", b"/after", b"/large", b"/admin")),
     get(b"/asks?q=1&q=2", b"X-Given: a", b"X-Given: b"),
     get(b"/value/dict?q=%ff"),
+    get(b"/value/dict", b"Luna-Request-Id: r-1", b"Luna-Request-Id: r-2"),
     get(b"/v%61lue/dict"),
     get(b"http://localhost/value/dict"),
     get(b"//value/dict"),
@@ -139,8 +140,8 @@ async def shown(
 @pytest.mark.parametrize(
     ("requests", "program", "answers", "begun"),
     [
-        pytest.param(REQUESTS, {}, 38, 76, id="all"),
-        pytest.param(REQUESTS, {"trusted_proxies": ["127.0.0.1"]}, 38, 76, id="behind-a-proxy"),
+        pytest.param(REQUESTS, {}, 40, 76, id="all"),
+        pytest.param(REQUESTS, {"trusted_proxies": ["127.0.0.1"]}, 40, 76, id="behind-a-proxy"),
         pytest.param(REQUESTS[:9], {"root_path": "/trivet"}, 0, 0, id="below-a-path"),
         pytest.param(ANONYMOUS, {"tokens": TOKENS}, 4, 0, id="a-token-needed"),
     ],

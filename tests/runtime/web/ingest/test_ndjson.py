@@ -464,7 +464,7 @@ async def test_a_client_that_leaves(autojump_clock: MockClock) -> None:
     to_app.send_nowait({"type": "http.request", "body": body, "more_body": True})
     head: dict[str, Any] = {"method": "POST", "path": "/events/reading", "query_string": b""}
     scope: Any = {"type": "http", "http_version": "1.1", "scheme": "http", **head}
-    scope["headers"] = [(b"content-type", NDJSON.encode())]
+    scope["headers"] = [(b"host", b"localhost"), (b"content-type", NDJSON.encode())]
     async with open_plugins(Ledger) as runtime, trio.open_nursery() as nursery:
         nursery.start_soon(create_app(runtime), scope, from_client.receive, send)
         await wait_all_tasks_blocked()
