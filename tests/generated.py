@@ -57,6 +57,7 @@ NOTHING = "—"
 EXAMPLE = Snapshot(
     service="shop",
     version="1.0",
+    is_ready=True,
     plugins=[
         PluginSnapshot(
             name="billing",

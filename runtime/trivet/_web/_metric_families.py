@@ -62,6 +62,7 @@ def families(snapshot: Snapshot) -> Iterator[Metric]:
         "The service's name, and the version of Trivet.",
         {"service": snapshot.service, "version": snapshot.version},
     )
+    yield GaugeMetricFamily("trivet_ready", "Whether /readyz answers 200.", snapshot.is_ready)
     yield from _of_plugins(snapshot.plugins)
     yield from _of_inboxes([each for each in snapshot.plugins if each.inbox is not None])
     yield from _of_latencies(snapshot.plugins)

@@ -95,6 +95,17 @@ def readiness(runtime: Runtime) -> dict[str, object]:
     return {"status": "degraded" if degraded else "ready", **facts}
 
 
+def is_ready(runtime: Runtime) -> bool:
+    """Whether requests are welcome."""
+    if runtime.stopping.is_set():
+        return False
+    try:
+        readiness(runtime)
+    except ProblemError:
+        return False
+    return True
+
+
 def describe_plugins(runtime: Runtime) -> dict[str, object]:
     """The status of every plugin, its subscriptions, and the fates of its events."""
     listens_to = {checked.name: checked.listens_to for checked in runtime.program.plugins}

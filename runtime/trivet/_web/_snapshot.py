@@ -16,6 +16,7 @@ from .._log import _writer as _log_writer
 from .._loop._usage import SERVICE, Usage
 from .._plugins._status import Status
 from .._runtime import Runtime
+from ._probes import is_ready
 from ._traffic import Traffic, TrafficStatistics
 
 
@@ -45,6 +46,8 @@ class Snapshot:
 
     service: str
     version: str
+    is_ready: bool
+    """Whether `/readyz` answers 200."""
     plugins: list[PluginSnapshot]
     service_usage: Usage | None
     """The use of the event loop by Trivet itself."""
@@ -84,6 +87,7 @@ def snapshot(runtime: Runtime, traffic: Traffic) -> Snapshot:
     return Snapshot(
         runtime.service,
         version("trivet"),
+        is_ready(runtime),
         plugins,
         usage.get(SERVICE),
         dict(runtime.unrouted),

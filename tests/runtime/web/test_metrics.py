@@ -20,6 +20,7 @@ from trivet import (
     InboxStatistics,
     Runtime,
     StoreSettings,
+    SupervisionSettings,
     route,
 )
 from trivet._web import _metrics
@@ -55,6 +56,10 @@ class Kettle(EventPlugin[Poured]):
     @route("/kettles/<int:number>")
     async def kettle(self, number: int) -> dict[str, int]:
         return {"number": number}
+
+
+class Critical(Kettle):
+    supervision = SupervisionSettings(critical=True)
 
 
 class Durable(EventPlugin[Poured]):
@@ -136,6 +141,14 @@ async def test_the_status_of_a_plugin() -> None:
         }
         assert statuses == {"running"}
         assert found[of("trivet_plugin_up", plugin="teapot")] == 1
+
+
+async def test_a_program_that_is_not_ready() -> None:
+    """The service is ready as long as `/readyz` says so."""
+    async with open_plugins(Critical) as runtime:
+        assert (await scraped(runtime))[of("trivet_ready")] == 1
+        runtime.get(Critical).degrade("no tea")
+        assert (await scraped(runtime))[of("trivet_ready")] == 0
 
 
 async def test_the_oldest_event(autojump_clock: MockClock) -> None:
