@@ -13,7 +13,7 @@ def names_on_the_map() -> list[str]:
     """The modules that the map names, as often as it names them, in the words of the map."""
     assert trivet.__doc__
     drawing = trivet.__doc__.split("\n\n")[2]
-    return re.findall(r"(?<![\w`./])(?:_[a-z_]+|testing|asgi)(?![\w`.])", drawing)
+    return re.findall(r"(?<![\w`./])(?:_[a-z_]+|testing|asgi|aio)(?![\w`.])", drawing)
 
 
 def test_every_module_is_on_one_line_of_the_map() -> None:

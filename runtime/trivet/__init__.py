@@ -18,6 +18,8 @@ and says what they are for.
         _running _orders _looking _publishing
                             a running program that is asked: orders, its inside, an event for it
     asgi                a program under somebody else's server
+    aio                 a program inside a service on asyncio
+    _embedded/          the thread of such a program: _thread _crossing
     _process/           `trivet serve`, its parent and its end
         _serve _stop        the server and the exit code; the requests to stop
         _parent/            the process that watches over the serving one: __main__ _config _keeper
@@ -203,6 +205,7 @@ from ._faults._errors import OrderRefusedError as OrderRefusedError
 from ._faults._errors import PermanentError as PermanentError
 from ._faults._errors import PluginError as PluginError
 from ._faults._errors import PluginNotActiveError as PluginNotActiveError
+from ._faults._errors import ProgramEndedError as ProgramEndedError
 from ._faults._errors import ReloadRefusedError as ReloadRefusedError
 from ._faults._errors import RetryAfter as RetryAfter
 from ._faults._errors import StartError as StartError

@@ -75,6 +75,10 @@ class CriticalPluginError(PluginError):
     exit_code = 4
 
 
+class ProgramEndedError(TrivetError):
+    """The program to which a call from outside went has ended."""
+
+
 class DisabledPluginError(PluginError):
     """A plugin starts disabled, because deaths of the program are put down to it."""
 
