@@ -7,8 +7,17 @@ from typing import Any
 import httpx
 import pytest
 from quart import request
+from structlog.testing import capture_logs
 
-from trivet import BackgroundPlugin, ConfigurationError, Settings, load_settings, route
+from trivet import (
+    BackgroundPlugin,
+    ConfigurationError,
+    Secret,
+    Settings,
+    TokenSettings,
+    load_settings,
+    route,
+)
 from trivet._web._proxies import Proxies
 from trivet.testing import open_plugins, serving
 
@@ -205,6 +214,30 @@ async def test_a_plugin_sees_its_clients() -> None:
                 assert (answer["client"], answer["root"]) == (CLIENT, "/trivet")
             for path in ("/livez", "/trivet/livez"):
                 assert (await client.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("proxies", "scopes", "told"),
+    [
+        (["127.0.0.1"], [], ["ingest", "read"]),
+        (["unix"], ["ingest"], ["read"]),
+        (["127.0.0.1"], ["ingest", "read"], None),
+        ([], [], None),
+    ],
+)
+async def test_a_proxy_lets_others_in(
+    proxies: list[str], scopes: list[Any], told: list[str] | None
+) -> None:
+    """A start behind proxies warns of the scopes that need no token: their clients are not only
+    those of this machine."""
+    secret = Secret("correct-horse-battery")
+    tokens = [TokenSettings(name="shop", scopes=scopes, secret=secret)] if scopes else []
+    with capture_logs() as logs:
+        async with open_plugins(Desk, tokens=tokens, trusted_proxies=proxies) as runtime:
+            async with serving(runtime):
+                pass
+    found = [line["scopes"] for line in logs if line["event"].startswith("proxies let others in")]
+    assert found == ([] if told is None else [told])
 
 
 @pytest.mark.parametrize("form", ["x-forwarded", "forwarded"])

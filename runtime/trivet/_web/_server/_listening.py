@@ -61,10 +61,13 @@ async def listening(
         management = [address_of(bind) for bind in management_binds]
         refuse_open_doors(settings, addresses, management)
         service = await build_service(runtime, addresses, management)
+        scopes, bound = sorted(service.doors.open_scopes), [*addresses, *management]
         if settings.insecure:
             said = "insecure: clients without a token have these scopes"
-            bound, scopes = [*addresses, *management], sorted(service.doors.open_scopes)
             _log.warning(said, scopes=scopes, bind=bound, hint=TOKENS)
+        elif settings.trusted_proxies and scopes:
+            said = "proxies let others in, who have these scopes without a token"
+            _log.warning(said, scopes=scopes, proxies=settings.trusted_proxies, hint=TOKENS)
         server = Server(
             service,
             management_app=service.manage,
