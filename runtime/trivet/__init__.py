@@ -15,8 +15,9 @@ and says what they are for.
         _new                a plugin to begin from
         _dead_letters _letters _store
                             events that were given up, and the file of durable inboxes
-        _running _orders _looking _publishing
-                            a running program that is asked: orders, its inside, an event for it
+        _running _orders _looking _publishing _changing
+                            a running program that is asked: orders, its inside, an event for it,
+                            other settings
     asgi                a program under somebody else's server
     aio                 a program inside a service on asyncio
     _embedded/          the thread of such a program: _thread _crossing
@@ -43,9 +44,9 @@ and says what they are for.
                             metrics, streams
         _doors _management  who may pass, whichever way the request is answered; the paths that may
                             have addresses of their own
-        _dead_letters _inspection _reload
+        _dead_letters _inspection _reload _settings
                             an operator's too: events that were given up; event types, tasks and
-                            diagnostics; the settings read anew
+                            diagnostics; the settings read anew, seen and changed
         _contracts _openapi _openapi_admin _asyncapi
                             what there is, for clients: every route, every event type
         _fast_path _plain_routes _begun _plain_responses
@@ -63,8 +64,9 @@ and says what they are for.
                             _transport
         _asgi               the types between servers and applications
     _reload/            other settings and other plugins for a running program
-        _reloader _changeover
-                            what has changed; from the old instances to the new ones
+        _reloader _changeover _versions
+                            what has changed; from the old instances to the new ones; which settings
+                            an operator has seen
     _runtime            the running program: the order of start and stop, and the `app`
     _hosting            an inbox, an instance and a host for each plugin
     _delivery/          how an event reaches a plugin
@@ -106,8 +108,10 @@ and says what they are for.
                         _processor _usage _stall_watch
     _log/               a log that never waits and never raises: _logging _levels _writer
     _program/           from settings and files to a checked program
-        _settings _reading _structuring _values _secret_files _misfits
+        _settings _addresses _reading _structuring _values _secret_files _misfits
                             `trivet.toml` and the environment, and what is wrong in them
+        _overlay _overlay_file
+                            the settings that were changed while the program ran
         _certificates       the operator's certificate and key, for TLS
         _origins _json_schema
                             where each setting came from, and what an editor may know of it
@@ -115,7 +119,7 @@ and says what they are for.
                             modules, classes, what a run leaves out, tables, the order of starts,
                             the program, its faults
         _permissions        code that others may write
-        _versions _difference _generations
+        _versions _difference _generations _reloads
                             the code of each plugin, as it was loaded; what a reload changes, and
                             what it imports anew
         _garbage            Python's garbage collector, which pauses meanwhile

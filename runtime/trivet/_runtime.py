@@ -50,11 +50,11 @@ from ._loop._tasks import describe_unfinished
 from ._loop._usage import Usage
 from ._plugins._plugin import App, Plugin, PluginT
 from ._plugins._status import PluginStatusEvent, Status
-from ._program._difference import Change
 from ._program._garbage import garbage_collector_paused
 from ._program._loader import Program, load
 from ._program._order import BACKGROUND, EVENT, SOURCE
 from ._program._plugin_tables import CheckedPlugin
+from ._program._reloads import Reloads
 from ._program._settings import Settings
 from ._program._versions import CodeVersion, code_versions
 from ._supervision import _orders
@@ -111,11 +111,8 @@ class Runtime(Publisher, App):
         """The context in which the program was started."""
         self.check_doors: Callable[[Settings], None] = _has_no_doors
         """Refuses settings by which an address that is listened at would be open to anybody."""
-        self.reload: Callable[[], Awaitable[tuple[Change, ...]]] | None = None
-        """Reads the settings anew; see `Reloader.reload`. None where the code around Trivet has
-        made the settings."""
-        self.reload_plugin: Callable[[str], Awaitable[tuple[Change, ...]]] | None = None
-        """Imports the code of a plugin anew, by its name; see `Reloader.reload_plugin`."""
+        self.reloads: Reloads | None = None
+        """Reads settings and code anew. None where the code around Trivet has made the settings."""
         self.on_adopt: list[Callable[[], None]] = []
         """Called at the instant of a reload, when `program` and `hosts` are the new ones."""
         self.plan: StopPlan | None = None

@@ -35,11 +35,15 @@ _ELSEWHERE = {
     "restart": "_orders",
     "resume": "_orders",
     "schema": "_schema",
+    "set": "_changing",
     "settings": "_settings",
     "store": "_store",
     "tasks": "_looking",
+    "unset": "_changing",
 }
 """Commands, and the modules that have them."""
+_NAMES = {"set": "set_settings", "unset": "unset_settings"}
+"""The functions of commands whose names are Python's, too."""
 
 
 class _Commands(click.Group):
@@ -52,7 +56,8 @@ class _Commands(click.Group):
         if cmd_name not in _ELSEWHERE:
             return super().get_command(ctx, cmd_name)
         module = import_module(f".{_ELSEWHERE[cmd_name]}", __name__)
-        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        name = _NAMES.get(cmd_name, cmd_name.replace("-", "_"))
+        command: click.Command = getattr(module, name)
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

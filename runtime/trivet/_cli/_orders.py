@@ -31,7 +31,7 @@ def _order(name: str, about: str) -> click.Command:
     def command(plugin: str, as_json: bool, **place: Any) -> None:
         document = _give(name, plugin, {}, **place)
         paused = ", and delivery is paused" if document["paused"] else ""
-        _tell(document, as_json, f"{document['plugin']} is {_words(document['status'])}{paused}")
+        tell(document, as_json, f"{document['plugin']} is {_words(document['status'])}{paused}")
 
     return command
 
@@ -73,10 +73,10 @@ def restart(plugin: str | None, as_json: bool, **place: Any) -> None:
     """
     if plugin is None:
         document = _ask("/-/restart", {}, **place)
-        _tell(document, as_json, "a new program takes over")
+        tell(document, as_json, "a new program takes over")
     else:
         document = _give("restart", plugin, {}, **place)
-        _tell(document, as_json, f"{document['plugin']} is {_words(document['status'])}")
+        tell(document, as_json, f"{document['plugin']} is {_words(document['status'])}")
 
 
 @click.command()
@@ -96,8 +96,7 @@ def reload(plugin: str | None, as_json: bool, **place: Any) -> None:
         document = _ask("/-/reload", {}, **place)
     else:
         document = _give("reload", plugin, {}, **place)
-    lines = [*map(_change, document["changes"])]
-    _tell(document, as_json, *(lines or ["nothing has changed"]))
+    tell(document, as_json, *lines_about(document["changes"]))
 
 
 @click.command("log-level")
@@ -113,7 +112,7 @@ def log_level(plugin: str, level: str, as_json: bool, **place: Any) -> None:
     program. Exit codes: 0 done, 1 refused, 2 usage or configuration, 3 no program answers.
     """
     document = _give("log-level", plugin, {"level": level}, **place)
-    _tell(document, as_json, f"{document['plugin']} logs from {document['level']} on")
+    tell(document, as_json, f"{document['plugin']} logs from {document['level']} on")
 
 
 def _give(order: str, plugin: str, query: dict[str, object], **place: Any) -> Any:
@@ -135,12 +134,18 @@ def _ask(
         return program.ask("POST", path, {**query, "reason": reason})
 
 
-def _tell(document: Any, as_json: bool, *lines: str) -> None:
+def tell(document: Any, as_json: bool, *lines: str) -> None:
+    """Print the program's answer: as JSON, or by lines for people."""
     if as_json:
         print_json(document)
     else:
         for line in lines:
             click.echo(plain(line))
+
+
+def lines_about(changes: list[Any]) -> list[str]:
+    """The lines that tell what has become of a reload, or of a change of settings."""
+    return [*map(_change, changes)] or ["nothing has changed"]
 
 
 def _change(change: Any) -> str:

@@ -24,8 +24,9 @@ import msgspec
 
 from .._access._hosts import is_unix
 from .._faults._errors import ConfigurationError, TrivetError
+from .._program._addresses import is_of_systemd
 from .._program._reading import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE, load_settings
-from .._program._settings import Settings, is_of_systemd
+from .._program._settings import Settings
 from ._options import config_option
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -120,6 +121,7 @@ class RunningProgram:
         query: Mapping[str, object] | None = None,
         content: Content | None = None,
         media_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Any:
         """Send a request; returns the document of the answer.
 
@@ -129,6 +131,7 @@ class RunningProgram:
             query: names and values; None for a value that is left out.
             content: the body, if there is one, as a whole or in pieces.
             media_type: its media type.
+            headers: further headers.
 
         Raises:
             RefusedError: the answer is a problem.
@@ -136,10 +139,11 @@ class RunningProgram:
         """
         given = {name: value for name, value in (query or {}).items() if value is not None}
         target = f"{path}?{urlencode(given)}" if given else path
-        headers = {**self._headers, **({} if media_type is None else {"Content-Type": media_type})}
+        kind = {} if media_type is None else {"Content-Type": media_type}
+        sent = {**self._headers, **kind, **(headers or {})}
         try:
             with suppress(BrokenPipeError, ConnectionResetError):  # It may have answered already.
-                self._connection.request(method, target, content, headers)
+                self._connection.request(method, target, content, sent)
             answer = self._connection.getresponse()
             body = answer.read()
         except (OSError, HTTPException) as error:

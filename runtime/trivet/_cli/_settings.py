@@ -38,8 +38,7 @@ def settings(
     reading, program = read_program(config, given, faults)
     faults.check()
     assert program is not None
-    named = [name for name, value in given.items() if value is not None]
-    for setting in effective_settings(reading, program, named):
+    for setting in effective_settings(reading.settings, program):
         if as_json:
             print_json(
                 {

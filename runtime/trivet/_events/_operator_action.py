@@ -34,5 +34,7 @@ class OperatorActionEvent(
     """The name of the plugin that it changed; None where it concerns the whole program."""
     token: str | None = None
     """The name of the operator's token."""
+    settings: tuple[str, ...] = ()
+    """The keys of the settings that it changed; their values, which may be secret, are not told."""
     reason: str | None = None
     """The operator's reason, in words; None where none was given."""

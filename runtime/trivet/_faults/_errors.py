@@ -98,6 +98,10 @@ class ReloadRefusedError(PluginError):
     """An operator asked for a reload that is impossible now; nothing has changed."""
 
 
+class StaleSettingsError(ReloadRefusedError):
+    """An operator asked for a change of settings that are not those any more that were seen."""
+
+
 class PluginNotActiveError(PluginError, LookupError):
     """`app.get` was asked for a plugin that is not active in this program."""
 

@@ -46,11 +46,11 @@ class Hangups:
             await self._reload_once(runtime, manager)
 
     async def _reload_once(self, runtime: Runtime, manager: ServiceManager) -> None:
-        assert runtime.reload is not None
+        assert runtime.reloads is not None
         manager.tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         status = "reloaded"
         try:
-            await runtime.reload()
+            await runtime.reloads.reload()
             runtime.operator_acted(OperatorActionEvent(action="reload"))
         except (ConfigurationError, ReloadRefusedError) as error:  # The log has it.
             status = f"reload refused: {'; '.join(mask(str(error)).splitlines())}"

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from functools import partial
 
@@ -24,10 +24,9 @@ from .._faults._masking import mask
 from .._log._logging import configure_logging, never_waiting_stderr
 from .._loop._tasks import breaker_of
 from .._plugins._status import Status
-from .._program._collector import Faults
 from .._program._garbage import freeze_heap
 from .._program._loader import Program, load
-from .._program._reading import Reading
+from .._program._reading import Read
 from .._program._settings import Settings, refuse_open_doors
 from .._reload._reloader import reloading
 from .._runtime import Runtime, running
@@ -58,7 +57,7 @@ HEARTBEAT_EVERY = 1.0
 
 def run(
     settings: Settings,
-    read: Callable[[Faults], Reading],
+    read: Read,
     *,
     with_parent: bool,
     reloads: bool = False,
@@ -158,7 +157,7 @@ _NO_PLUGIN = "name plugins in `active_plugins` of trivet.toml, or on the command
 
 async def serve(
     program: Program,
-    read: Callable[[Faults], Reading],
+    read: Read,
     listeners: Listeners,
     stop: Stop,
     lifeline: Lifeline | None,

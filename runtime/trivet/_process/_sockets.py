@@ -13,7 +13,8 @@ import attrs
 import structlog
 
 from .._faults._errors import ConfigurationError, StartError
-from .._program._settings import SYSTEMD, Settings, is_of_systemd, refuse_open_doors
+from .._program._addresses import SYSTEMD, is_of_systemd
+from .._program._settings import Settings, refuse_open_doors
 from .._web._server._binding import address_of, bind_socket, sockets_of_systemd
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")

@@ -88,7 +88,13 @@ def applicable(old: Settings, read: Settings) -> Settings:
     A plugin to which deaths of the program are put down stays disabled, too.
     """
     kept = (*FIXED, "disabled_files", "disabled_plugins")
-    return attrs.evolve(read, **{key: getattr(old, key) for key in kept})
+    old_values = {key: getattr(old, key) for key in kept}
+    return attrs.evolve(read, waiting=_waiting(old, read), **old_values)
+
+
+def _waiting(old: Settings, read: Settings) -> tuple[str, ...]:
+    """The keys that have another value by now, which needs a restart."""
+    return tuple(key for key in FIXED if not _is_same(getattr(old, key), getattr(read, key)))
 
 
 def difference(old: Program, new: Program, read: Settings) -> Difference:
@@ -99,11 +105,7 @@ def difference(old: Program, new: Program, read: Settings) -> Difference:
         new: the program that was checked, with `applicable` settings.
         read: the settings as they were read.
     """
-    changes = [
-        Change(key, "needs a restart", why)
-        for key, why in FIXED.items()
-        if not _is_same(getattr(old.settings, key), getattr(read, key))
-    ]
+    changes = [Change(key, "needs a restart", FIXED[key]) for key in _waiting(old.settings, read)]
     changes += [
         Change(key, "changed")
         for key in KEYS

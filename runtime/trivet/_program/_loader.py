@@ -32,6 +32,7 @@ from ._inspection import (
 from ._left_out import active_files, advice_about, leave_out
 from ._not_imported import NotImported, check_not_imported, not_imported
 from ._order import Levels, PluginNode, tier_of, tiers
+from ._overlay import Written
 from ._permissions import refuse_writable_code
 from ._plugin_tables import CheckedPlugin, check_plugin, place_of_key
 from ._secret_files import warn_of_readable_files
@@ -65,8 +66,8 @@ class Program:
     def secrets(self) -> Secrets:
         """The secrets of the settings: of the program's own, and of each plugin's."""
         secrets = Secrets()
-        # The plugins' tables are hidden, and all the same not secret as a whole.
-        secrets.of_instance(attrs.evolve(self.settings, plugins={}))
+        # The tables are hidden, and all the same not secret as a whole.
+        secrets.of_instance(attrs.evolve(self.settings, plugins={}, written=Written()))
         for checked in self.plugins:
             secrets.names.add(checked.name)
             fields = settings_fields(checked.cls)

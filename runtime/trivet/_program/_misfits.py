@@ -7,8 +7,7 @@ Never knows how values are converted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 from cattrs.errors import AttributeValidationNote as AttributeNote
 from cattrs.errors import (
@@ -61,18 +60,17 @@ def without_value(error: Exception, raw: object) -> Exception:
     return MisfitError(mask(said), raw)  # The value may be a secret from a file.
 
 
-def lines_about(error: Exception, key: str, file: Path | None) -> Iterator[str]:
+def lines_about(error: Exception, key: str, place_of: Callable[[str], str]) -> Iterator[str]:
     """A line about each fault in an error, with the variable, or the file and the key.
 
     Args:
         error: the error of a table.
         key: the key of that table.
-        file: the file that the settings were read from.
+        place_of: says a key with the file that has it.
     """
     for path, fault in _faults(error, key):
-        place = path.removeprefix(".")
         variable = getattr(fault, "source", "")  # The one that gave the wrong text, if one did.
-        yield f"{variable or (place if file is None else f'{file}: {place}')}: {_message_of(fault)}"
+        yield f"{variable or place_of(path.removeprefix('.'))}: {_message_of(fault)}"
 
 
 def _faults(error: Exception, path: str) -> Iterator[tuple[str, Exception]]:

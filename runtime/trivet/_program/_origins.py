@@ -7,8 +7,7 @@ Never knows how they are printed; a secret value is masked here.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, cast
 
 import attrs
@@ -17,12 +16,12 @@ from .._events._delivery_settings import DeliveryPolicy
 from .._faults._masking import MASK, mask
 from ._inspection import settings_fields
 from ._loader import Program
+from ._overlay import ABSENT, Steps, key_of, within
 from ._plugin_tables import CheckedPlugin
-from ._reading import Reading, parsed
 from ._settings import ENVIRONMENT, NOT_READ, PROGRAM_KEYS, Settings
 from ._values import EnvText, is_table
 
-Origin = Literal["default", "file", "environment", "command line", "program"]
+Origin = Literal["default", "file", "overlay", "environment", "command line", "program"]
 _NOT_SHOWN = ("plugins", *NOT_READ)
 
 
@@ -38,117 +37,99 @@ class EffectiveSetting:
     """The origin; `"default"` also for a value of a plugin's class, `"program"` for a value that
     comes from the code around Trivet."""
     source: str | None
-    """The file, or the variable; None for another origin."""
+    """The file, the overlay or the variable; None for another origin."""
 
 
 class _Origins:
     """The search for origins, in the tables that were read."""
 
-    def __init__(self, reading: Reading, given: Collection[str]) -> None:
-        self._settings = reading.settings
-        self._raw = reading.raw
-        self._given = given
-        file = reading.settings.file
-        # In the table as it was read, default paths are relative to the file.
-        self._written: dict[str, Any] = {} if file is None else parsed(file)
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._written = settings.written
 
-    def of(self, path: tuple[str | int, ...]) -> tuple[Origin, str | None]:
-        if path[0] in self._given:
+    def of(self, path: Steps) -> tuple[Origin, str | None]:
+        top = str(path[0])
+        if self._settings.sources.get(top) == top:
             return "command line", None
-        value = _within(self._raw, path)
-        source = _variable_within(value)
+        value = within(self._written.merged, path)
+        source = variable_within(value)
         if source is not None:
             return "environment", source
-        if value is _ABSENT or _within(self._written, path) is _ABSENT:
+        if value is ABSENT:
+            return "default", None
+        if within(self._written.overlaid, path) is not ABSENT:
+            return "overlay", str(self._written.overlay)
+        # Paths by default are in the merged table, relative to the file.
+        if within(self._written.table, path) is ABSENT:
             return "default", None
         return "file", str(self._settings.file)
 
+    def of_program(self, path: Steps, value: object) -> tuple[Origin, str | None]:
+        """The origin of a setting that may come from the code around Trivet."""
+        if not self._was_read and value != _DEFAULTS.get(key_of(path)):
+            return "program", None
+        return self.of(path)
+
     def of_plugin(self, name: str, path: tuple[str, ...]) -> tuple[Origin, str | None]:
         table = self._settings.table(name)
+        if not self._was_read:
+            return ("default" if within(table, path) is ABSENT else "program"), None
         for section, written in self._settings.plugins.items():
             if written is table:
                 return self.of(("plugins", section, *path))
         return "default", None
 
-
-_ABSENT = object()
-
-
-def _within(value: object, path: Iterable[str | int]) -> object:
-    """The value at a path within tables and arrays."""
-    for step in path:
-        if is_table(value) and step in value:
-            value = value[str(step)]
-        elif isinstance(value, list) and isinstance(step, int):
-            array = cast("list[object]", value)
-            value = array[step] if step < len(array) else _ABSENT
-        else:
-            return _ABSENT
-    return value
+    @property
+    def _was_read(self) -> bool:
+        return self._written.overlay is not None
 
 
-def _variable_within(value: object) -> str | None:
+def variable_within(value: object) -> str | None:
     """The variable that gave a value, or the first within a table, such as a secret's."""
     if isinstance(value, EnvText) and value.source.startswith(ENVIRONMENT):
         return value.source
     if is_table(value):
-        return next(filter(None, map(_variable_within, value.values())), None)
+        return next(filter(None, map(variable_within, value.values())), None)
     return None
 
 
-def effective_settings(
-    reading: Reading, program: Program, given: Collection[str]
-) -> Iterator[EffectiveSetting]:
+def effective_settings(settings: Settings, program: Program) -> Iterator[EffectiveSetting]:
     """Every setting of a program: its own, then those of each plugin.
 
     Args:
-        reading: the settings with their sources.
+        settings: the settings as they were read.
         program: the program that they make.
-        given: the keys that the command line gave.
     """
-    origins = _Origins(reading, given)
+    origins = _Origins(settings)
+    for path, value in _of_program(settings):
+        yield EffectiveSetting(key_of(path), value, *origins.of_program(path, value))
+    for plugin in program.plugins:
+        yield from plugin_settings(settings, plugin)
+
+
+def _of_program(settings: Settings) -> Iterator[tuple[Steps, object]]:
+    """The program's own settings, first those that are in no table."""
     own = [each for each in attrs.fields(Settings) if each.name not in _NOT_SHOWN]
     for field in sorted(own, key=lambda each: each.name not in PROGRAM_KEYS):
-        for path, value in _leaves((field.name,), getattr(reading.settings, field.name), field):
-            yield EffectiveSetting(_key(path), value, *origins.of(path))
-    for plugin in program.plugins:
-        for path, value in _of_plugin(plugin):
-            key = _key(("plugins", plugin.name, *path))
-            yield EffectiveSetting(key, value, *origins.of_plugin(plugin.name, path))
+        yield from _leaves((field.name,), getattr(settings, field.name), field)
 
 
 def program_settings(settings: Settings) -> Iterator[tuple[str, object]]:
     """The key and the value of each setting of a program's own; those of plugins are not in it."""
-    for field in attrs.fields(Settings):
-        if field.name not in _NOT_SHOWN:
-            for path, value in _leaves((field.name,), getattr(settings, field.name), field):
-                yield _key(path), value
+    return ((key_of(path), value) for path, value in _of_program(settings))
 
 
 def plugin_settings(settings: Settings, plugin: CheckedPlugin) -> Iterator[EffectiveSetting]:
-    """Every setting of one plugin of a program that runs.
+    """Every setting of one plugin.
 
     Args:
-        settings: the program's settings.
+        settings: the settings as they were read.
         plugin: the plugin.
     """
-    table = settings.table(plugin.name)
+    origins = _Origins(settings)
     for path, value in _of_plugin(plugin):
-        origin, source = _origin_in(table, path, settings.file)
-        yield EffectiveSetting(_key(("plugins", plugin.name, *path)), value, origin, source)
-
-
-def _origin_in(
-    table: object, path: tuple[str, ...], file: Path | None
-) -> tuple[Origin, str | None]:
-    """The origin of a value in a plugin's table."""
-    value = _within(table, path)
-    source = _variable_within(value)
-    if source is not None:
-        return "environment", source
-    if value is _ABSENT:
-        return "default", None
-    return ("program", None) if file is None else ("file", str(file))
+        key = key_of(("plugins", plugin.name, *path))
+        yield EffectiveSetting(key, value, *origins.of_plugin(plugin.name, path))
 
 
 def _of_plugin(plugin: CheckedPlugin) -> Iterator[tuple[tuple[str, ...], object]]:
@@ -174,8 +155,8 @@ def _default(field: attrs.Attribute[Any]) -> object:
 
 
 def _leaves(
-    path: tuple[str | int, ...], value: object, field: attrs.Attribute[Any]
-) -> Iterator[tuple[tuple[str | int, ...], object]]:
+    path: Steps, value: object, field: attrs.Attribute[Any]
+) -> Iterator[tuple[Steps, object]]:
     """The settings within a table, or within an array of tables."""
     leaf, cls = value, type(value)
     if attrs.has(cls):
@@ -188,11 +169,6 @@ def _leaves(
             yield from _leaves((*path, index), each, field)
         return
     yield path, _shown(leaf, field)
-
-
-def _key(path: Iterable[str | int]) -> str:
-    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
-    return "".join(steps).removeprefix(".")
 
 
 def _shown(value: object, field: attrs.Attribute[Any]) -> object:
@@ -223,3 +199,7 @@ def _scalar_as_json(value: object) -> object:
     if value is None or type(value) in (bool, int, float):
         return value
     return mask(str(getattr(value, "__event_name__", value)))  # A `Secret` is `***` as text.
+
+
+_DEFAULTS: dict[str, object] = dict(program_settings(Settings()))
+"""The values of the program's own settings by default."""

@@ -93,6 +93,7 @@ def check_plugin(
             author,
             key=key,
             file=settings.file,
+            written=settings.written,
             events=events,
             program_keys=PROGRAM_KEYS,
         )
@@ -101,10 +102,10 @@ def check_plugin(
 
 
 def place_of_key(settings: Settings, key: str) -> str:
-    """A key with the file that was read, for messages; or the variable that gave it."""
+    """A key with the file that has it, for messages; or the variable that gave it."""
     if key in settings.sources:
         return settings.sources[key]
-    return key if settings.file is None else f"{settings.file}: {key}"
+    return settings.written.place(key, settings.file)
 
 
 def _delivery(
@@ -116,9 +117,14 @@ def _delivery(
         if "delivery" not in table:
             return cls.delivery
         fields = attrs.fields(DeliverySettings)
-        raw, file = table["delivery"], settings.file
         values = structure_fields(
-            DeliverySettings, fields, raw, key=key, file=file, program_keys=PROGRAM_KEYS
+            DeliverySettings,
+            fields,
+            table["delivery"],
+            key=key,
+            file=settings.file,
+            written=settings.written,
+            program_keys=PROGRAM_KEYS,
         )
         return DeliverySettings(**values).over(cls.delivery)
     if "delivery" in table:
@@ -199,6 +205,7 @@ def _supervision(plugin: NamedClass, table: object, settings: Settings) -> Super
         table,
         key=f"plugins.{plugin.name}.supervision",
         file=settings.file,
+        written=settings.written,
         program_keys=PROGRAM_KEYS,
     )
     return attrs.evolve(plugin.cls.supervision, **values)

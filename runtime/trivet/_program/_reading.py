@@ -1,6 +1,7 @@
-"""The sources of the settings: `trivet.toml`, `TRIVET_*` over it, the command line over both.
+"""The sources of the settings: `trivet.toml`, its overlay, `TRIVET_*`, and the command line.
 
-Owns the order of the sources, and the way from a variable's name to a key.
+Owns the order of the sources, each of which counts over those before it, and the way from a
+variable's name to a key.
 Never knows the meaning of a setting.
 """
 
@@ -8,14 +9,15 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import attrs
 
 from .._faults._errors import ConfigurationError
 from ._collector import Faults
+from ._overlay import Written, merged
 from ._settings import (
     ENVIRONMENT,
     FIELDS,
@@ -33,6 +35,9 @@ from ._values import EnvText, is_table
 DEFAULT_FILE = Path("trivet.toml")
 """The file that is read if it exists and no other is named."""
 
+OVERLAY = "overlay"
+"""The key that says where the overlay is."""
+
 LARGEST = 16 * 1024 * 1024
 """Characters of a settings file, at most."""
 
@@ -49,7 +54,7 @@ NO_SETTINGS = (FILE_VARIABLE, URL_VARIABLE, TOKEN_VARIABLE, TOKEN_FILE_VARIABLE)
 def load_settings(
     config: Path | None = None, environ: Mapping[str, str] | None = None, **overrides: object
 ) -> Settings:
-    """Read the settings from a file, the environment and overrides.
+    """Read the settings from a file, its overlay, the environment and overrides.
 
     >>> load_settings(environ={"TRIVET_SHUTDOWN__DRAIN": "30"}).shutdown.drain
     30.0
@@ -72,15 +77,22 @@ def load_settings(
 
 @attrs.frozen
 class Reading:
-    """The settings as far as they have no fault, and their sources."""
+    """The settings as far as they have no fault."""
 
     settings: Settings
     """The settings. A key that has a fault has its default."""
-    raw: dict[str, Any]
-    """The table from which they were made. Text of the environment, and of the command line, is an
-    `EnvText`."""
     refused: frozenset[str]
-    """The keys that have a fault; all of them if the file cannot be read."""
+    """The keys that have a fault; all of them if a file cannot be read."""
+
+
+Change = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""A change of the overlay's content."""
+
+
+class Read(Protocol):
+    """Reads the settings, and collects their faults; `read_settings` with its first arguments."""
+
+    def __call__(self, faults: Faults, change: Change | None = None, /) -> Reading: ...
 
 
 def read_settings(
@@ -88,6 +100,7 @@ def read_settings(
     environ: Mapping[str, str] | None,
     overrides: Mapping[str, object],
     faults: Faults,
+    change: Change | None = None,
 ) -> Reading:
     """Read the settings as `load_settings` does, and go on after a fault.
 
@@ -96,15 +109,22 @@ def read_settings(
         environ: see `load_settings`.
         overrides: see `load_settings`.
         faults: collects the faults.
+        change: makes another content of the overlay's, which is read instead; the file stays as it
+            is.
     """
     environ = os.environ if environ is None else environ
     file = _named_file(config, environ)
-    raw: dict[str, Any] = {}
+    written, raw = Written(), dict[str, Any]()
     refused = set(KEYS)
     with faults.collect():
-        if file is not None:
-            raw = _read(file)
+        table = {} if file is None else parsed(file)
+        overlay = _overlay_of(table, file, environ, overrides)
+        overlaid = _read_overlay(overlay, change)
+        raw = merged(table, overlaid)
+        written = Written(table, overlay, overlaid, raw)
         refused.clear()
+    if file is not None:
+        _find_paths(file, raw)
     ours, unknown = _variables(environ)
     for variable in ours:
         with faults.collect():
@@ -115,14 +135,14 @@ def read_settings(
         raw[name] = EnvText(value, name) if isinstance(value, str) else value
     for key in GONE:
         with faults.collect():
-            _refuse_gone(key, raw, file)
+            _refuse_gone(key, raw, written.place(key, file))
     values: dict[str, Any] | None = None
     while values is None:
         keys = len(raw)
         with faults.collect():
             try:
                 values = structure_fields(
-                    Settings, FIELDS, raw, file=file, program_keys=PROGRAM_KEYS
+                    Settings, FIELDS, raw, file=file, written=written, program_keys=PROGRAM_KEYS
                 )
             except ConfigurationError as error:
                 wrong = faulty_keys(error)
@@ -141,9 +161,10 @@ def read_settings(
         file=file,
         unknown_variables=tuple(unknown),
         sources=sources,
+        written=written,
         left_out=left_out,
     )
-    return Reading(settings, raw, frozenset(refused))
+    return Reading(settings, frozenset(refused))
 
 
 GONE = {
@@ -153,9 +174,9 @@ GONE = {
 """Keys of earlier versions, with what is written instead."""
 
 
-def _refuse_gone(key: str, raw: dict[str, Any], file: Path | None) -> None:
+def _refuse_gone(key: str, raw: dict[str, Any], place: str) -> None:
     if key in raw:
-        place = getattr(raw.pop(key), "source", key if file is None else f"{file}: {key}")
+        place = getattr(raw.pop(key), "source", place)
         raise ConfigurationError(f"{place}: there is no such setting any more: {GONE[key]}")
 
 
@@ -187,17 +208,49 @@ def parsed(file: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
 
 
-def _read(file: Path) -> dict[str, Any]:
-    raw = parsed(file)
+def _overlay_of(
+    table: Mapping[str, Any],
+    file: Path | None,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, object],
+) -> Path:
+    """The overlay's file, which need not be there."""
+    given = overrides.get(OVERLAY)
+    given = environ.get(f"{ENVIRONMENT}{OVERLAY.upper()}") if given is None else given
+    if isinstance(given, (str, Path)):
+        return Path(given)
+    if file is None:
+        return Settings().overlay
+    named = table.get(OVERLAY)
+    return file.parent / (named if isinstance(named, str) else _overlay_beside(file))
+
+
+def _overlay_beside(file: Path) -> str:
+    return f"{file.stem}.overlay{file.suffix}"
+
+
+def _read_overlay(file: Path, change: Change | None) -> Mapping[str, Any]:
+    """The content of the overlay; empty where there is no such file."""
+    table: Mapping[str, Any] = parsed(file) if file.exists() else {}
+    if change is not None:
+        table = change(table)
+    if OVERLAY in table:
+        said = f"it says where this file is, and stands in the settings' file, or in {ENVIRONMENT}"
+        raise ConfigurationError(f"{file}: {OVERLAY}: {said}{OVERLAY.upper()}")
+    return table
+
+
+def _find_paths(file: Path, raw: dict[str, Any]) -> None:
+    """Make the paths that are relative to the settings' file complete, also those by default."""
     store = raw.setdefault("store", {})
     raw.setdefault("plugins_directory", str(Settings().plugins_directory))
-    _relative_to_file(file, raw, "plugins_directory")
+    raw.setdefault(OVERLAY, _overlay_beside(file))
+    _relative_to_file(file, raw, "plugins_directory", OVERLAY)
     if is_table(store):
         store.setdefault("path", str(StoreSettings().path))
         _relative_to_file(file, store, "path")
     if is_table(tls := raw.get("tls")):
         _relative_to_file(file, tls, "certificate", "key", "client_ca")
-    return raw
 
 
 def _relative_to_file(file: Path, table: dict[str, Any], *keys: str) -> None:

@@ -7,7 +7,6 @@ plugin's class is known.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -17,11 +16,13 @@ from typing import Any, Literal
 import attrs
 from attrs.validators import deep_mapping, ge, gt, le, min_len, optional
 
-from .._access._hosts import check_allowed_host, is_local
+from .._access._hosts import is_local
 from .._access._tokens import TokenSettings
 from .._faults._errors import ConfigurationError
 from .._faults._secret import Secret
 from .._plugins._supervision_settings import SupervisionSettings
+from ._addresses import are_addresses, are_hosts, are_networks, is_of_systemd, is_prefix, split
+from ._overlay import Written
 from ._values import EnvText, is_table
 
 ENVIRONMENT = "TRIVET_"
@@ -167,69 +168,13 @@ class TlsSettings:
     that one of them has signed."""
 
 
-SYSTEMD = "systemd"
-"""The word for the sockets that systemd has bound; a colon and the name of some may follow."""
-
-
-def is_of_systemd(address: str) -> bool:
-    """Whether an address stands for sockets of systemd's."""
-    return address == SYSTEMD or address.startswith(f"{SYSTEMD}:")
-
-
-def _split(bind: str | list[str]) -> list[str]:
-    return [each.strip() for each in bind.split(",")] if isinstance(bind, str) else bind
-
-
-def _are_addresses(_: object, __: object, bind: str | list[str]) -> None:
-    addresses = _split(bind)
-    if not addresses:
-        raise ValueError("names no address")
-    for address in addresses:
-        match = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s\0:\[\]]+):(\d{1,5})", address)
-        is_host = match is not None and match[0][:5] != "unix:" and int(match[1]) <= 65535
-        if is_of_systemd(address):
-            is_host = False
-        if not is_host and not re.fullmatch(r"unix:/[^\0]+|systemd(:[!-9;-~]+)?", address):
-            raise ValueError(
-                "expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:0, unix:/PATH, or systemd, "
-                f"not {address}"
-            )
-    if len(set(addresses)) < len(addresses):
-        raise ValueError("names an address twice")
-
-
 def _are_others(settings: Settings, _: object, bind: str | list[str] | None) -> None:
     if bind is None:
         return
-    _are_addresses(settings, _, bind)
-    for address in _split(bind):
-        if address in _split(settings.bind) and not address.endswith(":0"):
+    are_addresses(settings, _, bind)
+    for address in split(bind):
+        if address in split(settings.bind) and not address.endswith(":0"):
             raise ValueError(f"{address} is in `bind`, too")
-
-
-def _hosts(_: object, __: object, hosts: list[str]) -> None:
-    for host in hosts:
-        check_allowed_host(host)
-
-
-UNIX = "unix"
-"""The word for clients at Unix sockets, which have no address."""
-
-
-def _networks(_: object, __: object, proxies: list[str]) -> None:
-    for proxy in proxies:
-        try:
-            if proxy != UNIX:
-                ipaddress.ip_network(proxy)
-        except ValueError:
-            raise ValueError(
-                f"expected an address, a network such as 10.0.0.0/8, or {UNIX}, not {proxy}"
-            ) from None
-
-
-def _is_prefix(_: object, __: object, path: str) -> None:
-    if path and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path):
-        raise ValueError("expected a path such as /trivet, without a `/` at its end")
 
 
 def _no_two_alike(_: object, __: object, tokens: list[TokenSettings]) -> None:
@@ -255,7 +200,11 @@ class Settings:
     """The plugins to run: names of files without `.py`, or of entry points."""
     plugins_directory: Path = Path("plugins")
     """The directory of the plugins' files, relative to the settings' file where there is one."""
-    bind: str | list[str] = attrs.field(default="127.0.0.1:8080", validator=_are_addresses)
+    overlay: Path = Path("trivet.overlay.toml")
+    """The file with the settings that were changed while the program ran: it counts over the
+    settings' file, and the program writes it. It is relative to that file, and by default has its
+    name, with `.overlay` before the ending."""
+    bind: str | list[str] = attrs.field(default="127.0.0.1:8080", validator=are_addresses)
     """The address to listen at, or an array of several: `HOST:PORT`, where port 0 means any free
     one; `unix:/PATH`; or `systemd`, for the sockets that systemd hands over, and `systemd:NAME`
     for those with this `FileDescriptorName`."""
@@ -269,7 +218,7 @@ class Settings:
     open_events: list[str] = attrs.field(factory=list[str])
     """Event types that clients and brokers may publish although they are the program's own, such
     as `monitoring_event`."""
-    allowed_hosts: list[str] = attrs.field(factory=list[str], validator=_hosts)
+    allowed_hosts: list[str] = attrs.field(factory=list[str], validator=are_hosts)
     """Names and addresses of the service besides `bind` and those of loopback, such as
     `trivet.example.org`, or `*.example.org` for all below. A request without a token that names
     another one in its `Host` is refused."""
@@ -291,7 +240,7 @@ class Settings:
     """Connections that may be open from one address, or from the first 64 bits of one of IPv6; one
     more is answered with 503. Without it, as many as there may be. A proxy is one address, and a
     Unix socket none."""
-    trusted_proxies: list[str] = attrs.field(factory=list[str], validator=_networks)
+    trusted_proxies: list[str] = attrs.field(factory=list[str], validator=are_networks)
     """Addresses and networks of the proxies that are believed about the client, the scheme and the
     host of a request; `"unix"` for those that come to a Unix socket. `["127.0.0.1", "10.0.0.0/8"]`,
     for example."""
@@ -299,7 +248,7 @@ class Settings:
     """The headers by which they say it: `X-Forwarded-For`, `-Proto` and `-Host`, or `Forwarded` as
     RFC 7239 has it. The proxies have to set or remove these headers in every request: the other
     ones are never read."""
-    root_path: str = attrs.field(default="", validator=_is_prefix)
+    root_path: str = attrs.field(default="", validator=is_prefix)
     """The path below which a proxy serves the program, such as `/trivet`. The proxy may take it
     away or leave it; a request without it is answered, too."""
     tokens: list[TokenSettings] = attrs.field(factory=list[TokenSettings], validator=_no_two_alike)
@@ -331,6 +280,10 @@ class Settings:
     refused, since Kubernetes sets `TRIVET_PORT` and more where a Service is named trivet."""
     sources: Mapping[str, str] = attrs.field(factory=dict[str, str])
     """The variable, or the argument, that gave a key at the top instead of the file, by the key."""
+    written: Written = attrs.field(factory=Written, repr=False, eq=False)
+    """The tables from which the settings were made; secrets stand in them."""
+    waiting: tuple[str, ...] = ()
+    """The keys that have another value by now where they are written, which needs a restart."""
     left_out: tuple[str, ...] = ()
     """The active plugins that `--without` leaves out of this run: names of files, or of plugins."""
     disabled_files: Mapping[str, str] = attrs.field(factory=dict[str, str])
@@ -347,12 +300,12 @@ class Settings:
     @property
     def addresses(self) -> list[str]:
         """The addresses of `bind`, one by one."""
-        return _split(self.bind)
+        return split(self.bind)
 
     @property
     def management_addresses(self) -> list[str]:
         """The addresses of `management_bind`, one by one; none without it."""
-        return [] if self.management_bind is None else _split(self.management_bind)
+        return [] if self.management_bind is None else split(self.management_bind)
 
     def find_modules(self) -> None:
         """Make the modules beside the file importable; without a file, the working directory's."""
@@ -373,6 +326,8 @@ NOT_READ = (
     "file",
     "unknown_variables",
     "sources",
+    "written",
+    "waiting",
     "left_out",
     "disabled_files",
     "disabled_plugins",
@@ -418,7 +373,7 @@ def refuse_open_doors(
     if settings.tokens or settings.insecure or not reached:
         return
     key, address = reached[0]
-    place = key if settings.file is None else f"{settings.file}: {key}"
+    place = settings.written.place(key, settings.file)
     raise ConfigurationError(
         f"{place}: other machines reach {address}, and there are no tokens: {TOKENS}; or "
         "bind to 127.0.0.1; or write `insecure = true`, by which anybody may publish and read"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextvars import ContextVar, copy_context
+from functools import partial
 from inspect import get_annotations
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from .._events._types import EventTypes
 from .._faults._errors import ConfigurationError, nearest
 from . import _values
 from ._misfits import MisfitError, TableError, lines_about, without_value
+from ._overlay import Written
 from ._values import converter, expected, is_table, unexpected
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ def structure_fields(
     *,
     key: str = "",
     file: Path | None = None,
+    written: Written | None = None,
     events: EventTypes | None = None,
     program_keys: Collection[str] = (),
 ) -> dict[str, Any]:
@@ -67,7 +70,8 @@ def structure_fields(
         fields: the fields that may be set.
         raw: the table.
         key: the key of the table in the settings, for messages: `plugins.teapot`.
-        file: the file that the settings were read from, for messages.
+        file: the file that the settings were read from, for messages, and for names of files.
+        written: the tables that were read, for messages.
         events: event types, which a field of the type `type[Event]` names; None while they are
             not all known, and any name is accepted.
         program_keys: the keys at the top of the settings' file, for hints.
@@ -82,7 +86,9 @@ def structure_fields(
     try:
         return context.run(_structured, cls, fields, raw)
     except (MisfitError, TableError) as error:
-        raise ConfigurationError("\n".join(lines_about(error, key, file))) from error
+        raise ConfigurationError(
+            "\n".join(lines_about(error, key, partial((written or Written()).place, file=file)))
+        ) from error
 
 
 def faulty_keys(error: ConfigurationError) -> list[str]:

@@ -9,7 +9,7 @@ Until the instant everything can be undone, and is, if anything fails or the pro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import structlog
 import trio
@@ -39,10 +39,15 @@ class Changeover:
     Args:
         runtime: the program.
         difference: the changes.
+        commit: called at the instant at which nothing is undone any more; if it raises, everything
+            is.
     """
 
-    def __init__(self, runtime: Runtime, difference: Difference) -> None:
+    def __init__(
+        self, runtime: Runtime, difference: Difference, commit: Callable[[], None] | None = None
+    ) -> None:
         self._runtime = runtime
+        self._commit = commit
         self._difference = difference
         self._checked = {each.name: each for each in difference.new.plugins}
         self._following: dict[str, Host] = {}
@@ -59,6 +64,7 @@ class Changeover:
         Raises:
             ReloadRefusedError: a new instance did not start, or stopped before its turn; nothing
                 has changed.
+            ConfigurationError: `commit` has raised it; nothing has changed.
         """
         self._refuse_what_needs_a_restart()
         self._refuse_misfits()
@@ -68,6 +74,8 @@ class Changeover:
             await self._rest()
             self._refuse_unready()
             self._refuse_misfits()
+            if self._commit is not None:
+                self._commit()
             is_done = True  # From here on it cannot fail.
         finally:
             if not is_done:

@@ -9,22 +9,26 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import attrs
 import structlog
 import trio
 
-from .._faults._errors import ConfigurationError, ReloadRefusedError
+from .._faults._errors import ConfigurationError, ReloadRefusedError, StaleSettingsError
 from .._faults._masking import forget, know
 from .._program._collector import Faults
 from .._program._difference import Change, Difference, applicable, difference
 from .._program._finder import PACKAGE, is_within
 from .._program._generations import Generation, digests, imported_by, importing, modules
 from .._program._loader import check
-from .._program._reading import Reading
+from .._program._overlay import patched, refuse_impossible
+from .._program._overlay_file import Draft, as_toml
+from .._program._reading import Read
 from .._program._settings import Settings
 from .._runtime import Runtime
 from ._changeover import Changeover
+from ._versions import Versions, refuse_overridden
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
@@ -39,6 +43,8 @@ class _Found:
     difference: Difference
     generation: Generation
     digests: Mapping[str, str | None]
+    draft: Draft | None = None
+    """The new overlay, where the settings are changed."""
 
 
 class Reloader:
@@ -51,13 +57,12 @@ class Reloader:
             would be late.
     """
 
-    def __init__(
-        self, runtime: Runtime, read: Callable[[Faults], Reading], *, in_loop: bool = False
-    ) -> None:
+    def __init__(self, runtime: Runtime, read: Read, *, in_loop: bool = False) -> None:
         self._in_loop = in_loop
         self._runtime = runtime
         self._read = read
         self._turn = trio.Lock()
+        self._versions = Versions(runtime)
         self._digests: Mapping[str, str | None] = digests()
         """The digests of the files, as they were imported."""
 
@@ -91,6 +96,29 @@ class Reloader:
         self._runtime.host(plugin)
         return await self._in_turn(partial(self._look_at_plugin, plugin))
 
+    async def change_settings(
+        self, patch: Mapping[str, Any], version: str | None
+    ) -> tuple[Change, ...]:
+        """Change settings, and write them to the overlay; see `reload`.
+
+        The settings' file is read anew, too, and the plugins' code is not.
+
+        Args:
+            patch: a JSON merge patch of the overlay's content.
+            version: the version of the settings that were seen; None for any.
+
+        Raises:
+            StaleSettingsError: the settings have another version by now.
+            ConfigurationError: see `reload`; or the environment or the command line sets one of
+                the keys, or the overlay cannot be written.
+            ReloadRefusedError: see `reload`.
+        """
+        return await self._in_turn(partial(self._look_at_change, patch, version))
+
+    def version(self) -> str:
+        """The version of the settings; see `Versions.current`."""
+        return self._versions.current()
+
     async def _in_turn(self, look: Callable[[], _Found]) -> tuple[Change, ...]:
         changes: tuple[Change, ...] | None = None
         refused: ConfigurationError | ReloadRefusedError | None = None
@@ -117,26 +145,65 @@ class Reloader:
             found = look()
         else:
             found = await trio.to_thread.run_sync(look, limiter=_one_thread, abandon_on_cancel=True)
+        draft = found.draft
+        commit = None if draft is None else draft.take_place
         try:
-            await Changeover(self._runtime, found.difference).run()
+            await Changeover(self._runtime, found.difference, commit).run()
         except BaseException:
             found.generation.undo()
+            if draft is not None:
+                draft.discard()
             raise
         finally:
             forget(self)  # The program masks the secrets now, if they are its own.
         self._digests = found.digests
+        if draft is not None:
+            await self._settle(draft)
         return found.difference.changes
+
+    async def _settle(self, draft: Draft) -> None:
+        """Wait until the overlay is on the disk; what was changed stays so."""
+        try:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(draft.settle, limiter=_one_thread)
+        except OSError as error:
+            _log.error("a power cut may bring the old overlay back", error=str(error))
 
     # In a thread.
 
     def _look_at_all(self) -> _Found:
         """Read, check and compare."""
-        faults, old = Faults(), self._runtime.program
+        faults = Faults()
         read = self._read(faults).settings
         faults.check()
-        settings = applicable(old.settings, read)
+        return self._look(self._applicable(read), read, importing(self._changed()))
+
+    def _look_at_change(self, patch: Mapping[str, Any], version: str | None) -> _Found:
+        """Read, change, check and compare; last, write a draft of the overlay."""
+        if version is not None and version != self._versions.current():
+            raise StaleSettingsError("the settings are not those any more that were seen")
+        faults = Faults()
+        refuse_impossible(patch)
+        read = self._read(faults, partial(patched, patch=patch)).settings
+        with faults.collect():
+            refuse_overridden(patch, read)
+        content, file = b"", read.written.overlay
+        with faults.collect():
+            content = as_toml(read.written.overlaid)
+        faults.check()
+        assert file is not None
+        draft = Draft(file, content)
+        try:
+            found = self._look(self._applicable(read), read, set())
+        except BaseException:
+            draft.discard()
+            raise
+        return attrs.evolve(found, draft=draft)
+
+    def _applicable(self, read: Settings) -> Settings:
+        settings = applicable(self._runtime.program.settings, read)
         self._runtime.check_doors(settings)
-        return self._look(settings, read, importing(self._changed()))
+        return settings
 
     def _look_at_plugin(self, plugin: str) -> _Found:
         """Check the plugin's code, by the settings that hold."""
@@ -179,7 +246,7 @@ class Reloader:
 
 @asynccontextmanager
 async def reloading(
-    runtime: Runtime, read: Callable[[Faults], Reading], *, in_loop: bool = False
+    runtime: Runtime, read: Read, *, in_loop: bool = False
 ) -> AsyncGenerator[Reloader]:
     """Let the program be reloaded within this block, whose end begins its stop.
 
@@ -189,7 +256,7 @@ async def reloading(
         in_loop: see `Reloader`.
     """
     reloader = Reloader(runtime, read, in_loop=in_loop)
-    runtime.reload, runtime.reload_plugin = reloader.reload, reloader.reload_plugin
+    runtime.reloads = reloader
     try:
         yield reloader
     finally:

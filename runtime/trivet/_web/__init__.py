@@ -22,6 +22,7 @@
     _dead_letters   events that were given up, searched, replayed and purged
     _inspection     event types, live tasks, diagnostics
     _reload         the settings read anew, for an operator
+    _settings       the settings with their origins, and their change
     _sign_in        a browser's session
     _doors          who may pass: tokens and scopes
     _management     the paths of management, which may have addresses of their own

@@ -6,7 +6,7 @@ Never knows how an order is carried out: that is the supervisor's. The doors hav
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import cast
 
@@ -113,13 +113,22 @@ def host_of(runtime: Runtime, request: EndpointRequest) -> Host:
 
 
 def acted(
-    runtime: Runtime, request: EndpointRequest, action: str, plugin: str | None = None
+    runtime: Runtime,
+    request: EndpointRequest,
+    action: str,
+    plugin: str | None = None,
+    settings: Iterable[str] = (),
 ) -> None:
     """Tell the action of a request, which is done; its reason is in the query."""
     token, reason = current_context().caller.token, request.query("reason")
-    name = None if token is None else token.name
     runtime.operator_acted(
-        OperatorActionEvent(action=action, plugin=plugin, token=name, reason=reason or None)
+        OperatorActionEvent(
+            action=action,
+            plugin=plugin,
+            token=None if token is None else token.name,
+            settings=tuple(settings),
+            reason=reason or None,
+        )
     )
 
 

@@ -19,7 +19,7 @@ from .._access._passes import Pass
 from .._access._rates import EventRates, Rate
 from .._access._sessions import Sessions
 from .._access._tokens import ANYBODY, Caller, Scope, Token, Tokens
-from .._program._settings import is_of_systemd
+from .._program._addresses import is_of_systemd
 from .._runtime import Runtime
 from ._asgi import HttpScope, WebsocketScope
 from ._context import RequestContext, current_context

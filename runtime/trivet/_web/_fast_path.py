@@ -33,17 +33,21 @@ from ._targets import path_within
 T = TypeVar("T")
 
 
+Headers = list[tuple[bytes, bytes]]
+
+
 @attrs.frozen
 class Text:
     """A document that is not JSON."""
 
     media_type: str
     body: bytes
+    headers: Headers = attrs.field(factory=Headers)
+    """Further headers: names in lower case, and values."""
 
 
 EndpointResponse = tuple[object, int]
 """A document, which becomes JSON unless it is a `Text`, and the status."""
-Headers = list[tuple[bytes, bytes]]
 
 _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", MEDIA_TYPE.encode("ascii"))
@@ -282,7 +286,7 @@ class Endpoints:
             document, status = await endpoint.handler(request)
             if isinstance(document, Text):
                 kind = (b"content-type", document.media_type.encode("ascii"))
-                return status, [kind], document.body
+                return status, [kind, *document.headers], document.body
             return status, [_JSON], encode(document)
         except _ClientDisconnectedError:
             raise

@@ -43,6 +43,13 @@ _PAGE: list[Schema] = [
     {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1000}},
     {"name": "before", "in": "query", "schema": _NUMBER},
 ]
+_IF_MATCH: Schema = {
+    "name": "If-Match",
+    "in": "header",
+    "required": True,
+    "description": "The `ETag` of GET /-/settings, or `*` for any.",
+    "schema": _TEXT,
+}
 _LEVELS: Schema = {
     "name": "level",
     "in": "query",
@@ -79,6 +86,14 @@ ADMIN: dict[str, Schema] = {
     "GET /-/diagnostics": _answered("200", "The account."),
     "POST /-/restart": _answered("202", "A new program takes over.", _REASON),
     "POST /-/plugins/<name>/reload": _answered("200", "The code is imported anew.", _REASON),
+    "GET /-/settings": _answered("200", "The settings."),
+    "PATCH /-/settings": {
+        **_answered("200", "What has changed, and what needs a restart.", _IF_MATCH, _REASON),
+        "requestBody": {
+            "required": True,
+            "content": {"application/merge-patch+json": {"schema": {"type": "object"}}},
+        },
+    },
     "POST /-/reload": _answered("200", "What has changed, and what needs a restart.", _REASON),
 }
 """The operations, by method and rule."""

@@ -21,6 +21,7 @@ RETRY_WHEN_STOPPING = 5.0
 STATUS: Mapping[str, HTTPStatus] = {
     "malformed_request": HTTPStatus.BAD_REQUEST,
     "invalid_query": HTTPStatus.BAD_REQUEST,
+    "invalid_patch": HTTPStatus.BAD_REQUEST,
     "invalid_event": HTTPStatus.BAD_REQUEST,
     "unacceptable_event": HTTPStatus.BAD_REQUEST,
     "invalid_cloud_event": HTTPStatus.BAD_REQUEST,
@@ -35,6 +36,9 @@ STATUS: Mapping[str, HTTPStatus] = {
     "upgrade_required": HTTPStatus.UPGRADE_REQUIRED,
     "order_refused": HTTPStatus.CONFLICT,
     "reload_refused": HTTPStatus.CONFLICT,
+    "settings_refused": HTTPStatus.CONFLICT,
+    "precondition_failed": HTTPStatus.PRECONDITION_FAILED,
+    "precondition_required": HTTPStatus.PRECONDITION_REQUIRED,
     "request_timeout": HTTPStatus.REQUEST_TIMEOUT,
     "body_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "event_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

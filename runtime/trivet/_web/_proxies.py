@@ -16,7 +16,8 @@ from typing import Any, TypeVar, cast
 import attrs
 
 from .._access._hosts import as_address
-from .._program._settings import UNIX, Settings
+from .._program._addresses import UNIX
+from .._program._settings import Settings
 from ._asgi import Headers, HttpScope, WebsocketScope
 
 _Scope = HttpScope | WebsocketScope

@@ -6,15 +6,15 @@ Never knows how a reload is done.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 
 import attrs
 import trio
 
-from .._faults._errors import ConfigurationError, ReloadRefusedError
+from .._faults._errors import ConfigurationError, ReloadRefusedError, StaleSettingsError
 from .._program._collector import lines_of
 from .._program._difference import Change
+from .._program._reloads import Reloads
 from .._runtime import Runtime
 from ._admin import acted, host_of
 from ._fast_path import EndpointRequest, EndpointResponse, Endpoints
@@ -31,7 +31,7 @@ def add_reload(fast_path: Endpoints, runtime: Runtime) -> None:
 
         Nothing has changed where any of it has a fault, or a plugin does not start with it.
         """
-        changes = await _asked(runtime.reload)
+        changes = await asked(reloads_of(runtime).reload())
         acted(runtime, request, "reload")
         return {"changes": described(changes)}, 200
 
@@ -42,8 +42,7 @@ def add_reload(fast_path: Endpoints, runtime: Runtime) -> None:
         that wait.
         """
         name = host_of(runtime, request).name
-        ask = None if runtime.reload_plugin is None else partial(runtime.reload_plugin, name)
-        changes = await _asked(ask)
+        changes = await asked(reloads_of(runtime).reload_plugin(name))
         acted(runtime, request, "reload", name)
         return {"changes": described(changes)}, 200
 
@@ -51,16 +50,25 @@ def add_reload(fast_path: Endpoints, runtime: Runtime) -> None:
     fast_path.add("POST", "/-/reload", "admin", reload)
 
 
-async def _asked(reload: Callable[[], Awaitable[Sequence[Change]]] | None) -> Sequence[Change]:
-    """Have it done, or raise the problem."""
-    if reload is None:
-        raise ProblemError("reload_refused", _NOT_THIS_PROGRAM)
+def reloads_of(runtime: Runtime, code: str = "reload_refused") -> Reloads:
+    """The reloads of a program, or the problem of one that has none."""
+    if runtime.reloads is None:
+        raise ProblemError(code, _NOT_THIS_PROGRAM)
+    return runtime.reloads
+
+
+async def asked(
+    reload: Awaitable[Sequence[Change]], code: str = "reload_refused"
+) -> Sequence[Change]:
+    """Have a reload done, or raise the problem."""
     changes: Sequence[Change] = ()
     try:
         with trio.CancelScope(shield=True):  # The stop of the program ends it.
-            changes = await reload()
+            changes = await reload
+    except StaleSettingsError as error:
+        raise ProblemError("precondition_failed", str(error)) from error
     except (ConfigurationError, ReloadRefusedError) as error:
-        raise refused(error) from error
+        raise refused(error, code) from error
     return changes
 
 
@@ -69,8 +77,8 @@ def described(changes: Iterable[Change]) -> list[Mapping[str, object]]:
     return [attrs.asdict(each) for each in changes]
 
 
-def refused(error: ConfigurationError | ReloadRefusedError) -> ProblemError:
+def refused(error: ConfigurationError | ReloadRefusedError, code: str) -> ProblemError:
     """The problem of a reload that has changed nothing, with its faults one by one."""
     faults = lines_of(str(error))
     detail = faults[0] if len(faults) == 1 else f"{len(faults)} faults; nothing has changed"
-    return ProblemError("reload_refused", detail, {"faults": faults})
+    return ProblemError(code, detail, {"faults": faults})

@@ -27,6 +27,7 @@ from ._proxied_shortcuts import ProxiedShortcut
 from ._proxies import Proxies
 from ._reload import add_reload
 from ._replacement import add_replacement
+from ._settings import add_settings
 from ._shortcuts import FindShortcut, RequestHead, Shortcut
 from ._traffic import Traffic
 
@@ -67,6 +68,7 @@ class Service:
         add_dead_letters(self.endpoints, runtime)
         add_inspection(self.endpoints, runtime)
         add_reload(self.endpoints, runtime)
+        add_settings(self.endpoints, runtime)
         self._proxies = Proxies.of(runtime.program.settings)
         self._middleware = RequestMiddleware(self.endpoints, runtime, self.doors, self.traffic)
         self._events = EventShortcuts(runtime, self.doors, self.traffic)

@@ -53,6 +53,21 @@ def test_each_setting_has_its_origin(here: Path) -> None:
     assert origins["plugins.teapot.supervision.critical"] == (False, "default", None)
 
 
+def test_the_overlay_is_an_origin(here: Path) -> None:
+    """A setting that was changed while the program ran comes from the overlay, whose faults are
+    named like those of the file."""
+    write(here / "trivet.toml", "max_body = 1000\n[shutdown]\ndrain = 1")
+    write(here / "trivet.overlay.toml", "[shutdown]\ndrain = 2")
+    found = listed()
+    assert (found["shutdown.drain"]["value"], found["shutdown.drain"]["origin"]) == (2.0, "overlay")
+    assert found["shutdown.drain"]["source"] == "trivet.overlay.toml"
+    assert found["max_body"]["origin"] == "file"
+    write(here / "trivet.overlay.toml", "[shutdown]\ndrian = 2")
+    result = trivet("check")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("trivet: trivet.overlay.toml: shutdown.drian: unknown key")
+
+
 def test_secrets_are_masked(here: Path) -> None:
     """Neither a secret nor the user in a URL is printed, in either form."""
     write(here / "plugins/teapot.py", PLUGIN)

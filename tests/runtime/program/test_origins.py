@@ -25,7 +25,7 @@ def test_a_variable_is_the_origin() -> None:
     reading = read_settings(None, {"TRIVET_PLUGINS__POT__LID": "no"}, {}, faults)
     assert not faults
     program = load(reading.settings, plugins=[Pot])
-    found = {each.key: each for each in effective_settings(reading, program, [])}
+    found = {each.key: each for each in effective_settings(reading.settings, program)}
     lid = found["plugins.pot.lid"]
     assert (lid.value, lid.origin, lid.source) == (False, "environment", "TRIVET_PLUGINS__POT__LID")
     assert found["plugins.pot.hidden"].value == "***"

@@ -11,7 +11,7 @@ import attrs
 
 from trivet import Runtime, open_runtime
 from trivet._program._collector import Faults
-from trivet._program._reading import Reading, read_settings
+from trivet._program._reading import Change, Reading, read_settings
 from trivet._reload._reloader import Reloader, reloading
 
 HEADER = """\
@@ -41,6 +41,15 @@ class Files:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.toml = path / "trivet.toml"
+        self.environ: dict[str, str] = {}
+        """The environment."""
+        self.overrides: dict[str, object] = {}
+        """The settings of the command line."""
+
+    @property
+    def overlay(self) -> Path:
+        """The overlay's file."""
+        return self.path / "trivet.overlay.toml"
 
     def settings(self, text: str) -> None:
         """Write the settings' file."""
@@ -53,9 +62,9 @@ class Files:
         file.write_text(HEADER + textwrap.dedent(text), encoding="utf-8")
         return file
 
-    def read(self, faults: Faults) -> Reading:
+    def read(self, faults: Faults, change: Change | None = None) -> Reading:
         """Read the settings as they are now."""
-        return read_settings(self.toml, {}, {}, faults)
+        return read_settings(self.toml, self.environ, self.overrides, faults, change)
 
     @asynccontextmanager
     async def running(

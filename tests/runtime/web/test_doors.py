@@ -100,6 +100,8 @@ DOORS: dict[str, tuple[str, str | None]] = {
     "POST /-/dead-letters/replay": ("/-/dead-letters/replay?all=true", "admin"),
     "POST /-/dead-letters/purge": ("/-/dead-letters/purge?all=true", "admin"),
     "POST /-/reload": ("/-/reload", "admin"),
+    "GET /-/settings": ("/-/settings", "read"),
+    "PATCH /-/settings": ("/-/settings", "admin"),
     "POST /-/plugins/<name>/reload": ("/-/plugins/shop/reload", "admin"),
     "GET /sign-in": ("/sign-in", None),
     "POST /sign-in": ("/sign-in", None),
@@ -113,6 +115,7 @@ BEHIND = {
     "GET /-/dead-letters/<number>": (404, "unknown_dead_letter"),
     "POST /-/plugins/<name>/reload": (409, "reload_refused"),  # The test made the settings.
     "POST /-/reload": (409, "reload_refused"),
+    "PATCH /-/settings": (409, "settings_refused"),
 }
 """The answers behind the doors that lead to nothing in these programs."""
 
@@ -128,7 +131,7 @@ async def asked(
     """The status of the answer to a client at a door, and the error code if there is one."""
     method, path = door.partition(" ")[0], DOORS[door][0]
     headers = {"Content-Type": "application/json", **(headers or {})}
-    data = "{}" if method == "POST" else None
+    data = None if method == "GET" else "{}"
     if door == "POST /events":
         said: object = {
             "specversion": "1.0",
@@ -139,7 +142,7 @@ async def asked(
         }
         data, headers["Content-Type"] = json.dumps(said), "application/cloudevents+json"
     asking = client(runtime)
-    send = asking.post if method == "POST" else asking.get
+    send = {"POST": asking.post, "PATCH": asking.patch}.get(method, asking.get)
     answer = await send(path, headers=headers, data=data)
     is_problem = answer.content_type == "application/problem+json"
     return answer.status_code, (await answer.get_json())["error_code"] if is_problem else ""

@@ -1,0 +1,74 @@
+"""`trivet set` and `unset`, which ask a running program."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from ..reload.programs import Files
+from .commands import trivet
+from .test_reload import opened
+
+
+async def test_settings_are_changed_and_brought_back(here: Path) -> None:
+    """Values are TOML, or text; each change is told, and what needs a restart."""
+    files = Files(here)
+    async with opened(files) as shell:
+        said = await shell.done(
+            "set",
+            "max_body=2000",
+            "plugins.counting.step=7",
+            "service=tea shop",
+            "--reason",
+            "more",
+        )
+        assert said.splitlines() == [
+            "service: needs a restart, since it is in the source of every event",
+            "max_body: changed",
+            "plugins.counting: replaced",
+        ]
+        assert tomllib.loads(files.overlay.read_text()) == {
+            "max_body": 2000,
+            "plugins": {"counting": {"step": 7}},
+            "service": "tea shop",
+        }
+        document = json.loads(
+            await shell.done("unset", "max_body", "plugins.counting.step", "--json")
+        )
+        assert [each["what"] for each in document["changes"]] == [
+            "service",
+            "max_body",
+            "plugins.counting",
+        ]
+        assert tomllib.loads(files.overlay.read_text()) == {"service": "tea shop"}
+
+
+async def test_what_is_refused_says_why(here: Path) -> None:
+    """Exit code 1, and a line for each fault."""
+    async with opened(Files(here)) as shell:
+        result = await shell.run("set", "max_bodi=1", "max_connections=0")
+    assert result.exit_code == 1
+    lines = result.stderr.splitlines()
+    assert any("'max_body'" in line for line in lines)
+    assert any("max_connections" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("set", "max_body"),
+        ("set", "a b=1"),
+        ("set", "a=1", "a=2"),
+        ("set", "a=1", "a.b=2"),
+        ("set", "a=2026-01-01"),
+        ("set", "a=[{b = 07:00:00}]"),
+        ("unset", "a..b"),
+        ("set",),
+    ],
+)
+def test_wrong_usage_asks_no_program(here: Path, arguments: tuple[str, ...]) -> None:
+    """Exit code 2, before anything is sent."""
+    assert trivet(*arguments, TRIVET_URL="http://127.0.0.1:1").exit_code == 2

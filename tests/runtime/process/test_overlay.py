@@ -1,0 +1,69 @@
+"""Settings that are changed while `trivet serve` runs, and outlive it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from .test_serve import RECORDER, kill_child, plugins, running
+
+__all__ = ["plugins"]
+pytestmark = pytest.mark.process
+
+TOKEN = "a-token-of-an-operator"
+SETTINGS = f"""
+active_plugins = ["recorder"]
+plugins_directory = "."
+bind = "127.0.0.1:0"
+tokens = [{{ name = "operator", scopes = ["admin", "read"], secret = "{TOKEN}" }}]
+"""
+HEADERS = {
+    "Authorization": f"Bearer {TOKEN}",
+    "Content-Type": "application/merge-patch+json",
+    "If-Match": "*",
+}
+
+
+async def test_a_change_outlives_a_kill(plugins: Callable[..., Path]) -> None:
+    """The program that follows one that was killed has the changed settings; what the environment
+    sets is refused."""
+    directory = plugins(recorder=RECORDER)
+    (directory / "trivet.toml").write_text(SETTINGS)
+    environ = {"TRIVET_RESTARTS__BACKOFF_MAX": "0", "TRIVET_MAX_CONNECTIONS": "50"}
+    async with running(["trivet", "serve"], directory, **environ) as server:
+        url = (await server.logged("serving"))["urls"][0]
+        async with httpx.AsyncClient(base_url=url, headers=HEADERS) as client:
+            answer = await client.patch("/-/settings", json={"max_connections": 5})
+            assert answer.status_code == 409
+            assert "TRIVET_MAX_CONNECTIONS" in answer.json()["detail"]
+            patch = {"plugins": {"recorder": {"pause": 0.125}}, "max_body": 12345}
+            answer = await client.patch("/-/settings", json=patch)
+            assert answer.status_code == 200, answer.text
+        server.lines.clear()
+        kill_child(server.process.pid)
+        url = (await server.logged("serving"))["urls"][0]
+        async with httpx.AsyncClient(base_url=url, headers=HEADERS) as client:
+            document = (await client.get("/-/settings")).json()
+        found = {each["key"]: each for each in document["settings"]}
+        assert found["max_body"]["value"] == 12345
+        assert found["plugins.recorder.pause"]["origin"] == "overlay"
+        assert found["max_connections"]["origin"] == "environment"
+        assert await server.stop() == 0
+    assert (directory / "trivet.toml").read_text() == SETTINGS
+
+
+async def test_a_broken_overlay_ends_the_start_with_2(plugins: Callable[..., Path]) -> None:
+    """The message names the overlay, and the line or the key."""
+    directory = plugins(recorder=RECORDER)
+    (directory / "trivet.toml").write_text(SETTINGS)
+    for text, said in (("max_body = 1\nbind = ]", "line 2"), ("max_body = 0", "max_body")):
+        (directory / "trivet.overlay.toml").write_text(text)
+        async with running(["trivet", "serve"], directory) as server:
+            assert await server.process.wait() == 2
+            await server.has_said_all()
+        (line,) = server.text
+        assert line.startswith("trivet: trivet.overlay.toml: ")
+        assert said in line
