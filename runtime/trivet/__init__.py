@@ -8,8 +8,9 @@ and says what they are for.
     _cli/               the command line
         _options _loading _printing
                             what several commands share
-        _check _installation
-                            every fault of a program, and of the machine around it
+        _check _installation _strict
+                            every fault of a program, of the machine around it, and of its plugins'
+                            code
         _settings _schema _completion
                             what an operator, an editor and a shell ask
         _new                a plugin to begin from

@@ -38,8 +38,8 @@ EXTRAS = {
 }
 """The extras that bring what the files of a folder import; one that ends with a slash is its own
 files, without its folders."""
-STARTED = {"hypercorn", "pytest-trio"}
-"""The distributions that operators start, or pytest finds, and no file imports."""
+STARTED = {"flake8-async", "hypercorn", "pytest-trio"}
+"""The distributions that Trivet or operators start, or pytest finds, and no file imports."""
 
 
 def named(requirement: str) -> str:

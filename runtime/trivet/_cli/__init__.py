@@ -26,6 +26,7 @@ _ELSEWHERE = {
     "diagnostics": "_looking",
     "disable": "_orders",
     "enable": "_orders",
+    "events": "_looking",
     "log-level": "_orders",
     "new": "_new",
     "pause": "_orders",

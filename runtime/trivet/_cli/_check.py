@@ -21,6 +21,7 @@ from ._installation import check_files, check_versions
 from ._loading import read_program
 from ._options import json_option, overrides, program_options
 from ._printing import print_json
+from ._strict import findings, refuse_without_library
 
 
 @click.command()
@@ -30,6 +31,12 @@ from ._printing import print_json
     is_flag=True,
     help="Call initialize() and close() of each plugin, too, in order and within their limits. No "
     "event is delivered, no route is served, and run() is not called.",
+)
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Apply the rules of flake8-async to the files of the plugins, too: blocking calls, lost "
+    "cancellation, and the like. It needs the extra `strict`.",
 )
 @json_option
 @click.pass_context
@@ -41,14 +48,18 @@ def check(
     bind: str | None,
     without: tuple[str, ...],
     connect: bool,
+    strict: bool,
     as_json: bool,
 ) -> None:
     """Find every fault of the settings, plugins, routes, permissions and versions.
 
     The arguments are those of `serve`; the program may run meanwhile.
 
-    Exit codes: 0 no fault, 2 faults, also of plugins that do not start or close.
+    Exit codes: 0 no fault, 2 faults, also of plugins that do not start or close, and what --strict
+    has found.
     """
+    if strict:
+        refuse_without_library()
     faults = Faults()
     _, program = read_program(config, overrides(plugins, directory, bind, without), faults)
     check_versions(faults)
@@ -60,6 +71,8 @@ def check(
 
         with redirect_stdout(sys.stderr):  # Standard output is the command's.
             lines = rehearse(program)
+    if strict:
+        lines += findings()
     lines = [mask(line) for line in lines]
     if as_json:
         print_json({"faults": lines, **_content(program)}, indent=2)

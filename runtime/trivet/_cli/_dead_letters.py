@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ._options import reason_option
+from ._options import json_option, reason_option
 from ._printing import print_json, print_letters
 from ._running import Place, place_options
 
@@ -77,6 +77,7 @@ def _selecting(command: F) -> F:
     """Give a command the arguments of `_selected`, and those that say where to look."""
     for option in (
         place_options,
+        json_option,
         reason_option,
         click.option("--all", "everything", is_flag=True, help="All dead letters."),
         _by_facts,
@@ -102,6 +103,9 @@ def dead_letters() -> None:
 
     They are looked for in the file that the settings name, whether its program runs or not; with
     --url, or TRIVET_URL, the running program is asked.
+
+    Exit codes: 0 done, 1 refused, also for a NUMBER that is not there, 2 usage or configuration,
+    3 no program answers, or the file cannot be read.
     """
 
 
@@ -143,30 +147,33 @@ def list_letters(
 
 @dead_letters.command()
 @click.argument("number", type=_number)
+@click.option("--json", "as_json", is_flag=True, help="In one line, for scripts.")
 @place_options
-def show(number: int, url: str | None, token_file: Path | None, config: Path | None) -> None:
+def show(
+    number: int, as_json: bool, url: str | None, token_file: Path | None, config: Path | None
+) -> None:
     """Print one dead letter, with its payload, as a JSON document."""
     with _opened(Place(url, token_file, config)) as letters:
         letter = letters.get(number)
-    print_json(letter, indent=2)
+    print_json(letter, indent=-1 if as_json else 2)
 
 
 @dead_letters.command()
 @_selecting
-def replay(**arguments: Any) -> None:
+def replay(as_json: bool, **arguments: Any) -> None:
     """Deliver dead letters again to the plugin that failed.
 
     No other plugin gets them. The plugin has all its attempts again. A running program begins
     within about a second, a stopped one with its next start.
     """
-    click.echo(f"{_counted(_do('replay', **arguments))} put back into the queues")
+    _tell(_do("replay", **arguments), "put back into the queues", as_json)
 
 
 @dead_letters.command()
 @_selecting
-def purge(**arguments: Any) -> None:
+def purge(as_json: bool, **arguments: Any) -> None:
     """Delete dead letters for ever, without confirmation."""
-    click.echo(f"{_counted(_do('purge', **arguments))} thrown away")
+    _tell(_do("purge", **arguments), "thrown away", as_json)
 
 
 def _do(
@@ -190,5 +197,8 @@ def _opened(place: Place) -> Letters:
     return letters_at(place)
 
 
-def _counted(count: int) -> str:
-    return "1 dead letter" if count == 1 else f"{count} dead letters"
+def _tell(count: int, what: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"count": count})
+    else:
+        click.echo(f"{'1 dead letter' if count == 1 else f'{count} dead letters'} {what}")

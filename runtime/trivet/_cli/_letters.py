@@ -11,15 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
-import click
-
 from .._faults._errors import ConfigurationError
 from .._program._reading import load_settings
 from .._program._settings import IN_MEMORY
 from .._store._dead_letters import Criteria, DeadLetters
 from .._store._documents import everything, facts
 from .._store._schema import reported
-from ._running import Place, RunningProgram
+from ._running import Place, RefusedError, RunningProgram
 
 Document = dict[str, Any]
 Action = Literal["replay", "purge"]
@@ -121,7 +119,7 @@ class InFile:
         """See `Letters`."""
         letter = self._letters.get(number)
         if letter is None:
-            raise click.UsageError(f"there is no dead letter {number}")
+            raise RefusedError(f"there is no dead letter {number}")
         return everything(letter)
 
     def do(self, action: Action, chosen: Criteria, reason: str | None) -> int:

@@ -1,4 +1,4 @@
-"""`trivet plugins`, `tasks` and `diagnostics`: what an operator sees of a running program.
+"""`trivet plugins`, `events`, `tasks` and `diagnostics`: what an operator sees of a program.
 
 Owns the look of these tables.
 Never knows how a program finds out what it says.
@@ -49,6 +49,32 @@ def _plugins(document: Any) -> Iterator[Row]:
         status = each["status"] + (", paused" if each["paused"] else "")
         since = f"{each['since'][:19]}Z"
         yield name, status, since, str(each["restarts"]), each["error"] or ""
+
+
+@click.command()
+@json_option
+@place_options
+def events(as_json: bool, url: str | None, token_file: Path | None, config: Path | None) -> None:
+    """List the event types of the running program, and the plugins that listen to each.
+
+    UNROUTED is the number of events that no plugin listened to; OUTSIDE says whether clients and
+    brokers may publish the type. Exit codes: 0 done, 1 refused, 2 usage or configuration, 3 no
+    program answers.
+    """
+    with RunningProgram(Place(url, token_file, config)) as program:
+        document = program.ask("GET", "/-/events")
+    if as_json:
+        print_json(document, indent=2)
+    else:
+        print_table([("EVENT", "OUTSIDE", "UNROUTED", "LISTENERS"), *_events(document)])
+
+
+def _events(document: Any) -> Iterator[Row]:
+    for name, each in sorted(document["events"].items()):
+        durable = {*each["durable"]}
+        listeners = [f"{who} (durable)" if who in durable else who for who in each["listeners"]]
+        outside = "yes" if each["from_outside"] else "no"
+        yield name, outside, str(each["unrouted"]), ", ".join(listeners)
 
 
 @click.command()

@@ -64,8 +64,12 @@ class Place:
 
 def place_options(command: F) -> F:
     """Give a command the options that say which running program it asks; see `Place`."""
+    return address_options(config_option(command))
+
+
+def address_options(command: F) -> F:
+    """Give a command the options with the address and the token of a running program."""
     for option in (
-        config_option,
         click.option(
             "--token-file",
             type=click.Path(path_type=Path),

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 import click
 
 from .._faults._errors import ConfigurationError
 from .._program._reading import load_settings
 from .._program._settings import IN_MEMORY
-from ._options import config_option
+from ._options import config_option, json_option
+from ._printing import print_json
 
 
 @click.group()
@@ -22,9 +24,10 @@ def store() -> None:
 
 
 @store.command()
+@json_option
 @config_option
 @click.pass_context
-def check(ctx: click.Context, config: Path | None) -> None:
+def check(ctx: click.Context, as_json: bool, config: Path | None) -> None:
     """Read the whole file, and say what is wrong with it.
 
     The program that owns the file must not run. The file stays as it is. Exit codes: 0 nothing is
@@ -33,19 +36,23 @@ def check(ctx: click.Context, config: Path | None) -> None:
     from .._store._check import examine  # noqa: PLC0415 - SQLite, for this command only
 
     path = _path(config)
-    faults = 0
+    faults: list[str] = []
     for fault in examine(path):
-        faults += 1
-        click.echo(fault)
-    if faults:
-        ctx.exit(1)
-    click.echo(f"{path}: nothing is wrong")
+        faults.append(fault)
+        if not as_json:
+            click.echo(fault)
+    if as_json:
+        print_json({"file": str(path), "faults": faults})
+    elif not faults:
+        click.echo(f"{path}: nothing is wrong")
+    ctx.exit(1 if faults else 0)
 
 
 @store.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@json_option
 @config_option
-def backup(file: Path, config: Path | None) -> None:
+def backup(file: Path, as_json: bool, config: Path | None) -> None:
     """Copy the store into a new FILE, also while the program runs.
 
     The line that is printed names a moment: every event that was accepted before it is in FILE,
@@ -57,6 +64,9 @@ def backup(file: Path, config: Path | None) -> None:
     from .._store._copies import back_up  # noqa: PLC0415 - SQLite, for these commands only
 
     copy = back_up(_path(config), file)
+    if as_json:
+        print_json({"file": str(file), **attrs.asdict(copy)})
+        return
     moment = copy.moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     last = f"; the last has the number {copy.last}" if copy.last else ""
     click.echo(
@@ -67,8 +77,9 @@ def backup(file: Path, config: Path | None) -> None:
 
 @store.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@json_option
 @config_option
-def restore(file: Path, config: Path | None) -> None:
+def restore(file: Path, as_json: bool, config: Path | None) -> None:
     """Put the backup FILE in the place of the store.
 
     The program that owns the store must not run. The store that was there is kept under another
@@ -81,13 +92,17 @@ def restore(file: Path, config: Path | None) -> None:
 
     path = _configured(config)
     kept = put_back(path, file)
+    if as_json:
+        print_json({"file": str(path), "kept": None if kept is None else str(kept)})
+        return
     was = "there was none before" if kept is None else f"the one before is {kept}"
     click.echo(f"{path}: the store of {file}; {was}")
 
 
 @store.command()
+@json_option
 @config_option
-def compact(config: Path | None) -> None:
+def compact(as_json: bool, config: Path | None) -> None:
     """Give the free room in the file back to the disk at once.
 
     A running program does so bit by bit, and must not run meanwhile. The disk needs room for a
@@ -99,6 +114,9 @@ def compact(config: Path | None) -> None:
 
     path = _path(config)
     before, after = vacuum(path)
+    if as_json:
+        print_json({"file": str(path), "bytes_before": before, "bytes": after})
+        return
     click.echo(f"{path}: {before} bytes before, {after} bytes now")
 
 

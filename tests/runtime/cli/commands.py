@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 from trivet import _cli
 
 
-def trivet(*arguments: str, **environ: str) -> Result:
-    """Run the command."""
-    return CliRunner().invoke(_cli.main, arguments, env=environ, prog_name="trivet")
+def trivet(*arguments: str, said: str = "", **environ: str) -> Result:
+    """Run the command; `said` is its standard input."""
+    return CliRunner().invoke(_cli.main, arguments, env=environ, input=said, prog_name="trivet")
 
 
 def as_json(*arguments: str, **environ: str) -> Any:
