@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import trio
 
 from .test_serve import RECORDER, kill_child, plugins, running
 
@@ -47,12 +51,57 @@ async def test_a_change_outlives_a_kill(plugins: Callable[..., Path]) -> None:
         url = (await server.logged("serving"))["urls"][0]
         async with httpx.AsyncClient(base_url=url, headers=HEADERS) as client:
             document = (await client.get("/-/settings")).json()
-        found = {each["key"]: each for each in document["settings"]}
+        found = by_key(document)
         assert found["max_body"]["value"] == 12345
         assert found["plugins.recorder.pause"]["origin"] == "overlay"
         assert found["max_connections"]["origin"] == "environment"
         assert await server.stop() == 0
     assert (directory / "trivet.toml").read_text() == SETTINGS
+
+
+async def test_a_kill_amid_changes_leaves_one_of_them(plugins: Callable[..., Path]) -> None:
+    """A program that is killed while changes come has, when it is back, the settings that are
+    written: all of one change."""
+    directory = plugins(recorder=RECORDER)
+    (directory / "trivet.toml").write_text(SETTINGS)
+    environ = {"TRIVET_RESTARTS__BACKOFF_MAX": "0", "TRIVET_RESTARTS__MAX_RESTARTS": "9"}
+    async with running(["trivet", "serve"], directory, **environ) as server:
+        for delay in (0.0, 0.02, 0.07):
+            url = (await server.logged("serving"))["urls"][0]
+            server.lines.clear()
+            async with httpx.AsyncClient(base_url=url, headers=HEADERS) as client:
+                answered = trio.Event()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(change_on_and_on, client, answered)
+                    await answered.wait()
+                    await trio.sleep(delay)  # Somewhere within a change.
+                    kill_child(server.process.pid)
+                    url = (await server.logged("serving"))["urls"][0]
+                    nursery.cancel_scope.cancel()
+            async with httpx.AsyncClient(base_url=url, headers=HEADERS) as client:
+                found = by_key((await client.get("/-/settings")).json())
+            number = found["max_body"]["value"]
+            assert number > 1000
+            assert found["plugins.recorder.pause"]["value"] == number / 1e6
+            written = tomllib.loads((directory / "trivet.overlay.toml").read_text())
+            assert written["max_body"] == number
+        assert await server.stop() == 0
+
+
+async def change_on_and_on(client: httpx.AsyncClient, answered: trio.Event) -> None:
+    """Change two settings together, to other values each time, until the program is gone."""
+    for number in count(1001):
+        patch = {"max_body": number, "plugins": {"recorder": {"pause": number / 1e6}}}
+        try:
+            await client.patch("/-/settings", json=patch)
+        except httpx.HTTPError:
+            return
+        answered.set()
+
+
+def by_key(document: Any) -> dict[str, Any]:
+    """The settings of a document by their keys."""
+    return {each["key"]: each for each in document["settings"]}
 
 
 async def test_a_broken_overlay_ends_the_start_with_2(plugins: Callable[..., Path]) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
-import signal
 import subprocess
 import sys
 import tomllib
@@ -209,35 +207,55 @@ def test_a_disk_that_fails_leaves_no_draft(tmp_path: Path, monkeypatch: pytest.M
 
 
 WRITING = """
-import sys
+import os, signal, sys
 from pathlib import Path
+from trivet._program import _overlay_file
 from trivet._program._overlay_file import Draft, as_toml
-file = Path(sys.argv[1])
-contents = [as_toml({"which": which, "text": which * 300_000}) for which in "ab"]
-print("ready", flush=True)
-while True:
-    for content in contents:
-        draft = Draft(file, content)
-        draft.take_place()
-        draft.settle()
+
+file, found = Path(sys.argv[1]), []
+old, new = as_toml({"which": "old"}), as_toml({"which": "new"})
+
+
+def killed_at(step):
+    lines = 0
+
+    def trace(frame, event, argument):
+        nonlocal lines
+        if frame.f_code.co_filename != _overlay_file.__file__:
+            return None
+        lines += event == "line"
+        if lines == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    sys.settrace(trace)
+    draft = Draft(file, new)
+    draft.take_place()
+    draft.settle()
+    os._exit(0)
+
+
+status, step = None, 0
+while status != 0:
+    file.write_bytes(old)
+    step += 1
+    child = os.fork()
+    if not child:
+        killed_at(step)
+    _, status = os.waitpid(child, 0)
+    found.append({old: "old", new: "new"}.get(file.read_bytes(), "half"))
+print(*found)
 """
+"""A program that writes an overlay again and again, and is killed one line later each time."""
 
 
 @pytest.mark.process
 def test_a_kill_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
-    """A writer that is killed at any moment leaves a whole file each time."""
-    file, chance = tmp_path / "overlay.toml", random.Random(7)
-    seen = set[str]()
-    command = [sys.executable, "-c", WRITING, str(file)]
-    for _ in range(8):
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
-            assert writer.stdout is not None
-            assert writer.stdout.readline() == b"ready\n"
-            for _ in range(chance.randrange(2_000_000)):  # It is killed at some moment.
-                pass
-            writer.send_signal(signal.SIGKILL)
-        if file.exists():
-            table = tomllib.loads(file.read_text())
-            assert table["text"] == table["which"] * 300_000
-            seen.add(table["which"])
-    assert seen
+    """A writer that is killed at any line leaves the old file, and from some line on the new one;
+    what it leaves beside it does not hinder the next."""
+    command = [sys.executable, "-c", WRITING, str(tmp_path / "overlay.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = done.stdout.split()
+    assert set(found) == {"old", "new"}
+    assert found == sorted(found, reverse=True)
+    assert len(found) > 15
