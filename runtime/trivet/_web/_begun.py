@@ -72,7 +72,7 @@ class Begun:
         self._variables = detached.enter()
         try:
             answering = match.route.answer(match.host.plugin, context.method, dict(match.variables))
-            self._rest = Rest(answering)
+            self._rest = Rest(answering, answering.send(None))
         except StopIteration as end:
             detached.answer = end.value
         except BaseException as error:  # noqa: ASYNC103 - a cancellation goes on in `finish`
@@ -121,18 +121,15 @@ class Rest(Generator[Any, Any, Any]):
     coroutine that they read.
 
     Args:
-        coroutine: the coroutine, which is begun here.
-
-    Raises:
-        StopIteration: the coroutine has returned its value without a wait.
-        BaseException: it has raised this without a wait.
+        coroutine: the coroutine, which has begun.
+        trap: the value that it has yielded: what it waits for.
     """
 
     __slots__ = ("_coroutine", "_is_told", "_trap")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], trap: object) -> None:
         self._coroutine = coroutine
-        self._trap = self._coroutine.send(None)
+        self._trap = trap
         self._is_told = False
 
     def __await__(self) -> Generator[Any, Any, Any]:

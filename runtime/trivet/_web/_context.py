@@ -159,6 +159,14 @@ class RequestContext:
         self._receive = receive
         self._body_time = math.inf if self.method == WEBSOCKET else BODY_TIMEOUT
 
+    def activate_for_good(self) -> None:
+        """Do what `activate` does, where the whole context of the task is replaced afterwards."""
+        _context.set(self)
+        current_request.set(self.origin)
+        _logged_id.set(self.request_id)
+        if self.caller.token is not None:
+            _logged_token.set(self.caller.token.name)
+
     def activate(self) -> _Active:
         """Make the request known to everything that is logged and published on its behalf.
 
@@ -243,11 +251,15 @@ class RequestContext:
         if self.scope.deadline != math.inf:  # To set it costs something, each time.
             self.scope.deadline = math.inf
 
-    def points(self, service: str) -> list[MonitoringPoint]:
+    def points(self, service: str, now: float) -> list[MonitoringPoint]:
         """The points that LUNA's services measure: `requests`, and for a failure `errors` too.
 
         A response that breaks off is a failure whatever its status was. A websocket is measured
         by its failures only: it lasts, for hours perhaps.
+
+        Args:
+            service: the service's name.
+            now: the moment at which the request has ended, on Trio's clock.
         """
         # nginx's 499: the client disconnected before there was a response.
         status = self.status or 499
@@ -257,7 +269,7 @@ class RequestContext:
             "route": self.route,
             "status_code": status,
         }
-        taken = None if self.is_websocket else trio.current_time() - self.began
+        taken = None if self.method == WEBSOCKET else now - self.began
         error = self.error_code or (f"http_{status}" if status >= 400 else None)
         return request_points(
             tags, datetime.fromtimestamp(self.wall_time, UTC), self.request_id, taken, error
@@ -276,8 +288,10 @@ _NAMED = frozenset({*METHODS, WEBSOCKET})
 
 
 @cache
-def _template(rule: str) -> str:
-    return re.sub(r"<(?:[^<>]*:)?(\w+)>", r"{\1}", rule)
+def _template(method: str, rule: str | None) -> str:
+    """See `route_template`; the method is one of few."""
+    path = "unmatched" if rule is None else re.sub(r"<(?:[^<>]*:)?(\w+)>", r"{\1}", rule)
+    return f"{method}:{path}"
 
 
 def route_template(method: str, rule: str | None) -> str:
@@ -288,8 +302,7 @@ def route_template(method: str, rule: str | None) -> str:
     >>> route_template("GET", None), route_template("BREW", None)
     ('GET:unmatched', 'other:unmatched')
     """
-    template = "unmatched" if rule is None else _template(rule)
-    return f"{method if method in _NAMED else 'other'}:{template}"
+    return _template(method if method in _NAMED else "other", rule)
 
 
 def new_request_id(now: float) -> str:

@@ -88,12 +88,13 @@ class RequestMiddleware:
             try:
                 await self._serve(sender, scope)
             finally:
-                self._traffic.ended(context, trio.current_time())
+                now = trio.current_time()
+                self._traffic.ended(context, now)
                 if self.is_verbose:
                     route, status = context.route, context.status
                     _log.debug("request", client=address_of(scope), route=route, status=status)
                 if self._monitoring.is_on:
-                    points = context.points(self._runtime.service)
+                    points = context.points(self._runtime.service, now)
                     wait = self._monitoring.publish(points, context.origin)
                     if wait is not None:
                         await wait  # noqa: ASYNC102 - shielded and bounded in there

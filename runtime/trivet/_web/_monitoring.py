@@ -54,8 +54,11 @@ class Monitoring:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self.is_on = runtime.listens(MonitoringEvent)
-        """Whether a plugin listens to the points."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether a plugin listens to the points; a reload may change it."""
+        return self._runtime.listens(MonitoringEvent)
 
     def publish(self, points: list[MonitoringPoint], origin: Origin) -> Awaitable[None] | None:
         """Publish the points of a request; returns the wait that has to follow, if any.

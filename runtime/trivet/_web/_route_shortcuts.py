@@ -119,7 +119,7 @@ class _RouteShortcut:
             self._method, self._request_id, self._account_id, self._traceparent, wall_time()
         )
         context.caller = self._right.use(address)
-        context.activate()  # The server replaces the context variables after the request.
+        context.activate_for_good()
         begun = routes.begin(match, context, scope)
         response = routes.response(begun)
         if response is None or len(response[1]) > 2 or len(response[2]) > SENT_AT_ONCE:
@@ -129,7 +129,8 @@ class _RouteShortcut:
         line = STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
         lines = _LINES % (line, media_type, length, context.request_id.encode("ascii"))
         after = None
-        self._traffic.ended(context, trio.current_time())
+        now = trio.current_time()
+        self._traffic.ended(context, now)
         if self._monitoring.is_on:
-            after = self._monitoring.publish(context.points(routes.service), context.origin)
+            after = self._monitoring.publish(context.points(routes.service, now), context.origin)
         return Answer(lines, body, True, after)

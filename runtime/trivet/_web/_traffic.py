@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 import attrs
 
 from .._inbox._histogram import Distribution, Histogram
-from ._context import RequestContext
+from ._context import WEBSOCKET, RequestContext
 
 CLIENT_LEFT = 499
 """nginx's status of a request whose client disconnected before there was a response."""
@@ -72,7 +72,7 @@ class Traffic:
     def ended(self, context: RequestContext, now: float) -> None:
         """Count a request, or a websocket, that ends now."""
         route = context.route
-        if not context.is_websocket:
+        if context.method != WEBSOCKET:
             self.durations(route, context.status or CLIENT_LEFT).add(now - context.began)
         if context.error_code is not None:
             self._errors[route, context.error_code] += 1

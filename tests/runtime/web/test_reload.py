@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -145,6 +146,36 @@ async def test_a_client_that_published_without_a_token_needs_one_after_it(files:
             await reloader.reload()
             statuses += [await posted(asking) for _ in range(3)]
     assert statuses == [202, 202, 202, 401, 401, 401]
+
+
+async def test_the_points_of_requests_begin_with_their_plugin(files: Files) -> None:
+    """A plugin that comes by a reload gets the points of each request from then on, whichever way
+    the request is answered."""
+    files.plugin(
+        "points",
+        """
+        class Points(MonitoringPlugin):
+            async def initialize(self) -> None:
+                self.routes = []
+
+            async def flush_points(self, points: list[MonitoringPoint]) -> None:
+                self.routes += [point.tags["route"] for point in points]
+        """,
+    )
+    files.settings('active_plugins = ["greeter"]')
+    async with files.running() as (runtime, reloader), listening(runtime, "127.0.0.1:0") as urls:
+        async with httpx.AsyncClient(base_url=urls[0]) as asking:
+            assert await posted(asking) == 202
+            files.settings('active_plugins = ["greeter", "points"]')
+            await reloader.reload()
+            assert await posted(asking) == 202
+            await asking.get("/greeting")
+            await asking.get("/livez")
+        plugin: Any = runtime.host("points").plugin
+        with trio.fail_after(10):
+            while len(plugin.routes) < 3:
+                await trio.sleep(0.01)
+    assert plugin.routes == ["POST:/events/{name}", "GET:/greeting", "GET:/livez"]
 
 
 async def posted(asking: httpx.AsyncClient) -> int:

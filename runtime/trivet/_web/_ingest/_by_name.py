@@ -20,6 +20,7 @@ from ..._events._event import Event, Timestamp
 from ..._events._outcome import Outcome
 from ..._events._types import EventTypes
 from ..._faults._errors import NAMED_AT_MOST, EventDecodeError, EventTooLargeError, nearest
+from ..._program._loader import Program
 from ..._runtime import Runtime
 from .._doors import require_event
 from .._fast_path import EndpointRequest, EndpointResponse, Endpoints
@@ -70,13 +71,8 @@ class Publisher:
     def __init__(self, runtime: Runtime, rates: EventRates) -> None:
         self._runtime = runtime
         self._rates = rates
-        durable = runtime.durable
-        self._durable_events = {
-            event
-            for checked in runtime.program.plugins
-            if checked.name in durable
-            for event in checked.listens_to
-        }
+        self._program: Program | None = None
+        self._durable_events: set[type[Event]] = set()
 
     async def __call__(
         self, request: EndpointRequest, deliveries: Sequence[Delivery[Event]], *, wait: bool
@@ -103,8 +99,21 @@ class Publisher:
             detail = f"too many events come of {' and '.join(sorted(counts))}"
             raise ProblemError("too_many_requests", detail, retry_after=wait)
 
+    def _heed(self) -> None:
+        """Note the events that are stored; a reload brings another program."""
+        program = self._runtime.program
+        if program is not self._program:
+            self._program, durable = program, self._runtime.durable
+            self._durable_events = {
+                event
+                for checked in program.plugins
+                if checked.name in durable
+                for event in checked.listens_to
+            }
+
     def _may_wait(self, deliveries: Sequence[Delivery[Event]]) -> bool:
         """Whether a subscriber has to store these events, or has no room for them."""
+        self._heed()
         size = sum([delivery.size for delivery in deliveries])
         for event in {type(delivery.event) for delivery in deliveries}:
             if event in self._durable_events:

@@ -246,6 +246,8 @@ class Connection:
         if len(received) < length:
             return None
         self._asked = _LazyExchange(self._peer, head)
+        if not length:
+            return shortcut.answer(b"", self._address, self._asked)
         answer = shortcut.answer(bytes(received[:length]), self._address, self._asked)
         if answer is not None:
             del received[:length]
