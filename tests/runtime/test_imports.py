@@ -123,3 +123,45 @@ def test_a_service_without_a_durable_plugin_has_no_store(tmp_path: Path) -> None
     assert served.returncode == 4, served.stderr
     imported = set(served.stdout.split())
     assert imported & (WEB | STORE | EXTRAS) == WEB - FRAMEWORK
+
+
+COLLECTING = """
+import gc, sys
+from trivet import BackgroundPlugin
+
+print(gc.isenabled())
+
+class Telling(BackgroundPlugin):
+    async def run(self):
+        print(gc.isenabled(), flush=True)
+        sys.exit()
+"""
+
+
+@pytest.mark.parametrize(("command", "collects"), [("serve", False), ("plugins", True)])
+def test_the_collector_pauses_for_the_imports_of_a_service(command: str, *, collects: bool) -> None:
+    """Python looks for no garbage while `trivet serve` imports; other commands are too short."""
+    program = f"import sys, gc; sys.argv = ['trivet', '{command}']; import trivet"
+    told = subprocess.run(
+        [sys.executable, "-c", f"{program}; print(gc.isenabled())"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert told.stdout.strip() == str(collects)
+
+
+def test_the_collector_works_once_the_program_is_made(tmp_path: Path) -> None:
+    """A plugin's file is imported during the pause, and its plugin runs after it."""
+    (tmp_path / "telling.py").write_text(COLLECTING)
+    served = subprocess.run(
+        [TRIVET, "serve", "telling", "--plugins", ".", "--bind", "127.0.0.1:0"],
+        check=False,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"TRIVET_PLUGINS__TELLING__SUPERVISION__CRITICAL": "true"}
+        | {"TRIVET_PLUGINS__TELLING__SUPERVISION__RESTART": "temporary"},
+    )
+    assert served.returncode == 4, served.stderr
+    assert served.stdout.split() == ["False", "True"]

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from .._plugins._routes import routes_of
+from .._program._garbage import garbage_collector_paused
 from .._runtime import Runtime
 from ._asgi import HttpScope, Receive, Scope, Send
 from ._importing import import_in_thread
@@ -38,7 +39,8 @@ async def build_service(
     service.framework = _Late(service)
     runtime.on_adopt.append(partial(_renew, service))
     if _has_routes(runtime):
-        await _build_on(service)
+        with garbage_collector_paused():
+            await _build_on(service)
     return service
 
 
