@@ -93,8 +93,9 @@ and says what they are for.
         _store _journal     as the event loop sees it; as its thread does
         _commit _group _inbox
                             what is written at once, and who waits for that; an inbox's part
-        _tables _ends _subscribers
-                            the log of events: what comes in, what ends, and for whom
+        _tables _ends _subscribers _unwritten
+                            the log of events: what comes in, what ends, for whom, and what has
+                            ended besides
         _schema _records _packing _pages _register
                             its tables, rows and errors, events as bytes, pages, events in flight
         _up_to_date         whether a file is made anew: it has an earlier form, or is damaged

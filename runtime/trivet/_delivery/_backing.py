@@ -152,6 +152,9 @@ class Backing(Protocol):
     def handed_out(self, delivery: Delivery[Event]) -> None:
         """Note that the event is in flight."""
 
+    def handed_out_together(self, deliveries: Sequence[Delivery[Event]]) -> None:
+        """Note that events are in flight."""
+
     def returned(self, delivery: Delivery[Event]) -> None:
         """Note that the event is queued again, and not to blame for that."""
 
@@ -162,6 +165,9 @@ class Backing(Protocol):
 
     def ended(self, delivery: Delivery[Event], fate: Fate, history: History) -> None:
         """Note the end of an event; the inbox has counted it."""
+
+    def handled_together(self, deliveries: Sequence[Delivery[Event]]) -> None:
+        """As `ended`, of events that were handled."""
 
     def forget(self, event: Identity) -> None:
         """Note that the event may come again, though it is known."""

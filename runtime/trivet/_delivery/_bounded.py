@@ -10,13 +10,13 @@ embeds Trivet may come between any two steps; what is the author's is not.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import structlog
 import trio
 
-from .._events._delivery import Delivery, utc_now
+from .._events._delivery import Delivery, Identity, utc_now
 from .._events._delivery_settings import DeliveryPolicy
 from .._events._event import Event
 from .._events._fates import Fate
@@ -186,24 +186,24 @@ class BoundedInbox(Inbox[Any]):
             self._queue.done(delivery)
             self._end(delivery, Fate.EXPIRED)
         if not self.fast_path.is_open:
-            if delivery is None or self._queue.has_missing:
-                self._backing.refill()
-            if self._has_backed_off:
-                self._mind_back_offs()
+            self._mind_rest(is_empty=delivery is None)
         return delivery
 
     @trio.lowlevel.enable_ki_protection
     def take_some(self, at_most: int) -> list[Delivery[Event]]:
         """See `Inbox`."""
-        taken: list[Delivery[Event]] = []
-        path = self.fast_path
-        if path.is_open:
-            # As `take`, without its calls.
-            self.is_read = True
-            ready, now = path.ready, trio.current_time() if path.is_timed else 0.0
-            while ready and len(taken) < at_most and ready[0].is_plain:
-                taken.append(first := ready.popleft())
-                self._in_flight.add(first, now)
+        self.is_read = True
+        if not self.fast_path.is_open and self._is_held:
+            return []
+        # As `take`, each step for all of them.
+        now = trio.current_time()
+        taken = self._queue.take_some(now, at_most)
+        if late := [delivery for delivery in taken if delivery.deadline <= now]:
+            taken = [delivery for delivery in taken if delivery.deadline > now]
+            for each in late:
+                self._end(each, Fate.EXPIRED)
+        if taken:
+            self._hand_out_together(taken, now)
         while len(taken) < at_most and (delivery := self.take()) is not None:
             taken.append(delivery)
         return taken
@@ -229,6 +229,25 @@ class BoundedInbox(Inbox[Any]):
         if self.admission.is_awaited:
             self.admission.admit()
 
+    def _hand_out_together(self, deliveries: Sequence[Delivery[Event]], now: float) -> None:
+        """As `_hand_out`, each step for all events."""
+        self._in_flight.add_all(deliveries, now)
+        if not self.fast_path.is_open:
+            self._backing.handed_out_together(deliveries)
+            self._mind_rest(is_empty=False)
+        for delivery in deliveries:
+            if delivery.receipt is not None:
+                delivery.receipt.settle(self._plugin, IN_FLIGHT)
+        if self.admission.is_awaited:
+            self.admission.admit()
+
+    def _mind_rest(self, *, is_empty: bool) -> None:
+        """See to what is left in the queue after events were taken out."""
+        if is_empty or self._queue.has_missing:
+            self._backing.refill()
+        if self._has_backed_off:
+            self._mind_back_offs()
+
     def _stay(self, delivery: Delivery[Event], since: float) -> None:
         """Have an event in flight that its worker has left."""
         self._in_flight.add(delivery, since)
@@ -246,13 +265,10 @@ class BoundedInbox(Inbox[Any]):
     @trio.lowlevel.enable_ki_protection
     def accept_all(self, deliveries: Iterable[Delivery[Event]]) -> None:
         """See `Inbox`."""
-        path, counts, in_flight = self.fast_path, self._counts, self._in_flight
-        for delivery in deliveries:
-            if path.is_open and delivery.is_plain:  # As below: then nothing is kept or awaited.
-                if in_flight.release(delivery):
-                    counts.handled += 1
-            elif not in_flight.is_kept(delivery):
-                self._finish(delivery, HANDLED)
+        if released := self._in_flight.release_all(deliveries):
+            self._queue.done(*released)
+            self._end_handled(released)
+            self._go_on(len(released))
 
     @trio.lowlevel.enable_ki_protection
     def expire(self, delivery: Delivery[Event]) -> None:
@@ -368,9 +384,13 @@ class BoundedInbox(Inbox[Any]):
         if self._in_flight.release(delivery):
             self._queue.done(delivery)
             self._end(delivery, fate, history)
-            if self._readers.parked:
-                self._wake_followers()
-            self._tell_idle()
+            self._go_on()
+
+    def _go_on(self, ended: int = 1) -> None:
+        """Tell those who wait for the end of what was in flight."""
+        if self._readers.parked:
+            self._wake_followers(ended)
+        self._tell_idle()
 
     def _finish_quickly(self, delivery: Delivery[Event]) -> None:
         """End an event that was handled on the fast path, and is not plain.
@@ -387,12 +407,14 @@ class BoundedInbox(Inbox[Any]):
         if delivery.receipt is not None:
             delivery.receipt.settle(self._plugin, HANDLED)
 
-    def _wake_followers(self) -> None:
-        """Wake those who may take now what waited for an event; or nothing is left at all."""
+    def _wake_followers(self, ended: int) -> None:
+        """Wake those who may take now what waited for events; or nothing is left at all."""
+        readers = self._readers
         if self.admission.is_closed:
-            self._readers.wake_all()
+            readers.wake_all()
         elif self.policy.ordering_key is not None:
-            self._readers.wake()
+            for _ in range(min(ended, len(readers.parked))):
+                readers.wake()
 
     def _retry(
         self, delivery: Delivery[Event], history: History, *, wait: float = 0.0
@@ -430,12 +452,42 @@ class BoundedInbox(Inbox[Any]):
             if may_come_again and event is not None:
                 self._backing.forget(event)
             self._backing.ended(delivery, fate, history or known)
-            if size:
-                self._room_made()
         if size:
-            self._memory.free += size
-            if self._memory.waiters:
-                self._memory.let_in()
+            self._freed(size)
+
+    def _end_handled(self, deliveries: Sequence[Delivery[Event]]) -> None:
+        """As `_end`, of events that have been handled."""
+        path, histories = self.fast_path, self._histories
+        self._counts.handled += len(deliveries)
+        if path.is_open:
+            deliveries = [delivery for delivery in deliveries if not delivery.is_plain]
+            if not deliveries:
+                return
+        size = 0
+        events: list[Identity] = []
+        for delivery in deliveries:
+            if histories:
+                histories.pop(delivery, None)
+            size += delivery.size
+            if delivery.given is not None:
+                events.append(delivery.given)
+            if delivery.receipt is not None:
+                delivery.receipt.settle(self._plugin, HANDLED)
+        self._counts.bytes -= size
+        if events:
+            self._repeats.handled_all(events, self._plugin)
+        if not path.is_open:
+            self._backing.handled_together(deliveries)
+        if size:
+            self._freed(size)
+
+    def _freed(self, size: int) -> None:
+        """Let those in that wait for the memory that was freed."""
+        if not self.fast_path.is_open:
+            self._room_made()
+        self._memory.free += size
+        if self._memory.waiters:
+            self._memory.let_in()
 
     def _drop(self, delivery: Delivery[Event]) -> None:
         """End an event that makes room for another."""

@@ -6,7 +6,7 @@ Never knows why an event is taken back, nor what becomes of it then.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from .._events._delivery import Delivery
 from .._events._event import Event
@@ -60,6 +60,10 @@ class InFlight:
         """Note that an event was handed out."""
         self._since[delivery] = since
 
+    def add_all(self, deliveries: Iterable[Delivery[Event]], since: float) -> None:
+        """Note that events were handed out together."""
+        self._since.update(dict.fromkeys(deliveries, since))
+
     def release(self, delivery: Delivery[Event]) -> bool:
         """Take an event out; says whether it was in flight."""
         if self._since.pop(delivery, None) is None:
@@ -71,6 +75,16 @@ class InFlight:
             self._kept.discard(delivery)
             self._path.mind(KEPT, bool(self._kept))
         return True
+
+    def release_all(self, deliveries: Iterable[Delivery[Event]]) -> list[Delivery[Event]]:
+        """Take those of the events out that are not kept; returns those that were in flight."""
+        since, kept = self._since, self._kept
+        return [
+            each
+            for each in deliveries
+            if not (kept and each in kept)
+            and (since.pop(each, None) is not None or self.release(each))
+        ]
 
     def clear(self) -> list[Delivery[Event]]:
         """Take everything out."""

@@ -6,6 +6,8 @@ Never knows a store.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .._events._delivery import Delivery, Identity, Receipt
 from .._events._delivery_settings import DeliveryPolicy
 from .._events._event import Event
@@ -76,6 +78,9 @@ class InMemory:
     def handed_out(self, delivery: Delivery[Event]) -> None:
         """See `Backing`."""
 
+    def handed_out_together(self, deliveries: Sequence[Delivery[Event]]) -> None:
+        """See `Backing`."""
+
     def returned(self, delivery: Delivery[Event]) -> None:
         """See `Backing`."""
 
@@ -85,6 +90,9 @@ class InMemory:
         """See `Backing`."""
 
     def ended(self, delivery: Delivery[Event], fate: Fate, history: History) -> None:
+        """See `Backing`."""
+
+    def handled_together(self, deliveries: Sequence[Delivery[Event]]) -> None:
         """See `Backing`."""
 
     def forget(self, event: Identity) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,12 +27,11 @@ from .._faults._errors import EventDecodeError, EventEncodeError
 from .._store._commit import Writing
 from .._store._inbox import StoredInbox
 from .._store._packing import Packed, name_and_id, pack_history, unpack, unpack_history
-from .._store._pages import Content, Page
+from .._store._pages import Page
 from .._store._records import (
     Backlog,
     Bury,
     DeadLetterFacts,
-    Delete,
     Forget,
     JournalError,
     Row,
@@ -47,6 +46,9 @@ WINDOW = 256
 """Events that are read from the store at a time, and that are in memory before any is read."""
 BACKING_OFF_AT_MOST = 1000
 """Events that wait in memory to be tried again; at so many, no others are begun."""
+
+# To look an enum's member up by its name takes longer than to compare it.
+HANDLED = Fate.HANDLED
 
 
 class _Stored(msgspec.Struct, gc=False):
@@ -241,16 +243,19 @@ class OnDisk(Backing, StoredInbox):
         """Have events that were just written in memory, as far as they are the next, and fit."""
         window, last = WINDOW - self._queue.waiting, self._progress.last
         room = self._policy.buffer_bytes - self._counts.bytes
+        taken: dict[Delivery[Event], _Stored] = {}
         for writing in writings:
             delivery, number = writing.delivery, writing.number
             is_next = not self._is_behind and window > 0 and delivery.size <= room
             if not self._has_left and (is_next or number < last):
-                self._put(delivery, _Stored(number, writing.size))
+                taken[delivery] = _Stored(number, writing.size)
                 window, room = window - 1, room - delivery.size
             else:
                 self._on_disk += 1
                 if delivery.receipt is not None:
                     self._receipts[number] = delivery.receipt
+        if taken:
+            self._put_all(taken)
 
     def ends_written(self, numbers: list[int]) -> None:
         """See `StoredInbox`."""
@@ -291,22 +296,26 @@ class OnDisk(Backing, StoredInbox):
         if not rows:
             self._miss(self._on_disk)
             self._on_disk = self._to_drop = 0
+        else:
+            self._progress.passed(rows[-1].number)
         self._queue.sort_out()
+        loaded: dict[Delivery[Event], _Stored] = {}
+        has_lanes = self._queue.has_lanes
         for row in rows:
-            self._progress.passed(row.number)
             has_to_go, self._to_drop = self._to_drop > 0, max(self._to_drop - 1, 0)
-            if (found := self._unpack(row, page.content(row))) is None:
+            if (found := self._unpack(row, page)) is None:
                 continue
             delivery, history = found
             if has_to_go:
                 self._drop(delivery, row)
-                continue
-            if row.retry_at is None and self._waits_on_disk(delivery, row.number):
-                self._progress.begin(row.number)
-                if delivery.receipt is not None:
-                    self._receipts[row.number] = delivery.receipt
-                continue
-            self._put(delivery, _Stored(row.number, row.size), history, row.retry_at)
+            elif has_lanes or history is not FIRST:
+                self._put_all(loaded)
+                loaded = {}
+                self._put_with_care(delivery, row, history)
+                has_lanes = self._queue.has_lanes
+            else:
+                loaded[delivery] = _Stored(row.number, len(row.envelope) + len(row.payload))
+        self._put_all(loaded)
         if self._to_drop:
             self.refill()
         self._parts.readers.wake_all()
@@ -320,11 +329,12 @@ class OnDisk(Backing, StoredInbox):
             self._progress.end(number)
         found: list[Delivery[Any]] = []
         for row in rows:
-            if (unpacked := self._unpack(row, page.content(row))) is None:
+            if (unpacked := self._unpack(row, page)) is None:
                 self._progress.end(row.number)
             else:
                 delivery, history = unpacked
-                self._remember(delivery, _Stored(row.number, row.size), history)
+                self._remember({delivery: _Stored(row.number, row.size)})
+                self._note_history(delivery, history)
                 found.append(delivery)
         self._queue.load(lane, numbers, found)
         self._parts.readers.wake()
@@ -341,53 +351,64 @@ class OnDisk(Backing, StoredInbox):
             self._missed += count
             self._store.recount(self._plugin)
 
-    def _put(
-        self,
-        delivery: Delivery[Event],
-        row: _Stored,
-        history: History | None = None,
-        retry_at: float | None = None,
-    ) -> None:
-        """Have an event in memory, behind the others; one that was loaded has a history."""
-        self._remember(delivery, row, history)
-        if history is None or retry_at is None:
-            self._queue.ready.append(delivery)
+    def _put_with_care(self, delivery: Delivery[Event], row: Row, history: History) -> None:
+        """Have an event in memory that was loaded, in its lane, and with its failed attempts."""
+        if row.retry_at is None:
+            if self._waits_on_disk(delivery, row.number):
+                self._progress.begin(row.number)
+                if delivery.receipt is not None:
+                    self._receipts[row.number] = delivery.receipt
+                return
+            self._put_all({delivery: _Stored(row.number, row.size)})
+            self._note_history(delivery, history)
             return
+        self._remember({delivery: _Stored(row.number, row.size)})
+        self._note_history(delivery, history)
         now = trio.current_time()
         # A wall clock that was set back must not make it wait longer than was decided.
-        wait = min(retry_at - time.time(), history.last_wait)
+        wait = min(row.retry_at - time.time(), history.last_wait)
         self._queue.wait_again(delivery, now, now + wait)
 
-    def _remember(self, delivery: Delivery[Event], row: _Stored, history: History | None) -> None:
-        self._rows[delivery] = row
-        self._progress.begin(row.number)
-        self._counts.bytes += delivery.size
-        self._parts.memory.free -= delivery.size
-        if history is None:
-            return
-        if (event := delivery.given) is not None:
-            self._parts.repeats.take_in(event)
+    def _put_all(self, loaded: dict[Delivery[Event], _Stored]) -> None:
+        """Have events in memory that were loaded, behind the others."""
+        self._remember(loaded)
+        self._queue.ready.extend(loaded)
+
+    def _remember(self, loaded: Mapping[Delivery[Event], _Stored]) -> None:
+        """Note that events are in memory."""
+        self._rows.update(loaded)
+        self._progress.begin_all([row.number for row in loaded.values()])
+        size = sum([delivery.size for delivery in loaded])
+        self._counts.bytes += size
+        self._parts.memory.free -= size
+        given = [delivery.given for delivery in loaded if delivery.given is not None]
+        self._parts.repeats.take_in_all(given)
+
+    def _note_history(self, delivery: Delivery[Event], history: History) -> None:
         if history is not FIRST:
             self._parts.in_flight.remember(delivery, history)
 
-    def _unpack(self, row: Row, content: Content) -> tuple[Delivery[Any], History] | None:
+    def _unpack(self, row: Row, page: Page) -> tuple[Delivery[Any], History] | None:
         """The event and its attempts; None if it is buried: unreadable, or its readers' death."""
-        receipt, history, reason = self._receipts.pop(row.number, None), FIRST, row.damage
+        receipt = self._receipts.pop(row.number, None) if self._receipts else None
+        history, reason = FIRST, row.damage
         try:
             if reason is None:
-                history = unpack_history(row.history, row.crashes)
+                if row.history is not None or row.crashes:
+                    history = unpack_history(row.history, row.crashes)
                 if history.crashes < self._policy.delivery_limit:
                     attempt = history.attempts + history.crashes + 1
-                    if isinstance(content.event, EventDecodeError):
-                        raise content.event
+                    event = page.large.get(row.number) if page.large else None
+                    if isinstance(event, EventDecodeError):
+                        raise event
                     delivery = unpack(
                         row.envelope,
                         row.payload,
                         self._types,
                         attempt=attempt,
                         receipt=receipt,
-                        size=content.size,
-                        event=content.event,
+                        size=page.sizes[row.number],
+                        event=event,
                     )
                     return delivery, history
                 reason = f"the process died {history.crashes} times with it in flight"
@@ -402,7 +423,7 @@ class OnDisk(Backing, StoredInbox):
         event = delivery.given
         if event is not None and self._parts.repeats.ended(event, Fate.DROPPED, self._plugin):
             self.forget(event)
-        self._store.settle(Delete(self._plugin, row.number, row.size), size=row.size)
+        self._store.end(self._plugin, row.number, row.size)
         delivery.settle(self._plugin, Fate.DROPPED)
 
     def _bury(self, row: Row, history: History, reason: str, receipt: Receipt | None) -> None:
@@ -423,6 +444,12 @@ class OnDisk(Backing, StoredInbox):
         """See `Backing`."""
         self._store.register.take(self._rows[delivery].number, self._subscriber)
 
+    def handed_out_together(self, deliveries: Sequence[Delivery[Event]]) -> None:
+        """See `Backing`."""
+        take, rows, subscriber = self._store.register.take, self._rows, self._subscriber
+        for delivery in deliveries:
+            take(rows[delivery].number, subscriber)
+
     def returned(self, delivery: Delivery[Event]) -> None:
         """See `Backing`."""
         self._store.register.release([self._rows[delivery].number], self._subscriber)
@@ -440,18 +467,29 @@ class OnDisk(Backing, StoredInbox):
         """See `Backing`. If the deletion is lost, the event is delivered again, and ends again."""
         row = self._rows.pop(delivery)
         self._progress.end(row.number)
-        if fate is Fate.HANDLED:
+        if fate is HANDLED:
             self._store.register.done(row.number, self._subscriber)
         else:
             self._store.register.release([row.number], self._subscriber)
-        if fate is Fate.DEAD_LETTERED:
-            facts = _facts(delivery, history, self._policy.delivery_limit)
-            self._store.settle(Bury(self._plugin, row.number, facts, row.size))
-        else:
-            self._store.settle(Delete(self._plugin, row.number, row.size))
         if delivery.size and self._is_behind:
             self.refill()
-        self._store.release(row.size)
+        if fate is Fate.DEAD_LETTERED:
+            facts = _facts(delivery, history, self._policy.delivery_limit)
+            self._store.settle(Bury(self._plugin, row.number, facts, row.size), size=row.size)
+        else:
+            self._store.end(self._plugin, row.number, row.size)
+
+    def handled_together(self, deliveries: Sequence[Delivery[Event]]) -> None:
+        """See `Backing`."""
+        done, subscriber = self._store.register.done, self._subscriber
+        rows = list(map(self._rows.pop, deliveries))
+        numbers = [row.number for row in rows]
+        self._progress.end_all(numbers)
+        for number in numbers:
+            done(number, subscriber)
+        if self._is_behind and any(delivery.size for delivery in deliveries):
+            self.refill()
+        self._store.end_all(self._plugin, numbers, [row.size for row in rows])
 
     def forget(self, event: Identity) -> None:
         """See `Backing`."""

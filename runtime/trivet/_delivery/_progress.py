@@ -7,6 +7,7 @@ Never knows events, nor where the cursor is written.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable, Sequence
 
 ENDED_AT_MOST = 1000
 """Numbers of ended events behind one that has not, beyond as many as have not."""
@@ -34,6 +35,17 @@ class Progress:
         else:
             heapq.heappush(self._heap, number)
 
+    def begin_all(self, numbers: Sequence[int]) -> None:
+        """Note that events are in memory, in the order of their numbers."""
+        if numbers and numbers[0] > self._highest:
+            self._open.update(numbers)
+            self._heap.extend(numbers)
+            self._highest = numbers[-1]
+            self.last = max(self.last, self._highest)
+        else:
+            for number in numbers:
+                self.begin(number)
+
     def passed(self, number: int) -> None:
         """Note that an event was read, and needs not to be kept in mind."""
         self.last = max(self.last, number)
@@ -41,6 +53,10 @@ class Progress:
     def end(self, number: int) -> None:
         """Note that an event has ended."""
         self._open.discard(number)
+
+    def end_all(self, numbers: Iterable[int]) -> None:
+        """Note that events have ended."""
+        self._open.difference_update(numbers)
 
     @property
     def cursor(self) -> int:

@@ -114,11 +114,21 @@ class Queue:
             return None
         return self.ready.popleft()
 
-    def done(self, delivery: Delivery[Event]) -> None:
-        """Let the lane of an event go on that was handed out and has ended."""
+    def take_some(self, now: float, at_most: int) -> list[Delivery[Event]]:
+        """The next events, where only their order has to be minded; elsewhere `take` has them."""
+        if self._due and self._due[0][0] <= now:
+            self._come_back(now)
+        if self._one_at_a_time or (self._lanes and (self._is_keyed or self._is_one_lane)):
+            return []
+        pop = self.ready.popleft
+        return [pop() for _ in range(min(at_most, len(self.ready)))]
+
+    def done(self, *deliveries: Delivery[Event]) -> None:
+        """Let the lanes of events go on that were handed out and have ended."""
         if self._one_at_a_time:
-            self._leave_lane(delivery)
-            self._release(self._lane_of(delivery))
+            for delivery in deliveries:
+                self._leave_lane(delivery)
+                self._release(self._lane_of(delivery))
 
     def back_off(self, delivery: Delivery[Event], until: float) -> None:
         """Have an event that was handed out come back at a time; its lane waits for it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 
 import trio
@@ -83,6 +83,12 @@ class Repeats:
             self._known[event] = None
             self._make_room()
 
+    def take_in_all(self, events: Iterable[Identity]) -> None:
+        """Note that the subscriber has the events from now on."""
+        if self.window:
+            self._known.update(dict.fromkeys(events))
+            self._make_room()
+
     def note(self, event: Identity, until: float) -> None:
         """Remember until `until` that the subscriber has had an event."""
         if isinstance(self._known.get(event, until), float):
@@ -121,6 +127,20 @@ class Repeats:
         if len(self._places) > AT_MOST:
             self._forget_first()
         return False
+
+    def handled_all(self, events: Collection[Identity], subscriber: str) -> None:
+        """Note that events have ended together, which were handled."""
+        if self._followers:
+            for event in events:
+                self.ended(event, HANDLED, subscriber)
+        elif self.window:
+            now = self._now()
+            if now >= self._first:
+                self._forget_before(now)
+            self._known.update(dict.fromkeys(events, now + self.window))
+            self._places.extend(events)
+            for _ in range(len(self._places) - AT_MOST):
+                self._forget_first()
 
     def keep(self, subscriber: str) -> None:
         """Tell the publishers of duplicates that the originals stay in the store for now."""

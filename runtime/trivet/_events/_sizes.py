@@ -12,7 +12,9 @@ VALUE, LIST, OBJECT = 56, 88, 128
 """Bytes for a member of an array or of an object, for an array, and for an object, without their
 text: about the size of CPython's objects and of the references to them."""
 
-COMMA, COLON, BRACKET, BRACE = b",:[{"
+BRACKET, BRACE, BACKSLASH = b"[{\\"
+OTHERS = bytes(set(range(256)) - set(b",:[{"))
+"""All bytes but those that are counted."""
 
 
 def estimated_bytes(document: bytes) -> int:
@@ -26,10 +28,12 @@ def estimated_bytes(document: bytes) -> int:
     >>> estimated_bytes(b'{"order_id": "o-1", "total": 9.5}')
     841
     """
-    count = document.count
-    # Most documents are short, so that each call matters: all four take half a microsecond.
     text = len(document)
-    if not document.isascii() or b"\\u" in document:
+    # To look for a single byte is several times as fast as for two.
+    if not document.isascii() or (BACKSLASH in document and b"\\u" in document):
         text *= 2
-    values = VALUE * (count(COMMA) + count(COLON))
-    return EVENT + text + values + LIST * count(BRACKET) + OBJECT * count(BRACE)
+    # Most documents are short, so that each call matters: one goes through all of it, not four.
+    begun = document.translate(None, OTHERS)
+    lists, objects = begun.count(BRACKET), begun.count(BRACE)
+    values = VALUE * (len(begun) - lists - objects)
+    return EVENT + text + values + LIST * lists + OBJECT * objects

@@ -7,11 +7,15 @@ Never knows transactions, nor why an event has ended.
 from __future__ import annotations
 
 import sqlite3
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+
+import attrs
 
 from ._records import Bury, DeadLetterFacts, Delete, Forget, Settlement, Update
 from ._register import LeftOver
 from ._subscribers import Subscriber, Subscribers
+from ._unwritten import ends_in
 
 UPDATE = """
     INSERT INTO exception(number, subscriber, ended, history, retry_at, crashes)
@@ -65,6 +69,18 @@ BURY = """
 FORGET = "DELETE FROM seen WHERE plugin = ? AND source = ? AND id = ?"
 
 
+@attrs.define
+class _Ended:
+    """Events that have ended for one subscriber."""
+
+    numbers: list[int] = attrs.field(factory=list[int])
+    sizes: list[int] = attrs.field(factory=list[int])
+
+    def add(self, numbers: list[int], sizes: list[int]) -> None:
+        self.numbers += numbers
+        self.sizes += sizes
+
+
 class Ends:
     """The ends of the events of one file. All methods are for use inside a transaction.
 
@@ -91,18 +107,18 @@ class Ends:
             cursors: for each subscriber the number up to which everything has ended, be it by these
                 settlements or before.
         """
-        ended: dict[str, list[Delete | Bury]] = {}
+        ended: defaultdict[str, _Ended] = defaultdict(_Ended)
         for each in settlements:
             match each:
                 case Delete():
-                    ended.setdefault(each.plugin, []).append(each)
+                    ended[each.plugin].add(each.numbers, each.sizes)
                 case Update():
                     subscriber = self._subscribers.add(each.plugin)
                     values = (subscriber.id, each.history, each.retry_at, each.number)
                     self._connection.execute(UPDATE, values)
                 case Bury():
                     self._bury(each)
-                    ended.setdefault(each.plugin, []).append(each)
+                    ended[each.plugin].add([each.number], [each.size])
                 case Forget():
                     key = (self._subscribers.add(each.plugin).id, each.source, each.id)
                     self._connection.execute(FORGET, key)
@@ -121,11 +137,9 @@ class Ends:
     def _end_if_alive(self, number: int, plugin: str) -> None:
         row = self._connection.execute(SIZE, (number,)).fetchone()
         if row is not None and number > self._subscribers.add(plugin).cursor:
-            self._end_all({plugin: [Delete(plugin, number, row[0])]}, {})
+            self._end_all({plugin: _Ended([number], [row[0]])}, {})
 
-    def _end_all(
-        self, ended: Mapping[str, Sequence[Delete | Bury]], cursors: Mapping[str, int]
-    ) -> None:
+    def _end_all(self, ended: Mapping[str, _Ended], cursors: Mapping[str, int]) -> None:
         moved: set[int] = set()
         complete: set[int] = set()
         for plugin, ends in ended.items():
@@ -142,30 +156,36 @@ class Ends:
         for number in complete:
             self._remove_if_complete(number)
 
-    def _end(self, subscriber: Subscriber, ends: Sequence[Delete | Bury], cursor: int) -> list[int]:
+    def _end(self, subscriber: Subscriber, ends: _Ended, cursor: int) -> list[int]:
         """Note the ends for one subscriber; returns the events that ended out of order."""
         before, known = subscriber.cursor, set[int]()
         if cursor > before:
             passed = (before, cursor, subscriber.id)
             rows = self._connection.execute(ENDED_BEFORE, passed).fetchall()
             known.update(number for (number,) in rows)
-            now = {each.number for each in ends if before < each.number <= cursor}
+            now = {number for number in ends.numbers if before < number <= cursor}
             cursor = self._before_unread(subscriber, cursor, known | now)
             passed = (before, cursor, subscriber.id)
             self._connection.execute(PASSED, passed)
             subscriber.cursor = cursor
-        count = size = 0
+        sizes: list[int] = ends.sizes
         out_of_order: list[int] = []
-        for each in ends:
-            if each.number > cursor:
-                if not self._end_out_of_order(subscriber, each.number):
+        if known or min(ends.numbers) <= before or max(ends.numbers) > cursor:
+            sizes = list[int]()
+            for number, size in zip(ends.numbers, ends.sizes, strict=True):
+                if number > cursor:
+                    if not self._end_out_of_order(subscriber, number):
+                        continue
+                    out_of_order.append(number)
+                elif number <= before or number in known:
                     continue
-                out_of_order.append(each.number)
-            elif each.number <= before or each.number in known:
-                continue
-            count += 1
-            size += each.size
-        values = {"cursor": cursor, "count": count, "size": size, "id": subscriber.id}
+                sizes.append(size)
+        values = {
+            "cursor": cursor,
+            "count": len(sizes),
+            "size": sum(sizes),
+            "id": subscriber.id,
+        }
         self._connection.execute(MOVE, values)
         return out_of_order
 
@@ -239,12 +259,9 @@ def _facts(letter: DeadLetterFacts) -> tuple[object, ...]:
     )
 
 
-def place(settlement: Settlement) -> tuple[str, int]:
-    """The place of a settlement among all, such that those of one event stay in their order."""
-    return settlement.plugin, 0 if isinstance(settlement, Forget) else settlement.number
-
-
 def cursors_of(some: Sequence[Settlement], cursors: Mapping[str, int]) -> dict[str, int]:
-    """The cursors after the first of the settlements, in the order of `place`."""
-    ended = {each.plugin: each.number for each in some if isinstance(each, (Delete, Bury))}
-    return {plugin: min(number, cursors.get(plugin, 0)) for plugin, number in ended.items()}
+    """The cursors after the first of the settlements, which are in the order of their numbers."""
+    return {
+        plugin: min(max(numbers), cursors.get(plugin, 0))
+        for plugin, numbers in ends_in(some).items()
+    }

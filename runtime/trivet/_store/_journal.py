@@ -22,7 +22,7 @@ from typing import TypeVar
 from ._ballast import BALLAST
 from ._commit import Append
 from ._dead_letters import DeadLetters
-from ._ends import Ends, cursors_of, place
+from ._ends import Ends, cursors_of
 from ._files import ballast_of, log_of, own_name, refuse_others, register_of
 from ._lock import Lock
 from ._records import (
@@ -55,6 +55,7 @@ from ._schema import (
 )
 from ._subscribers import Subscribers
 from ._tables import Tables
+from ._unwritten import number_of_events, one_by_one
 from ._up_to_date import bring_up_to_date, save_what_can_be_read
 from ._upkeep import (
     LONG_LOG,
@@ -499,11 +500,13 @@ class Journal:
             self._write(settlements, (), cursors)
             settlements.clear()
         except JournalFullError:
-            if self._ballast is None or not (self._ballast.give_up() or len(settlements) > FEW):
+            if self._ballast is None:
+                raise
+            if not self._ballast.give_up() and number_of_events(settlements) <= FEW:
                 raise
             checkpoint(self._connection)  # What failed may have left a log that takes the room.
             # In one transaction they may need more room than there is.
-            settlements.sort(key=place)
+            settlements[:] = one_by_one(settlements)
             while settlements:
                 some = settlements[:FEW]
                 self._write(some, (), cursors_of(some, cursors))

@@ -170,7 +170,11 @@ def unpack(
     Raises:
         EventDecodeError: the program does not know its type any more, or it does not fit it.
     """
-    name, event_id, source, when, key, expires, request_id, traceparent, stored = _open(envelope)
+    try:
+        opened = _envelope.decode(envelope)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise EventDecodeError("envelope", "$", str(error)) from None
+    name, event_id, source, when, key, expires, request_id, traceparent, stored = opened
     cls = types.get(name)
     if cls is None:
         raise EventDecodeError(name, "$", "no event type has this name any more")
@@ -196,13 +200,6 @@ def unpack(
         None,
         size,
     )
-
-
-def _open(envelope: bytes) -> Envelope:
-    try:
-        return _envelope.decode(envelope)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise EventDecodeError("envelope", "$", str(error)) from None
 
 
 def this_run() -> str:

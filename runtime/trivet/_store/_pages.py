@@ -7,7 +7,6 @@ Never knows the order of events, nor what becomes of one that cannot be read.
 from __future__ import annotations
 
 import attrs
-import msgspec
 
 from .._events._event import Event
 from .._events._sizes import estimated_bytes
@@ -16,15 +15,6 @@ from .._events._types import EventTypes
 from .._faults._errors import EventDecodeError
 from ._packing import name_and_id
 from ._records import Row
-
-
-class Content(msgspec.Struct, frozen=True):
-    """The event of a row, and its size."""
-
-    size: int
-    """Bytes of memory that the event takes, an estimate."""
-    event: Event | EventDecodeError | None = None
-    """The event, or the error of reading it; None for a small event, which the event loop reads."""
 
 
 @attrs.define
@@ -38,12 +28,18 @@ class Page:
 
     _types: EventTypes
     _room: int
-    _contents: dict[int, Content] = attrs.field(factory=dict[int, Content])
+    sizes: dict[int, int] = attrs.field(factory=dict[int, int])
+    """Bytes of memory that each event takes, an estimate, by its number."""
+    large: dict[int, Event | EventDecodeError | None] = attrs.field(
+        factory=dict[int, "Event | EventDecodeError | None"]
+    )
+    """The large events, or the errors of reading them; others the event loop reads."""
 
     def take(self, row: Row) -> bool:
         """Look at a row in the store's thread; says whether there is room for another."""
-        size = estimated_bytes(row.payload)
-        self._contents[row.number] = Content(size, self._read(row) if size > LARGE else None)
+        self.sizes[row.number] = size = estimated_bytes(row.payload)
+        if size > LARGE:
+            self.large[row.number] = self._read(row)
         self._room -= size
         return self._room > 0
 
@@ -51,10 +47,6 @@ class Page:
     def is_full(self) -> bool:
         """Whether there is no room for another row, so that rows may have been left."""
         return self._room <= 0
-
-    def content(self, row: Row) -> Content:
-        """The content of a row of this page."""
-        return self._contents[row.number]
 
     def _read(self, row: Row) -> Event | EventDecodeError | None:
         name, _, _ = name_and_id(row.envelope)

@@ -55,12 +55,12 @@ class Seen:
 
 
 class Delete(msgspec.Struct, gc=False):
-    """The event has ended for a subscriber: handled, expired, dropped."""
+    """Events have ended for a subscriber: handled, expired, dropped."""
 
     plugin: str
-    number: int
-    size: int = 0
-    """Bytes that it counted for in the subscriber's `Backlog`."""
+    numbers: list[int]
+    sizes: list[int]
+    """Bytes that each of them counted for in the subscriber's `Backlog`."""
 
 
 @attrs.frozen

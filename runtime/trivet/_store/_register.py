@@ -12,6 +12,7 @@ a power cut may take it away, after which everything in flight is delivered agai
 from __future__ import annotations
 
 import mmap
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from zlib import crc32
@@ -68,7 +69,8 @@ class Register:
         self._subscribers = whole[SIZE_BEFORE:].cast("i")
         whole.release()
         self._free: list[int] = []
-        self._slot_of: dict[Place, int] = {}
+        self._slots_of: defaultdict[int, dict[int, int]] = defaultdict(dict)
+        """The slots by the subscriber, and then by the number."""
 
     def left_over(self, opening: int) -> LeftOver:
         """The events left by the process that had begun this opening; none of any other's.
@@ -108,32 +110,33 @@ class Register:
         self._slots[BOOT] = this_boot()
         self._slots[OPENING] = opening
         self._free = list(range(HEADER + SLOTS - 1, HEADER - 1, -1))
-        self._slot_of.clear()
+        self._slots_of.clear()
 
-    def take(self, number: int, subscriber: int) -> bool:
-        """Record that an event is with its plugin; False if no slot is left for it."""
-        slot = self._slot_of.get((number, subscriber))
+    def take(self, number: int, subscriber: int) -> None:
+        """Record that an event is with its plugin, if a slot is left for it."""
+        slot_of = self._slots_of[subscriber]
+        slot = slot_of.get(number)
         if slot is None:
             if not self._free:
-                return False
-            slot = self._slot_of[number, subscriber] = self._free.pop()
+                return
+            slot = slot_of[number] = self._free.pop()
             self._subscribers[slot - HEADER] = subscriber  # First: a kill may come between the two.
         self._slots[slot] = number
-        return True
 
     def done(self, number: int, subscriber: int) -> None:
         """Record that an event was handled; that its end is not committed yet."""
-        slot = self._slot_of.get((number, subscriber))
+        slot = self._slots_of[subscriber].get(number)
         if slot is not None:
             self._slots[slot] = -number
 
     def release(self, numbers: Iterable[int], subscriber: int) -> None:
         """Free the slots of events whose end is committed, or that wait again without blame."""
+        slots, take_slot, give_back = self._slots, self._slots_of[subscriber].pop, self._free.append
         for number in numbers:
-            slot = self._slot_of.pop((number, subscriber), None)
+            slot = take_slot(number, None)
             if slot is not None:
-                self._slots[slot] = 0
-                self._free.append(slot)
+                slots[slot] = 0
+                give_back(slot)
 
     def stop_begins(self) -> None:
         """Blame no event from now on: the process may be killed because its stop is slow."""

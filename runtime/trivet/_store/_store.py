@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -26,8 +26,6 @@ from ._inbox import StoredInbox
 from ._packing import Packed, Packer
 from ._records import (
     Backlog,
-    Bury,
-    Delete,
     JournalError,
     JournalFullError,
     JournalUnavailableError,
@@ -37,6 +35,7 @@ from ._records import (
     Settlement,
     Takes,
 )
+from ._unwritten import Unwritten, ends_in, number_of_events
 
 if TYPE_CHECKING:
     from .._events._delivery import Delivery
@@ -84,7 +83,7 @@ class Store:
             settings.dead_letters_max_bytes,
         )
         self._inboxes: dict[str, StoredInbox] = {}
-        self._settlements: list[Settlement] = []
+        self._unwritten = Unwritten()
         self._commit = Commit()
         """The transaction that is written next."""
         self._awaited: dict[StoredInbox, None] = {}
@@ -133,7 +132,7 @@ class Store:
     @property
     def waiting(self) -> int:
         """Events, and ends of events, that wait to be written."""
-        return len(self._settlements) + len(self._commit.writings)
+        return len(self._unwritten) + len(self._commit.writings)
 
     @property
     def trouble(self) -> JournalError | None:
@@ -187,19 +186,29 @@ class Store:
     @trio.lowlevel.enable_ki_protection
     def settle(self, settlement: Settlement, *, size: int = 0) -> None:
         """Write a change of an event, soon; it frees `size` bytes at once."""
-        self._settlements.append(settlement)
+        self._unwritten.add(settlement)
+        self._write_soon(size)
+
+    @trio.lowlevel.enable_ki_protection
+    def end(self, plugin: str, number: int, size: int) -> None:
+        """Write that an event has ended for a plugin, soon; it frees `size` bytes at once."""
+        self._unwritten.end(plugin, number, size)
+        self._write_soon(size)
+
+    @trio.lowlevel.enable_ki_protection
+    def end_all(self, plugin: str, numbers: Sequence[int], sizes: Sequence[int]) -> None:
+        """Write that events have ended for a plugin, soon."""
+        self._unwritten.end_all(plugin, numbers, sizes)
+        self._write_soon(sum(sizes))
+
+    def _write_soon(self, freed: int) -> None:
         if self._settle_by == math.inf:
             self._settle_by = trio.current_time() + SETTLE_WITHIN
             self._wake.set()
-        if size:
-            self.release(size)
-
-    @trio.lowlevel.enable_ki_protection
-    def release(self, size: int) -> None:
-        """Free `size` bytes."""
-        self.bytes -= size
-        if self._awaited:
-            self._room_made()
+        if freed:
+            self.bytes -= freed
+            if self._awaited:
+                self._room_made()
 
     def await_room(self, inbox: StoredInbox, *, waits: bool) -> None:
         """Tell an inbox from now on when there may be room for publishers, or no longer."""
@@ -215,7 +224,7 @@ class Store:
     @property
     def is_clogged(self) -> bool:
         """Whether so many ends could not be written that no more events should be begun."""
-        return len(self._settlements) > CLOGGED
+        return len(self._unwritten) > CLOGGED
 
     def recount(self, plugin: str) -> None:
         """Have the events of a plugin counted anew, since they are more or less than was known."""
@@ -324,13 +333,13 @@ class Store:
     async def _write_on(self) -> None:
         """Write until the store is closed and nothing is left to write."""
         with trio.CancelScope(shield=True):  # It ends when the block around it is left.
-            while not (self._closing and not self._settlements and not self._commit.writings):
+            while not (self._closing and not self._unwritten and not self._commit.writings):
                 await self._something_to_do()
                 group = await self._turn()
                 if self._closing and group.unsettled:
                     _log.error(
                         "what has ended could not be written, and comes again after the next start",
-                        count=len(self._settlements),
+                        count=len(self._unwritten),
                         error=str(group.refused),
                     )
                     break
@@ -347,7 +356,7 @@ class Store:
         """The time at which there is something to do."""
         if self._commit.writings or self._closing:
             return -math.inf
-        if self._readings or self._settlements:
+        if self._readings or self._unwritten:
             by = -math.inf if self._readings else self._settle_by
             return max(by, self._pause_until)
         return self._next_look
@@ -363,7 +372,7 @@ class Store:
     def _next_group(self) -> Group:
         now = trio.current_time()
         self.packer.forget()
-        settlements, self._settlements = self._settlements, []
+        settlements = self._unwritten.take()
         commit, self._commit = self._commit, Commit()
         readings: list[Reading] = []
         if now >= self._pause_until:
@@ -422,13 +431,10 @@ class Store:
         if None in group.pages or group.unsettled:
             self._pause_until = now + PAUSE
         if group.unsettled:
-            self._settlements[:0] = group.left
+            self._unwritten.put_back(group.left)
             self._vanished += group.vanished
             self._settle_by = self._pause_until
-            left = {id(each) for each in group.left}
-            self._have_settled([each for each in group.settlements if id(each) not in left])
-        else:
-            self._have_settled(group.settlements)
+        self._have_settled(group.settlements, group.left)
         self._tell(group)
         if group.counts is not None:  # Before the pages: new events may be in them.
             self._recount(group.counts, group.known, group.known_bytes)
@@ -453,14 +459,12 @@ class Store:
         if refused is not None:
             self._room_made()
 
-    def _have_settled(self, settlements: list[Settlement]) -> None:
-        ended: dict[str, list[int]] = {}
-        for each in settlements:
-            if isinstance(each, (Delete, Bury)):
-                ended.setdefault(each.plugin, []).append(each.number)
-        for plugin, numbers in ended.items():
-            self._inboxes[plugin].ends_written(numbers)
-        if len(settlements) > CLOGGED:
+    def _have_settled(self, settlements: list[Settlement], left: list[Settlement]) -> None:
+        not_yet = {plugin: {*numbers} for plugin, numbers in ends_in(left).items()}
+        for plugin, numbers in ends_in(settlements).items():
+            waiting = not_yet.get(plugin, ())
+            self._inboxes[plugin].ends_written([each for each in numbers if each not in waiting])
+        if number_of_events(settlements) - number_of_events(left) > CLOGGED:
             for inbox in self._inboxes.values():
                 inbox.resume()
 

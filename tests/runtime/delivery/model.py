@@ -143,7 +143,8 @@ class Subscriber:
     """Repetitions of what was alive, and what was said of them last."""
     told: Counter[Fate] = attrs.field(factory=Counter[Fate])
     """Ends that were said in this process."""
-    expects: Fate | None = None
+    expects: dict[int, Fate] = attrs.field(factory=dict[int, Fate])
+    """The ends that are foreseen of events that are being ended."""
     stopped: bool = False
 
     @property
@@ -238,7 +239,7 @@ class WatchedStore(Store):
     @property
     def has_settled(self) -> bool:
         """Whether all ends are in the file."""
-        return not self._settlements
+        return not self._unwritten
 
 
 class Process:
@@ -282,7 +283,7 @@ class Process:
         elif number in one.entries:
             entry = one.entries[number]
             assert fate in FOLLOWS.get(entry.fate, ())
-            assert one.expects in (None, fate)
+            assert one.expects.get(number, fate) is fate
             self._check_reason(one, entry, fate)
             entry.fate = fate
             if not fate.alive:
@@ -334,7 +335,7 @@ class Process:
         if fate is Fate.DROPPED:
             assert "drop_oldest" in (one.policy.overflow, one.policy.on_full)
         elif fate is Fate.EXPIRED:
-            assert one.expects is fate or entry.deadline <= now + NEARLY
+            assert entry.number in one.expects or entry.deadline <= now + NEARLY
         elif fate is Fate.IN_FLIGHT:
             assert entry.deadline > now - NEARLY
             assert not entry.doomed
@@ -650,7 +651,8 @@ class World(Driver[Subscriber]):
         if not one.in_flight:
             return
         delivery = one.in_flight.pop(which % len(one.in_flight))
-        one.expects = self.foresee(one, delivery, end)
+        number = number_of(delivery)
+        one.expects[number] = self.foresee(one, delivery, end)
         for _ in range(2):  # To end it once more changes nothing.
             if isinstance(end, Exception):
                 one.inbox.reject(delivery, end)
@@ -658,8 +660,7 @@ class World(Driver[Subscriber]):
                 one.inbox.expire(delivery)
             else:
                 one.inbox.accept(delivery)
-        assert one.entries[number_of(delivery)].fate is one.expects
-        one.expects = None
+        assert one.entries[number].fate is one.expects.pop(number)
 
     async def handle(self, of: int, ends: list[End]) -> None:
         """Take one event after the other, and end each in its way."""
@@ -669,6 +670,33 @@ class World(Driver[Subscriber]):
             if self.process.is_dead:
                 return
             await self.finish(of, -1, end)
+
+    async def handle_together(self, of: int, at_most: int, end: End) -> None:
+        """Take events at one go, as soon as they are in memory, and end all of them in one way."""
+        one = self.subscriber(of)
+        if one.is_one_lane and not one.like.overlaps:
+            at_most = 1
+        taken = one.inbox.take_some(at_most) if self.may_read(one) else []
+        if not taken:
+            await self.let_all_run()
+            if self.process.is_dead or not self.may_read(one):
+                return
+            taken = one.inbox.take_some(at_most)
+        for delivery in taken:
+            self.process.took(one, delivery)
+        del one.in_flight[len(one.in_flight) - len(taken) :]
+        fates = {number_of(each): self.foresee(one, each, end) for each in taken}
+        one.expects.update(fates)
+        if isinstance(end, Exception):
+            one.inbox.reject_all(taken, end)
+        elif end == EXPIRED:
+            for delivery in taken:
+                one.inbox.expire(delivery)
+        else:
+            one.inbox.accept_all(taken)
+            one.inbox.accept_all(taken)  # To end them once more changes nothing.
+        one.expects.clear()
+        assert {number: one.entries[number].fate for number in fates} == fates
 
     async def take(self, of: int, at_most: int) -> None:
         """Take events, as soon as they are in memory."""
@@ -943,6 +971,7 @@ publish: Steps = st.tuples(
 take: Steps = st.tuples(st.just(World.take), which, st.integers(1, 5))
 start: Steps = st.tuples(st.just(World.start_reader), which)
 handle: Steps = st.tuples(st.just(World.handle), which, st.lists(ends, min_size=1, max_size=4))
+together: Steps = st.tuples(st.just(World.handle_together), which, st.integers(1, 4), ends)
 finish: Steps = st.tuples(st.just(World.finish), which, which, ends)
 run_all: Steps = st.just((World.let_all_run,))
 let_run: Steps = st.just((World.let_run,))
@@ -964,7 +993,7 @@ ending: Steps = st.one_of(
 step: st.SearchStrategy[Step] = st.sampled_from(
     [publish] * 3
     + [take, start, handle, handle, handle, finish, run_all, pause] * 2
-    + [let_run, operate, crash, crash, cancel, ending, ending]
+    + [together, let_run, operate, crash, crash, cancel, ending, ending]
 ).flatmap(lambda kind: kind)
 programs = st.builds(
     Program,

@@ -27,7 +27,7 @@ from trivet._inbox._counts import Counts
 from trivet._inbox._readers import Readers
 from trivet._store._ends import Ends
 from trivet._store._journal import Journal
-from trivet._store._records import Delete, Forget, Update
+from trivet._store._records import Forget, Update
 from trivet._store._register import LeftOver, Register
 from trivet._store._store import Store
 from trivet._store._subscribers import Audience, Subscribers
@@ -249,7 +249,11 @@ IN_MEMORY = {
     ),
 }
 ON_DISK = {
-    "an end is not written": Mutant(Store, "settle", settles_no(Delete)),
+    "an end is not written": Mutant(Store, "end", nothing),
+    "the ends of a batch are not written": Mutant(Store, "end_all", nothing),
+    "the inbox tells nobody that a batch is in flight": Mutant(
+        OnDisk, "handed_out_together", nothing
+    ),
     "a failure is not written": Mutant(Store, "settle", settles_no(Update)),
     "what is dropped stays known": Mutant(Store, "settle", settles_no(Forget)),
     "what is handled is not in the register": Mutant(Register, "done", nothing),

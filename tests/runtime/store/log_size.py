@@ -68,7 +68,7 @@ def append(journal: Journal, numbers: range) -> None:
 
 def end(journal: Journal, plugin: str, numbers: range | list[int]) -> None:
     """End events for one plugin."""
-    ends: list[Settlement] = [Delete(plugin, number, SIZE) for number in numbers]
+    ends: list[Settlement] = [Delete(plugin, [number], [SIZE]) for number in numbers]
     journal.commit(ends, [], {plugin: numbers[-1]})
 
 

@@ -163,7 +163,7 @@ def make(path: Path) -> Sound:
 
         def end(plugin: str, numbers: set[int], cursor: int) -> None:
             ends: list[Settlement] = [
-                Delete(plugin, first + at, appends[at].size)
+                Delete(plugin, [first + at], [appends[at].size])
                 for at in sorted(numbers & waits[plugin])
             ]
             assert journal.commit(ends, [], {plugin: first + cursor}) is None

@@ -67,7 +67,7 @@ class Writer:
                 if number % 3:
                     self.acknowledged.append((number, datetime.now(UTC)))
                 else:
-                    journal.commit([Delete("a", number)], [])
+                    journal.commit([Delete("a", [number], [0])], [])
                 if len(self.acknowledged) > 200:
                     self.has_begun.set()
 
@@ -190,7 +190,7 @@ def test_compact(path: Path) -> None:
     """A file with much free room is smaller afterwards, and has what it had."""
     numbers = fill(path, 3000)
     with closing(Journal.open(path)) as journal:
-        journal.commit([Delete("a", number) for number in numbers[:-1]], [])
+        journal.commit([Delete("a", [number], [0]) for number in numbers[:-1]], [])
     result = store("compact")
     said = re.search(r"(\d+) bytes before, (\d+) bytes now", result.output)
     assert said is not None, result.output

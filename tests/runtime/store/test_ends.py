@@ -46,7 +46,7 @@ def put(journal: Journal, count: int, *plugins: str, start: int = 0) -> list[int
 
 def end(journal: Journal, plugin: str, *numbers: int, cursor: int = 0) -> None:
     """End these events for a plugin, all up to the cursor having ended."""
-    journal.commit([Delete(plugin, number, SIZE) for number in numbers], [], {plugin: cursor})
+    journal.commit([Delete(plugin, [number], [SIZE]) for number in numbers], [], {plugin: cursor})
 
 
 def waiting(journal: Journal, plugin: str) -> list[int]:

@@ -148,7 +148,7 @@ def test_read_numbers(journal: Journal) -> None:
     """Single events are read by their numbers, as far as they wait for that plugin."""
     numbers = append(journal, 5)
     (other,) = append(journal, 1, OTHER, start=5)
-    journal.commit([Delete(PLUGIN, numbers[0])], [])
+    journal.commit([Delete(PLUGIN, [numbers[0]], [0])], [])
     read = journal.read_numbers(PLUGIN, [numbers[4], numbers[0], numbers[2], other])
     assert [row.number for row in read] == [numbers[2], numbers[4]]
 
@@ -176,7 +176,7 @@ def test_backlog(path: Path) -> None:
     backlog = journal.backlog()
     assert backlog[PLUGIN] == Backlog(4, sum(row.size for row in rows))
     assert backlog[OTHER].count == 1
-    journal.commit([Delete(PLUGIN, rows[0].number)], [])
+    journal.commit([Delete(PLUGIN, [rows[0].number], [0])], [])
     assert journal.counts()[PLUGIN].count == 3
     journal.close()
 
@@ -186,9 +186,9 @@ def test_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     journal = Journal.open(None)
     numbers = append(journal, 3)
-    assert journal.commit([Delete(PLUGIN, numbers[0])], []) is None
+    assert journal.commit([Delete(PLUGIN, [numbers[0]], [0])], []) is None
     assert waiting(journal) == numbers[1:]
-    assert journal.register.take(numbers[1], 1)
+    journal.register.take(numbers[1], 1)
     assert journal.tidy(0, KEEP_ALL) == 0
     assert not journal.changed_by_others()
     journal.close()
@@ -217,7 +217,7 @@ def test_numbers_are_never_used_twice(path: Path) -> None:
         firsts.append(journal.new_numbers())
         assert waiting(journal) == []
         numbers = append(journal, 10)
-        journal.commit([Delete(PLUGIN, number) for number in numbers], [])
+        journal.commit([Delete(PLUGIN, [number], [0]) for number in numbers], [])
         journal.close()
     assert firsts[0] + 10 <= firsts[1] < firsts[1] + 10 <= firsts[2]
 
@@ -294,7 +294,7 @@ def test_settlements_come_before_appends(journal: Journal) -> None:
     seen = Seen("s", "1", time.time() + 60)
     journal.commit([], [appended(row(first), seen)])
     again = appended(row(first + 1), seen)
-    journal.commit([Forget(PLUGIN, "s", "1"), Delete(PLUGIN, first)], [again])
+    journal.commit([Forget(PLUGIN, "s", "1"), Delete(PLUGIN, [first], [0])], [again])
     assert (journal.seen(PLUGIN), waiting(journal)) == ([seen], [first + 1])
 
 
@@ -317,7 +317,7 @@ def test_calls_after_the_end(journal: Journal) -> None:
     journal.close()
     assert isinstance(journal.commit([], [appended(row(1))]), JournalUnavailableError)
     with pytest.raises(JournalUnavailableError, match="closed"):
-        journal.commit([Delete(PLUGIN, 1)], [])
+        journal.commit([Delete(PLUGIN, [1], [0])], [])
     journal.close()
 
 
@@ -427,7 +427,7 @@ def test_many_events_leave_a_small_file(path: Path) -> None:
     for _ in range(100):
         rows = [Row(PLUGIN, number + at, b"e" * 120, b"p" * 300) for at in range(1000)]
         assert journal.commit(settled, [appended(row) for row in rows]) is None
-        settled = [Delete(PLUGIN, row.number) for row in rows]
+        settled = [Delete(PLUGIN, [row.number], [0]) for row in rows]
         number += 1000
     journal.commit(settled, [])
     journal.tidy(0, KEEP_ALL)
@@ -478,7 +478,7 @@ def test_tidy_gives_the_room_of_a_backlog_back(path: Path) -> None:
         rows = [row(first + each, payload=b"x" * 16_000) for each in range(100)]
         journal.commit([], [appended(row) for row in rows])
         numbers += [row.number for row in rows]
-    journal.commit([Delete(PLUGIN, number) for number in numbers], [])
+    journal.commit([Delete(PLUGIN, [number], [0]) for number in numbers], [])
     sizes = [on_disk(path)]
     assert sizes[0] > 30 << 20
     for _ in range(3):

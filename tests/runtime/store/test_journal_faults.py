@@ -68,7 +68,7 @@ queue, settled = [], []
 while True:
     batch = range(number, number + 5)
     number += 5
-    deletes = [Delete("audit_trail", done) for done in settled]
+    deletes = [Delete("audit_trail", [done], [0]) for done in settled]
     journal.commit(deletes, [row(new) for new in batch])
     journal.register.release(settled, 1)
     settled = []
@@ -192,7 +192,7 @@ def one_of_each(journal: Journal) -> list[Settlement]:
     first = journal.new_numbers()
     letter = DeadLetterFacts("ping", "1", "test", 5.0, "no", b"[]")
     return [
-        Delete(PLUGIN, first),
+        Delete(PLUGIN, [first], [0]),
         Bury(PLUGIN, first + 1, letter),
         Update(PLUGIN, first + 2, b"[]", 5.0),
         Forget(PLUGIN, "s", "0"),
@@ -275,7 +275,7 @@ def test_transaction_that_stays_open(journal: Journal, connection: Faulty, path:
     connection.fail_at_words("COMMIT", "ROLLBACK")
     assert isinstance(journal.commit([], appends(journal, 3)), JournalUnavailableError)
     with pytest.raises(JournalUnavailableError):
-        journal.commit([Delete(PLUGIN, 1)], [])
+        journal.commit([Delete(PLUGIN, [1], [0])], [])
     connection.recover()
     assert journal.commit([], appends(journal, 1, start=3)) is None
     with closing(sqlite3.connect(path)) as other:
@@ -289,7 +289,7 @@ def test_error_that_is_not_of_the_file(journal: Journal) -> None:
         journal.commit([], [good[0], cast("Append", None)])
     with pytest.raises(TypeError):
         journal.commit(
-            [Delete(PLUGIN, 1)], [good[0], Append(1, cast("bytes", None), b"", [PLUGIN])]
+            [Delete(PLUGIN, [1], [0])], [good[0], Append(1, cast("bytes", None), b"", [PLUGIN])]
         )
     assert waiting(journal) == []
     assert journal.commit([], good) is None
@@ -330,7 +330,7 @@ def test_read_only_database(journal: Journal, connection: Faulty) -> None:
     assert isinstance(error, JournalUnavailableError)
     assert why in str(error)
     with pytest.raises(JournalUnavailableError, match=why):
-        journal.commit([Delete(PLUGIN, journal.new_numbers())], [])
+        journal.commit([Delete(PLUGIN, [journal.new_numbers()], [0])], [])
     assert len(waiting(journal)) == 2
     connection.execute("PRAGMA query_only = 0")
     assert journal.commit([], appends(journal, 2, start=2)) is None
@@ -381,7 +381,7 @@ def test_disk_that_another_program_fills(disk: Path) -> None:
     numbers = waiting(journal)
     assert numbers == [event.number for event in events[:3000:10]]
     for number in numbers:
-        error = journal.commit([Delete(PLUGIN, number)], events[3000:])
+        error = journal.commit([Delete(PLUGIN, [number], [0])], events[3000:])
         assert isinstance(error, JournalFullError)
     assert waiting(journal) == []
     other.unlink()
@@ -408,7 +408,7 @@ def test_disk_that_the_journal_fills(disk: Path, group: int) -> None:
         assert isinstance(error, JournalFullError)
         assert waiting(journal) == accepted
         for number in accepted:
-            assert journal.commit([Delete(PLUGIN, number)], []) is None
+            assert journal.commit([Delete(PLUGIN, [number], [0])], []) is None
         assert waiting(journal) == []
         taken.append(len(accepted))
     assert taken[0] * 300 > 1 << 20
@@ -442,7 +442,7 @@ def test_opening_on_a_full_disk(disk: Path, ending: str) -> None:
     assert journal.backlog()[PLUGIN].count == 200
     assert isinstance(journal.commit([], appends(journal, 1)), JournalFullError)
     for number in waiting(journal):
-        assert journal.commit([Delete(PLUGIN, number)], []) is None
+        assert journal.commit([Delete(PLUGIN, [number], [0])], []) is None
     assert waiting(journal) == []
     journal.close()
 

@@ -31,7 +31,7 @@ journal = Journal.open(Path(sys.argv[1]))
 first = journal.new_numbers()
 for number in range(first, first + 40):
     assert journal.commit([], [Append(number, b"{}", b"x" * 300, ["p"])]) is None
-journal.commit([Delete("p", number) for number in range(first, first + 10)], [])
+journal.commit([Delete("p", [number], [0]) for number in range(first, first + 10)], [])
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -44,7 +44,7 @@ def path(tmp_path: Path) -> Path:
         first = journal.new_numbers()
         rows = [Append(first + at, b"{}", b"{}", ["p"]) for at in range(7)]
         assert journal.commit([], rows) is None
-        journal.commit([Delete("p", first + at) for at in range(7)], [])
+        journal.commit([Delete("p", [first + at], [0]) for at in range(7)], [])
     killed = subprocess.run([sys.executable, "-c", KILLED, path], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert Path(f"{path}-wal").stat().st_size > 0
@@ -144,7 +144,7 @@ def test_a_log_that_is_removed_while_it_is_written(path: Path) -> None:
     assert isinstance(refused, JournalUnavailableError)
     assert "log" in refused.reason
     with pytest.raises(JournalUnavailableError):
-        journal.commit([Delete("p", first)], [])
+        journal.commit([Delete("p", [first], [0])], [])
     journal.close()
     with closing(Journal.open(path)) as again:
         assert again.lost == 0

@@ -241,7 +241,7 @@ def test_events_that_nobody_read_stay(path: Path) -> None:
     filled(path, 10)
     with closing(Journal.open(path)) as journal:
         numbers = [row.number for row in journal.read("a", 0, 10)]
-        ends = [Delete("a", number, 112) for number in (*numbers[:3], *numbers[4:])]
+        ends = [Delete("a", [number], [112]) for number in (*numbers[:3], *numbers[4:])]
         journal.commit(ends, [], {"a": numbers[-1]})
         assert [row.number for row in journal.read("a", 0, 10)] == [numbers[3]]
         assert journal.counts()["a"].count == 1
