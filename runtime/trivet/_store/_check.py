@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ._lock import Lock
 from ._records import Backlog, JournalUnavailableError
-from ._schema import VERSION, connect, is_damage, reported, version_of
+from ._schema import SAME_TABLES, connect, is_damage, reported, version_of
 from ._subscribers import Subscribers
 from ._tables import Tables
 
@@ -43,7 +43,7 @@ def examine(path: Path) -> Iterator[str]:
         with reported(path), closing(connect(path)) as connection:
             version = version_of(connection, path)
             yield from _pages(connection)
-            if version != VERSION:
+            if version < SAME_TABLES:
                 return  # A start that brings it up to date reads every row.
             try:
                 yield from _rows(connection)

@@ -18,7 +18,7 @@ import attrs
 from ._records import DeadLetter, JournalUnavailableError
 from ._schema import (
     MARK,
-    VERSION,
+    SAME_TABLES,
     connect,
     damage,
     first_number,
@@ -120,7 +120,7 @@ class DeadLetters:
         with reported(path), ExitStack() as stack:
             connection = connect(path)
             stack.callback(connection.close)
-            if version_of(connection, path) != VERSION:
+            if version_of(connection, path) < SAME_TABLES:
                 reason = "its tables are not of this version yet; the next start makes them so"
                 raise JournalUnavailableError(path, reason)
             connection.execute("PRAGMA synchronous = FULL")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import msgspec
+from msgspec.structs import astuple
 
 from .._events._history import FIRST, History
 from .._faults._errors import EventDecodeError
@@ -16,7 +17,7 @@ from ._packing import Envelope, unpack_history
 from ._records import DeadLetter
 
 ENVELOPE = ("type", "id", "source", "time", "key", "expires_at", "request_id", "traceparent")
-"""Names for the parts of a stored envelope, but for the last, which is internal."""
+"""Names for the first parts of a stored envelope; the others are internal."""
 
 
 def facts(letter: DeadLetter) -> dict[str, object]:
@@ -60,9 +61,10 @@ def _envelope(envelope: bytes) -> object:
         parts = msgspec.json.decode(envelope, type=Envelope)
     except (ValueError, RecursionError):
         return _payload(envelope)
-    document: dict[str, object] = dict(zip(ENVELOPE, parts[:-1], strict=True))
-    if (expires := parts[5]) is not None:
-        document["expires_at"] = _utc(expires)
+    values = astuple(parts)[: len(ENVELOPE)]
+    document: dict[str, object] = dict(zip(ENVELOPE, values, strict=True))
+    if parts.expires is not None:
+        document["expires_at"] = _utc(parts.expires)
     return document
 
 

@@ -40,6 +40,7 @@ from ._register import Register
 from ._schema import (
     LAST_REGISTER,
     MARKED,
+    VERSION,
     Synchronous,
     configure,
     connect,
@@ -418,6 +419,8 @@ class Journal:
         self._mind_log()
         if not version:
             create(connection)
+        elif version < VERSION:  # Its tables are the same.
+            connection.execute(f"PRAGMA user_version = {VERSION}")
         opening = self._done(self._next_opening)
         self.lost = max(0, self.register.stored - self._stored)
         self.register.begin(opening)

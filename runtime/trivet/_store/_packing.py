@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from functools import partial
 from typing import Any
+from zlib import crc32
 
 import attrs
 import msgspec
@@ -30,9 +31,26 @@ from .._faults._errors import EventDecodeError, EventEncodeError
 Deadline = tuple[str, float, float]
 """A deadline on Trio's clock: the run, the moment, and the seconds until then. The calendar may be
 set while an event is on disk; a clock that only goes forward may be believed instead."""
-Envelope = tuple[
-    str, str, str, datetime, str | None, float | None, str | None, str | None, Deadline | None
-]  # type, id, source, time, key, when it expires, request id, traceparent, deadline
+
+
+class Envelope(msgspec.Struct, array_like=True, gc=False):
+    """An envelope as it is stored: an array of these."""
+
+    type: str
+    id: str
+    source: str
+    time: datetime
+    key: str | None
+    expires: float | None
+    """Seconds since 1970."""
+    request_id: str | None
+    traceparent: str | None
+    deadline: Deadline | None
+    """The same moment; see `Deadline`."""
+    checksum: int | None = None
+    """The CRC-32 of the payload, by which one is known that was changed in the file, where nothing
+    else notices; None where version 2 has written it."""
+
 
 _run: trio.lowlevel.RunVar[str] = trio.lowlevel.RunVar("trivet_run")
 
@@ -64,7 +82,12 @@ def pack(delivery: Delivery[Event]) -> Packed:
         left = delivery.deadline - trio.current_time()
         expires, deadline = time.time() + left, (this_run(), delivery.deadline, left)
     event, origin = delivery.event, delivery.origin
-    envelope: Envelope = (
+    payload = delivery.written
+    if payload is None:
+        payload = encode_event(event, exact=True)
+    elif isinstance(payload, Exception):
+        raise payload
+    envelope = (
         event.__event_name__,
         delivery.id,
         delivery.source,
@@ -74,16 +97,12 @@ def pack(delivery: Delivery[Event]) -> Packed:
         origin.request_id,
         origin.traceparent,
         deadline,
+        crc32(payload),
     )
     try:
         written = _encode(envelope)
     except UnicodeEncodeError as error:  # The publisher's `id`, `source` or `key`.
         raise EventEncodeError(envelope[0], "$", f"in its envelope: {one_line(error)}") from None
-    payload = delivery.written
-    if payload is None:
-        payload = encode_event(event, exact=True)
-    elif isinstance(payload, Exception):
-        raise payload
     return Packed(written, payload, len(written) + len(payload))
 
 
@@ -174,16 +193,19 @@ def unpack(
         opened = _envelope.decode(envelope)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise EventDecodeError("envelope", "$", str(error)) from None
-    name, event_id, source, when, key, expires, request_id, traceparent, stored = opened
+    name, source = opened.type, opened.source
+    if opened.checksum is not None and opened.checksum != crc32(payload):
+        raise EventDecodeError(name, "$", "changed in the store: its checksum is wrong")
     cls = types.get(name)
     if cls is None:
         raise EventDecodeError(name, "$", "no event type has this name any more")
     deadline = math.inf
-    if expires is not None and stored is not None:
-        run, deadline, left = stored
+    if opened.expires is not None and opened.deadline is not None:
+        run, deadline, left = opened.deadline
         if run != this_run():
             # A calendar that was set back must not put it off.
-            deadline = trio.current_time() + min(expires - time.time(), left)
+            deadline = trio.current_time() + min(opened.expires - time.time(), left)
+    request_id, traceparent = opened.request_id, opened.traceparent
     has_origin = request_id is not None or traceparent is not None
     return Delivery(
         types.decode(cls, payload) if event is None else event,
@@ -191,12 +213,12 @@ def unpack(
         time.time(),
         Origin(request_id, traceparent) if has_origin else NO_ORIGIN,
         False,
-        key,
+        opened.key,
         deadline,
         attempt,
         receipt,
-        (source, event_id),
-        when,
+        (source, opened.id),
+        opened.time,
         None,
         size,
     )
@@ -214,10 +236,10 @@ def this_run() -> str:
 def name_and_id(envelope: bytes) -> tuple[str, str, str]:
     """The name of the event's type, its id and its source; nothing where they cannot be read."""
     try:
-        name, event_id, source, *_ = _envelope.decode(envelope)
+        opened = _envelope.decode(envelope)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return "", "", ""
-    return name, event_id, source
+    return opened.type, opened.id, opened.source
 
 
 def pack_history(history: History) -> bytes:

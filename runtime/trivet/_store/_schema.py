@@ -102,8 +102,11 @@ TABLES = (
     "CREATE INDEX dead_letter_by_age ON dead_letter(died_at, size)",
 )
 """The tables of this version; the page about the store in the documents explains them."""
-VERSION = 2
-"""The version of the tables. Version 1 had a row for each event and subscriber."""
+VERSION = 3
+"""The version of the file. Version 1 had a row for each event and subscriber; the envelopes of
+version 2 have no checksum."""
+SAME_TABLES = 2
+"""The first version with these tables."""
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from ._lock import Lock
 from ._migration import migrate
 from ._register import Register
 from ._salvage import salvage
-from ._schema import LAST_REGISTER, VERSION, connect, is_sound, version_of
+from ._schema import LAST_REGISTER, SAME_TABLES, connect, is_sound, version_of
 
 
 def bring_up_to_date(path: Path, lock: Lock, factory: type[sqlite3.Connection]) -> None:
@@ -26,11 +26,11 @@ def bring_up_to_date(path: Path, lock: Lock, factory: type[sqlite3.Connection]) 
     with closing(connect(path, factory)) as connection:
         version = version_of(connection, path)
         new_of(path).unlink(missing_ok=True)  # What a killed process has left.
-        if not version or (version == VERSION and is_sound(connection)):
+        if not version or (version >= SAME_TABLES and is_sound(connection)):
             return
         (last,) = first_row(connection, f"{LAST_REGISTER} ORDER BY 1") or (0,)
     with closing(Register(register_of(path))) as register:
-        if version == VERSION:
+        if version >= SAME_TABLES:
             save_what_can_be_read(path, lock, register)
         else:
             migrate(path, lock, register.left_over(last))

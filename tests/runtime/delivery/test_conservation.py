@@ -475,6 +475,16 @@ class World(Driver[Subscriber]):
         except trio.EndOfChannel:
             assert subscriber.stopped
 
+    async def fail(self, of: int, times: int, end: Exception | None) -> None:
+        """Fail so many attempts in a row; where this is None, `run()` crashes each time."""
+        for _ in range(times):
+            if not self.subscriber(of).in_flight:
+                await self.read_now(of)
+            if end is None:
+                await self.end_lifetime(of, crashed=True)
+            else:
+                await self.finish(of, -1, end)
+
     async def keep(self, of: int, which: int) -> None:
         subscriber = self.subscriber(of)
         if subscriber.in_flight:
@@ -700,6 +710,9 @@ ends: st.SearchStrategy[End] = st.sampled_from(
     [HANDLED, HANDLED, EXPIRED, ValueError(), RetryAfter(1), RetryAfter(3), PermanentError()]
 )
 finish = st.tuples(st.just(World.finish), which, which, ends)
+fail = st.tuples(
+    st.just(World.fail), which, st.integers(2, 3), st.sampled_from([ValueError(), None])
+)
 work: st.SearchStrategy[Step] = st.one_of(
     publish,
     read,
@@ -709,6 +722,7 @@ work: st.SearchStrategy[Step] = st.one_of(
     publish,
     read,
     finish,
+    fail,
     st.tuples(st.just(World.let_time_pass), st.sampled_from([0.5, 1.0, 2.0])),
     st.tuples(st.just(World.end_lifetime), which, st.booleans()),
     st.tuples(st.just(World.keep), which, which),

@@ -27,7 +27,7 @@ from trivet import (
 )
 from trivet._cli import main
 from trivet._store import _journal, _store
-from trivet._store._dead_letters import DeadLetters
+from trivet._store._dead_letters import Criteria, DeadLetters
 from trivet._store._journal import Journal
 from trivet._store._records import JournalUnavailableError
 
@@ -128,6 +128,7 @@ async def the_others_go_on(path: Path) -> list[str]:
         "payload = NULL",
         "payload = 'text'",
         "payload = x'7b226e756d626572223a226f6e65227d'",
+        """payload = CAST('{"number":9}' AS BLOB)""",
         "history = x'00'",
         "history = 'text'",
         """history = CAST('{"failures":[],"attempts":"x"}' AS BLOB)""",
@@ -147,6 +148,20 @@ async def test_a_damaged_event_is_a_dead_letter(path: Path, change: str) -> None
     damage(path, TRIED, f"UPDATE {table} SET {change} {SECOND}")
     (reason,) = await the_others_go_on(path)
     assert reason
+
+
+async def test_a_payload_that_was_changed_is_named(path: Path) -> None:
+    """Where another value would fit as well, the checksum tells; a replay does not hand it on."""
+    damage(path, f"""UPDATE event SET payload = CAST('{{"number":9}}' AS BLOB) {SECOND}""")
+    assert "checksum" in (await the_others_go_on(path))[0]
+    with DeadLetters(path) as letters:
+        (letter,) = letters.list()
+        assert (letter.event, letter.id) == ("order", "o-1")
+        letters.replay(Criteria())
+    async with program(path) as runtime:
+        while not runtime.statistics()["billing"].dead_lettered:
+            await trio.sleep(0.01)
+        assert runtime.get(Billing).got == []
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""A store that a former version wrote: `stored_before.db`.
+"""Stores of former versions: `stored_before.db` is of version 1, `stored_by_2.db` of version 2.
 
-Its plugin `keeper` was given six events, with the sources and ids below, and stopped:
+Their plugin `keeper` was given six events, with the sources and ids below, and stopped:
 
 * `done` was handled, and `dead` failed for good: their ids are remembered, and one is a letter;
 * `failed` backs off for two seconds, and `behind` waits for it, since both have the lane `a`;
@@ -10,6 +10,8 @@ Its plugin `keeper` was given six events, with the sources and ids below, and st
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -28,8 +30,9 @@ from trivet import (
 )
 from trivet._store._dead_letters import Criteria, DeadLetters
 from trivet._store._journal import Journal
+from trivet._store._schema import VERSION
 
-STORED = Path(__file__).with_name("stored_before.db")
+STORED = [Path(__file__).with_name(name) for name in ("stored_before.db", "stored_by_2.db")]
 AGES = 4e9
 """Seconds, so many that nothing in the file grows too old for this test."""
 
@@ -61,11 +64,11 @@ class Keeper(EventPlugin[Note]):
         self.envelopes[event.number] = delivery
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    """Settings of a program whose store is a copy of that file."""
+@pytest.fixture(params=STORED, ids=lambda path: path.stem)
+def settings(tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
+    """Settings of a program whose store is a copy of such a file."""
     path = tmp_path / "store.sqlite3"
-    shutil.copyfile(STORED, path)
+    shutil.copyfile(request.param, path)
     return Settings(store=StoreSettings(path=path, dead_letters_max_age=AGES))
 
 
@@ -85,6 +88,14 @@ async def test_events_of_a_former_version_are_delivered(settings: Settings) -> N
     failed = keeper.envelopes[2]
     assert (failed.source, failed.id, failed.key) == ("test", "failed", "k")
     assert (failed.request_id, failed.traceparent) == ("r-2", "00-2")
+
+
+def test_a_file_is_of_this_version_from_its_start_on(settings: Settings) -> None:
+    """An older program refuses it then, since it would not understand what is written."""
+    path = settings.store.path
+    Journal.open(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
 
 
 async def test_the_ids_of_a_former_version_are_known(settings: Settings) -> None:
