@@ -75,12 +75,13 @@ and says what they are for.
                             from a publisher to each subscriber, so that nobody starves; handlers
                             that wait for one another
         _bounded            the inbox, assembled from
-        _admission _in_flight _queue _repeats _retries
+        _admission _in_flight _queue _repeats _endings _attempts _retries
                             the events that come in, those with the plugin, their order, duplicates,
-                            and another attempt or none
+                            their ends, and another attempt or none
         _memory             the bytes that all inboxes share
-        _backing _in_memory _on_disk _progress
-                            where its events are besides: nowhere, or in the store
+        _backing _in_memory _on_disk _beyond _held _progress
+                            where its events are besides: nowhere, or in the store, read when there
+                            is room
     _supervision/       how a plugin lives, fails and stops
         _host _lifetime _needs
                             one plugin from start to stop; one of its lifetimes; what it needs

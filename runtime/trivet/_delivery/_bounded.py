@@ -1,6 +1,6 @@
 """The inbox: it hands events out, takes them back, and ends each of them once.
 
-Owns the way of an event from its place in the queue to its end.
+Owns the way of an event from its place in the queue to the plugin, and what a stop does to it.
 Never knows other inboxes, the supervisor that closes this one, nor where its events are besides.
 
 What changes more than one thing is protected against KeyboardInterrupt, which in a program that
@@ -10,43 +10,37 @@ embeds Trivet may come between any two steps; what is the author's is not.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import structlog
 import trio
 
-from .._events._delivery import Delivery, Identity, utc_now
+from .._events._delivery import Delivery
 from .._events._delivery_settings import DeliveryPolicy
 from .._events._event import Event
 from .._events._fates import Fate
-from .._events._history import FIRST, History
-from .._faults._advice import explained, where_and_why
+from .._faults._advice import where_and_why
 from .._faults._containment import one_line
-from .._faults._errors import HandlerTimeoutError
 from .._inbox._counts import Counts, InboxStatistics
 from .._inbox._fast_path import FastPath
 from .._inbox._gate import Gate
 from .._inbox._inbox import Inbox
 from .._inbox._readers import Readers
 from ._admission import Admission
+from ._attempts import Attempts, OnRetry
 from ._backing import MakeBacking, Parts
+from ._endings import Endings
 from ._in_flight import InFlight
 from ._in_memory import InMemory
 from ._memory import Memory
 from ._queue import Queue
 from ._repeats import Repeats
-from ._retries import next_wait
 
 # To look an enum's member up by its name takes longer than to count an event.
-HANDLED, IN_FLIGHT = Fate.HANDLED, Fate.IN_FLIGHT
+IN_FLIGHT = Fate.IN_FLIGHT
 
-BACKING_OFF = "an event backs off"
 KEYED = "events wait for one another"
-
-OnRetry = Callable[[Delivery[Event], Exception, float], None]
-"""Is told of an event, of what its handler raised, and of the most seconds until it is tried
-again. It must neither wait nor raise."""
 
 
 class BoundedInbox(Inbox[Any]):
@@ -80,14 +74,11 @@ class BoundedInbox(Inbox[Any]):
         """Told of each failure that another attempt follows."""
         self.is_read: bool = False
         """Whether the plugin has asked for an event in this lifetime."""
-        self._idle: trio.Event | None = None
         # Of one batch at a time a key's events may be neighbours; of several, they must not.
         self._queue = Queue(policy, one_at_a_time=not in_batches or policy.concurrency > 1)
         self._repeats = Repeats(policy.deduplicate_for)
         self._counts = Counts()
         self._readers = Readers()
-        self._has_backed_off = False
-        """Whether an event may back off, or follow one that does."""
         self.fast_path: FastPath = FastPath(
             plugin,
             ready=self._queue.ready,
@@ -96,14 +87,12 @@ class BoundedInbox(Inbox[Any]):
             buffer=policy.buffer,
             is_timed=policy.retry or policy.time_limit < math.inf,
             mark=self._repeats.mark,
-            finish=self._finish_quickly,
             stay=self._stay,
         )
         path = self.fast_path
         self.gate: Gate = Gate(path)
         """See `Gate`; an operator shuts it."""
         self._in_flight = InFlight(path)
-        self._histories = self._in_flight.histories
         self._parts = parts = Parts(
             plugin,
             policy,
@@ -119,7 +108,10 @@ class BoundedInbox(Inbox[Any]):
         self._backing = backing(parts)
         path.mind("events are stored", self._backing.outlives)
         path.mind(KEYED, policy.ordering_key is not None)
-        self.admission: Admission = Admission(parts, path, self._backing, self._drop)
+        self._endings = Endings(parts, path, self._backing, self._is_closed)
+        path.finish = self._endings.finish_quickly
+        self._attempts = Attempts(parts, path, self._backing, self._endings, self._is_closed)
+        self.admission: Admission = Admission(parts, path, self._backing, self._endings.drop)
 
     # The plugin's side.
 
@@ -141,7 +133,7 @@ class BoundedInbox(Inbox[Any]):
     async def _something_new(self) -> None:
         """Wait to be woken, or for the end of the next back-off."""
         until = math.inf if self._is_held else self._queue.next_return
-        self._tell_idle()
+        self._endings.tell_idle()
         if until == math.inf:
             await self._readers.park()
         else:
@@ -154,6 +146,10 @@ class BoundedInbox(Inbox[Any]):
         if delivery is not None:
             return delivery
         raise trio.EndOfChannel if self._is_over else trio.WouldBlock
+
+    def _is_closed(self) -> bool:
+        """Whether nothing more comes in."""
+        return self.admission.is_closed
 
     @property
     def _is_over(self) -> bool:
@@ -184,7 +180,7 @@ class BoundedInbox(Inbox[Any]):
                 self._hand_out(delivery, now)
                 break
             self._queue.done(delivery)
-            self._end(delivery, Fate.EXPIRED)
+            self._endings.end(delivery, Fate.EXPIRED)
         if not self.fast_path.is_open:
             self._mind_rest(is_empty=delivery is None)
         return delivery
@@ -201,7 +197,7 @@ class BoundedInbox(Inbox[Any]):
         if late := [delivery for delivery in taken if delivery.deadline <= now]:
             taken = [delivery for delivery in taken if delivery.deadline > now]
             for each in late:
-                self._end(each, Fate.EXPIRED)
+                self._endings.end(each, Fate.EXPIRED)
         if taken:
             self._hand_out_together(taken, now)
         while len(taken) < at_most and (delivery := self.take()) is not None:
@@ -245,35 +241,27 @@ class BoundedInbox(Inbox[Any]):
         """See to what is left in the queue after events were taken out."""
         if is_empty or self._queue.has_missing:
             self._backing.refill()
-        if self._has_backed_off:
-            self._mind_back_offs()
+        if self._attempts.has_backed_off:
+            self._attempts.mind_back_offs()
 
     def _stay(self, delivery: Delivery[Event], since: float) -> None:
         """Have an event in flight that its worker has left."""
         self._in_flight.add(delivery, since)
 
-    def _mind_back_offs(self) -> None:
-        """Close the fast path while an event backs off, or follows one that does."""
-        self._has_backed_off = self._queue.has_lanes
-        self.fast_path.mind(BACKING_OFF, self._has_backed_off)
-
     @trio.lowlevel.enable_ki_protection
     def accept(self, delivery: Delivery[Event]) -> None:
         """See `Inbox`."""
-        self._finish(delivery, HANDLED)
+        self._endings.finish(delivery, Fate.HANDLED)
 
     @trio.lowlevel.enable_ki_protection
     def accept_all(self, deliveries: Iterable[Delivery[Event]]) -> None:
         """See `Inbox`."""
-        if released := self._in_flight.release_all(deliveries):
-            self._queue.done(*released)
-            self._end_handled(released)
-            self._go_on(len(released))
+        self._endings.finish_handled(deliveries)
 
     @trio.lowlevel.enable_ki_protection
     def expire(self, delivery: Delivery[Event]) -> None:
         """See `Inbox`."""
-        self._finish(delivery, Fate.EXPIRED)
+        self._endings.finish(delivery, Fate.EXPIRED)
 
     def reject(self, delivery: Delivery[Event], error: Exception) -> None:
         """See `Inbox`."""
@@ -285,7 +273,7 @@ class BoundedInbox(Inbox[Any]):
         retried = [
             (delivery, wait)
             for delivery in deliveries
-            if (wait := self._reject(delivery, error)) is not None
+            if (wait := self._attempts.failed(delivery, error, self.on_retry)) is not None
         ]
         if not retried:
             return
@@ -302,43 +290,6 @@ class BoundedInbox(Inbox[Any]):
             attempt=first.attempt,
             retry_in=None if longest == math.inf else round(longest, 3),
         )
-
-    def _reject(self, delivery: Delivery[Event], error: Exception) -> float | None:
-        """Seconds until the event is tried again, infinity until the next start; None if never."""
-        since = self._in_flight.since(delivery)
-        if since is None:
-            return None
-        now = trio.current_time()
-        self._counts.timed_out += isinstance(error, HandlerTimeoutError)
-        if delivery.receipt is not None:
-            delivery.receipt.errors[self._plugin] = error
-        history = self._in_flight.history(delivery).failed(
-            one_line(error), at=utc_now().timestamp(), took=now - since
-        )
-        wait = next_wait(self.policy, history, error)
-        if wait is not None and now + wait >= delivery.deadline:
-            self._log.error("event expires before its next attempt", **delivery.identity())
-            self._finish(delivery, Fate.EXPIRED)
-        elif wait is None and not (self._backing.outlives and self.admission.is_closed):
-            self._log.error("event failed", **delivery.identity(), exc_info=explained(error))
-            self._finish(delivery, self._backing.failed_as, history)
-        else:  # A stop sends nothing to the dead letters: the next start tries again.
-            if self.on_retry is not None and wait is not None:
-                longest = next_wait(self.policy, history, error, draw=lambda least, most: most)
-                self.on_retry(delivery, error, wait if longest is None else longest)
-            self._back_off(delivery, history, wait)
-            return math.inf if wait is None else wait
-        return None
-
-    def _back_off(self, delivery: Delivery[Event], history: History, wait: float | None) -> None:
-        """Try the event again after a wait; None is after the next start."""
-        self._counts.retried += 1
-        until = math.inf if wait is None else trio.current_time() + wait
-        retry = self._retry(delivery, history.waited(wait or 0.0), wait=wait or 0.0)
-        self._queue.back_off(retry, until)
-        self._mind_back_offs()
-        retry.settle(self._plugin, Fate.BACKING_OFF)
-        self._readers.wake_all()  # One that knows when to look may leave before that.
 
     @trio.lowlevel.enable_ki_protection
     def keep(self, delivery: Delivery[Event]) -> None:
@@ -364,7 +315,7 @@ class BoundedInbox(Inbox[Any]):
         The oldest among those in flight, those that have failed, and the first in the queue, whose
         order is nearly that of publishing. None if there is none.
         """
-        moments = [each.published for each in (*self._in_flight, *self._histories)]
+        moments = [each.published for each in (*self._in_flight, *self._in_flight.histories)]
         if self._queue.ready:
             moments.append(self._queue.ready[0].published)
         return min(moments, default=None)
@@ -374,125 +325,6 @@ class BoundedInbox(Inbox[Any]):
         lane_of = self._queue.lane_of
         is_keyed = self.policy.ordering_key is not None and other in self._in_flight
         return is_keyed and lane_of(delivery) == lane_of(other)
-
-    # The ends.
-
-    def _finish(
-        self, delivery: Delivery[Event], fate: Fate, history: History | None = None
-    ) -> None:
-        """End an event that is in flight."""
-        if self._in_flight.release(delivery):
-            self._queue.done(delivery)
-            self._end(delivery, fate, history)
-            self._go_on()
-
-    def _go_on(self, ended: int = 1) -> None:
-        """Tell those who wait for the end of what was in flight."""
-        if self._readers.parked:
-            self._wake_followers(ended)
-        self._tell_idle()
-
-    def _finish_quickly(self, delivery: Delivery[Event]) -> None:
-        """End an event that was handled on the fast path, and is not plain.
-
-        As `_end`, of what it may come to there: the event has an id or a receipt.
-        """
-        if self._histories or delivery.size or not self.fast_path.is_open:
-            self._end(delivery, HANDLED)
-            return
-        counts = self._counts
-        counts.handled += 1
-        if delivery.given is not None:
-            self._repeats.ended(delivery.given, HANDLED, self._plugin)
-        if delivery.receipt is not None:
-            delivery.receipt.settle(self._plugin, HANDLED)
-
-    def _wake_followers(self, ended: int) -> None:
-        """Wake those who may take now what waited for events; or nothing is left at all."""
-        readers = self._readers
-        if self.admission.is_closed:
-            readers.wake_all()
-        elif self.policy.ordering_key is not None:
-            for _ in range(min(ended, len(readers.parked))):
-                readers.wake()
-
-    def _retry(
-        self, delivery: Delivery[Event], history: History, *, wait: float = 0.0
-    ) -> Delivery[Event]:
-        """The next attempt at an event that is in flight, which is to be made after a wait."""
-        self._in_flight.release(delivery)
-        self._histories.pop(delivery, None)
-        retry = delivery.again()
-        self._in_flight.remember(retry, history)
-        self._backing.retried(delivery, retry, history, wait)
-        return retry
-
-    def _end(self, delivery: Delivery[Event], fate: Fate, history: History | None = None) -> None:
-        """Count the end of an event that was inside, and tell everybody.
-
-        Args:
-            delivery: the event, which is in no other part of the inbox any more.
-            fate: its end.
-            history: its failed attempts, where they are not those that were known before.
-        """
-        path, counts = self.fast_path, self._counts
-        if fate is HANDLED:
-            counts.handled += 1
-        else:
-            counts.add(fate)
-        if path.is_open and delivery.is_plain:
-            return
-        known = self._histories.pop(delivery, FIRST) if self._histories else FIRST
-        counts.bytes -= (size := delivery.size)
-        event = delivery.given
-        may_come_again = event is not None and self._repeats.ended(event, fate, self._plugin)
-        if delivery.receipt is not None:
-            delivery.receipt.settle(self._plugin, fate)
-        if not path.is_open:
-            if may_come_again and event is not None:
-                self._backing.forget(event)
-            self._backing.ended(delivery, fate, history or known)
-        if size:
-            self._freed(size)
-
-    def _end_handled(self, deliveries: Sequence[Delivery[Event]]) -> None:
-        """As `_end`, of events that have been handled."""
-        path, histories = self.fast_path, self._histories
-        self._counts.handled += len(deliveries)
-        if path.is_open:
-            deliveries = [delivery for delivery in deliveries if not delivery.is_plain]
-            if not deliveries:
-                return
-        size = 0
-        events: list[Identity] = []
-        for delivery in deliveries:
-            if histories:
-                histories.pop(delivery, None)
-            size += delivery.size
-            if delivery.given is not None:
-                events.append(delivery.given)
-            if delivery.receipt is not None:
-                delivery.receipt.settle(self._plugin, HANDLED)
-        self._counts.bytes -= size
-        if events:
-            self._repeats.handled_all(events, self._plugin)
-        if not path.is_open:
-            self._backing.handled_together(deliveries)
-        if size:
-            self._freed(size)
-
-    def _freed(self, size: int) -> None:
-        """Let those in that wait for the memory that was freed."""
-        if not self.fast_path.is_open:
-            self._room_made()
-        self._memory.free += size
-        if self._memory.waiters:
-            self._memory.let_in()
-
-    def _drop(self, delivery: Delivery[Event]) -> None:
-        """End an event that makes room for another."""
-        self._end(delivery, Fate.DROPPED)
-        self._readers.wake_all()  # For what had to wait for that one.
 
     def _room_made(self) -> None:
         """Let in the events that wait for room."""
@@ -544,16 +376,7 @@ class BoundedInbox(Inbox[Any]):
             self._in_flight.release(delivery)
             self._backing.returned(delivery)
             return delivery
-        history = self._in_flight.history(delivery).crashed()
-        if history.crashes < self.policy.delivery_limit:
-            return self._retry(delivery, history)
-        self._log.error(
-            "event failed: run() crashed too often with it in flight",
-            **delivery.identity(),
-            crashes=history.crashes,
-        )
-        self._finish(delivery, self._backing.failed_as, history)
-        return None
+        return self._attempts.crashed(delivery)
 
     @trio.lowlevel.enable_ki_protection
     def abandon(self) -> None:
@@ -571,7 +394,7 @@ class BoundedInbox(Inbox[Any]):
             if stays:
                 delivery.settle(self._plugin, Fate.QUEUED)
             else:
-                self._end(delivery, Fate.ABANDONED)
+                self._endings.end(delivery, Fate.ABANDONED)
         if remaining and not stays:
             self._log.error("events abandoned", count=len(remaining), first=remaining[0].id)
 
@@ -579,14 +402,7 @@ class BoundedInbox(Inbox[Any]):
 
     async def idle(self) -> None:
         """Wait until nothing is in flight, while the gate is held."""
-        while len(self._in_flight):
-            self._idle = trio.Event()
-            await self._idle.wait()
-
-    def _tell_idle(self) -> None:
-        if self._idle is not None and not len(self._in_flight):
-            self._idle.set()
-            self._idle = None
+        await self._endings.idle()
 
     @trio.lowlevel.enable_ki_protection
     def heed(self, policy: DeliveryPolicy, *, in_batches: bool) -> None:
@@ -598,7 +414,7 @@ class BoundedInbox(Inbox[Any]):
         is_timed = policy.retry or policy.time_limit < math.inf
         path.heed(policy.buffer, is_timed=is_timed, mark=self._repeats.mark)
         path.mind(KEYED, policy.ordering_key is not None)
-        self._mind_back_offs()
+        self._attempts.mind_back_offs()
         self._backing.heed(policy)
         self.admission.heed(policy)
         self._room_made()

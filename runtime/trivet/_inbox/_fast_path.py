@@ -67,7 +67,6 @@ class FastPath:
         buffer: how many events may wait; None for no such limit.
         is_timed: whether the length of an attempt matters.
         mark: marks an event that has an id, and is not known, as taken in; returns the mark.
-        finish: ends an event that was handled, and is not plain.
         stay: puts an event that its worker has left among the others in flight, with the time at
             which it was handed out.
     """
@@ -100,7 +99,6 @@ class FastPath:
         buffer: int | None,
         is_timed: bool,
         mark: Callable[[Identity, Delivery[Event]], object],
-        finish: Callable[[Delivery[Event]], None],
         stay: Callable[[Delivery[Event], float], None],
     ) -> None:
         self.plugin: str = plugin
@@ -111,7 +109,8 @@ class FastPath:
         self.buffer: int
         self.is_timed: bool
         self.mark: Callable[[Identity, Delivery[Event]], object]
-        self.finish: Callable[[Delivery[Event]], None] = finish
+        self.finish: Callable[[Delivery[Event]], None]
+        """Ends an event that was handled, and is not plain; the inbox sets it."""
         self.stay: Callable[[Delivery[Event], float], None] = stay
         self.latencies: Latencies = Latencies()
         """The latencies of the inbox's events, on the path and off it."""

@@ -40,7 +40,6 @@ def path() -> FastPath:
         buffer=1,
         is_timed=False,
         mark=nothing,
-        finish=nothing,
         stay=nothing,
     )
 

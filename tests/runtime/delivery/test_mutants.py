@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from trivet import Delivery, Event, Fate
 from trivet._delivery._admission import Admission
 from trivet._delivery._bounded import BoundedInbox
+from trivet._delivery._endings import Endings
 from trivet._delivery._in_flight import InFlight
 from trivet._delivery._on_disk import OnDisk
 from trivet._delivery._progress import Progress
@@ -352,6 +353,6 @@ def is_itself(real: Callable[..., Any], *args: Any, **more: Any) -> Any:
 def test_what_is_no_fault_is_not_noticed(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same programs find nothing where a method does what it should."""
     monkeypatch.setitem(globals(), "PROGRAMS", 60)
-    Mutant(BoundedInbox, "_end", is_itself).infect(monkeypatch)
+    Mutant(Endings, "end", is_itself).infect(monkeypatch)
     Mutant(Queue, "back_off", is_itself).infect(monkeypatch)
     assert complaint(model, times=1) is None

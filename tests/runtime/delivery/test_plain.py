@@ -19,6 +19,7 @@ from trio.testing import MockClock
 from trivet import Delivery, Event, Fate, Receipt, current_delivery
 from trivet._delivery._admission import Admission, PendingOffer
 from trivet._delivery._bounded import BoundedInbox
+from trivet._delivery._endings import Endings
 from trivet._events._delivery_settings import DeliveryPolicy
 from trivet._inbox._inbox import Deliveries
 from trivet._inbox._workers import handle_plain
@@ -228,7 +229,7 @@ def test_an_event_without_a_deadline_takes_the_quick_way(
     inbox = BoundedInbox("plain", DeliveryPolicy())
     monkeypatch.delattr(Admission, "_screen")
     monkeypatch.delattr(BoundedInbox, "_next")
-    monkeypatch.delattr(BoundedInbox, "_finish")
+    monkeypatch.delattr(Endings, "finish")
 
     async def turn() -> None:
         given = {name: value() if name == "receipt" else value for name, value in said.items()}

@@ -32,7 +32,6 @@ def path_with(stayed: list[Delivery[Any]]) -> FastPath:
         buffer=1,
         is_timed=False,
         mark=nobody_waits,
-        finish=nobody_waits,
         stay=lambda delivery, _: stayed.append(delivery),
     )
 
