@@ -1,4 +1,4 @@
-"""What follows an attempt that has failed: another one, or the end.
+"""The failed attempts at an inbox's events: another one follows, or the end.
 
 Owns that decision, and the waits before another attempt.
 Never knows who has tried, nor what is logged of it for several events together.
@@ -72,6 +72,8 @@ class Attempts:
             return None
         now = trio.current_time()
         parts.counts.timed_out += isinstance(error, HandlerTimeoutError)
+        if delivery.receipt is not None:
+            delivery.receipt.errors[parts.plugin] = error
         history = parts.in_flight.history(delivery).failed(
             one_line(error), at=utc_now().timestamp(), took=now - since
         )

@@ -167,7 +167,7 @@ class Backing(Protocol):
         """Note the end of an event; the inbox has counted it."""
 
     def handled_together(self, deliveries: Sequence[Delivery[Event]]) -> None:
-        """As `ended`, of events that were handled."""
+        """Note that events have been handled; see `ended`."""
 
     def forget(self, event: Identity) -> None:
         """Note that the event may come again, though it is known."""
@@ -187,9 +187,6 @@ class Backing(Protocol):
 
     def excuse(self, receipt: Receipt) -> None:
         """Let the publisher not wait for the end of its event, if none comes in this program."""
-
-    def heed(self, policy: DeliveryPolicy) -> None:
-        """Go by another policy, which a reload has brought; nothing is in flight."""
 
 
 MakeBacking = Callable[[Parts], Backing]

@@ -67,7 +67,7 @@ class BoundedInbox(Inbox[Any]):
         memory: Memory | None = None,
     ) -> None:
         self.policy: DeliveryPolicy = policy
-        self._memory = memory = memory or Memory()
+        memory = memory or Memory()
         self._plugin = plugin
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger(plugin=plugin)
         self.on_retry: OnRetry | None = None
@@ -226,7 +226,7 @@ class BoundedInbox(Inbox[Any]):
             self.admission.admit()
 
     def _hand_out_together(self, deliveries: Sequence[Delivery[Event]], now: float) -> None:
-        """As `_hand_out`, each step for all events."""
+        """Give events to the plugin, each step for all of them."""
         self._in_flight.add_all(deliveries, now)
         if not self.fast_path.is_open:
             self._backing.handed_out_together(deliveries)
@@ -415,7 +415,6 @@ class BoundedInbox(Inbox[Any]):
         path.heed(policy.buffer, is_timed=is_timed, mark=self._repeats.mark)
         path.mind(KEYED, policy.ordering_key is not None)
         self._attempts.mind_back_offs()
-        self._backing.heed(policy)
         self.admission.heed(policy)
         self._room_made()
 

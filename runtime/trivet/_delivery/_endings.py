@@ -54,7 +54,7 @@ class Endings:
             self._go_on()
 
     def finish_handled(self, deliveries: Iterable[Delivery[Event]]) -> None:
-        """As `finish`, of events that have been handled, unless they are kept."""
+        """End events that are in flight, and have been handled, unless they are kept."""
         if finished := self._parts.in_flight.release_all(deliveries):
             self._parts.queue.done(*finished)
             self._end_handled(finished)
@@ -118,7 +118,7 @@ class Endings:
             self._freed(size)
 
     def _end_handled(self, deliveries: Sequence[Delivery[Event]]) -> None:
-        """As `end`, of events that have been handled: each step for all of them."""
+        """End events that have been handled, each step for all of them; see `end`."""
         path, histories = self._path, self._histories
         self._counts.handled += len(deliveries)
         if path.is_open:

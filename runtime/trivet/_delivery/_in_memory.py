@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .._events._delivery import Delivery, Identity, Receipt
-from .._events._delivery_settings import DeliveryPolicy
 from .._events._event import Event
 from .._events._fates import Fate
 from .._events._history import History
@@ -110,7 +109,4 @@ class InMemory:
         return False
 
     def excuse(self, receipt: Receipt) -> None:
-        """See `Backing`."""
-
-    def heed(self, policy: DeliveryPolicy) -> None:
         """See `Backing`."""

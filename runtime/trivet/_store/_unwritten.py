@@ -1,4 +1,4 @@
-"""What has become of events, and is not in the file yet.
+"""The changes of events that are not in the file yet.
 
 Owns the changes that are written next; the ends of one plugin's events are one record.
 Never knows when they are written, nor how.
@@ -12,7 +12,7 @@ from ._records import Bury, Delete, Forget, Settlement, Update
 
 
 class Unwritten:
-    """The changes that are written next. Its length is the number of their events."""
+    """The changes that are to be written. Its length is the number of their events."""
 
     def __init__(self) -> None:
         self._ends: dict[str, Delete] = {}

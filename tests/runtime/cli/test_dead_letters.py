@@ -28,8 +28,9 @@ from click.testing import CliRunner, Result
 from trio.testing import MockClock
 
 from trivet import Delivery, Event, PermanentError, StoreSettings, _cli
+from trivet._delivery._beyond import WINDOW
 from trivet._delivery._bounded import BoundedInbox
-from trivet._delivery._on_disk import WINDOW, OnDisk
+from trivet._delivery._on_disk import OnDisk
 from trivet._events._delivery_settings import DeliveryPolicy
 from trivet._events._history import FIRST
 from trivet._events._types import EventTypes

@@ -34,7 +34,7 @@ from msgspec.structs import replace
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trivet import Delivery, Event, Fate, Outcome, PermanentError, RetryAfter, StoreSettings
-from trivet._delivery import _on_disk, _queue
+from trivet._delivery import _beyond, _on_disk, _queue
 from trivet._delivery._bounded import BoundedInbox
 from trivet._delivery._bus import Bus, Subscription
 from trivet._delivery._on_disk import OnDisk
@@ -429,7 +429,7 @@ class Process:
                 if entry.replayed_at + FOUND_AFTER <= now and self.store.has_settled:
                     entry.hidden = False
             backing_off = sum(entry.due > now for entry in one.waiting)
-            if one.readers and not one.stopped and backing_off < _on_disk.BACKING_OFF_AT_MOST:
+            if one.readers and not one.stopped and backing_off < _beyond.BACKING_OFF_AT_MOST:
                 # Events in flight or backing off may take all the memory: the others wait on disk.
                 taken = one.inbox.statistics()
                 is_full = (
@@ -914,7 +914,7 @@ async def run(program: Program, directory: Path, clock: MockClock) -> None:
     def this_run() -> str:
         return world.process.path.name
 
-    with patch.object(_on_disk, "unpack", unpack), patch.object(_stored, "this_run", this_run):
+    with patch.object(_beyond, "unpack", unpack), patch.object(_stored, "this_run", this_run):
         while not world.is_over:
             await world.live(steps)
 
@@ -1012,10 +1012,10 @@ def obey(program: Program) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     clock = MockClock()
     with ExitStack() as stack:
-        for module in (_on_disk, _journal, _store, _stored):
+        for module in (_beyond, _on_disk, _journal, _store, _stored):
             stack.enter_context(patch.object(module, "time", Calendar()))
-        stack.enter_context(patch.object(_on_disk, "WINDOW", 3))
-        stack.enter_context(patch.object(_on_disk, "BACKING_OFF_AT_MOST", 2))
+        stack.enter_context(patch.object(_beyond, "WINDOW", 3))
+        stack.enter_context(patch.object(_beyond, "BACKING_OFF_AT_MOST", 2))
         stack.enter_context(patch.object(_queue, "LOADED", 2))
         stack.enter_context(patch.object(_dead_letters, "SLICE", 2))
         stack.enter_context(patch.object(_ballast, "BALLAST", 4096))

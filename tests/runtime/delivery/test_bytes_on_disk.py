@@ -26,7 +26,7 @@ from trivet import (
     StoreSettings,
     current_delivery,
 )
-from trivet._delivery import _on_disk, _queue
+from trivet._delivery import _beyond, _queue
 from trivet._events._sizes import estimated_bytes
 from trivet._events._turns import LARGE
 from trivet.testing import open_plugins
@@ -192,7 +192,7 @@ async def test_events_purged_while_memory_was_full_cost_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Events that vanish from the file while memory is full cost no other event of their lane."""
-    monkeypatch.setattr(_on_disk, "WINDOW", 3)
+    monkeypatch.setattr(_beyond, "WINDOW", 3)
     monkeypatch.setattr(_queue, "LOADED", 2)
     async with program(tmp_path, ByLane) as runtime:
         plugin = runtime.get(ByLane)

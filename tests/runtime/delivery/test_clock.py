@@ -29,8 +29,8 @@ from trivet import (
     ShutdownSettings,
     StoreSettings,
 )
-from trivet._delivery import _on_disk, _repeats
-from trivet._delivery._on_disk import WINDOW
+from trivet._delivery import _beyond, _on_disk, _repeats
+from trivet._delivery._beyond import WINDOW
 from trivet._store import _journal, _store
 from trivet._store import _packing as _stored
 from trivet._store._dead_letters import DeadLetters
@@ -56,7 +56,13 @@ class Calendar:
 def calendar(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> Calendar:
     """The calendar of a test whose store is written by the event loop, where time is virtual."""
     calendar = Calendar(autojump_clock)
-    for module in (_on_disk, _journal, _store, _stored):  # The test runner has its own time.
+    for module in (
+        _beyond,
+        _on_disk,
+        _journal,
+        _store,
+        _stored,
+    ):  # The test runner has its own time.
         calendar_only = SimpleNamespace(time=calendar, monotonic=time.monotonic)
         monkeypatch.setattr(module, "time", calendar_only)
     monkeypatch.setattr("trivet._store._store.Store", partial(Store, in_loop=True))

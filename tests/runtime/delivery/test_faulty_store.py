@@ -28,7 +28,7 @@ from trivet import (
     Runtime,
     StoreSettings,
 )
-from trivet._delivery._on_disk import WINDOW
+from trivet._delivery._beyond import WINDOW
 from trivet._store import _journal, _schema, _store
 from trivet._store._journal import Journal
 from trivet._store._records import JournalUnavailableError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 from trivet import Delivery, DeliverySettings, Event, EventPlugin
-from trivet._delivery._on_disk import WINDOW
+from trivet._delivery._beyond import WINDOW
 from trivet._delivery._queue import LOADED
 from trivet.testing import open_plugins
 

@@ -16,8 +16,10 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from trivet import Delivery, Event, Fate
 from trivet._delivery._admission import Admission
+from trivet._delivery._beyond import Beyond
 from trivet._delivery._bounded import BoundedInbox
 from trivet._delivery._endings import Endings
+from trivet._delivery._held import Held
 from trivet._delivery._in_flight import InFlight
 from trivet._delivery._on_disk import OnDisk
 from trivet._delivery._progress import Progress
@@ -139,10 +141,10 @@ def loses_what_was_in_flight(
 
 
 def forgets_a_row(
-    real: Callable[..., None], backing: OnDisk, page: Any, limit: int, rows: list[Any]
+    real: Callable[..., None], beyond: Beyond, page: Any, limit: int, rows: list[Any]
 ) -> None:
     """Leave out the second one, if there is one."""
-    real(backing, page, limit, rows[:1] + rows[2:])
+    real(beyond, page, limit, rows[:1] + rows[2:])
 
 
 def forgets_one_of_a_lane(
@@ -212,7 +214,7 @@ def is_for_the_first(
 def loses_receipts(real: Callable[..., None], backing: OnDisk, *args: Any) -> None:
     """Tell nobody of what is on disk only."""
     real(backing, *args)
-    backing._receipts.clear()  # pyright: ignore[reportPrivateUsage]
+    backing._held.receipts.clear()  # pyright: ignore[reportPrivateUsage]
 
 
 def knows_nothing(*_: Any) -> bool:
@@ -266,15 +268,15 @@ ON_DISK = {
     ),
     "the inbox tells nobody that an event is in flight": Mutant(OnDisk, "handed_out", nothing),
     "the inbox tells nobody that an event is queued again": Mutant(OnDisk, "returned", nothing),
-    "an event waits for a row that is being written": Mutant(OnDisk, "refill", nothing),
+    "an event waits for a row that is being written": Mutant(Beyond, "refill", nothing),
     "duplicates do not wait for the disk": Mutant(Admission, "_duplicate", is_never_known),
     "a kill in a stop is somebody's fault": Mutant(Register, "stop_begins", nothing),
-    "a row of a page is forgotten": Mutant(OnDisk, "_load", forgets_a_row),
+    "a row of a page is forgotten": Mutant(Beyond, "_load", forgets_a_row),
     "a row of a lane is forgotten": Mutant(Queue, "load", forgets_one_of_a_lane),
     "numbers are used again": Mutant(Journal, "new_numbers", is_always_one),
-    "what is replayed is not found": Mutant(OnDisk, "found", nothing),
+    "what is replayed is not found": Mutant(Beyond, "found", nothing),
     "the receipt of what is on disk is lost": Mutant(OnDisk, "written", loses_receipts),
-    "a publisher is not told of the stop": Mutant(OnDisk, "_excuse_all", nothing),
+    "a publisher is not told of the stop": Mutant(Held, "excuse_all", nothing),
     "the cursor passes events that are in memory": Mutant(
         Progress, "begin", is_passed, (Mutant(Ends, "_before_unread", is_not_looked_after),)
     ),

@@ -34,9 +34,9 @@ from trivet import (
     current_delivery,
     open_runtime,
 )
-from trivet._delivery import _on_disk
+from trivet._delivery import _beyond
+from trivet._delivery._beyond import WINDOW
 from trivet._delivery._bounded import BoundedInbox
-from trivet._delivery._on_disk import WINDOW
 from trivet._program._loader import load
 from trivet._store import _packing as _stored
 from trivet._store import _store
@@ -494,7 +494,7 @@ async def test_a_publisher_of_an_event_that_cannot_be_read_back_is_told(
             def unpack(envelope: bytes, payload: bytes, *_: object, **__: object) -> None:
                 raise EventDecodeError("order", "$", "garbled")
 
-            monkeypatch.setattr(_on_disk, "unpack", unpack)
+            monkeypatch.setattr(_beyond, "unpack", unpack)
             gate.set()
     assert fates == [Fate.DEAD_LETTERED]
 

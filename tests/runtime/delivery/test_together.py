@@ -81,8 +81,8 @@ async def test_the_same_becomes_of_events_one_by_one(
 
 
 async def test_several_events_are_taken_at_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where only the order counts, none is looked at by itself, or the comparison would be of one
-    way with itself."""
+    """No event is looked at by itself where only the order counts, or the comparison would be of
+    one way with itself."""
     inbox = BoundedInbox("batches", DeliveryPolicy(), in_batches=True)
     inbox.fast_path.mind("it is stored, say", True)
     for number in range(5):

@@ -151,7 +151,7 @@ async def test_a_damaged_event_is_a_dead_letter(path: Path, change: str) -> None
 
 
 async def test_a_payload_that_was_changed_is_named(path: Path) -> None:
-    """Where another value would fit as well, the checksum tells; a replay does not hand it on."""
+    """The checksum tells where another value would fit as well; a replay does not hand it on."""
     damage(path, f"""UPDATE event SET payload = CAST('{{"number":9}}' AS BLOB) {SECOND}""")
     assert "checksum" in (await the_others_go_on(path))[0]
     with DeadLetters(path) as letters:

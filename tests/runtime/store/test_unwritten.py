@@ -23,7 +23,7 @@ def test_the_ends_of_a_plugin_are_one_record() -> None:
 
 
 def test_what_was_put_back_is_written_next() -> None:
-    """It comes first, and what ends from now on is no part of it."""
+    """Changes that were put back come first, and what ends from now on is no part of them."""
     unwritten = Unwritten()
     unwritten.end_all("a", [1, 2], [10, 20])
     left = unwritten.take()
