@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import TypeVar, TypeVarTuple, Unpack
 
 from ._embedded._crossing import on_asyncio
@@ -39,7 +39,7 @@ class EmbeddedRuntime:
 
     def __init__(self, thread: ProgramThread) -> None:
         self._thread = thread
-        self._app: ASGIApp | None = None
+        self._built: ASGIApp | None = None
 
     @property
     def runtime(self) -> Runtime:
@@ -85,19 +85,26 @@ class EmbeddedRuntime:
         """
         return await self._thread.call(partial(function, *args))
 
-    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+    @cached_property
+    def app(self) -> ASGIApp:
         """The program's HTTP side, an ASGI application for the service to mount.
 
         It has the plugins' routes, `/events/…`, the probes and the rest, as `trivet.create_app`
-        has; the program's settings decide who may ask for what.
+        has; the program's settings decide who may ask for what. A warning says so if there are no
+        tokens.
         """
-        if self._app is None:
+        warn_of_open_doors(self.runtime)
+        return self._answer
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one scope of the service's server."""
+        if self._built is None:
             from ._web._app import build_app  # noqa: PLC0415 - Quart, where the service mounts it
 
-            warn_of_open_doors(self.runtime)
-            self._app = build_app(self.runtime).asgi_app
+            self._built = build_app(self.runtime).asgi_app
         to = partial(on_asyncio, self._thread.loop)
-        await self._thread.call(partial(self._app, scope, partial(to, receive), partial(to, send)))
+        answer = partial(self._built, scope, partial(to, receive), partial(to, send))
+        await self._thread.call(answer)
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ import attrs
 import httpx
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from trivet import (
     BackgroundPlugin,
@@ -269,6 +270,20 @@ async def mounted() -> AsyncGenerator[tuple[EmbeddedRuntime, httpx.AsyncClient]]
         transport = httpx.ASGITransport(runtime.app)  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             yield runtime, client
+
+
+def test_a_service_is_told_that_there_are_no_tokens() -> None:
+    """One warning comes when the service takes the HTTP side, and none before."""
+
+    async def test() -> None:
+        said = "anybody whom this server lets in may publish and read"
+        with capture_logs() as logs:
+            async with open_runtime(plugins=[Tally]) as runtime:
+                assert said not in [line["event"] for line in logs]
+                assert runtime.app is runtime.app
+        assert [line["event"] for line in logs].count(said) == 1
+
+    run(test)
 
 
 def test_the_http_side_is_an_application_on_asyncio() -> None:

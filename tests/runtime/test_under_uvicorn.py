@@ -24,7 +24,8 @@ from pathlib import Path
 import trio
 from fastapi import FastAPI, Request
 
-from trivet import Event, EventPlugin, aio, route
+from quart import websocket
+from trivet import Event, EventPlugin, aio, route, websocket_route
 
 
 class Order(Event):
@@ -41,6 +42,10 @@ class Tally(EventPlugin[Order]):
     @route("/tally")
     async def tally(self) -> dict[str, int]:
         return {"total": self.total}
+
+    @websocket_route("/news")
+    async def news(self) -> None:
+        await websocket.send("news")
 
     async def close(self) -> None:
         Path(f"closed-{os.getpid()}").write_text(str(self.total))
@@ -104,3 +109,39 @@ def test_a_program_in_a_fastapi_service(tmp_path: Path, options: list[str]) -> N
     totals = [int(file.read_text()) for file in tmp_path.glob("closed-*")]
     assert len(totals) == (2 if "--workers" in options else 1)
     assert sum(totals) == 20
+
+
+EVIL = "evil.example"
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+def test_the_doors_of_a_program_in_a_fastapi_service(tmp_path: Path) -> None:
+    """Scopes, hosts and sites hold below the service's path as anywhere, and the service's own
+    routes are its affair."""
+    with uvicorn(tmp_path) as (_, client):
+
+        def status(method: str, path: str, **headers: str) -> int:
+            given = {name.replace("_", "-"): value for name, value in headers.items()}
+            content = b'{"number": 1}' if method == "POST" else None
+            given |= {"Content-Type": "application/json"} if content else {}
+            return client.request(method, path, content=content, headers=given).status_code
+
+        assert status("POST", "/plugins/events/order") == 202
+        assert status("POST", "/plugins/events/order", Host=EVIL) == 421
+        assert status("POST", "/plugins/events/order", Origin=f"http://{EVIL}") == 403
+        assert status("POST", "/plugins/events/order", Sec_Fetch_Site="same-site") == 403
+        assert status("POST", "/plugins/events/monitoring_event") == 403
+        assert status("GET", "/plugins/-/plugins") == 403
+        assert status("GET", "/plugins/tally", Host=EVIL) == 421
+        assert status("GET", "/plugins/livez", Host=EVIL) == 200
+        assert status("GET", "/plugins/openapi.json") == 200
+        assert status("GET", "/plugins/news", **HANDSHAKE, Origin=f"http://{EVIL}") == 403
+        assert status("GET", "/plugins/news", **HANDSHAKE, Host=EVIL) == 421
+        assert status("GET", "/openapi.json", Host=EVIL) == 200
+        servers = client.get("/plugins/openapi.json").json()["servers"]
+        assert servers == [{"url": "/plugins"}]
