@@ -26,7 +26,7 @@ from .._loop._tasks import breaker_of
 from .._plugins._status import Status
 from .._program._garbage import freeze_heap
 from .._program._loader import Program, load
-from .._program._reading import Read
+from .._program._reading import Read, is_overlay_changed
 from .._program._settings import Settings, refuse_open_doors
 from .._reload._reloader import reloading
 from .._runtime import Runtime, running
@@ -220,6 +220,8 @@ async def _wait_for_turn(program: Program, stop: Stop, lifeline: Lifeline | None
     if lifeline.waits:
         _log.info("the program is checked; it waits for the old one to make room")
         await stop.turn.wait()
+        if is_overlay_changed(program.settings):  # The old one has changed settings meanwhile.
+            stop.hangups.heard()
 
 
 def _tell_of_service(urls: list[str], public: int, plugins: list[str]) -> None:

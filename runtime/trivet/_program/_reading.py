@@ -240,6 +240,17 @@ def _read_overlay(file: Path, change: Change | None) -> Mapping[str, Any]:
     return table
 
 
+def is_overlay_changed(settings: Settings) -> bool:
+    """Whether the overlay has another content than when the settings were read."""
+    file, faults = settings.written.overlay, Faults()
+    if file is None:
+        return False
+    found: Mapping[str, Any] = {}
+    with faults.collect():
+        found = _read_overlay(file, None)
+    return bool(faults) or found != settings.written.overlaid
+
+
 def _find_paths(file: Path, raw: dict[str, Any]) -> None:
     """Make the paths that are relative to the settings' file complete, also those by default."""
     store = raw.setdefault("store", {})

@@ -104,6 +104,50 @@ def by_key(document: Any) -> dict[str, Any]:
     return {each["key"]: each for each in document["settings"]}
 
 
+SLOW = """
+    import time
+    from pathlib import Path
+    from trivet import BackgroundPlugin
+
+    while Path("hold").exists():
+        Path("importing").touch()
+        time.sleep(0.01)
+
+    class Slow(BackgroundPlugin): ...
+"""
+
+
+async def test_a_change_during_a_restart_goes_over(plugins: Callable[..., Path]) -> None:
+    """A new program that had read its settings before the old one changed them reads them anew
+    when it takes the old one's place."""
+    directory = plugins(recorder=RECORDER, slow=SLOW)
+    settings = SETTINGS.replace('["recorder"]', '["recorder", "slow"]', 1)
+    (directory / "trivet.toml").write_text(settings)
+    environ = {"TRIVET_BIND": f"unix:{directory}/socket"}
+    async with running(["trivet", "serve"], directory, **environ) as server:
+        await server.logged("serving")
+        server.lines.clear()
+        transport = httpx.AsyncHTTPTransport(uds=f"{directory}/socket")
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://localhost", headers=HEADERS, timeout=50
+        ) as client:
+            hold = trio.Path(directory / "hold")
+            await hold.touch()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(client.post, "/-/restart")
+                while not await trio.Path(directory / "importing").exists():
+                    await trio.sleep(0.01)
+                answer = await client.patch("/-/settings", json={"max_body": 12345})
+                assert answer.status_code == 200, answer.text
+                server.lines.clear()
+                await hold.unlink()
+            await server.logged("serving")
+            await server.logged("reloaded")
+            document = (await client.get("/-/settings")).json()
+        assert by_key(document)["max_body"]["value"] == 12345
+        assert await server.stop() == 0
+
+
 async def test_a_broken_overlay_ends_the_start_with_2(plugins: Callable[..., Path]) -> None:
     """The message names the overlay, and the line or the key."""
     directory = plugins(recorder=RECORDER)
