@@ -48,6 +48,7 @@ and says what they are for.
         _dead_letters _inspection _reload _settings
                             an operator's too: events that were given up; event types, tasks and
                             diagnostics; the settings read anew, seen and changed
+        _page/              the page at `/-/`: _endpoints _root _files _live _state _advice _series
         _contracts _openapi _openapi_admin _asyncapi
                             what there is, for clients: every route, every event type
         _fast_path _plain_routes _begun _plain_responses
@@ -85,8 +86,9 @@ and says what they are for.
     _supervision/       how a plugin lives, fails and stops
         _host _lifetime _needs
                             one plugin from start to stop; one of its lifetimes; what it needs
-        _orders _supervised_inbox
-                            what an operator asks of it; its inbox, as seen from here
+        _orders _supervised_inbox _history
+                            what an operator asks of it; its inbox, as seen from here; the statuses
+                            that it has had
         _restarts _starts _stop_plan _handover
                             when it is started again, starts side by side, a stop's deadlines, one
                             instance after the other

@@ -58,6 +58,7 @@ from ._program._reloads import Reloads
 from ._program._settings import Settings
 from ._program._versions import CodeVersion, code_versions
 from ._supervision import _orders
+from ._supervision._history import History, event_of
 from ._supervision._host import Host, StatusChange
 from ._supervision._starts import Starts
 from ._supervision._stop_plan import StopPlan
@@ -100,6 +101,8 @@ class Runtime(Publisher, App):
         self._service = program.settings.service
         self.hosts: dict[str, Host] = {}
         """The hosts, by the plugin's name, in the order of activation."""
+        self.history: History = History()
+        """The last statuses of each plugin."""
         classes = [checked.cls for checked in program.plugins]
         self.code: dict[type, CodeVersion] = code_versions(classes)
         """The version of each plugin's code, by its class."""
@@ -408,20 +411,12 @@ class Runtime(Publisher, App):
     def _publish_status(self, change: StatusChange) -> None:
         if self.hosts.get(change.host.name) is not change.host:
             return  # It is on trial, or another instance has taken its place.
+        self.history.note(change)
         if change.previous is Status.STARTING and self.meter is not None:
             self.meter.split()  # What follows in this step has no longer the limit of a start.
         if not self._bus.listens(PluginStatusEvent):
             return
-        host = change.host
-        event = PluginStatusEvent(
-            plugin=host.name,
-            status=change.status,
-            previous=change.previous,
-            reason=change.reason,
-            restarts=host.restarts,
-            critical=host.critical,
-        )
-        self._bus.publish_nowait(Delivery[Event](event, self.service))
+        self._bus.publish_nowait(Delivery[Event](event_of(change), self.service))
 
     @asynccontextmanager
     async def tier(self, nursery: trio.Nursery, number: int) -> AsyncGenerator[None]:

@@ -27,6 +27,7 @@ from ._asgi import ASGIApp, Receive, Scope, Send
 from ._context import current_context
 from ._contracts import add_contracts
 from ._crashes import report_crash
+from ._page._root import add_root
 from ._plain_routes import PlainRoute, PlainRoutes
 from ._problems import MEDIA_TYPE, ProblemError, document
 from ._quart._detached import DETACHED, Detached
@@ -70,6 +71,7 @@ def build_on(service: Service) -> Application:
     _sign_in.add_sign_in(app, service.doors)
     app.scopes |= _sign_in.SCOPES
     add_views(app, app.answer, service.runtime, app.scopes, routes)
+    add_root(app, service.doors, app.scopes)
     return app
 
 

@@ -74,7 +74,8 @@ class Doors:
         settings = runtime.program.settings
         self._runtime = runtime
         self._addresses = addresses
-        self._is_split = has_management or settings.management_bind is not None
+        self.is_split: bool = has_management or settings.management_bind is not None
+        """Whether management has addresses of its own."""
         self.tokens = Tokens(settings.tokens)
         self.sessions = Sessions(self.tokens)
         self.event_rates = EventRates(settings.event_rates)
@@ -112,10 +113,15 @@ class Doors:
         secret = _bearer(authorization)
         return secret is not None and self.tokens.find(secret) is not None
 
+    def opens(self, needed: Scope, caller: Caller) -> bool:
+        """Whether a caller may pass where a scope is asked for; nothing is counted."""
+        token = caller.token
+        return needed in self.open_scopes or (token is not None and needed in token.scopes)
+
     def serves(self, path: str) -> bool:
         """Whether a path, or a rule, is served at the address of the current request."""
         at_management = current_context().at_management
-        return not self._is_split or is_served(path, at_management=at_management)
+        return not self.is_split or is_served(path, at_management=at_management)
 
     def look_at(self, context: RequestContext, scope: HttpScope | WebsocketScope) -> None:
         """Look at the host that a request names, and at the site that it comes from.
@@ -128,7 +134,7 @@ class Doors:
         Raises:
             ProblemError: the path is served at another address, or the host is not the service's.
         """
-        if self._is_split:
+        if self.is_split:
             context.at_management = MANAGEMENT in (scope.get("extensions") or {})
             if not self.serves(path_within(scope)):
                 raise ProblemError("unknown_path", f"nothing is at {scope['path']}")
@@ -167,7 +173,7 @@ class Doors:
         host = head.get(b"host")
         if not is_host(host):
             return None
-        if self._is_split and not is_served(door.path, at_management=False):
+        if self.is_split and not is_served(door.path, at_management=False):
             return None
         if self.tokens and b"authorization" in head:
             return self._pass_of_token(head.get(b"authorization"), door)

@@ -10,6 +10,7 @@ import codecs
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import cached_property, lru_cache, partial
+from http import HTTPStatus
 from typing import TypeVar
 from urllib.parse import parse_qsl, quote
 
@@ -46,8 +47,23 @@ class Text:
     """Further headers: names in lower case, and values."""
 
 
+SendPart = Callable[[bytes], Awaitable[None]]
+StreamWork = Callable[[SendPart], Awaitable[None]]
+
+
+@attrs.frozen
+class Stream:
+    """A document that is sent part by part, until it is whole or the client disconnects."""
+
+    media_type: str
+    headers: Headers
+    """Further headers: names in lower case, and values."""
+    work: StreamWork
+    """Sends the parts; a client that disconnects cancels it."""
+
+
 EndpointResponse = tuple[object, int]
-"""A document, which becomes JSON unless it is a `Text`, and the status."""
+"""A document, which becomes JSON unless it is a `Text` or a `Stream`, and the status."""
 
 _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", MEDIA_TYPE.encode("ascii"))
@@ -88,6 +104,7 @@ class EndpointRequest:
 
     def __init__(self, scope: HttpScope, receive: Receive, variable: str, limit: int) -> None:
         self.variable = variable
+        self._is_head = scope.get("method") == "HEAD"
         self.root_path = scope.get("root_path", "")
         """The path below which the program is served."""
         self._headers = list(scope["headers"])
@@ -182,6 +199,32 @@ class EndpointRequest:
             self.body.discard()
             await self.while_connected(partial(send.respond, status, headers, body))
 
+    async def stream(
+        self,
+        send: HttpSender,
+        status: int,
+        headers: Headers,
+        work: Callable[[SendPart], Awaitable[None]],
+    ) -> None:
+        """Send a response part by part.
+
+        Args:
+            send: the middleware's.
+            status: the status.
+            headers: names in lower case, and values.
+            work: sends the parts; a client that disconnects cancels it.
+        """
+        if self._is_head:
+            await self.respond(send, status, headers, b"")
+            return
+
+        async def send_part(part: bytes) -> None:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.while_connected(partial(work, send_part))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
 
 @lru_cache(maxsize=32)
 def media_type_of(content_type: bytes) -> str:
@@ -205,7 +248,7 @@ class Endpoint:
 
     method: str
     rule: str
-    """A path in Quart's syntax; its last segment, or the last but one, may be a variable."""
+    """A path in Quart's syntax; its last segment, the last but one, or both may be variables."""
     scope: Scope | None
     """The scope that it asks for; None for a public one."""
     handler: EndpointHandler
@@ -225,33 +268,46 @@ class Endpoints:
         self._fallback = fallback
         self._doors = doors
         self._runtime = runtime
-        self._endpoints: dict[tuple[str, str], Endpoint] = {}
+        self._exact: dict[tuple[str, str], Endpoint] = {}
+        self._last: dict[tuple[str, str], Endpoint] = {}
         self._actions: dict[tuple[str, str, str], Endpoint] = {}
+        self._pairs: dict[tuple[str, str], Endpoint] = {}
 
     def add(self, method: str, rule: str, scope: Scope | None, handler: EndpointHandler) -> None:
         """Add an endpoint; one for GET is for HEAD too."""
         endpoint = Endpoint(method, rule, scope, handler)
-        prefix, _, rest = rule.partition("<")
+        prefix, variable, rest = rule.partition("<")
         action = rest.partition(">")[2].removeprefix("/")
         for verb in ("GET", "HEAD") if method == "GET" else (method,):
-            if action:
-                self._actions[verb, prefix, action] = endpoint
+            if not variable:
+                self._exact[verb, rule] = endpoint
+            elif not action:
+                self._last[verb, prefix] = endpoint
+            elif action.startswith("<"):
+                self._pairs[verb, prefix] = endpoint
             else:
-                self._endpoints[verb, prefix] = endpoint
+                self._actions[verb, prefix, action] = endpoint
 
     def __iter__(self) -> Iterator[Endpoint]:
-        return iter(dict.fromkeys([*self._endpoints.values(), *self._actions.values()]))
+        tables = self._exact, self._last, self._actions, self._pairs
+        return iter(dict.fromkeys(each for table in tables for each in table.values()))
 
     def find(self, method: str, path: str) -> tuple[Endpoint, str] | None:
-        """The endpoint of a method and a path, with the value of its variable; None without one."""
-        endpoint = self._endpoints.get((method, path))
-        if endpoint is not None and not path.endswith("/"):
+        """The endpoint of a method and a path, with the value of its variable; None without one.
+
+        Two variables are one value, with the `/` between them.
+        """
+        endpoint = self._exact.get((method, path))
+        if endpoint is not None:
             return endpoint, ""
         prefix, _, last = path.rpartition("/")
-        endpoint, variable = self._endpoints.get((method, prefix + "/")), last
+        endpoint, variable = self._last.get((method, prefix + "/")), last
         if endpoint is None:
             prefix, _, variable = prefix.rpartition("/")
             endpoint = self._actions.get((method, prefix + "/", last))
+        if endpoint is None and last:
+            endpoint = self._pairs.get((method, prefix + "/"))
+            return None if endpoint is None or not variable else (endpoint, f"{variable}/{last}")
         return None if endpoint is None or not variable else (endpoint, variable)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
@@ -279,14 +335,15 @@ class Endpoints:
 
     async def _handle(
         self, endpoint: Endpoint, request: EndpointRequest
-    ) -> tuple[int, Headers, bytes]:
+    ) -> tuple[int, Headers, bytes | Stream]:
         """The status, the headers and the body of the response."""
         try:
             self._doors.admit(endpoint.rule, endpoint.scope)
             document, status = await endpoint.handler(request)
-            if isinstance(document, Text):
+            if isinstance(document, (Text, Stream)):
                 kind = (b"content-type", document.media_type.encode("ascii"))
-                return status, [kind, *document.headers], document.body
+                body = document.body if isinstance(document, Text) else document
+                return status, [kind, *document.headers], body
             return status, [_JSON], encode(document)
         except _ClientDisconnectedError:
             raise
@@ -308,7 +365,11 @@ def _answer_to(problem: ProblemError) -> tuple[int, Headers, bytes]:
 
 
 async def _respond(
-    request: EndpointRequest, send: HttpSender, status: int, headers: Headers, body: bytes
+    request: EndpointRequest, send: HttpSender, status: int, headers: Headers, body: bytes | Stream
 ) -> None:
-    headers.append((b"content-length", b"%d" % len(body)))
+    if isinstance(body, Stream):
+        await request.stream(send, status, headers, body.work)
+        return
+    if status != HTTPStatus.NOT_MODIFIED:  # Its length would be another document's.
+        headers.append((b"content-length", b"%d" % len(body)))
     await request.respond(send, status, headers, body)

@@ -237,6 +237,7 @@ def _own(references: dict[str, Schema]) -> dict[str, Schema]:
             },
         },
         "POST /sign-out": {"responses": moved},
+        "GET /": {"responses": {"307": {"description": "The page is at Location."}}},
         "GET /metrics": {"responses": {"200": {"description": "The metrics.", "content": _TEXT}}},
         **{f"GET {rule}": good for rule in DOCUMENTS},
         **ADMIN,

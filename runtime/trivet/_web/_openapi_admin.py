@@ -1,6 +1,6 @@
 """An operator's operations in OpenAPI: the parts that their handlers' docstrings do not say.
 
-Owns the parameters and the good responses of the routes under `/-/`.
+Owns the parameters and the good responses of the routes under `/-/`, the page's among them.
 Never knows what an operation does.
 """
 
@@ -63,7 +63,24 @@ def _answered(status: str, about: str, *parameters: Schema) -> Schema:
     return {"parameters": [*parameters], "responses": responses}
 
 
+def _file(about: str, *media_types: str) -> Schema:
+    content = {media_type: {"schema": _TEXT} for media_type in media_types}
+    known = {"304": {"description": "The browser has it."}}
+    return {"responses": {"200": {"description": about, "content": content}, **known}}
+
+
 ADMIN: dict[str, Schema] = {
+    "GET /-/": _file("The page.", "text/html"),
+    "GET /-/page/<version>/<name>": _file("The file.", "text/javascript", "text/css", "*/*"),
+    "GET /-/overview": _answered("200", "The state."),
+    "GET /-/live": {
+        "responses": {
+            "200": {
+                "description": "A stream of events.",
+                "content": {"text/event-stream": {"schema": _TEXT}},
+            }
+        }
+    },
     "GET /-/plugins": _answered("200", "The plugins."),
     "GET /-/plugins/<name>": _answered("200", "The plugin."),
     "POST /-/plugins/<name>/restart": _answered("202", "A new lifetime has begun.", _REASON),

@@ -121,7 +121,7 @@ def describe_plugins(runtime: Runtime) -> dict[str, object]:
             "waits_for": host.waits_for.name if host.waits_for else None,
             "restarts": host.restarts,
             # Its type alone: its text may hold secrets, and is in the log.
-            "error": None if host.failure is None else _name_of(host.failure),
+            "error": None if host.failure is None else kind_of(host.failure),
             "routes": [describe_route(route) for route in routes_of(type(host.plugin))],
             "listens_to": [event.__event_name__ for event in listens_to[name]],
             "usage": attrs.asdict(usage[name]) if name in usage else None,
@@ -139,7 +139,7 @@ def describe_route(route: Route) -> dict[str, object]:
     return {"path": route.path, "methods": methods, "scope": route.scope or "public"}
 
 
-def _name_of(failure: BaseException) -> str:
+def kind_of(failure: BaseException) -> str:
     """The class of an error, and of the only error of a group."""
     errors = [*members(failure)]
     return type(errors[0] if len(errors) == 1 else failure).__name__

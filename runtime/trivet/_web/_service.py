@@ -22,6 +22,8 @@ from ._inspection import add_inspection
 from ._management import MANAGEMENT
 from ._metrics import add_metrics
 from ._middleware import RequestMiddleware
+from ._page._endpoints import add_page
+from ._page._series import Series
 from ._probes import add_plugin_status, add_probes
 from ._proxied_shortcuts import ProxiedShortcut
 from ._proxies import Proxies
@@ -69,6 +71,9 @@ class Service:
         add_inspection(self.endpoints, runtime)
         add_reload(self.endpoints, runtime)
         add_settings(self.endpoints, runtime)
+        self.series = Series(runtime)
+        """The rates of the last quarter of an hour."""
+        add_page(self.endpoints, runtime, self.doors, self.series)
         self._proxies = Proxies.of(runtime.program.settings)
         self._middleware = RequestMiddleware(self.endpoints, runtime, self.doors, self.traffic)
         self._events = EventShortcuts(runtime, self.doors, self.traffic)

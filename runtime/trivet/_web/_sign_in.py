@@ -22,6 +22,7 @@ from ._doors import COOKIE, Doors, address_of, session_of
 from ._problems import ProblemError
 
 PATH, OUT = "/sign-in", "/sign-out"
+PAGE_PATH = "/-/"
 SCOPES: dict[str, Scope | None] = {"form": None, "sign_in": None, "sign_out": None}
 """The scopes of Quart's endpoints here."""
 PAGE = """<!doctype html>
@@ -57,7 +58,7 @@ def add_sign_in(app: QuartTrio, doors: Doors) -> None:
 
     @app.post(PATH)
     async def sign_in() -> ResponseReturnValue:
-        """Begin a session, and go on to the status of the plugins, where it is served."""
+        """Begin a session, and go on to the page of the administration, where it is served."""
         doors.refuse_cross_site()
         current: Any = request  # Its form has no types.
         secret = str((await current.form).get("token", ""))
@@ -67,7 +68,7 @@ def add_sign_in(app: QuartTrio, doors: Doors) -> None:
             current_context().error_code = problem.error_code
             return _page(problem.status.value, problem.detail, problem.headers)
         _log.info("signed in", token=token.name)
-        following = "/plugins" if doors.serves("/plugins") else PATH
+        following = PAGE_PATH if doors.serves(PAGE_PATH) else PATH
         response = Response(b"", 303, {"Location": f"{request.root_path}{following}"})
         _set_cookie(response, doors.sessions.begin(token), DURATION)
         return response

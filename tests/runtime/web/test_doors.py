@@ -32,6 +32,7 @@ from trivet import (
 from trivet._access._attempts import BURST, INTERVAL
 from trivet._web._app import build_app
 from trivet._web._doors import Doors
+from trivet._web._page._files import read_files
 from trivet.testing import client, open_plugins, serving
 
 from .clients import UPGRADE, ask, read, status
@@ -83,6 +84,11 @@ DOORS: dict[str, tuple[str, str | None]] = {
     "GET /asyncapi.json": ("/asyncapi.json", "read"),
     "POST /events": ("/events", "ingest"),
     "POST /events/<name>": ("/events/order_placed", "ingest"),
+    "GET /": ("/", None),
+    "GET /-/": ("/-/", None),
+    "GET /-/page/<version>/<name>": (f"/-/page/{read_files().version}/page.js", None),
+    "GET /-/overview": ("/-/overview", "read"),
+    "GET /-/live": ("/-/live", "read"),
     "GET /-/plugins": ("/-/plugins", "admin"),
     "GET /-/plugins/<name>": ("/-/plugins/shop", "admin"),
     "POST /-/plugins/<name>/restart": ("/-/plugins/shop/restart", "admin"),
@@ -143,6 +149,8 @@ async def asked(
         data, headers["Content-Type"] = json.dumps(said), "application/cloudevents+json"
     asking = client(runtime)
     send = {"POST": asking.post, "PATCH": asking.patch}.get(method, asking.get)
+    if path == "/-/live":  # Its response would last.
+        send = asking.head
     answer = await send(path, headers=headers, data=data)
     is_problem = answer.content_type == "application/problem+json"
     return answer.status_code, (await answer.get_json())["error_code"] if is_problem else ""

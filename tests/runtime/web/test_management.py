@@ -154,10 +154,9 @@ async def test_websockets() -> None:
 
 
 async def test_signing_in() -> None:
-    """A browser that signs in goes on to the status of the plugins where it is served, and to the
-    form elsewhere."""
+    """A browser that signs in goes on to the page where it is served, and to the form elsewhere."""
     async with both(headers={}) as sides:
-        for client, following in ((sides.public, "/sign-in"), (sides.management, "/plugins")):
+        for client, following in ((sides.public, "/sign-in"), (sides.management, "/-/")):
             answer = await client.post("/sign-in", data={"token": SECRET})
             assert answer.status_code == 303
             assert answer.headers["Location"] == following

@@ -33,7 +33,7 @@ async def test_a_browser_gives_its_token_once() -> None:
         assert page.status_code == 200
         assert 'type="password"' in await page.get_data(as_text=True)
         answer = await asking.post("/sign-in", form={"token": SECRET})
-        assert (answer.status_code, answer.headers["Location"]) == (303, "/plugins")
+        assert (answer.status_code, answer.headers["Location"]) == (303, "/-/")
         cookie = answer.headers["Set-Cookie"]
         value, *attributes = cookie.split("; ")
         assert value.startswith("trivet_session=reader:")

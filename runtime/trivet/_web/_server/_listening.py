@@ -24,6 +24,7 @@ from ..._runtime import Runtime
 from .._asgi import ASGIApp
 from .._late import build_service
 from .._problems import MEDIA_TYPE, ProblemError
+from .._service import Service
 from .._shortcuts import FindShortcut
 from .._traffic import ServerStatistics
 from ._accepting import accept_all
@@ -84,6 +85,8 @@ async def listening(
         runtime.on_adopt.append(partial(server.heed, runtime))
         serve = partial(server.serve, management=management_binds)
         urls: list[str] = await nursery.start(serve, *binds)
+        keeping = trio.CancelScope()
+        nursery.start_soon(_keep_series, service, keeping)
         server.shield()  # Not sooner: a start that is cancelled would wait for the server for ever.
         try:
             yield urls
@@ -94,7 +97,13 @@ async def listening(
                 plan = runtime.begin_stop()
                 await server.stop_accepting()
                 await service.drain(plan.requests_until)
+            keeping.cancel()
             server.abort()
+
+
+async def _keep_series(service: Service, keeping: trio.CancelScope) -> None:
+    with keeping:
+        await service.series.keep()
 
 
 class Server:

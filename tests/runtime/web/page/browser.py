@@ -1,0 +1,94 @@
+"""A real browser that looks at the page.
+
+Owns the browser, and what counts as a fault of any page: a line of error in its console, among
+which are violations of the content policy, and an exception of its scripts.
+Never knows what a test looks for.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import trio
+from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, sync_playwright
+
+T = TypeVar("T")
+
+AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+PATIENCE = 30_000
+"""Milliseconds in which the page shows what is looked for, on a busy machine too."""
+REFUSED = "Failed to load resource"
+"""The beginning of the line by which a browser tells of a response that is an error: no fault."""
+WIDTHS = (360, 1280, 1600)
+THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+PICTURES = os.environ.get("SCREENSHOTS")
+"""The directory for the pictures of the documents; none are kept where it is not set."""
+
+
+async def browse(url: str, look: Callable[[Page], T]) -> T:
+    """Open the page in a browser, and look at it, in a thread.
+
+    Args:
+        url: the address of the page.
+        look: is given the page, and may use it as long as it runs.
+    """
+    return await trio.to_thread.run_sync(partial(_browse, url, look))
+
+
+def _browse(url: str, look: Callable[[Page], T]) -> T:
+    faults: list[str] = []
+
+    def listen(message: ConsoleMessage) -> None:
+        if message.type == "error" and not message.text.startswith(REFUSED):
+            faults.append(message.text)
+
+    with sync_playwright() as playwright, _chromium(playwright) as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.set_default_timeout(PATIENCE)
+        page.on("console", listen)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(url)
+        found = look(page)
+    assert faults == []
+    return found
+
+
+def _chromium(playwright: Playwright) -> Browser:
+    program = shutil.which("chromium")
+    assert program is not None, "chromium is not on the PATH"
+    return playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+
+
+def hindrances(page: Page) -> list[str]:
+    """The findings of axe that are serious for somebody who cannot see, or has no mouse."""
+    page.evaluate(AXE.read_text("utf-8"))
+    found: Any = page.evaluate("async () => (await axe.run()).violations")
+    return [
+        f"{each['id']}: {node['html']}: {node['failureSummary']}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+        for node in each["nodes"]
+    ]
+
+
+def in_each_window(page: Page, name: str) -> None:
+    """Nothing hinders anybody, and nothing is wider than the window, at each width and theme.
+
+    Args:
+        page: the page.
+        name: of the pictures for the documents, where they are wanted.
+    """
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 800})
+        for theme in THEMES:
+            page.emulate_media(color_scheme=theme)
+            assert hindrances(page) == [], (width, theme)
+            wider: bool = page.evaluate("document.documentElement.scrollWidth > innerWidth")
+            assert not wider, width
+            if PICTURES is not None:
+                page.screenshot(path=Path(PICTURES) / f"{name}-{theme}-{width}.png")

@@ -1,0 +1,176 @@
+"""The state that the page shows, and the advice in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from trivet import (
+    App,
+    BackgroundPlugin,
+    DeliverySettings,
+    Event,
+    EventPlugin,
+    Secret,
+    Status,
+    SupervisionSettings,
+    TokenSettings,
+)
+from trivet._web._page._advice import advice
+from trivet.testing import client, open_plugins
+
+SECRET = "of-a-reader-of-the-page"
+TOKENS: Any = [TokenSettings(name="reader", scopes=["read"], secret=Secret(SECRET))]
+
+
+class Ordered(Event):
+    number: int = 0
+
+
+class Till(EventPlugin[Ordered]):
+    delivery = DeliverySettings(buffer=10, block_for=0.0)
+
+    def __init__(self, app: App) -> None:
+        self.may_go_on = trio.Event()
+
+    async def handle_event(self, event: Ordered) -> None:
+        await self.may_go_on.wait()
+
+
+class Frail(BackgroundPlugin):
+    supervision = SupervisionSettings(max_restarts=100)
+
+    async def run(self) -> None:
+        await trio.sleep(1)
+        raise ValueError("the password is swordfish")
+
+
+class Above(BackgroundPlugin):
+    needs = (Frail,)
+
+
+class Sick(BackgroundPlugin):
+    async def run(self) -> None:
+        self.degrade("no paper")
+        await trio.sleep_forever()
+
+
+async def state_of(runtime: Any) -> dict[str, Any]:
+    """The document that a client with the right to read gets."""
+    answer = await client(runtime).get("/-/overview", headers={"Authorization": f"Bearer {SECRET}"})
+    assert answer.status_code == 200
+    found: dict[str, Any] = await answer.get_json()
+    return found
+
+
+async def test_the_state_of_a_plugin(autojump_clock: MockClock) -> None:
+    """The state has the counters and the status of each plugin, and what its reader may do."""
+    async with open_plugins(Till, Sick, tokens=TOKENS, service="shop") as runtime:
+        for number in range(3):
+            await runtime.publish(Ordered(number))
+        await trio.testing.wait_all_tasks_blocked()
+        state = await state_of(runtime)
+        assert (state["service"], state["status"]) == ("shop", "degraded")
+        assert state["client"] == {
+            "may": {"read": True, "ingest": False, "admin": False},
+            "has_tokens": True,
+            "token": "reader",
+        }
+        till = state["plugins"]["till"]
+        assert (till["status"], till["queued"], till["in_flight"], till["room"]) == (
+            "running",
+            2,
+            1,
+            10,
+        )
+        assert state["plugins"]["sick"]["trouble"] == "no paper"
+        assert "error" not in till
+        assert "queued" not in state["plugins"]["sick"]
+        runtime.get(Till).may_go_on.set()
+
+
+async def test_no_fact_is_null(autojump_clock: MockClock) -> None:
+    """A fact that does not apply is left out: in a difference null says that it is gone."""
+
+    def nulls(value: object) -> bool:
+        if isinstance(value, dict):
+            return any(map(nulls, value.values()))  # pyright: ignore[reportUnknownArgumentType]
+        if isinstance(value, list):
+            return any(map(nulls, value))  # pyright: ignore[reportUnknownArgumentType]
+        return value is None
+
+    async with open_plugins(Till, Frail, Above, Sick, tokens=TOKENS) as runtime:
+        await runtime.hosts["frail"].wait_for_status(Status.BACKING_OFF)
+        assert not nulls(await state_of(runtime))
+        runtime.get(Till).may_go_on.set()
+
+
+async def test_an_error_is_named_by_its_class(autojump_clock: MockClock) -> None:
+    """A reader learns the class of an error, and not its text, which may hold a secret."""
+    async with open_plugins(Frail, Above, tokens=TOKENS) as runtime:
+        await runtime.hosts["frail"].wait_for_status(Status.BACKING_OFF)
+        state = await state_of(runtime)
+        assert state["plugins"]["frail"]["error"] == "ValueError"
+        assert state["plugins"]["above"]["waits_for"] == "frail"
+        assert "swordfish" not in repr(state)
+
+
+async def test_a_crash_loop_comes_first(autojump_clock: MockClock) -> None:
+    """A plugin that crashes again and again is bad whatever its status is just now; a plugin that
+    waits for it leads to it."""
+    async with open_plugins(Frail, Above, Sick, tokens=TOKENS) as runtime:
+        frail = runtime.hosts["frail"]
+        while frail.restarts < 3 or frail.status is not Status.RUNNING:
+            await frail.changed()
+        found = (await state_of(runtime))["advice"]
+        assert (found[0]["level"], found[0]["plugin"]) == ("bad", "frail")
+        assert "3 times" in found[0]["about"]
+        assert [each["plugin"] for each in found[1:]] == ["sick"]
+        await frail.wait_for_status(Status.BACKING_OFF)
+        found = (await state_of(runtime))["advice"]
+        assert {(each["level"], each["plugin"]) for each in found} == {
+            ("bad", "frail"),
+            ("warn", "frail"),  # What waits for it.
+            ("warn", "sick"),
+        }
+
+
+def a_state(**plugin: Any) -> dict[str, Any]:
+    """A state with one plugin."""
+    return {"at": 1000.0, "plugins": {"till": {"status": "running", **plugin}}}
+
+
+@pytest.mark.parametrize(
+    ("state", "level", "words"),
+    [
+        (a_state(status="failed", error="KeyError"), "bad", "given up after KeyError"),
+        (a_state(status="disabled"), "note", "disabled"),
+        (a_state(paused=True, queued=4), "note", "paused; 4 events"),
+        (a_state(queued=8, room=10), "bad", "nearly full: 8 of 10"),
+        (a_state(queued=1, oldest=900.0), "warn", "waited for 2 min"),
+        (a_state(stalled=990.0, longest=0.31), "warn", "0.31 s"),
+        (a_state(dead_lettered=7), "warn", "7 events"),
+        ({**a_state(), "store": {"trouble": "the disk is full"}}, "bad", "the disk is full"),
+        ({**a_state(), "store": {"limit": "near its limit"}}, "warn", "near its limit"),
+        ({**a_state(), "log": {"trouble": "a pipe is full"}}, "warn", "a pipe is full"),
+        ({**a_state(), "unrouted": {"refunded": 2}}, "note", "refunded"),
+    ],
+)
+def test_advice(state: dict[str, Any], level: str, words: str) -> None:
+    """Each thing that is not well is named with its urgency, and with what to do."""
+    (found,) = advice(state)
+    assert found.level == level
+    assert words in found.about
+    assert found.remedy
+
+
+@pytest.mark.parametrize(
+    "state", [a_state(), a_state(queued=7, room=10, oldest=950.0), a_state(queued=10**6)]
+)
+def test_no_advice(state: dict[str, Any]) -> None:
+    """A plugin that is well is not named: an inbox with room, without a limit, with events of
+    now."""
+    assert advice(state) == []
