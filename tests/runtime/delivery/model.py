@@ -972,7 +972,9 @@ take: Steps = st.tuples(st.just(World.take), which, st.integers(1, 5))
 start: Steps = st.tuples(st.just(World.start_reader), which)
 handle: Steps = st.tuples(st.just(World.handle), which, st.lists(ends, min_size=1, max_size=4))
 fail: Steps = st.tuples(st.just(World.handle), which, st.just([ValueError()] * 3))
-together: Steps = st.tuples(st.just(World.handle_together), which, st.integers(1, 4), ends)
+together: Steps = st.tuples(
+    st.just(World.handle_together), which, st.integers(1, 4), st.just(HANDLED) | ends
+)
 finish: Steps = st.tuples(st.just(World.finish), which, which, ends)
 run_all: Steps = st.just((World.let_all_run,))
 let_run: Steps = st.just((World.let_run,))
@@ -994,7 +996,7 @@ ending: Steps = st.one_of(
 step: st.SearchStrategy[Step] = st.sampled_from(
     [publish] * 3
     + [take, start, handle, handle, handle, finish, run_all, pause] * 2
-    + [together, fail, let_run, operate, crash, crash, cancel, ending, ending]
+    + [together, together, fail, let_run, operate, crash, crash, cancel, ending, ending]
 ).flatmap(lambda kind: kind)
 programs = st.builds(
     Program,

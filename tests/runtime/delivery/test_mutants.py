@@ -174,9 +174,25 @@ def blames_nobody(real: Callable[..., LeftOver], register: Register, opening: in
     return attrs.evolve(real(register, opening), blamed=[])
 
 
-def is_passed(real: Callable[..., None], progress: Progress, number: int) -> None:
-    """Only note that it was read."""
-    progress.passed(number)
+def are_passed(real: Callable[..., None], progress: Progress, numbers: list[int]) -> None:
+    """Only note that they were read."""
+    for number in numbers:
+        progress.passed(number)
+
+
+def releases_none(
+    real: Callable[..., Any], in_flight: InFlight, deliveries: Iterable[Delivery[Event]]
+) -> list[Delivery[Event]]:
+    """Only say that they were released."""
+    return [each for each in deliveries if each in in_flight]
+
+
+def forgets_all(
+    real: Callable[..., None], repeats: Repeats, events: Iterable[Any], subscriber: str
+) -> None:
+    """End them as if each were dropped."""
+    for event in events:
+        repeats.ended(event, Fate.DROPPED, subscriber)
 
 
 def is_not_looked_after(
@@ -278,8 +294,11 @@ ON_DISK = {
     "the receipt of what is on disk is lost": Mutant(OnDisk, "written", loses_receipts),
     "a publisher is not told of the stop": Mutant(Held, "excuse_all", nothing),
     "the cursor passes events that are in memory": Mutant(
-        Progress, "begin", is_passed, (Mutant(Ends, "_before_unread", is_not_looked_after),)
+        Progress, "begin_all", are_passed, (Mutant(Ends, "_before_unread", is_not_looked_after),)
     ),
+    "the events of a batch stay in flight": Mutant(InFlight, "release_all", releases_none),
+    "the ids of a batch are forgotten": Mutant(Repeats, "handled_all", forgets_all),
+    "attempts are forgotten": Mutant(InFlight, "remember", nothing),
     "the end of an event that is not the first is not written": Mutant(
         Ends, "_end_out_of_order", is_known
     ),
