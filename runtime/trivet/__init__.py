@@ -76,7 +76,7 @@ and says what they are for.
                             from a publisher to each subscriber, so that nobody starves; handlers
                             that wait for one another
         _bounded            the inbox, assembled from
-        _admission _in_flight _queue _repeats _endings _attempts _retries
+        _admission _pending_offer _in_flight _queue _repeats _endings _attempts _retries
                             the events that come in, those with the plugin, their order, duplicates,
                             their ends, and another attempt or none
         _memory             the bytes that all inboxes share
@@ -107,7 +107,7 @@ and says what they are for.
         _check              whether all of a file fits together
         _dead_letters _documents _copies
                             what an operator asks, backups
-        _health _upkeep _ballast _files _lock
+        _health _upkeep _room _ballast _files _lock
                             what the log says, room on the disk, one owner
     _loop/              what each plugin does to the event loop: _tasks _task_list _inside _meter
                         _processor _usage _stall_watch

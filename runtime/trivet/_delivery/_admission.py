@@ -10,7 +10,6 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-import attrs
 import trio
 
 from .._events._delivery import Delivery, Identity
@@ -24,6 +23,7 @@ from .._faults._errors import TrivetError
 from .._inbox._fast_path import FastPath
 from .._store._commit import Writing
 from ._backing import Backing, Parts
+from ._pending_offer import PendingOffer
 
 # To look an enum's member up by its name takes longer than to count an event.
 QUEUED = Fate.QUEUED
@@ -33,42 +33,6 @@ FILTERS = "events are filtered"
 WAITING = "publishers wait for room"
 FEW = 64
 """Queued events, below which an inbox that drops the oldest gets more into memory."""
-
-
-@attrs.define(eq=False)
-class PendingOffer:
-    """An offer that waits: for room, or for the event of which it has a duplicate to be stored."""
-
-    delivery: Delivery[Event]
-    has_room: bool = False
-    """Whether there is room, so that the offer waits only for the event to be stored."""
-    fate: Fate | None = None
-    """The decision; None while there is none."""
-    _task: trio.lowlevel.Task | None = None
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether the offer waits for room."""
-        return self.fate is None and not self.has_room
-
-    @trio.lowlevel.enable_ki_protection
-    def decide(self, fate: Fate) -> None:
-        """Tell the publisher."""
-        self.fate = fate
-        if self._task is not None:
-            trio.lowlevel.reschedule(self._task)
-            self._task = None
-
-    @trio.lowlevel.enable_ki_protection
-    async def wait(self) -> None:
-        """Wait for the decision; no checkpoint where it is there. One task at a time may."""
-        if self.fate is None:
-            self._task = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._give_up)
-
-    def _give_up(self, _: object) -> trio.lowlevel.Abort:
-        self._task = None
-        return trio.lowlevel.Abort.SUCCEEDED
 
 
 class Admission:

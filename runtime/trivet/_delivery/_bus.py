@@ -24,9 +24,10 @@ from .._events._outcome import NO_REFUSALS, Outcome, Refusal
 from .._inbox._fast_path import FastPath
 from .._inbox._quantum import QUANTUM
 from .._store._commit import Commit, Writing
-from ._admission import QUEUED, Admission, PendingOffer
+from ._admission import QUEUED, Admission
 from ._bounded import BoundedInbox
 from ._fairness import Fairness
+from ._pending_offer import PendingOffer
 
 Tap = Callable[[Delivery[Event]], None]
 """A function that looks on while events are published."""

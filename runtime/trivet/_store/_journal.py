@@ -37,6 +37,7 @@ from ._records import (
     Takes,
 )
 from ._register import Register
+from ._room import Room
 from ._schema import (
     LAST_REGISTER,
     MARKED,
@@ -59,15 +60,10 @@ from ._tables import Tables
 from ._unwritten import number_of_events, one_by_one
 from ._up_to_date import bring_up_to_date, save_what_can_be_read
 from ._upkeep import (
-    LONG_LOG,
-    SHORT_LOG,
-    VACUUM,
     checkpoint,
     drop_letters,
     expire,
-    limit_log,
     shorten_log,
-    vacuum,
 )
 
 T = TypeVar("T")
@@ -82,15 +78,6 @@ FEW = 16
 """Settlements that are written at a time while the disk is full: the log that they take is a part
 of the ballast."""
 
-PLENTY = 16 << 20
-"""Bytes of room, below which pages are given back a few at a time, for the same reason."""
-FEW_PAGES = 64
-ROOMY = 256 << 20
-"""Bytes of room, below which the write-ahead log is kept short. A checkpoint of the log may take as
-much of it as the log is long: a disk that fills up in a few seconds from here on would leave too
-little for that."""
-ROUNDS = 16
-"""Times that pages are given back before the disk counts as full."""
 VACUUMS = 4
 """Times that one call of `tidy` gives some pages back."""
 SALVAGE_EVERY = 60.0
@@ -133,9 +120,9 @@ class Journal:
         self._data_version = -1
         self._lock = lock
         self._synchronous: Synchronous = synchronous
+        self._room = Room(path)
         self._use(connection)
         self._next_salvage = -math.inf
-        self._ballast = None if path is None else ballast_of(path)
         most = connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
         self.largest = most - MARGIN
         """Bytes of an event, above which SQLite cannot hold it with its history."""
@@ -150,7 +137,6 @@ class Journal:
         self.cannot_tell = False
         """Whether `lost` is unknown, because the register was missing."""
         self._log_inode: int | None = None
-        self._has_long_log = False
         self._first = 0
         self._backlog: dict[str, Backlog] = {}
         self._unsettled: list[Settlement] = []
@@ -232,14 +218,16 @@ class Journal:
             JournalError: the settlements were not written either; `unsettled` are not.
         """
         self._unsettled = [*settlements]
-        self._mind_log()
+        with reported(self.path):
+            self._room.mind_log()
         if not appends:
             self._settle(cursors)
             return None
         try:
             # What is appended is written twice: into the log, and at a checkpoint into the file.
             size = sum([len(each.envelope) + len(each.payload) for each in appends])
-            self._make_room(2 * size)
+            with reported(self.path):
+                self._room.make(2 * size)
             self._write(settlements, appends, cursors)
         except JournalError as error:
             if settlements:
@@ -326,7 +314,8 @@ class Journal:
         Raises:
             JournalError: they are not.
         """
-        self._make_room(BALLAST)  # Less would be gone at once.
+        with reported(self.path):
+            self._room.make(BALLAST)  # Less would be gone at once.
         self.renew_numbers()
 
     def dead_letters(self) -> DeadLetters:
@@ -358,7 +347,7 @@ class Journal:
             lambda: drop_letters(self._connection, now, retention),
             lambda: expire(self._connection, now),
             self._drop_unused,
-            *[self._give_back] * VACUUMS,
+            *[self._room.give_back] * VACUUMS,
             lambda: shorten_log(self._connection, self.path),
         )
         thrown_away = 0
@@ -371,8 +360,7 @@ class Journal:
                     if not is_damage(error):
                         raise
                     found = error
-            if self._ballast is not None:
-                self._ballast.put_back()
+            self._room.put_back()
             if found is not None:
                 raise found
         return thrown_away
@@ -415,8 +403,8 @@ class Journal:
     def _begin(self, version: int) -> None:
         connection = self._connection
         configure(connection, self.path, self._synchronous)
-        limit_log(connection, SHORT_LOG)
-        self._mind_log()
+        self._room.use(connection)
+        self._room.mind_log()
         if not version:
             create(connection)
         elif version < VERSION:  # Its tables are the same.
@@ -432,8 +420,7 @@ class Journal:
         self._done(lambda: expire(self._connection, time.time()))
         self._backlog = self.counts()
         self.changed_by_others()
-        if self._ballast is not None:
-            self._ballast.put_back()
+        self._room.put_back()
 
     def _next_opening(self) -> int:
         """Count it, and write down what the register says, which from now on belongs to it."""
@@ -469,8 +456,7 @@ class Journal:
         finally:
             connection = connect(self.path, factory)
             configure(connection, self.path, self._synchronous)
-            limit_log(connection, SHORT_LOG)
-            self._has_long_log = False
+            self._room.use(connection)
             self._use(connection)
             self._inode = self.path.stat().st_ino
         with self._transaction():  # What the old one said of numbers may have been lost.
@@ -503,9 +489,7 @@ class Journal:
             self._write(settlements, (), cursors)
             settlements.clear()
         except JournalFullError:
-            if self._ballast is None:
-                raise
-            if not self._ballast.give_up() and number_of_events(settlements) <= FEW:
+            if not self._room.give_up() and number_of_events(settlements) <= FEW:
                 raise
             checkpoint(self._connection)  # What failed may have left a log that takes the room.
             # In one transaction they may need more room than there is.
@@ -550,36 +534,3 @@ class Journal:
             checkpoint(self._connection)  # What is in the old one is in the file then.
             reason = "its write-ahead log was removed or replaced; start again"
             raise JournalUnavailableError(self.path, reason)
-
-    def _mind_log(self) -> None:
-        """Let the log be long while there is plenty of room, since each checkpoint waits twice."""
-        if self._ballast is None:
-            return
-        with reported(self.path):
-            has_plenty = self._ballast.room() >= ROOMY
-            if has_plenty != self._has_long_log:
-                limit_log(self._connection, LONG_LOG if has_plenty else SHORT_LOG)
-                if not has_plenty:
-                    checkpoint(self._connection)
-                self._has_long_log = has_plenty
-
-    def _make_room(self, needed: int) -> None:
-        """Raise where so many bytes would take the room that settlements may need."""
-        if self._ballast is None:
-            return
-        with reported(self.path):
-            if self._ballast.put_back() and self._ballast.room() >= needed:
-                return
-            checkpoint(self._connection)  # First: what gives room back needs some for its log.
-            for _ in range(ROUNDS):
-                self._give_back()
-                if self._ballast.put_back() and self._ballast.room() >= needed:
-                    return
-        raise JournalFullError(self.path, "the disk is full")
-
-    def _give_back(self) -> None:
-        """Give free pages back to the disk: a few, where there is little room for the log of it."""
-        has_plenty = self._ballast is None or self._ballast.room() >= PLENTY
-        vacuum(self._connection, VACUUM if has_plenty else FEW_PAGES)
-        if not has_plenty:
-            checkpoint(self._connection)

@@ -7,10 +7,10 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trivet import Delivery, Event, Fate, TrivetError
-from trivet._delivery._admission import PendingOffer
 from trivet._delivery._backing import Accepted, Parts
 from trivet._delivery._bounded import BoundedInbox
 from trivet._delivery._in_memory import InMemory
+from trivet._delivery._pending_offer import PendingOffer
 from trivet._events._delivery_settings import DeliveryPolicy
 from trivet._events._outcome import Refusal
 from trivet._store._commit import Commit, Writing

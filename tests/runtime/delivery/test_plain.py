@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from trivet import Delivery, Event, Fate, Receipt, current_delivery
-from trivet._delivery._admission import Admission, PendingOffer
+from trivet._delivery._admission import Admission
 from trivet._delivery._bounded import BoundedInbox
 from trivet._delivery._endings import Endings
+from trivet._delivery._pending_offer import PendingOffer
 from trivet._events._delivery_settings import DeliveryPolicy
 from trivet._inbox._inbox import Deliveries
 from trivet._inbox._workers import handle_plain

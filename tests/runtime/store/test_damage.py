@@ -26,7 +26,7 @@ from trivet import (
     open_runtime,
 )
 from trivet._cli import main
-from trivet._store import _journal, _store
+from trivet._store import _journal, _room, _store
 from trivet._store._dead_letters import Criteria, DeadLetters
 from trivet._store._journal import Journal
 from trivet._store._records import JournalUnavailableError
@@ -379,7 +379,7 @@ async def test_a_page_that_only_tidying_reads(path: Path, monkeypatch: pytest.Mo
         raise error
 
     monkeypatch.setattr(_journal, "shorten_log", note)
-    monkeypatch.setattr(_journal, "vacuum", meet_damage)
+    monkeypatch.setattr(_room, "vacuum", meet_damage)
     with capture_logs() as logs:
         async with program(path) as runtime:
             assert (await runtime.publish(Order(3), wait=True)).worst is Fate.HANDLED
