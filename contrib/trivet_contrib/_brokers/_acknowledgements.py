@@ -6,17 +6,18 @@ Never knows how messages come, nor how the broker is told.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import trio
 
-from trivet import Delivery, Event, Fate, Receipt, Refusal
+from trivet import Delivery, Event, Fate, Outcome, Receipt, Refusal
 
 from ._client import Received
 
-QUEUED, IN_FLIGHT, FAILED = Fate.QUEUED, Fate.IN_FLIGHT, Fate.FAILED
+HANDLED, FAILED = Fate.HANDLED, Fate.FAILED
 ALIVE = frozenset(fate for fate in Fate if fate.alive)
 PUBLISH_AGAIN = frozenset({Fate.REJECTED, Fate.ABANDONED})
 """A subscriber with one of these fates has not had the event, and may have it later."""
@@ -24,6 +25,8 @@ PUBLISH_AGAIN = frozenset({Fate.REJECTED, Fate.ABANDONED})
 NO_REFUSALS: Mapping[str, Refusal] = MappingProxyType({})
 LONGEST_REASON = 500
 """Characters of a dead letter's reason, at most."""
+UNKNOWN = sys.maxsize
+"""The number of subscribers, until all of them have decided."""
 
 
 class InFlight(Receipt):
@@ -31,8 +34,7 @@ class InFlight(Receipt):
 
     __slots__ = (
         "_acknowledgements",
-        "_has_news",
-        "_is_published",
+        "_subscribers",
         "delivery",
         "extended_at",
         "message",
@@ -49,6 +51,7 @@ class InFlight(Receipt):
     ) -> None:
         # The base class prepares what a waiting publisher needs; here nobody waits.
         self.fates = {}
+        """The fates of the subscribers for which the message is done."""
         self.message = message
         self.delivery = delivery
         self.extended_at = now
@@ -58,30 +61,33 @@ class InFlight(Receipt):
         self.refusals: Mapping[str, Refusal] = NO_REFUSALS
         """The subscribers that can never take the event, each with the reason."""
         self._acknowledgements = acknowledgements
-        self._is_published = self._has_news = False
+        self._subscribers = UNKNOWN
 
     def settle(self, subscriber: str, fate: Fate) -> None:
         """See `Receipt`."""
-        if fate is IN_FLIGHT:
-            return  # The event is as alive as before.
-        self.fates[subscriber] = fate
-        if fate is not QUEUED and fate not in ALIVE:
-            self._has_news = True
-            if self._is_published:
+        if fate is HANDLED and self._subscribers == 1:
+            self._acknowledgements.handled(self)
+        elif fate not in ALIVE:
+            self.fates[subscriber] = fate
+            if len(self.fates) >= self._subscribers:
                 self._acknowledgements.check(self)
 
     def keep(self, subscriber: str) -> None:
         """See `Receipt`. An event that is in a store is done here."""
 
-    def on_published(self, refusals: Mapping[str, Refusal]) -> None:
+    def on_published(self, outcome: Outcome) -> None:
         """Note that all subscribers have decided about the event."""
-        self._is_published, self.refusals = True, refusals
-        if self._has_news or self._acknowledgements.durable or not self.fates:
+        fates = outcome.fates
+        self._subscribers, self.refusals = len(fates), outcome.refusals
+        if self._acknowledgements.durable:
+            for name in self._acknowledgements.durable.intersection(fates):
+                self.fates.setdefault(name, fates[name])  # On disk, if it has not ended already.
+        if len(self.fates) >= len(fates):
             self._acknowledgements.check(self)
 
     def reset(self) -> None:
         """Forget the fates, before the event is published again."""
-        self._is_published = self._has_news = False
+        self._subscribers = UNKNOWN
         self.fates.clear()
 
 
@@ -117,8 +123,9 @@ class Acknowledgements:
         self.durable = durable
         self._limit = delivery_limit
         self._on_dead_letter = on_dead_letter
-        self._reporters = trio.lowlevel.ParkingLot()
-        self._waiting_for_room = trio.lowlevel.ParkingLot()
+        self._waiting = trio.lowlevel.ParkingLot()
+        self._is_awaited = False
+        """Whether a task may wait; to ask the parking lot takes a call."""
 
     @property
     def is_reported(self) -> bool:
@@ -127,12 +134,17 @@ class Acknowledgements:
 
     async def wait_for_reports(self) -> None:
         """Wait until there is something to report to the broker."""
-        if self.is_reported:
-            await self._reporters.park()
+        while self.is_reported:
+            await self.wait_for_change()
 
-    async def wait_for_end(self) -> None:
+    async def wait_for_change(self) -> None:
         """Wait until a message leaves the messages in flight, or is to be published again."""
-        await self._waiting_for_room.park()
+        self._is_awaited = True
+        await self._waiting.park()
+
+    def _tell(self) -> None:
+        self._is_awaited = False
+        self._waiting.unpark_all()
 
     def add(self, message: Received, delivery: Delivery[Event], now: float) -> InFlight:
         """Count a message as in flight; its event is published next."""
@@ -142,33 +154,38 @@ class Acknowledgements:
         self.bytes += record.size
         return record
 
-    def check(self, record: InFlight) -> None:
-        """End a message if its event has ended at every subscriber."""
-        fates = record.fates
-        values = fates.values()
-        if not ALIVE.isdisjoint(values) and not self._is_ended(fates):
-            return
+    def handled(self, record: InFlight) -> None:
+        """As `check`, for a message whose only subscriber has handled the event: most of them."""
         tag = record.message.tag
-        if self.in_flight.get(tag) is not record:
-            return
-        if fates and PUBLISH_AGAIN.isdisjoint(values):
+        if self.in_flight.get(tag) is record:
             del self.in_flight[tag]
             self.bytes -= record.size
+            self.ended += 1
+            record.delivery.receipt = None  # As below.
+            self.done.append(record.message)
+            if self._is_awaited:
+                self._tell()
+
+    def check(self, record: InFlight) -> None:
+        """End a message whose event is done at every subscriber, or have it published again."""
+        if self.in_flight.get(record.message.tag) is not record:
+            return
+        if record.fates and PUBLISH_AGAIN.isdisjoint(record.fates.values()):
+            del self.in_flight[record.message.tag]
+            self.bytes -= record.size
+            self.ended += 1
             record.delivery.receipt = None  # The two refer to each other: a reference cycle.
-            self._end(record, has_failed=FAILED in values)
+            self._end(record)
         elif record not in self.to_publish:
             record.reset()
             self.to_publish.append(record)
-        if self._waiting_for_room:
-            self._waiting_for_room.unpark_all()
+        if self._is_awaited:
+            self._tell()
 
-    def _is_ended(self, fates: Mapping[str, Fate]) -> bool:
-        """Whether the event is alive only where it is on disk."""
-        return all(fate not in ALIVE or name in self.durable for name, fate in fates.items())
-
-    def _end(self, record: InFlight, *, has_failed: bool) -> None:
+    def _end(self, record: InFlight) -> None:
+        """Note what is to be reported about a message."""
         message = record.message
-        self.ended += 1
+        has_failed = FAILED in record.fates.values()
         if not has_failed and not record.refusals:
             self.done.append(message)
         elif not has_failed:
@@ -179,8 +196,6 @@ class Acknowledgements:
         else:
             names = sorted(name for name, fate in record.fates.items() if fate is FAILED)
             self.dead_letter(message, f"failed at {', '.join(names)}")
-        if self._reporters:
-            self._reporters.unpark_all()
 
     def dead_letter(self, message: Received, reason: str) -> None:
         """Have a message moved to the dead letters."""
@@ -188,8 +203,8 @@ class Acknowledgements:
             reason = f"{reason[:LONGEST_REASON]}…"
         self._on_dead_letter(message, reason)
         self.dead.append((message, reason))
-        if self._reporters:
-            self._reporters.unpark_all()
+        if self._is_awaited:
+            self._tell()
 
     def reported(
         self,

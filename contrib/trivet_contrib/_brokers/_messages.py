@@ -61,6 +61,22 @@ def _written(delivery: Delivery[Event], format: Format) -> Message:
     return Message(body, headers, id=identity)
 
 
+class Limits(dict[type[Event], int]):
+    """The bytes of memory that an event of each type may take; each type is asked for once.
+
+    Args:
+        buffer_bytes: gives the bytes of a type.
+    """
+
+    def __init__(self, buffer_bytes: Callable[[type[Event]], int]) -> None:
+        super().__init__()
+        self._buffer_bytes = buffer_bytes
+
+    def __missing__(self, cls: type[Event]) -> int:
+        self[cls] = limit = self._buffer_bytes(cls)
+        return limit
+
+
 @attrs.frozen
 class Reader:
     """A reader of messages.
@@ -68,49 +84,72 @@ class Reader:
     Args:
         types: the event types of the program.
         only_type: the type of every message, whatever a message says; None if messages say it.
-        buffer_bytes: gives the bytes of memory that an event of a type may take.
+        source: an event's source if its message names none. The event's id is then the message's
+            id, or its tag.
     """
 
     types: EventTypes
     only_type: type[Event] | None
-    buffer_bytes: Callable[[type[Event]], int]
+    source: str
 
-    async def read(self, message: Received, source: str) -> Delivery[Event]:
-        """The event of a message, in its envelope.
-
-        Args:
-            message: the message as it came.
-            source: the event's source if the message names none. The event's id is then the
-                message's id, or its tag.
+    def read(self, message: Received, limits: Limits) -> Delivery[Event] | None:
+        """The event of a message, in its envelope; None for a message that needs `read_large`.
 
         Raises:
             UnreadableError: the message holds no event.
         """
+        try:
+            found, cls, data = self._opened(message)
+            decoded = self.types.decode_small(cls, data, limits[cls])
+            if decoded is None:
+                return None
+            event, size = decoded
+            return self._delivery(message, found, event, size)
+        except Exception as error:
+            raise _unreadable(error) from None
+
+    async def read_large(self, message: Received, limits: Limits) -> Delivery[Event]:
+        """See `read`; the document may be decoded in a thread."""
+        try:
+            found, cls, data = self._opened(message)
+            event, size = await self.types.decode_within(cls, data, limits[cls])
+            return self._delivery(message, found, event, size)
+        except Exception as error:
+            raise _unreadable(error) from None
+
+    def _opened(self, message: Received) -> tuple[CloudEvent | None, type[Event], bytes]:
+        """The CloudEvent of a message, if any, and the type and the document of its event."""
         if message.fault is not None:
             raise UnreadableError(message.fault)
-        try:
-            # A reload may have closed it since the source began.
-            only_type = self.only_type and self._named(self.only_type.__event_name__)
-            found = _cloud_event(message) if message.headers else None
-            if found is None:
-                if only_type is None:
-                    raise UnreadableError("no CloudEvent, and `event` does not say what it is")  # noqa: TRY301 - translated
-                limit = self.buffer_bytes(only_type)
-                event, size = await self.types.decode_within(only_type, message.body, limit)
-                return Delivery.of(event, size=size, id=message.id or message.tag, source=source)
-            cls = only_type or self._named(found.type)
-            limit = self.buffer_bytes(cls)
-            return found.delivery(*await self.types.decode_within(cls, found.data, limit))
-        except (CloudEventError, EventDecodeError, UnreadableError) as error:
-            raise UnreadableError(str(error)) from None
-        except Exception as error:  # The fault is this message's, and costs no other message.
-            raise UnreadableError(describe(error)) from None
+        found = _cloud_event(message) if message.headers else None
+        # A reload may have closed it since the source began, or have put another in its place.
+        cls = self.only_type and self._named(self.only_type.__event_name__)
+        if found is not None:
+            return found, cls or self._named(found.type), found.data
+        if cls is None:
+            raise UnreadableError("no CloudEvent, and `event` does not say what it is")
+        return None, cls, message.body
+
+    def _delivery(
+        self, message: Received, found: CloudEvent | None, event: Event, size: int
+    ) -> Delivery[Event]:
+        if found is not None:
+            return found.delivery(event, size)
+        given = message.id or message.tag
+        return Delivery.of(event, size=size, id=given, source=self.source)
 
     def _named(self, name: str) -> type[Event]:
         cls = self.types.get(name)
         if cls is None or not self.types.is_open(cls):
             raise UnreadableError(f"no event type that may come from outside is named {name!r}")
         return cls
+
+
+def _unreadable(error: Exception) -> UnreadableError:
+    """The fault of one message, which costs no other message."""
+    if isinstance(error, CloudEventError | EventDecodeError | UnreadableError):
+        return UnreadableError(str(error))
+    return UnreadableError(describe(error))
 
 
 def _cloud_event(message: Received) -> CloudEvent | None:

@@ -29,7 +29,7 @@ from trivet import (
 
 from ._acknowledgements import Acknowledgements, InFlight
 from ._client import BrokerUnavailableError, Consumer, Received
-from ._messages import Reader, UnreadableError
+from ._messages import Limits, Reader, UnreadableError
 from ._reconnecting import Backoff, Reconnector
 
 RELEASE_WITHIN = 2.0
@@ -121,7 +121,7 @@ class BrokerSource(SourcePlugin):
         self._acks = Acknowledgements(self.app.durable, self.delivery_limit, self._log_dead_letter)
         self._types = set()
         self._largest = 1
-        self._reader = Reader(self.app.events, self.event, self.app.buffer_bytes)
+        self._reader = Reader(self.app.events, self.event, self.origin)
         if self.event is not None:
             self._types.add(self.event)
             name = self.event.__event_name__
@@ -146,7 +146,7 @@ class BrokerSource(SourcePlugin):
         acks = self._acks
         with trio.move_on_after(self.drain):
             while len(acks.in_flight) > len(acks.to_publish):
-                await acks.wait_for_end()
+                await acks.wait_for_change()
         reason = f"no answer within {RELEASE_WITHIN:g} s"
         with trio.move_on_after(RELEASE_WITHIN):
             try:
@@ -205,7 +205,7 @@ class BrokerSource(SourcePlugin):
                     self.recover()
                 return int(room)
             with trio.move_on_after(CHECK_ROOM_EVERY):
-                await acks.wait_for_end()
+                await acks.wait_for_change()
             if acks.ended != ended:
                 until, ended = trio.current_time() + BLOCKED, acks.ended
             elif not is_blocked and trio.current_time() >= until:
@@ -220,18 +220,20 @@ class BrokerSource(SourcePlugin):
 
     async def _read(self, messages: Sequence[Received]) -> list[InFlight]:
         """The messages that hold an event, now in flight; unreadable ones become dead letters."""
-        acks, now, origin, types = self._acks, trio.current_time(), self.origin, self._types
-        read, limit = self._reader.read, self.delivery_limit
+        acks, now, types, reader = self._acks, trio.current_time(), self._types, self._reader
+        limits, at_most = Limits(self.app.buffer_bytes), self.delivery_limit
         records: list[InFlight] = []
         for message in messages:
             if message.tag in acks.in_flight:
                 continue
-            if message.deliveries > limit:  # It may kill each program that reads it.
+            if message.deliveries > at_most:  # It may kill each program that reads it.
                 reason = f"delivered {message.deliveries - 1} times, and never done"
                 acks.dead_letter(message, reason)
                 continue
             try:
-                delivery = await read(message, origin)
+                delivery = reader.read(message, limits)
+                if delivery is None:
+                    delivery = await reader.read_large(message, limits)
             except UnreadableError as error:
                 acks.dead_letter(message, str(error))
                 continue
@@ -254,7 +256,7 @@ class BrokerSource(SourcePlugin):
                 together = await self._take_fitting(left)
                 new = await self.app.publish_many([record.delivery for record in together])
                 for record, outcome in zip(together, new, strict=True):
-                    record.on_published(outcome.refusals)
+                    record.on_published(outcome)
                 outcomes += new
         except trio.Cancelled:
             self._acks.to_publish.extend(left)  # No subscriber has them: the stop need not wait.
@@ -276,8 +278,12 @@ class BrokerSource(SourcePlugin):
         with trio.move_on_after(WAIT_FOR_BYTES):
             while records[0].delivery.size > self._room_bytes:
                 with trio.move_on_after(CHECK_ROOM_EVERY):
-                    await self._acks.wait_for_end()
+                    await self._acks.wait_for_change()
         room = self._room_bytes
+        if sum(record.delivery.size for record in records) <= room:
+            together = list(records)
+            records.clear()
+            return together
         together = [records.popleft()]
         room -= together[0].delivery.size
         while records and records[0].delivery.size <= room:

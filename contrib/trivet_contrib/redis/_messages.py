@@ -80,6 +80,6 @@ def _pairs(raw: object) -> dict[bytes, bytes]:
 def _headers(raw: Sequence[bytes]) -> dict[str, str]:
     try:
         texts = map(bytes.decode, raw)
-        return {name: next(texts) for name in texts}
+        return dict(zip(texts, texts, strict=False))  # Of the one iterator, in turn.
     except UnicodeDecodeError:
         return {as_text(name): as_text(value) for name, value in _pairs(raw).items()}

@@ -206,7 +206,14 @@ class Bus:
         """
         self.fairness.streak += 1
         if not delivery.is_plain or not route.paths:
-            return self._offer_with_care(delivery, route, 0)
+            only = route.only
+            if only is None or len(only.ready) >= only.room:
+                return self._offer_with_care(delivery, route, 0)
+            # As there, where no reader is to be woken.
+            decision = route.subscriptions[0].admission.offer(delivery)
+            if decision is QUEUED:
+                return Outcome(delivery, route.all_queued)
+            return self._offer_others(delivery, route, route.subscriptions[0], decision, None)
         for path in route.paths:
             # As `Admission.offer`, without its call: most events and most inboxes are plain.
             ready = path.ready

@@ -146,16 +146,20 @@ class Endings:
     def finish_quickly(self, delivery: Delivery[Event]) -> None:
         """End an event that was handled on the fast path, and is not plain.
 
-        As `end`, of what it may come to there: the event has an id or a receipt.
+        As `end`, of what it may come to there: the event has an id, a receipt or a size.
         """
-        if self._histories or delivery.size or not self._path.is_open:
+        if self._histories or not self._path.is_open:
             self.end(delivery, HANDLED)
             return
-        self._counts.handled += 1
+        counts, size = self._counts, delivery.size
+        counts.handled += 1
+        counts.bytes -= size
         if delivery.given is not None:
             self._repeats.ended(delivery.given, HANDLED, self._plugin)
         if delivery.receipt is not None:
             delivery.receipt.settle(self._plugin, HANDLED)
+        if size:
+            self._freed(size)
 
     def drop(self, delivery: Delivery[Event]) -> None:
         """End an event that makes room for another."""

@@ -289,7 +289,10 @@ def _require_text(attributes: Attributes, before: str) -> None:
     """Refuse control characters, as the specification does; paths in errors begin with `before`."""
     a = attributes
     # Nearly all are printable; others may be text all the same, such as a space of another width.
-    if f"{a.id}{a.source}{a.subject}{a.partitionkey}{a.traceparent}".isprintable():
+    text = a.id + a.source
+    if not (a.subject is a.partitionkey is a.traceparent is None):
+        text = f"{text}{a.subject}{a.partitionkey}{a.traceparent}"
+    if text.isprintable():
         return
     for name in ("id", "source", "subject", "partitionkey", "traceparent"):
         if _CONTROL.search(getattr(a, name) or ""):

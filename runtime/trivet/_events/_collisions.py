@@ -19,7 +19,7 @@ import attrs
 import msgspec.inspect as kinds
 
 SHORT = 16 * 1024
-"""Bytes of a document that is too short for a harmful number of collisions."""
+"""Bytes of a document that is too short for a harmful number of collisions; nobody need ask."""
 COLLISIONS = 50
 """Different numbers of one hash, in one document, that cannot be an accident."""
 
@@ -93,8 +93,6 @@ class Collisions:
 
     def are_in(self, document: bytes, cls: type) -> bool:
         """Whether a document must not be decoded into this type."""
-        if len(document) <= SHORT:
-            return False
         if cls not in self._hashing:
             self._hashing[cls] = hashes_numbers(cls)
         return self._hashing[cls] and collide(document)

@@ -12,9 +12,10 @@ VALUE, LIST, OBJECT = 56, 88, 128
 """Bytes for a member of an array or of an object, for an array, and for an object, without their
 text: about the size of CPython's objects and of the references to them."""
 
-BRACKET, BRACE, BACKSLASH = b"[{\\"
-OTHERS = bytes(set(range(256)) - set(b",:[{"))
-"""All bytes but those that are counted."""
+COMMA, COLON, BRACKET, BRACE, BACKSLASH = b",:[{\\"
+LONG = 1024
+"""Bytes of text from which on it is quicker to take the counted characters out first."""
+_OTHERS = bytes(set(range(256)) - {COMMA, COLON, BRACKET, BRACE})
 
 
 def estimated_bytes(document: bytes) -> int:
@@ -28,12 +29,13 @@ def estimated_bytes(document: bytes) -> int:
     >>> estimated_bytes(b'{"order_id": "o-1", "total": 9.5}')
     841
     """
+    # Most documents are short, so that each call matters: to look for one character takes a tenth
+    # of a look for two, and a quarter of a count.
     text = len(document)
-    # To look for a single byte is several times as fast as for two.
     if not document.isascii() or (BACKSLASH in document and b"\\u" in document):
         text *= 2
-    # Most documents are short, so that each call matters: one goes through all of it, not four.
-    begun = document.translate(None, OTHERS)
-    lists, objects = begun.count(BRACKET), begun.count(BRACE)
-    values = VALUE * (len(begun) - lists - objects)
-    return EVENT + text + values + LIST * lists + OBJECT * objects
+    marks = document if text < LONG else document.translate(None, _OTHERS)
+    count = marks.count
+    values = VALUE * (count(COMMA) + count(COLON))
+    lists = LIST * count(BRACKET) if BRACKET in marks else 0
+    return EVENT + text + values + lists + OBJECT * count(BRACE)

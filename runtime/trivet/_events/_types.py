@@ -20,7 +20,7 @@ from .._faults._errors import (
     EventDecodeError,
     EventTooLargeError,
 )
-from ._collisions import Collisions
+from ._collisions import SHORT, Collisions
 from ._event import Event, EventT, source_of
 from ._sizes import estimated_bytes
 from ._turns import LARGE, off_loop
@@ -125,7 +125,7 @@ class EventTypes:
         """
         if not body:
             raise EventDecodeError(cls.__event_name__, "$", "the document is empty")
-        if self._collisions.are_in(body, cls):
+        if len(body) > SHORT and self._collisions.are_in(body, cls):
             raise EventDecodeError(cls.__event_name__, "$", "too many numbers of the same hash")
         try:
             event: EventT = self._decoders[cls].decode(body)
@@ -135,10 +135,8 @@ class EventTypes:
             raise EventDecodeError(cls.__event_name__, *_why(error)) from None  # noqa: ASYNC104
         return event
 
-    async def decode_within(self, cls: type[EventT], body: bytes, limit: int) -> tuple[EventT, int]:
-        """Decode a document from outside, and estimate its size.
-
-        A document above 64 KiB is decoded in a thread. This is a checkpoint only then.
+    def decode_small(self, cls: type[EventT], body: bytes, limit: int) -> tuple[EventT, int] | None:
+        """Decode a document from outside, and estimate its size, if that takes no thread.
 
         Args:
             cls: a type of this program.
@@ -147,21 +145,25 @@ class EventTypes:
                 decoded.
 
         Returns:
-            The event, and the estimated bytes, for `Delivery.size`.
+            The event, and the estimated bytes, for `Delivery.size`; None for a document above
+            64 KiB, which `decode_within` decodes in a thread.
 
         Raises:
             EventTooLargeError: the estimate is above the limit.
             EventDecodeError: the document does not fit; see `decode`.
         """
-        length = len(body)
-        if length > LARGE:
-            return await off_loop(length, partial(self._decode_large, cls, body, limit))
-        size = estimated_bytes(body)
-        if size > limit:
-            raise EventTooLargeError.of(cls.__event_name__, size=size, limit=limit)
-        return self.decode(cls, body), size
+        return None if len(body) > LARGE else self._decode_sized(cls, body, limit)
 
-    def _decode_large(self, cls: type[EventT], body: bytes, limit: int) -> tuple[EventT, int]:
+    async def decode_within(self, cls: type[EventT], body: bytes, limit: int) -> tuple[EventT, int]:
+        """Decode a document of any size from outside, and estimate its size; see `decode_small`.
+
+        A document above 64 KiB is decoded in a thread. This is a checkpoint only then.
+        """
+        if len(body) <= LARGE:
+            return self._decode_sized(cls, body, limit)
+        return await off_loop(len(body), partial(self._decode_sized, cls, body, limit))
+
+    def _decode_sized(self, cls: type[EventT], body: bytes, limit: int) -> tuple[EventT, int]:
         size = estimated_bytes(body)
         if size > limit:
             raise EventTooLargeError.of(cls.__event_name__, size=size, limit=limit)

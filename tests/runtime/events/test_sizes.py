@@ -8,9 +8,11 @@ from typing import Any
 import attrs
 import msgspec
 import pytest
+from hypothesis import example, given
+from hypothesis.strategies import binary, sampled_from
 
-from trivet import Event
-from trivet._events._sizes import estimated_bytes
+from trivet import Event, EventTooLargeError
+from trivet._events._sizes import EVENT, LIST, OBJECT, VALUE, estimated_bytes
 from trivet._events._types import EventTypes
 
 
@@ -89,7 +91,42 @@ def test_densest_documents(document: bytes) -> None:
     assert taken(document) <= 2 * estimated_bytes(document)
 
 
+def by_the_definition(document: bytes) -> int:
+    """The estimate, character by character."""
+    is_wide = not document.isascii() or b"\\u" in document
+    worth = {b",": VALUE, b":": VALUE, b"[": LIST, b"{": OBJECT}
+    marks = sum(worth.get(bytes([each]), 0) for each in document)
+    return EVENT + len(document) * (2 if is_wide else 1) + marks
+
+
+@given(binary(max_size=30), sampled_from([1, 40, 100]))
+@example(b"\\u", 1)
+@example(b"\\U\\", 40)
+def test_long_and_short_documents_are_counted_alike(part: bytes, times: int) -> None:
+    """Above a kilobyte the characters are counted in another way."""
+    document = (part + b',:[{"a\\n"}]') * times
+    assert estimated_bytes(document) == by_the_definition(document)
+
+
 def test_the_estimate_looks_at_bytes_only() -> None:
     """A document that is no JSON has an estimate too, since nothing is decoded for it."""
     assert estimated_bytes(b"{{{{,") > 4 * 64
     assert estimated_bytes(msgspec.json.encode("text")) < 1000
+
+
+async def test_a_small_document_is_decoded_without_a_wait() -> None:
+    """The size is that of `decode_within`; a document for a thread is none of the small ones."""
+    small, large = b'{"number":1}', extra("[", '"%d"', "]", 10_000)
+    assert TYPES.decode_small(Ordered, small, 10**6) == (Ordered(1), estimated_bytes(small))
+    assert TYPES.decode_small(Ordered, large, 10**8) is None
+    event, size = await TYPES.decode_within(Ordered, large, 10**8)
+    assert (len(event.extra), size) == (10_000, estimated_bytes(large))
+    assert await TYPES.decode_within(Ordered, small, 10**6) == (Ordered(1), estimated_bytes(small))
+
+
+@pytest.mark.parametrize("count", [1, 10_000])
+async def test_a_document_above_the_limit_is_not_decoded(count: int) -> None:
+    """Neither where it is small, nor where a thread would decode it."""
+    document = extra("[", "what is no JSON at all %d", "]", count)
+    with pytest.raises(EventTooLargeError):
+        await TYPES.decode_within(Ordered, document, 500)
