@@ -31,12 +31,16 @@ class Turns:
     def __init__(self) -> None:
         self._until = perf_counter() + TURN
 
+    def is_over(self) -> bool:
+        """Whether this task's turn is over; to ask takes less than to await `next`."""
+        return perf_counter() >= self._until
+
     async def next(self) -> None:
         """Let every other task have its turn, if this task has worked for `TURN` seconds.
 
         This is a checkpoint only then.
         """
-        if perf_counter() >= self._until:
+        if self.is_over():
             await trio.lowlevel.checkpoint()
             self._until = perf_counter() + TURN
 

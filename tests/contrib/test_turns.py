@@ -18,6 +18,7 @@ from trivet.testing import open_plugins
 from trivet_contrib import _turns
 from trivet_contrib._brokers._client import Message, Producer
 from trivet_contrib._brokers._sink import BrokerSink
+from trivet_contrib._http._poster import Poster, open_poster
 from trivet_contrib._turns import LARGE, Turns, off_loop
 from trivet_contrib.influx._client import InfluxClient
 from trivet_contrib.webhook import Webhook
@@ -89,17 +90,17 @@ class Receiver(httpx.AsyncBaseTransport):
         return httpx.Response(204, stream=httpx.ByteStream(b""))
 
 
-def client() -> httpx.AsyncClient:
-    """A client whose every request is taken."""
-    return httpx.AsyncClient(transport=Receiver())
+def poster() -> AbstractAsyncContextManager[Poster]:
+    """A poster whose every request is taken."""
+    return open_poster(Receiver(), httpx.URL("http://127.0.0.1:9/"), timeout=10.0, headers={})
 
 
 @asynccontextmanager
-async def taking(url: str, **_: object) -> AsyncGenerator[WebhookClient]:
+async def taking(*_: object, **__: object) -> AsyncGenerator[WebhookClient]:
     """A webhook's client, in place of `open_client`."""
-    async with client() as http:
+    async with poster() as made:
         backend = CheckedBackend([ip_network("127.0.0.0/8")])
-        yield WebhookClient(http, url, backend, 10.0, [b"k" * 32] * 4)
+        yield WebhookClient(made, backend, [b"k" * 32] * 4)
 
 
 def events(count: int, values: int, size: int) -> list[Delivery[Event]]:
@@ -131,7 +132,7 @@ async def test_events_are_written_in_turns(
 async def test_a_large_body_is_signed_in_a_thread() -> None:
     """The body of many documents is put together, and signed, in a thread."""
     documents = [b"x" * 1_000_000] * 60
-    async with taking("http://127.0.0.1:9/") as hook:
+    async with taking() as hook:
         await hook.post_batch(documents[:1], ["a"])
         with held() as loop:
             await hook.post_batch(documents, ["a"])
@@ -141,8 +142,8 @@ async def test_a_large_body_is_signed_in_a_thread() -> None:
 async def test_many_points_are_compressed_in_a_thread() -> None:
     """The lines of many points are compressed in a thread."""
     lines = b"".join(b"requests,route=%d time=%d\n" % (n % 7, n * n) for n in range(600_000))
-    async with client() as http:
-        influx = InfluxClient(http, httpx.URL("http://127.0.0.1:9/"), 10.0, {}, compressed=True)
+    async with poster() as made:
+        influx = InfluxClient(made, {}, compressed=True)
         await influx.write(lines[:100])
         with held() as loop:
             await influx.write(lines)

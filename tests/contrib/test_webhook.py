@@ -262,6 +262,29 @@ async def test_the_operators_headers_are_sent(receiver: Receiver) -> None:
     assert sent["content-type"] == "application/cloudevents+json"
 
 
+async def test_a_login_in_the_url_is_sent_in_a_header(receiver: Receiver) -> None:
+    """The name and the password are as they were before they were written in a URL."""
+    url = receiver.url.replace("http://", "http://shop:s%403cret@")
+    async with open_plugins(Webhook, settings=settings(url), event_types=[Greeting]) as runtime:
+        await runtime.publish(Greeting("hello"), wait=True)
+    sent = receiver.requests[0].headers
+    assert sent["authorization"] == f"Basic {base64.b64encode(b'shop:s@3cret').decode()}"
+    assert sent["host"] == receiver.url.removeprefix("http://").removesuffix("/hook")
+
+
+async def test_requests_have_nothing_of_earlier_answers(receiver: Receiver) -> None:
+    """A cookie of the receiver is not sent back; each request has its own length."""
+    receiver.answer = {"Set-Cookie": "session=1"}
+    texts = ["hello", "hello, world"]
+    async with open_plugins(
+        Webhook, settings=settings(receiver.url), event_types=[Greeting]
+    ) as runtime:
+        for text in texts:
+            await runtime.publish(Greeting(text), wait=True)
+    assert [request.document["data"]["text"] for request in receiver.requests] == texts
+    assert not any("cookie" in request.headers for request in receiver.requests)
+
+
 @pytest.mark.parametrize("status", [301, 307, 404, 503])
 async def test_any_other_answer_fails_that_one_event(receiver: Receiver, status: int) -> None:
     """An answer outside 200 to 299 fails the event, without a retry and without a redirect, and

@@ -29,7 +29,7 @@ from trivet import (
 )
 
 from .._documents import UnwritableError
-from .._turns import Turns, off_loop
+from .._turns import LARGE, Turns, off_loop
 from ._client import (
     BrokerUnavailableError,
     ConnectionLostError,
@@ -136,9 +136,13 @@ class BrokerSink(BatchPlugin[Event]):
         unsent: list[_Unsent] = []
         turns = Turns()
         for delivery in deliveries:
-            await turns.next()
+            if turns.is_over():
+                await turns.next()
             try:
-                message = await off_loop(delivery.size, partial(write, delivery, self.format))
+                if delivery.size > LARGE:
+                    message = await off_loop(delivery.size, partial(write, delivery, self.format))
+                else:
+                    message = write(delivery, self.format)
                 unsent.append(_Unsent(delivery, message))
             except UnwritableError as error:
                 self.inbox.reject(delivery, UnsendableEventError(str(error)))

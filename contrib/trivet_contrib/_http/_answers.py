@@ -1,6 +1,6 @@
 """The answer of an HTTP server: its status, its reason, and when to ask again.
 
-Owns the client's options and the reading of an answer, for the connectors that speak HTTP.
+Owns the reading of an answer, and the trusted authorities, for the connectors that speak HTTP.
 Never knows Trivet, nor which statuses mean success.
 """
 
@@ -11,7 +11,6 @@ import html
 import re
 import ssl
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -20,14 +19,11 @@ from urllib.parse import unquote
 import attrs
 import httpx
 import msgspec
-import trio
 
 LONGEST_REASON = 300
 """Characters of the server's reason, at most."""
 SHORTEST_SECRET = 4
 """Characters of a secret that is looked for; a shorter one would be found in every sentence."""
-_LONGEST_ANSWER = 64 * 1024
-"""Bytes of an answer that is read as a reason; a longer answer is none."""
 
 
 @attrs.frozen
@@ -40,50 +36,6 @@ class Answer:
     """The server's own words, which may be empty, or may repeat a part of the request."""
     retry_after: float | None
     """Seconds after which the server wants to be asked again; None if it names none."""
-
-
-async def ask(http: httpx.AsyncClient, request: httpx.Request, timeout: float) -> Answer:  # noqa: ASYNC109 - two scopes
-    """Send a request, and read the answer to its end, so that the connection is free again.
-
-    With its status the answer is known; the reason may be cut off by the time limit.
-
-    Args:
-        http: the client.
-        request: the request to send.
-        timeout: seconds for the request and its answer.
-
-    Raises:
-        httpx.HTTPError: there was no answer.
-        trio.TooSlowError: there was no answer within that time.
-    """
-    until = trio.current_time() + timeout
-    with trio.fail_at(until):
-        response = await http.send(request, stream=True)
-    body = b""
-    try:
-        with trio.move_on_at(until), suppress(httpx.HTTPError):
-            async for chunk in response.aiter_raw():
-                body = (body + chunk)[: _LONGEST_ANSWER + 1]
-    finally:
-        await response.aclose()
-    has_reason = not response.is_success and len(body) <= _LONGEST_ANSWER
-    reason = reason_in(body) if has_reason else ""
-    return Answer(response.status_code, reason, retry_after(response.headers))
-
-
-def new_client(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
-    """A client without redirects, and without proxies and passwords of the environment.
-
-    A request goes where the settings say, or nowhere. The client has no time limit of its own:
-    `ask` limits the whole of a request, not each step.
-    """
-    return httpx.AsyncClient(
-        headers={"Accept-Encoding": "identity"},  # Reasons are short, and are read as they come.
-        timeout=httpx.Timeout(None),
-        transport=transport,
-        trust_env=False,
-        follow_redirects=False,
-    )
 
 
 def ssl_context(ca_file: Path | None) -> ssl.SSLContext:

@@ -15,7 +15,8 @@ from pathlib import Path
 import attrs
 import httpx
 
-from .._http._answers import Answer, ask, new_client, ssl_context
+from .._http._answers import Answer, ssl_context
+from .._http._poster import Poster, open_poster
 from .._turns import off_loop
 from ._lines import Point, to_lines
 
@@ -56,10 +57,7 @@ def version_1(
 class InfluxClient:
     """Writes points, over connections that are kept alive between requests."""
 
-    http: httpx.AsyncClient
-    url: httpx.URL
-    timeout: float
-    """Seconds for one request."""
+    poster: Poster
     tags: Mapping[str, str]
     compressed: bool
 
@@ -86,8 +84,7 @@ class InfluxClient:
             headers["Content-Encoding"] = "gzip"
             # Lines are repetitive: level 1 will do.
             body = await off_loop(len(body), partial(gzip.compress, body, 1, mtime=0))
-        request = self.http.build_request("POST", self.url, content=body, headers=headers)
-        return await ask(self.http, request, self.timeout)
+        return await self.poster.post(body, headers)
 
 
 @asynccontextmanager
@@ -112,9 +109,13 @@ async def open_client(
     """
     place = httpx.URL(f"{url.rstrip('/')}{target.path}", params=dict(target.parameters))
     transport = httpx.AsyncHTTPTransport(verify=ssl_context(ca_file), limits=httpx.Limits())
-    async with new_client(transport) as http:
-        if target.authorization is not None:
-            http.headers["Authorization"] = target.authorization
-        if target.login is not None:
-            http.auth = target.login
-        yield InfluxClient(http, place, timeout, tags, compressed)
+    token = target.authorization
+    opened = open_poster(
+        transport,
+        place,
+        timeout=timeout,
+        headers={} if token is None else {"Authorization": token},
+        login=target.login,
+    )
+    async with opened as poster:
+        yield InfluxClient(poster, tags, compressed)

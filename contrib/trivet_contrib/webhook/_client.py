@@ -16,7 +16,8 @@ import attrs
 import httpcore
 import httpx
 
-from .._http._answers import Answer, ask, new_client, ssl_context
+from .._http._answers import Answer, ssl_context
+from .._http._poster import Poster, open_poster
 from .._turns import off_loop
 from ._addresses import CheckedBackend, Network
 from ._library import CheckedTransport
@@ -30,13 +31,15 @@ BATCH_TYPE = "application/cloudevents-batch+json"
 class WebhookClient:
     """Posts documents to one URL, over connections that are kept alive between them."""
 
-    http: httpx.AsyncClient
-    url: httpx.URL = attrs.field(converter=httpx.URL, repr=False)
+    poster: Poster
     backend: CheckedBackend
-    timeout: float
-    """Seconds for one request."""
     keys: Sequence[bytes] = attrs.field(default=(), repr=False)
     """The keys to sign with."""
+
+    @property
+    def url(self) -> httpx.URL:
+        """The URL to post to."""
+        return self.poster.url
 
     async def check(self) -> None:
         """Look up the URL's host. A name that is unknown now may be known later.
@@ -71,8 +74,7 @@ class WebhookClient:
         size = sum(map(len, documents))
         work = partial(self._sealed, documents, content_type, identity)
         body, headers = await off_loop(size, work)
-        request = self.http.build_request("POST", self.url, content=body, headers=headers)
-        return await ask(self.http, request, self.timeout)
+        return await self.poster.post(body, headers)
 
     def _sealed(
         self, documents: Sequence[bytes], content_type: str, identity: Iterable[str]
@@ -108,6 +110,6 @@ async def open_client(
         ca_file: a PEM file of authorities to trust instead of the usual ones.
     """
     backend = CheckedBackend(allowed)
-    async with new_client(CheckedTransport(ssl_context(ca_file), backend)) as http:
-        http.headers.update(headers)
-        yield WebhookClient(http, url, backend, timeout, keys)
+    transport = CheckedTransport(ssl_context(ca_file), backend)
+    async with open_poster(transport, httpx.URL(url), timeout=timeout, headers=headers) as poster:
+        yield WebhookClient(poster, backend, keys)

@@ -20,7 +20,7 @@ from trivet import Delivery, DeliverySettings, Event, Secret, WrongSettingError
 from .._documents import UnwritableError, document
 from .._http._answers import Answer, basic_credentials
 from .._http._sink import EventsRefusedError, HttpSink, is_http_url
-from .._turns import Turns, off_loop
+from .._turns import LARGE, Turns, off_loop
 from ._addresses import AddressRefusedError
 from ._client import WebhookClient, open_client
 from ._signature import secret_key
@@ -120,8 +120,12 @@ class Webhook(HttpSink[Event]):
         documents: list[bytes] = []
         turns = Turns()
         for delivery in deliveries:
-            await turns.next()
-            documents.append(await off_loop(delivery.size, partial(document, delivery)))
+            if turns.is_over():
+                await turns.next()
+            if delivery.size > LARGE:
+                documents.append(await off_loop(delivery.size, partial(document, delivery)))
+            else:
+                documents.append(document(delivery))
         return documents
 
     def suspected_settings(self, status: int) -> str:

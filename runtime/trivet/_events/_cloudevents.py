@@ -20,7 +20,7 @@ import trio
 from .._faults._errors import TrivetError
 from ._delivery import Delivery, utc_now
 from ._event import Event, EventT, Timestamp
-from ._payloads import encode_event
+from ._payloads import encode_with
 from ._types import path_and_reason
 
 STRUCTURED = "application/cloudevents+json"
@@ -191,10 +191,11 @@ class CloudEvent(msgspec.Struct, frozen=True, eq=False):
     @staticmethod
     def attributes_of(delivery: Delivery[Event]) -> dict[str, str]:
         """The attributes of an event to send, by names that begin with `ce-`."""
-        attributes = _attributes_of(delivery)
+        attributes: dict[str, Any] = msgspec.structs.asdict(_sent(delivery))
         return {
             PREFIX + name: value if isinstance(value, str) else value.isoformat()
             for name, value in attributes.items()
+            if value is not None
         }
 
     @staticmethod
@@ -204,28 +205,39 @@ class CloudEvent(msgspec.Struct, frozen=True, eq=False):
         Raises:
             EventEncodeError: JSON cannot express the event.
         """
-        document = _attributes_of(delivery)
-        document["data"] = msgspec.Raw(encode_event(delivery.event))
-        return msgspec.json.encode(document)
+        event = delivery.event
+        return encode_with(event, _sent(delivery, event))
 
 
-def _attributes_of(delivery: Delivery[Event]) -> dict[str, Any]:
-    """The attributes of an event: texts and dates."""
-    attributes: dict[str, Any] = {
-        "specversion": "1.0",
-        "id": delivery.id,
-        "source": delivery.source,
-        "type": delivery.event.__event_name__,
-        "time": delivery.time,
-        "datacontenttype": "application/json",
-    }
-    if delivery.key is not None:
-        attributes["partitionkey"] = delivery.key
-    if delivery.traceparent is not None:
-        attributes["traceparent"] = delivery.traceparent
-    if delivery.deadline != math.inf:
-        attributes["expirytime"] = _moment_of(delivery.deadline)
-    return attributes
+class _Sent(msgspec.Struct, omit_defaults=True, eq=False):
+    """A CloudEvent to send, written in this order."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    time: datetime
+    datacontenttype: str
+    partitionkey: str | None = None
+    traceparent: str | None = None
+    expirytime: datetime | None = None
+    data: Event | None = None
+
+
+def _sent(delivery: Delivery[Event], data: Event | None = None) -> _Sent:
+    """The CloudEvent to send; the data may go apart from it."""
+    return _Sent(
+        "1.0",
+        delivery.id,
+        delivery.source,
+        delivery.event.__event_name__,
+        delivery.time,
+        "application/json",
+        delivery.key,
+        delivery.origin.traceparent,
+        None if delivery.deadline == math.inf else _moment_of(delivery.deadline),
+        data,
+    )
 
 
 def _moment_of(deadline: float) -> datetime:

@@ -52,9 +52,17 @@ def encode_event(event: Event, *, exact: bool = False) -> bytes:
     Raises:
         EventEncodeError: JSON cannot express the event; it names the path of the first such value.
     """
+    return encode_with(event, event, exact=exact)
+
+
+def encode_with(event: Event, whole: object, *, exact: bool = False) -> bytes:
+    """Something as JSON that contains an event, with the same care; see `encode_event`.
+
+    To write all at once takes half as long as to write the event, and then what is around it.
+    """
     payload, fault = b"", None
     try:
-        payload = _encode(event)
+        payload = _encode(whole)
         if exact or b"null" in payload:
             check = _check_of(type(event), exact)
             fault = None if check is None else check(event)
