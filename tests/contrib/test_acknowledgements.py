@@ -100,7 +100,7 @@ def test_a_duplicate_is_done_when_the_original_is() -> None:
 
 @pytest.mark.parametrize("fate", [QUEUED, Fate.DUPLICATE])
 def test_a_durable_subscriber_is_done_with_the_decision(fate: Fate) -> None:
-    """It has the event on disk; the others are still waited for, and its end changes nothing."""
+    """The event is on its disk; the others are waited for, and its own end changes nothing."""
     flight = Flight(frozenset({"disk", "deaf"}))
     flight.settle("disk", QUEUED)
     flight.published(disk=fate, memory=QUEUED)

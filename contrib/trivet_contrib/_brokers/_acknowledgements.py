@@ -155,7 +155,7 @@ class Acknowledgements:
         return record
 
     def handled(self, record: InFlight) -> None:
-        """As `check`, for a message whose only subscriber has handled the event: most of them."""
+        """End a message whose only subscriber has handled its event, as most have; see `check`."""
         tag = record.message.tag
         if self.in_flight.get(tag) is record:
             del self.in_flight[tag]

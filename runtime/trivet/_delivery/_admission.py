@@ -26,7 +26,7 @@ from ._backing import Backing, Parts
 from ._pending_offer import PendingOffer
 
 # To look an enum's member up by its name takes longer than to count an event.
-QUEUED = Fate.QUEUED
+QUEUED, FILTERED = Fate.QUEUED, Fate.FILTERED
 
 CLOSED = "the inbox is closed"
 FILTERS = "events are filtered"
@@ -112,7 +112,7 @@ class Admission:
                 if path.parked:
                     path.readers.wake()
                 return QUEUED
-        elif (why := self._backing.refusal(delivery)) is not None:
+        elif self._backing.outlives and (why := self._backing.refusal(delivery)) is not None:
             # First of all: whoever lets it in later is not the one whose fault it is.
             return self._refuse_for_good(delivery, why)
         if self.is_closed or self._wants is not None or delivery.given or delivery.size:
@@ -323,8 +323,8 @@ class Admission:
         """The decision about an event that is refused, filtered or a duplicate; None for others."""
         if self.is_closed:
             return self._refuse(delivery)
-        if not self.is_wanted(delivery):
-            return self._end_at_once(delivery, Fate.FILTERED)
+        if self._wants is not None and not self.is_wanted(delivery):
+            return self._leave_out(delivery)
         known = self._duplicate(delivery)
         if known is None and delivery.size > self.buffer_bytes:
             reason = f"about {delivery.size} bytes, and the inbox takes {self.buffer_bytes}"
@@ -406,6 +406,14 @@ class Admission:
                     self._duplicate(duplicate.delivery, duplicate)
                 else:
                     duplicate.decide(self._refuse(duplicate.delivery))
+
+    def _leave_out(self, delivery: Delivery[Event]) -> Fate:
+        """Accept an event that is not wanted, and end it; as `_end_at_once`, without its calls."""
+        self._counts.accepted += 1
+        self._counts.filtered += 1
+        if delivery.receipt is not None:
+            delivery.receipt.settle(self._plugin, FILTERED)
+        return FILTERED
 
     def _end_at_once(self, delivery: Delivery[Event], fate: Fate) -> Fate:
         """Accept an event and end it."""

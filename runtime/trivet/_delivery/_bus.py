@@ -261,7 +261,7 @@ class Bus:
         writing: Writing | None,
     ) -> Outcome:
         """Go on with the subscribers after one that has not simply taken an event in."""
-        fates, refusals = dict(route.all_queued), NO_REFUSALS
+        fates, refusals = route.all_queued.copy(), NO_REFUSALS
         rest = iter(route.subscriptions[route.subscriptions.index(subscription) + 1 :])
         while True:
             if isinstance(decision, Fate):

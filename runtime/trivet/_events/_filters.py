@@ -34,6 +34,9 @@ def compile_filter(filter: Mapping[str, Any]) -> Matches:
         for path, value in filter.items()
     ]
 
+    if len(checks) == 1:
+        return checks[0]
+
     def matches(event: Event) -> bool:
         """Whether the event passes the filter."""
         for check in checks:  # noqa: SIM110 - `all` would take as long as a check again
@@ -51,11 +54,16 @@ def _check(path: list[str], values: Sequence[object]) -> Matches:
     def check(event: Event) -> bool:
         """Whether the path leads to one of the values."""
         value: object = getattr(event, field, None)
-        if not rest and not _is_list(value):
-            return value in values
         return any(found in values for found in _at(value, rest))
 
-    return check
+    def check_field(event: Event) -> bool:
+        """Whether a field, which most paths are, has one of the values."""
+        value: object = getattr(event, field, None)
+        if isinstance(value, (list, tuple)):
+            return check(event)
+        return value in values
+
+    return check if rest else check_field
 
 
 def check_filter(filter: Mapping[str, Any], types: Iterable[type[Event]]) -> None:

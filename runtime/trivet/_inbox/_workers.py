@@ -22,6 +22,7 @@ from .._faults._errors import HandlerTimeoutError
 from .._faults._frames import Authors, lines_of
 from ._fast_path import Slot
 from ._inbox import Inbox
+from ._latencies import TIMED_EVERY
 from ._quantum import CATCH_UP, CHECK_EVERY, SECONDS
 
 IN_FLIGHT = Fate.IN_FLIGHT
@@ -295,17 +296,17 @@ async def _quantum(  # noqa: C901, PLR0912 - a call for each event would cost as
     path = inbox.fast_path
     ready, counts, is_timed = path.ready, path.counts, path.is_timed
     now = trio.lowlevel.current_clock().current_time
-    sampling, entered = slot.sampling, perf_counter()
+    sampling, untimed, entered = slot.sampling, slot.untimed, perf_counter()
     until, slot.since = entered + SECONDS, 0.0
-    untimed = slot.untimed
     for _ in range(CATCH_UP // CHECK_EVERY):
         began: float | None = None
         weight = 1
         if not untimed:
-            began, weight = now(), sampling.for_others()
+            began, weight, untimed = now(), sampling.for_others(), TIMED_EVERY
         elif entered >= sampling.again:
             began, weight = now(), sampling.for_itself(entered)
-        for left in range(untimed or CHECK_EVERY, 0, -1):
+        following = max(untimed - CHECK_EVERY, 0)
+        for left in range(untimed - 1, following - 1, -1):
             delivery = ready.popleft()
             if is_timed:
                 slot.since = now()
@@ -313,7 +314,7 @@ async def _quantum(  # noqa: C901, PLR0912 - a call for each event would cost as
             if not delivery.is_plain:
                 if delivery.deadline < NEVER:
                     ready.appendleft(delivery)
-                    _rest(slot, left - 1)
+                    _rest(slot, left)
                     return
                 if delivery.receipt is not None:
                     delivery.receipt.settle(path.plugin, IN_FLIGHT)
@@ -339,12 +340,12 @@ async def _quantum(  # noqa: C901, PLR0912 - a call for each event would cost as
                 slot.delivery = None
                 path.finish(delivery)
             if not ready or not path.is_open:
-                _rest(slot, left - 1)
+                _rest(slot, left)
                 return
-        untimed = 0
+        untimed = following
         if perf_counter() >= until:
             break
-    _rest(slot, 0)
+    _rest(slot, untimed)
 
 
 def _interruptible(handle: Callable[[E], Awaitable[None]]) -> Callable[[E], Awaitable[None]]:
