@@ -83,7 +83,7 @@ class Route:
     """The subscribers of the events of one type."""
 
     subscriptions: Sequence[Subscription]
-    all_queued: Mapping[str, Fate]
+    all_queued: MappingProxyType[str, Fate]
     """The fates of an event for which all had room."""
     is_stored: bool
     """Whether one of the subscribers stores it."""
