@@ -8,7 +8,8 @@ import pytest
 import trio
 import trio.testing
 
-from trivet import Delivery, Event, Fate, Outcome
+from trivet import Delivery, Event, EventPlugin, Fate, Outcome
+from trivet.testing import open_plugins
 from trivet_contrib._brokers._acknowledgements import Acknowledgements, InFlight
 from trivet_contrib._brokers._client import Received
 
@@ -170,6 +171,25 @@ def test_a_failed_event_comes_again_up_to_the_limit(deliveries: int, becomes: st
     flight.settle("a", HANDLED)
     flight.settle("b", Fate.FAILED)
     assert flight.reports == becomes
+
+
+async def test_an_event_that_fails_in_a_plugin_is_reported() -> None:
+    """The plugin's inbox tells of the failure, and neither crashes by it nor tries again."""
+    seen: list[Ping] = []
+
+    class Failing(EventPlugin[Ping]):
+        async def handle_event(self, event: Ping) -> None:
+            """Fail."""
+            seen.append(event)
+            raise ValueError(event.number)
+
+    acks = Acknowledgements(frozenset(), 2, lambda _message, _reason: None)
+    record = acks.add(message(), Delivery.of(Ping(), id="1"), 0.0)
+    async with open_plugins(Failing) as runtime:
+        (outcome,) = await runtime.publish_many([record.delivery])
+        record.on_published(outcome)
+        await acks.wait_for_reports()
+    assert (acks.failed, seen) == ([record.message], [Ping()])
 
 
 async def test_a_change_wakes_who_waits() -> None:

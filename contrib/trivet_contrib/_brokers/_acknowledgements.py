@@ -72,6 +72,9 @@ class InFlight(Receipt):
             if len(self.fates) >= self._subscribers:
                 self._acknowledgements.check(self)
 
+    def failed(self, subscriber: str, error: Exception) -> None:
+        """See `Receipt`. The fate says enough, and an error would keep its frames alive."""
+
     def keep(self, subscriber: str) -> None:
         """See `Receipt`. An event that is in a store is done here."""
 

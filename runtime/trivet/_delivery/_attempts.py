@@ -73,7 +73,7 @@ class Attempts:
         now = trio.current_time()
         parts.counts.timed_out += isinstance(error, HandlerTimeoutError)
         if delivery.receipt is not None:
-            delivery.receipt.errors[parts.plugin] = error
+            delivery.receipt.failed(parts.plugin, error)
         history = parts.in_flight.history(delivery).failed(
             one_line(error), at=utc_now().timestamp(), took=now - since
         )

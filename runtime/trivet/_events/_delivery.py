@@ -240,6 +240,10 @@ class Receipt:
         if not fate.alive:
             self._changed.set()
 
+    def failed(self, subscriber: str, error: Exception) -> None:
+        """Record what the handler raised at the latest attempt of this subscriber."""
+        self.errors[subscriber] = error
+
     def keep(self, subscriber: str) -> None:
         """Record that a stopping subscriber has the event in its store: waiting is useless."""
         self._kept.add(subscriber)
