@@ -303,8 +303,12 @@ def bench(session: nox.Session) -> None:
     HTTP is left out where wrk is not on the PATH, and a broker where its server is not.
     `-- --quick` compares some ratios with those that are committed, and fails where one has lost
     more than a third; `-- --quick --commit` commits them. See `tests/bench/guard.py`.
+    `-- --report` writes what the last run has measured into `docs/benchmarks.md`.
     """
     install(session, "bench")
+    if "--report" in session.posargs:
+        session.run("python", "tests/bench/report.py")
+        return
     if "--quick" in session.posargs:
         session.run("python", "tests/bench/guard.py", *session.posargs)
         return

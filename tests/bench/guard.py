@@ -28,12 +28,13 @@ from statistics import median
 
 import attrs
 import msgspec
-from pairs import file_of
+from pairs import Row, file_of
 
 HERE = Path(__file__).parent
 COMMITTED = HERE / "committed.json"
 GUARDED = {
-    "bench_delivery.py": ("delivery in memory",),
+    "bench_delivery.py": ("delivery in memory", "more than a plain event"),
+    "bench_events.py": ("making an event",),
     "bench_decode.py": ("decoding JSON",),
     "bench_lifecycle.py": ("a thousand plugins",),
     "bench_stalls.py": ("a step of a task",),
@@ -46,16 +47,6 @@ RUNS_TO_COMMIT = 5
 
 Ratios = dict[str, float]
 """Ratios by row: the more the better, whatever the table shows."""
-
-
-@attrs.frozen
-class Row:
-    """One measurement in a table, with the parts that matter here."""
-
-    what: str
-    beside: str
-    aim: str
-    ratio: dict[str, float] | None
 
 
 @attrs.frozen
@@ -98,7 +89,7 @@ def measure(script: str) -> Ratios:
     for title in GUARDED[script]:
         for row in msgspec.json.decode(file_of(title).read_bytes(), type=list[Row]):
             if row.ratio is not None:
-                ratio = row.ratio["median"]
+                ratio = row.ratio.median
                 name = f"{title}: {row.what}, beside {row.beside}"
                 found[name] = 1 / ratio if row.aim.startswith("≤") else ratio
     return found

@@ -90,6 +90,36 @@ def file_of(title: str) -> Path:
     return RESULTS / f"{title.replace(' ', '-')}.json"
 
 
+@attrs.frozen
+class Row:
+    """One measurement, as it is written to a file."""
+
+    what: str
+    figure: float
+    unit: str
+    beside: str
+    aim: str
+    ratio: Quartiles | None
+    is_rough: bool = QUICK
+
+    @property
+    def cells(self) -> tuple[object, ...]:
+        """The row of a table in Markdown."""
+        figure = f"{self.figure:,.0f}" if self.figure >= 100 else f"{self.figure:.3g}"
+        return self.what, figure, self.beside, self.ratio or "", self.aim
+
+
+def head(title: str, unit: str) -> list[str]:
+    """The first two lines of a table in Markdown."""
+    cells = (title, unit, "beside", "ratio (quartiles; pairs)", "aim")
+    return [line(*cells), line(*["---"] * len(cells))]
+
+
+def line(*cells: object) -> str:
+    """A line of a table in Markdown."""
+    return f"| {' | '.join(map(str, cells))} |\n"
+
+
 class Table:
     """Rows of figures, printed as they are found.
 
@@ -100,10 +130,9 @@ class Table:
 
     def __init__(self, title: str, unit: str) -> None:
         self._path = file_of(title)
-        self._rows: list[dict[str, object]] = []
+        self._rows: list[Row] = []
+        self._head = head(title, unit)
         self._unit = unit
-        _line(title, unit, "beside", "ratio (quartiles; pairs)", "aim")
-        _line(*["---"] * 5)
 
     def row(
         self, what: str, figure: float, beside: str, ratio: Quartiles | None, aim: str = ""
@@ -118,15 +147,21 @@ class Table:
                 counts by itself.
             aim: what the ratio should be, or the figure where there is none.
         """
-        _line(
-            what, f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}", beside, ratio or "", aim
-        )
-        row = {"what": what, "figure": figure, "unit": self._unit, "beside": beside, "aim": aim}
-        self._rows.append({**row, "ratio": ratio and attrs.asdict(ratio)})
+        row = Row(what, figure, self._unit, beside, aim, ratio)
+        if _printed[-1:] != [self]:  # Where rows of two tables take turns, each begins anew.
+            _printed[:] = [self]
+            _print("\n", *self._head)
+        _print(line(*row.cells))
+        self._rows.append(row)
         RESULTS.mkdir(parents=True, exist_ok=True)
-        self._path.write_text(json.dumps(self._rows, indent=1, ensure_ascii=False) + "\n")
+        rows = [attrs.asdict(each) for each in self._rows]
+        self._path.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
 
 
-def _line(*cells: object) -> None:
-    sys.stdout.write(f"| {' | '.join(map(str, cells))} |\n")
+_printed: list[Table] = []
+"""The table whose row was printed last."""
+
+
+def _print(*lines: str) -> None:
+    sys.stdout.writelines(lines)
     sys.stdout.flush()
