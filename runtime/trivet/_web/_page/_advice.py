@@ -57,6 +57,9 @@ def _of_service(state: Mapping[str, Any]) -> Iterator[Advice]:
     if "trouble" in log:
         said = f"The log cannot be written: {log['trouble']}."
         yield Advice("warn", said, "Mend what reads the standard error of this service.")
+    if state.get("insecure"):
+        said = "This service is insecure: clients without a token may do what no token is for."
+        yield Advice("warn", said, "Write [[tokens]] in its settings, and take `insecure` away.")
     if state.get("unrouted"):
         names = ", ".join(state["unrouted"])
         remedy = "Activate a plugin that listens to them, or stop sending them."

@@ -74,6 +74,8 @@ class States:
         store = describe_store(runtime)
         if store is not None:
             state["store"] = without_none({**store, "path": None})  # Where it is, is no matter.
+        if runtime.program.settings.insecure:
+            state["insecure"] = True
         state["advice"] = [without_none(attrs.asdict(each)) for each in advice(state)]
         return state
 

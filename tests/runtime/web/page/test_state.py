@@ -138,6 +138,15 @@ async def test_a_crash_loop_comes_first(autojump_clock: MockClock) -> None:
         }
 
 
+@pytest.mark.parametrize("insecure", [False, True])
+async def test_a_service_without_doors_says_so(*, insecure: bool) -> None:
+    """The page tells that the operator has written `insecure`."""
+    async with open_plugins(Sick, tokens=TOKENS, insecure=insecure) as runtime:
+        state = await state_of(runtime)
+    about = [each["about"] for each in state["advice"] if "insecure" in each["about"]]
+    assert (state.get("insecure", False), len(about)) == (insecure, insecure)
+
+
 def a_state(**plugin: Any) -> dict[str, Any]:
     """A state with one plugin."""
     return {"at": 1000.0, "plugins": {"till": {"status": "running", **plugin}}}
@@ -157,6 +166,7 @@ def a_state(**plugin: Any) -> dict[str, Any]:
         ({**a_state(), "store": {"limit": "near its limit"}}, "warn", "near its limit"),
         ({**a_state(), "log": {"trouble": "a pipe is full"}}, "warn", "a pipe is full"),
         ({**a_state(), "unrouted": {"refunded": 2}}, "note", "refunded"),
+        ({**a_state(), "insecure": True}, "warn", "insecure"),
     ],
 )
 def test_advice(state: dict[str, Any], level: str, words: str) -> None:
