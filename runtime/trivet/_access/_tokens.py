@@ -63,7 +63,8 @@ class TokenSettings:
     """The name, which the log shows beside each request with the token."""
     scopes: list[Scope] = attrs.field(validator=_names_some)
     """The doors that it opens: `"ingest"`, to publish events; `"read"`, for the plugins' routes and
-    `GET /plugins`; `"admin"`, to restart plugins. A plugin's route may ask for another scope."""
+    `GET /plugins`; `"admin"`, for what is under `/-/`, by which plugins are restarted and every
+    setting can be changed. A plugin's route may ask for another scope."""
     secret: Secret = attrs.field(validator=_fit_for_a_header)
     """The secret that a client sends as `Authorization: Bearer …`, of at least 16 characters."""
     events: list[str] | None = attrs.field(default=None, validator=[_names_some, _for_ingest])
