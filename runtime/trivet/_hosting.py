@@ -123,7 +123,7 @@ class Hosting:
         name, policy = checked.name, policy_of(checked, settings) or _NO_DELIVERIES
         try:
             return create_plugin(name, checked.cls, self.app, checked.values, inbox, policy)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             _log.error("plugin did not start", plugin=name, exc_info=explained(error))
             said = in_words(error, checked.home)
             message = f"plugin {name!r}: its __init__ failed: {said}"

@@ -51,6 +51,7 @@ from ._loop._usage import Usage
 from ._plugins._plugin import App, Plugin, PluginT
 from ._plugins._status import PluginStatusEvent, Status
 from ._program._garbage import garbage_collector_paused
+from ._program._generations import digests
 from ._program._loader import Program, load
 from ._program._order import BACKGROUND, EVENT, SOURCE
 from ._program._plugin_tables import CheckedPlugin
@@ -106,6 +107,8 @@ class Runtime(Publisher, App):
         classes = [checked.cls for checked in program.plugins]
         self.code: dict[type, CodeVersion] = code_versions(classes)
         """The version of each plugin's code, by its class."""
+        self.digests: Mapping[str, str | None] = digests()
+        """The SHA-256 of each imported file of the plugins' directory, by its module."""
         self.homes: dict[str, str] = program.homes
         """The module, or the package, of each plugin's code."""
         self.nursery: trio.Nursery
@@ -375,11 +378,15 @@ class Runtime(Publisher, App):
             task_status: see `Host.supervise`.
             others: the hosts that its plugin sees before those of the program.
         """
-        # Not in the context of whoever asked for the reload: the task outlives the request.
+        self.begin_task(partial(host.supervise, task_status=task_status), others)
+
+    def begin_task(
+        self, task: Callable[[], Awaitable[object]], others: Mapping[str, Host] | None = None
+    ) -> None:
+        """Begin a task that outlives the request for a reload, and so is not in its context."""
         context = self.context.copy()
         context.run(prepared.set, others)
-        begin = partial(host.supervise, task_status=task_status)
-        context.run(self.nursery.start_soon, begin)
+        context.run(self.nursery.start_soon, task)
 
     def adopt(self, program: Program, hosts: Mapping[str, Host]) -> None:
         """Go over to another program, at one instant; see `Changeover`.
@@ -403,6 +410,7 @@ class Runtime(Publisher, App):
         for checked in program.plugins:
             subscriptions += self.hosting.subscriptions(checked, hosts[checked.name].plugin)
             hosts[checked.name].start_limit = program.settings.startup.limit
+            hosts[checked.name].close_limit = program.settings.shutdown.close
         self._bus.connect(subscriptions, events.types)
         self.mask_secrets()
         for call in self.on_adopt:

@@ -369,6 +369,7 @@ class BoundedInbox(Inbox[Any]):
         self._queue.put_back(returned)
         for delivery in returned:
             delivery.settle(self._plugin, Fate.QUEUED)
+        self._endings.tell_idle()
 
     def _returned(self, delivery: Delivery[Event], *, crashed: bool) -> Delivery[Event] | None:
         """The event that is to be queued again; None if it was given up."""
@@ -404,6 +405,11 @@ class BoundedInbox(Inbox[Any]):
         """Wait until nothing is in flight, while the gate is held."""
         await self._endings.idle()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is in flight."""
+        return not len(self._in_flight)
+
     @trio.lowlevel.enable_ki_protection
     def heed(self, policy: DeliveryPolicy, *, in_batches: bool) -> None:
         """Take over another policy, while nothing is in flight."""
@@ -418,9 +424,14 @@ class BoundedInbox(Inbox[Any]):
         self.admission.heed(policy)
         self._room_made()
 
-    def queued(self) -> Iterator[Delivery[Event]]:
-        """The events that are in memory, and those of publishers that wait for room."""
-        yield from self._in_flight
+    def queued(self, *, in_flight: bool) -> Iterator[Delivery[Event]]:
+        """The events that are in memory, and those of publishers that wait for room.
+
+        Args:
+            in_flight: whether those that are in flight are among them.
+        """
+        if in_flight:
+            yield from self._in_flight
         yield from self._queue.everything()
         yield from self.admission.awaiting()
 

@@ -78,7 +78,8 @@ class Endings:
     async def idle(self) -> None:
         """Wait until nothing is in flight."""
         while len(self._parts.in_flight):
-            self._idle = trio.Event()
+            if self._idle is None:
+                self._idle = trio.Event()
             await self._idle.wait()
 
     def tell_idle(self) -> None:

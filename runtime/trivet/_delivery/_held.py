@@ -12,6 +12,8 @@ import msgspec
 
 from .._events._delivery import Delivery, Receipt
 from .._events._event import Event
+from .._events._successors import renewed
+from .._events._types import EventTypes
 from ._backing import Parts
 from ._progress import Progress
 
@@ -24,10 +26,16 @@ class Stored(msgspec.Struct, gc=False):
 
 
 class Held:
-    """The events of one inbox that are in memory."""
+    """The events of one inbox that are in memory.
 
-    def __init__(self, parts: Parts) -> None:
+    Args:
+        parts: the inbox's.
+        types: the event types, which a reload may change.
+    """
+
+    def __init__(self, parts: Parts, types: EventTypes) -> None:
         self._parts = parts
+        self._types = types
         self.rows: dict[Delivery[Event], Stored] = {}
         self.progress: Progress = Progress()
         """The numbers that are, or have been, in memory."""
@@ -41,6 +49,8 @@ class Held:
 
     def remember(self, loaded: Mapping[Delivery[Event], Stored]) -> None:
         """Note that events are in memory, which are put into the queue elsewhere."""
+        for delivery in loaded:  # One may have been on its way at a reload.
+            delivery.event = renewed(delivery.event, self._types)
         self.rows.update(loaded)
         self.progress.begin_all([row.number for row in loaded.values()])
         size = sum([delivery.size for delivery in loaded])

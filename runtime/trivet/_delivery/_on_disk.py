@@ -61,7 +61,7 @@ class OnDisk(Backing, StoredInbox):
         self._queue = parts.queue
         self._counts = parts.counts
         self._store = store
-        self._held = held = Held(parts)
+        self._held = held = Held(parts, types)
         self._beyond = Beyond(parts, held, store, types)
         self._rows = held.rows
         self._progress = held.progress

@@ -7,7 +7,7 @@ Never knows who listens to an event: that is the bus's.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from time import time as wall_time
 from typing import Unpack
@@ -147,6 +147,10 @@ class Publisher:
         elif bus.commit is not None or fairness.owes_turn or bus.undecided:
             await bus.settle()
         return outcome
+
+    def awaited_by(self, plugins: Collection[str]) -> set[str]:
+        """The plugins for whose end of an event a handler of these plugins waits."""
+        return self._waits.of(plugins)
 
     def supersede(self, classes: Iterable[type[Event]]) -> None:
         """Take events of these classes, too, which other classes of their names have replaced."""

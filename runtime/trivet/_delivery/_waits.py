@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 
 import attrs
@@ -78,6 +78,10 @@ class Waits:
             yield
         finally:
             self._waits.discard(wait)
+
+    def of(self, plugins: Collection[str]) -> set[str]:
+        """The plugins for which the workers of these plugins wait."""
+        return {name for wait in self._waits if wait.plugin in plugins for name in wait.pending}
 
     def _circle(self, wait: Wait) -> list[str]:
         """The plugins of which each waits for the next, if this wait closes such a circle."""

@@ -37,6 +37,17 @@ def carried(event: Event, cls: type[Event], types: EventTypes) -> Event:
     return types.decode(cls, encode_event(event))
 
 
+def renewed(event: Event, types: EventTypes) -> Event:
+    """The event as one of the class that its name has by now; itself where that does not fit."""
+    cls = types.get(event.__event_name__)
+    if cls is None or cls is type(event):
+        return event
+    try:
+        return carried(event, cls, types)
+    except UNCARRIABLE:
+        return event
+
+
 def misfit(old: type[Event], new: type[Event]) -> str | None:
     """The reason why stored events of an old class may not fit the new one; None if all do.
 

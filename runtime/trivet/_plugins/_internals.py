@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import NoReturn, Protocol, TypeVar, TypeVarTuple, Unpack
 
 import attrs
+import trio
 
 from .._events._delivery_settings import DeliveryPolicy
 from ._resources import Resources
@@ -53,3 +54,18 @@ class Internals:
     """The decisions about deliveries to the plugin, where it has an inbox."""
     bridge: Bridge | None = None
     """The way to asyncio in this lifetime; None on Trio, and between two lifetimes."""
+    requests: int = 0
+    """The requests that the plugin's routes are answering."""
+    _quiet: trio.Event | None = None
+
+    def request_ended(self) -> None:
+        """Note that a request has been answered."""
+        self.requests -= 1
+        if self._quiet is not None and not self.requests:
+            self._quiet.set()
+
+    async def quiet(self) -> None:
+        """Wait until no request is being answered."""
+        while self.requests:
+            self._quiet = trio.Event()
+            await self._quiet.wait()

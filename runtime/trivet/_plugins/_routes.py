@@ -18,6 +18,7 @@ from .._events._event import place_of, source_of
 from .._faults._errors import DefinitionError, nearest
 
 if TYPE_CHECKING:
+    from ._internals import Internals
     from ._plugin import Plugin
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -90,7 +91,14 @@ class Route:
         if isinstance(target, type):
             verb = method if method in self.methods else "GET"  # `get` answers HEAD
             target = getattr(target(plugin), verb.lower())
-        return await target(**variables)
+        if self.is_websocket:  # It may live as long as the plugin, which does not wait for it.
+            return await target(**variables)
+        internals: Internals = plugin._trivet  # pyright: ignore[reportPrivateUsage]
+        internals.requests += 1
+        try:
+            return await target(**variables)
+        finally:
+            internals.request_ended()
 
 
 def route(

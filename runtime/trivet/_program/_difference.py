@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 
 import attrs
 
-from .._events._delivery_settings import DeliverySettings
+from .._events._delivery_settings import DeliveryPolicy
 from .._faults._secret import Secret
 from ._loader import Program
 from ._plugin_tables import CheckedPlugin
@@ -134,7 +134,7 @@ def _is_other(old: CheckedPlugin, new: CheckedPlugin, before: Settings, after: S
     facts = ("cls", "delivery", "supervision")
     if any(getattr(old, fact) != getattr(new, fact) for fact in facts):
         return True
-    if _deliveries(old) != _deliveries(new):
+    if _policy(old) != _policy(new):
         return True
     if old.values.keys() != new.values.keys():
         return True
@@ -147,9 +147,12 @@ def _is_other(old: CheckedPlugin, new: CheckedPlugin, before: Settings, after: S
     )
 
 
-def _deliveries(plugin: CheckedPlugin) -> list[tuple[str, DeliverySettings]]:
-    """The event types that a plugin listens to, whose classes a reload of code may replace."""
-    return [(event.__event_name__, event.__delivery__) for event in plugin.listens_to]
+def _policy(plugin: CheckedPlugin) -> DeliveryPolicy | None:
+    """The policy of a plugin that takes events; one that listens to a base may take more types."""
+    if not plugin.listens_to:
+        return None
+    settings = (event.__delivery__ for event in plugin.listens_to)
+    return DeliveryPolicy.decide(plugin.delivery, *settings)
 
 
 def _is_same(old: object, new: object) -> bool:

@@ -17,6 +17,7 @@ from functools import cached_property
 from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from threading import current_thread, main_thread
 
 import attrs
 import structlog
@@ -224,7 +225,9 @@ def import_named(named: NamedModule) -> None:
     try:
         with noted(f"the import of {named.name!r}"):
             importlib.import_module(named.module)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # noqa: ASYNC103 - the author's own: nothing is awaited
+        if isinstance(error, KeyboardInterrupt) and current_thread() is main_thread():
+            raise  # It may be Ctrl-C, in a program of one's own.
         place = _place_of(error, named) or named.place
         said = f"{_reason_of(error).removeprefix(f'{place}: ')}{_hint_about(error, named, place)}"
         text = f"{place}: {said} (while importing {named.name!r} of `{named.setting}`)"

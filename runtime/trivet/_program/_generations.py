@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import linecache
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ExtensionFileLoader, ModuleSpec, PathFinder, SourceFileLoader
@@ -75,7 +76,7 @@ def _imports(name: str, module: ModuleType) -> Iterator[str]:
         if isinstance(home, str) and is_within(home, PACKAGE) and home != name:
             yield home
     package = name if hasattr(module, "__path__") else name.rpartition(".")[0]
-    for written in _written(module):
+    for written in _written(str(module.__file__)):
         try:
             full = importlib.util.resolve_name(written, package)
         except ImportError:
@@ -84,9 +85,9 @@ def _imports(name: str, module: ModuleType) -> Iterator[str]:
             yield full
 
 
-def _written(module: ModuleType) -> Iterator[str]:
-    """The names that a module's source imports; a relative one begins with its dots."""
-    for node in ast.walk(_tree(module)):
+def _written(file: str) -> Iterator[str]:
+    """The names that a file imports; a relative one begins with its dots."""
+    for node in ast.walk(_tree(file)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -97,10 +98,16 @@ def _written(module: ModuleType) -> Iterator[str]:
             yield from (f"{dots}{home}{between}{alias.name}" for alias in node.names)
 
 
-def _tree(module: ModuleType) -> ast.Module:
+def _tree(file: str) -> ast.Module:
     try:
-        return ast.parse(Path(str(module.__file__)).read_bytes())
-    except (OSError, SyntaxError, ValueError):  # The import tells what is wrong with it.
+        return ast.parse(Path(file).read_bytes())
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        MemoryError,
+        RecursionError,
+    ):  # The import tells what is wrong with it.
         return ast.Module([], [])
 
 
@@ -114,6 +121,9 @@ class Generation:
     def __init__(self, names: Iterable[str]) -> None:
         self._old = {name: module for name, module in modules().items() if name in {*names}}
         self._kept = set(modules()) - set(self._old)
+        self._lock = threading.Lock()
+        self.is_over: bool = False
+        """Whether the old modules are back, so that whatever is imported yet comes too late."""
 
     def begin(self) -> None:
         """Have the next imports make new modules.
@@ -121,8 +131,10 @@ class Generation:
         Raises:
             ConfigurationError: one of the files needs a restart.
         """
-        for name, module in self._old.items():
-            _refuse_what_needs_a_restart(name, module)
+        for module in self._old.values():
+            if isinstance(getattr(module.__spec__, "loader", None), ExtensionFileLoader):
+                raise ConfigurationError(f"{module.__file__}: a C extension needs a restart")
+            _refuse_new_requirements(str(module.__file__))
         importlib.invalidate_caches()
         for name in self._old:
             _forget(name)
@@ -136,7 +148,15 @@ class Generation:
             linecache.checkcache(module.__file__)
 
     def undo(self) -> None:
-        """Have the old modules in their places again, and no new one."""
+        """Have the old modules in their places again, and no new one; again does nothing.
+
+        A thread that still imports does not change that: Python itself puts a module into the
+        place that the module has at the import's end.
+        """
+        with self._lock:
+            if self.is_over:
+                return
+            self.is_over = True
         self.imported()
         for name in modules().keys() - self._kept:
             _forget(name)
@@ -154,18 +174,14 @@ def _forget(name: str) -> None:
         vars(sys.modules[parent]).pop(last, None)
 
 
-def _refuse_what_needs_a_restart(name: str, module: ModuleType) -> None:
-    """Refuse a C extension, and a file that imports a library that was not imported before."""
-    if isinstance(getattr(module.__spec__, "loader", None), ExtensionFileLoader):
-        raise ConfigurationError(f"{module.__file__}: a C extension needs a restart")
-    for written in _written(module):
+def _refuse_new_requirements(file: str) -> None:
+    """Refuse a file that imports a library that was not imported before."""
+    for written in _written(file):
         top = written.partition(".")[0]
         if not top or top in sys.modules or top in sys.stdlib_module_names:
             continue
         if importlib.util.find_spec(top) is not None:
-            raise ConfigurationError(
-                f"{module.__file__}: {top!r} is a new requirement, which needs a restart"
-            )
+            raise ConfigurationError(f"{file}: {top!r} is a new requirement, which needs a restart")
 
 
 class _Fresh(MetaPathFinder):
@@ -184,6 +200,7 @@ class _Fresh(MetaPathFinder):
         if spec is not None and isinstance(spec.loader, ExtensionFileLoader):
             raise ConfigurationError(f"{spec.origin}: a C extension needs a restart")
         if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            _refuse_new_requirements(spec.loader.path)  # The file may be new.
             spec.loader = _Uncached(spec.loader.name, spec.loader.path)
         return spec
 

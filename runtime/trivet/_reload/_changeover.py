@@ -1,25 +1,23 @@
 """The changeover from a program's plugins to those that follow them.
 
 Owns its order: the new instances initialize beside the old ones, the inboxes come to rest, then all
-is exchanged at one instant, and the old instances close.
-Never knows where the settings come from, nor why they have changed.
+is exchanged at one instant, from which on the old instances leave.
+Never knows where the settings come from, nor why they have changed, nor how an instance leaves.
 
 Until the instant everything can be undone, and is, if anything fails or the program stops.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 
 import structlog
 import trio
 
 from .._delivery._bounded import BoundedInbox
-from .._events._delivery import Delivery
 from .._events._delivery_settings import DeliveryPolicy
-from .._events._event import Event
-from .._events._successors import UNCARRIABLE, carried, misfit, successors
-from .._faults._errors import ReloadRefusedError
+from .._faults._errors import ReloadRefusedError, StartError
 from .._hosting import policy_of, takes_batches
 from .._plugins._status import Status
 from .._program._difference import Difference
@@ -29,6 +27,11 @@ from .._supervision._handover import Retirement, Succession
 from .._supervision._host import Host
 from .._supervision._needs import Member
 from .._supervision._starts import Starts
+from ._cargo import Cargo
+from ._departure import LATE, Departure
+
+LOOK_EVERY = 0.05
+"""Seconds between two looks at handlers that wait for one another, while inboxes come to rest."""
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
@@ -55,11 +58,10 @@ class Changeover:
         self._disabled: dict[str, Host] = {}
         """The new hosts of plugins that an operator has disabled."""
         self._new_inboxes: list[str] = []
-        self._successors = successors(difference.old.events, difference.new.events)
-        """The new classes of event types, by the old ones."""
+        self._cargo = Cargo(runtime, difference)
 
-    async def run(self) -> None:
-        """Change over.
+    async def run(self) -> Departure:
+        """Change over; returns the departure of the old instances, which has begun.
 
         Raises:
             ReloadRefusedError: a new instance did not start, or stopped before its turn; nothing
@@ -67,13 +69,13 @@ class Changeover:
             ConfigurationError: `commit` has raised it; nothing has changed.
         """
         self._refuse_what_needs_a_restart()
-        self._refuse_misfits()
+        await self._cargo.refuse_misfits(in_flight=False)
         is_done = False
         try:
             await self._initialize()
             await self._rest()
+            await self._cargo.refuse_misfits(in_flight=True)
             self._refuse_unready()
-            self._refuse_misfits()
             if self._commit is not None:
                 self._commit()
             is_done = True  # From here on it cannot fail.
@@ -81,8 +83,7 @@ class Changeover:
             if not is_done:
                 with trio.CancelScope(shield=True):
                     await self._undo()
-        with trio.CancelScope(shield=True):
-            await self._exchange()
+        return await self._exchange()
 
     # Until the instant.
 
@@ -103,6 +104,8 @@ class Changeover:
 
     async def _initialize(self) -> None:
         """Start the new instances, those that others need before these."""
+        # They may publish events of their new classes, which become some of the present ones.
+        self._runtime.supersede(self._cargo.successors.values())
         names = {*self._difference.replaced, *self._difference.started}
         for tier in self._difference.new.tiers:
             for level in tier:
@@ -113,24 +116,42 @@ class Changeover:
         known = runtime.hosts
         disabled = [name for name in level if name in known and known[name].is_disabled]
         for name in disabled:
-            host = self._host(name, None)
+            self._refuse_critical(name)
+            host = self._disabled[name] = self._host(name, None)
             host.is_disabled = True  # It starts when an operator enables it.
-            self._disabled[name] = host
+            host.failure = known[name].failure
         level = [name for name in level if name not in disabled]
         starts = Starts(len(level))
         for name in level:
             self._refuse_unmet(name)
             host = self._following[name] = self._host(name, Succession())
             runtime.begin(host, starts.of(host), self._following)
-        await starts.over.wait()
+        with trio.move_on_after(self._difference.new.settings.startup.limit + LATE):
+            await starts.over.wait()
         for host in (self._following[name] for name in level):
+            if not starts.over.is_set() and not host.has_initialized:
+                said = f"plugin {host.name!r} did not start, and cannot be cancelled:"
+                raise ReloadRefusedError(f"{said}\n{host.stack()}", plugin=host.name)
             if host.start_failed:
                 error = runtime.start_error(host, self._difference.new)
                 raise ReloadRefusedError(str(error), plugin=host.name) from error
 
     def _host(self, name: str, succession: Succession | None) -> Host:
         checked, settings = self._checked[name], self._difference.new.settings
-        return self._runtime.hosting.host(checked, settings, self._inbox(checked), succession)
+        try:
+            return self._runtime.hosting.host(checked, settings, self._inbox(checked), succession)
+        except StartError as error:
+            raise ReloadRefusedError(str(error), plugin=name) from error
+
+    def _refuse_critical(self, name: str) -> None:
+        """Refuse to have a plugin critical that an operator has disabled, or one that needs it."""
+        needs, found = self._difference.new.needs, {name}
+        while more := {each for each, needed in needs.items() if {*needed} & found} - found:
+            found |= more
+        for each in sorted(found):
+            if self._checked[each].supervision.critical:
+                said = f"plugin {name!r} is disabled, and {each!r} is critical: enable it first"
+                raise ReloadRefusedError(said, plugin=name)
 
     def _refuse_unmet(self, name: str) -> None:
         for need in self._difference.new.needs[name]:
@@ -152,73 +173,61 @@ class Changeover:
     async def _rest(self) -> None:
         """Let the plugins that are replaced finish what they have in flight, within a limit.
 
-        What is not finished by then is handled again, by the new instance.
+        A plugin for which a handler waits goes on as long as that. What is not finished by then is
+        handled again, by the new instance.
         """
-        for inbox in self._inherited():
-            inbox.gate.hold()
+        inherited = self._inherited()
         with trio.move_on_after(self._runtime.program.settings.shutdown.drain):
-            for inbox in self._inherited():
-                await inbox.idle()
+            while not self._hold():
+                with trio.move_on_after(LOOK_EVERY):
+                    for inbox in inherited.values():
+                        await inbox.idle()
+                    await trio.lowlevel.checkpoint()
+        for inbox in inherited.values():
+            inbox.gate.hold()
 
-    def _inherited(self) -> Iterator[BoundedInbox]:
-        """The inboxes that go over to a new instance."""
+    def _hold(self) -> bool:
+        """Hold the inboxes for which no other one's handler waits; says whether all are at rest."""
+        inherited = self._inherited()
+        is_at_rest, awaited = True, self._runtime.awaited_by(inherited.keys())
+        for name, inbox in inherited.items():
+            if name in awaited:
+                inbox.gate.release()
+            else:
+                inbox.gate.hold()
+            is_at_rest = is_at_rest and name not in awaited and inbox.is_idle
+        return is_at_rest
+
+    def _inherited(self) -> Mapping[str, BoundedInbox]:
+        """The inboxes that go over to a new instance, by name."""
         inboxes = self._runtime.hosting.inboxes
-        return (inboxes[name] for name in self._difference.replaced if name in inboxes)
+        return {name: inboxes[name] for name in self._difference.replaced if name in inboxes}
 
     def _refuse_unready(self) -> None:
-        for name, host in self._following.items():
+        for name, host in self._followers.items():
             old = self._runtime.hosts.get(name)
-            if old is not None and old.is_disabled:
-                raise ReloadRefusedError(f"plugin {name!r} was disabled meanwhile", plugin=name)
+            if old is not None and old.is_disabled is not host.is_disabled:
+                order = "disabled" if old.is_disabled else "enabled"
+                raise ReloadRefusedError(f"plugin {name!r} was {order} meanwhile", plugin=name)
+        for name, host in self._following.items():
             if not host.has_initialized:
                 raise ReloadRefusedError(
                     f"plugin {name!r} did not stay up until its turn: {host.error}", plugin=name
                 )
 
     async def _undo(self) -> None:
-        for inbox in self._inherited():
+        for inbox in self._inherited().values():
             inbox.gate.release()
         now, close = trio.current_time(), self._difference.new.settings.shutdown.close
         for host in reversed(self._following.values()):
             host.stop(drain_until=now, close_until=now + close)
-            await host.ended.wait()
+            with trio.move_on_at(now + close + LATE):
+                await host.ended.wait()
+            if not host.ended.is_set():
+                what = "an instance that was given up does not end"
+                _log.error(what, plugin=host.name, stack=host.stack())
         for name in self._new_inboxes:
             self._runtime.hosting.inboxes.pop(name, None)
-
-    def _refuse_misfits(self) -> None:
-        """Refuse a new class of an event type whose events, where there are any, do not fit it."""
-        types = self._difference.new.events
-        for plugin, delivery, cls in self._to_carry():
-            try:
-                carried(delivery.event, cls, types)
-            except UNCARRIABLE as error:
-                said = f"event {delivery.id}, which waits for {plugin!r}, does not fit: {error}"
-                raise ReloadRefusedError(said) from error
-        for old, new in self._successors.items():
-            why = misfit(old, new)
-            for plugin in () if why is None else self._holders(old):
-                said = f"{old.__event_name__!r} needs a restart: {why}, and {plugin}"
-                raise ReloadRefusedError(said)
-
-    def _holders(self, old: type[Event]) -> Iterator[str]:
-        """Why a class that does not fit the old one cannot follow it, for each plugin."""
-        replaced, inboxes = self._difference.replaced, self._runtime.hosting.inboxes
-        for checked in self._difference.old.plugins:
-            if old not in checked.listens_to:
-                continue
-            if checked.name not in (*replaced, *self._difference.stopped):
-                yield f"{checked.name!r} listens to it"
-            elif (inbox := inboxes[checked.name]).policy.durable and inbox.statistics().queued:
-                yield f"the store has events for {checked.name!r}"
-
-    def _to_carry(self) -> Iterator[tuple[str, Delivery[Event], type[Event]]]:
-        """Each event in memory that is of an old class, with its plugin and the new class."""
-        if self._successors:
-            for plugin, inbox in self._runtime.hosting.inboxes.items():
-                for delivery in list(inbox.queued()):
-                    cls = self._successors.get(type(delivery.event))
-                    if cls is not None:
-                        yield plugin, delivery, cls
 
     def _policy(self, checked: CheckedPlugin) -> DeliveryPolicy | None:
         return policy_of(checked, self._difference.new.settings)
@@ -229,19 +238,31 @@ class Changeover:
     def _followers(self) -> dict[str, Host]:
         return self._following | self._disabled
 
-    async def _exchange(self) -> None:
+    async def _exchange(self) -> Departure:
         runtime, difference = self._runtime, self._difference
         replaced = {name: runtime.hosts[name] for name in difference.replaced}
         stopped = {name: runtime.hosts[name] for name in difference.stopped}
-        limit = runtime.program.settings.shutdown.close
-        with trio.move_on_after(limit):
-            await self._end_dependents(replaced, stopped)
-        retirements = {name: host.retire() for name, host in replaced.items()}
-        with trio.move_on_after(limit):
-            for retirement in retirements.values():
-                await retirement.run_ended.wait()
+        retirements: dict[str, Retirement] = {}
+        with trio.CancelScope(shield=True):
+            await self._patiently(partial(self._end_dependents, replaced, stopped))
+            retirements |= {name: host.retire() for name, host in replaced.items()}
+            await self._patiently(partial(_runs_ended, retirements.values()))
         self._exchange_now(replaced)
-        await self._close(stopped, replaced, retirements)
+        departure = Departure(runtime, difference, retirements, replaced | stopped)
+        runtime.begin_task(departure.run)
+        return departure
+
+    async def _patiently(self, wait: Callable[[], Awaitable[object]]) -> None:
+        """Wait within the limit for closing, and no longer when the program stops."""
+        with trio.move_on_after(self._runtime.program.settings.shutdown.close):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._cancel_at_stop, nursery.cancel_scope)
+                await wait()
+                nursery.cancel_scope.cancel()
+
+    async def _cancel_at_stop(self, scope: trio.CancelScope) -> None:
+        await self._runtime.stopping.wait()
+        scope.cancel()
 
     async def _end_dependents(self, replaced: dict[str, Host], stopped: dict[str, Host]) -> None:
         """End the lifetimes of plugins that stay and need one that goes; they wait for the new."""
@@ -261,24 +282,21 @@ class Changeover:
     def _exchange_now(self, replaced: dict[str, Host]) -> None:
         """Exchange everything at one instant."""
         runtime, difference = self._runtime, self._difference
-        for name, host in replaced.items():
-            host.needs.leave()
+        for name in replaced:
             self._empty_hands(name)
-        for name in difference.stopped:
-            runtime.hosts[name].needs.leave()
         hosts = {name: self._followers.get(name) or runtime.hosts[name] for name in self._checked}
         for name, host in self._followers.items():
             for need in difference.new.needs[name]:
                 host.needs.add(hosts[need])
         runtime.adopt(difference.new, hosts)
-        runtime.supersede(self._successors)
-        self._carry()
+        runtime.supersede(self._cargo.successors)
+        self._cargo.carry()
         for name, host in self._following.items():
             host.take_over(replaced[name].restarts + 1 if name in replaced else 0)
         for name, host in self._disabled.items():
             host.restarts = replaced[name].restarts
             runtime.begin(host)
-        for inbox in self._inherited():
+        for inbox in self._inherited().values():
             inbox.gate.release()
         self._following.clear()  # They are the program's now.
 
@@ -291,38 +309,10 @@ class Changeover:
             if policy != inbox.policy:
                 inbox.heed(policy, in_batches=takes_batches(checked))
 
-    def _carry(self) -> None:
-        """Have the events in memory be of the new classes."""
-        for plugin, delivery, cls in self._to_carry():
-            try:
-                delivery.event = carried(delivery.event, cls, self._runtime.events)
-            except UNCARRIABLE as error:  # It came since the others were looked at.
-                _log.error("event stays of its old class", plugin=plugin, error=str(error))
 
-    async def _close(
-        self,
-        stopped: dict[str, Host],
-        replaced: dict[str, Host],
-        retirements: dict[str, Retirement],
-    ) -> None:
-        """Let the old instances close, and drain those that are gone, in the order of a stop."""
-        settings = self._difference.new.settings.shutdown
-        for tier in reversed(self._difference.old.tiers):
-            for level in reversed(tier):
-                leaving = [name for name in level if name in stopped or name in replaced]
-                drain_until = trio.current_time() + settings.drain
-                for name in leaving:
-                    if name in replaced:
-                        retirements[name].may_close.set()
-                    else:
-                        stopped[name].stop(
-                            drain_until=drain_until, close_until=drain_until + settings.close
-                        )
-                for name in leaving:
-                    await (stopped.get(name) or replaced[name]).ended.wait()
-                    if name in stopped:
-                        self._runtime.hosting.inboxes.pop(name, None)
-        self._carry()  # Those that were being stored at the instant.
+async def _runs_ended(retirements: Iterable[Retirement]) -> None:
+    for retirement in retirements:
+        await retirement.run_ended.wait()
 
 
 def _order(policy: DeliveryPolicy) -> tuple[str | None, bool]:

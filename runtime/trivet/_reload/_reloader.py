@@ -6,7 +6,7 @@ Never knows who asks for a reload, nor where the settings are: it calls a functi
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -26,14 +26,14 @@ from .._program._overlay import patched, refuse_impossible
 from .._program._overlay_file import Draft, as_toml
 from .._program._reading import Read
 from .._program._settings import Settings
+from .._program._versions import code_versions
 from .._runtime import Runtime
 from ._changeover import Changeover
+from ._departure import Departure
+from ._looking import Looking
 from ._versions import Versions, refuse_overridden
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
-
-_one_thread = trio.CapacityLimiter(1)
-"""A thread of its own: plugins may have taken all of Trio's."""
 
 
 @attrs.frozen
@@ -63,8 +63,8 @@ class Reloader:
         self._read = read
         self._turn = trio.Lock()
         self._versions = Versions(runtime)
-        self._digests: Mapping[str, str | None] = digests()
-        """The digests of the files, as they were imported."""
+        self._generation: Generation | None = None
+        """The modules that are being imported."""
 
     async def reload(self) -> tuple[Change, ...]:
         """Read the settings anew, and the files that differ, and apply what has changed.
@@ -125,7 +125,8 @@ class Reloader:
         async with self._turn, trio.open_nursery() as nursery:
             nursery.start_soon(self._end_with_program, nursery.cancel_scope)
             try:
-                changes = await self._apply(look)
+                changes, departure = await self._apply(look)
+                await departure.over.wait()  # A stop of the program does not wait for it.
             except (ConfigurationError, ReloadRefusedError) as error:
                 refused = error
             nursery.cancel_scope.cancel()
@@ -140,15 +141,14 @@ class Reloader:
         await self._runtime.stopping.wait()
         scope.cancel()
 
-    async def _apply(self, look: Callable[[], _Found]) -> tuple[Change, ...]:
-        if self._in_loop:
-            found = look()
-        else:
-            found = await trio.to_thread.run_sync(look, limiter=_one_thread, abandon_on_cancel=True)
+    async def _apply(self, look: Callable[[], _Found]) -> tuple[tuple[Change, ...], Departure]:
+        if self._runtime.stopping.is_set():
+            raise ReloadRefusedError("the program stops")
+        found = look() if self._in_loop else await self._look_in_thread(look)
         draft = found.draft
         commit = None if draft is None else draft.take_place
         try:
-            await Changeover(self._runtime, found.difference, commit).run()
+            departure = await Changeover(self._runtime, found.difference, commit).run()
         except BaseException:
             found.generation.undo()
             if draft is not None:
@@ -156,16 +156,41 @@ class Reloader:
             raise
         finally:
             forget(self)  # The program masks the secrets now, if they are its own.
-        self._digests = found.digests
+            self._generation = None
+        self._runtime.digests = found.digests
         if draft is not None:
             await self._settle(draft)
-        return found.difference.changes
+        return found.difference.changes, departure
+
+    async def _look_in_thread(self, look: Callable[[], _Found]) -> _Found:
+        """Look in a thread of its own: plugins may have taken all of Trio's.
+
+        An import that hangs cannot be ended: the thread is left behind, and the old modules are
+        put back.
+        """
+        self._generation, limit = None, self._runtime.program.settings.startup.limit
+        thread = Looking(look)
+        try:
+            with trio.move_on_after(limit):
+                return await trio.to_thread.run_sync(
+                    thread.run, limiter=trio.CapacityLimiter(1), abandon_on_cancel=True
+                )
+        except trio.Cancelled:
+            self._undo_import()
+            raise
+        self._undo_import()
+        said = f"the new code is not imported within {limit:g} s (`startup.limit`); it stands at"
+        raise ReloadRefusedError(f"{said} {thread.place()}")
+
+    def _undo_import(self) -> None:
+        if self._generation is not None:
+            self._generation.undo()
 
     async def _settle(self, draft: Draft) -> None:
         """Wait until the overlay is on the disk; what was changed stays so."""
         try:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(draft.settle, limiter=_one_thread)
+                await trio.to_thread.run_sync(draft.settle, limiter=trio.CapacityLimiter(1))
         except OSError as error:
             _log.error("a power cut may bring the old overlay back", error=str(error))
 
@@ -176,7 +201,9 @@ class Reloader:
         faults = Faults()
         read = self._read(faults).settings
         faults.check()
-        return self._look(self._applicable(read), read, importing(self._changed()))
+        found = self._look(self._applicable(read), read, importing(self._changed()))
+        changes = (*found.difference.changes, *self._installed_anew())
+        return attrs.evolve(found, difference=attrs.evolve(found.difference, changes=changes))
 
     def _look_at_change(self, patch: Mapping[str, Any], version: str | None) -> _Found:
         """Read, change, check and compare; last, write a draft of the overlay."""
@@ -205,6 +232,16 @@ class Reloader:
         self._runtime.check_doors(settings)
         return settings
 
+    def _installed_anew(self) -> Iterator[Change]:
+        """The plugins that are installed, and whose files are not those that were imported."""
+        for name, host in self._runtime.hosts.items():
+            cls = type(host.plugin)
+            known = self._runtime.code[cls]
+            if not is_within(known.module, PACKAGE) and (
+                code_versions([cls])[cls].sha256 != known.sha256
+            ):
+                yield Change(f"plugins.{name}", "needs a restart", "its code is installed")
+
     def _look_at_plugin(self, plugin: str) -> _Found:
         """Check the plugin's code, by the settings that hold."""
         settings = self._runtime.program.settings
@@ -218,16 +255,20 @@ class Reloader:
 
     def _changed(self) -> set[str]:
         """The modules whose files are not those that were imported."""
-        known = self._digests
+        known = self._runtime.digests
         return {name for name, digest in digests().items() if known.get(name, digest) != digest}
 
     def _look(self, settings: Settings, read: Settings, names: set[str]) -> _Found:
         faults, generation = Faults(), Generation(names)
+        self._generation = generation
         before = {name: digest for name, digest in digests().items() if name in names}
-        kept = {name: self._digests[name] for name in self._digests.keys() - names}
+        known = self._runtime.digests
+        kept = {name: known[name] for name in known.keys() - names}
         try:
             generation.begin()
             new = check(settings, faults, mounts=False)
+            if generation.is_over:
+                raise ReloadRefusedError("it came too late")  # noqa: TRY301 - nobody waits for it
             generation.imported()
             faults.check()
             assert new is not None

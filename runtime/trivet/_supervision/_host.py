@@ -108,11 +108,12 @@ class Host:
         self._on_change = on_change
         self.start_limit: float = start_limit
         """Seconds for `initialize` in the next lifetime."""
+        self.close_limit: float = close_limit
+        """Seconds for `close` in the next lifetime, and for the plugin's resources."""
         self._new_lifetime = partial(
             Lifetime,
             plugin,
             self,
-            close_limit=close_limit,
             contains_interrupts=contains_interrupts,
             runs=runs,
         )
@@ -271,7 +272,7 @@ class Host:
     @property
     def has_initialized(self) -> bool:
         """Whether a plugin on trial could take over now."""
-        return self.is_on_trial and self._has_run and self._lifetime is not None
+        return self.is_on_trial and self._is_well
 
     def take_over(self, restarts: int) -> None:
         """Let a plugin on trial run, with the inbox of its predecessor.
@@ -281,12 +282,19 @@ class Host:
         """
         assert self._succession is not None
         self.inbox, self.restarts = self._own_inbox, restarts
-        if self.inbox is not None:
-            self.inbox.reopen()
-        self._become(Status.RUNNING)
-        if self.trouble is not None:
-            self._become(Status.DEGRADED, self.trouble)
+        self.start_failed = False
+        if self._is_well:  # Otherwise it has failed since it was looked at, and starts anew.
+            if self.inbox is not None:
+                self.inbox.reopen()
+            self._become(Status.RUNNING)
+            if self.trouble is not None:
+                self._become(Status.DEGRADED, self.trouble)
         self._succession.begin()
+
+    @property
+    def _is_well(self) -> bool:
+        """Whether the lifetime has begun, and is not about to end."""
+        return self._has_run and self._lifetime is not None and not self._lifetime.is_ending
 
     def retire(self) -> Retirement:
         """End `run`, for good, and wait for the leave to close; `ended` is set at the end.
@@ -344,7 +352,7 @@ class Host:
             self.ended.set()
 
     async def _live_on(self) -> None:
-        if self.is_disabled:
+        if isinstance(self.failure, DisabledPluginError):
             self._tell_of_safe_mode()
         for lifetimes in count():
             if not await self._until_it_may_start():
@@ -397,7 +405,9 @@ class Host:
     async def _live(self) -> BaseException | None:
         begun = trio.current_time()
         self.trouble = None
-        self._lifetime = self._new_lifetime(start_limit=self.start_limit)
+        self._lifetime = self._new_lifetime(
+            start_limit=self.start_limit, close_limit=self.close_limit
+        )
         failure: BaseException | None = None
         try:
             failure = await self._lifetime.live(must_not_return=self._must_not_return())
@@ -447,7 +457,10 @@ class Host:
             self._log.error("plugin did not start", exc_info=failure)
             self._become(Status.FAILED, self.error)
             self._call_started()
-            return False
+            if self._succession is None:
+                return False
+            await self._wait(self._succession.turn)  # It may have failed too late for its turn.
+            return not self.is_stopping
         rules_out = self._policy.reason_against(failure)
         wait = self._policy.after_failure(trio.current_time(), counts=self._has_run)
         if rules_out is not None or wait is None:

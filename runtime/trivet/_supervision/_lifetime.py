@@ -80,6 +80,11 @@ class Lifetime:
         self._closing: trio.CancelScope | None = None
 
     @property
+    def is_ending(self) -> bool:
+        """Whether `run` is over, or `initialize` has failed."""
+        return self._is_ending
+
+    @property
     def _log(self) -> structlog.typing.FilteringBoundLogger:
         logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(
             plugin=self._plugin.name

@@ -48,4 +48,5 @@ class StopPlan:
         Each level has its share of the time, so that a plugin that hangs cannot use up the time of
         the plugins that it needs.
         """
-        return self.drain_until + self.settings.close * (level + 1) / max(self.levels, 1)
+        share = min((level + 1) / max(self.levels, 1), 1.0)  # A reload may have brought levels.
+        return self.drain_until + self.settings.close * share

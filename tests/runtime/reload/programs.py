@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -33,6 +34,11 @@ class Counting(EventPlugin[Number]):
     async def handle_event(self, event: Number) -> None:
         self.seen.append(event.value * self.step)
 """
+
+
+def plugin(runtime: Runtime, name: str) -> Any:
+    """The instance of this name."""
+    return runtime.hosts[name].plugin
 
 
 class Files:

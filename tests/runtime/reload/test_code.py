@@ -14,18 +14,13 @@ import trio
 
 from trivet import ConfigurationError, ReloadRefusedError, Runtime, UnknownEventError
 
-from .programs import COUNTING, Files
+from .programs import COUNTING, Files, plugin
 
 
 def slowly(seconds: float) -> str:
     """The plugin whose handler takes its time."""
     pause = f"await trio.sleep({seconds})"
     return COUNTING.replace("self.seen.append", f"{pause}\n        self.seen.append")
-
-
-def plugin(runtime: Runtime, name: str) -> Any:
-    """The instance of this name."""
-    return runtime.hosts[name].plugin
 
 
 @pytest.fixture
@@ -199,6 +194,12 @@ async def test_a_new_requirement_needs_a_restart(counting: Files, tmp_path: Path
         async with counting.running() as (runtime, reloader):
             counting.plugin("counting", "import brand_new_library\n" + COUNTING)
             with pytest.raises(ConfigurationError, match=r"'brand_new_library' is.*restart"):
+                await reloader.reload_plugin("counting")
+            counting.plugin("helper", "import brand_new_library")
+            counting.plugin("counting", "from . import helper\n" + COUNTING)
+            with pytest.raises(
+                ConfigurationError, match=r"helper.py: 'brand_new_library'.*restart"
+            ):
                 await reloader.reload_plugin("counting")
             assert runtime.hosts["counting"].is_up
     finally:

@@ -8,15 +8,10 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trivet import ConfigurationError, ReloadRefusedError, Runtime, Status
+from trivet import ConfigurationError, ReloadRefusedError, Status
 from trivet._supervision import _orders
 
-from .programs import COUNTING, Files
-
-
-def plugin(runtime: Runtime, name: str) -> Any:
-    """The instance of this name."""
-    return runtime.hosts[name].plugin
+from .programs import COUNTING, Files, plugin
 
 
 async def test_a_plugin_whose_settings_changed_is_replaced(files: Files) -> None:
