@@ -24,6 +24,7 @@ from ._parent._orphans import adopt_orphans
 from ._parent._wire import (
     CHECKED,
     CLEAN_EXIT,
+    FACTS,
     HEARTBEAT,
     LIFELINE,
     PARENT_SIGNALS,
@@ -65,6 +66,15 @@ class Lifeline:
         """
         self.report.state(facts)
         self._send(CHECKED)
+
+    def send_facts(self, facts: Mapping[str, object]) -> None:
+        """Tell the parent that the program's facts are others, after a reload.
+
+        Args:
+            facts: all of them; see `send_checked`.
+        """
+        self.report.state(facts)
+        self._send(FACTS)
 
     def send_serving(self) -> None:
         """Tell the parent that the program serves."""

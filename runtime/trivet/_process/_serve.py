@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 
@@ -107,8 +107,9 @@ def run(
     try:
         program = load(settings)
         freeze_heap()
-        with _naming_who_broke_the_loop(program, watchdog), warnings_in_the_log(program.homes):
-            trio.run(serve, program, read, listeners, stop, lifeline)
+        homes = program.homes  # A reload changes them.
+        with _naming_who_broke_the_loop(homes, watchdog), warnings_in_the_log(homes):
+            trio.run(serve, program, homes, read, listeners, stop, lifeline)
     except TrivetError as error:
         watchdog.verdict = error.exit_code
         if lifeline is not None and error.exit_code in FINAL_CODES:
@@ -139,12 +140,12 @@ def _flush_stdout() -> None:
 
 
 @contextmanager
-def _naming_who_broke_the_loop(program: Program, watchdog: Watchdog) -> Generator[None]:
+def _naming_who_broke_the_loop(homes: Mapping[str, str], watchdog: Watchdog) -> Generator[None]:
     """Name the plugin that broke the event loop itself, which no supervision survives."""
     try:
         yield
     except trio.TrioInternalError as error:
-        whose = breaker_of(error, program.homes) or "somebody"
+        whose = breaker_of(error, homes) or "somebody"
         watchdog.report.say(f"{whose} has broken the event loop\n\n")
         with suppress(Exception):  # The error may be nested deeper than Python recurses.
             watchdog.report.say(mask("".join(traceback.format_exception(error))))
@@ -157,6 +158,7 @@ _NO_PLUGIN = "name plugins in `active_plugins` of trivet.toml, or on the command
 
 async def serve(
     program: Program,
+    homes: dict[str, str],
     read: Read,
     listeners: Listeners,
     stop: Stop,
@@ -164,9 +166,10 @@ async def serve(
 ) -> None:
     """Start the plugins, then serve them over HTTP on the socket until a stop is asked for."""
     runtime = Runtime(program, contains_interrupts=True)  # Signals go to a receiver.
+    runtime.homes = homes
     if lifeline is not None:
         runtime.replace = partial(stop.replace, lifeline.ask_for_restart)
-    runtime.on_adopt.append(lambda: configure_logging(runtime.program.settings.log, sys.stderr))
+    runtime.on_adopt.append(partial(_heed, runtime, stop.watchdog, lifeline))
     watchdog = stop.watchdog
     token, root = trio.lowlevel.current_trio_token(), trio.lowlevel.current_root_task()
     assert root is not None
@@ -176,12 +179,10 @@ async def serve(
         lambda word: token.run_sync_soon(stop.on_word, word),
     )
     # A system task is not cancelled with the nursery below, whatever is left in there.
-    trio.lowlevel.spawn_system_task(_leave_when_overrun, stop, program.settings)
+    trio.lowlevel.spawn_system_task(_leave_when_overrun, stop, runtime)
     with unwrapped():
         async with trio.open_nursery() as nursery:
-            # Without a limit the parent does not read, and the pipe would fill.
-            reader = lifeline if program.settings.hang_limit else None
-            nursery.start_soon(_beat, stop, reader)
+            nursery.start_soon(_beat, stop, runtime, lifeline)
             nursery.start_soon(_begin_when_stopping, runtime, stop, lifeline)
             if stop.is_hasty:
                 nursery.start_soon(_replace_when_changed, runtime)
@@ -206,6 +207,21 @@ async def serve(
             nursery.cancel_scope.cancel()
 
 
+def _heed(runtime: Runtime, watchdog: Watchdog, lifeline: Lifeline | None) -> None:
+    """Go by the settings and the plugins that a reload has brought; the parent process, too."""
+    settings = runtime.program.settings
+    configure_logging(settings.log, sys.stderr)
+    hang_limit = 0.0 if lifeline is None else settings.hang_limit  # As at the start.
+    watchdog.heed(budget=settings.shutdown.budget, hang_limit=hang_limit)
+    if lifeline is not None:
+        lifeline.send_facts(_facts(runtime.program))
+
+
+def _facts(program: Program) -> dict[str, object]:
+    """The facts of a program that the parent process goes by."""
+    return {"limits": limits_of(program.settings), "files": files_of(program)}
+
+
 async def _replace_when_changed(runtime: Runtime) -> None:
     from ._changes import replace_when_changed  # noqa: PLC0415 - for development
 
@@ -216,7 +232,7 @@ async def _wait_for_turn(program: Program, stop: Stop, lifeline: Lifeline | None
     """Tell the parent that the program is checked, and wait if an old one has to make room."""
     if lifeline is None:
         return
-    lifeline.send_checked({"limits": limits_of(program.settings), "files": files_of(program)})
+    lifeline.send_checked(_facts(program))
     if lifeline.waits:
         _log.info("the program is checked; it waits for the old one to make room")
         await stop.turn.wait()
@@ -264,18 +280,19 @@ def _verdict(runtime: Runtime) -> int | None:
     return None
 
 
-async def _beat(stop: Stop, lifeline: Lifeline | None) -> None:
+async def _beat(stop: Stop, runtime: Runtime, lifeline: Lifeline | None) -> None:
     while True:
         stop.watchdog.beat()
         stop.manager.tell_alive()  # It waits for this process only where there is no parent.
-        if lifeline is not None:
+        # Without a limit the parent does not read, and the pipe would fill.
+        if lifeline is not None and runtime.program.settings.hang_limit:
             lifeline.send_heartbeat()
         await trio.sleep(min(HEARTBEAT_EVERY, stop.manager.alive_every))
 
 
-async def _leave_when_overrun(stop: Stop, settings: Settings) -> None:
+async def _leave_when_overrun(stop: Stop, runtime: Runtime) -> None:
     """Take the loop's step of the escalation: when the budget is over, name what is left."""
     await stop.begun.wait()
     stop.watchdog.begin_stop()
-    await trio.sleep(settings.shutdown.budget + LOOP.after)
+    await trio.sleep(runtime.program.settings.shutdown.budget + LOOP.after)
     stop.watchdog.end_process(LOOP)

@@ -156,6 +156,18 @@ class Watchdog:
                 self._since = time.monotonic()
                 self._deadline = self._next_deadline()
 
+    def heed(self, *, budget: float, hang_limit: float) -> None:
+        """Go by other limits from now on, unless the stop has begun.
+
+        Args:
+            budget: see `Watchdog`.
+            hang_limit: see `Watchdog`.
+        """
+        with self._lock:
+            if not self._stopping:
+                self._budget, self._hang_limit = budget, hang_limit
+                self._deadline = self._next_deadline()
+
     def begin_stop(self) -> None:
         """Start the budget of the stop; a second call changes nothing."""
         with self._lock:

@@ -7,6 +7,7 @@ fault changes nothing.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import ssl
 from base64 import b64decode
@@ -58,6 +59,18 @@ def server_context(settings: Settings) -> ssl.SSLContext | None:
         if file is not None:
             _warn_of_end(place_of_key(settings, f"tls.{setting}"), file)
     return context
+
+
+def digest_of_files(settings: TlsSettings) -> str | None:
+    """The SHA-256 of the certificate, its key and the authorities; None without a certificate."""
+    if settings.certificate is None:
+        return None
+    digest = hashlib.sha256()
+    for file in (settings.certificate, settings.key, settings.client_ca):
+        with suppress(OSError, ValueError):  # `server_context` tells what is wrong with it.
+            digest.update(b"" if file is None else file.read_bytes())
+        digest.update(b"\0")
+    return digest.hexdigest()
 
 
 def _warn_of_end(key: str, file: Path) -> None:

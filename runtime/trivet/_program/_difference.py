@@ -25,9 +25,6 @@ FIXED = {
     "plugins_directory": "its modules are imported",
     "bind": "the sockets are bound",
     "management_bind": "the sockets are bound",
-    "shutdown": "the parent process has the budget",
-    "restarts": "the parent process has them",
-    "hang_limit": "the parent process has it",
     "stalls": "the event loop is measured",
     "store": "the file is open",
     "buffer_bytes": "the inboxes share them",
@@ -111,6 +108,7 @@ def difference(old: Program, new: Program, read: Settings) -> Difference:
         for key in KEYS
         if key not in (*FIXED, *_OF_PLUGINS)
         if not _is_same(getattr(old.settings, key), getattr(new.settings, key))
+        or (key == "tls" and old.tls_files != new.tls_files)
     ]
     before = {each.name: each for each in old.plugins}
     after: dict[str, CheckedPlugin] = {}

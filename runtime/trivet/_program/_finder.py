@@ -231,7 +231,7 @@ def import_named(named: NamedModule) -> None:
         place = _place_of(error, named) or named.place
         said = f"{_reason_of(error).removeprefix(f'{place}: ')}{_hint_about(error, named, place)}"
         text = f"{place}: {said} (while importing {named.name!r} of `{named.setting}`)"
-        raise ConfigurationError(text) from error
+        raise ConfigurationError(text) from error  # noqa: ASYNC104
 
 
 def _hint_about(error: BaseException, named: NamedModule, place: str) -> str:

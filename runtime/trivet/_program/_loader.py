@@ -18,7 +18,7 @@ from .._events._types import EventTypes
 from .._faults._errors import ConfigurationError, nearest
 from .._faults._masking import Secrets
 from .._plugins._plugin import Plugin
-from ._certificates import server_context
+from ._certificates import digest_of_files, server_context
 from ._collector import Faults
 from ._finder import Finder, NamedModule, import_named
 from ._inspection import (
@@ -57,6 +57,8 @@ class Program:
     """For each plugin, the names of the plugins that it needs."""
     tls: ssl.SSLContext | None = attrs.field(default=None, eq=False)
     """The certificate for the TCP addresses; None for plain HTTP."""
+    tls_files: str | None = None
+    """The SHA-256 of the files that it was read from; a certificate may be renewed in its place."""
 
     @property
     def homes(self) -> dict[str, str]:
@@ -157,7 +159,9 @@ def check(
         with own.collect():
             _check_unread_settings(settings, named)
     tls: ssl.SSLContext | None = None
+    tls_files: str | None = None
     with own.collect():
+        tls_files = digest_of_files(settings.tls)  # Before they are read: then none is missed.
         tls = server_context(settings)
     if own or events is None:
         faults.add(own)
@@ -165,7 +169,7 @@ def check(
     keys = [] if tls is None else [settings.tls.key or settings.tls.certificate]
     warn_of_readable_files([settings, *(each.values for each in checked)], keys)
     needs = {node.name: node.needs for node in nodes}
-    return Program(settings, events, tuple(checked), by_tier, needs, tls)
+    return Program(settings, events, tuple(checked), by_tier, needs, tls, tls_files)
 
 
 def _import_all(

@@ -47,7 +47,7 @@ class Departure:
         self._difference = difference
         self._retirements = retirements
         self._hosts = dict(hosts)
-        """Those that have not left."""
+        """The hosts that have not left."""
         self._is_hasty = False
         self._patience: trio.CancelScope | None = None
         self.over = trio.Event()

@@ -20,8 +20,8 @@ ACTIVE = 'active_plugins = ["counting"]\n'
 async def test_a_new_instance_that_fails_at_the_last_moment(
     files: Files, autojump_clock: MockClock
 ) -> None:
-    """It fails after it was looked at, while a plugin that needs it closes: it takes over all the
-    same, and is started again as any plugin that fails."""
+    """A new instance that fails after it was looked at, while a plugin that needs it closes, takes
+    over all the same, and is started again as any plugin that fails."""
     files.plugin("counting", BACKGROUND)
     files.plugin(
         "needing",
@@ -55,7 +55,7 @@ async def test_a_new_instance_that_fails_at_the_last_moment(
 
 
 async def test_an_event_that_is_published_in_initialize(files: Files) -> None:
-    """It is one of the present class, as long as the new one has not taken its place."""
+    """The event is one of the present class, as long as the new one has not taken its place."""
     files.plugin(
         "counting",
         COUNTING.replace(
@@ -102,7 +102,7 @@ async def test_a_request_that_the_old_instance_is_answering(
 async def test_a_handler_that_waits_for_another_plugin(
     files: Files, autojump_clock: MockClock, waits: bool
 ) -> None:
-    """Where both are replaced, the one that is waited for goes on until the other is at rest, so
+    """The plugin that is waited for goes on, if both are replaced, until the other is at rest, so
     that no event is handled twice; and a plugin that is not replaced may wait as it likes."""
     files.plugin("counting", COUNTING)
     files.plugin(

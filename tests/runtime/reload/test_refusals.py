@@ -32,7 +32,7 @@ def counting(files: Files) -> Files:
 
 @pytest.fixture
 def release() -> Iterator[threading.Event]:
-    """What new code waits for in a thread, as `sys.released`."""
+    """An event for which new code waits in a thread, as `sys.released`."""
     released = threading.Event()
     sys.released = released  # type: ignore[attr-defined]
     yield released
@@ -58,7 +58,7 @@ def release() -> Iterator[threading.Event]:
     ],
 )
 async def test_new_code_that_leaves_by_any_error(counting: Files, text: str, fault: str) -> None:
-    """Whatever an import, `__init__` or `initialize` raises, the old instance handles events."""
+    """The old instance handles events, whatever an import, `__init__` or `initialize` raises."""
     async with counting.running() as (runtime, reloader):
         host, module = runtime.hosts["counting"], sys.modules["trivet_plugins.counting"]
         counting.plugin("counting", text)

@@ -20,6 +20,7 @@ from ._wire import (
     BLOCKED_SIGNALS,
     CHECKED,
     CLEAN_EXIT,
+    FACTS,
     LIFELINE,
     PARENT_SIGNALS,
     SERVING,
@@ -57,6 +58,7 @@ class Child:
         self.serving_since: float | None = None
         """The moment at which the child said that it serves; None before."""
         self._wants_restart = False
+        self._has_news = False
 
     @classmethod
     def spawn(
@@ -156,6 +158,7 @@ class Child:
         self._last_byte = received[-1:] or self._last_byte
         self.is_checked = self.is_checked or CHECKED in received
         self._wants_restart = self._wants_restart or WANTS_RESTART in received
+        self._has_news = self._has_news or FACTS in received
         if self.serving_since is None and SERVING in received:
             self.serving_since = time.monotonic()
         for byte in received:
@@ -167,6 +170,11 @@ class Child:
         """Whether the child has asked for a new program since the last call."""
         wish, self._wants_restart = self._wants_restart, False
         return wish
+
+    def take_news(self) -> bool:
+        """Whether the child has put other facts into the report since the last call."""
+        news, self._has_news = self._has_news, False
+        return news
 
     def exit_code(self, status: int) -> int:
         """The exit code that a wait status stands for, in a shell's convention."""

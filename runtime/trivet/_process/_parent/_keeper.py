@@ -93,6 +93,8 @@ class Parent:
             elif number in STOP_SIGNALS:
                 until = self._request_stop(child, until)
             has_sent = child.read_beats()
+            if child.take_news():
+                self._config.adopt(read_facts(child.report))
             if number == RESTART_SIGNAL or child.take_wish():
                 self._restart()
             is_ending = self._requests > 0 or self._succession.is_decided
@@ -145,8 +147,7 @@ class Parent:
         if code:
             say(f"the old program ended with {named(code)}")
         self._config.adopt(read_facts(new.report))
-        self._failures.clear()
-        self._safe_mode.reset()
+        self._forget_failures()
         self._takes_over = True
         new.send(GO)
         return new
@@ -200,12 +201,26 @@ class Parent:
         return time.monotonic() + limit if limit else float("inf")
 
     def _stopped_within(self, seconds: float) -> bool:
-        """Wait for that long; says whether a signal to stop has come."""
+        """Wait for that long; says whether a signal to stop has come.
+
+        An operator who asks for a new program gets it at once.
+        """
         until = time.monotonic() + seconds
         while (number := self._next_signal(until)) is not None:
             if number in STOP_SIGNALS:
                 return True
+            if number == RESTART_SIGNAL:
+                say("a new program is asked for: not waiting any longer")
+                self._forget_failures()
+                return False
+            if number == signal.SIGHUP:
+                say("the program reads its settings when it is started again")
         return False
+
+    def _forget_failures(self) -> None:
+        """Begin anew, since an operator has a new program started."""
+        self._failures.clear()
+        self._safe_mode.reset()
 
     def _next_signal(self, until: float) -> int | None:
         """Wait for a signal like `next_signal`, and tell the service manager meanwhile of life."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import signal
 
-HEARTBEAT, CHECKED, SERVING, WANTS_RESTART, CLEAN_EXIT = b".", b"c", b"s", b"r", b"!"
+HEARTBEAT, CHECKED, FACTS, SERVING, WANTS_RESTART, CLEAN_EXIT = b".", b"c", b"f", b"s", b"r", b"!"
 """Bytes from the child: its event loop turns; its program is checked, and its facts are in the
-report; it serves; an operator asks for a new program; its exit code of 0 is meant. A digit is the
-verdict: the program's exit code, in whatever way the child ends."""
+report; other facts are there, after a reload; it serves; an operator asks for a new program; its
+exit code of 0 is meant. A digit is the verdict: the program's exit code, in whatever way the child
+ends."""
 STOP, MAKE_ROOM, STAY, GO = b"!", b"m", b"k", b"g"
 """Bytes to the child: it is to stop; to stop for a new program, which is checked and waits; to go
 on, since the new program did not come up; to start at last, since the old program is gone."""
