@@ -22,6 +22,7 @@ from .._faults._containment import summary
 from .._faults._masking import LONGEST, mask, mask_beginning
 from .._program._settings import LogSettings
 from ._levels import Levels, levels_in_use, use
+from ._recent import recent
 from ._writer import open_stderr
 
 _WRITTEN_OUT = {
@@ -180,7 +181,9 @@ class _Rendering:
                 kept["error"] = summary(fault)
             kept["log_error"] = summary(error)
             line = self._render(logger, method, kept)  # noqa: ASYNC104
-        return mask(line).encode("utf-8", "backslashreplace").decode("utf-8")  # noqa: ASYNC104
+        line = mask(line).encode("utf-8", "backslashreplace").decode("utf-8")  # noqa: ASYNC104
+        recent.keep(event_dict.get("plugin"), event_dict.get("level"), line)
+        return line  # noqa: ASYNC104
 
     def _render(self, logger: WrappedLogger, method: str, event_dict: Any) -> str:
         for processor in self._processors:

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import cast
 
+import attrs
 import trio
 
 from .._events._operator_action import OperatorActionEvent
 from .._faults._errors import OrderRefusedError, PluginNotActiveError
 from .._log._levels import NUMBERS, Level, levels_in_use
+from .._log._recent import recent
 from .._runtime import Runtime
 from .._supervision import _orders
 from .._supervision._host import Host
@@ -47,8 +49,14 @@ def _add_views(fast_path: Endpoints, runtime: Runtime) -> None:
         more = await trio.to_thread.run_sync(work, limiter=one_thread)
         return {**describe_all(runtime)[host.name], **more}, 200
 
+    async def log(request: EndpointRequest) -> EndpointResponse:
+        """The last lines of one plugin's log, the earliest first, as they were written."""
+        lines = recent.of(host_of(runtime, request).name)
+        return {"lines": [attrs.asdict(line) for line in lines]}, 200
+
     fast_path.add("GET", "/-/plugins", "admin", plugins)
     fast_path.add("GET", "/-/plugins/<name>", "admin", plugin)
+    fast_path.add("GET", "/-/plugins/<name>/log", "admin", log)
 
 
 def _add_orders(fast_path: Endpoints, runtime: Runtime) -> None:

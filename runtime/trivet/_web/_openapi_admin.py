@@ -83,6 +83,7 @@ ADMIN: dict[str, Schema] = {
     },
     "GET /-/plugins": _answered("200", "The plugins."),
     "GET /-/plugins/<name>": _answered("200", "The plugin."),
+    "GET /-/plugins/<name>/log": _answered("200", "The lines."),
     "POST /-/plugins/<name>/restart": _answered("202", "A new lifetime has begun.", _REASON),
     "POST /-/plugins/<name>/disable": _answered("202", "The plugin stops, or has.", _REASON),
     "POST /-/plugins/<name>/enable": _answered("202", "The plugin starts, or has.", _REASON),

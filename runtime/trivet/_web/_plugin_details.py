@@ -51,6 +51,7 @@ def describe_all(runtime: Runtime) -> dict[str, dict[str, object]]:
         name: {
             **accounts[name],
             "since": host.since,
+            "history": [attrs.asdict(each) for each in runtime.history.of(name)],
             "retry_in": host.retry_in,
             "needs": [need.name for need in host.needs.needed],
             "needed_by": sorted({each.name for each in host.needs.dependents()}),

@@ -91,6 +91,7 @@ DOORS: dict[str, tuple[str, str | None]] = {
     "GET /-/live": ("/-/live", "read"),
     "GET /-/plugins": ("/-/plugins", "admin"),
     "GET /-/plugins/<name>": ("/-/plugins/shop", "admin"),
+    "GET /-/plugins/<name>/log": ("/-/plugins/shop/log", "admin"),
     "POST /-/plugins/<name>/restart": ("/-/plugins/shop/restart", "admin"),
     "POST /-/plugins/<name>/disable": ("/-/plugins/shop/disable", "admin"),
     "POST /-/plugins/<name>/enable": ("/-/plugins/shop/enable", "admin"),

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import trio
-from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, expect, sync_playwright
 
 T = TypeVar("T")
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
-PATIENCE = 30_000
+PATIENCE = 60_000
 """Milliseconds in which the page shows what is looked for, on a busy machine too."""
 REFUSED = "Failed to load resource"
 """The beginning of the line by which a browser tells of a response that is an error: no fault."""
@@ -50,9 +50,11 @@ def _browse(url: str, look: Callable[[Page], T]) -> T:
     with sync_playwright() as playwright, _chromium(playwright) as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.set_default_timeout(PATIENCE)
+        page.set_default_navigation_timeout(PATIENCE)
+        expect.set_options(timeout=PATIENCE)
         page.on("console", listen)
         page.on("pageerror", lambda error: faults.append(str(error)))
-        page.goto(url)
+        page.goto(url, wait_until="commit")
         found = look(page)
     assert faults == []
     return found

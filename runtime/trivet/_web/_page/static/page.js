@@ -3,9 +3,13 @@
 import { html, render, useEffect, useState } from "./preact.js";
 import { signOut } from "./api.js";
 import { duration } from "./format.js";
+import { Brokers, Stalls } from "./brokers.js";
+import { DeadLetters } from "./dead-letters.js";
+import { Events } from "./events.js";
 import { connect, live, onChange } from "./live.js";
 import { Overview } from "./overview.js";
 import { Message, Status } from "./parts.js";
+import { Plugin } from "./plugin.js";
 import { SignIn } from "./sign-in.js";
 
 function SignInView() {
@@ -18,6 +22,11 @@ function SignInView() {
 
 const VIEWS = [
   { path: "", title: "Overview", view: Overview },
+  { path: "plugins", title: "Plugin", view: Plugin, isHidden: true },
+  { path: "dead-letters", title: "Dead letters", view: DeadLetters },
+  { path: "events", title: "Events", view: Events },
+  { path: "brokers", title: "Brokers", view: Brokers },
+  { path: "stalls", title: "Stalls", view: Stalls },
   { path: "sign-in", title: "Sign in", view: SignInView, isHidden: true },
 ];
 

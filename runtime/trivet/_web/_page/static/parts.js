@@ -23,11 +23,12 @@ export const Status = ({ status, tone: given, text }) => html`
   </span>`;
 
 /** A curve of the last quarter of an hour, at most 45 points. */
-export function Curve({ values, label, most }) {
+export function Curve({ values, label, most, isLarge }) {
   const width = 90;
   const height = 20;
+  const look = isLarge ? "curve large" : "curve";
   if (!values?.some((value) => value > 0)) {
-    return html`<svg class="curve" viewBox="0 0 ${width} ${height}" aria-hidden="true">
+    return html`<svg class=${look} viewBox="0 0 ${width} ${height}" preserveAspectRatio="none" aria-hidden="true">
       <path class="flat" d="M0 ${height - 1}H${width}" />
     </svg>`;
   }
@@ -41,7 +42,7 @@ export function Curve({ values, label, most }) {
     const x = (index / (points.length - 1 || 1)) * width;
     return `${x.toFixed(1)} ${(height - 1 - (value / top) * (height - 3)).toFixed(1)}`;
   });
-  return html`<svg class="curve" viewBox="0 0 ${width} ${height}" role="img" aria-label=${label}>
+  return html`<svg class=${look} viewBox="0 0 ${width} ${height}" preserveAspectRatio="none" role="img" aria-label=${label}>
     <path class="area" d="M0 ${height}L${at.join("L")}L${width} ${height}Z" />
     <path class="line" d="M${at.join("L")}" />
   </svg>`;
