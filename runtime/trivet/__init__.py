@@ -72,7 +72,7 @@ and says what they are for.
     _runtime            the running program: the order of start and stop, and the `app`
     _hosting            an inbox, an instance and a host for each plugin
     _delivery/          how an event reaches a plugin
-        _publisher _bus _fairness _waits
+        _publisher _traced _bus _fairness _waits
                             from a publisher to each subscriber, so that nobody starves; handlers
                             that wait for one another
         _bounded            the inbox, assembled from
@@ -153,6 +153,7 @@ and says what they are for.
                             event classes, how they are made, to and from JSON and CloudEvents
         _delivery _outcome _fates _history
                             an event in its envelope, and its end
+        _tracing            spans, where traces are enabled
         _delivery_settings _filters
                             what an operator decides about a subscription
         _successors         an event class that follows another of its name
@@ -255,6 +256,7 @@ from ._program._settings import StallSettings as StallSettings
 from ._program._settings import StartupSettings as StartupSettings
 from ._program._settings import StoreSettings as StoreSettings
 from ._program._settings import TlsSettings as TlsSettings
+from ._program._settings import TraceSettings as TraceSettings
 from ._runtime import Runtime as Runtime
 from ._runtime import open_runtime as open_runtime
 from ._web import create_app as create_app

@@ -31,6 +31,7 @@ from ._supervision._handover import Succession
 from ._supervision._host import Host, StatusChange
 
 if TYPE_CHECKING:
+    from ._events._tracing import Tracing
     from ._store._store import Store
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
@@ -58,6 +59,8 @@ class Hosting:
     """The plugins that start disabled, with the reasons."""
     inboxes: dict[str, BoundedInbox] = attrs.field(factory=dict[str, BoundedInbox])
     """The inboxes, by the plugin's name."""
+    tracing: Tracing | None = None
+    """Makes spans; None where traces are off."""
     store: Store | None = None
     """The store of the durable inboxes; None where no inbox is durable."""
 
@@ -73,6 +76,7 @@ class Hosting:
             in_batches=takes_batches(checked),
             memory=self.memory,
         )
+        inbox.tracing = self.tracing
         return inbox
 
     def _on_disk(self, settings: Settings) -> MakeBacking:

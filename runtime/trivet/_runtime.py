@@ -35,6 +35,7 @@ from ._events._types import EventTypes
 from ._faults._advice import in_words
 from ._faults._containment import summary, unwrapped
 from ._faults._errors import (
+    ConfigurationError,
     PluginNotActiveError,
     StartError,
     WrongSettingError,
@@ -65,6 +66,7 @@ from ._supervision._starts import Starts
 from ._supervision._stop_plan import StopPlan
 
 if TYPE_CHECKING:
+    from ._events._tracing import Tracing
     from ._store._store import Store
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
@@ -79,6 +81,18 @@ prepared: ContextVar[Mapping[str, Host] | None] = ContextVar("prepared", default
 
 def _has_no_doors(_: Settings) -> None:
     """Nothing is listened at."""
+
+
+def _tracing(settings: Settings) -> Tracing | None:
+    """The maker of spans, where traces are enabled; OpenTelemetry is imported only there."""
+    if not settings.traces.enabled:
+        return None
+    try:
+        from ._events._tracing import Tracing  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        reason = "opentelemetry-api is not installed: pip install 'trivet[otel]'"
+        raise ConfigurationError(f"traces.enabled: {reason}") from error
+    return Tracing(settings.traces.sample)
 
 
 class Runtime(Publisher, App):
@@ -104,8 +118,9 @@ class Runtime(Publisher, App):
         """The hosts, by the plugin's name, in the order of activation."""
         self.history: History = History()
         """The last statuses of each plugin."""
-        classes = [checked.cls for checked in program.plugins]
-        self.code: dict[type, CodeVersion] = code_versions(classes)
+        self.code: dict[type, CodeVersion] = code_versions(
+            [checked.cls for checked in program.plugins]
+        )
         """The version of each plugin's code, by its class."""
         self.digests: Mapping[str, str | None] = digests()
         """The SHA-256 of each imported file of the plugins' directory, by its module."""
@@ -145,6 +160,7 @@ class Runtime(Publisher, App):
             runs,
             self.memory,
             {**settings.disabled_plugins, **settings.disabled_files},
+            tracing=_tracing(settings),
         )
         """The making of inboxes and hosts."""
         self._inboxes = self.hosting.inboxes
@@ -153,9 +169,19 @@ class Runtime(Publisher, App):
         self.mask_secrets()  # Converters and `__init__` may have made secrets of their own.
         bus = Bus(subscriptions, program.events.types)
         Publisher.__init__(self, bus, program.settings.service, program.events)
+        self._trace_publishing()
         for name, needs in program.needs.items():
             for need in needs:
                 self.hosts[name].needs.add(self.hosts[need])
+
+    def _trace_publishing(self) -> None:
+        if self.tracing is None:
+            return
+        from ._delivery._traced import TracedPublishing  # noqa: PLC0415 - see `_tracing`
+
+        traced = TracedPublishing(self, self.tracing)
+        # In the place of the methods, which are not to look whether there are traces.
+        vars(self).update(publish=traced.publish, publish_many=traced.publish_many)
 
     @property
     def service(self) -> str:
@@ -166,6 +192,11 @@ class Runtime(Publisher, App):
     def stopping(self) -> trio.Event:
         """An event that is set when the stop begins."""
         return self._stopping
+
+    @property
+    def tracing(self) -> Tracing | None:
+        """Makes spans; None where traces are off."""
+        return self.hosting.tracing
 
     @property
     def store(self) -> Store | None:

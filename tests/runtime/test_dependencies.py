@@ -24,7 +24,7 @@ OURS = {"trivet", "trivet_contrib", "trivet_plugins", "trivet_pytest", "tests", 
 """The repository's own packages, and one that only type checkers have."""
 
 EXTRAS = {
-    "runtime/trivet": {"asyncio", "metrics", "reload"},
+    "runtime/trivet": {"asyncio", "metrics", "otel", "reload"},
     "runtime/trivet_pytest": {"testing"},
     f"{CONTRIB}/_brokers": {"nats", "rabbitmq", "redis"},
     f"{CONTRIB}/_http": {"influx", "webhook"},
@@ -38,6 +38,8 @@ EXTRAS = {
 }
 """The extras that bring what the files of a folder import; one that ends with a slash is its own
 files, without its folders."""
+SHARED = {"opentelemetry": "opentelemetry-api", "opentelemetry.sdk": "opentelemetry-sdk"}
+"""The distributions of a package that several share, by the beginning of a module's name."""
 STARTED = {"flake8-async", "hypercorn", "pytest-trio"}
 """The distributions that Trivet or operators start, or pytest finds, and no file imports."""
 
@@ -72,10 +74,18 @@ def imports(folder: str, *, but: str | None = None) -> set[str]:
     pattern = "*.py" if folder.endswith("/") else "**/*.py"
     files = [file for file in (ROOT / folder).glob(pattern) if but not in file.parts]
     assert files
-    modules = {module.partition(".")[0] for file in files for module in imported(file)}
+    found = {module for file in files for module in imported(file)}
+    shared = {_shared(module) for module in found}
+    modules = {module.partition(".")[0] for module in found if not _shared(module)}
     foreign = modules - OURS - sys.stdlib_module_names - {file.stem for file in files}
     # What is not installed for the tests has, in the benchmarks, its distribution's name.
-    return {named(PROVIDERS.get(module, [module])[0]) for module in foreign}
+    return {named(PROVIDERS.get(module, [module])[0]) for module in foreign} | (shared - {""})
+
+
+def _shared(module: str) -> str:
+    """The distribution of a module in a shared package; empty for others."""
+    begin = ".".join(module.split(".")[:2])
+    return SHARED.get(begin) or SHARED.get(module.partition(".")[0], "")
 
 
 def imported(file: Path) -> Iterator[str]:

@@ -29,6 +29,10 @@ Format = Literal["binary", "structured", "json"]
 """A CloudEvent with its attributes as headers; a CloudEvent as one document; its data alone."""
 
 CONTENT_TYPE, SPECVERSION = "content-type", "ce-specversion"
+TRACEPARENT = "traceparent"
+"""The W3C trace context, where no CloudEvent has it."""
+LONGEST_TRACEPARENT = 200
+"""Characters of a trace context from outside, at most."""
 
 
 class UnreadableError(Exception):
@@ -53,6 +57,8 @@ def _written(delivery: Delivery[Event], format: Format) -> Message:
         return Message(document(delivery), {CONTENT_TYPE: STRUCTURED}, id=identity)
     body = encode_event(delivery.event)
     headers = {CONTENT_TYPE: JSON}
+    if delivery.traceparent is not None:
+        headers[TRACEPARENT] = delivery.traceparent
     if format == "binary":
         headers |= CloudEvent.attributes_of(delivery)
         del headers["ce-datacontenttype"]  # The content type says the same.
@@ -136,7 +142,8 @@ class Reader:
         if found is not None:
             return found.delivery(event, size)
         given = message.id or message.tag
-        return Delivery.of(event, size=size, id=given, source=self.source)
+        traceparent = _traceparent(message)
+        return Delivery.of(event, size=size, id=given, source=self.source, traceparent=traceparent)
 
     def _named(self, name: str) -> type[Event]:
         cls = self.types.get(name)
@@ -150,6 +157,12 @@ def _unreadable(error: Exception) -> UnreadableError:
     if isinstance(error, CloudEventError | EventDecodeError | UnreadableError):
         return UnreadableError(str(error))
     return UnreadableError(describe(error))
+
+
+def _traceparent(message: Received) -> str | None:
+    """The trace context of a message, whatever its body is."""
+    given = message.headers.get(TRACEPARENT, "")
+    return given if given.isprintable() and 0 < len(given) <= LONGEST_TRACEPARENT else None
 
 
 def _cloud_event(message: Received) -> CloudEvent | None:

@@ -50,30 +50,39 @@ class WebhookClient:
         with suppress(httpcore.ConnectError):
             await self.backend.check(self.url.host, self.url.port or 0)
 
-    async def post(self, document: bytes, identity: Iterable[str]) -> Answer:
+    async def post(
+        self, document: bytes, identity: Iterable[str], traceparent: str | None = None
+    ) -> Answer:
         """Post one document.
 
         Args:
             document: a CloudEvent as JSON.
             identity: texts that together identify the document, for its signature.
+            traceparent: the W3C trace context of its event; none by default.
 
         Raises:
             httpx.HTTPError: there was no answer.
             trio.TooSlowError: there was no answer within `timeout`.
             AddressRefusedError: the URL's host has no address that may be connected to.
         """
-        return await self._post([document], DOCUMENT_TYPE, identity)
+        return await self._post([document], DOCUMENT_TYPE, identity, traceparent)
 
     async def post_batch(self, documents: Sequence[bytes], identity: Iterable[str]) -> Answer:
         """Post documents in an array, even a single one; see `post`."""
         return await self._post(documents, BATCH_TYPE, identity)
 
     async def _post(
-        self, documents: Sequence[bytes], content_type: str, identity: Iterable[str]
+        self,
+        documents: Sequence[bytes],
+        content_type: str,
+        identity: Iterable[str],
+        traceparent: str | None = None,
     ) -> Answer:
         size = sum(map(len, documents))
         work = partial(self._sealed, documents, content_type, identity)
         body, headers = await off_loop(size, work)
+        if traceparent is not None:
+            headers["traceparent"] = traceparent
         return await self.poster.post(body, headers)
 
     def _sealed(

@@ -111,7 +111,8 @@ class Webhook(HttpSink[Event]):
         identity = (part for each in deliveries for part in (each.source, each.id))
         try:
             if self.inbox.policy.batch_size == 1:
-                return await self._client.post(documents[0], identity)
+                traceparent = deliveries[0].traceparent
+                return await self._client.post(documents[0], identity, traceparent)
             return await self._client.post_batch(documents, identity)
         except AddressRefusedError as error:
             raise self.degrade_for(f"{error}, {NOT_ALLOWED}") from None

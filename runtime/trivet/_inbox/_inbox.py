@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable
-from typing import Generic
+from typing import TYPE_CHECKING, Generic
 
 import trio
 
@@ -19,6 +19,9 @@ from ._counts import InboxStatistics
 from ._fast_path import FastPath
 from ._latencies import TIMED_EVERY, Sampling
 from ._quantum import READ
+
+if TYPE_CHECKING:
+    from .._events._tracing import Tracing
 
 
 class Inbox(ABC, Generic[E_co]):
@@ -37,6 +40,8 @@ class Inbox(ABC, Generic[E_co]):
     policy: DeliveryPolicy
     """The delivery policy of the plugin, decided by the operator, the author and the event types. A
     `run()` of the author's own heeds it."""
+    tracing: Tracing | None = None
+    """Makes spans of attempts; None where traces are off. Not for plugins."""
     fast_path: FastPath
     """The part that Trivet's bus and workers share with the inbox; not for plugins."""
 

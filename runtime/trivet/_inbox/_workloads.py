@@ -26,6 +26,8 @@ class OneByOne(Workload[Delivery[E]]):
 
     def __init__(self, inbox: Inbox[E], handle: Callable[[E], Awaitable[None]]) -> None:
         self._inbox = inbox
+        if (tracing := inbox.tracing) is not None:
+            handle = tracing.each(inbox.fast_path.plugin, handle)
         self._handle = handle
 
     def pieces(self) -> Pieces[Delivery[E]]:
@@ -63,6 +65,8 @@ class ByBatch(Workload[Batch[E]]):
         policy: DeliveryPolicy,
     ) -> None:
         self._inbox = inbox
+        if (tracing := inbox.tracing) is not None:
+            handle = tracing.batches(inbox.fast_path.plugin, handle)
         self._handle = handle
         self._policy = policy
 

@@ -111,6 +111,18 @@ class StallSettings:
     """Seconds after which an error is logged, too."""
 
 
+@attrs.frozen(kw_only=True)
+class TraceSettings:
+    """Traces by OpenTelemetry (`[traces]`)."""
+
+    enabled: bool = False
+    """Whether spans are made; this needs the extra `otel`, and OpenTelemetry's own settings say
+    where they go."""
+    sample: float = attrs.field(default=1.0, validator=[ge(0), le(1)])
+    """The share of the traces that begin here and are made, from 0 to 1. About a trace that began
+    elsewhere its `traceparent` decides."""
+
+
 IN_MEMORY = Path(":memory:")
 """The `path` of a store without a file: durable events outlive a plugin, but not the process."""
 
@@ -267,6 +279,8 @@ class Settings:
     is ended; 0 for no limit."""
     stalls: StallSettings = attrs.field(factory=StallSettings)
     """`[stalls]`."""
+    traces: TraceSettings = attrs.field(factory=TraceSettings)
+    """`[traces]`."""
     tls: TlsSettings = attrs.field(factory=TlsSettings)
     """`[tls]`."""
     store: StoreSettings = attrs.field(factory=StoreSettings)

@@ -207,6 +207,14 @@ class RequestContext:
         """The method and the template of the path."""
         return route_template(self.method, self.rule)
 
+    @property
+    def final_status(self) -> int:
+        """The status of a request that has ended: nginx's 499 where its client disconnected first.
+
+        That is, before there was a response.
+        """
+        return self.status or 499
+
     async def receive(self) -> ReceiveMessage:
         """Receive a message for the application, and note its meaning.
 
@@ -261,8 +269,7 @@ class RequestContext:
             service: the service's name.
             now: the moment at which the request has ended, on Trio's clock.
         """
-        # nginx's 499: the client disconnected before there was a response.
-        status = self.status or 499
+        status = self.final_status
         tags: dict[str, Value] = {
             "service": service,
             "account_id": self.account_id or "none",

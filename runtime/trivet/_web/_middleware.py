@@ -51,6 +51,7 @@ class RequestMiddleware:
         self._doors = doors
         self._monitoring = Monitoring(runtime)
         self._traffic = traffic
+        self._tracing = runtime.tracing
         self._open: set[RequestContext] = set()
         self._has_ended = trio.Event()
         traffic.count_open = self._open.__len__
@@ -60,6 +61,11 @@ class RequestMiddleware:
         """Go by the present settings of the program from now on."""
         self.is_verbose = self._runtime.program.settings.log.level == "debug"
         """Whether each request is a line in the log."""
+
+    @property
+    def needs_layers(self) -> bool:
+        """Whether each request has to be seen here, with its line in the log, or its span."""
+        return self.is_verbose or self._tracing is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, one websocket, or another scope."""
@@ -82,6 +88,15 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         context.caller = self._doors.caller_of(scope)
+        if self._tracing is None or context.is_websocket:
+            await self._answer(sender, scope)
+            return
+        with self._tracing.request(context):
+            await self._answer(sender, scope)
+
+    async def _answer(self, sender: Sender, scope: HttpScope | WebsocketScope) -> None:
+        """Have a request answered, known to all who work for it, and counted."""
+        context = sender.context
         self._open.add(context)
         before = context.activate()
         try:

@@ -105,8 +105,8 @@ class Service:
             head: the request's.
             server: the address of this machine that the client has reached.
         """
-        proxies = self._proxies
-        if self._middleware.is_verbose or (proxies is not None and proxies.has_root):
+        proxies, has_layers = self._proxies, self._middleware.needs_layers
+        if has_layers or (proxies is not None and proxies.has_root):
             return None
         found = self._events.find(head, server) or self.find_route(head, server)
         return found if found is None or proxies is None else ProxiedShortcut(found, proxies, head)

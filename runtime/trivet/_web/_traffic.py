@@ -17,9 +17,6 @@ import attrs
 from .._inbox._histogram import Distribution, Histogram
 from ._context import WEBSOCKET, RequestContext
 
-CLIENT_LEFT = 499
-"""nginx's status of a request whose client disconnected before there was a response."""
-
 RouteAndClass = tuple[str, int]
 """A route, as `route_template` has it, and the first digit of the status."""
 RouteAndCode = tuple[str, str]
@@ -73,7 +70,7 @@ class Traffic:
         """Count a request, or a websocket, that ends now."""
         route = context.route
         if context.method != WEBSOCKET:
-            self.durations(route, context.status or CLIENT_LEFT).add(now - context.began)
+            self.durations(route, context.final_status).add(now - context.began)
         if context.error_code is not None:
             self._errors[route, context.error_code] += 1
 
