@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 import trio
 from trio.testing import MockClock
 
-from trivet import BackgroundPlugin
+from trivet import BackgroundPlugin, Status
 from trivet.testing import open_plugins
-from trivet_contrib._brokers._client import BrokerUnavailableError, Client
+from trivet_contrib._brokers._client import BrokerRefusedError, BrokerUnavailableError, Client
 from trivet_contrib._brokers._reconnecting import Reconnector
 
 
@@ -79,3 +79,21 @@ async def test_a_connection_that_has_lasted_is_made_again_soon(autojump_clock: M
         assert trio.current_time() - began < 20 * 11.5
         nursery.cancel_scope.cancel()
     assert len(broker.times) > 20
+
+
+@asynccontextmanager
+async def closed() -> AsyncGenerator[Client]:
+    """A broker that knows the user no longer."""
+    raise BrokerRefusedError("password", "no such user")
+    yield Client()
+
+
+async def test_a_broker_that_refuses_the_settings(autojump_clock: MockClock) -> None:
+    """The plugin says which setting is to be corrected, where the broker refuses one."""
+    async with open_plugins(Idle) as runtime, trio.open_nursery() as nursery:
+        nursery.start_soon(Reconnector(runtime.get(Idle), closed, at_most=10).run)
+        await runtime.host("idle").wait_for_status(Status.DEGRADED)
+        host = runtime.host("idle")
+        assert host.trouble == "password: no such user"
+        assert host.remedy == "correct `password` in [plugins.idle], or its broker"
+        nursery.cancel_scope.cancel()

@@ -102,7 +102,7 @@ class Reconnector(Generic[C]):
                     while self._client is client:
                         await self._changed.wait()
             except BrokerUnavailableError as error:
-                self._plugin.degrade(str(error))
+                self._degrade(error)
             finally:
                 self._set(None)
             self._backoff.reset_after(trio.current_time() - since)
@@ -127,9 +127,15 @@ class Reconnector(Generic[C]):
             return await request(client)
         except BrokerUnavailableError as error:
             if self._client is client:
-                self._plugin.degrade(str(error))
+                self._degrade(error)
                 self._set(None)
             raise
+
+    def _degrade(self, error: BrokerUnavailableError) -> None:
+        remedy = None
+        if isinstance(error, BrokerRefusedError):
+            remedy = f"correct `{error.setting}` in [plugins.{self._plugin.name}], or its broker"
+        self._plugin.degrade(str(error), remedy=remedy)
 
     def _set(self, client: C | None) -> None:
         self._client = client

@@ -36,7 +36,7 @@ class Bridge(Protocol):
         ...
 
 
-def _has_no_host(_: object) -> NoReturn:
+def _has_no_host(*_: object) -> NoReturn:
     raise RuntimeError("the plugin cannot do that yet: no program runs it")
 
 
@@ -46,8 +46,8 @@ class Internals:
 
     resources: Resources | None = None
     """The resources of this lifetime, while `initialize` may enter some."""
-    report: Callable[[str | None], None] = _has_no_host
-    """Reports a fault of the plugin to the host; None reports that it is over."""
+    report: Callable[[str | None, str | None], None] = _has_no_host
+    """Reports a fault of the plugin to the host, with its remedy; None reports that it is over."""
     fail: Callable[[BaseException], None] = _has_no_host
     """Reports a failure outside of `run` to the host, which ends the lifetime."""
     policy: DeliveryPolicy = attrs.field(factory=DeliveryPolicy)

@@ -212,19 +212,21 @@ class Plugin(ABC):
             raise RuntimeError("enter() is for initialize(); elsewhere use `async with`")
         return await resources.enter(manager)
 
-    def degrade(self, reason: str) -> None:
+    def degrade(self, reason: str, *, remedy: str | None = None) -> None:
         """Report that the plugin works, but not fully; for example, its broker is away.
 
-        The probes and a `PluginStatusEvent` show it, until `recover` or the end of this lifetime. A
-        critical plugin that is degraded makes the service not ready.
+        The log, the probes and a `PluginStatusEvent` show it, until `recover` or the end of this
+        lifetime. A critical plugin that is degraded makes the service not ready.
 
         Args:
             reason: one line for operators, without secrets.
+            remedy: what a person can do about it, in one line, where that does not follow from the
+                reason; `"give the user `clerk` the right to publish"`. None by default.
 
         Raises:
             RuntimeError: called in `__init__`, before the program runs the plugin.
         """
-        self._trivet.report(reason)
+        self._trivet.report(reason, remedy)
 
     def recover(self) -> None:
         """Report that the plugin works fully again; without effect if it is not degraded.
@@ -232,7 +234,7 @@ class Plugin(ABC):
         Raises:
             RuntimeError: called in `__init__`, before the program runs the plugin.
         """
-        self._trivet.report(None)
+        self._trivet.report(None, None)
 
     def describe_channels(self) -> Iterable[BrokerChannel]:
         """The channels of brokers by which the plugin receives or sends events; none by default.

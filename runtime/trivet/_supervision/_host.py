@@ -83,6 +83,8 @@ class Host:
         """The moment at which the plugin got its status."""
         self.trouble: str | None = None
         """The fault that the plugin has reported by `degrade` in this lifetime."""
+        self.remedy: str | None = None
+        """The remedy that a person has for that fault, if the plugin says so."""
         self.restarts: int = 0
         """Restarts since the program started, for any reason."""
         self.failure: BaseException | None = None
@@ -404,7 +406,7 @@ class Host:
 
     async def _live(self) -> BaseException | None:
         begun = trio.current_time()
-        self.trouble = None
+        self.trouble = self.remedy = None
         self._lifetime = self._new_lifetime(
             start_limit=self.start_limit, close_limit=self.close_limit
         )
@@ -502,16 +504,19 @@ class Host:
         if self._pause is not None:
             self._pause.cancel()
 
-    def _report(self, trouble: str | None) -> None:
-        """Take the plugin's report of a fault; None reports that it is over."""
-        trouble = None if trouble is None else mask_beginning(trouble)
-        if trouble == self.trouble:
+    def _report(self, trouble: str | None, remedy: str | None) -> None:
+        """Take the plugin's report of a fault, and its remedy; None reports that it is over."""
+        trouble, remedy = (
+            None if text is None else mask_beginning(text) for text in (trouble, remedy)
+        )
+        if (trouble, remedy) == (self.trouble, self.remedy):
             return
-        self.trouble = trouble
+        self.trouble, self.remedy = trouble, remedy
         if trouble is None:
             self._log.info("plugin has recovered")
         else:
-            self._log.warning("plugin is degraded", reason=trouble)
+            facts = {} if remedy is None else {"remedy": remedy}
+            self._log.warning("plugin is degraded", reason=trouble, **facts)
         if self.is_up:
             self._become(Status.RUNNING if trouble is None else Status.DEGRADED, trouble)
 

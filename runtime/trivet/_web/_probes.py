@@ -15,6 +15,8 @@ from .._log import _writer as _log_writer
 from .._plugins._routes import Route, routes_of
 from .._plugins._status import Status
 from .._runtime import Runtime
+from .._supervision._host import Host
+from ._doors import Doors
 from ._fast_path import EndpointRequest, EndpointResponse, Endpoints
 from ._problems import ProblemError, stopping
 
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
     from .._store._store import Store
 
 
-def add_probes(fast_path: Endpoints, runtime: Runtime) -> None:
+_FULL = "make the plugins faster, purge dead letters, or raise [store] max_bytes"
+
+
+def add_probes(fast_path: Endpoints, runtime: Runtime, doors: Doors) -> None:
     """Serve `/livez`, `/startupz` and `/readyz`."""
 
     async def alive(_: EndpointRequest) -> EndpointResponse:
@@ -37,11 +42,18 @@ def add_probes(fast_path: Endpoints, runtime: Runtime) -> None:
         """
         return {"status": "started"}, 200
 
-    async def ready(_: EndpointRequest) -> EndpointResponse:
-        """200 while requests are welcome, 503 otherwise."""
+    async def ready(request: EndpointRequest) -> EndpointResponse:
+        """200 while requests are welcome, 503 otherwise; with `?verbose` all that is looked at."""
         if runtime.stopping.is_set():
             raise stopping()
-        return readiness(runtime), 200
+        if request.query("verbose") is None:
+            return readiness(runtime), 200
+        doors.admit("/readyz", "read")
+        checks: dict[str, object] = {"checks": checks_of(runtime)}
+        try:
+            return readiness(runtime) | checks, 200
+        except ProblemError as problem:
+            raise ProblemError(problem.error_code, problem.detail, problem.facts | checks) from None
 
     fast_path.add("GET", "/livez", None, alive)
     fast_path.add("GET", "/startupz", None, started)
@@ -95,6 +107,60 @@ def readiness(runtime: Runtime) -> dict[str, object]:
     return {"status": "degraded" if degraded else "ready", **facts}
 
 
+def checks_of(runtime: Runtime) -> list[dict[str, object]]:
+    """All that readiness depends on: what is well, what is not and why, and what to do about it."""
+    checks: list[dict[str, object]] = [
+        {
+            "check": f"plugin {name}",
+            "status": host.status,
+            "is_well": host.status is Status.RUNNING and not host.is_paused,
+            "is_critical": host.critical,
+            "reason": _reason_of(host),
+            "remedy": host.remedy or _remedy_for(name, host),
+        }
+        for name, host in runtime.hosts.items()
+    ]
+    store = runtime.store
+    if store is not None:
+        state = _state_of(store)
+        checks.append(
+            {
+                "check": "store",
+                "is_well": store.trouble is None and not store.is_near_limit,
+                "is_critical": True,
+                "reason": state["trouble"] or state["limit"],
+                "remedy": _FULL if store.is_near_limit else None,
+            }
+        )
+    log = describe_log()
+    checks.append(
+        {
+            "check": "log",
+            "is_well": log["trouble"] is None,
+            "is_critical": False,
+            "reason": log["trouble"],
+            "remedy": None,
+        }
+    )
+    return checks
+
+
+def _reason_of(host: Host) -> str | None:
+    if host.is_paused:
+        return "the delivery is paused"
+    # Of an error its type alone: its text may hold secrets, and is in the log.
+    return host.trouble or (None if host.failure is None else kind_of(host.failure))
+
+
+def _remedy_for(name: str, host: Host) -> str | None:
+    """The order by which an operator helps a plugin on, where only that helps."""
+    if host.is_paused:
+        return f"trivet resume {name}"
+    if host.status is Status.FAILED:
+        return f"mend the cause, and then: trivet restart {name}"
+    return f"trivet enable {name}" if host.status is Status.DISABLED else None
+
+
 def is_ready(runtime: Runtime) -> bool:
     """Whether requests are welcome."""
     if runtime.stopping.is_set():
@@ -118,6 +184,7 @@ def describe_plugins(runtime: Runtime) -> dict[str, object]:
             "status": host.status,
             "critical": host.critical,
             "trouble": host.trouble,
+            "remedy": host.remedy,
             "waits_for": host.waits_for.name if host.waits_for else None,
             "restarts": host.restarts,
             # Its type alone: its text may hold secrets, and is in the log.

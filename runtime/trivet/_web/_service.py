@@ -62,7 +62,7 @@ class Service:
         """The endpoints that are answered before Quart is asked."""
         add_ingest(self.endpoints, runtime, self.doors.event_rates)
         add_cloudevents(self.endpoints, runtime, self.doors.event_rates)
-        add_probes(self.endpoints, runtime)
+        add_probes(self.endpoints, runtime, self.doors)
         add_plugin_status(self.endpoints, runtime)
         add_metrics(self.endpoints, runtime, self.traffic)
         add_admin(self.endpoints, runtime)

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
-from trio.testing import MockClock
+from structlog.testing import capture_logs
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trivet import App, BackgroundPlugin, Event, EventPlugin, Status, SupervisionSettings
+from trivet import (
+    App,
+    BackgroundPlugin,
+    Event,
+    EventPlugin,
+    Runtime,
+    Secret,
+    Status,
+    SupervisionSettings,
+    TokenSettings,
+)
+from trivet._supervision import _orders
 from trivet.testing import client, open_plugins
 
 
@@ -150,6 +164,7 @@ async def test_every_plugin_is_described(autojump_clock: MockClock) -> None:
         "paused": False,
         "critical": False,
         "trouble": None,
+        "remedy": None,
         "waits_for": None,
         "restarts": 0,
         "error": "OSError",
@@ -167,6 +182,7 @@ async def test_every_plugin_is_described(autojump_clock: MockClock) -> None:
         "paused": False,
         "critical": False,
         "trouble": None,
+        "remedy": None,
         "waits_for": None,
         "restarts": 0,
         "error": None,
@@ -220,3 +236,76 @@ async def test_probes_call_no_plugin(path: str) -> None:
         touched.clear()
         assert (await asking.get(path)).status_code == 200
         assert not touched
+
+
+class Broken(BackgroundPlugin):
+    """A plugin that knows what is to be done."""
+
+    async def run(self) -> None:
+        self.degrade("the broker refuses", remedy="renew the password")
+        await trio.sleep_forever()
+
+
+class Untroubled(BackgroundPlugin):
+    async def run(self) -> None:
+        await trio.sleep_forever()
+
+
+async def checks(runtime: Runtime, status: int) -> dict[str, dict[str, object]]:
+    """The checks of `/readyz?verbose`, by what they look at."""
+    answer = await client(runtime).get("/readyz?verbose")
+    assert answer.status_code == status
+    return {each.pop("check"): each for each in (await answer.get_json())["checks"]}
+
+
+async def test_a_fault_says_what_to_do(autojump_clock: MockClock) -> None:
+    """A plugin's remedy stands beside its reason, until it recovers."""
+    with capture_logs() as lines:
+        async with open_plugins(Broken, Untroubled) as runtime:
+            await wait_all_tasks_blocked()
+            found = await checks(runtime, 200)
+            plugins = await (await client(runtime).get("/plugins")).get_json()
+            runtime.get(Broken).recover()
+            after = await checks(runtime, 200)
+    assert found["plugin broken"]["is_well"] is False
+    assert found["plugin broken"]["reason"] == "the broker refuses"
+    assert found["plugin broken"]["remedy"] == "renew the password"
+    assert found["plugin untroubled"]["is_well"] is True
+    assert plugins["plugins"]["broken"]["remedy"] == "renew the password"
+    assert [each["remedy"] for each in lines if each["event"] == "plugin is degraded"] == [
+        "renew the password"
+    ]
+    assert after["plugin broken"]["is_well"] is True
+    assert after["plugin broken"]["remedy"] is None
+
+
+async def test_a_service_that_is_not_ready_says_what_to_do(autojump_clock: MockClock) -> None:
+    """The 503 has the checks too: a plugin that was given up needs an operator."""
+    async with open_plugins(Important, Frail) as runtime:
+        await wait_all_tasks_blocked()
+        found = await checks(runtime, 503)
+        assert found["plugin important"]["is_critical"] is True
+        assert found["plugin important"]["reason"] == "OSError"
+        assert found["plugin important"]["remedy"] is None  # It starts again by itself.
+
+
+async def test_the_orders_that_help_a_plugin_on() -> None:
+    """A plugin that is paused or disabled says which order lets it go on."""
+    async with open_plugins(Pong, Untroubled) as runtime:
+        _orders.pause(runtime.host("pong"))
+        _orders.disable(runtime.host("untroubled"), runtime.program.settings.shutdown)
+        await runtime.host("untroubled").wait_for_status(Status.DISABLED)
+        found = await checks(runtime, 200)
+    assert found["plugin pong"]["remedy"] == "trivet resume pong"
+    assert found["plugin untroubled"]["remedy"] == "trivet enable untroubled"
+
+
+async def test_reasons_are_for_those_who_may_read() -> None:
+    """`/readyz` is open to anybody, and `/readyz?verbose` to a token for `read`."""
+    token: Any = TokenSettings(name="scraper", scopes=["read"], secret=Secret("s" * 32))
+    async with open_plugins(Broken, tokens=[token]) as runtime:
+        http = client(runtime)
+        assert (await http.get("/readyz")).status_code == 200
+        assert (await http.get("/readyz?verbose")).status_code == 401
+        headers = {"Authorization": "Bearer " + "s" * 32}
+        assert (await http.get("/readyz?verbose", headers=headers)).status_code == 200
