@@ -217,7 +217,21 @@ class Delivery(msgspec.Struct, Generic[E_co], eq=False):
         facts: dict[str, object] = {"event_type": self.event.__event_name__, "event_id": self.id}
         if self.request_id is not None:
             facts["request_id"] = self.request_id
+        if self.traceparent is not None:
+            facts |= trace_facts(self.traceparent)
         return facts
+
+
+def trace_facts(traceparent: str) -> dict[str, str]:
+    """The field of a log line that names a trace; none where the trace context is none.
+
+    >>> trace_facts("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+    {'trace_id': '4bf92f3577b34da6a3ce929d0e0e4736'}
+    >>> trace_facts("nonsense")
+    {}
+    """
+    trace_id = traceparent[3:35]
+    return {"trace_id": trace_id} if len(trace_id) == 32 and trace_id.isalnum() else {}
 
 
 class Receipt:

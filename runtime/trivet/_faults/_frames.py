@@ -24,6 +24,11 @@ Line = tuple[FrameType, int]
 """A frame, and the number of its current line."""
 
 
+def is_foreign(file: str) -> bool:
+    """Whether a file is a library's, Trivet's own, or none."""
+    return file.startswith((*_LIBRARIES, _OURS, "<"))
+
+
 def home_of(module: str) -> str:
     """The home of a plugin's code: its module, or the package around a private module."""
     package, _, name = module.rpartition(".")
@@ -42,9 +47,7 @@ class Authors:
 
     def has(self, frame: FrameType) -> bool:
         """Whether the line is the plugin's, or in a file of neither a library nor Trivet."""
-        return self._is_home(frame) or not frame.f_code.co_filename.startswith(
-            (*_LIBRARIES, _OURS, "<")
-        )
+        return self._is_home(frame) or not is_foreign(frame.f_code.co_filename)
 
     def _is_home(self, frame: FrameType) -> bool:
         module = str(frame.f_globals.get("__name__", ""))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from io import StringIO
 from textwrap import indent
 from typing import Any, Self, TextIO, cast
 from unicodedata import category
@@ -17,12 +16,13 @@ from unicodedata import category
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
-from .._events._delivery import delivery_of_task
+from .._events._delivery import current_request, delivery_of_task, trace_facts
 from .._faults._containment import summary
 from .._faults._masking import LONGEST, mask, mask_beginning
 from .._program._settings import LogSettings
 from ._levels import Levels, levels_in_use, use
 from ._recent import recent
+from ._tracebacks import formatted
 from ._writer import open_stderr
 
 _WRITTEN_OUT = {
@@ -233,9 +233,13 @@ def _plain(value: object) -> str:
 
 
 def _add_delivery(logger: WrappedLogger, method: str, event_dict: EventDict) -> EventDict:
-    """Add the identity of the event in flight, if there is one."""
-    delivery = delivery_of_task.get()
-    return event_dict if delivery is None else {**delivery.identity(), **event_dict}
+    """Add the identity of the event in flight, if there is one, and the trace of the request."""
+    delivery, request = delivery_of_task.get(), current_request.get()
+    if delivery is not None:
+        event_dict = {**delivery.identity(), **event_dict}
+    if request is not None and request.traceparent is not None:
+        event_dict = {**trace_facts(request.traceparent), **event_dict}
+    return event_dict
 
 
 def _write_out(logger: WrappedLogger, method: str, event_dict: EventDict) -> EventDict:
@@ -250,9 +254,7 @@ def _write_out(logger: WrappedLogger, method: str, event_dict: EventDict) -> Eve
 
 def _write_traceback(file: TextIO, exc_info: ExcInfo) -> None:
     """Write a traceback with its lines indented, since an exception's text may have several."""
-    text = StringIO()
-    structlog.dev.plain_traceback(text, exc_info)
-    written = text.getvalue()
+    written = formatted(*exc_info).rstrip("\n")
     if len(written) > LONGEST:
         written = mask_beginning(written)
     file.write(indent(written.translate(_ALSO_IN_LINES), "    "))
