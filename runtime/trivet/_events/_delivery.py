@@ -25,6 +25,7 @@ from ._fates import Fate
 E_co = TypeVar("E_co", bound=Event, covariant=True)
 
 _run_id = secrets.token_hex(6)
+_ODD_DIGITS = frozenset("13579bdf")
 _numbers = count(1)
 
 
@@ -232,6 +233,18 @@ def trace_facts(traceparent: str) -> dict[str, str]:
     """
     trace_id = traceparent[3:35]
     return {"trace_id": trace_id} if len(trace_id) == 32 and trace_id.isalnum() else {}
+
+
+def sampled_trace_id(traceparent: str) -> str | None:
+    """The id of a trace that is sampled; None of another, and of a text that is no trace context.
+
+    >>> sampled_trace_id("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+    '4bf92f3577b34da6a3ce929d0e0e4736'
+    >>> sampled_trace_id("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00")
+    >>> sampled_trace_id("nonsense")
+    """
+    is_sampled = traceparent[54:55] in _ODD_DIGITS
+    return trace_facts(traceparent).get("trace_id") if is_sampled else None
 
 
 class Receipt:

@@ -7,14 +7,27 @@ Never knows what takes the time.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
+from time import time as wall_time
 
 import attrs
+
+from .._events._delivery import sampled_trace_id
 
 BOUNDS = tuple(2.0**exponent for exponent in range(-14, 9))
 """The upper bounds of the buckets, in seconds, from 61 µs to 256 s; the last bucket has none."""
 _EMPTY = (0,) * (len(BOUNDS) + 1)
+
+
+@attrs.frozen
+class Exemplar:
+    """One duration, and where to read about it."""
+
+    trace_id: str
+    seconds: float
+    moment: float
+    """When it was counted, in seconds since 1970."""
 
 
 @attrs.frozen
@@ -25,6 +38,8 @@ class Distribution:
     """The durations in each bucket."""
     seconds: float = 0.0
     """Their sum."""
+    exemplars: Mapping[int, Exemplar] = attrs.field(factory=dict[int, Exemplar], eq=False)
+    """The last duration of each bucket that has a trace, by the number of the bucket."""
 
     @property
     def total(self) -> int:
@@ -84,13 +99,15 @@ class Distribution:
 class Histogram:
     """A distribution that grows."""
 
-    __slots__ = ("counts", "seconds")
+    __slots__ = ("counts", "exemplars", "seconds")
 
     def __init__(self) -> None:
         self.counts: list[int] = list(_EMPTY)
         """The durations in each bucket."""
         self.seconds: float = 0.0
         """Their sum."""
+        self.exemplars: dict[int, Exemplar] = {}
+        """See `Distribution`."""
 
     def add(self, seconds: float, weight: int = 1) -> None:
         """Count a duration.
@@ -103,6 +120,18 @@ class Histogram:
         self.counts[bisect_left(BOUNDS, seconds)] += weight
         self.seconds += seconds * weight
 
+    def exemplify(self, seconds: float, traceparent: str) -> None:
+        """Remember a duration, which was counted, if its trace is sampled.
+
+        Args:
+            seconds: the duration.
+            traceparent: the W3C trace context, or another text of a client's.
+        """
+        trace_id = sampled_trace_id(traceparent)
+        if trace_id is not None:
+            number = bisect_left(BOUNDS, seconds)
+            self.exemplars[number] = Exemplar(trace_id, max(seconds, 0.0), wall_time())
+
     def distribution(self) -> Distribution:
         """The durations now."""
-        return Distribution(tuple(self.counts), self.seconds)
+        return Distribution(tuple(self.counts), self.seconds, dict(self.exemplars))

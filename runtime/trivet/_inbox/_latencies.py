@@ -88,6 +88,8 @@ class Latencies:
             waiting.counts[bisect_left(BOUNDS, waited)] += weight
             if waited > 0.0:
                 waiting.seconds += waited * weight
+        if (traceparent := delivery.origin.traceparent) is not None:
+            handling.exemplify(took, traceparent)
 
     def add_batch(
         self, deliveries: Sequence[Delivery[Event]], took: float, *, every: int = 1

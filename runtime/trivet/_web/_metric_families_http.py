@@ -14,9 +14,13 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     Metric,
 )
+from prometheus_client.samples import Exemplar
 
 from .._inbox._histogram import Distribution
 from ._traffic import ServerStatistics, TrafficStatistics
+
+Bucket = tuple[str, float] | tuple[str, float, Exemplar]
+"""The bound, the durations, and perhaps one of them."""
 
 
 def families_of_http(traffic: TrafficStatistics) -> Iterator[Metric]:
@@ -63,7 +67,15 @@ def _of_the_server(server: ServerStatistics) -> Iterator[Metric]:
 
 def add_histogram(family: HistogramMetricFamily, labels: list[str], found: Distribution) -> None:
     """Add a distribution to a histogram."""
-    buckets = [
-        ("+Inf" if bound is None else str(bound), float(count)) for bound, count in found.cumulative
-    ]
-    family.add_metric(labels, buckets, found.seconds)
+    family.add_metric(labels, [*_buckets(found)], found.seconds)
+
+
+def _buckets(found: Distribution) -> Iterator[Bucket]:
+    """The buckets, some with a duration and its trace, which only OpenMetrics shows."""
+    for number, (bound, count) in enumerate(found.cumulative):
+        limit, each = "+Inf" if bound is None else str(bound), found.exemplars.get(number)
+        if each is None:
+            yield limit, float(count)
+        else:
+            trace = {"trace_id": each.trace_id}
+            yield limit, float(count), Exemplar(trace, each.seconds, each.moment)

@@ -70,7 +70,10 @@ class Traffic:
         """Count a request, or a websocket, that ends now."""
         route = context.route
         if context.method != WEBSOCKET:
-            self.durations(route, context.final_status).add(now - context.began)
+            durations, taken = self.durations(route, context.final_status), now - context.began
+            durations.add(taken)
+            if context.traceparent is not None:
+                durations.exemplify(taken, context.traceparent)
         if context.error_code is not None:
             self._errors[route, context.error_code] += 1
 

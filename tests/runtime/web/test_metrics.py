@@ -251,6 +251,35 @@ async def test_a_scraper_that_knows_openmetrics() -> None:
         assert {"trivet_plugin_restarts", "trivet"} <= names
 
 
+async def test_the_trace_of_a_duration() -> None:
+    """A bucket has the trace of its last duration, if that is sampled, in OpenMetrics."""
+    accept = {"Accept": "application/openmetrics-text;version=1.0.0"}
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    async with open_plugins(Kettle) as runtime:
+        http = client(runtime)
+        for traceparent in ("nonsense", f"00-{trace_id[::-1]}-00f067aa0ba902b7-00"):
+            await http.get("/kettles/1", headers={"traceparent": traceparent})
+        text = await (await http.get("/metrics", headers=accept)).get_data(as_text=True)
+        assert "trace_id" not in text
+        traceparent = f"00-{trace_id}-00f067aa0ba902b7-01"
+        await http.get("/kettles/1", headers={"traceparent": traceparent})
+        await runtime.publish(Poured(0), wait=True, traceparent=traceparent)
+        text = await (await http.get("/metrics", headers=accept)).get_data(as_text=True)
+        plain = await (await http.get("/metrics")).get_data(as_text=True)
+    assert "trace_id" not in plain
+    found: Iterator[Metric] = openmetrics_parser.text_string_to_metric_families(text)  # type: ignore[no-untyped-call]  # pyright: ignore[reportUnknownMemberType]
+    with_trace = {
+        sample.name: sample.exemplar.labels
+        for family in found
+        for sample in family.samples
+        if sample.exemplar is not None
+    }
+    assert with_trace == {
+        "trivet_http_request_seconds_bucket": {"trace_id": trace_id},
+        "trivet_event_attempt_seconds_bucket": {"trace_id": trace_id},
+    }
+
+
 async def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """A scrape without prometheus-client is answered by what to install."""
     monkeypatch.setattr(_metrics, "find_spec", nothing_installed)
