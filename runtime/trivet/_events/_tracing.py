@@ -170,6 +170,7 @@ class Tracing:
         """A handler, with a span for each attempt, and one for the wait before the first."""
 
         async def handle_it(event: E) -> None:
+            """Handle an event."""
             delivery = delivery_of_task.get()
             if delivery is None or not is_sampled(delivery.traceparent):
                 await handle(event)
@@ -192,6 +193,7 @@ class Tracing:
         """A handler of batches: its span is in the trace of one event, and linked to the others."""
 
         async def handle_them(batch: B) -> None:
+            """Handle a batch."""
             sampled = [each for each in batch.deliveries if is_sampled(each.traceparent)]
             if not sampled:
                 await handle(batch)

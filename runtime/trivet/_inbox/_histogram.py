@@ -27,7 +27,7 @@ class Exemplar:
     trace_id: str
     seconds: float
     moment: float
-    """When it was counted, in seconds since 1970."""
+    """The moment at which it was counted, in seconds since 1970."""
 
 
 @attrs.frozen
