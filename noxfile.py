@@ -237,10 +237,15 @@ def soak(session: nox.Session) -> None:
 
 @nox.session
 def storm(session: nox.Session) -> None:
-    """A thousand programs whose settings and code change under load; arguments go to pytest."""
+    """A thousand programs whose settings and code change under load; arguments go to pytest.
+
+    The faults that only many programs show are planted, too.
+    """
     install(session, "test")
-    storms = ("tests/runtime/reload/test_storm.py", "--hypothesis-profile=nightly")
-    session.run("pytest", "--timeout=3600", *storms, *session.posargs)
+    rooms = ("tests/runtime/reload/test_storm.py", "tests/runtime/reload/test_mutants.py")
+    session.run(
+        "pytest", "--timeout=3600", "--hypothesis-profile=nightly", *rooms, *session.posargs
+    )
 
 
 @nox.session

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+import tracemalloc
 import weakref
 from pathlib import Path
 from typing import Any
@@ -269,6 +270,38 @@ async def test_a_hundred_reloads_leave_nothing_behind(counting: Files) -> None:
             while len([each for each in old if each() is not None]) > 2:
                 gc.collect()
                 await trio.sleep(0.02)
+
+
+async def test_a_hundred_reloads_need_no_more_memory(files: Files) -> None:
+    """The bytes after a hundred reloads are those after the tenth, but for fewer than one module
+    has: no generation of the code is left."""
+    ballast = 4 << 20
+    counting = COUNTING + f"\n\nBALLAST = b'x' * {ballast}\n"
+    files.plugin("counting", counting)
+    files.settings('active_plugins = ["counting"]')
+    async with files.running() as (_, reloader):
+        tracemalloc.start()
+        try:
+            before = 0
+            for reload in range(100):
+                await reloader.reload_plugin("counting")
+                if reload == 9:
+                    before = await settled_bytes(ballast)
+            assert await settled_bytes(ballast) - before < ballast // 2
+        finally:
+            tracemalloc.stop()
+
+
+async def settled_bytes(ballast: int) -> int:
+    """The bytes that are traced when nothing more is freed."""
+    least, rounds = 1 << 62, 0
+    while rounds < 5:  # A thread of Trio's may hold the last reload for a moment.
+        gc.collect()
+        now = tracemalloc.get_traced_memory()[0]
+        rounds = 0 if now < least - ballast // 4 else rounds + 1
+        least = min(least, now)
+        await trio.sleep(0.02)
+    return least
 
 
 def counts(runtime: Runtime) -> tuple[int, int, int, int]:
