@@ -214,11 +214,14 @@ class Parent:
                 self._forget_failures()
                 return False
             if number == signal.SIGHUP:
-                say("the program reads its settings when it is started again")
+                what = "the program reads its settings when it is started again"
+                say(what)
+                self._manager.tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+                self._manager.tell(f"READY=1\nSTATUS={what}")  # It may wait for an answer.
         return False
 
     def _forget_failures(self) -> None:
-        """Begin anew, since an operator has a new program started."""
+        """Begin anew, since an operator has a new program started; deaths of plugins count on."""
         self._failures.clear()
         self._safe_mode.reset()
 

@@ -107,6 +107,8 @@ class SafeMode:
         self._deaths.clear()
 
     def reset(self) -> None:
-        """Forget everything: an operator has put a new program in the old one's place."""
-        self._deaths.clear()
+        """Give all plugins another chance: an operator has a new program in the old one's place.
+
+        The deaths count on: the next one, of a plugin that started disabled, disables it again.
+        """
         self.disabled = {FILE: {}, PLUGIN: {}}
