@@ -66,7 +66,7 @@ class _Late:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        paths = [*SHARED, *(endpoint.rule for endpoint in service.endpoints)]
+        paths = ["/", *SHARED, *(endpoint.rule for endpoint in service.endpoints)]
         self._begun = frozenset(path.split("/")[1] for path in paths)
         """The first segments of the paths at which there is something."""
 

@@ -77,7 +77,7 @@ ADMIN: dict[str, Schema] = {
         "responses": {
             "200": {
                 "description": "A stream of events.",
-                "content": {"text/event-stream": {"schema": _TEXT}},
+                "content": {"text/event-stream": {}},  # An event is no text, nor a document.
             }
         }
     },

@@ -88,7 +88,6 @@ def test_events_and_probes_are_answered_without_quart(tmp_path: Path) -> None:
 
 NOWHERE = [
     get(b"/favicon.ico"),
-    get(b"/"),
     get(b"/nothing/at/all?q=1"),
     get(b"/nothing/"),
     get(b"/Plugins"),
@@ -107,6 +106,7 @@ NOWHERE = [
 ]
 """Requests for paths at which there is nothing."""
 SOMEWHERE = [
+    get(b"/"),  # It leads to the page.
     get(b"/plugins/nothing"),
     get(b"/livez/"),
     get(b"/livez").replace(b"GET", b"DELETE"),
