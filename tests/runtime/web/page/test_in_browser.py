@@ -22,6 +22,7 @@ from trivet import (
     Event,
     EventPlugin,
     OperatorActionEvent,
+    Plugin,
     Runtime,
     Secret,
     StallSettings,
@@ -67,7 +68,13 @@ class Ledger(EventPlugin[OrderPlaced]):
 
 class Mailer(BackgroundPlugin):
     async def run(self) -> None:
-        self.degrade(f"the mail server says {MARKUP}")
+        self.degrade("the mail server answers 451")
+        await trio.sleep_forever()
+
+
+class Odd(BackgroundPlugin):
+    async def run(self) -> None:
+        self.degrade(f"the printer says {MARKUP}")
         await trio.sleep_forever()
 
 
@@ -147,9 +154,9 @@ def confirm(page: Page, verb: str, reason: str = "") -> None:
 
 
 @asynccontextmanager
-async def shop(**settings: Any) -> AsyncGenerator[tuple[Runtime, str]]:
+async def shop(*more: type[Plugin], **settings: Any) -> AsyncGenerator[tuple[Runtime, str]]:
     """A program with some plugins, and the address of its page."""
-    plugins = [Billing, Ledger, Mailer, Carrier, Feed]
+    plugins: list[type[Plugin]] = [Billing, Ledger, Mailer, Carrier, Feed, *more]
     stalls = StallSettings()
     async with open_plugins(*plugins, service="shop", stalls=stalls, **settings) as runtime:
         async with serving(runtime) as url:
@@ -192,7 +199,7 @@ async def test_markup_is_text() -> None:
         assert page.locator("main b, main img").count() == 0
         expect(page).to_have_title("Overview · shop")
 
-    async with shop() as (_, url):
+    async with shop(Odd) as (_, url):
         await browse(url, look)
 
 
@@ -411,3 +418,17 @@ async def test_brokers_and_stalls(tmp_path: Path) -> None:
 
     async with till(tmp_path) as (_, url):
         await browse(url, look)
+
+
+async def test_behind_a_proxy_at_a_prefix() -> None:
+    """The page, its files, its stream and its form work at the prefix at which a proxy has put the
+    service."""
+
+    def look(page: Page) -> None:
+        sign_in(page)
+        expect(row(page, "billing")).to_contain_text("running")
+        page.get_by_role("navigation").get_by_role("link", name="Events").click()
+        expect(page.get_by_role("row", name="order_placed")).to_contain_text("billing")
+
+    async with shop(tokens=[OPERATOR], root_path="/shop") as (_, url):
+        await browse(url.replace("/-/", "/shop/-/"), look)
