@@ -48,7 +48,7 @@ class StormMachine(RuleBasedStateMachine):
         storm = partial(weather, files, self._each_step(), durable=durable)
         try:
             trio.run(storm, clock=MockClock(autojump_threshold=0))
-        except BaseException as fault:
+        except BaseException as fault:  # noqa: ASYNC103 - the test gets it
             self._outcomes.put(fault)
         else:
             self._outcomes.put(None)

@@ -131,8 +131,8 @@ def test_each_fault_is_noticed(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) 
     for _ in range(TIMES):
         try:
             run_state_machine_as_test(StormMachine, settings=few)
-        except BaseException as fault:
+        except BaseException as fault:  # noqa: ASYNC103 - a group may be one of any kind
             if any(isinstance(each, KeyboardInterrupt) for each in members(fault)):
                 raise
-            return
+            return  # noqa: ASYNC104
     pytest.fail("no program has noticed it")
