@@ -98,7 +98,8 @@ class Changeover:
             if policy is None:
                 continue
             if policy.durable != is_durable:
-                raise _needs_restart(name, "`durable` has changed")
+                new = "it is new, and its inbox is durable"
+                raise _needs_restart(name, new if inbox is None else "`durable` has changed")
             if inbox is not None and is_durable and _order(policy) != _order(inbox.policy):
                 raise _needs_restart(name, "the order of stored events has changed")
 
