@@ -13,7 +13,7 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from trivet import BackgroundPlugin, Event, EventPlugin, Fate, PermanentError, Status
+from trivet import BackgroundPlugin, Event, EventPlugin, Fate, PermanentError, Runtime, Status
 from trivet.testing import (
     CancellationError,
     LeakError,
@@ -63,6 +63,33 @@ class Litters(EventPlugin[Order]):
 async def test_a_plugin_that_can_be_cancelled_anywhere(autojump_clock: MockClock) -> None:
     """Every checkpoint of the plugin is tried, for each of its events."""
     assert await cancel_everywhere(Careful, Order(1), Order(2)) == 4
+
+
+IN_A_FILE = """
+import trio
+from trivet import Event, EventPlugin
+
+
+class Greeted(Event):
+    name: str
+
+
+class Greeter(EventPlugin[Greeted]):
+    async def handle_event(self, event: Greeted) -> None:
+        await trio.sleep(1)
+"""
+
+
+async def test_a_plugin_in_a_file_is_cancelled_by_its_name(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """Its events are made in the program, which alone has their class."""
+    (tmp_path / "greeter.py").write_text(IN_A_FILE)
+
+    def greeted(runtime: Runtime) -> Event:
+        return runtime.events["greeted"].example()
+
+    assert await cancel_everywhere("greeter", greeted, directory=tmp_path) == 1
 
 
 async def test_an_event_that_a_cancellation_costs_is_told(autojump_clock: MockClock) -> None:

@@ -38,7 +38,9 @@ def _names_some(_: object, __: object, names: Sequence[str] | None) -> None:
         raise ValueError("expected one at least")
 
 
-def _fit_for_a_header(_: object, __: object, secret: Secret) -> None:
+def _fit_for_a_header(_: object, __: object, secret: object) -> None:
+    if not isinstance(secret, Secret):
+        raise TypeError("expected a Secret: write `secret=Secret(…)`")
     text = secret.reveal()
     if len(text) < SHORTEST_SECRET:
         raise ValueError(f"expected at least {SHORTEST_SECRET} characters")

@@ -19,6 +19,7 @@ from .._program._reading import DEFAULT_FILE, load_settings
 from ._options import config_option
 
 KINDS = ("event", "background", "batch", "source", "sink")
+_TEST = "to test it: pip install 'trivet[testing]' && python -m pytest {file}"
 _SETTINGS = """\
 active_plugins = ["{name}"]
 

@@ -52,7 +52,9 @@ NO_SETTINGS = (FILE_VARIABLE, URL_VARIABLE, TOKEN_VARIABLE, TOKEN_FILE_VARIABLE)
 
 
 def load_settings(
-    config: Path | None = None, environ: Mapping[str, str] | None = None, **overrides: object
+    config: Path | str | None = None,
+    environ: Mapping[str, str] | None = None,
+    **overrides: object,
 ) -> Settings:
     """Read the settings from a file, its overlay, the environment and overrides.
 
@@ -70,7 +72,8 @@ def load_settings(
         ConfigurationError: every fault of the file and the variables, a line each.
     """
     faults = Faults()
-    reading = read_settings(config, environ, overrides, faults)
+    file = None if config is None else Path(config)
+    reading = read_settings(file, environ, overrides, faults)
     faults.check()
     return reading.settings
 

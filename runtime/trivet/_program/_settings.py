@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -189,6 +189,16 @@ def _are_others(settings: Settings, _: object, bind: str | list[str] | None) -> 
             raise ValueError(f"{address} is in `bind`, too")
 
 
+def _is_path(_: object, field: attrs.Attribute[Any], path: object) -> None:
+    if not isinstance(path, Path):
+        raise TypeError(f"{field.name}: expected a Path, as `load_settings({field.name}=…)` makes")
+
+
+def _are_tokens(_: object, __: object, tokens: Sequence[object]) -> None:
+    if not all(isinstance(token, TokenSettings) for token in tokens):
+        raise TypeError("tokens: expected TokenSettings, as `load_settings(tokens=[…])` makes")
+
+
 def _no_two_alike(_: object, __: object, tokens: list[TokenSettings]) -> None:
     for what, values in (
         ("name", [token.name for token in tokens]),
@@ -210,9 +220,9 @@ class Settings:
     """The service's name, in the tags of its monitoring points and as the source of its events."""
     active_plugins: list[str] = attrs.field(factory=list[str])
     """The plugins to run: names of files without `.py`, or of entry points."""
-    plugins_directory: Path = Path("plugins")
+    plugins_directory: Path = attrs.field(default=Path("plugins"), validator=_is_path)
     """The directory of the plugins' files, relative to the settings' file where there is one."""
-    overlay: Path = Path("trivet.overlay.toml")
+    overlay: Path = attrs.field(default=Path("trivet.overlay.toml"), validator=_is_path)
     """The file with the settings that were changed while the program ran: it counts over the
     settings' file, and the program writes it. It is relative to that file, and by default has its
     name, with `.overlay` before the ending."""
@@ -263,7 +273,9 @@ class Settings:
     root_path: str = attrs.field(default="", validator=is_prefix)
     """The path below which a proxy serves the program, such as `/trivet`. The proxy may take it
     away or leave it; a request without it is answered, too."""
-    tokens: list[TokenSettings] = attrs.field(factory=list[TokenSettings], validator=_no_two_alike)
+    tokens: list[TokenSettings] = attrs.field(
+        factory=list[TokenSettings], validator=[_are_tokens, _no_two_alike]
+    )
     """`[[tokens]]`."""
     plugins: dict[str, dict[str, Any]] = attrs.field(factory=dict[str, dict[str, Any]], repr=False)
     """The tables `[plugins.NAME]` as they were written, with values of the environment. They are

@@ -6,7 +6,9 @@ Never knows what the plugin does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 import trio
@@ -22,6 +24,7 @@ from .._plugins._instance import internals_of
 from .._plugins._plugin import Plugin
 from .._plugins._status import Status
 from .._runtime import Runtime
+from .._supervision._host import Host
 from ._leaks import no_leaks
 from ._programs import open_plugins
 
@@ -55,9 +58,13 @@ async def crash(
         await host.changed()
 
 
+Given = Event | Callable[[Runtime], Event]
+"""An event, or a function that makes it in the program that is to handle it."""
+
+
 async def cancel_everywhere(
-    plugin: type[Plugin],
-    *events: Event,
+    plugin: type[Plugin] | str,
+    *events: Given,
     settings: Mapping[str, Any] | None = None,
     **program: Any,
 ) -> int:
@@ -71,8 +78,10 @@ async def cancel_everywhere(
     Take the fixture `autojump_clock`, so that limits and pauses take no time.
 
     Args:
-        plugin: the plugin.
-        events: the events that it has to handle.
+        plugin: the plugin, by its class, or by the name of its file in the `directory` among the
+            further arguments.
+        events: the events that it has to handle. An event of a class in such a file is given as a
+            function: `lambda runtime: runtime.events["order_placed"].example()`.
         settings: its table `[plugins.NAME]`.
         program: further arguments for `open_plugins`.
 
@@ -83,15 +92,19 @@ async def cancel_everywhere(
         CancellationError: something did not hold; the checkpoint is named by file and line.
         LeakError: tasks, threads, files or sockets are left behind.
     """
-    tables = {plugin.name: dict(settings or {})}
+    name = plugin if isinstance(plugin, str) else plugin.name
+    program["settings"] = {name: dict(settings or {})}
     for number in range(PLACES):
-        if not await _cancel_at(number, plugin, events, {"settings": tables, **program}):
+        if not await _cancel_at(number, name, events, partial(open_plugins, plugin, **program)):
             return number
-    raise CancellationError(f"plugin {plugin.name!r} has more than {PLACES} checkpoints")
+    raise CancellationError(f"plugin {name!r} has more than {PLACES} checkpoints")
 
 
 async def _cancel_at(
-    number: int, plugin: type[Plugin], events: tuple[Event, ...], program: dict[str, Any]
+    number: int,
+    plugin: str,
+    events: tuple[Given, ...],
+    opened: Callable[[], AbstractAsyncContextManager[Runtime]],
 ) -> str:
     """Cancel the plugin at its checkpoint of this number, from 0 on.
 
@@ -100,9 +113,9 @@ async def _cancel_at(
     """
     outcomes: list[Outcome] = []
     with no_leaks():
-        async with open_plugins(plugin, **program) as runtime:
-            host = runtime.host(plugin.name)
-            cutter = _Cutter(runtime, plugin, number)
+        async with opened() as runtime:
+            host = runtime.host(plugin)
+            cutter = _Cutter(host, number)
             trio.lowlevel.add_instrument(cutter)
 
             async def publish(event: Event) -> None:
@@ -111,16 +124,17 @@ async def _cancel_at(
             try:
                 async with trio.open_nursery() as nursery:
                     for event in events:
-                        nursery.start_soon(publish, event)
+                        made = event if isinstance(event, Event) else event(runtime)
+                        nursery.start_soon(publish, made)
             finally:
                 trio.lowlevel.remove_instrument(cutter)
-            fault = _fault(outcomes, plugin.name)
+            fault = _fault(outcomes, plugin)
         if fault is None and host.close_failure is not None:
             fault = f"it did not close: {host.close_failure!r}"
     if fault is not None and cutter.place:
-        raise CancellationError(f"{plugin.name!r}, cancelled at {cutter.place}: {fault}")
+        raise CancellationError(f"{plugin!r}, cancelled at {cutter.place}: {fault}")
     if fault is not None:
-        raise CancellationError(f"{plugin.name!r}, without a cancellation: {fault}")
+        raise CancellationError(f"{plugin!r}, without a cancellation: {fault}")
     return cutter.place
 
 
@@ -141,16 +155,15 @@ class _Cutter(trio.abc.Instrument):
     A worker that waits for its next event is not counted: it is Trivet's own.
     """
 
-    def __init__(self, runtime: Runtime, plugin: type[Plugin], number: int) -> None:
-        self._runtime = runtime
-        self._plugin = plugin
-        self._authors = Authors(home_of(plugin.__module__))
+    def __init__(self, host: Host, number: int) -> None:
+        self._host = host
+        self._authors = Authors(home_of(type(host.plugin).__module__))
         self._left = number + 1
         self.place = ""
         """The file and the line of the checkpoint; empty before it is reached."""
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        if self.place or owner_of(task) != self._plugin.name:
+        if self.place or owner_of(task) != self._host.name:
             return
         calls = [*calls_of(task)]
         if not any(self._authors.has(frame) for frame, _ in calls):
@@ -158,4 +171,4 @@ class _Cutter(trio.abc.Instrument):
         self._left -= 1
         if self._left == 0:
             self.place = self._authors.place(calls)
-            self._runtime.host(self._plugin.name).end_lifetime()
+            self._host.end_lifetime()

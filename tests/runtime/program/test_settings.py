@@ -7,11 +7,12 @@ import os
 import sys
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs.validators import ge, gt, le
 
-from trivet import ConfigurationError, Settings, ShutdownSettings, load_settings
+from trivet import ConfigurationError, Settings, ShutdownSettings, TokenSettings, load_settings
 
 from ..wording import refusal_of
 
@@ -397,3 +398,37 @@ def test_addresses_for_management(tmp_path: Path) -> None:
     assert fault(tmp_path, twice).endswith(": management_bind: [::1]:1 is in `bind`, too")
     wrong = fault(tmp_path, 'management_bind = "here"')
     assert wrong.endswith(f": management_bind: {HOST_AND_PORT}, not here")
+
+
+# Settings that a program of one's own makes.
+
+
+def test_a_file_may_be_named_by_a_text(tmp_path: Path) -> None:
+    """The file's path need not be a `Path`."""
+    file = write(tmp_path, 'service = "shop"')
+    assert load_settings(str(file), {}).service == "shop"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        (
+            "plugins_directory",
+            "plugins",
+            r".*`load_settings\(plugins_directory=",
+        ),
+        ("overlay", "x.toml", r"overlay: .*`load_settings\(overlay="),
+        ("tokens", [{"name": "shop"}], r"tokens: .*`load_settings\(tokens="),
+    ],
+)
+def test_a_value_as_in_a_file_is_refused_where_it_is_given(key: str, value: Any, said: str) -> None:
+    """A text or a table in the place of an object is an error that says what makes the object."""
+    with pytest.raises(TypeError, match=said):
+        Settings(**{key: value})
+
+
+def test_a_token_asks_for_a_secret() -> None:
+    """A text would be shown wherever the token is."""
+    secret: Any = "correct-horse-battery"
+    with pytest.raises(TypeError, match=r"write `secret=Secret\(…\)`"):
+        TokenSettings(name="shop", scopes=["read"], secret=secret)
