@@ -20,6 +20,7 @@ from ._embedded._thread import ProgramThread
 from ._events._delivery import Delivery, Envelope
 from ._events._event import Event
 from ._events._outcome import Outcome
+from ._faults._errors import ProgramEndedError
 from ._plugins._plugin import Plugin
 from ._program._settings import Settings
 from ._runtime import Runtime
@@ -140,14 +141,18 @@ async def open_runtime(
     thread = ProgramThread(opened, settings.shutdown.budget + GRACE)
     host = asyncio.current_task()
     assert host is not None  # Only a task can enter an asynchronous block.
-    before = host.cancelling()
+    before, refused = host.cancelling(), None
     try:
         await thread.begin(host)
         yield EmbeddedRuntime(thread)
     except asyncio.CancelledError:  # noqa: ASYNC103 - the program's own, if it has failed
         if thread.failure is None or host.uncancel() > before:
             raise
+    except ProgramEndedError as error:  # By a call that was under way.
+        refused = error
     finally:
         await thread.end()
     if thread.failure is not None:
-        raise thread.failure
+        raise thread.failure from refused
+    if refused is not None:
+        raise refused

@@ -120,6 +120,28 @@ async def test_an_event_that_fails_anyway_is_told(autojump_clock: MockClock) -> 
         await cancel_everywhere(Fails, Order(1))
 
 
+class ClosesBadly(Careful):
+    """Cannot be closed while it has an order in hand."""
+
+    _is_busy: bool = False
+
+    async def handle_event(self, event: Order) -> None:
+        self._is_busy = True
+        await trio.sleep(1)
+        self._is_busy = False
+
+    async def close(self) -> None:
+        if self._is_busy:
+            self._is_busy = False
+            raise OSError("in use")
+
+
+async def test_a_lifetime_that_does_not_close_is_told(autojump_clock: MockClock) -> None:
+    """The lifetime that was cancelled counts, and not only the one after it."""
+    with pytest.raises(CancellationError, match=r"did not close: OSError\('in use'\)"):
+        await cancel_everywhere(ClosesBadly, Order(1))
+
+
 class Runs(BackgroundPlugin):
     pass
 

@@ -224,6 +224,35 @@ def test_the_end_of_a_critical_plugin_ends_the_block() -> None:
     run(test)
 
 
+def test_a_call_under_way_does_not_hide_why_the_block_ends() -> None:
+    """The block raises the plugin's error also where it stands in a call to the program."""
+
+    async def service() -> None:
+        async with open_runtime(plugins=[Critical]) as runtime:
+            await runtime.publish(Order())
+            await runtime.call(trio.sleep_forever)
+
+    async def test() -> None:
+        with pytest.raises(CriticalPluginError):
+            await service()
+
+    run(test)
+
+
+def test_a_stop_iteration_comes_out_of_a_call() -> None:
+    """A future cannot have one, so it becomes what Python makes of it in a coroutine."""
+
+    def exhausted() -> Awaitable[None]:
+        raise StopIteration
+
+    async def test() -> None:
+        async with open_runtime(plugins=[Tally]) as runtime:
+            with pytest.raises(RuntimeError, match="StopIteration"):
+                await runtime.call(exhausted)
+
+    run(test)
+
+
 def test_a_cancelled_service_stops_the_program() -> None:
     """A service that is cancelled takes its program with it, in order."""
     statuses = list[str]()

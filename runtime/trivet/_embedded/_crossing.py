@@ -84,6 +84,8 @@ class Call(Generic[T]):
                 told = partial(self.result.set_result, value)
         except trio.Cancelled:
             raise
+        except StopIteration as error:  # A future cannot have it.
+            told = partial(self.result.set_exception, stopped(error))
         except Exception as error:
             told = partial(self.result.set_exception, error)
         finally:
@@ -100,6 +102,13 @@ class Call(Generic[T]):
     def _settle(self, told: Callable[[], object]) -> None:
         if not self.result.done():
             told()
+
+
+def stopped(error: StopIteration) -> RuntimeError:
+    """The error that Python itself makes of a StopIteration that leaves a coroutine."""
+    failure = RuntimeError("the call raised StopIteration")
+    failure.__cause__ = error
+    return failure
 
 
 def tell(loop: asyncio.AbstractEventLoop, function: Callable[[*Ts], object], *args: *Ts) -> None:

@@ -90,7 +90,7 @@ class Host:
         self.failure: BaseException | None = None
         """The last failure."""
         self.close_failure: BaseException | None = None
-        """The failure of the last lifetime while it ended; it was logged."""
+        """The latest failure of a lifetime while it ended; it was logged."""
         self.is_disabled: bool = False
         """Whether an operator has the plugin stopped, so that no lifetime begins."""
         self.is_stopping: bool = False
@@ -415,7 +415,7 @@ class Host:
             failure = await self._lifetime.live(must_not_return=self._must_not_return())
             return failure
         finally:
-            self.close_failure = self._lifetime.close_failure
+            self.close_failure = self._lifetime.close_failure or self.close_failure
             self._lifetime = None  # A lifetime that is over takes no orders.
             self._policy.after_lifetime(trio.current_time() - begun)
             if self.inbox is not None and not self.is_stopping:  # At a stop it is abandoned.
