@@ -7,9 +7,11 @@ Never knows what a test looks for.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -47,7 +49,7 @@ def _browse(url: str, look: Callable[[Page], T]) -> T:
         if message.type == "error" and not message.text.startswith(REFUSED):
             faults.append(message.text)
 
-    with sync_playwright() as playwright, _chromium(playwright) as browser:
+    with _own_asyncio(), sync_playwright() as playwright, _chromium(playwright) as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.set_default_timeout(PATIENCE)
         page.set_default_navigation_timeout(PATIENCE)
@@ -58,6 +60,17 @@ def _browse(url: str, look: Callable[[Page], T]) -> T:
         found = look(page)
     assert faults == []
     return found
+
+
+@contextmanager
+def _own_asyncio() -> Generator[None]:
+    """Give Playwright a loop of asyncio's own, also where trio-asyncio was imported."""
+    before = asyncio.get_event_loop_policy()
+    asyncio.set_event_loop_policy(asyncio.DefaultEventLoopPolicy())
+    try:
+        yield
+    finally:
+        asyncio.set_event_loop_policy(before)
 
 
 def _chromium(playwright: Playwright) -> Browser:
