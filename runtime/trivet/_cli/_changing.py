@@ -59,7 +59,8 @@ def set_settings(changes: tuple[str, ...], **options: Any) -> None:
 def unset_settings(keys: tuple[str, ...], **options: Any) -> None:
     """Remove settings from the overlay of the running program.
 
-    They have the values of the settings' file again, or their defaults.
+    They have the values of the settings' file again, or their defaults. A key that is no setting,
+    nor in the overlay, is refused.
 
     Exit codes: 0 done, 1 refused, 2 usage or configuration, 3 no program answers.
     """

@@ -185,8 +185,11 @@ def _do(
     **selection: Any,
 ) -> int:
     """Replay or purge; if one number is unknown, none of them."""
-    chosen = _selected(**selection)
-    with _opened(Place(url, token_file, config)) as letters:
+    chosen, place = _selected(**selection), Place(url, token_file, config)
+    if reason is not None and not place.is_named:
+        said = "a --reason is for a running program, which logs it: give --url, or TRIVET_URL"
+        raise click.UsageError(said)
+    with _opened(place) as letters:
         return letters.do(action, chosen, reason)
 
 

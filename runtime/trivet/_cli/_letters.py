@@ -123,7 +123,7 @@ class InFile:
         return everything(letter)
 
     def do(self, action: Action, chosen: Criteria, reason: str | None) -> int:
-        """See `Letters`; nobody is told the reason."""
+        """See `Letters`; nobody would be told a reason, and the command refuses one."""
         for number in chosen.numbers or ():
             self.get(number)
         letters = self._letters

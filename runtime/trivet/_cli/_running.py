@@ -102,7 +102,11 @@ class RunningProgram:
     """
 
     def __init__(self, place: Place, *, for_management: bool = True) -> None:
-        self._address = place.url or _address_in(load_settings(place.config), for_management)
+        self._origin = ""
+        if place.url is None:
+            self._address, self._origin = _address_in(load_settings(place.config), for_management)
+        else:
+            self._address = place.url
         token = _token(place)
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._connection = _connection(self._address)
@@ -152,14 +156,18 @@ class RunningProgram:
             body = answer.read()
         except (OSError, HTTPException) as error:
             said = str(error) or type(error).__name__
-            raise UnreachableError(f"{self._address}: no program answers: {said}") from error
+            raise UnreachableError(
+                f"{self._address}: no program answers: {said}{self._origin}"
+            ) from error
         try:
             document: Any = msgspec.json.decode(body)
         except msgspec.DecodeError as error:
             said = f"{self._address}: what answers is no program of Trivet's: {answer.status}"
             raise UnreachableError(said) from error
         if answer.status >= HTTPStatus.BAD_REQUEST:
-            raise RefusedError(_reason(document, answer.status))
+            lacks_token = answer.status == HTTPStatus.UNAUTHORIZED and not self._headers
+            advice = f": set {TOKEN_VARIABLE}, or give --token-file" if lacks_token else ""
+            raise RefusedError(_reason(document, answer.status, advice))
         return document
 
 
@@ -198,11 +206,11 @@ def _connection(address: str) -> HTTPConnection:
     return HTTPSConnection(host, port, timeout=ANSWER_WITHIN, context=create_default_context())
 
 
-def _reason(document: Any, status: int) -> str:
+def _reason(document: Any, status: int, advice: str) -> str:
     if not isinstance(document, dict) or "detail" not in document:
-        return f"the program has answered {status}"
+        return f"the program has answered {status}{advice}"
     problem = cast("dict[str, Any]", document)
-    said = f"{problem['detail']} ({status} {problem.get('error_code', 'problem')})"
+    said = f"{problem['detail']}{advice} ({status} {problem.get('error_code', 'problem')})"
     faults: list[str] = problem.get("faults", [])
     return "\n".join([said, *faults]) if len(faults) > 1 else said
 
@@ -225,16 +233,20 @@ def _read(file: Path) -> str:
         raise ConfigurationError(f"{file}: the token cannot be read: {error}") from error
 
 
-def _address_in(settings: Settings, for_management: bool) -> str:
-    """The URL of the first address in the settings."""
-    named = (settings.management_addresses if for_management else []) or settings.addresses
+def _address_in(settings: Settings, for_management: bool) -> tuple[str, str]:
+    """The URL of the first address in the settings, and a clause that says where it is written."""
+    management = settings.management_addresses if for_management else []
+    key, named = ("management_bind", management) if management else ("bind", settings.addresses)
+    place = settings.sources.get(key) or settings.written.place(key, settings.file)
+    origin = f"; that is the address by {place}: if the program listens at another, give --url"
     for address in named:
         host, _, port = address.rpartition(":")
         if is_unix(address):
-            return address
+            return address, origin
         if not is_of_systemd(address) and port != "0":
             host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104
-            return f"{'http' if settings.tls.certificate is None else 'https'}://{host}:{port}"
+            scheme = "http" if settings.tls.certificate is None else "https"
+            return f"{scheme}://{host}:{port}", origin
     raise ConfigurationError(
         f"the settings do not say the address of the running program ({', '.join(named)}): "
         f"give --url, or {URL_VARIABLE}"

@@ -17,14 +17,28 @@ from ._loader import Program
 from ._plugin_tables import CheckedPlugin
 from ._settings import KEYS, Settings
 
-Result = Literal["changed", "started", "replaced", "stopped", "needs a restart"]
-"""The outcome for a key, or a plugin. `"replaced"` is a new instance under the same name."""
+Result = Literal[
+    "changed",
+    "started",
+    "replaced",
+    "stopped",
+    "needs a restart",
+    "written to the overlay",
+    "removed from the overlay",
+]
+"""The outcome for a key, or a plugin.
 
+`"replaced"` is a new instance under the same name. A key that was written to the overlay, or
+removed from it, has the value that it had before.
+"""
+_NOT_APPLIED = ("needs a restart", "written to the overlay", "removed from the overlay")
+
+_BOUND = "the sockets are bound, and `trivet restart` keeps them: stop the program, and start it"
 FIXED = {
     "service": "it is in the source of every event",
     "plugins_directory": "its modules are imported",
-    "bind": "the sockets are bound",
-    "management_bind": "the sockets are bound",
+    "bind": _BOUND,
+    "management_bind": _BOUND,
     "stalls": "the event loop is measured",
     "store": "the file is open",
     "buffer_bytes": "the inboxes share them",
@@ -56,7 +70,7 @@ class Difference:
     @property
     def is_empty(self) -> bool:
         """Whether nothing is to be applied."""
-        return all(each.result == "needs a restart" for each in self.changes)
+        return all(each.result in _NOT_APPLIED for each in self.changes)
 
     def _named(self, result: Result) -> list[str]:
         prefix = "plugins."

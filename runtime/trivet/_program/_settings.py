@@ -309,7 +309,10 @@ class Settings:
     written: Written = attrs.field(factory=Written, repr=False, eq=False)
     """The tables from which the settings were made; secrets stand in them."""
     waiting: tuple[str, ...] = ()
-    """The keys that have another value by now where they are written, which needs a restart."""
+    """The keys that have another value by now where they are written, which needs a restart.
+
+    `bind` and `management_bind` need a stop and a start.
+    """
     left_out: tuple[str, ...] = ()
     """The active plugins that `--without` leaves out of this run: names of files, or of plugins."""
     disabled_files: Mapping[str, str] = attrs.field(factory=dict[str, str])

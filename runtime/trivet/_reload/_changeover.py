@@ -293,7 +293,7 @@ class Changeover:
         runtime.supersede(self._cargo.successors)
         self._cargo.carry()
         for name, host in self._following.items():
-            host.take_over(replaced[name].restarts + 1 if name in replaced else 0)
+            host.take_over(replaced[name].restarts if name in replaced else 0)
         for name, host in self._disabled.items():
             host.restarts = replaced[name].restarts
             runtime.begin(host)

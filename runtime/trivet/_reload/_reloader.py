@@ -31,7 +31,8 @@ from .._runtime import Runtime
 from ._changeover import Changeover
 from ._departure import Departure
 from ._looking import Looking
-from ._versions import Versions, refuse_overridden
+from ._patches import moved, refuse_overridden, refuse_unknown
+from ._versions import Versions
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
@@ -211,7 +212,16 @@ class Reloader:
             raise StaleSettingsError("the settings are not those any more that were seen")
         faults = Faults()
         refuse_impossible(patch)
-        read = self._read(faults, partial(patched, patch=patch)).settings
+        before: Mapping[str, Any] = {}
+
+        def change(overlaid: Mapping[str, Any]) -> Mapping[str, Any]:
+            nonlocal before
+            before = overlaid
+            return patched(overlaid, patch)
+
+        read = self._read(faults, change).settings
+        with faults.collect():
+            refuse_unknown(patch, before, read, self._runtime.program)
         with faults.collect():
             refuse_overridden(patch, read)
         content, file = b"", read.written.overlay
@@ -225,7 +235,10 @@ class Reloader:
         except BaseException:
             draft.discard()
             raise
-        return attrs.evolve(found, draft=draft)
+        told = found.difference.changes
+        changes = (*told, *moved(patch, before, read.written.overlaid, told))
+        different = attrs.evolve(found.difference, changes=changes)
+        return attrs.evolve(found, difference=different, draft=draft)
 
     def _applicable(self, read: Settings) -> Settings:
         settings = applicable(self._runtime.program.settings, read)

@@ -86,7 +86,7 @@ class Host:
         self.remedy: str | None = None
         """The remedy that a person has for that fault, if the plugin says so."""
         self.restarts: int = 0
-        """Restarts since the program started, for any reason."""
+        """Restarts since the program started; a replacement by a reload is none."""
         self.failure: BaseException | None = None
         """The last failure."""
         self.close_failure: BaseException | None = None
@@ -236,8 +236,10 @@ class Host:
 
     def enable(self) -> None:
         """Begin a new lifetime after `disable`, and forget earlier failures."""
+        self._log.info("plugin is enabled by an operator")
         self.is_disabled = False
-        self.restart()
+        self._policy = Restarts(self._supervision)
+        self.end_lifetime()
 
     def stop(self, *, drain_until: float, close_until: float) -> None:
         """Begin the stop; `ended` is set at its end.
@@ -280,7 +282,7 @@ class Host:
         """Let a plugin on trial run, with the inbox of its predecessor.
 
         Args:
-            restarts: the restarts of its name so far, this one included.
+            restarts: the restarts of its name so far; the replacement is none.
         """
         assert self._succession is not None
         self.inbox, self.restarts = self._own_inbox, restarts

@@ -11,6 +11,7 @@ import trio
 
 from .._faults._errors import OrderRefusedError
 from .._inbox._gate import Gate
+from .._plugins._status import Status
 from .._program._settings import ShutdownSettings
 from ._host import Host
 from ._needs import Member
@@ -65,6 +66,20 @@ def enable(host: Host) -> bool:
         return False
     host.enable()
     return True
+
+
+def heading_for(host: Host) -> Status:
+    """The status that an order to restart, disable or enable leads to, in the host's next step.
+
+    A plugin that runs stops first; one that waits ends its wait at once.
+    """
+    if host.is_alive:
+        return Status.STOPPING if host.is_up else host.status
+    if host.is_stopping or host.ended.is_set():
+        return host.status
+    if host.is_disabled:
+        return Status.DISABLED
+    return Status.STARTING if host.waits_for is None else Status.STOPPED
 
 
 def pause(host: Host) -> bool:

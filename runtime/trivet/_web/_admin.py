@@ -17,6 +17,7 @@ from .._events._operator_action import OperatorActionEvent
 from .._faults._errors import OrderRefusedError, PluginNotActiveError
 from .._log._levels import NUMBERS, Level, levels_in_use
 from .._log._recent import recent
+from .._plugins._status import Status
 from .._runtime import Runtime
 from .._supervision import _orders
 from .._supervision._host import Host
@@ -64,7 +65,7 @@ def _add_orders(fast_path: Endpoints, runtime: Runtime) -> None:
 
     async def restart(request: EndpointRequest) -> EndpointResponse:
         """202: a new lifetime has begun; `GET /-/plugins/{name}` shows its status."""
-        return _obey(runtime, request, "restart", _restart), 202
+        return _obey(runtime, request, "restart", _restart, _orders.heading_for), 202
 
     async def disable(request: EndpointRequest) -> EndpointResponse:
         """202: the plugin drains and stops, within the limits of a stop, until it is enabled.
@@ -73,11 +74,12 @@ def _add_orders(fast_path: Endpoints, runtime: Runtime) -> None:
         those of a durable one wait in the store.
         """
         limits = runtime.program.settings.shutdown
-        return _obey(runtime, request, "disable", lambda host: _orders.disable(host, limits)), 202
+        order = partial(_orders.disable, limits=limits)
+        return _obey(runtime, request, "disable", order, _orders.heading_for), 202
 
     async def enable(request: EndpointRequest) -> EndpointResponse:
         """202: the plugin starts, if it was disabled."""
-        return _obey(runtime, request, "enable", _orders.enable), 202
+        return _obey(runtime, request, "enable", _orders.enable, _orders.heading_for), 202
 
     async def pause(request: EndpointRequest) -> EndpointResponse:
         """200: no event is handed to the plugin until delivery is resumed; events come in."""
@@ -145,8 +147,16 @@ def _restart(host: Host) -> bool:
     return True
 
 
+def _status(host: Host) -> Status:
+    return host.status
+
+
 def _obey(
-    runtime: Runtime, request: EndpointRequest, action: str, order: Callable[[Host], bool]
+    runtime: Runtime,
+    request: EndpointRequest,
+    action: str,
+    order: Callable[[Host], bool],
+    status_after: Callable[[Host], Status] = _status,
 ) -> dict[str, object]:
     """Give an order to the plugin that a request names; what changes nothing is no action."""
     host = host_of(runtime, request)
@@ -156,4 +166,5 @@ def _obey(
         raise ProblemError("order_refused", str(error)) from error
     if has_changed:
         acted(runtime, request, action, host.name)
-    return {"plugin": host.name, "status": host.status, "paused": host.is_paused}
+    status = status_after(host) if has_changed else host.status
+    return {"plugin": host.name, "status": status, "paused": host.is_paused}

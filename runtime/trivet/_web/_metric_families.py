@@ -105,7 +105,7 @@ def _of_plugins(plugins: list[PluginSnapshot]) -> Iterator[Metric]:
     )
     yield _counter(
         "trivet_plugin_restarts",
-        "Restarts of a plugin.",
+        "Restarts of a plugin; a replacement by a reload, or by a change of its settings, is none.",
         {each.name: each.restarts for each in plugins},
     )
 

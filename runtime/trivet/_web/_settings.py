@@ -37,7 +37,9 @@ def add_settings(fast_path: Endpoints, runtime: Runtime) -> None:
         """Every setting as it holds, with its origin; the `ETag` is the version of all of them.
 
         Secrets are masked. `overlay` has the file of the changes that were made while the program
-        ran, and their keys; `needs_restart` the keys that have other values by now, in the files.
+        ran, and their keys; `needs_restart` the keys that have other values by now, in the files:
+        `bind` and `management_bind` hold when the program was stopped and started, the others after
+        `POST /-/restart`, too.
         """
         return await _described(runtime)
 

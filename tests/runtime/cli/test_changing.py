@@ -46,6 +46,52 @@ async def test_settings_are_changed_and_brought_back(here: Path) -> None:
         assert tomllib.loads(files.overlay.read_text()) == {"service": "tea shop"}
 
 
+async def test_the_addresses_need_a_stop_and_a_start(here: Path) -> None:
+    """`trivet restart` keeps the sockets, and so it is not what the answer advises."""
+    async with opened(Files(here)) as shell:
+        said = await shell.done("set", "bind=127.0.0.1:9", "management_bind=127.0.0.1:10")
+    assert said.splitlines() == [
+        f"{key}: needs a restart, since the sockets are bound, and `trivet restart` keeps them: "
+        "stop the program, and start it"
+        for key in ("bind", "management_bind")
+    ]
+
+
+async def test_a_key_whose_value_holds_is_told(here: Path) -> None:
+    """What came into the overlay, or left it, is told where no value has changed by that."""
+    files = Files(here)
+    async with opened(files) as shell:
+        await shell.done("set", "bind=127.0.0.1:9")
+        assert await shell.done("unset", "bind") == "bind: removed from the overlay\n"
+        assert not files.overlay.exists() or tomllib.loads(files.overlay.read_text()) == {}
+        value = str(shell.runtime.program.settings.max_body)
+        for arguments, said in (
+            (("set", f"max_body={value}"), "max_body: written to the overlay"),
+            (("set", f"max_body={value}"), "nothing has changed"),
+            (("unset", "max_body"), "max_body: removed from the overlay"),
+            (("unset", "max_body"), "nothing has changed"),
+        ):
+            assert await shell.done(*arguments) == f"{said}\n"
+
+
+async def test_a_key_that_is_no_setting_is_not_unset(here: Path) -> None:
+    """The nearest key is told, in whichever table; a table's free keys, and tables, are none."""
+    files = Files(here)
+    async with opened(files) as shell:
+        for key, nearest in (
+            ("max_bodi", "max_body"),
+            ("log.levl", "log.level"),
+            ("plugins.counting.stepp", "plugins.counting.step"),
+            ("plugins.countin.step", "plugins.counting"),
+        ):
+            result = await shell.run("unset", key)
+            assert (result.exit_code, result.stdout) == (1, "")
+            assert f"{key}: unknown key" in result.stderr
+            assert f"did you mean {nearest!r}?" in result.stderr
+        for key in ("log", "tokens", "plugins", "plugins.counting", "event_rates.paid"):
+            assert await shell.done("unset", key) == "nothing has changed\n"
+
+
 async def test_what_is_refused_says_why(here: Path) -> None:
     """Exit code 1, and a line for each fault."""
     async with opened(Files(here)) as shell:

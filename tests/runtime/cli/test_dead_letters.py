@@ -267,6 +267,17 @@ def test_without_one_clear_selection_nothing_is_done(
     assert listed() == [1, 2]
 
 
+@pytest.mark.parametrize("command", ["replay", "purge"])
+def test_a_reason_that_nobody_would_be_told(store: Path, command: str) -> None:
+    """A reason is for a running program: on the file it is wrong usage, and nothing is done."""
+    bury(store, "1")
+    result = trivet(command, 1, "--reason", "the disk is back")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--reason is for a running program" in result.stderr
+    assert "--url" in result.stderr
+    assert listed() == [1]
+
+
 @pytest.mark.parametrize("command", ["show", "replay", "purge"])
 def test_a_number_that_is_none(store: Path, command: str) -> None:
     """An unknown number is named, a replayed one too, and the other numbers are left alone."""

@@ -125,9 +125,9 @@ async def test_orders_to_a_plugin(here: Path) -> None:
         await shell.done("disable", "ledger")
         await ledger.wait_for_status(Status.DISABLED)
         assert await shell.done("disable", "ledger") == "ledger is disabled\n"
-        await shell.done("enable", "ledger")
+        assert await shell.done("enable", "ledger") == "ledger is starting\n"
         await ledger.wait_for_status(Status.RUNNING)
-        await shell.done("restart", "ledger")
+        assert await shell.done("restart", "ledger") == "ledger is stopping\n"
         with trio.fail_after(20):
             while ledger.restarts < 2:
                 await trio.lowlevel.checkpoint()
@@ -139,6 +139,16 @@ async def test_orders_to_a_plugin(here: Path) -> None:
         ("enable", "operator", None),
         ("restart", "operator", None),
     ]
+
+
+async def test_a_token_that_is_missing(here: Path) -> None:
+    """The refusal says how a command is given a token."""
+    async with opened(here) as shell:
+        result = await shell.run("plugins", environ={"TRIVET_TOKEN": None})
+        assert result.exit_code == 1
+        assert "set TRIVET_TOKEN, or give --token-file" in result.stderr
+        result = await shell.run("plugins", environ={"TRIVET_TOKEN": "another"})
+        assert (result.exit_code, "TRIVET_TOKEN" in result.stderr) == (1, False)
 
 
 async def test_a_refusal(here: Path) -> None:
@@ -279,6 +289,20 @@ async def test_no_way_to_the_program(here: Path) -> None:
     result = await shell.run("plugins", "--url", "http://127.0.0.1:1")
     assert result.exit_code == 3
     assert "http://127.0.0.1:1: no program answers" in result.stderr
+    assert "give --url" not in result.stderr
+    overlay = here / "trivet.overlay.toml"
+    (here / "trivet.toml").write_text('bind = "127.0.0.1:2"')
+    for key, file in (
+        ("bind", here / "trivet.toml"),
+        ("bind", overlay),
+        ("management_bind", overlay),
+    ):
+        if file is overlay:
+            overlay.write_text(f'{key} = "127.0.0.1:1"')
+        result = await shell.run("plugins")
+        assert result.exit_code == 3
+        assert f"{file.name}: {key}: if the program listens at another, give --url" in result.stderr
+    overlay.unlink()
     (here / "trivet.toml").write_text('bind = "127.0.0.1:0"')
     (here / "two").write_text("a-token\nand-another")
     for arguments, why in (

@@ -29,8 +29,20 @@ async def test_a_plugin_whose_settings_changed_is_replaced(files: Files) -> None
         assert after is not before
         assert (before.seen, after.seen) == ([1], [20])
         assert runtime.statistics()["counting"].handled == 2
-        assert runtime.hosts["counting"].restarts == 1
     assert [(each.what, each.result) for each in changes] == [("plugins.counting", "replaced")]
+
+
+async def test_a_replacement_is_no_restart(files: Files) -> None:
+    """The restarts of a plugin go over to its new instance, and are no more by that."""
+    files.plugin("counting", COUNTING)
+    files.settings('active_plugins = ["counting"]')
+    async with files.running() as (runtime, reloader):
+        runtime.hosts["counting"].restart()
+        while runtime.hosts["counting"].restarts == 0 or not runtime.hosts["counting"].is_up:
+            await runtime.hosts["counting"].changed()
+        for step in (10, 20):
+            await reloader.change_settings({"plugins": {"counting": {"step": step}}}, None)
+        assert runtime.hosts["counting"].restarts == 1
 
 
 async def test_nothing_happens_where_nothing_has_changed(files: Files) -> None:

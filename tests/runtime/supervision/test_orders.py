@@ -274,6 +274,40 @@ async def test_disabled_while_it_backs_off_or_is_given_up(autojump_clock: MockCl
             await host.wait_for_status(Status.BACKING_OFF)
 
 
+async def test_the_status_that_an_order_leads_to(autojump_clock: MockClock) -> None:
+    """It is known at once, before the plugin's task has come to it."""
+
+    class Frail(BackgroundPlugin):
+        supervision = SupervisionSettings(max_restarts=1, backoff_initial=60, backoff_max=60)
+
+        async def initialize(self) -> None:
+            await trio.sleep(0.5)
+
+        async def run(self) -> None:
+            await trio.sleep(1)
+            raise ValueError("frail")
+
+    async with open_plugins(Frail) as runtime:
+        host = runtime.host("frail")
+
+        async def leads_to(status: Status) -> None:
+            assert _orders.heading_for(host) is status
+            with trio.fail_after(1):
+                await host.wait_for_status(status)
+
+        _orders.restart(host)
+        assert _orders.heading_for(host) is Status.STOPPING  # It is so for an instant.
+        await host.wait_for_status(Status.BACKING_OFF)
+        _orders.restart(host)
+        await leads_to(Status.STARTING)
+        await host.wait_for_status(Status.BACKING_OFF)
+        disable(runtime, "frail")
+        await leads_to(Status.DISABLED)
+        _orders.enable(host)
+        await leads_to(Status.STARTING)
+        await host.wait_for_status(Status.RUNNING)
+
+
 async def test_a_disabled_start(autojump_clock: MockClock) -> None:
     """A plugin that is disabled while it initializes is cancelled, and not started."""
 
