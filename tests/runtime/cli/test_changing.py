@@ -58,7 +58,7 @@ async def test_the_addresses_need_a_stop_and_a_start(here: Path) -> None:
 
 
 async def test_a_key_whose_value_holds_is_told(here: Path) -> None:
-    """What came into the overlay, or left it, is told where no value has changed by that."""
+    """A key that came into the overlay, or left it, is told where its value is the same by that."""
     files = Files(here)
     async with opened(files) as shell:
         await shell.done("set", "bind=127.0.0.1:9")

@@ -275,7 +275,7 @@ async def test_disabled_while_it_backs_off_or_is_given_up(autojump_clock: MockCl
 
 
 async def test_the_status_that_an_order_leads_to(autojump_clock: MockClock) -> None:
-    """It is known at once, before the plugin's task has come to it."""
+    """The next status is known at once, before the plugin's task has come to it."""
 
     class Frail(BackgroundPlugin):
         supervision = SupervisionSettings(max_restarts=1, backoff_initial=60, backoff_max=60)
