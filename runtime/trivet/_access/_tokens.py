@@ -10,7 +10,7 @@ import re
 import secrets
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import attrs
 from attrs.validators import gt, optional
@@ -38,7 +38,7 @@ def _names_some(_: object, __: object, names: Sequence[str] | None) -> None:
         raise ValueError("expected one at least")
 
 
-def _fit_for_a_header(_: object, __: object, secret: object) -> None:
+def _fit_for_a_header(_: object, __: object, secret: Any) -> None:
     if not isinstance(secret, Secret):
         raise TypeError("expected a Secret: write `secret=Secret(…)`")
     text = secret.reveal()
