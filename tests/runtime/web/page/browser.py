@@ -65,12 +65,13 @@ def _browse(url: str, look: Callable[[Page], T]) -> T:
 @contextmanager
 def _own_asyncio() -> Generator[None]:
     """Give Playwright a loop of asyncio's own, also where trio-asyncio was imported."""
-    before = asyncio.get_event_loop_policy()
-    asyncio.set_event_loop_policy(asyncio.DefaultEventLoopPolicy())
+    before = asyncio.get_event_loop_policy()  # pyright: ignore[reportDeprecated]
+    own = asyncio.DefaultEventLoopPolicy()  # pyright: ignore[reportDeprecated]
+    asyncio.set_event_loop_policy(own)  # pyright: ignore[reportDeprecated]
     try:
         yield
     finally:
-        asyncio.set_event_loop_policy(before)
+        asyncio.set_event_loop_policy(before)  # pyright: ignore[reportDeprecated]
 
 
 def _chromium(playwright: Playwright) -> Browser:
