@@ -35,6 +35,8 @@ class Advice:
     """The first thing to do, in one sentence."""
     plugin: str | None = None
     """The plugin that it is about."""
+    view: Literal["dead-letters"] | None = None
+    """The view in which that is done, where it is not the plugin's own."""
 
 
 def advice(state: Mapping[str, Any]) -> list[Advice]:
@@ -82,7 +84,10 @@ def _of_status(name: str, plugin: Mapping[str, Any], state: Mapping[str, Any]) -
         yield _of_waiting(name, plugin["waits_for"], state)
     elif status == Status.DEGRADED:
         said = f"{name} says: {plugin.get('trouble', 'degraded')}."
-        yield Advice("warn", said, "Mend what it names; it goes on by itself.", name)
+        remedy = "Mend what it names; it goes on by itself."
+        if "remedy" in plugin:
+            remedy = f"Its remedy: {plugin['remedy'].rstrip('.')}."
+        yield Advice("warn", said, remedy, name)
     elif status == Status.DISABLED:
         yield Advice("note", f"{name} is disabled.", "Enable it when it may work again.", name)
 
@@ -113,7 +118,8 @@ def _of_inbox(name: str, plugin: Mapping[str, Any], state: Mapping[str, Any]) ->
         yield Advice("warn", said, "The log has the line of its code; move that to a thread.", name)
     if plugin.get("dead_lettered"):
         said = f"{name} could not handle {plugin['dead_lettered']} events, which are dead letters."
-        yield Advice("warn", said, "Read their errors, mend the cause, then replay them.", name)
+        remedy = "Read their errors, mend the cause, then replay them."
+        yield Advice("warn", said, remedy, name, view="dead-letters")
 
 
 def _in_minutes(seconds: float) -> str:

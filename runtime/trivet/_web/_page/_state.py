@@ -90,6 +90,7 @@ class States:
             "paused": host.is_paused or None,
             "error": _error(host, starts),
             "trouble": host.trouble,
+            "remedy": host.remedy,
             "waits_for": host.waits_for.name if host.waits_for else None,
             "starts": starts or None,
             "longest": None if usage is None else short(usage.longest),

@@ -2,176 +2,47 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
-from playwright import sync_api
 from playwright.sync_api import Page
 
 from trivet import (
-    App,
-    BackgroundPlugin,
-    DeliverySettings,
-    Event,
-    EventPlugin,
     OperatorActionEvent,
-    Plugin,
-    Runtime,
-    Secret,
-    StallSettings,
     Status,
-    StoreSettings,
-    SupervisionSettings,
-    TokenSettings,
     listening,
-    route,
 )
+from trivet._web._page import _series
 from trivet.testing import open_plugins, serving
 
 from ....contrib.programs import free_port, needs
+from ...reload.programs import Files, plugin
 from .browser import browse, hindrances, in_each_window
+from .programs import (
+    MARKUP,
+    OPERATOR,
+    VAULT,
+    VAULT_SETTINGS,
+    Billing,
+    Carrier,
+    Mailer,
+    Odd,
+    Refund,
+    Till,
+    confirm,
+    expect,
+    go_to,
+    row,
+    shop,
+    sign_in,
+    till,
+)
 
 pytestmark = [pytest.mark.process, pytest.mark.real_time, needs("chromium")]
-
-SECRET = "of-an-operator-with-a-browser"
-OPERATOR: Any = TokenSettings(
-    name="operator", scopes=["read", "admin", "ingest"], secret=Secret(SECRET)
-)
-expect: Any = sync_api.expect  # Its types are unknown in part.
-MARKUP = "<img src=x onerror=\"document.title='broken in'\"><b>bold</b>"
-"""A text that would do harm, if it was taken for HTML."""
-
-
-class OrderPlaced(Event):
-    order_id: str
-    total: float = 0.0
-
-
-class Billing(EventPlugin[OrderPlaced]):
-    async def handle_event(self, event: OrderPlaced) -> None:
-        self.log.info("billed", order=event.order_id)
-
-
-class Ledger(EventPlugin[OrderPlaced]):
-    delivery = DeliverySettings(buffer=20, overflow="drop_oldest")
-
-    async def handle_event(self, event: OrderPlaced) -> None:
-        await trio.sleep(0.5)
-
-
-class Mailer(BackgroundPlugin):
-    async def run(self) -> None:
-        self.degrade("the mail server answers 451")
-        await trio.sleep_forever()
-
-
-class Odd(BackgroundPlugin):
-    async def run(self) -> None:
-        self.degrade(f"the printer says {MARKUP}")
-        await trio.sleep_forever()
-
-
-class Carrier(BackgroundPlugin):
-    """A plugin that a test has crash."""
-
-    supervision = SupervisionSettings(max_restarts=1000, backoff_initial=0.3, backoff_max=0.3)
-
-    def __init__(self, app: App) -> None:
-        self.is_broken = trio.Event()
-
-    async def run(self) -> None:
-        await self.is_broken.wait()
-        raise ConnectionError(f"no carrier at {MARKUP}")
-
-
-class Feed(BackgroundPlugin):
-    async def run(self) -> None:
-        number = 0
-        while True:
-            number += 1
-            await self.app.publish(OrderPlaced(f"o-{number}", total=9.5))
-            await trio.sleep(0.05)
-
-
-class Refund(Event):
-    """Money that goes back."""
-
-    order_id: str
-    amount: float = 0.0
-    is_whole: bool = True
-
-
-class Till(EventPlugin[Refund]):
-    delivery = DeliverySettings(durable=True, max_attempts=1)
-    drawer: str = "left"
-
-    def __init__(self, app: App) -> None:
-        self.is_jammed = True
-        self.paid: list[Refund] = []
-
-    async def handle_event(self, event: Refund) -> None:
-        if self.is_jammed:
-            raise OSError(f"drawer jams at {MARKUP}, refund {event.order_id}")
-        self.paid.append(event)
-        self.log.warning("paid", order=event.order_id)
-
-    @route("/till")
-    async def till(self) -> dict[str, object]:
-        return {}
-
-
-@asynccontextmanager
-async def till(directory: Path, *letters: Refund) -> AsyncGenerator[tuple[Runtime, str]]:
-    """A program with a durable inbox, the dead letters in it, and the address of its page."""
-    store, stalls = StoreSettings(path=directory / "store.db"), StallSettings()
-    settings: Any = {"service": "till", "store": store, "stalls": stalls, "tokens": [OPERATOR]}
-    async with open_plugins(Till, Mailer, patience=math.inf, **settings) as runtime:
-        for letter in letters:
-            await runtime.publish(letter, wait=True)
-        async with serving(runtime) as url:
-            yield runtime, f"{url}/-/"
-
-
-def go_to(page: Page, view: str) -> None:
-    """Sign in, and go to a view."""
-    sign_in(page)
-    page.get_by_role("navigation").get_by_role("link", name=view).click()
-
-
-def confirm(page: Page, verb: str, reason: str = "") -> None:
-    """Give the reason that a dialog asks for, and confirm."""
-    dialog = page.get_by_role("dialog")
-    dialog.get_by_label("Reason").fill(reason)
-    dialog.get_by_role("button", name=verb).click()
-    expect(dialog).to_have_count(0)
-
-
-@asynccontextmanager
-async def shop(*more: type[Plugin], **settings: Any) -> AsyncGenerator[tuple[Runtime, str]]:
-    """A program with some plugins, and the address of its page."""
-    plugins: list[type[Plugin]] = [Billing, Ledger, Mailer, Carrier, Feed, *more]
-    stalls = StallSettings()
-    async with open_plugins(*plugins, service="shop", stalls=stalls, **settings) as runtime:
-        async with serving(runtime) as url:
-            yield runtime, f"{url}/-/"
-
-
-def row(page: Page, plugin: str) -> Any:
-    """The row of a plugin in the overview."""
-    return page.get_by_role("row").filter(has=page.get_by_role("link", name=plugin, exact=True))
-
-
-def sign_in(page: Page, secret: str = SECRET) -> None:
-    """Give a token to the form."""
-    page.get_by_label("Token").fill(secret)
-    page.get_by_role("button", name="Sign in").click()
 
 
 async def test_an_overview_without_tokens() -> None:
@@ -183,6 +54,7 @@ async def test_an_overview_without_tokens() -> None:
         for name in ("billing", "carrier", "feed", "ledger", "mailer"):
             expect(row(page, name)).to_be_visible()
         expect(row(page, "mailer")).to_contain_text("degraded")
+        expect(page.locator(".advice")).to_contain_text("renew the password of the mailbox")
         expect(row(page, "billing")).to_contain_text("running")
         expect(row(page, "billing").get_by_role("cell").nth(1)).to_have_text(re.compile("[1-9]"))
         expect(page).to_have_title("Overview · shop")
@@ -221,11 +93,12 @@ async def test_a_crash_loop_turns_red() -> None:
 
 async def test_signing_in() -> None:
     """A browser without a session gets the form, is told that a token is wrong, and is in with a
-    right one; signed out, it gets the form again."""
+    right one; signed out, it gets the form again. What a program has to send is told to nobody."""
 
     def look(page: Page) -> None:
         sign_in(page, "x" * 20)
         expect(page.get_by_role("alert")).to_contain_text("does not know this token")
+        expect(page.locator("main")).not_to_contain_text("Bearer")
         assert hindrances(page) == []
         sign_in(page)
         expect(row(page, "billing")).to_be_visible()
@@ -233,6 +106,8 @@ async def test_signing_in() -> None:
         expect(row(page, "billing")).to_be_visible()
         page.get_by_role("button", name="Sign out").click()
         expect(page.get_by_label("Token")).to_be_visible()
+        expect(page.locator("main")).to_contain_text("your session has ended")
+        expect(page.locator("main")).not_to_contain_text("Bearer")
 
     async with shop(tokens=[OPERATOR]) as (_, url):
         await browse(url, look)
@@ -266,12 +141,14 @@ async def test_the_stop_is_seen_and_the_page_comes_back() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_everybody_can_use_it() -> None:
+async def test_everybody_can_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """In each theme and at each width nothing serious hinders somebody who cannot see, and nothing
-    is wider than the window."""
+    is wider than the window, with curves that are drawn."""
+    monkeypatch.setattr(_series, "EVERY", 0.25)  # A quarter of an hour in 22 seconds.
 
     def look(page: Page) -> None:
         expect(row(page, "billing").get_by_role("cell").nth(1)).to_have_text(re.compile("[1-9]"))
+        expect(row(page, "billing").get_by_role("img", name="events in")).to_be_visible()
         in_each_window(page, "overview")
 
     async with shop() as (_, url):
@@ -313,6 +190,40 @@ async def test_a_plugin(tmp_path: Path) -> None:
         await browse(url, look)
 
 
+async def test_a_plugin_that_changes(tmp_path: Path) -> None:
+    """While a plugin's page is open it shows the error by which the plugin is given up, and once
+    the plugin is mended the new settings, without that error."""
+    files = Files(tmp_path)
+    files.plugin("vault", VAULT)
+    files.settings(VAULT_SETTINGS)
+
+    def look(page: Page, fail: Callable[[], None], mend: Callable[[], object]) -> None:
+        sign_in(page)
+        row(page, "vault").get_by_role("link").click()
+        settings, statuses = (
+            page.get_by_role("region", name=name) for name in ("All settings", "Statuses")
+        )
+        expect(settings).to_contain_text("of last year")
+        fault = page.get_by_role("region", name="Last error")
+        expect(fault).to_have_count(0)
+        fail()
+        expect(fault).to_contain_text("the key is refused")
+        expect(statuses).to_contain_text("failed")
+        mend()
+        expect(settings).to_contain_text("of this year")
+        expect(fault).to_have_count(0)
+
+    async with files.running() as (runtime, reloader), serving(runtime) as url:
+
+        def mend() -> object:
+            files.settings(f'{VAULT_SETTINGS}[plugins.vault]\nkey = "of this year"')
+            return trio.from_thread.run(reloader.reload)
+
+        refused: trio.Event = plugin(runtime, "vault").is_refused
+        fail = partial(trio.from_thread.run_sync, refused.set)
+        await browse(f"{url}/-/", partial(look, fail=fail, mend=mend))
+
+
 async def test_orders(tmp_path: Path) -> None:
     """A plugin is paused, resumed, disabled and enabled by buttons, each after a question; the
     reason that is given there is in the log."""
@@ -326,6 +237,7 @@ async def test_orders(tmp_path: Path) -> None:
             confirm(page, verb, f"to {verb.lower()} it")
             expect(page.locator(".head .line")).to_contain_text(seen)
         page.get_by_role("button", name="Enable").click()
+        expect(page.get_by_role("dialog").get_by_label("Reason")).to_be_visible()
         page.keyboard.press("Escape")
         expect(page.get_by_role("dialog")).to_have_count(0)
         page.get_by_role("link", name="Plugins").click()
@@ -380,6 +292,26 @@ async def test_dead_letters(tmp_path: Path) -> None:
 
         await browse(url, partial(look, mend=mend))
         assert plugin.paid == [letters[1]]
+
+
+async def test_the_way_to_the_dead_letters_of_a_plugin(tmp_path: Path) -> None:
+    """The advice to replay dead letters leads to those of its plugin; another plugin can be chosen
+    there, and the view's own link leads to all of them."""
+
+    def look(page: Page) -> None:
+        sign_in(page)
+        page.get_by_role("link", name="Open the dead letters of till").click()
+        chosen = page.get_by_role("combobox", name="Plugin")
+        expect(chosen).to_have_value("till")
+        expect(page.locator(".group").get_by_role("listitem")).to_have_count(1)
+        chosen.select_option("mailer")
+        expect(page.get_by_text("No dead letter matches.")).to_be_visible()
+        page.get_by_role("navigation").get_by_role("link", name="Dead letters").click()
+        expect(chosen).to_have_value("")
+        expect(page.locator(".group").get_by_role("listitem")).to_have_count(1)
+
+    async with till(tmp_path, Refund("1")) as (_, url):
+        await browse(url, look)
 
 
 async def test_events(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class Above(BackgroundPlugin):
 
 class Sick(BackgroundPlugin):
     async def run(self) -> None:
-        self.degrade("no paper")
+        self.degrade("no paper", remedy="fill the tray")
         await trio.sleep_forever()
 
 
@@ -86,9 +86,10 @@ async def test_the_state_of_a_plugin(autojump_clock: MockClock) -> None:
             1,
             10,
         )
-        assert state["plugins"]["sick"]["trouble"] == "no paper"
+        sick = state["plugins"]["sick"]
+        assert (sick["trouble"], sick["remedy"]) == ("no paper", "fill the tray")
         assert "error" not in till
-        assert "queued" not in state["plugins"]["sick"]
+        assert "queued" not in sick
         runtime.get(Till).may_go_on.set()
 
 
@@ -175,6 +176,14 @@ def test_advice(state: dict[str, Any], level: str, words: str) -> None:
     assert found.level == level
     assert words in found.about
     assert found.remedy
+
+
+def test_the_remedy_of_a_plugin() -> None:
+    """A remedy that a plugin tells with its fault is the advice."""
+    (told,) = advice(a_state(status="degraded", trouble="no paper", remedy="fill the tray"))
+    (untold,) = advice(a_state(status="degraded", trouble="no paper"))
+    assert told.remedy == "Its remedy: fill the tray."
+    assert "by itself" in untold.remedy
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 // Documents of the service that a view asks for, and asks for again.
 
-import { useEffect, useRef, useState } from "./preact.js";
+import { useEffect, useState } from "./preact.js";
 import { ask } from "./api.js";
 
 /**
@@ -10,26 +10,29 @@ import { ask } from "./api.js";
 export function useAnswer(path, query, key = "", every = 0) {
   const [found, setFound] = useState({ answer: null, problem: null });
   const [number, setNumber] = useState(0);
-  const wanted = JSON.stringify([path, query, key, number]);
-  const current = useRef(wanted);
-  current.current = wanted;
   useEffect(() => {
     if (!path) return undefined;
+    let isOver = false; // Something else is wanted: an answer that comes late is dropped.
     let timer = 0;
     async function look() {
+      let next;
       try {
-        const answer = document.hidden ? null : await ask(path, { query });
-        if (current.current === wanted && answer) setFound({ answer, problem: null });
+        next = { answer: await ask(path, { query }), problem: null };
       } catch (problem) {
-        if (current.current === wanted) setFound({ answer: null, problem });
+        next = { answer: null, problem };
       }
-      if (every && current.current === wanted) timer = setTimeout(look, every);
+      if (isOver) return;
+      setFound(next);
+      if (every) wait();
+    }
+    function wait() {
+      timer = setTimeout(() => (document.hidden ? wait() : look()), every);
     }
     look();
     return () => {
-      current.current = "";
+      isOver = true;
       clearTimeout(timer);
     };
-  }, [wanted]);
+  }, [JSON.stringify([path, query, key, number])]);
   return { ...found, again: () => setNumber((before) => before + 1) };
 }

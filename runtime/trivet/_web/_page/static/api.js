@@ -14,10 +14,13 @@ export class Problem extends Error {
   }
 }
 
-/** The problem in a response. */
+const SIGNED_OUT = "you are not signed in, or your session has ended";
+
+/** The problem in a response. The service tells programs how to send a token; a person signs in. */
 export async function problemOf(response) {
   const facts = await response.json().catch(() => ({}));
-  return new Problem(response.status, facts.detail ?? `the answer was ${response.status}`, facts);
+  const detail = response.status === 401 ? SIGNED_OUT : facts.detail;
+  return new Problem(response.status, detail ?? `the answer was ${response.status}`, facts);
 }
 
 /** The JSON document of an answer; raises a `Problem`. */
@@ -43,7 +46,7 @@ export async function signIn(token) {
   if (answer.type === "opaqueredirect") return null;
   return answer.status === 429
     ? "Too many unknown tokens came from your address. Wait a while, then try again."
-    : "The service does not know this token.";
+    : "The service does not know this token. See that the whole of it was copied, and nothing else.";
 }
 
 /** Ends the session. */

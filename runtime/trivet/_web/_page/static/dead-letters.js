@@ -8,8 +8,9 @@ import { Confirm, Empty, Message } from "./parts.js";
 
 const PAGE = 200; // Dead letters that are asked for at once.
 
-export function DeadLetters({ live }) {
-  const [filter, setFilter] = useState({});
+/** The dead letters; a name in the address chooses those of one plugin. */
+export function DeadLetters({ live, parts: [plugin] }) {
+  const [filter, setFilter] = useState({ plugin });
   const [chosen, setChosen] = useState(new Set());
   const [order, setOrder] = useState(null);
   const [said, setSaid] = useState(null);
@@ -86,11 +87,13 @@ function Filter({ state, filter, setFilter }) {
     const given = Object.fromEntries(new FormData(event.target.form ?? event.target));
     setFilter({ ...given, since: moment_of(given.since), until: moment_of(given.until) });
   }
+  // A plugin that is not active any more may be in the address.
+  const plugins = [...new Set([...Object.keys(state.plugins), filter.plugin])].filter(Boolean).sort();
   return html`
     <form class="filter" onSubmit=${submit} onChange=${submit} aria-label="Which dead letters">
       <label>Error has the text <input name="text" type="search" /></label>
-      <label>Plugin <select name="plugin"><option value="">any</option>
-        ${Object.keys(state.plugins).sort().map((name) => html`<option>${name}</option>`)}</select></label>
+      <label>Plugin <select name="plugin" value=${filter.plugin ?? ""}><option value="">any</option>
+        ${plugins.map((name) => html`<option value=${name}>${name}</option>`)}</select></label>
       <label>Event <input name="event" autocomplete="off" placeholder="any" /></label>
       <label>Since <input name="since" type="datetime-local" /></label>
       <label>Until <input name="until" type="datetime-local" /></label>

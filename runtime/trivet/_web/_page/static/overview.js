@@ -2,7 +2,7 @@
 
 import { html, useState } from "./preact.js";
 import { count, duration, rate, seconds, share } from "./format.js";
-import { Curve, Empty, isLooping, Status, tone } from "./parts.js";
+import { Curve, Empty, isLooping, lettersOf, Status, tone } from "./parts.js";
 
 const SHOWN = 50; // Plugins of one page of the table.
 
@@ -52,7 +52,9 @@ function Advice({ state }) {
           <li class=${each.level}>
             <strong>${each.about}</strong>
             <span>${each.remedy}</span>
-            ${each.plugin && html`<a href=${link(each.plugin)}>Open ${each.plugin}</a>`}
+            ${each.plugin && (each.view === "dead-letters"
+              ? html`<a href=${lettersOf(each.plugin)}>Open the dead letters of ${each.plugin}</a>`
+              : html`<a href=${link(each.plugin)}>Open ${each.plugin}</a>`)}
           </li>`)}
       </ol>
       ${shown.length < all.length && html`

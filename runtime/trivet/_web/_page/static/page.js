@@ -53,13 +53,14 @@ function Page() {
   const { state, connection } = live;
   document.title = state ? `${known.title} · ${state.service}` : "Trivet";
   if (connection === "refused") {
-    return html`<${Frame} current=${null}>
-      <${SignIn} why=${live.refusal.message} done=${connect} /><//>`;
+    // At the first visit the form says enough.
+    const why = state || live.refusal.status !== 401 ? live.refusal.message : null;
+    return html`<${Frame} current=${null}><${SignIn} why=${why} done=${connect} /><//>`;
   }
   return html`
     <${Frame} current=${known}>
       <${Connection} />
-      ${state ? html`<${known.view} live=${live} parts=${rest} />` : html`<p class="empty">Loading …</p>`}
+      ${state ? html`<${known.view} key=${location.hash} live=${live} parts=${rest} />` : html`<p class="empty">Loading …</p>`}
     <//>`;
 }
 

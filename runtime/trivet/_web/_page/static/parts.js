@@ -17,6 +17,9 @@ export function tone(status, isLooping = false) {
 /** Whether a plugin crashes again and again. */
 export const isLooping = (plugin) => (plugin.starts ?? 0) >= 3 && plugin.error !== undefined;
 
+/** The address of the dead letters of a plugin. */
+export const lettersOf = (plugin) => `#/dead-letters/${encodeURIComponent(plugin)}`;
+
 export const Status = ({ status, tone: given, text }) => html`
   <span class="status ${given ?? tone(status)}">
     <span class="dot" aria-hidden="true"></span>${text ?? words(status)}

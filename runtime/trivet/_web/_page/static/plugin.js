@@ -4,7 +4,7 @@ import { html, useEffect, useState } from "./preact.js";
 import { ask } from "./api.js";
 import { count, duration, moment, rate, seconds, share, words } from "./format.js";
 import { useAnswer } from "./answers.js";
-import { Confirm, Curve, Empty, isLooping, Message, Status, tone } from "./parts.js";
+import { Confirm, Curve, Empty, isLooping, lettersOf, Message, Status, tone } from "./parts.js";
 
 /** The orders: when each may be given, and what the question says. */
 const ORDERS = [
@@ -25,7 +25,7 @@ export function Plugin({ live, parts: [name] }) {
   const mayAll = live.state.client.may.admin;
   if (!plugin) return html`<${Empty}>No plugin is named ${name}. <a href="#/">All plugins</a><//>`;
   return html`
-    <article key=${name}>
+    <article>
       <${Head} name=${name} plugin=${plugin} mayAll=${mayAll} />
       <${Curves} plugin=${plugin} curves=${live.series[name] ?? {}} />
       ${mayAll
@@ -53,6 +53,7 @@ function Head({ name, plugin, mayAll }) {
           <span class="faint">${plugin.class}</span>
         </p>
         ${plugin.trouble && html`<p>${plugin.trouble}</p>`}
+        ${plugin.remedy && html`<p>What to do: ${plugin.remedy}</p>`}
         ${plugin.waits_for && html`<p>Waits for <a href="#/plugins/${encodeURIComponent(plugin.waits_for)}">${plugin.waits_for}</a>.</p>`}
       </div>
       ${mayAll && html`<div class="buttons">
@@ -84,17 +85,17 @@ function Curves({ plugin, curves }) {
 
 function Account({ name, plugin, at }) {
   const path = `plugins/${encodeURIComponent(name)}`;
-  const { answer, problem } = useAnswer(path, {}, `${plugin.status} ${plugin.since} ${plugin.paused}`);
+  const { answer, problem, again } = useAnswer(path, {}, `${plugin.status} ${plugin.since} ${plugin.paused}`);
   if (problem) return html`<${Message} kind="bad">${problem.message}<//>`;
   if (!answer) return html`<${Empty}>Loading …<//>`;
   return html`
     ${answer.error && html`<${Fault} error=${answer.error} />`}
     <div class="columns">
       <${Facts} plugin=${plugin} account=${answer} at=${at} />
-      ${answer.inbox && html`<${Inbox} inbox=${answer.inbox} plugin=${plugin} at=${at} />`}
+      ${answer.inbox && html`<${Inbox} name=${name} inbox=${answer.inbox} plugin=${plugin} at=${at} />`}
     </div>
     <${History} history=${answer.history} at=${at} />
-    <${Log} path=${path} level=${answer.log_level} />
+    <${Log} path=${path} level=${answer.log_level} chosen=${again} />
     <${Tasks} name=${name} />
     <${Settings} settings=${answer.settings} />
     <${Routes} routes=${answer.routes} />`;
@@ -136,17 +137,17 @@ function Facts({ plugin, account, at }) {
 
 const ALWAYS = new Set(["accepted", "handled", "queued", "in_flight", "failed"]);
 
-function Inbox({ inbox, plugin, at }) {
+function Inbox({ name, inbox, plugin, at }) {
   const counted = { ...inbox, queued: plugin.queued, in_flight: plugin.in_flight, backing_off: plugin.backing_off,
     handled: plugin.handled, failed: plugin.failed, dead_lettered: plugin.dead_lettered };
-  const shown = Object.entries(counted).filter(([name, value]) => value || ALWAYS.has(name));
-  const dead = plugin.dead_lettered ? html`<a href="#/dead-letters">${count(plugin.dead_lettered)}</a>` : null;
+  const shown = Object.entries(counted).filter(([fate, value]) => value || ALWAYS.has(fate));
+  const dead = plugin.dead_lettered ? html`<a href=${lettersOf(name)}>${count(plugin.dead_lettered)}</a>` : null;
   return html`<${Pairs} title="Inbox" pairs=${[
     ["Room", plugin.room ? `${count(plugin.room)} events` : "no limit in number"],
     ["Oldest event", plugin.oldest ? duration(Math.max(0, at - plugin.oldest)) : null],
     ["Half of the attempts take", plugin.p50 ? seconds(plugin.p50) : null],
     ["99 percent take", plugin.p99 ? seconds(plugin.p99) : null],
-    ...shown.map(([name, value]) => [words(name), name === "dead_lettered" ? dead : count(value)]),
+    ...shown.map(([fate, value]) => [words(fate), fate === "dead_lettered" ? dead : count(value)]),
   ]} />`;
 }
 
@@ -181,14 +182,14 @@ function History({ history, at }) {
 
 const LEVELS = ["default", "debug", "info", "warning", "error"];
 
-function Log({ path, level }) {
-  const { answer, problem, again } = useAnswer(`${path}/log`, {}, "", 2000);
+function Log({ path, level, chosen }) {
+  const { answer, problem } = useAnswer(`${path}/log`, {}, "", 2000);
   const [fault, setFault] = useState(null);
   async function choose(event) {
     try {
       await ask(`${path}/log-level`, { method: "POST", query: { level: event.target.value } });
       setFault(null);
-      again();
+      chosen();
     } catch (refused) {
       setFault(refused.message);
     }

@@ -4,7 +4,7 @@ import { html, useState } from "./preact.js";
 import { signIn } from "./api.js";
 import { Message } from "./parts.js";
 
-/** The form. `why` is the service's own words; `done` is called when there is a session. */
+/** The form. `why` tells why a token is wanted; `done` is called when there is a session. */
 export function SignIn({ why, done }) {
   const [fault, setFault] = useState(null);
   const [isBusy, setBusy] = useState(false);
@@ -26,7 +26,7 @@ export function SignIn({ why, done }) {
       <h1 id="sign-in">Sign in</h1>
       <p>Give a token of this service, from <code>[[tokens]]</code> of its settings. To look around
         it needs the scope <code>read</code>; to change anything, <code>admin</code>.</p>
-      ${why && html`<p class="faint">The service says: ${why}.</p>`}
+      ${why && html`<p class="faint">Why: ${why}.</p>`}
       <form onSubmit=${submit}>
         <label>Token
           <input type="password" name="token" required autofocus autocomplete="current-password" />
