@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -21,6 +22,7 @@ from trivet import (
     DeliverySettings,
     Event,
     EventPlugin,
+    Secret,
     StoreSettings,
     TraceSettings,
     current_delivery,
@@ -62,6 +64,29 @@ class Shaky(EventPlugin[Placed]):
     async def handle_event(self, event: Placed) -> None:
         if current_delivery().attempt == 1:
             raise ValueError("no network")
+
+
+class Leaking(EventPlugin[Placed]):
+    key: Secret = Secret("open-sesame")
+
+    async def handle_event(self, event: Placed) -> None:
+        self.fail()
+
+    @route("/leak")
+    async def leak(self) -> None:
+        self.fail()
+
+    def fail(self) -> None:
+        raise ValueError(f"no door opens by {self.key.reveal()}") from KeyError(self.key.reveal())
+
+
+class LeakingInBatches(BatchPlugin[Placed]):
+    key: Secret = Secret("open-sesame")
+
+    async def handle_batch(self, events: Batch[Placed]) -> None:
+        raise ExceptionGroup(
+            self.key.reveal(), [ValueError(f"no door opens by {self.key.reveal()}")]
+        )
 
 
 class InBatches(BatchPlugin[Placed]):
@@ -118,6 +143,28 @@ async def test_each_attempt_is_a_span(autojump_clock: MockClock) -> None:
     assert second.status.status_code is StatusCode.UNSET
     assert [(each.attributes or {})["trivet.attempt"] for each in (first, second)] == [1, 2]
     assert len(spans.named("wait shaky")) == 1
+
+
+async def test_a_span_has_no_secrets() -> None:
+    """The error of a span has its type, its text and its traceback, and each secret is masked."""
+    with collected() as spans:
+        async with open_plugins(Leaking, LeakingInBatches, traces=ON) as runtime:
+            await runtime.publish(Placed())
+            await client(runtime).get("/leak")
+            await wait_all_tasks_blocked()
+    handled, batch = spans.the("handle leaking"), spans.the("handle leaking_in_batches")
+    for span in (handled, batch):
+        assert span.status.status_code is StatusCode.ERROR
+        assert span.status.description == "ValueError: no door opens by ***"
+    (event,) = handled.events
+    facts: Any = event.attributes
+    assert event.name == "exception"
+    assert facts["exception.type"] == "builtins.ValueError"
+    assert facts["exception.message"] == "no door opens by ***"
+    assert "KeyError: '***'" in facts["exception.stacktrace"]
+    assert "in handle_event" in facts["exception.stacktrace"]
+    assert len(batch.events) == 1
+    assert "open-sesame" not in "".join(str(span.to_json()) for span in spans.all)
 
 
 async def test_a_batch_is_linked_to_its_events(autojump_clock: MockClock) -> None:

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from random import Random
 from time import time_ns
+from traceback import format_exception
 from typing import Protocol, TypeVar
 
 from opentelemetry import trace
@@ -32,6 +33,8 @@ from opentelemetry.trace import (
     TraceFlags,
 )
 
+from .._faults._containment import summary
+from .._faults._masking import mask, mask_beginning
 from ._delivery import Delivery, delivery_of_task
 from ._event import Event
 
@@ -117,7 +120,7 @@ class Tracing:
         if traceparent is not None and not is_sampled(traceparent):
             yield
             return
-        with self._tracer.start_as_current_span(
+        with self._lasting(
             context.method,
             context=_context_of(traceparent),
             kind=SpanKind.SERVER,
@@ -176,7 +179,7 @@ class Tracing:
                 await handle(event)
                 return
             self._waited(plugin, delivery)
-            with self._tracer.start_as_current_span(
+            with self._lasting(
                 f"handle {plugin}",
                 context=_context_of(delivery.traceparent),
                 kind=SpanKind.CONSUMER,
@@ -200,7 +203,7 @@ class Tracing:
                 return
             for each in sampled:
                 self._waited(plugin, each)
-            with self._tracer.start_as_current_span(
+            with self._lasting(
                 f"handle {plugin}",
                 context=_context_of(sampled[0].traceparent),
                 kind=SpanKind.CONSUMER,
@@ -216,6 +219,31 @@ class Tracing:
 
         return handle_them
 
+    @contextmanager
+    def _lasting(
+        self,
+        name: str,
+        *,
+        context: Context,
+        kind: SpanKind,
+        attributes: Mapping[str, str | int],
+        links: Sequence[Link] = (),
+    ) -> Generator[Span]:
+        """Make a span that is the task's until the block ends, and has the exception that ends it.
+
+        OpenTelemetry would write down the exception itself, with the secrets in its texts.
+        """
+        span = self._tracer.start_span(name, context, kind, attributes, links)
+        with trace.use_span(
+            span, end_on_exit=True, record_exception=False, set_status_on_exception=False
+        ):
+            try:
+                yield span
+            except Exception as error:
+                if span.is_recording():
+                    _record(span, error)
+                raise
+
     def _waited(self, plugin: str, delivery: Delivery[Event]) -> None:
         """Make the span of the wait in the inbox, which ends now."""
         if delivery.attempt > 1:
@@ -227,6 +255,23 @@ class Tracing:
             start_time=min(int(delivery.published * 1e9), time_ns()),
         )
         span.end()
+
+
+def _record(span: Span, error: Exception) -> None:
+    """Make an exception the status and an event of a span, without secrets.
+
+    The names are those of OpenTelemetry's semantic conventions.
+    """
+    kind, said = type(error), summary(error)
+    span.set_status(Status(StatusCode.ERROR, said))
+    span.add_event(
+        "exception",
+        {
+            "exception.type": mask(f"{kind.__module__}.{kind.__qualname__}"),
+            "exception.message": said.removeprefix(f"{kind.__name__}: "),
+            "exception.stacktrace": mask_beginning("".join(format_exception(error))),
+        },
+    )
 
 
 def _facts(operation: str, event: str) -> dict[str, str | int]:

@@ -40,6 +40,7 @@ FIXED = {
     "bind": _BOUND,
     "management_bind": _BOUND,
     "stalls": "the event loop is measured",
+    "traces": "each plugin's handler has its spans, or has none",
     "store": "the file is open",
     "buffer_bytes": "the inboxes share them",
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +11,13 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trivet import ConfigurationError, ReloadRefusedError, Status
+from trivet._program._difference import FIXED
+from trivet._program._settings import KEYS
 from trivet._supervision import _orders
 
 from .programs import COUNTING, Files, plugin
+
+RELOADING = Path(__file__).parents[3] / "docs" / "reloading.md"
 
 
 async def test_a_plugin_whose_settings_changed_is_replaced(files: Files) -> None:
@@ -43,6 +49,28 @@ async def test_a_replacement_is_no_restart(files: Files) -> None:
         for step in (10, 20):
             await reloader.change_settings({"plugins": {"counting": {"step": step}}}, None)
         assert runtime.hosts["counting"].restarts == 1
+
+
+def test_each_setting_can_change_or_needs_a_restart() -> None:
+    """The document says for each key what a reload does; it names the keys that need a restart."""
+    rows = [line for line in RELOADING.read_text().splitlines() if line.startswith("| ")]
+    keys = {row: set(re.findall(r"`\[?([a-z_]+)\]?`", row.split("|")[1])) for row in rows}
+    stay = [
+        keys.pop(row) for row in rows if re.search(r"\| (they stay as they are|the same;)", row)
+    ]
+    assert set[str]().union(*stay) == FIXED.keys()
+    assert set[str]().union(*keys.values()) & {*KEYS} == {*KEYS} - FIXED.keys()
+
+
+async def test_traces_need_a_restart(files: Files) -> None:
+    """Spans are made, or not made, from the start on; a reload says so, and nothing is applied."""
+    files.settings("")
+    async with files.running() as (runtime, reloader):
+        files.settings("[traces]\nenabled = true")
+        (change,) = await reloader.reload()
+        assert (change.what, change.result) == ("traces", "needs a restart")
+        assert not runtime.program.settings.traces.enabled
+        assert runtime.tracing is None
 
 
 async def test_nothing_happens_where_nothing_has_changed(files: Files) -> None:
