@@ -52,9 +52,15 @@ class Distribution:
         return zip((*BOUNDS, None), accumulate(self.counts), strict=True)
 
     def since(self, earlier: Distribution) -> Distribution:
-        """The durations that have come since an earlier instant."""
-        counts = (now - then for now, then in zip(self.counts, earlier.counts, strict=True))
-        return Distribution(tuple(counts), self.seconds - earlier.seconds)
+        """The durations that have come since an earlier instant.
+
+        They are all durations where the earlier ones are another histogram's: that of an inbox,
+        say, which is gone, and whose name another inbox has.
+        """
+        counts = tuple(map(int.__sub__, self.counts, earlier.counts))
+        if min(counts) < 0:
+            return self
+        return Distribution(counts, self.seconds - earlier.seconds)
 
     @classmethod
     def merged(cls, distributions: Iterable[Distribution]) -> Distribution:

@@ -25,8 +25,8 @@ class Reloads(Protocol):
 
     async def change_settings(
         self, patch: Mapping[str, Any], version: str | None
-    ) -> tuple[Change, ...]:
-        """Change settings by a JSON merge patch, if they have the version."""
+    ) -> tuple[tuple[Change, ...], str | None]:
+        """Change settings by a JSON merge patch, if they have the version; returns the next."""
         ...
 
     def version(self) -> str:

@@ -6,10 +6,10 @@ Never knows who asks for a reload, nor where the settings are: it calls a functi
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import structlog
@@ -33,6 +33,8 @@ from ._departure import Departure
 from ._looking import Looking
 from ._patches import moved, refuse_overridden, refuse_unknown
 from ._versions import Versions
+
+T = TypeVar("T")
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
@@ -99,7 +101,7 @@ class Reloader:
 
     async def change_settings(
         self, patch: Mapping[str, Any], version: str | None
-    ) -> tuple[Change, ...]:
+    ) -> tuple[tuple[Change, ...], str | None]:
         """Change settings, and write them to the overlay; see `reload`.
 
         The settings' file is read anew, too, and the plugins' code is not.
@@ -108,25 +110,47 @@ class Reloader:
             patch: a JSON merge patch of the overlay's content.
             version: the version of the settings that were seen; None for any.
 
+        Returns:
+            All changes, and the version that they have made; None where the program stops.
+
         Raises:
             StaleSettingsError: the settings have another version by now.
             ConfigurationError: see `reload`; or the environment or the command line sets one of
                 the keys, or the overlay cannot be written.
             ReloadRefusedError: see `reload`.
         """
-        return await self._in_turn(partial(self._look_at_change, patch, version))
+        made: list[str] = []
+
+        async def note_version() -> None:
+            """Keep the version that the change has made, before another one comes."""
+            made.append(await self._in_thread(self.version))
+
+        look = partial(self._look_at_change, patch, version)
+        changes = await self._in_turn(look, note_version)
+        return changes, made[0] if made else None
 
     def version(self) -> str:
         """The version of the settings; see `Versions.current`."""
         return self._versions.current()
 
-    async def _in_turn(self, look: Callable[[], _Found]) -> tuple[Change, ...]:
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        if self._in_loop:
+            return work()
+        return await trio.to_thread.run_sync(work, limiter=trio.CapacityLimiter(1))
+
+    async def _in_turn(
+        self,
+        look: Callable[[], _Found],
+        then: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+    ) -> tuple[Change, ...]:
+        """Look and apply, while no other reload does; `then` is called before another one may."""
         changes: tuple[Change, ...] | None = None
         refused: ConfigurationError | ReloadRefusedError | None = None
         async with self._turn, trio.open_nursery() as nursery:
             nursery.start_soon(self._end_with_program, nursery.cancel_scope)
             try:
                 changes, departure = await self._apply(look)
+                await then()
                 await departure.over.wait()  # A stop of the program does not wait for it.
             except (ConfigurationError, ReloadRefusedError) as error:
                 refused = error

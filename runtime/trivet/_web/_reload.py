@@ -6,7 +6,8 @@ Never knows how a reload is done.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping
+from typing import TypeVar
 
 import attrs
 import trio
@@ -19,6 +20,8 @@ from .._runtime import Runtime
 from ._admin import acted, host_of
 from ._fast_path import EndpointRequest, EndpointResponse, Endpoints
 from ._problems import ProblemError
+
+T = TypeVar("T")
 
 _NOT_THIS_PROGRAM = "the settings of this program come from the code around Trivet"
 
@@ -57,19 +60,17 @@ def reloads_of(runtime: Runtime, code: str = "reload_refused") -> Reloads:
     return runtime.reloads
 
 
-async def asked(
-    reload: Awaitable[Sequence[Change]], code: str = "reload_refused"
-) -> Sequence[Change]:
+async def asked(reload: Awaitable[T], code: str = "reload_refused") -> T:
     """Have a reload done, or raise the problem."""
-    changes: Sequence[Change] = ()
+    outcome: list[T] = []
     try:
         with trio.CancelScope(shield=True):  # The stop of the program ends it.
-            changes = await reload
+            outcome.append(await reload)
     except StaleSettingsError as error:
         raise ProblemError("precondition_failed", str(error)) from error
     except (ConfigurationError, ReloadRefusedError) as error:
         raise refused(error, code) from error
-    return changes
+    return outcome[0]
 
 
 def described(changes: Iterable[Change]) -> list[Mapping[str, object]]:

@@ -52,10 +52,10 @@ def add_settings(fast_path: Endpoints, runtime: Runtime) -> None:
         """
         reloads = reloads_of(runtime, REFUSED)
         version, patch = _version(request), await _patch(request)
-        changes = await asked(reloads.change_settings(patch, version), REFUSED)
+        changes, made = await asked(reloads.change_settings(patch, version), REFUSED)
         keys = dict.fromkeys(key_of(path) for path, _ in steps_within(patch))
         acted(runtime, request, "settings", settings=keys)
-        return await _tagged(runtime, {"changes": described(changes)})
+        return _with_version({"changes": described(changes)}, made)
 
     fast_path.add("GET", "/-/settings", "read", settings)
     fast_path.add("PATCH", "/-/settings", "admin", change)
@@ -79,10 +79,6 @@ def _describe(program: Program) -> Mapping[str, object]:
         "overlay": found,
         "needs_restart": list(settings.waiting),
     }
-
-
-async def _tagged(runtime: Runtime, document: object) -> EndpointResponse:
-    return _with_version(document, await _current(runtime))
 
 
 async def _current(runtime: Runtime) -> str | None:

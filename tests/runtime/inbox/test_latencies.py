@@ -193,6 +193,16 @@ def test_the_durations_of_some_minutes() -> None:
     assert Distribution.merged([before, since]) == histogram.distribution()
 
 
+def test_the_durations_of_another_inbox_with_the_same_name() -> None:
+    """All durations of an inbox are new where the earlier ones are those of one that is gone."""
+    gone, come = Histogram(), Histogram()
+    gone.add(0.5)
+    gone.add(30.0)
+    for _ in range(5):
+        come.add(0.5)
+    assert come.distribution().since(gone.distribution()) == come.distribution()
+
+
 @pytest.mark.parametrize(
     ("share", "low", "high"), [(0.0, 0.0, 1.0), (0.5, 0.5, 1.0), (0.99, 2.0, 4.0), (1.0, 2.0, 4.0)]
 )

@@ -30,7 +30,7 @@ async def test_a_change_is_applied_and_written(files: Files) -> None:
     files.settings(ACTIVE + "max_body = 1000\n# by hand")
     before = files.toml.read_bytes()
     async with files.running() as (runtime, reloader):
-        changes = await reloader.change_settings(
+        changes, _ = await reloader.change_settings(
             {"max_body": 2000, "plugins": {"counting": {"step": 10}}}, None
         )
         assert [(each.what, each.result) for each in changes] == [
@@ -185,7 +185,7 @@ async def test_a_key_that_needs_a_restart_is_written_and_told(files: Files) -> N
     """The present value holds, the answer says why, and the next start has the new one."""
     files.settings("")
     async with files.running() as (runtime, reloader):
-        (change,) = await reloader.change_settings({"service": "shop"}, None)
+        ((change,), _) = await reloader.change_settings({"service": "shop"}, None)
         assert (change.what, change.result) == ("service", "needs a restart")
         assert runtime.program.settings.service == "trivet"
         assert runtime.program.settings.waiting == ("service",)

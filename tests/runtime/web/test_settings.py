@@ -135,6 +135,29 @@ async def test_a_request_needs_the_version_that_was_seen(tmp_path: Path) -> None
         assert tomllib.loads(files.overlay.read_text()) == {"max_body": 9000}
 
 
+async def test_an_answer_has_the_version_of_its_own_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change that another one follows before its answer is sent does not answer with the other's
+    version: who has it is refused."""
+    async with served(tmp_path) as (_, runtime, asking):
+        reloads: Any = runtime.reloads
+        change = reloads.change_settings
+
+        async def change_twice(patch: Mapping[str, Any], version: str | None) -> Any:
+            made = await change(patch, version)
+            await change({"max_body": 2000}, None)
+            return made
+
+        with monkeypatch.context() as patched:
+            patched.setattr(reloads, "change_settings", change_twice)
+            answer = await asking.patch("/-/settings", headers=PATCH, json={"max_body": 1000})
+        headers = {**PATCH, "If-Match": answer.headers["etag"]}
+        answer = await asking.patch("/-/settings", headers=headers, json={"max_body": 1001})
+        assert answer.status_code == 412
+        assert runtime.program.settings.max_body == 2000
+
+
 async def test_every_fault_is_told_and_nothing_changes(tmp_path: Path) -> None:
     """409, with a line for each, and the nearest spelling of a key."""
     async with served(tmp_path) as (files, _, asking):
