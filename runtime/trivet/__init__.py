@@ -66,9 +66,9 @@ and says what they are for.
                             _transport
         _asgi               the types between servers and applications
     _reload/            other settings and other plugins for a running program
-        _reloader _looking _changeover _cargo _departure _patches _versions
-                            what has changed; from the old instances to the new ones; which settings
-                            an operator has seen
+        _reloader _attempt _looking _changeover _cargo _departure _patches _versions
+                            what has changed, or is given up; from the old instances to the new;
+                            which settings an operator has seen
     _runtime            the running program: the order of start and stop, and the `app`
     _hosting            an inbox, an instance and a host for each plugin
     _delivery/          how an event reaches a plugin

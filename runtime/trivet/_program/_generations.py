@@ -20,7 +20,7 @@ from importlib.machinery import ExtensionFileLoader, ModuleSpec, PathFinder, Sou
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from .._faults._errors import ConfigurationError
+from .._faults._errors import ConfigurationError, ReloadRefusedError
 from ._finder import PACKAGE, is_within
 
 
@@ -122,26 +122,41 @@ class Generation:
         self._old = {name: module for name, module in modules().items() if name in {*names}}
         self._kept = set(modules()) - set(self._old)
         self._lock = threading.Lock()
-        self.is_over: bool = False
-        """Whether the old modules are back, so that whatever is imported yet comes too late."""
+        self._is_over = False
 
     def begin(self) -> None:
         """Have the next imports make new modules.
 
         Raises:
             ConfigurationError: one of the files needs a restart.
+            ReloadRefusedError: it is undone already.
         """
         for module in self._old.values():
             if isinstance(getattr(module.__spec__, "loader", None), ExtensionFileLoader):
                 raise ConfigurationError(f"{module.__file__}: a C extension needs a restart")
             _refuse_new_requirements(str(module.__file__))
         importlib.invalidate_caches()
-        for name in self._old:
-            _forget(name)
-        sys.meta_path.insert(0, _FRESH)
+        with self._lock:
+            self._refuse_if_over()
+            for name in self._old:
+                _forget(name)
+            sys.meta_path.insert(0, _FRESH)
 
     def imported(self) -> None:
-        """Note that everything is imported."""
+        """Note that everything is imported.
+
+        Raises:
+            ReloadRefusedError: it is undone already.
+        """
+        with self._lock:
+            self._refuse_if_over()
+            self._end_imports()
+
+    def _refuse_if_over(self) -> None:
+        if self._is_over:
+            raise ReloadRefusedError("it came too late")
+
+    def _end_imports(self) -> None:
         if _FRESH in sys.meta_path:
             sys.meta_path.remove(_FRESH)
         for module in self._old.values():
@@ -154,10 +169,10 @@ class Generation:
         place that the module has at the import's end.
         """
         with self._lock:
-            if self.is_over:
+            if self._is_over:
                 return
-            self.is_over = True
-        self.imported()
+            self._is_over = True
+        self._end_imports()
         for name in modules().keys() - self._kept:
             _forget(name)
         for name, module in self._old.items():

@@ -11,11 +11,14 @@ import stat
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
 from .._faults._errors import ConfigurationError
 from ._values import is_table
+
+_NUMBERS = count(1)
 
 HEADER = """\
 # Trivet writes this file when an operator changes settings while it runs, by
@@ -74,8 +77,9 @@ class Draft:
     def __init__(self, file: Path, content: bytes) -> None:
         self._named = file
         self._file = Path(os.path.realpath(file))
-        # One name a process: what a killed one has left is written over by the next of its number.
-        self._draft = self._file.with_name(f".{self._file.name}.{os.getpid()}.new")
+        # A name of its own: a change that was given up may still be written.
+        number = next(_NUMBERS)
+        self._draft = self._file.with_name(f".{self._file.name}.{os.getpid()}.{number}.new")
         try:
             self._refuse_no_file()
             self._write(content)

@@ -28,6 +28,7 @@ from .._program._reading import Read
 from .._program._settings import Settings
 from .._program._versions import code_versions
 from .._runtime import Runtime
+from ._attempt import Attempt
 from ._changeover import Changeover
 from ._departure import Departure
 from ._looking import Looking
@@ -44,10 +45,13 @@ class _Found:
     """The outcome of a look at the settings and the files."""
 
     difference: Difference
-    generation: Generation
     digests: Mapping[str, str | None]
     draft: Draft | None = None
     """The new overlay, where the settings are changed."""
+
+
+_Look = Callable[[Attempt], _Found]
+"""A look at the settings and the files, which notes with the attempt what it makes."""
 
 
 class Reloader:
@@ -66,8 +70,6 @@ class Reloader:
         self._read = read
         self._turn = trio.Lock()
         self._versions = Versions(runtime)
-        self._generation: Generation | None = None
-        """The modules that are being imported."""
 
     async def reload(self) -> tuple[Change, ...]:
         """Read the settings anew, and the files that differ, and apply what has changed.
@@ -140,7 +142,7 @@ class Reloader:
 
     async def _in_turn(
         self,
-        look: Callable[[], _Found],
+        look: _Look,
         then: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     ) -> tuple[Change, ...]:
         """Look and apply, while no other reload does; `then` is called before another one may."""
@@ -166,50 +168,39 @@ class Reloader:
         await self._runtime.stopping.wait()
         scope.cancel()
 
-    async def _apply(self, look: Callable[[], _Found]) -> tuple[tuple[Change, ...], Departure]:
+    async def _apply(self, look: _Look) -> tuple[tuple[Change, ...], Departure]:
         if self._runtime.stopping.is_set():
             raise ReloadRefusedError("the program stops")
-        found = look() if self._in_loop else await self._look_in_thread(look)
-        draft = found.draft
-        commit = None if draft is None else draft.take_place
+        attempt = Attempt()
         try:
+            found = look(attempt) if self._in_loop else await self._look_in_thread(look, attempt)
+            draft = found.draft
+            commit = None if draft is None else draft.take_place
             departure = await Changeover(self._runtime, found.difference, commit).run()
         except BaseException:
-            found.generation.undo()
-            if draft is not None:
-                draft.discard()
+            attempt.give_up()
             raise
         finally:
-            forget(self)  # The program masks the secrets now, if they are its own.
-            self._generation = None
+            forget(attempt)  # The program masks the secrets now, if they are its own.
         self._runtime.digests = found.digests
         if draft is not None:
             await self._settle(draft)
         return found.difference.changes, departure
 
-    async def _look_in_thread(self, look: Callable[[], _Found]) -> _Found:
+    async def _look_in_thread(self, look: _Look, attempt: Attempt) -> _Found:
         """Look in a thread of its own: plugins may have taken all of Trio's.
 
-        An import that hangs cannot be ended: the thread is left behind, and the old modules are
-        put back.
+        An import or a disk that hangs cannot be ended: the thread is left behind, and works for an
+        attempt that is given up.
         """
-        self._generation, limit = None, self._runtime.program.settings.startup.limit
-        thread = Looking(look)
-        try:
-            with trio.move_on_after(limit):
-                return await trio.to_thread.run_sync(
-                    thread.run, limiter=trio.CapacityLimiter(1), abandon_on_cancel=True
-                )
-        except trio.Cancelled:
-            self._undo_import()
-            raise
-        self._undo_import()
+        limit = self._runtime.program.settings.startup.limit
+        thread = Looking(partial(look, attempt))
+        with trio.move_on_after(limit):
+            return await trio.to_thread.run_sync(
+                thread.run, limiter=trio.CapacityLimiter(1), abandon_on_cancel=True
+            )
         said = f"the new code is not imported within {limit:g} s (`startup.limit`); it stands at"
         raise ReloadRefusedError(f"{said} {thread.place()}")
-
-    def _undo_import(self) -> None:
-        if self._generation is not None:
-            self._generation.undo()
 
     async def _settle(self, draft: Draft) -> None:
         """Wait until the overlay is on the disk; what was changed stays so."""
@@ -221,17 +212,20 @@ class Reloader:
 
     # In a thread.
 
-    def _look_at_all(self) -> _Found:
+    def _look_at_all(self, attempt: Attempt) -> _Found:
         """Read, check and compare."""
         faults = Faults()
         read = self._read(faults).settings
         faults.check()
-        found = self._look(self._applicable(read), read, importing(self._changed()))
+        names = importing(self._changed())
+        found = self._look(attempt, self._applicable(read), read, names)
         changes = (*found.difference.changes, *self._installed_anew())
         return attrs.evolve(found, difference=attrs.evolve(found.difference, changes=changes))
 
-    def _look_at_change(self, patch: Mapping[str, Any], version: str | None) -> _Found:
-        """Read, change, check and compare; last, write a draft of the overlay."""
+    def _look_at_change(
+        self, patch: Mapping[str, Any], version: str | None, attempt: Attempt
+    ) -> _Found:
+        """Read, change, write a draft of the overlay, check and compare."""
         if version is not None and version != self._versions.current():
             raise StaleSettingsError("the settings are not those any more that were seen")
         faults = Faults()
@@ -253,12 +247,10 @@ class Reloader:
             content = as_toml(read.written.overlaid)
         faults.check()
         assert file is not None
+        attempt.go_on()
         draft = Draft(file, content)
-        try:
-            found = self._look(self._applicable(read), read, set())
-        except BaseException:
-            draft.discard()
-            raise
+        attempt.made(draft.discard)
+        found = self._look(attempt, self._applicable(read), read, set())
         told = found.difference.changes
         changes = (*told, *moved(patch, before, read.written.overlaid, told))
         different = attrs.evolve(found.difference, changes=changes)
@@ -279,7 +271,7 @@ class Reloader:
             ):
                 yield Change(f"plugins.{name}", "needs a restart", "its code is installed")
 
-    def _look_at_plugin(self, plugin: str) -> _Found:
+    def _look_at_plugin(self, plugin: str, attempt: Attempt) -> _Found:
         """Check the plugin's code, by the settings that hold."""
         settings = self._runtime.program.settings
         module = type(self._runtime.host(plugin).plugin).__module__
@@ -288,33 +280,30 @@ class Reloader:
             raise ReloadRefusedError(said, plugin=plugin)
         root = ".".join(module.split(".")[:2])  # A folder is reloaded as a whole.
         own = {name for name in modules() if is_within(name, root)}
-        return self._look(settings, settings, importing(own | (self._changed() & imported_by(own))))
+        names = importing(own | (self._changed() & imported_by(own)))
+        return self._look(attempt, settings, settings, names)
 
     def _changed(self) -> set[str]:
         """The modules whose files are not those that were imported."""
         known = self._runtime.digests
         return {name for name, digest in digests().items() if known.get(name, digest) != digest}
 
-    def _look(self, settings: Settings, read: Settings, names: set[str]) -> _Found:
+    def _look(
+        self, attempt: Attempt, settings: Settings, read: Settings, names: set[str]
+    ) -> _Found:
         faults, generation = Faults(), Generation(names)
-        self._generation = generation
+        attempt.made(generation.undo)
         before = {name: digest for name, digest in digests().items() if name in names}
         known = self._runtime.digests
         kept = {name: known[name] for name in known.keys() - names}
-        try:
-            generation.begin()
-            new = check(settings, faults, mounts=False)
-            if generation.is_over:
-                raise ReloadRefusedError("it came too late")  # noqa: TRY301 - nobody waits for it
-            generation.imported()
-            faults.check()
-            assert new is not None
-            found = difference(self._runtime.program, new, read)
-        except BaseException:
-            generation.undo()
-            raise
-        know(self, new.secrets())
-        return _Found(found, generation, {**digests(), **kept, **before})
+        generation.begin()
+        new = check(settings, faults, mounts=False)
+        generation.imported()
+        faults.check()
+        assert new is not None
+        found = difference(self._runtime.program, new, read)
+        know(attempt, new.secrets())
+        return _Found(found, {**digests(), **kept, **before})
 
     async def over(self) -> None:
         """Wait until no reload is under way."""

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from trivet import ConfigurationError, ReloadRefusedError, Status
+from trivet import ConfigurationError, ReloadRefusedError, Runtime, Status
+from trivet._program._collector import Faults
+from trivet._program._overlay_file import Draft
+from trivet._program._reading import Change, Reading
+from trivet._reload._looking import Looking
+from trivet._reload._reloader import Reloader, reloading
 from trivet._supervision import _orders
 
 from .programs import COUNTING, Files, plugin
@@ -38,6 +45,36 @@ def release() -> Iterator[threading.Event]:
     yield released
     released.set()
     del sys.released  # type: ignore[attr-defined]
+
+
+@asynccontextmanager
+async def hanging(files: Files, runtime: Runtime) -> AsyncGenerator[Reloader]:
+    """A reloader whose first look at the settings hangs until `sys.released`."""
+    hangs = [True]
+
+    def read(faults: Faults, change: Change | None = None) -> Reading:
+        if hangs and hangs.pop():
+            sys.released.wait()  # type: ignore[attr-defined]
+        return files.read(faults, change)
+
+    async with reloading(runtime, read) as reloader:
+        yield reloader
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+    """A semaphore that each look in a thread releases at its end."""
+    semaphore = threading.Semaphore(0)
+    run: Any = Looking[Any].run
+
+    def run_and_tell(looking: Looking[Any]) -> object:
+        try:
+            return run(looking)
+        finally:
+            semaphore.release()
+
+    monkeypatch.setattr(Looking, "run", run_and_tell)
+    return semaphore
 
 
 @pytest.mark.parametrize(
@@ -72,7 +109,9 @@ async def test_new_code_that_leaves_by_any_error(counting: Files, text: str, fau
 
 
 @pytest.mark.real_time
-async def test_an_import_that_hangs(counting: Files, release: threading.Event) -> None:
+async def test_an_import_that_hangs(
+    counting: Files, release: threading.Event, ended: threading.Semaphore
+) -> None:
     """After the limit of a start the reload is refused with the line, and others follow; what the
     thread imports at last changes nothing."""
     other = COUNTING.replace("Number", "Word").replace("Counting", "Other")
@@ -81,19 +120,91 @@ async def test_an_import_that_hangs(counting: Files, release: threading.Event) -
     async with counting.running() as (runtime, reloader):
         module = sys.modules["trivet_plugins.counting"]
         file = counting.plugin("counting", "import sys\nsys.released.wait()\n" + COUNTING)
-        threads = threading.active_count()
         with pytest.raises(ReloadRefusedError, match=rf"stands at {file}:5"):
             await reloader.reload()
         counting.plugin("counting", COUNTING)
         counting.plugin("other", other.replace("step: int = 1", "step: int = 7"))
         await reloader.reload_plugin("other")
         assert plugin(runtime, "other").step == 7
+        assert ended.acquire(timeout=10)
         release.set()
-        with trio.fail_after(10):
-            while threading.active_count() > threads + 1:
-                await trio.sleep(0.01)
+        assert ended.acquire(timeout=10)
         assert sys.modules["trivet_plugins.counting"] is module
         await reloader.reload_plugin("counting")
+
+
+@pytest.mark.real_time
+async def test_a_look_that_hangs_before_it_imports(
+    counting: Files, release: threading.Event, ended: threading.Semaphore
+) -> None:
+    """A reload that was refused while the settings were read imports nothing afterwards."""
+    counting.settings(ACTIVE + "[startup]\nlimit = 0.2")
+    async with counting.running() as (runtime, _), hanging(counting, runtime) as reloader:
+        module, path = sys.modules["trivet_plugins.counting"], [*sys.meta_path]
+        counting.plugin("counting", COUNTING.replace("step: int = 1", "step: int = 7"))
+        with pytest.raises(ReloadRefusedError, match=r"`startup\.limit`"):
+            await reloader.reload()
+        release.set()
+        assert ended.acquire(timeout=10)
+        assert sys.modules["trivet_plugins.counting"] is module
+        assert sys.meta_path == path
+        await reloader.reload()
+        assert plugin(runtime, "counting").step == 7
+
+
+@pytest.mark.real_time
+async def test_a_change_that_hangs_before_its_draft(
+    counting: Files, release: threading.Event, ended: threading.Semaphore
+) -> None:
+    """A change that was refused for its time leaves no draft, whatever may be in it."""
+    counting.settings(ACTIVE + "[startup]\nlimit = 0.2")
+    async with counting.running() as (runtime, _), hanging(counting, runtime) as reloader:
+        with pytest.raises(ReloadRefusedError, match=r"`startup\.limit`"):
+            await reloader.change_settings({"max_body": 111}, None)
+        release.set()
+        assert ended.acquire(timeout=10)
+        assert not [*counting.path.glob(".*.new")]
+        await reloader.change_settings({"max_body": 222}, None)
+        assert runtime.program.settings.max_body == 222
+    assert "max_body = 222" in counting.overlay.read_text(encoding="utf-8")
+
+
+@pytest.mark.real_time
+async def test_a_disk_that_hangs_under_a_draft(
+    counting: Files,
+    release: threading.Event,
+    ended: threading.Semaphore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A refused change whose draft comes to the disk late spoils no other change's draft."""
+    counting.settings(ACTIVE + "[startup]\nlimit = 0.2")
+    fchmod, hangs = os.fchmod, [True]
+    between: list[str] = []
+
+    def late(descriptor: int, mode: int) -> None:
+        if hangs and hangs.pop():
+            release.wait()
+        fchmod(descriptor, mode)
+
+    take_place = Draft.take_place
+
+    def end_the_other_first(draft: Draft) -> None:
+        assert ended.acquire(timeout=10)
+        release.set()
+        assert ended.acquire(timeout=10)
+        between.extend(each.name for each in counting.path.glob(".*.new"))
+        take_place(draft)
+
+    async with counting.running() as (runtime, reloader):
+        monkeypatch.setattr(os, "fchmod", late)
+        monkeypatch.setattr(Draft, "take_place", end_the_other_first)
+        with pytest.raises(ReloadRefusedError, match=r"`startup\.limit`"):
+            await reloader.change_settings({"max_body": 111}, None)
+        await reloader.change_settings({"max_body": 222}, None)
+        assert runtime.program.settings.max_body == 222
+    assert len(between) == 1
+    assert "max_body = 222" in counting.overlay.read_text(encoding="utf-8")
+    assert not [*counting.path.glob(".*.new")]
 
 
 @pytest.mark.real_time
