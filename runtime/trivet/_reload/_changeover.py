@@ -243,6 +243,8 @@ class Changeover:
         runtime, difference = self._runtime, self._difference
         replaced = {name: runtime.hosts[name] for name in difference.replaced}
         stopped = {name: runtime.hosts[name] for name in difference.stopped}
+        for host in (*replaced.values(), *stopped.values()):
+            host.is_leaving = True
         retirements: dict[str, Retirement] = {}
         with trio.CancelScope(shield=True):
             await self._patiently(partial(self._end_dependents, replaced, stopped))

@@ -95,6 +95,8 @@ class Host:
         """Whether an operator has the plugin stopped, so that no lifetime begins."""
         self.is_stopping: bool = False
         """Whether the plugin stops with the program."""
+        self.is_leaving: bool = False
+        """Whether a reload replaces or removes the plugin, so that orders to it would be lost."""
         self.start_failed: bool = False
         """Whether the first start failed, and the settings forbid another."""
         self.ended: trio.Event = trio.Event()
@@ -113,18 +115,13 @@ class Host:
         self.close_limit: float = close_limit
         """Seconds for `close` in the next lifetime, and for the plugin's resources."""
         self._new_lifetime = partial(
-            Lifetime,
-            plugin,
-            self,
-            contains_interrupts=contains_interrupts,
-            runs=runs,
+            Lifetime, plugin, self, contains_interrupts=contains_interrupts, runs=runs
         )
         self._lifetime: Lifetime | None = None
         self._task: trio.lowlevel.Task | None = None
         self._on_start: Callable[[], None] | None = None
         self._has_run = False
-        self._started = -math.inf
-        self._restart_at = math.nan
+        self._started, self._restart_at = -math.inf, math.nan
         self._pause: trio.CancelScope | None = None
         self._changed: trio.Event | None = None
         internals = internals_of(plugin)

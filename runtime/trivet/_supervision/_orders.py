@@ -21,9 +21,10 @@ def restart(host: Host) -> None:
     """Begin a new lifetime of a plugin; plugins that need it restart too.
 
     Raises:
-        OrderRefusedError: the program stops, the plugin is disabled, or it waits for another.
+        OrderRefusedError: the program stops, a reload replaces or removes the plugin, the
+            plugin is disabled, or it waits for another.
     """
-    _refuse_while_stopping(host)
+    _refuse_at_the_end(host)
     if host.is_disabled:
         raise _refused(host, "is disabled; enable it")
     waits_for = host.waits_for
@@ -39,9 +40,10 @@ def disable(host: Host, limits: ShutdownSettings) -> bool:
     and is drained; events of a durable one wait in the store, where more come in.
 
     Raises:
-        OrderRefusedError: the program stops, or the plugin, or one that needs it, is critical.
+        OrderRefusedError: the program stops, a reload replaces or removes the plugin, or the
+            plugin, or one that needs it, is critical.
     """
-    _refuse_while_stopping(host)
+    _refuse_at_the_end(host)
     critical = _critical_one(host)
     if critical is not None:
         needed = "" if critical is host else f"is needed by {critical.name!r}, which "
@@ -59,9 +61,9 @@ def enable(host: Host) -> bool:
     """Start a plugin that was disabled; says whether it was.
 
     Raises:
-        OrderRefusedError: the program stops.
+        OrderRefusedError: the program stops, or a reload replaces or removes the plugin.
     """
-    _refuse_while_stopping(host)
+    _refuse_at_the_end(host)
     if not host.is_disabled:
         return False
     host.enable()
@@ -89,7 +91,8 @@ def pause(host: Host) -> bool:
     plugin has already are finished. The pause outlives restarts of the plugin.
 
     Raises:
-        OrderRefusedError: the program stops, or the plugin takes no events.
+        OrderRefusedError: the program stops, a reload replaces or removes the plugin, or the
+            plugin takes no events.
     """
     gate = _gate_of(host)
     if gate.is_paused:
@@ -102,7 +105,8 @@ def resume(host: Host) -> bool:
     """Hand events to a plugin again; says whether it was paused.
 
     Raises:
-        OrderRefusedError: the program stops, or the plugin takes no events.
+        OrderRefusedError: the program stops, a reload replaces or removes the plugin, or the
+            plugin takes no events.
     """
     gate = _gate_of(host)
     if not gate.is_paused:
@@ -118,14 +122,16 @@ def _critical_one(host: Host) -> Member | None:
 
 
 def _gate_of(host: Host) -> Gate:
-    _refuse_while_stopping(host)
+    _refuse_at_the_end(host)
     if host.inbox is None:
         advice = "" if _critical_one(host) is not None else "; disable it instead"
         raise _refused(host, f"takes no events, so that nothing is to be paused{advice}")
     return host.inbox.gate
 
 
-def _refuse_while_stopping(host: Host) -> None:
+def _refuse_at_the_end(host: Host) -> None:
+    if host.is_leaving:
+        raise _refused(host, "is being replaced or removed by a reload; try again after it")
     if host.is_stopping:
         raise _refused(host, "is stopping with the program")
 

@@ -8,7 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trivet import Status
+from trivet import OrderRefusedError, Status
+from trivet._supervision import _orders
 from trivet.testing import client
 
 from .programs import COUNTING, Files, plugin
@@ -52,6 +53,56 @@ async def test_a_new_instance_that_fails_at_the_last_moment(
         assert new is not old
         assert "late" in str(new.error)
         assert not new.start_failed
+
+
+@pytest.mark.parametrize("order", ["disable", "enable", "restart"])
+async def test_an_order_during_the_exchange(
+    files: Files, autojump_clock: MockClock, order: str
+) -> None:
+    """An order to an instance that is about to leave is refused, and none is lost: the new
+    instance takes the order."""
+    closes_slowly = """
+        class Needing(BackgroundPlugin):
+            needs = ("other",)
+
+            async def close(self) -> None:
+                await trio.sleep(2)
+        """
+    files.plugin("counting", COUNTING)
+    files.plugin("other", "class Other(BackgroundPlugin):\n    word: str = 'a'\n")
+    files.plugin("leaving", "class Leaving(BackgroundPlugin):\n    pass\n")
+    files.plugin("needing", closes_slowly)
+    files.settings('active_plugins = ["counting", "other", "needing", "leaving"]')
+    async with files.running(in_loop=True) as (runtime, reloader):
+        old, leaving = runtime.hosts["counting"], runtime.hosts["leaving"]
+        limits = runtime.program.settings.shutdown
+
+        def give() -> None:
+            host = runtime.hosts["counting"]
+            if order == "disable":
+                _orders.disable(host, limits)
+            elif order == "enable":
+                _orders.enable(host)
+            else:
+                _orders.restart(host)
+
+        if order == "enable":
+            _orders.disable(old, limits)
+            await old.wait_for_status(Status.DISABLED)
+        changed = '[plugins.counting]\nstep = 3\n[plugins.other]\nword = "b"'
+        files.settings(f'active_plugins = ["counting", "other", "needing"]\n{changed}')
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reloader.reload)
+            await runtime.hosts["needing"].wait_for_status(Status.STOPPING)
+            with pytest.raises(OrderRefusedError, match="'counting' is being replaced"):
+                give()
+            with pytest.raises(OrderRefusedError, match="'leaving' is being replaced or removed"):
+                _orders.disable(leaving, limits)
+        new = runtime.hosts["counting"]
+        assert new is not old
+        assert new.is_disabled is (order == "enable")
+        give()
+        await new.wait_for_status(Status.DISABLED if order == "disable" else Status.RUNNING)
 
 
 async def test_an_event_that_is_published_in_initialize(files: Files) -> None:
