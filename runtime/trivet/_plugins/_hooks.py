@@ -160,7 +160,8 @@ def _misfit(name: str, base: FunctionType, method: FunctionType) -> str | None:
     if is_async and not inspect.iscoroutinefunction(method):
         return f"write {right}"
     try:
-        inspect.signature(method).bind(*inspect.signature(base).parameters)
+        names, by_keyword = _arguments(base)
+        inspect.signature(method).bind(*names, **dict.fromkeys(by_keyword))
     except TypeError:
         hint = "; settings are annotated fields of the class" if name == "__init__" else ""
         return f"it is called with other arguments; write {right}{hint}"
@@ -168,7 +169,15 @@ def _misfit(name: str, base: FunctionType, method: FunctionType) -> str | None:
 
 
 def _parameters(function: FunctionType) -> str:
-    return f"({', '.join(inspect.signature(function).parameters)})"
+    names, by_keyword = _arguments(function)
+    return f"({', '.join([*names, *(['*', *by_keyword] if by_keyword else [])])})"
+
+
+def _arguments(function: FunctionType) -> tuple[list[str], list[str]]:
+    """The names of a function's parameters: those by position, and those by keyword only."""
+    parameters = inspect.signature(function).parameters.values()
+    by_keyword = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+    return [each.name for each in parameters if each.name not in by_keyword], by_keyword
 
 
 @attrs.frozen
@@ -238,7 +247,8 @@ def _fits_hook(cls: type, hook: str, method: FunctionType) -> bool:
     if not isinstance(base, FunctionType):
         return False
     try:
-        inspect.signature(method).bind(*inspect.signature(base).parameters)
+        names, by_keyword = _arguments(base)
+        inspect.signature(method).bind(*names, **dict.fromkeys(by_keyword))
     except TypeError:
         return False
     return inspect.iscoroutinefunction(method) or not inspect.iscoroutinefunction(base)

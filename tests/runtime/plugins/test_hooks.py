@@ -67,7 +67,8 @@ def test_a_method_may_override_a_method(write: Write) -> None:
     ("method", "right"),
     [
         ("async def wants(self, event): return True", "`def wants(self, event)`"),
-        ("async def degrade(self, reason): ...", "`def degrade(self, reason)`"),
+        ("async def degrade(self, reason): ...", "`def degrade(self, reason, *, remedy)`"),
+        ("def degrade(self, reason): ...", "`def degrade(self, reason, *, remedy)`"),
         ("def initialize(self): ...", "`async def initialize(self)`"),
         ("def close(self): ...", "`async def close(self)`"),
         ("def run(self): ...", "`async def run(self)`"),
