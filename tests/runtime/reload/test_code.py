@@ -137,7 +137,7 @@ async def test_other_fields_are_refused_while_events_wait_that_do_not_fit(
     counting: Files,
 ) -> None:
     """The refusal names the event and the field; without such an event the class is taken."""
-    counting.plugin("counting", slowly(0.2))
+    counting.plugin("counting", slowly(1))
     other = COUNTING.replace("value: int", "value: int\n    unit: str")
     async with counting.running() as (runtime, reloader):
         old: Any = runtime.events["number"]

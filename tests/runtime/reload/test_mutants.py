@@ -98,7 +98,6 @@ def exchanges_all_the_same(
 
 
 QUICK: dict[str, Mutant] = {
-    "the inbox goes on handing out": Mutant(Gate, "hold", nothing),
     "the inbox stays shut": Mutant(Gate, "release", nothing),
     "queued events stay of their old class": Mutant(Cargo, "carry", nothing),
     "the inbox is another one": Mutant(Changeover, "_inbox", makes_a_new_inbox),
@@ -108,6 +107,7 @@ QUICK: dict[str, Mutant] = {
 }
 """Faults that one of a few programs shows."""
 SLOW: dict[str, Mutant] = {
+    "the inbox goes on handing out": Mutant(Gate, "hold", nothing),
     "nothing comes to rest": Mutant(Changeover, "_rest", waits_for_nobody),
     "a refused reload is not undone": Mutant(Changeover, "_undo", waits_for_nobody),
     "the modules of a refused reload stay": Mutant(Generation, "undo", nothing),

@@ -138,7 +138,7 @@ async def test_a_look_that_hangs_before_it_imports(
     counting: Files, release: threading.Event, ended: threading.Semaphore
 ) -> None:
     """A reload that was refused while the settings were read imports nothing afterwards."""
-    counting.settings(ACTIVE + "[startup]\nlimit = 0.2")
+    counting.settings(ACTIVE + "[startup]\nlimit = 1")
     async with counting.running() as (runtime, _), hanging(counting, runtime) as reloader:
         module, path = sys.modules["trivet_plugins.counting"], [*sys.meta_path]
         counting.plugin("counting", COUNTING.replace("step: int = 1", "step: int = 7"))
@@ -157,7 +157,7 @@ async def test_a_change_that_hangs_before_its_draft(
     counting: Files, release: threading.Event, ended: threading.Semaphore
 ) -> None:
     """A change that was refused for its time leaves no draft, whatever may be in it."""
-    counting.settings(ACTIVE + "[startup]\nlimit = 0.2")
+    counting.settings(ACTIVE + "[startup]\nlimit = 1")
     async with counting.running() as (runtime, _), hanging(counting, runtime) as reloader:
         with pytest.raises(ReloadRefusedError, match=r"`startup\.limit`"):
             await reloader.change_settings({"max_body": 111}, None)
@@ -177,7 +177,7 @@ async def test_a_disk_that_hangs_under_a_draft(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A refused change whose draft comes to the disk late spoils no other change's draft."""
-    counting.settings(ACTIVE + "[startup]\nlimit = 0.2")
+    counting.settings(ACTIVE + "[startup]\nlimit = 1")
     fchmod, hangs = os.fchmod, [True]
     between: list[str] = []
 
@@ -212,7 +212,7 @@ async def test_an_initialize_that_cannot_be_cancelled(
     counting: Files, release: threading.Event
 ) -> None:
     """The reload is refused with the stack of the new instance, which is left behind."""
-    counting.settings(ACTIVE + "[startup]\nlimit = 0.1\n[shutdown]\nclose = 0.1")
+    counting.settings(ACTIVE + "[startup]\nlimit = 2\n[shutdown]\nclose = 0.1")
     hangs = "import sys\n        await trio.to_thread.run_sync(sys.released.wait)"
     async with counting.running() as (runtime, reloader):
         counting.plugin("counting", COUNTING.replace("self.seen = []", hangs))
