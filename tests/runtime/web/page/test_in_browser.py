@@ -12,6 +12,7 @@ import trio
 from playwright.sync_api import Page
 
 from trivet import (
+    Delivery,
     OperatorActionEvent,
     Status,
     listening,
@@ -291,6 +292,9 @@ async def test_dead_letters(tmp_path: Path) -> None:
             plugin.is_jammed = False
 
         await browse(url, partial(look, mend=mend))
+        with trio.fail_after(30):  # The store looks for replayed events every few seconds.
+            while not plugin.paid:
+                await trio.sleep(0.01)
         assert plugin.paid == [letters[1]]
 
 
@@ -312,6 +316,56 @@ async def test_the_way_to_the_dead_letters_of_a_plugin(tmp_path: Path) -> None:
 
     async with till(tmp_path, Refund("1")) as (_, url):
         await browse(url, look)
+
+
+async def test_dead_letters_that_nobody_has_seen_stay(tmp_path: Path) -> None:
+    """A dead letter that comes between the question and its confirmation is not deleted."""
+
+    def look(page: Page, come: Callable[[], None]) -> None:
+        go_to(page, "Dead letters")
+        page.get_by_role("button", name="Delete all 2").click()
+        come()
+        confirm(page, "Delete")
+        expect(page.get_by_text("Deleted 2 dead letters.")).to_be_visible()
+        expect(page.locator(".group").get_by_role("listitem")).to_have_count(1)
+
+    async with till(tmp_path, Refund("1"), Refund("2")) as (runtime, url):
+
+        def come() -> None:
+            trio.from_thread.run(partial(runtime.publish, Refund("3"), wait=True))
+
+        await browse(url, partial(look, come=come))
+
+
+async def test_many_dead_letters(tmp_path: Path) -> None:
+    """A thousand dead letters that were selected are deleted, in several requests."""
+
+    def look(page: Page) -> None:
+        go_to(page, "Dead letters")
+        page.get_by_role("button", name="Show more of").click()
+        expect(page.locator(".group").get_by_role("listitem")).to_have_count(1000)
+        page.get_by_label("All with this error").check()
+        page.get_by_role("button", name="Delete 1000 selected").click()
+        confirm(page, "Delete")
+        expect(page.get_by_text(re.compile("Deleted 1.?000 dead letters"))).to_be_visible()
+        expect(page.get_by_text("There is no dead letter.")).to_be_visible()
+
+    async with till(tmp_path) as (runtime, url):
+        letters = [Delivery.of(Refund(str(number))) for number in range(1000)]
+        await runtime.publish_many(letters, wait=True)
+        await browse(url, look)
+
+
+async def test_an_address_that_is_not_encoded() -> None:
+    """A text behind the `#` that no program has encoded leads to the overview, or to its view."""
+
+    def look(page: Page) -> None:
+        expect(page.locator("dl.totals")).to_be_visible()
+        page.evaluate("location.hash = '#/plugins/100%'")
+        expect(page.locator("main")).to_contain_text("100%")
+
+    async with open_plugins(Billing) as runtime, serving(runtime) as url:
+        await browse(f"{url}/-/#/%", look)
 
 
 async def test_events(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import { count, moment } from "./format.js";
 import { Confirm, Empty, Message } from "./parts.js";
 
 const PAGE = 200; // Dead letters that are asked for at once.
+const PART = 200; // Numbers in one request: an address has a greatest length.
 
 /** The dead letters; a name in the address chooses those of one plugin. */
 export function DeadLetters({ live, parts: [plugin] }) {
@@ -23,28 +24,34 @@ export function DeadLetters({ live, parts: [plugin] }) {
   }
   const letters = answer?.dead_letters ?? [];
   const isFiltered = Object.values(filter).some((value) => value);
-  const all = isFiltered ? filter : { all: "true" };
+  const all = () => [{ ...filter, until: [filter.until, afterAll(letters)].filter(Boolean).sort()[0] }];
   const each = (word) => `${count(word)} dead letter${word === 1 ? "" : "s"}`;
 
   async function act(reason) {
-    const { count: number } = await ask(`dead-letters/${order.path}`, {
-      method: "POST",
-      query: { ...order.query, reason },
-    });
-    setSaid(`${order.done} ${each(number)}.`);
-    setChosen(new Set());
-    again();
+    try {
+      while (order.queries.length) {
+        const query = { ...order.queries[0], reason };
+        const answered = await ask(`dead-letters/${order.path}`, { method: "POST", query });
+        order.queries.shift(); // If a later part fails, another try begins with that.
+        order.number += answered.count;
+      }
+      setSaid(`${order.done} ${each(order.number)}.`);
+    } finally {
+      if (order.number) setChosen(new Set());
+      again();
+    }
   }
-  const propose = (path, query, number) => setOrder({
+  const propose = (path, queries, number) => setOrder({
     path,
-    query,
+    queries,
+    number: 0,
     isGrave: path === "purge",
     verb: path === "purge" ? "Delete" : "Replay",
     done: path === "purge" ? "Deleted" : "Delivered again:",
     question: path === "purge" ? `Delete ${each(number)} for ever?` : `Replay ${each(number)}?`,
     about: path === "purge" ? "Nobody can bring them back." : "Each is delivered again to the plugin that could not handle it.",
   });
-  const selection = () => ({ number: [...chosen].join(",") });
+  const selection = () => portions([...chosen]).map((numbers) => ({ number: numbers.join(",") }));
   return html`
     <header class="bar">
       <h1>Dead letters</h1>
@@ -52,8 +59,8 @@ export function DeadLetters({ live, parts: [plugin] }) {
         ${chosen.size > 0 && html`
           <button onClick=${() => propose("replay", selection(), chosen.size)}>Replay ${chosen.size} selected</button>
           <button onClick=${() => propose("purge", selection(), chosen.size)}>Delete ${chosen.size} selected</button>`}
-        <button class="main" onClick=${() => propose("replay", all, answer.count)}>Replay all ${count(answer.count)}</button>
-        <button onClick=${() => propose("purge", all, answer.count)}>Delete all ${count(answer.count)}</button>
+        <button class="main" onClick=${() => propose("replay", all(), answer.count)}>Replay all ${count(answer.count)}</button>
+        <button onClick=${() => propose("purge", all(), answer.count)}>Delete all ${count(answer.count)}</button>
       </div>`}
     </header>
     <${Filter} state=${live.state} filter=${filter} setFilter=${(next) => { setFilter(next); setChosen(new Set()); setLimit(PAGE); }} />
@@ -65,6 +72,18 @@ export function DeadLetters({ live, parts: [plugin] }) {
     ${answer?.next && limit < 1000 && html`
       <button class="more" onClick=${() => setLimit(1000)}>Show more of ${count(answer.count)}</button>`}
     ${order && html`<${Confirm} ...${order} act=${act} close=${() => setOrder(null)} />`}`;
+}
+
+/** The moment after the letters that are seen, by the service's clock: later ones are left alone. */
+function afterAll(letters) {
+  const last = Math.max(...letters.map(({ died_at: at }) => Date.parse(at)));
+  return new Date(last + 1).toISOString();
+}
+
+/** The numbers, in parts of which each fits into a request. */
+function portions(numbers) {
+  const count = Math.ceil(numbers.length / PART);
+  return Array.from({ length: count }, (_, at) => numbers.slice(at * PART, (at + 1) * PART));
 }
 
 /** The letters by their error, the most frequent first; numbers make no other error of it. */

@@ -30,8 +30,17 @@ const VIEWS = [
   { path: "sign-in", title: "Sign in", view: SignInView, isHidden: true },
 ];
 
+/** A part of an address as it was before it was encoded; a text that is not encoded as it is. */
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 /** The parts of the address after the `#`: the first names the view. */
-const parts = () => location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+const parts = () => location.hash.replace(/^#\/?/, "").split("/").map(decoded);
 
 function Page() {
   const [, redraw] = useState(0);
