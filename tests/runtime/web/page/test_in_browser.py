@@ -346,7 +346,10 @@ async def test_many_dead_letters(tmp_path: Path) -> None:
         expect(page.locator(".group").get_by_role("listitem")).to_have_count(1000)
         page.get_by_label("All with this error").check()
         page.get_by_role("button", name="Delete 1000 selected").click()
+        sent: list[str] = []
+        page.on("request", lambda request: sent.append(request.url))
         confirm(page, "Delete")
+        assert len([url for url in sent if "/purge?" in url]) == 5
         expect(page.get_by_text(re.compile("Deleted 1.?000 dead letters"))).to_be_visible()
         expect(page.get_by_text("There is no dead letter.")).to_be_visible()
 
