@@ -37,6 +37,8 @@ DESCRIBED_WITHIN = 0.25
 time to the next."""
 DESCRIBED_AT_LEAST = 0.05
 """Seconds that it waits where it acts late itself, on a busy machine."""
+RECHECKS = 4
+"""The waits into which the second look at a loop that seems held is parted."""
 MEMORY_RESERVE = 8 * 1024 * 1024
 """Bytes that are freed when the stop begins, since plugins may have used up all others."""
 
@@ -225,8 +227,9 @@ class Watchdog:
             elif self._stopping:
                 return
             else:
-                # All processes, or the machine, may have stood still.
-                self._listen(RECHECK_AFTER)
+                # The machine may have stood still, in one of these waits at most.
+                for _ in range(RECHECKS):
+                    self._listen(RECHECK_AFTER / RECHECKS)
                 if self._deadline == deadline:
                     return
 
