@@ -19,6 +19,7 @@ import trio
 from trio.socket import from_stdlib_socket
 
 from ..._access._attempts import network_of
+from ..._faults._errors import ListenerLostError
 from ..._program._settings import TOKENS, refuse_open_doors
 from ..._runtime import Runtime
 from .._asgi import ASGIApp
@@ -199,7 +200,13 @@ class Server:
     async def _accept(
         self, listener: socket.socket, url: str, app: ASGIApp, nursery: trio.Nursery
     ) -> None:
-        async with trio.SocketListener(from_stdlib_socket(listener)) as mine:
+        try:
+            waiting = trio.SocketListener(from_stdlib_socket(listener))
+        except (OSError, ValueError) as error:  # A plugin was quicker than this.
+            listener.close()
+            message = f"{url} does not listen any more: its socket was closed, or shut down"
+            raise ListenerLostError(message) from error
+        async with waiting as mine:
             await accept_all(mine, partial(self._handle, app), nursery, url=url)
 
     async def _check_peers(self) -> None:

@@ -107,3 +107,20 @@ def shut_down(port: int) -> None:
             pass
         finally:
             own.detach()
+
+
+async def test_a_socket_that_is_lost_before_it_is_waited_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A socket that is shut down while the server starts is told as one that is later."""
+    make = trio.SocketListener
+
+    def lost(listener: trio.socket.SocketType) -> trio.SocketListener:
+        listener.shutdown(socket.SHUT_RDWR)
+        return make(listener)
+
+    monkeypatch.setattr(trio, "SocketListener", lost)
+    with pytest.RaisesGroup(ListenerLostError, flatten_subgroups=True):
+        async with trio.open_nursery():
+            async with open_runtime(plugins=[]) as runtime, listening(runtime, "127.0.0.1:0"):
+                await trio.sleep_forever()
