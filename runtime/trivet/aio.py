@@ -79,7 +79,7 @@ class EmbeddedRuntime:
         """Await `function(*args)` on Trio, in the program's thread, such as a plugin's method.
 
         It has the caller's context variables. If the caller is cancelled, so is the call, and its
-        end is waited for.
+        end is waited for: a second at most, since a plugin may hold the program's loop.
 
         Raises:
             ProgramEndedError: the program has ended.

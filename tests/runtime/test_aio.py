@@ -144,6 +144,26 @@ class Slow(EventPlugin[Order]):
         await trio.sleep_forever()
 
 
+def test_a_plugin_that_holds_its_loop_does_not_hold_a_caller() -> None:
+    """A time limit of the caller's holds although the program cannot cancel the call now."""
+    release, ended = threading.Event(), list[str]()
+
+    async def hold() -> None:
+        release.wait(10)
+        ended.append("held")
+
+    async def test() -> None:
+        async with open_runtime(plugins=[Tally]) as runtime:
+            try:
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(runtime.call(hold), 0.1)
+                assert ended == []
+            finally:
+                release.set()
+
+    run(test)
+
+
 async def publish_for_ever(runtime: EmbeddedRuntime) -> None:
     """Publish until it is cancelled."""
     while True:

@@ -1,7 +1,7 @@
 """Calls between a loop of asyncio's and a run of Trio's in another thread.
 
 Owns both directions. A call that is cancelled on its caller's side is cancelled on the other, and
-its end is waited for.
+its end is waited for, unless the other loop is held.
 Never knows what is called.
 """
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 LAST_WAIT = 1.0
-"""Seconds for a cancelled call to end on asyncio, whose loop may have ended."""
+"""Seconds for a cancelled call to end in the other loop, which may be held, or have ended."""
 
 
 class Wire:

@@ -18,11 +18,17 @@ import trio
 
 from .._faults._errors import ProgramEndedError
 from .._runtime import Runtime
-from ._crossing import Call, Wire, tell
+from ._crossing import LAST_WAIT, Call, Wire, tell
 
 T = TypeVar("T")
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
+
+
+def _see(result: asyncio.Future[Any]) -> None:
+    """Take the error of a call whose caller is gone: asyncio would tell of it otherwise."""
+    if not result.cancelled():
+        result.exception()
 
 
 class ProgramThread:
@@ -118,11 +124,9 @@ class ProgramThread:
             if call.result.cancelled():
                 raise ProgramEndedError("the program has ended") from None  # noqa: ASYNC104
             self._order(call.scope.cancel)
-            while not call.result.done():
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait([call.result])  # noqa: ASYNC102 - the call is cancelled
-            if not call.result.cancelled():
-                call.result.exception()  # The caller is gone, and has seen it.
+            call.result.add_done_callback(_see)
+            with suppress(asyncio.CancelledError):  # The program's loop may be held.
+                await asyncio.wait([call.result], timeout=LAST_WAIT)  # noqa: ASYNC102
             raise
 
     def _order(
