@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 
 import structlog
+import trio
 
 from ._faults._errors import CriticalPluginError, TrivetError
 from ._log._logging import configure_logging, never_waiting_stderr
@@ -25,6 +26,12 @@ from ._web._asgi import Receive, Scope, Send
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
 
+NOT_ON_TRIO = (
+    "trivet.asgi needs a server that runs on Trio: `trivet serve`, or `hypercorn -k trio "
+    "trivet.asgi:app`; a service on asyncio runs a program by `trivet.aio.open_runtime`"
+)
+
+
 class LifespanApp:
     """An ASGI application whose program runs between lifespan startup and shutdown."""
 
@@ -34,7 +41,7 @@ class LifespanApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the lifespan here, and pass every other scope on to the Quart application."""
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await (self._live if trio.lowlevel.in_trio_run() else _refuse)(receive, send)
         elif self._app is None:
             raise RuntimeError("the server has to support the ASGI lifespan")
         else:
@@ -64,6 +71,12 @@ class LifespanApp:
                 self._app = build_app(runtime)
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
+
+
+async def _refuse(receive: Receive, send: Send) -> None:
+    """Fail the start on asyncio, where the program could not run."""
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": NOT_ON_TRIO})
 
 
 app: LifespanApp = LifespanApp()

@@ -40,7 +40,7 @@ def settings(
 
     The arguments are those of `serve`: the settings are those of a program that would be started
     now. With --url, or TRIVET_URL, they are those of the running program, whose token needs the
-    scope `read`. Secrets are masked.
+    scope `admin`. Secrets are masked.
 
     Exit codes: 0 done, 1 refused, 2 usage or configuration, 3 no program answers.
     """

@@ -289,6 +289,11 @@ def _variables(environ: Mapping[str, str]) -> tuple[list[str], list[str]]:
 
 def _set_by_variable(table: dict[str, Any], text: EnvText) -> None:
     *outer, last = text.source.removeprefix(ENVIRONMENT).split("__")
+    if outer == ["TOKENS"]:
+        raise ConfigurationError(
+            f"{text.source}: a token is a table: write {text.source}__SECRET, and also "
+            f"{text.source}__SCOPES where the settings' file has no such token"
+        )
     if outer[:1] == ["TOKENS"] and len(outer) > 1:
         table, outer = _token_in(table, outer[1], text), outer[2:]
     for part in outer:

@@ -24,7 +24,7 @@ from .._faults._errors import ConfigurationError, nearest
 from . import _values
 from ._misfits import MisfitError, TableError, lines_about, without_value
 from ._overlay import Written
-from ._values import converter, expected, is_table, unexpected
+from ._values import EnvText, converter, expected, is_table, unexpected
 
 if TYPE_CHECKING:
     Field = attrs.Attribute[Any]
@@ -142,7 +142,7 @@ class _Draft:
             return self._values[key]
         default: Any = field.default
         if default is attrs.NOTHING:
-            raise _missing(self._cls, field)
+            raise _missing(self._cls, field, self._raw)
         if hasattr(default, "takes_self"):
             return default.factory(self._self) if default.takes_self else default.factory()
         return default
@@ -166,10 +166,15 @@ class _Draft:
         return self._values
 
 
-def _missing(cls: type, field: Field) -> MisfitError:
+def _missing(cls: type, field: Field, table: Mapping[str, object]) -> MisfitError:
     """The fault of a required setting that is not given; it says the type, if there is one."""
     has_type = field.type is not None and getattr(field, "converter", None) is None
     right = f": expected {expected(type_of(cls, field))}" if has_type else ""
+    given = [*table.values()]
+    if given and all(isinstance(value, EnvText) for value in given):
+        # No file has this table, so the fault is told of a variable that has made it.
+        said = f"the table that it makes has no {field.alias or field.name!r}{right}"
+        return MisfitError(said, given[-1])
     return MisfitError(f"required, but not set{right}")
 
 

@@ -57,7 +57,7 @@ def add_settings(fast_path: Endpoints, runtime: Runtime) -> None:
         acted(runtime, request, "settings", settings=keys)
         return _with_version({"changes": described(changes)}, made)
 
-    fast_path.add("GET", "/-/settings", "read", settings)
+    fast_path.add("GET", "/-/settings", "admin", settings)
     fast_path.add("PATCH", "/-/settings", "admin", change)
 
 

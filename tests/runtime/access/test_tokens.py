@@ -94,6 +94,11 @@ def test_the_environment_gives_a_secret(tmp_path: Path) -> None:
     [
         ({"TRIVET_TOKENS__SHOP__SECRET": "short"}, "TRIVET_TOKENS__SHOP__SECRET: expected at"),
         ({"TRIVET_TOKENS": "a,b"}, "TRIVET_TOKENS: expected a table"),
+        ({"TRIVET_TOKENS__SHOP": SECRET}, "TRIVET_TOKENS__SHOP: a token is a table: write"),
+        (
+            {"TRIVET_TOKENS__NEW__SCOPES": "read"},
+            "TRIVET_TOKENS__NEW__SCOPES: the table that it makes has no 'secret': expected a str",
+        ),
     ],
 )
 def test_a_variable_that_is_wrong_is_named(

@@ -432,6 +432,15 @@ async def test_hypercorn_runs_the_asgi_application(plugins: Callable[..., Path])
         assert (await server.logged("recorder closes"))["seen"] == [1]
 
 
+async def test_a_server_on_asyncio_is_told_what_to_use(tmp_path: Path) -> None:
+    """Under a server on asyncio the start of `trivet.asgi:app` fails, and says what to use."""
+    command = ["uvicorn", "trivet.asgi:app", "--port", "0"]
+    async with running(command, tmp_path) as server:
+        with trio.fail_after(60):
+            assert await server.process.wait() != 0
+    assert "trivet.asgi needs a server that runs on Trio: `trivet serve`" in "".join(server.text)
+
+
 async def eventually(client: httpx.AsyncClient, path: str) -> httpx.Response:
     """Ask until the server listens."""
     while True:

@@ -107,7 +107,7 @@ DOORS: dict[str, tuple[str, str | None]] = {
     "POST /-/dead-letters/replay": ("/-/dead-letters/replay?all=true", "admin"),
     "POST /-/dead-letters/purge": ("/-/dead-letters/purge?all=true", "admin"),
     "POST /-/reload": ("/-/reload", "admin"),
-    "GET /-/settings": ("/-/settings", "read"),
+    "GET /-/settings": ("/-/settings", "admin"),
     "PATCH /-/settings": ("/-/settings", "admin"),
     "POST /-/plugins/<name>/reload": ("/-/plugins/shop/reload", "admin"),
     "GET /sign-in": ("/sign-in", None),

@@ -66,10 +66,9 @@ def by_key(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def test_settings_are_seen_with_their_origins(tmp_path: Path) -> None:
-    """Each with its value and origin, secrets masked, under a tag; a token for reading suffices."""
+    """Each with its value and origin, secrets masked, under a tag, to a token for `admin` alone."""
     async with served(tmp_path) as (files, _, asking):
-        reader = {"Authorization": f"Bearer {READER}"}
-        answer = await asking.get("/-/settings", headers=reader)
+        answer = await asking.get("/-/settings")
         assert answer.status_code == 200, answer.text
         assert answer.headers["etag"].startswith('"')
         found = by_key(answer.json())
@@ -79,6 +78,8 @@ async def test_settings_are_seen_with_their_origins(tmp_path: Path) -> None:
         assert answer.json()["overlay"] == {"file": str(files.overlay), "keys": []}
         for secret in (TOKEN, READER, "open-sesame"):
             assert secret not in answer.text
+        reader = {"Authorization": f"Bearer {READER}"}
+        assert (await asking.get("/-/settings", headers=reader)).status_code == 403
         answer = await asking.patch("/-/settings", headers=PATCH | reader, json={"max_body": 1})
         assert answer.status_code == 403
 
