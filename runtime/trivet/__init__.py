@@ -16,9 +16,9 @@ and says what they are for.
         _new                a plugin to begin from
         _dead_letters _letters _store
                             events that were given up, and the file of durable inboxes
-        _running _orders _looking _publishing _changing
+        _running _orders _looking _publishing _changing _tap
                             a running program that is asked: orders, its inside, an event for it,
-                            other settings
+                            other settings, its events as they pass
     asgi                a program under somebody else's server
     aio                 a program inside a service on asyncio
     _embedded/          the thread of such a program: _thread _crossing
@@ -48,6 +48,8 @@ and says what they are for.
         _dead_letters _inspection _reload _settings
                             an operator's too: events that were given up; event types, tasks and
                             diagnostics; the settings read anew, seen and changed
+        _taps _tap _envelopes
+                            events as they pass, and what an operator is shown of one
         _page/              the page at `/-/`: _endpoints _root _files _live _state _advice _series
         _contracts _openapi _openapi_admin _asyncapi
                             what there is, for clients: every route, every event type

@@ -39,6 +39,7 @@ _ELSEWHERE = {
     "set": "_changing",
     "settings": "_settings",
     "store": "_store",
+    "tap": "_tap",
     "tasks": "_looking",
     "unset": "_changing",
 }

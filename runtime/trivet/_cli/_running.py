@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from ssl import create_default_context
 from types import TracebackType
@@ -136,7 +136,7 @@ class RunningProgram:
         Args:
             method: the method.
             path: the path, whose variable parts are quoted.
-            query: names and values; None for a value that is left out.
+            query: names and values, or lists of values; None for a value that is left out.
             content: the body, if there is one, as a whole or in pieces.
             media_type: its media type.
             headers: further headers.
@@ -145,20 +145,70 @@ class RunningProgram:
             RefusedError: the answer is a problem.
             UnreachableError: nothing answers, or no program of Trivet's does.
         """
-        given = {name: value for name, value in (query or {}).items() if value is not None}
-        target = f"{path}?{urlencode(given)}" if given else path
         kind = {} if media_type is None else {"Content-Type": media_type}
-        sent = {**self._headers, **kind, **(headers or {})}
-        try:
-            with suppress(BrokenPipeError, ConnectionResetError):  # It may have answered already.
-                self._connection.request(method, target, content, sent)
-            answer = self._connection.getresponse()
+        with self._reached("no program answers"):
+            answer = self._answer(method, path, query, content, {**kind, **(headers or {})})
             body = answer.read()
+        return self._document(answer, body)
+
+    def events(
+        self, path: str, query: Mapping[str, object] | None = None
+    ) -> Iterator[tuple[str, Any]]:
+        """The server-sent events at a path, each with its name and its document, until they end.
+
+        Args:
+            path: the path.
+            query: as for `ask`.
+
+        Raises:
+            RefusedError: the answer is a problem.
+            UnreachableError: nothing answers, or the program has gone.
+        """
+        with self._reached("no program answers"):
+            answer = self._answer("GET", path, query)
+        if answer.status != HTTPStatus.OK:
+            with self._reached("no program answers"):
+                body = answer.read()
+            self._document(answer, body)
+        name = ""
+        while line := self._line(answer):
+            field, _, value = line.rstrip(b"\r\n").partition(b": ")
+            if field == b"event":
+                name = value.decode()
+            elif field == b"data":
+                yield name, msgspec.json.decode(value)
+
+    def _line(self, answer: HTTPResponse) -> bytes:
+        """The next line of a stream, at once when it has come; nothing at its end."""
+        with self._reached("the program has gone"):
+            return answer.readline()
+
+    @contextmanager
+    def _reached(self, what: str) -> Generator[None]:
+        """Tell what a lost connection means."""
+        try:
+            yield
         except (OSError, HTTPException) as error:
             said = str(error) or type(error).__name__
-            raise UnreachableError(
-                f"{self._address}: no program answers: {said}{self._origin}"
-            ) from error
+            raise UnreachableError(f"{self._address}: {what}: {said}{self._origin}") from error
+
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, object] | None,
+        content: Content | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> HTTPResponse:
+        """Send a request; returns the answer as far as its head."""
+        given = {name: value for name, value in (query or {}).items() if value is not None}
+        target = f"{path}?{urlencode(given, doseq=True)}" if given else path
+        with suppress(BrokenPipeError, ConnectionResetError):  # It may have answered already.
+            self._connection.request(method, target, content, {**self._headers, **(headers or {})})
+        return self._connection.getresponse()
+
+    def _document(self, answer: HTTPResponse, body: bytes) -> Any:
+        """The document of an answer."""
         try:
             document: Any = msgspec.json.decode(body)
         except msgspec.DecodeError as error:

@@ -101,6 +101,7 @@ class Attempts:
         parts.queue.back_off(retry, until)
         self.mind_back_offs()
         retry.settle(parts.plugin, Fate.BACKING_OFF)
+        self._endings.tell(delivery, Fate.BACKING_OFF, parts.in_flight.history(retry))
         parts.readers.wake_all()  # One that knows when to look may leave before that.
 
     def mind_back_offs(self) -> None:
@@ -112,6 +113,7 @@ class Attempts:
         """End an attempt that a crash has ended; returns the next one, None if there is none."""
         history = self._parts.in_flight.history(delivery).crashed()
         if history.crashes < self._parts.policy.delivery_limit:
+            self._endings.tell(delivery, Fate.QUEUED, history)
             return self._again(delivery, history)
         self._parts.log.error(
             "event failed: run() crashed too often with it in flight",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import structlog
@@ -30,7 +31,7 @@ from .._inbox._readers import Readers
 from ._admission import Admission
 from ._attempts import Attempts, OnRetry
 from ._backing import MakeBacking, Parts
-from ._endings import Endings
+from ._endings import Endings, Watch
 from ._in_flight import InFlight
 from ._in_memory import InMemory
 from ._memory import Memory
@@ -319,6 +320,10 @@ class BoundedInbox(Inbox[Any]):
         if self._queue.ready:
             moments.append(self._queue.ready[0].published)
         return min(moments, default=None)
+
+    def watched(self, watch: Watch) -> AbstractContextManager[None]:
+        """Tell what becomes of each event, at the end of each attempt, within this block."""
+        return self._endings.watched(watch)
 
     def follows(self, delivery: Delivery[Event], other: Delivery[Event]) -> bool:
         """Whether an event would wait for one in flight, since both have one ordering key."""

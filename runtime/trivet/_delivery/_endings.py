@@ -6,7 +6,9 @@ Never knows why an event has ended, nor how it was handed out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
+from typing import TypeAlias
 
 import trio
 
@@ -19,6 +21,10 @@ from ._backing import Backing, Parts
 
 # To look an enum's member up by its name takes longer than to count an event.
 HANDLED = Fate.HANDLED
+
+Watch: TypeAlias = Callable[[Delivery[Event], Fate, History], None]
+"""Is told of an event, of its fate, and of its failed attempts. It must neither wait nor raise."""
+WATCHED = "somebody looks at what becomes of events"
 
 
 class Endings:
@@ -43,6 +49,26 @@ class Endings:
         self._backing = backing
         self._is_closed = is_closed
         self._idle: trio.Event | None = None
+        self._watches: list[Watch] = []
+
+    @contextmanager
+    def watched(self, watch: Watch) -> Generator[None]:
+        """Tell the end of each attempt within this block.
+
+        The fast path is closed meanwhile, so that an event at which nobody looks costs no more.
+        """
+        self._watches.append(watch)
+        self._path.mind(WATCHED, True)
+        try:
+            yield
+        finally:
+            self._watches.remove(watch)
+            self._path.mind(WATCHED, bool(self._watches))
+
+    def tell(self, delivery: Delivery[Event], fate: Fate, history: History = FIRST) -> None:
+        """Tell those who look on what has become of an event."""
+        for watch in self._watches:
+            watch(delivery, fate, history)
 
     # Of events in flight.
 
@@ -58,6 +84,9 @@ class Endings:
         if finished := self._parts.in_flight.release_all(deliveries):
             self._parts.queue.done(*finished)
             self._end_handled(finished)
+            if self._watches:
+                for delivery in finished:
+                    self.tell(delivery, HANDLED)
             self._go_on(len(finished))
 
     def _go_on(self, ended: int = 1) -> None:
@@ -115,6 +144,8 @@ class Endings:
             if may_come_again and event is not None:
                 self._backing.forget(event)
             self._backing.ended(delivery, fate, history or known)
+        if self._watches:
+            self.tell(delivery, fate, history or known)
         if size:
             self._freed(size)
 

@@ -136,10 +136,14 @@ class EndpointRequest:
 
     def query(self, name: str) -> str | None:
         """The first value of a name in the query."""
+        return next(iter(self.queries(name)), None)
+
+    def queries(self, name: str) -> list[str]:
+        """All values of a name in the query."""
         if not self._query:
-            return None
+            return []
         pairs = parse_qsl(self._query.decode(), keep_blank_values=True, errors=QUERY_ERRORS)
-        return next((value for known, value in pairs if known == name), None)
+        return [value for known, value in pairs if known == name]
 
     async def read(self) -> bytes:
         """The whole body.

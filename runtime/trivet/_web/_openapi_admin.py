@@ -69,18 +69,18 @@ def _file(about: str, *media_types: str) -> Schema:
     return {"responses": {"200": {"description": about, "content": content}, **known}}
 
 
+_STREAM: Schema = {
+    "200": {
+        "description": "A stream of events.",
+        "content": {"text/event-stream": {}},  # An event is no text, nor a document.
+    }
+}
+
 ADMIN: dict[str, Schema] = {
     "GET /-/": _file("The page.", "text/html"),
     "GET /-/page/<version>/<name>": _file("The file.", "text/javascript", "text/css", "*/*"),
     "GET /-/overview": _answered("200", "The state."),
-    "GET /-/live": {
-        "responses": {
-            "200": {
-                "description": "A stream of events.",
-                "content": {"text/event-stream": {}},  # An event is no text, nor a document.
-            }
-        }
-    },
+    "GET /-/live": {"responses": _STREAM},
     "GET /-/plugins": _answered("200", "The plugins."),
     "GET /-/plugins/<name>": _answered("200", "The plugin."),
     "GET /-/plugins/<name>/log": _answered("200", "The lines."),
@@ -102,6 +102,25 @@ ADMIN: dict[str, Schema] = {
         "200", "The tasks.", {"name": "plugin", "in": "query", "schema": _TEXT}
     ),
     "GET /-/diagnostics": _answered("200", "The account."),
+    "GET /-/tap": {
+        "parameters": [
+            {"name": "event", "in": "query", "schema": _TEXT},
+            {"name": "plugin", "in": "query", "schema": _TEXT},
+            {
+                "name": "filter",
+                "in": "query",
+                "description": "FIELD=VALUE of the payload; of one field any, of several all.",
+                "schema": {"type": "array", "items": _TEXT},
+            },
+            {
+                "name": "sample",
+                "in": "query",
+                "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+            },
+            {"name": "payload", "in": "query", "schema": {"enum": ["true", "false"]}},
+        ],
+        "responses": _STREAM,
+    },
     "POST /-/restart": _answered("202", "A new program takes over.", _REASON),
     "POST /-/plugins/<name>/reload": _answered("200", "The code is imported anew.", _REASON),
     "GET /-/settings": _answered("200", "The settings."),

@@ -48,6 +48,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "wrong_host": HTTPStatus.MISDIRECTED_REQUEST,
     "too_many_attempts": HTTPStatus.TOO_MANY_REQUESTS,
     "too_many_requests": HTTPStatus.TOO_MANY_REQUESTS,
+    "too_many_taps": HTTPStatus.TOO_MANY_REQUESTS,
     "not_accepted": HTTPStatus.TOO_MANY_REQUESTS,
     "head_too_large": HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,

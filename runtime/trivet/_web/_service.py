@@ -31,6 +31,7 @@ from ._reload import add_reload
 from ._replacement import add_replacement
 from ._settings import add_settings
 from ._shortcuts import FindShortcut, RequestHead, Shortcut
+from ._taps import add_taps
 from ._traffic import Traffic
 
 
@@ -69,6 +70,7 @@ class Service:
         add_replacement(self.endpoints, runtime)
         add_dead_letters(self.endpoints, runtime)
         add_inspection(self.endpoints, runtime)
+        add_taps(self.endpoints, runtime, self.doors)
         add_reload(self.endpoints, runtime)
         add_settings(self.endpoints, runtime)
         self.series = Series(runtime)

@@ -135,6 +135,7 @@ async def _send(directory: str, requests: int, seed: int) -> tuple[int, str]:
             *("--phases", "fuzzing", "--max-examples", str(requests // OPERATIONS_WITH_INPUT)),
             *("--checks", ",".join(CHECKS), "--seed", str(seed), "--no-color"),
             *("--exclude-path", "/-/live"),  # A stream ends with the service, or its client.
+            *("--exclude-path", "/-/tap"),
         ]
         done = await trio.run_process(
             command, capture_stdout=True, stderr=subprocess.STDOUT, check=False, cwd=directory

@@ -103,6 +103,7 @@ DOORS: dict[str, tuple[str, str | None]] = {
     "GET /-/events": ("/-/events", "admin"),
     "GET /-/tasks": ("/-/tasks", "admin"),
     "GET /-/diagnostics": ("/-/diagnostics", "admin"),
+    "GET /-/tap": ("/-/tap", "admin"),
     "POST /-/restart": ("/-/restart", "admin"),
     "POST /-/dead-letters/replay": ("/-/dead-letters/replay?all=true", "admin"),
     "POST /-/dead-letters/purge": ("/-/dead-letters/purge?all=true", "admin"),
@@ -150,7 +151,7 @@ async def asked(
         data, headers["Content-Type"] = json.dumps(said), "application/cloudevents+json"
     asking = client(runtime)
     send = {"POST": asking.post, "PATCH": asking.patch}.get(method, asking.get)
-    if path == "/-/live":  # Its response would last.
+    if path in ("/-/live", "/-/tap"):  # Their responses would last.
         send = asking.head
     answer = await send(path, headers=headers, data=data)
     is_problem = answer.content_type == "application/problem+json"

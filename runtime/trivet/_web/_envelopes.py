@@ -1,0 +1,115 @@
+"""An event as an operator is shown it: the facts of its envelope, and its payload on demand.
+
+Owns the names of the facts, and the size of a payload that is shown.
+Never knows where the event is, nor who looks at it; secrets are masked for everybody.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import attrs
+import msgspec
+import trio
+
+from .._events._delivery import Delivery
+from .._events._event import Event
+from .._faults._containment import one_line, printable
+from .._faults._masking import MASK, mask
+
+LARGEST = 16 * 1024
+"""Characters and values of the largest payload that is shown."""
+
+
+class _TooLargeError(Exception):
+    """A payload is larger than `LARGEST`."""
+
+
+def describe_envelope(delivery: Delivery[Event]) -> dict[str, object]:
+    """The facts of an envelope; those that it has not are left out. Each text is one line."""
+    facts: dict[str, object] = {
+        "id": printable(delivery.id),
+        "type": delivery.event.__event_name__,
+        "source": printable(delivery.source),
+        "time": delivery.time,
+        "attempt": delivery.attempt,
+    }
+    for name in ("key", "request_id", "traceparent"):
+        value = getattr(delivery, name)
+        if value is not None:
+            facts[name] = printable(value)
+    if delivery.deadline < math.inf:
+        facts["expires_in"] = round(delivery.deadline - trio.current_time(), 3)
+    return facts
+
+
+def describe_payload(event: Event) -> dict[str, object]:
+    """The payload as JSON has it, or else the reason why it is not shown.
+
+    >>> class Paid(Event):
+    ...     amount: float
+    >>> describe_payload(Paid(9.5)), describe_payload(Paid(float("nan")))
+    ({'payload': {'amount': 9.5}}, {'payload': {'amount': 'nan'}})
+    """
+    try:
+        return {"payload": _Payload().of(event)}
+    except _TooLargeError:
+        return {"payload_left_out": f"it has more than {LARGEST} characters"}
+    except Exception as error:  # A value's own type may raise anything.
+        return {"payload_left_out": one_line(error)}
+
+
+class _Payload:
+    """One payload, of which no more than `LARGEST` is looked at."""
+
+    def __init__(self) -> None:
+        self._room = LARGEST
+
+    def of(self, value: object) -> object:
+        """A value in JSON's types; a hidden field's is masked."""
+        self._take(1)
+        match value:
+            case None | bool():
+                return value
+            case int():
+                return value if -(2**63) <= value < 2**64 else str(value)
+            case float() if math.isfinite(value):
+                return value
+            case Mapping():
+                table = cast("Mapping[object, object]", value)
+                return {self._text(str(key)): self.of(each) for key, each in table.items()}
+            case list() | tuple() | set() | frozenset():
+                return [self.of(each) for each in cast("Iterable[object]", value)]
+            case _:
+                shown = _fields_of(value)
+                return self._text(str(value)) if shown is None else self._object(value, shown)
+
+    def _object(self, value: object, shown: Mapping[str, bool]) -> dict[str, object]:
+        return {
+            name: self.of(getattr(value, name)) if is_shown else MASK
+            for name, is_shown in shown.items()
+        }
+
+    def _text(self, text: str) -> str:
+        self._take(len(text))
+        return mask(text).encode("utf-8", "backslashreplace").decode()
+
+    def _take(self, room: int) -> None:
+        self._room -= room
+        if self._room < 0:
+            raise _TooLargeError
+
+
+def _fields_of(value: object) -> Mapping[str, bool] | None:
+    """The names of an object's fields, and whether each is shown; None where it has no fields."""
+    kind: type[Any] = type(value)
+    if attrs.has(kind):  # An event is one, too.
+        return {each.name: each.repr is True for each in attrs.fields(kind)}
+    if isinstance(value, msgspec.Struct):
+        return dict.fromkeys(value.__struct_fields__, True)
+    if dataclasses.is_dataclass(value):
+        return {each.name: each.repr for each in dataclasses.fields(value)}
+    return None

@@ -1,0 +1,380 @@
+"""A tap: the events of a program, and the fates at a plugin, as an operator sees them pass."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import httpx
+import pytest
+import trio
+from trio.testing import MockClock
+
+from trivet import (
+    App,
+    Delivery,
+    DeliverySettings,
+    Event,
+    EventPlugin,
+    Fate,
+    Runtime,
+    Secret,
+    StoreSettings,
+    TokenSettings,
+)
+from trivet._web import _tap
+from trivet._web._doors import Doors
+from trivet._web._tap import ROOM, Tap
+from trivet._web._taps import TAPS, Chosen, Taps
+from trivet.testing import client, open_plugins, serving
+
+TOKEN = "a-token-of-an-operator"
+OTHER = "a-token-for-anybody-else"
+TOKENS: Any = [
+    TokenSettings(name="operator", scopes=["admin"], secret=Secret(TOKEN)),
+    TokenSettings(name="other", scopes=["read", "ingest"], secret=Secret(OTHER)),
+]
+PLANTED = "the-planted-password"
+NO_QUERY: dict[str, Any] = {}
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}
+
+
+class Paid(Event):
+    amount: float
+    note: str = ""
+    pin: str = attrs.field(default="1234", repr=False)
+
+
+class Poured(Event):
+    cups: int = 1
+
+
+class Till(EventPlugin[Paid]):
+    """A plugin that fails at some amounts once, and at others each time."""
+
+    delivery = DeliverySettings(retry=True, retry_initial=0.2, max_attempts=2)
+    password: Secret = Secret(PLANTED)
+
+    def __init__(self, app: App) -> None:
+        self.seen: list[float] = []
+
+    async def handle_event(self, event: Paid) -> None:
+        is_first = event.amount not in self.seen
+        self.seen.append(event.amount)
+        if event.amount < 0 or (event.amount == 7 and is_first):
+            raise OSError(f"no change for {event.amount:g}, with {PLANTED}")
+
+
+class Reader(EventPlugin[Poured]):
+    delivery = DeliverySettings(delivery_limit=2)
+
+    async def run(self) -> None:
+        async for _ in self.inbox:
+            raise OSError("the pot leaks")
+
+
+class Safe(Till):
+    delivery = DeliverySettings(durable=True, retry_initial=0.2, max_attempts=2)
+
+
+@pytest.fixture(autouse=True)
+def tapping_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The budget is of a processor's time, of which the first event of a process takes more."""
+    monkeypatch.setattr(_tap, "thread_time", lambda: 0.0)
+
+
+@attrs.define
+class Seen:
+    """The events of one stream, as its client has read them."""
+
+    events: list[tuple[str, Any]] = attrs.field(factory=list[tuple[str, Any]])
+
+    def of(self, kind: str) -> list[Any]:
+        """The documents of one kind."""
+        return [document for name, document in self.events if name == kind]
+
+    async def until(self, kind: str, count: int = 1) -> list[Any]:
+        """Wait for some documents of a kind."""
+        with trio.fail_after(30):
+            while len(self.of(kind)) < count:
+                await trio.sleep(0.01)
+        return self.of(kind)
+
+    async def read(self, url: str, query: dict[str, Any], headers: dict[str, str]) -> None:
+        """Read the stream to its end."""
+        name = ""
+        async with httpx.AsyncClient(timeout=60) as asking:
+            path = f"{url}/-/tap"
+            async with asking.stream("GET", path, params=query, headers=headers) as answer:
+                assert answer.status_code == 200, await answer.aread()
+                async for line in answer.aiter_lines():
+                    field, _, value = line.partition(": ")
+                    if field == "event":
+                        name = value
+                    elif field == "data":
+                        self.events.append((name, json.loads(value)))
+
+
+@asynccontextmanager
+async def tapped(runtime: Runtime, url: str, **query: Any) -> AsyncGenerator[Seen]:
+    """A tap that is open."""
+    seen = Seen()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(seen.read, url, query, HEADERS)
+        await seen.until("open")
+        yield seen
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def opened(*plugins: type[Till], **settings: Any) -> AsyncGenerator[tuple[Runtime, str]]:
+    """A program that is served."""
+    async with open_plugins(
+        *(plugins or (Till,)), event_types=[Poured], tokens=TOKENS, patience=60, **settings
+    ) as runtime:
+        async with serving(runtime) as url:
+            yield runtime, url
+
+
+async def refusal(runtime: Runtime, query: str) -> tuple[int, str, str]:
+    """The answer to a request for a tap that is refused."""
+    answer = await client(runtime).get(f"/-/tap?{query}", headers=HEADERS)
+    document = await answer.get_json()
+    return answer.status_code, document["error_code"], document["detail"]
+
+
+async def test_events_are_shown_as_they_are_published() -> None:
+    """A tap shows the envelope of each event of the program, whoever listens, and no payload."""
+    async with opened() as (runtime, url):
+        await runtime.publish(Paid(1))
+        async with tapped(runtime, url) as seen:
+            await runtime.publish(Paid(2), id="p-2", key="eve", request_id="r-1")
+            await runtime.publish(Poured())
+            first, second = await seen.until("event", 2)
+    assert {name: first[name] for name in ("id", "type", "key", "attempt", "request_id")} == {
+        "id": "p-2",
+        "type": "paid",
+        "key": "eve",
+        "attempt": 1,
+        "request_id": "r-1",
+    }
+    assert "payload" not in first
+    assert second["type"] == "poured"
+
+
+async def test_one_type_by_a_filter_with_payloads() -> None:
+    """Events of one type that a filter lets through are shown; payloads are when asked for, with
+    secrets and hidden fields masked, and none that is large."""
+    async with opened() as (runtime, url):
+        query = {"event": "paid", "payload": "true", "filter": ["amount=2", "amount=3"]}
+        async with tapped(runtime, url, **query) as seen:
+            await runtime.publish(Poured())
+            await runtime.publish(Paid(1))
+            await runtime.publish(Paid(2, note=f"with {PLANTED}"))
+            await runtime.publish(Paid(3, note="x" * 20_000))
+            second, third = await seen.until("event", 2)
+    assert second["payload"] == {"amount": 2.0, "note": "with ***", "pin": "***"}
+    assert "payload" not in third
+    assert "16384" in third["payload_left_out"]
+
+
+@pytest.mark.parametrize("plugin", [Till, Safe])
+async def test_the_fates_at_a_plugin(plugin: type[Till], tmp_path: Any) -> None:
+    """A plugin's tap shows the end of each attempt: handled, failed and tried again, given up; of
+    an inbox in memory and of a durable one."""
+    store = StoreSettings(path=tmp_path / "store.db")
+    end = "dead_lettered" if plugin is Safe else "failed"
+    async with opened(plugin, store=store) as (runtime, url):
+        async with tapped(runtime, url, plugin=plugin.name) as seen:
+            for amount in (1, 7, -1):
+                await runtime.publish(Paid(amount), id=f"p{amount}", wait=True)
+            told = await seen.until("event", 5)
+            await runtime.publish(Poured())
+    assert [(each["id"], each["fate"], each["attempt"]) for each in told] == [
+        ("p1", "handled", 1),
+        ("p7", "backing_off", 1),
+        ("p7", "handled", 2),
+        ("p-1", "backing_off", 1),
+        ("p-1", end, 2),
+    ]
+    assert "error" not in told[0]
+    assert "error" not in told[2]
+    assert told[1]["error"] == "OSError: no change for 7, with ***"
+    assert told[4]["error"] == "OSError: no change for -1, with ***"
+    assert 0 <= told[1]["retry_in"] <= 0.2
+
+
+async def test_an_event_whose_plugin_crashes(autojump_clock: MockClock) -> None:
+    """The crash of a plugin ends the attempt at what it had in hand, which is queued again, until
+    it is given up."""
+    told: list[tuple[Fate, int]] = []
+    async with open_plugins(Reader, patience=60) as runtime:
+        with runtime.hosting.inboxes["reader"].watched(
+            lambda _, fate, history: told.append((fate, history.crashes))
+        ):
+            await runtime.publish(Poured())
+            while len(told) < 2:
+                await trio.sleep(1)
+    assert told == [(Fate.QUEUED, 1), (Fate.FAILED, 2)]
+
+
+async def test_nothing_is_paid_without_a_tap() -> None:
+    """The fast paths are closed while a tap is open, and open again after it, for its events or for
+    its plugin."""
+    async with opened() as (runtime, url):
+        path = runtime.hosting.inboxes["till"].fast_path
+        routes = runtime._routes  # pyright: ignore[reportPrivateUsage]
+        assert (path.is_open, routes[Paid].paths) == (True, (path,))
+        async with tapped(runtime, url):
+            assert (path.is_open, routes[Paid].paths) == (True, ())
+        async with tapped(runtime, url, plugin="till"):
+            assert (path.is_open, routes[Paid].paths) == (False, (path,))
+        with trio.fail_after(30):
+            while not path.is_open:
+                await trio.sleep(0.01)
+        assert routes[Paid].paths == (path,)
+
+
+async def test_what_is_not_shown_is_counted() -> None:
+    """More events than a tap may show at once are counted, and the stream tells their number."""
+    async with opened() as (runtime, url):
+        async with tapped(runtime, url) as seen:
+            outcomes = [Delivery.of(Paid(number)) for number in range(ROOM + 50)]
+            await runtime.publish_many(outcomes)
+            (missed,) = await seen.until("not_shown")
+            assert len(seen.of("event")) == ROOM
+    assert missed == {"count": 50}
+
+
+def test_the_time_of_the_processor_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tap that has had its time for one part looks at nothing more, until the part is taken."""
+    now = iter(range(1000))
+    monkeypatch.setattr(_tap, "thread_time", lambda: next(now) * _tap.BUDGET)
+    tap = Tap()
+    for _ in range(3):
+        tap.see(Delivery.of(Paid(1)))
+    shown, missed = tap.take()
+    assert (len(shown), missed) == (1, 2)
+    tap.see(Delivery.of(Paid(1)))
+    assert len(tap.take()[0]) == 1
+
+
+def test_a_sample_has_all_of_an_event_or_nothing() -> None:
+    """A sample is about the share that was asked for, and the attempts of one event are in it
+    together."""
+    tap, deliveries = Tap(sample=0.25), [Delivery.of(Paid(1), id=f"p-{n}") for n in range(400)]
+    ids: list[set[str]] = []
+    for _ in range(2):
+        found: set[str] = set()
+        for delivery in deliveries:
+            tap.see(delivery)
+            found |= {json.loads(each)["id"] for each in tap.take()[0]}
+        deliveries = [each.again() for each in deliveries]
+        ids.append(found)
+    assert ids[0] == ids[1]
+    assert 60 < len(ids[0]) < 140
+
+
+def test_a_value_that_cannot_be_compared_is_counted() -> None:
+    """An event whose value raises when it is compared is not shown, but counted."""
+
+    class Odd(Event):
+        value: object
+
+    class Prickly:
+        __hash__ = None  # type: ignore[assignment]
+
+        def __eq__(self, other: object) -> bool:
+            raise ValueError("not with you")
+
+    tap = Tap(matches=lambda event: event.value == 1)  # type: ignore[attr-defined]
+    tap.see(Delivery.of(Odd(Prickly())))
+    assert tap.take() == ([], 1)
+
+
+async def test_wrong_queries(autojump_clock: MockClock) -> None:
+    """An unknown name gets 404 with the nearest one; a filter, a sample or a truth that cannot be
+    gets 400."""
+    async with open_plugins(Till, tokens=TOKENS) as runtime:
+        assert await refusal(runtime, "event=payd") == (
+            404,
+            "unknown_event",
+            "there is no event type 'payd'; did you mean 'paid'?",
+        )
+        status, code, detail = await refusal(runtime, "plugin=til")
+        assert (status, code) == (404, "unknown_plugin")
+        assert "'till'" in detail
+        for query in (
+            "filter=amount",
+            "filter=amont=1",
+            "event=paid&filter=cups=1",
+            "sample=0",
+            "sample=2",
+            "sample=some",
+            "payload=yes",
+        ):
+            status, code, _ = await refusal(runtime, query)
+            assert (status, code) == (400, "invalid_query"), query
+
+
+async def test_only_a_few_taps_at_once() -> None:
+    """One tap more than there may be is refused."""
+    async with opened() as (_, url):
+        async with trio.open_nursery() as nursery:
+            taps = [Seen() for _ in range(TAPS)]
+            for each in taps:
+                nursery.start_soon(each.read, url, NO_QUERY, HEADERS)
+            for each in taps:
+                await each.until("open")
+            async with httpx.AsyncClient() as asking:
+                answer = await asking.get(f"{url}/-/tap", headers=HEADERS)
+            assert (answer.status_code, answer.json()["error_code"]) == (429, "too_many_taps")
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("of", "why"),
+    [
+        ("a token", "the token 'operator' is no longer good"),
+        ("a plugin", "plugin 'till' is no longer active"),
+    ],
+)
+async def test_a_tap_ends_with_its_reason(
+    of: str, why: str, autojump_clock: MockClock, tmp_path: Any
+) -> None:
+    """A tap ends when the operator's token does, or the plugin leaves the program."""
+    said: list[bytes] = []
+
+    async def send(part: bytes) -> None:
+        said.append(part)
+
+    async with open_plugins(Till, tokens=TOKENS) as runtime:
+        doors, inboxes = Doors(runtime), runtime.hosting.inboxes
+        taps, token = Taps(runtime, doors), doors.tokens.named("operator")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(taps.watch, Chosen(Tap(), "till"), token, send)
+            await trio.sleep(20)
+            assert len(said) == 2
+            inbox = inboxes["till"]
+            if of == "a token":
+                doors.tokens.replace([])
+            else:
+                del inboxes["till"]
+        inboxes["till"] = inbox
+    first, quiet, last = said
+    assert first.startswith(b"event: open\n")
+    assert quiet.startswith(b":")
+    assert last == b'event: end\ndata: {"reason":"%s"}\n\n' % why.encode()
+
+
+async def test_a_tap_ends_with_the_program() -> None:
+    """A tap is told of the stop, and ends."""
+    seen = Seen()
+    async with trio.open_nursery() as nursery:
+        async with opened() as (_, url):
+            nursery.start_soon(seen.read, url, NO_QUERY, HEADERS)
+            await seen.until("open")
+    assert seen.of("end") == [{"reason": "the service stops"}]
