@@ -1,7 +1,8 @@
 """A real browser that looks at the page.
 
 Owns the browser, and what counts as a fault of any page: a line of error in its console, among
-which are violations of the content policy, and an exception of its scripts.
+which are violations of the content policy, and an exception of its scripts. A test that fails has
+notes about the page.
 Never knows what a test looks for.
 """
 
@@ -17,7 +18,16 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import trio
-from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Error,
+    Page,
+    Playwright,
+    Request,
+    expect,
+    sync_playwright,
+)
 
 T = TypeVar("T")
 
@@ -32,34 +42,90 @@ PICTURES = os.environ.get("SCREENSHOTS")
 """The directory for the pictures of the documents; none are kept where it is not set."""
 
 
-async def browse(url: str, look: Callable[[Page], T]) -> T:
+async def browse(url: str, look: Callable[[Page], T], script: str = "") -> T:
     """Open the page in a browser, and look at it, in a thread.
 
     Args:
         url: the address of the page.
         look: is given the page, and may use it as long as it runs.
+        script: runs in the page before its own scripts.
     """
-    return await trio.to_thread.run_sync(partial(_browse, url, look))
+    return await trio.to_thread.run_sync(partial(_browse, url, look, script))
 
 
-def _browse(url: str, look: Callable[[Page], T]) -> T:
-    faults: list[str] = []
-
-    def listen(message: ConsoleMessage) -> None:
-        if message.type == "error" and not message.text.startswith(REFUSED):
-            faults.append(message.text)
-
+def _browse(url: str, look: Callable[[Page], T], script: str) -> T:
     with _own_asyncio(), sync_playwright() as playwright, _chromium(playwright) as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.set_default_timeout(PATIENCE)
         page.set_default_navigation_timeout(PATIENCE)
         expect.set_options(timeout=PATIENCE)
-        page.on("console", listen)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.goto(url, wait_until="commit")
-        found = look(page)
-    assert faults == []
+        if script:
+            page.add_init_script(script)
+        witness = Witness(page)
+        with witness.telling():
+            page.goto(url, wait_until="commit")
+            found = look(page)
+    assert witness.faults == []
     return found
+
+
+class Witness:
+    """The account of a page: its console, and its requests.
+
+    Args:
+        page: the page, before it is opened.
+    """
+
+    def __init__(self, page: Page) -> None:
+        self.faults: list[str] = []
+        """Lines of error, and exceptions."""
+        self._page = page
+        self._console: list[str] = []
+        self._asked: list[Request] = []
+        self._failed: list[str] = []
+        page.on("console", self._hear)
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        page.on("request", self._ask)
+        page.on("response", lambda response: self._answered(response.request))
+        page.on("requestfailed", self._lost)
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        self._console.append(f"{message.type}: {message.text}")
+        if message.type == "error" and not message.text.startswith(REFUSED):
+            self.faults.append(message.text)
+
+    def _ask(self, request: Request) -> None:
+        self._asked.append(request)
+
+    def _answered(self, request: Request) -> None:
+        if request in self._asked:
+            self._asked.remove(request)
+
+    def _lost(self, request: Request) -> None:
+        self._answered(request)
+        self._failed.append(f"{_named(request)}: {request.failure}")
+
+    @contextmanager
+    def telling(self) -> Generator[None]:
+        """Add the account to an exception of the block, as notes."""
+        try:
+            yield
+        except BaseException as error:
+            error.add_note(f"the page shows: {self._text()}")
+            error.add_note(f"its console: {self._console}")
+            error.add_note(f"its requests that failed: {self._failed}")
+            error.add_note(f"its requests without an answer: {[*map(_named, self._asked)]}")
+            raise
+
+    def _text(self) -> str:
+        try:
+            return repr(self._page.locator("body").inner_text(timeout=5000))
+        except Error as error:
+            return f"nothing that can be read: {error}"
+
+
+def _named(request: Request) -> str:
+    return f"{request.method} {request.url}"
 
 
 @contextmanager

@@ -65,9 +65,9 @@ async def test_the_page() -> None:
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["Referrer-Policy"] == "no-referrer"
         assert answer.headers["Cache-Control"] == "no-cache"
-        script = re.findall(r'src="(.*?)"', text)[0]
-        assert script == f"page/{read_files().version}/page.js"
-        file = await asking.get(f"/-/{script}")
+        scripts = re.findall(r'src="(.*?)"', text)
+        assert scripts == [f"page/{read_files().version}/{name}.js" for name in ("start", "page")]
+        file = await asking.get(f"/-/{scripts[1]}")
         assert file.headers["Cache-Control"] == "public, max-age=31536000, immutable"
         assert file.content_type == "text/javascript; charset=utf-8"
         assert await file.get_data() == (DIRECTORY / "page.js").read_bytes()

@@ -114,6 +114,71 @@ async def test_signing_in() -> None:
         await browse(url, look)
 
 
+async def test_a_failure_tells_of_the_page() -> None:
+    """A test that fails has notes: what the page shows, its console, and its requests."""
+
+    def look(page: Page) -> None:
+        expect(page.get_by_label("Token")).to_be_visible()
+        page.route("**/lost", lambda route: route.abort())
+        page.route("**/open", lambda _: None)
+        page.evaluate("fetch('lost').catch((error) => console.log('no answer'))")
+        with page.expect_request("**/open"):
+            page.evaluate("void fetch('open')")
+        raise LookupError
+
+    async with shop(tokens=[OPERATOR]) as (_, url):
+        with pytest.raises(LookupError) as raised:
+            await browse(url, look)
+    shows, console, failed, unanswered = raised.value.__notes__
+    assert "Give a token of this service" in shows
+    assert "log: no answer" in console
+    assert f"GET {url}lost" in failed
+    assert f"['GET {url}open']" in unanswered
+
+
+FRAMES_COME_LATE = """
+const later = window.setTimeout.bind(window);
+let answer;
+const answered = new Promise((done) => { answer = done; });
+const read = Response.prototype.json;
+Response.prototype.json = async function () {
+  const document = await read.call(this);
+  later(answer);
+  return document;
+};
+window.requestAnimationFrame = (draw) => (answered.then(draw), 0);
+window.setTimeout = (call, ...rest) => later(() => answered.then(call), ...rest);
+"""
+"""A browser that draws nothing before the first answer has been read, as on a busy machine."""
+
+
+async def test_the_form_appears_in_a_slow_browser() -> None:
+    """A browser whose first frame comes after the service's answer has the form all the same."""
+
+    def look(page: Page) -> None:
+        sign_in(page)
+        expect(row(page, "billing")).to_be_visible()
+
+    async with shop(tokens=[OPERATOR]) as (_, url):
+        await browse(url, look, FRAMES_COME_LATE)
+
+
+async def test_scripts_that_do_not_come() -> None:
+    """A page one of whose scripts is lost says so, and comes by itself when the script does."""
+
+    def look(page: Page) -> None:
+        expect(row(page, "billing")).to_be_visible()
+        page.route("**/overview.js", lambda route: route.abort())
+        page.reload(wait_until="commit")
+        expect(page.get_by_role("status")).to_contain_text("could not be loaded")
+        assert hindrances(page) == []
+        page.unroute("**/overview.js")
+        expect(row(page, "billing")).to_be_visible()
+
+    async with shop() as (_, url):
+        await browse(url, look)
+
+
 async def test_the_stop_is_seen_and_the_page_comes_back() -> None:
     """The page shows that the service stops and within which time, then that it is gone, and goes
     on by itself when it is back."""

@@ -1,6 +1,6 @@
 // The page: its frame, and the view that the address names after the `#`.
 
-import { html, render, useEffect, useState } from "./preact.js";
+import { html, render, useEffect, useLayoutEffect, useState } from "./preact.js";
 import { signOut } from "./api.js";
 import { duration } from "./format.js";
 import { Brokers, Stalls } from "./brokers.js";
@@ -44,7 +44,8 @@ const parts = () => location.hash.replace(/^#\/?/, "").split("/").map(decoded);
 
 function Page() {
   const [, redraw] = useState(0);
-  useEffect(() => {
+  // Not `useEffect`, which waits for a frame: a refusal that came before it would never be shown.
+  useLayoutEffect(() => {
     const again = () => redraw((number) => number + 1);
     const forget = onChange(again);
     const moved = () => {
