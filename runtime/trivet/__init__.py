@@ -19,6 +19,8 @@ and says what they are for.
         _running _orders _looking _publishing _changing _tap
                             a running program that is asked: orders, its inside, an event for it,
                             other settings, its events as they pass
+        _top _top_facts _top_view
+                            the overview of such a program in a terminal
     asgi                a program under somebody else's server
     aio                 a program inside a service on asyncio
     _embedded/          the thread of such a program: _thread _crossing

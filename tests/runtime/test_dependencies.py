@@ -24,7 +24,7 @@ OURS = {"trivet", "trivet_contrib", "trivet_plugins", "trivet_pytest", "tests", 
 """The repository's own packages, and one that only type checkers have."""
 
 EXTRAS = {
-    "runtime/trivet": {"asyncio", "metrics", "otel", "reload"},
+    "runtime/trivet": {"asyncio", "metrics", "otel", "reload", "top"},
     "runtime/trivet_pytest": {"testing"},
     f"{CONTRIB}/_brokers": {"nats", "rabbitmq", "redis"},
     f"{CONTRIB}/_http": {"influx", "webhook"},

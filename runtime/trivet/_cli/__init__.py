@@ -41,6 +41,7 @@ _ELSEWHERE = {
     "store": "_store",
     "tap": "_tap",
     "tasks": "_looking",
+    "top": "_top",
     "unset": "_changing",
 }
 """Commands, and the modules that have them."""
