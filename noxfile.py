@@ -23,13 +23,13 @@ import nox
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"  # uv is the quick one, where it is there
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "tests", "wheel"]
+nox.options.sessions = ["lint", "types", "tests", "docs", "wheel"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 LOCK = "tests/constraints.txt"
 """The versions with which the tests have passed; `nox -s lock` renews them."""
 PYTHONS = ("3.11", "3.12", "3.13")
-SOURCES = ("runtime", "contrib", "plugins", "tests", "noxfile.py")
+SOURCES = ("runtime", "contrib", "plugins", "docs", "tests", "noxfile.py")
 OTHER_CANCELLATIONS = "tests/runtime/process/misbehaving/*:ASYNC tests/runtime/on_asyncio/*:ASYNC"
 LEFT_OUT = (
     *("ASYNC100", "ASYNC300"),  # ruff has them
@@ -203,6 +203,18 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "run", "-m", "pytest", *session.posargs)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation as a site; each link in it leads somewhere, and nothing is fetched."""
+    install(session, "docs")
+    built = Path(session.create_tmp()).resolve() / "site"
+    shutil.rmtree(built, ignore_errors=True)
+    options = ("--fail-on-warning", "--keep-going", "--quiet", "--conf-dir", "docs/site")
+    session.run("sphinx-build", *options, "--doctree-dir", f"{built}.doctrees", ".", str(built))
+    session.run("python", "-m", "tests.site", str(built), f"{built}.links")
+    session.log(f"Read {built}/index.html")
 
 
 @nox.session

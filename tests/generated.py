@@ -6,14 +6,11 @@ Never knows the rest of a page: a part stands between `<!-- generated: NAME -->`
 
 from __future__ import annotations
 
-import inspect
-import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import attrs
 import click
@@ -23,7 +20,6 @@ from trivet import (
     DeliverySettings,
     Fate,
     InboxStatistics,
-    Secret,
     Settings,
     SupervisionSettings,
 )
@@ -40,20 +36,13 @@ from trivet._web._problems import STATUS
 from trivet._web._snapshot import PluginSnapshot, Snapshot
 from trivet._web._traffic import ServerStatistics, TrafficStatistics
 
+from .generated_reference import connectors, events, names
+from .tables import NOTHING, as_toml, keys, prose, table
+
 ROOT = Path(__file__).parents[1]
 PART = re.compile(r"(?<=<!-- generated: )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
-TOML = {
-    bool: "boolean",
-    int: "integer",
-    float: "number",
-    str: "string",
-    Path: "string",
-    Secret: "secret",
-}
-"""TOML's name for a type; a number may be written without a fraction."""
 NO_KEYS = {"plugins", *NOT_READ}
 """Fields of `Settings` that are no key at the top of the file."""
-NOTHING = "—"
 EXAMPLE = Snapshot(
     service="shop",
     version="1.0",
@@ -115,12 +104,13 @@ def settings() -> str:
         elif (inner := get_args(hint)) and attrs.has(inner[0]):
             arrays[field.name] = inner[0]
     own = [field for field in fields if field.name not in {*tables, *arrays}]
-    parts = [_keys(Settings, own)]
+    parts = [keys(Settings, own)]
     for name, cls in (*arrays.items(), *tables.items()):
         head = f"`[[{name}]]`" if name in arrays else f"`[{name}]`"
-        prose = str(inspect.getdoc(cls)).partition("\n\n")[0]  # Without its doctest.
-        about = " ".join(prose.split()).replace(f" ({head})", "")
-        parts += [f"### {head}\n\n{about}\n", _keys(cls, attrs.fields(cls))]
+        about = prose(cls).replace(f" ({head})", "")
+        if name in tables:
+            about += f" In the environment: `TRIVET_{name.upper()}__` and the key in capitals."
+        parts += [f"### {head}\n\n{about}\n", keys(cls, attrs.fields(cls))]
     return "\n".join(parts)
 
 
@@ -132,17 +122,17 @@ def delivery() -> str:
     def default(field: attrs.Attribute[Any]) -> str:
         if not hasattr(plain, field.name):
             return NOTHING
-        values = [_toml(getattr(policy, field.name)) for policy in (plain, durable)]
+        values = [as_toml(getattr(policy, field.name)) for policy in (plain, durable)]
         if field.name == "durable" or values[0] == values[1]:
             return values[0]
         return f"{values[0]}; if durable: {values[1]}"
 
-    return _keys(DeliverySettings, attrs.fields(DeliverySettings), default)
+    return keys(DeliverySettings, attrs.fields(DeliverySettings), default)
 
 
 def supervision() -> str:
     """The keys of `[plugins.NAME.supervision]`."""
-    return _keys(SupervisionSettings, attrs.fields(SupervisionSettings))
+    return keys(SupervisionSettings, attrs.fields(SupervisionSettings))
 
 
 def fates() -> str:
@@ -192,80 +182,11 @@ def metrics() -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     part.__name__: part
-    for part in (settings, delivery, supervision, fates, counters, metrics, errors, commands)
+    for part in (
+        *(settings, delivery, supervision, connectors, fates, counters, metrics, errors),
+        *(commands, events, names),
+    )
 }
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    r"""A table in Markdown.
-
-    >>> print(table(["a", "b"], [["1", "2 | 3"]]), end="")
-    | a | b |
-    |---|---|
-    | 1 | 2 \| 3 |
-    """
-    return "".join([_row(head), "|---" * len(head), "|\n", *map(_row, rows)])
-
-
-def _row(cells: Sequence[str]) -> str:
-    escaped = (cell.replace("|", "\\|") for cell in cells)
-    return f"| {' | '.join(escaped)} |\n"
-
-
-def _keys(
-    cls: type,
-    fields: Iterable[attrs.Attribute[Any]],
-    default: Callable[[attrs.Attribute[Any]], str] | None = None,
-) -> str:
-    about, hints = attribute_docstrings(cls), get_type_hints(cls)
-    rows = [
-        [
-            f"`{field.name}`",
-            _type(hints[field.name]),
-            default(field) if default else _toml(_default(field)),
-            about[field.name],
-        ]
-        for field in fields
-    ]
-    return table(["key", "type", "default", "meaning"], rows)
-
-
-def _type(hint: Any) -> str:
-    arguments = get_args(hint)
-    origin = get_origin(hint)
-    if origin is Literal:
-        return ", ".join(f"`{_quoted(word)}`" for word in arguments)
-    if origin in (Union, UnionType):
-        return " or ".join(_type(each) for each in arguments if each is not NoneType)
-    if origin is list:
-        words = get_origin(arguments[0]) is Literal
-        return f"array of {_type(arguments[0])}{'' if words else 's'}"
-    return "table" if origin is dict else TOML[hint]
-
-
-def _default(field: attrs.Attribute[Any]) -> Any:
-    if field.default is attrs.NOTHING:
-        return None
-    factory: Any = field.default
-    return factory.factory() if isinstance(factory, attrs.Factory) else factory  # type: ignore[arg-type]
-
-
-def _toml(value: object) -> str:
-    match value:
-        case None | math.inf:
-            return NOTHING
-        case bool():
-            return f"`{str(value).lower()}`"
-        case int() | float():
-            return f"`{value:_}`"
-        case str() | Path():
-            return f"`{_quoted(value)}`"
-        case _:
-            return f"`{value}`"
-
-
-def _quoted(value: object) -> str:
-    return f'"{value}"'
 
 
 def _contexts(command: click.Command, path: str) -> Iterator[click.Context]:

@@ -16,6 +16,7 @@ from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 from trio.testing import MockClock
 
+import trivet
 from trivet import TrivetError
 from trivet._process._escalation import ESCALATION
 from trivet.testing import open_plugins
@@ -68,6 +69,13 @@ def test_the_generated_parts_are_up_to_date(path: Path) -> None:
     assert path.read_text("utf-8") == regenerated(path.read_text("utf-8")), (
         "run `python -m tests.generated`, and read what has changed"
     )
+
+
+def test_every_public_name_is_on_the_page_of_names() -> None:
+    """Each name of `trivet` stands on the page, those of values in its prose."""
+    page = (ROOT / "docs" / "api.md").read_text("utf-8")
+    names = [name for name, thing in vars(trivet).items() if not inspect.ismodule(thing)]
+    assert [name for name in names if name[0] != "_" and f"`{name}`" not in page] == []
 
 
 def test_every_generated_part_has_one_place() -> None:

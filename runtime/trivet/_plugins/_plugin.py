@@ -221,7 +221,7 @@ class Plugin(ABC):
         Args:
             reason: one line for operators, without secrets.
             remedy: what a person can do about it, in one line, where that does not follow from the
-                reason; `"give the user `clerk` the right to publish"`. None by default.
+                reason, such as "give the user clerk the right to publish". None by default.
 
         Raises:
             RuntimeError: called in `__init__`, before the program runs the plugin.
