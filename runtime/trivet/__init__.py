@@ -50,8 +50,8 @@ and says what they are for.
         _dead_letters _inspection _reload _settings
                             an operator's too: events that were given up; event types, tasks and
                             diagnostics; the settings read anew, seen and changed
-        _taps _tap _envelopes
-                            events as they pass, and what an operator is shown of one
+        _taps _tap _inboxes _envelopes
+                            events as they pass, or wait, and what an operator is shown of one
         _page/              the page at `/-/`: _endpoints _root _files _live _state _advice _series
         _contracts _openapi _openapi_admin _asyncapi
                             what there is, for clients: every route, every event type
@@ -83,7 +83,7 @@ and says what they are for.
         _admission _pending_offer _in_flight _queue _repeats _endings _attempts _retries
                             the events that come in, those with the plugin, their order, duplicates,
                             their ends, and another attempt or none
-        _memory             the bytes that all inboxes share
+        _memory _looks      the bytes that all inboxes share; what an operator sees of one
         _backing _in_memory _on_disk _beyond _held _progress
                             where its events are besides: nowhere, or in the store, read when there
                             is room

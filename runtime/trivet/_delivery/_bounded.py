@@ -34,6 +34,7 @@ from ._backing import MakeBacking, Parts
 from ._endings import Endings, Watch
 from ._in_flight import InFlight
 from ._in_memory import InMemory
+from ._looks import Inside, look_into
 from ._memory import Memory
 from ._queue import Queue
 from ._repeats import Repeats
@@ -320,6 +321,15 @@ class BoundedInbox(Inbox[Any]):
         if self._queue.ready:
             moments.append(self._queue.ready[0].published)
         return min(moments, default=None)
+
+    def look(self, at_most: int) -> list[Inside]:
+        """The oldest events in memory, the oldest first; see `look_into`."""
+        return look_into(self._parts, at_most)
+
+    @property
+    def on_disk(self) -> int:
+        """The queued events that are not in memory."""
+        return self._backing.beyond
 
     def watched(self, watch: Watch) -> AbstractContextManager[None]:
         """Tell what becomes of each event, at the end of each attempt, within this block."""

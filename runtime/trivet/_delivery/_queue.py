@@ -191,6 +191,17 @@ class Queue:
             yield from filter(_is_here, lane.held)
         yield from self.ready
 
+    def returning(self) -> Iterator[tuple[Delivery[Event], float]]:
+        """The events that back off, each with the time at which it comes back."""
+        for lane in self._lanes.values():
+            for delivery in lane.returning:
+                yield delivery, lane.due
+
+    def waiting_for_others(self) -> Iterator[Delivery[Event]]:
+        """The events in memory that wait for others of their lane."""
+        for lane in self._lanes.values():
+            yield from filter(_is_here, lane.held)
+
     # For events that are on disk.
 
     def wait_again(self, delivery: Delivery[Event], now: float, until: float) -> None:

@@ -22,6 +22,7 @@
     _dead_letters   events that were given up, searched, replayed and purged
     _inspection     event types, live tasks, diagnostics
     _taps _tap      events as they pass, for an operator, and the bound on what that costs
+    _inboxes        the events before one plugin, for an operator
     _envelopes      an event as an operator is shown it
     _page/          the page at /-/: its files, the state it shows, the stream that keeps it live
     _reload         the settings read anew, for an operator

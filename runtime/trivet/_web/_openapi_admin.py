@@ -84,6 +84,21 @@ ADMIN: dict[str, Schema] = {
     "GET /-/plugins": _answered("200", "The plugins."),
     "GET /-/plugins/<name>": _answered("200", "The plugin."),
     "GET /-/plugins/<name>/log": _answered("200", "The lines."),
+    "GET /-/plugins/<name>/inbox": _answered(
+        "200",
+        "The events.",
+        {
+            "name": "limit",
+            "in": "query",
+            "schema": {"type": "integer", "minimum": 1, "maximum": 200},
+        },
+        {
+            "name": "payload",
+            "in": "query",
+            "description": "The id of the event whose payload is shown.",
+            "schema": _TEXT,
+        },
+    ),
     "POST /-/plugins/<name>/restart": _answered("202", "A new lifetime has begun.", _REASON),
     "POST /-/plugins/<name>/disable": _answered("202", "The plugin stops, or has.", _REASON),
     "POST /-/plugins/<name>/enable": _answered("202", "The plugin starts, or has.", _REASON),

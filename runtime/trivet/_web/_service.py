@@ -15,6 +15,7 @@ from ._asgi import ASGIApp, Receive, Scope, Send
 from ._dead_letters import add_dead_letters
 from ._doors import Doors
 from ._fast_path import Endpoints
+from ._inboxes import add_inboxes
 from ._ingest._by_name import add_ingest
 from ._ingest._cloudevents import add_cloudevents
 from ._ingest._shortcut import EventShortcuts
@@ -70,6 +71,7 @@ class Service:
         add_replacement(self.endpoints, runtime)
         add_dead_letters(self.endpoints, runtime)
         add_inspection(self.endpoints, runtime)
+        add_inboxes(self.endpoints, runtime)
         add_taps(self.endpoints, runtime, self.doors)
         add_reload(self.endpoints, runtime)
         add_settings(self.endpoints, runtime)

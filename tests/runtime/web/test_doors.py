@@ -92,6 +92,7 @@ DOORS: dict[str, tuple[str, str | None]] = {
     "GET /-/plugins": ("/-/plugins", "admin"),
     "GET /-/plugins/<name>": ("/-/plugins/shop", "admin"),
     "GET /-/plugins/<name>/log": ("/-/plugins/shop/log", "admin"),
+    "GET /-/plugins/<name>/inbox": ("/-/plugins/till/inbox", "admin"),
     "POST /-/plugins/<name>/restart": ("/-/plugins/shop/restart", "admin"),
     "POST /-/plugins/<name>/disable": ("/-/plugins/shop/disable", "admin"),
     "POST /-/plugins/<name>/enable": ("/-/plugins/shop/enable", "admin"),

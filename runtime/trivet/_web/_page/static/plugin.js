@@ -4,6 +4,7 @@ import { html, useEffect, useState } from "./preact.js";
 import { ask } from "./api.js";
 import { count, duration, moment, rate, seconds, share, words } from "./format.js";
 import { useAnswer } from "./answers.js";
+import { Waiting } from "./inbox.js";
 import { Confirm, Curve, Empty, isLooping, lettersOf, Message, Status, tone } from "./parts.js";
 
 /** The orders: when each may be given, and what the question says. */
@@ -94,6 +95,7 @@ function Account({ name, plugin, at }) {
       <${Facts} plugin=${plugin} account=${answer} at=${at} />
       ${answer.inbox && html`<${Inbox} name=${name} inbox=${answer.inbox} plugin=${plugin} at=${at} />`}
     </div>
+    ${answer.inbox && html`<${Waiting} path=${path} />`}
     <${History} history=${answer.history} at=${at} />
     <${Log} path=${path} level=${answer.log_level} chosen=${again} />
     <${Tasks} name=${name} />
