@@ -14,8 +14,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Generator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import nox
@@ -72,12 +71,6 @@ NEEDED = {
     "bench_server": "wrk",
 }
 """The program that a benchmark needs on the PATH."""
-
-STORE = ("127.0.0.1:5020", ["bucket_store"])
-SERVICE = (
-    "127.0.0.1:8080",
-    ["request_monitoring", "event_sending", "teapot", "resource_monitor", "batching", "handlers"],
-)
 
 
 def install(session: nox.Session, *groups: str, newest: bool = False) -> None:
@@ -219,7 +212,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """Build both distributions; install the wheel, without extras, where nothing else is."""
+    """Build both distributions; install the wheel where nothing else is, and run it from there."""
     session.install("--constraint", LOCK, *nox.project.dependency_groups(PROJECT, "build"))
     built = Path(session.create_tmp()) / "dist"
     shutil.rmtree(built, ignore_errors=True)
@@ -238,6 +231,9 @@ def wheel(session: nox.Session) -> None:
     session.run(*pip, str(file), external=True, silent=True)
     session.run(f"{fresh}/bin/trivet", "--version", external=True)
     session.run(f"{fresh}/bin/python", "-Ic", "import trivet, trivet_contrib", external=True)
+    with_examples = f"{file}[examples]"
+    try_demo(session, f"{session.bin}/pipx", "run", "--spec", with_examples)
+    try_demo(session, f"{session.bin}/uv", "tool", "run", "--from", with_examples)  # That is uvx.
 
 
 @nox.session
@@ -346,16 +342,28 @@ def matrix(session: nox.Session) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Serve `plugins/`: the bucket store at 127.0.0.1:5020, the others at 127.0.0.1:8080."""
+    """Serve the example plugins, as `trivet demo` does in an installed package."""
     install(session)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # It ends the stack below.
-    with suppress(KeyboardInterrupt), ExitStack() as stack:
-        services = [stack.enter_context(served(session, *each)) for each in (STORE, SERVICE)]
-        session.log("Try: curl -i http://127.0.0.1:8080/teapot     (Ctrl-C ends the demonstration)")
-        while all(service.poll() is None for service in services):
-            time.sleep(0.2)
-        session.error("a service has ended by itself")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # nox hands it on.
+    session.run("trivet", "demo", interrupt_timeout=60, terminate_timeout=60)
+
+
+def try_demo(session: nox.Session, *command: str) -> None:
+    """Run the demonstration, ask it for tea, and end it as Ctrl-C does."""
+    session.log(f"{' '.join(command)} trivet demo")
+    process = subprocess.Popen([*command, "trivet", "demo"])
+    try:
+        while (answer := status_of("127.0.0.1:8080", "/teapot")) is None:
+            if process.poll() is not None:
+                session.error(f"it has ended with the code {process.returncode}")
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        code = process.wait(timeout=60)
+    finally:
+        process.kill()
+    if (answer, code) != (418, 0):
+        session.error(f"the teapot answered {answer}, and the demonstration ended with {code}")
 
 
 def find_python(version: str) -> str | None:
@@ -369,28 +377,9 @@ def find_python(version: str) -> str | None:
     return None
 
 
-@contextmanager
-def served(
-    session: nox.Session, address: str, plugins: list[str]
-) -> Generator[subprocess.Popen[bytes]]:
-    """Run `trivet serve` from its readiness to its clean end."""
-    command = [f"{session.bin}/trivet", "serve", *plugins, "--plugins", "plugins"]
-    # Out of the terminal's group, or Ctrl-C would end all of them at once, in no order.
-    process = subprocess.Popen([*command, "--bind", address], process_group=0)
-    try:
-        while not is_ready(address):
-            if process.poll() is not None:
-                session.error(f"trivet serve {' '.join(plugins)}: exit code {process.returncode}")
-            time.sleep(0.1)
-        yield process
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def is_ready(address: str) -> bool:
-    """Whether the service at this address says that it is ready."""
+def status_of(address: str, path: str) -> int | None:
+    """The status with which a service answers; None where it cannot be reached."""
     with suppress(OSError), closing(http.client.HTTPConnection(address, timeout=1)) as connection:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == 200
-    return False
+        connection.request("GET", path)
+        return connection.getresponse().status
+    return None

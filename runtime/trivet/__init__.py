@@ -13,7 +13,7 @@ and says what they are for.
                             code
         _settings _schema _completion
                             what an operator, an editor and a shell ask
-        _new                a plugin to begin from
+        _new _demo          a plugin to begin from, and the example plugins, served
         _dead_letters _letters _store
                             events that were given up, and the file of durable inboxes
         _running _orders _looking _publishing _changing _tap

@@ -23,6 +23,7 @@ _ELSEWHERE = {
     "check": "_check",
     "completion": "_completion",
     "dead-letters": "_dead_letters",
+    "demo": "_demo",
     "diagnostics": "_looking",
     "disable": "_orders",
     "enable": "_orders",

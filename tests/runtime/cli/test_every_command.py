@@ -41,7 +41,7 @@ BILLING = """
             if event.total < 0:
                 raise ValueError("no answer")
 """
-FOR_NO_MACHINE = {"completion", "new", "serve", "top"}
+FOR_NO_MACHINE = {"completion", "demo", "new", "serve", "top"}
 """Commands whose output is no document."""
 JSON_ALWAYS = {"diagnostics", "schema"}
 """Commands that print JSON, and nothing else, without being asked for it."""
