@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection
 from importlib.util import find_spec
@@ -67,14 +67,14 @@ def demo() -> None:
 @contextmanager
 def _served(
     directory: str, address: str, plugins: tuple[str, ...]
-) -> Iterator[subprocess.Popen[bytes]]:
+) -> Generator[subprocess.Popen[bytes]]:
     """Run one service from its readiness to its clean end."""
     code = "from trivet._cli import main; main()"
     examples = PACKAGED if PACKAGED.is_dir() else CLONED
     arguments = ("serve", *plugins, "--plugins", str(examples), "--bind", address)
     environ = {name: text for name, text in os.environ.items() if not name.startswith(ENVIRONMENT)}
     # Out of the terminal's group, or Ctrl-C would end both at once, in no order.
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603 - it is this interpreter again
         [sys.executable, "-P", "-c", code, *arguments], cwd=directory, env=environ, process_group=0
     )
     try:

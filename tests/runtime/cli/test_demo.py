@@ -33,7 +33,7 @@ def free_address() -> str:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_both_services_run_until_a_signal(tmp_path: Path, number: signal.Signals) -> None:
-    """They serve, whatever settings lie around, and a signal ends both and the command with 0."""
+    """Both serve, whatever settings lie around; a signal ends them, and the command with 0."""
     process = started(tmp_path, free_address(), service := free_address())
     assert process.stderr is not None
     try:
