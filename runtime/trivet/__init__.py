@@ -70,7 +70,7 @@ and says what they are for.
                             _transport
         _asgi               the types between servers and applications
     _reload/            other settings and other plugins for a running program
-        _reloader _attempt _looking _changeover _cargo _departure _patches _versions
+        _reloader _attempt _looking _changeover _cargo _newcomers _departure _patches _versions
                             what has changed, or is given up; from the old instances to the new;
                             which settings an operator has seen
     _runtime            the running program: the order of start and stop, and the `app`
@@ -98,8 +98,9 @@ and says what they are for.
                             instance after the other
     _store/             events on disk, in one SQLite file
         _store _journal     as the event loop sees it; as its thread does
-        _commit _group _inbox
-                            what is written at once, and who waits for that; an inbox's part
+        _keeper _commit _group _inbox
+                            how long it is open; what is written at once, and who waits for that;
+                            an inbox's part
         _tables _ends _subscribers _unwritten
                             the log of events: what comes in, what ends, for whom, and what has
                             ended besides

@@ -32,6 +32,7 @@ from ._supervision._host import Host, StatusChange
 
 if TYPE_CHECKING:
     from ._events._tracing import Tracing
+    from ._store._keeper import Keeper
     from ._store._store import Store
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
@@ -63,6 +64,8 @@ class Hosting:
     """Makes spans; None where traces are off."""
     store: Store | None = None
     """The store of the durable inboxes; None where no inbox is durable."""
+    keeper: Keeper = attrs.field(init=False)
+    """Keeps the store open; there while the program runs."""
 
     def inbox(self, checked: CheckedPlugin, settings: Settings) -> BoundedInbox | None:
         """Make the inbox of a plugin; None for a plugin without one."""
@@ -80,12 +83,16 @@ class Hosting:
         return inbox
 
     def _on_disk(self, settings: Settings) -> MakeBacking:
-        from ._delivery._on_disk import OnDisk  # noqa: PLC0415 - most programs need no
-        from ._store._store import Store  # noqa: PLC0415 - store
+        from ._delivery._on_disk import OnDisk  # noqa: PLC0415 - most programs need no store
 
-        if self.store is None:
-            self.store = Store(settings.store, self.events)
-        return partial(OnDisk, store=self.store, types=self.events)
+        return partial(OnDisk, store=self.store or self.new_store(settings), types=self.events)
+
+    def new_store(self, settings: Settings) -> Store:
+        """Make the store, which is not open."""
+        from ._store._store import Store  # noqa: PLC0415 - as above
+
+        self.store = Store(settings.store, self.events)
+        return self.store
 
     def host(
         self,

@@ -15,7 +15,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING
@@ -59,6 +59,7 @@ from ._program._plugin_tables import CheckedPlugin
 from ._program._reloads import Reloads
 from ._program._settings import Settings
 from ._program._versions import CodeVersion, code_versions
+from ._store._keeper import keeping
 from ._supervision import _orders
 from ._supervision._history import History, event_of
 from ._supervision._host import Host, StatusChange
@@ -561,11 +562,13 @@ async def open_runtime(
 @asynccontextmanager
 async def running(runtime: Runtime) -> AsyncGenerator[Runtime]:
     """Start the plugins; stop them when the block is left."""
-    store = nullcontext() if runtime.store is None else runtime.store.opened()
     stalls = runtime.program.settings.stalls
     watched = watching(stalls, runtime.homes, runtime.stall_limit)
     with watched as runtime.meter, unwrapped():
-        async with store, trio.open_nursery() as nursery:
+        async with (
+            keeping(runtime.store) as runtime.hosting.keeper,
+            trio.open_nursery() as nursery,
+        ):
             runtime.nursery, runtime.context = nursery, copy_context()
             tier = partial(runtime.tier, nursery)
             async with tier(BACKGROUND):  # Last to stop: others may still hand them work.

@@ -181,6 +181,9 @@ class Backing(Protocol):
     def plugin_restarted(self) -> None:
         """Note that an operator has the plugin started again."""
 
+    def read_no_more(self) -> None:
+        """Bring no more events into memory, where they outlive the plugin's end."""
+
     def leave(self) -> bool:
         """Take back what is in memory, at a stop; says whether it is there at the next start."""
         ...

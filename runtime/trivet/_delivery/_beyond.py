@@ -145,6 +145,8 @@ class Beyond:
     def _load(self, page: Page, limit: int, rows: list[Row]) -> None:
         """Take in the next page."""
         self._is_reading = False
+        if self.has_left:
+            return
         if len(rows) > self.count:  # Replayed, and not noticed yet; or the record was wrong.
             self._counts.accepted += len(rows) - self.count
             self.count = len(rows)
@@ -181,6 +183,8 @@ class Beyond:
 
     def _load_lane(self, page: Page, lane: Hashable, numbers: list[int], rows: list[Row]) -> None:
         """Take in the events that a lane was waiting for, or the first of them."""
+        if self.has_left:
+            return
         if rows and page.is_full:  # The rest is missed again when these are done.
             numbers = [number for number in numbers if number <= rows[-1].number]
         self._miss(len(numbers) - len(rows))

@@ -368,6 +368,13 @@ class BoundedInbox(Inbox[Any]):
             self.close()
 
     @trio.lowlevel.enable_ki_protection
+    def withdraw(self) -> None:
+        """See `retire`, for good: what waits is for another inbox, perhaps with other types."""
+        if self._backing.outlives:
+            self._backing.read_no_more()
+            self.gate.retire()
+
+    @trio.lowlevel.enable_ki_protection
     def lifetime_ended(self, *, crashed: bool) -> None:
         """Take back what the plugin had in flight when its lifetime ended, for the next one.
 

@@ -104,6 +104,9 @@ class InMemory:
     def plugin_restarted(self) -> None:
         """See `Backing`."""
 
+    def read_no_more(self) -> None:
+        """See `Backing`."""
+
     def leave(self) -> bool:
         """See `Backing`."""
         return False

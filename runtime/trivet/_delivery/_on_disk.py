@@ -72,6 +72,7 @@ class OnDisk(Backing, StoredInbox):
         """Memory of the events from outside that are being stored."""
         self._packed_waiting: dict[Delivery[Event], Packed] = {}
         """The bytes of the events that wait for room."""
+        self._has_left = False
         self._stands_by = False
         """Whether the plugin was given up: events that come wait for an operator."""
         self._then: Accepted | None = None
@@ -277,8 +278,13 @@ class OnDisk(Backing, StoredInbox):
         """See `Backing`."""
         self._stands_by = False
 
+    def read_no_more(self) -> None:
+        """See `Backing`."""
+        self._beyond.leave()
+
     def leave(self) -> bool:
         """See `Backing`: nothing is blamed, and nothing goes to the dead letters."""
+        self._has_left = True
         self._beyond.count = self.on_file
         self._beyond.leave()
         self._held.excuse_all()
@@ -309,6 +315,11 @@ class OnDisk(Backing, StoredInbox):
     def cursor(self) -> int:
         """See `StoredInbox`."""
         return self._progress.cursor
+
+    @property
+    def has_left(self) -> bool:
+        """See `StoredInbox`."""
+        return self._has_left
 
     def recover(self, subscriber: int, backlog: Backlog, seen: list[Seen]) -> None:
         """See `StoredInbox`."""

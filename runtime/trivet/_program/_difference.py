@@ -94,19 +94,25 @@ class Difference:
         return self._named("stopped")
 
 
-def applicable(old: Settings, read: Settings) -> Settings:
+def applicable(old: Settings, read: Settings, *, has_store: bool) -> Settings:
     """The settings that were read, with the present values of the keys that cannot change.
 
     A plugin to which deaths of the program are put down stays disabled, too.
+
+    Args:
+        old: the settings that hold.
+        read: the settings that were read.
+        has_store: whether the store is open; until then its settings can change.
     """
-    kept = (*FIXED, "disabled_files", "disabled_plugins")
-    old_values = {key: getattr(old, key) for key in kept}
-    return attrs.evolve(read, waiting=_waiting(old, read), **old_values)
+    fixed = [key for key in FIXED if has_store or key != "store"]
+    kept = (*fixed, "disabled_files", "disabled_plugins")
+    new = attrs.evolve(read, **{key: getattr(old, key) for key in kept})
+    return attrs.evolve(new, waiting=_waiting(new, read))
 
 
-def _waiting(old: Settings, read: Settings) -> tuple[str, ...]:
-    """The keys that have another value by now, which needs a restart."""
-    return tuple(key for key in FIXED if not _is_same(getattr(old, key), getattr(read, key)))
+def _waiting(new: Settings, read: Settings) -> tuple[str, ...]:
+    """The keys that were read with another value, which needs a restart."""
+    return tuple(key for key in FIXED if not _is_same(getattr(new, key), getattr(read, key)))
 
 
 def difference(old: Program, new: Program, read: Settings) -> Difference:
@@ -117,11 +123,11 @@ def difference(old: Program, new: Program, read: Settings) -> Difference:
         new: the program that was checked, with `applicable` settings.
         read: the settings as they were read.
     """
-    changes = [Change(key, "needs a restart", FIXED[key]) for key in _waiting(old.settings, read)]
+    changes = [Change(key, "needs a restart", FIXED[key]) for key in _waiting(new.settings, read)]
     changes += [
         Change(key, "changed")
         for key in KEYS
-        if key not in (*FIXED, *_OF_PLUGINS)
+        if key not in _OF_PLUGINS
         if not _is_same(getattr(old.settings, key), getattr(new.settings, key))
         or (key == "tls" and old.tls_files != new.tls_files)
     ]

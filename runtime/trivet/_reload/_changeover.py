@@ -29,6 +29,7 @@ from .._supervision._needs import Member
 from .._supervision._starts import Starts
 from ._cargo import Cargo
 from ._departure import LATE, Departure
+from ._newcomers import Newcomers
 
 LOOK_EVERY = 0.05
 """Seconds between two looks at handlers that wait for one another, while inboxes come to rest."""
@@ -59,6 +60,8 @@ class Changeover:
         """The new hosts of plugins that an operator has disabled."""
         self._new_inboxes: list[str] = []
         self._cargo = Cargo(runtime, difference)
+        durable = [name for name in difference.started if self._is_durable(name)]
+        self._newcomers = Newcomers(runtime.hosting, durable, difference.new.settings)
 
     async def run(self) -> Departure:
         """Change over; returns the departure of the old instances, which has begun.
@@ -72,6 +75,7 @@ class Changeover:
         await self._cargo.refuse_misfits(in_flight=False)
         is_done = False
         try:
+            await self._newcomers.subscribe()
             await self._initialize()
             await self._rest()
             await self._cargo.refuse_misfits(in_flight=True)
@@ -97,11 +101,18 @@ class Changeover:
                 raise _needs_restart(name, "it took events, and takes none any more")
             if policy is None:
                 continue
-            if policy.durable != is_durable:
-                new = "it is new, and its inbox is durable"
-                raise _needs_restart(name, new if inbox is None else "`durable` has changed")
+            if inbox is None:
+                self._refuse_second(name)
+            elif policy.durable != is_durable:
+                raise _needs_restart(name, "`durable` has changed")
             if inbox is not None and is_durable and _order(policy) != _order(inbox.policy):
                 raise _needs_restart(name, "the order of stored events has changed")
+
+    def _refuse_second(self, name: str) -> None:
+        """Refuse a second reader of stored events, beside an old instance that does not end."""
+        store = self._runtime.store
+        if store is not None and store.has_reader(name):
+            raise _needs_restart(name, "its old instance has not ended")
 
     async def _initialize(self) -> None:
         """Start the new instances, those that others need before these."""
@@ -229,9 +240,14 @@ class Changeover:
                 _log.error(what, plugin=host.name, stack=host.stack())
         for name in self._new_inboxes:
             self._runtime.hosting.inboxes.pop(name, None)
+        await self._newcomers.undo()
 
     def _policy(self, checked: CheckedPlugin) -> DeliveryPolicy | None:
         return policy_of(checked, self._difference.new.settings)
+
+    def _is_durable(self, name: str) -> bool:
+        policy = self._policy(self._checked[name])
+        return policy is not None and policy.durable
 
     # The instant, and after it.
 
@@ -291,7 +307,11 @@ class Changeover:
         for name, host in self._followers.items():
             for need in difference.new.needs[name]:
                 host.needs.add(hosts[need])
+        for name in difference.stopped:
+            if (inbox := runtime.hosting.inboxes.get(name)) is not None:
+                inbox.withdraw()
         runtime.adopt(difference.new, hosts)
+        self._newcomers.admit()  # Its events may be of types that are new, too.
         runtime.supersede(self._cargo.successors)
         self._cargo.carry()
         for name, host in self._following.items():

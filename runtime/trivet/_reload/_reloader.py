@@ -257,7 +257,8 @@ class Reloader:
         return attrs.evolve(found, difference=different, draft=draft)
 
     def _applicable(self, read: Settings) -> Settings:
-        settings = applicable(self._runtime.program.settings, read)
+        has_store = self._runtime.store is not None
+        settings = applicable(self._runtime.program.settings, read, has_store=has_store)
         self._runtime.check_doors(settings)
         return settings
 

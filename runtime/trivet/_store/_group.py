@@ -7,24 +7,28 @@ Never knows how it is done, nor who is told.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
 
 from ._commit import Commit
 from ._inbox import StoredInbox
-from ._records import Backlog, JournalError, Row, Settlement
+from ._records import Backlog, JournalError, Settlement
 
 if TYPE_CHECKING:
     from ._journal import Journal
 
+T = TypeVar("T")
+
 
 @attrs.define
-class Reading:
-    """A page that is to be read, and the callback that gets it."""
+class Reading(Generic[T]):
+    """Something that is to be read, a page for example, and the callback that gets it."""
 
-    read: Callable[[Journal], list[Row]]
-    then: Callable[[list[Row]], None]
+    read: Callable[[Journal], T]
+    then: Callable[[T], None]
+    otherwise: Callable[[JournalError], None] | None = None
+    """Called where it cannot be read. Without this callback it is tried again."""
 
 
 @attrs.define
@@ -33,7 +37,7 @@ class Group:
 
     settlements: list[Settlement]
     commit: Commit
-    readings: list[Reading]
+    readings: list[Reading[Any]]
     looks: bool
     """Whether the file is due to be looked after."""
     today: float
@@ -52,8 +56,8 @@ class Group:
     """Whether the ends of events could not be written, either."""
     left: list[Settlement] = attrs.field(factory=list["Settlement"])
     """The ends that could not be written."""
-    pages: list[list[Row] | None] = attrs.field(factory=list["list[Row] | None"])
-    """The pages that were read; None for a page that could not be."""
+    pages: list[Any] = attrs.field(factory=list[Any])
+    """The pages and whatever else was read; None for one that could not be."""
     counts: Mapping[str, Backlog] | None = None
     """The backlogs in the file, where somebody else has changed it."""
     error: JournalError | None = None

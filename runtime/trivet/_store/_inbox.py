@@ -25,8 +25,13 @@ class StoredInbox(Protocol):
         """The number up to which all events of the inbox in the file have ended."""
         ...
 
+    @property
+    def has_left(self) -> bool:
+        """Whether the inbox has ended, so that what waits is for another one of its name."""
+        ...
+
     def recover(self, subscriber: int, backlog: Backlog, seen: list[Seen]) -> None:
-        """Take over the events that are there from before the start, and the ids that are known.
+        """Take over the events that are there from before, and the ids that are known.
 
         Args:
             subscriber: the number by which the inbox is known in the register.

@@ -122,6 +122,18 @@ class Backlog:
 
 
 @attrs.frozen
+class Found:
+    """A subscriber, as it is found in the file."""
+
+    subscriber: int
+    """The number by which the file, and the register, know it."""
+    backlog: Backlog
+    """The events that wait for it."""
+    seen: list[Seen]
+    """The ids of the events that it has had."""
+
+
+@attrs.frozen
 class DeadLetter:
     """An event that was given up, and can be replayed."""
 

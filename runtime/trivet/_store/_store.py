@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 import trio
@@ -26,6 +26,7 @@ from ._inbox import StoredInbox
 from ._packing import Packed, Packer
 from ._records import (
     Backlog,
+    Found,
     JournalError,
     JournalFullError,
     JournalUnavailableError,
@@ -83,12 +84,14 @@ class Store:
             settings.dead_letters_max_bytes,
         )
         self._inboxes: dict[str, StoredInbox] = {}
+        self._newcomers: dict[str, StoredInbox] = {}
+        """Inboxes that were added, and are not admitted."""
         self._unwritten = Unwritten()
         self._commit = Commit()
         """The transaction that is written next."""
         self._awaited: dict[StoredInbox, None] = {}
         """Inboxes at which publishers wait for room."""
-        self._readings: list[Reading] = []
+        self._readings: list[Reading[Any]] = []
         self._settle_by = math.inf
         self._pause_until = -math.inf
         self._next_look = math.inf
@@ -121,8 +124,48 @@ class Store:
     # The inboxes' side.
 
     def add(self, plugin: str, inbox: StoredInbox) -> None:
-        """Keep an inbox's events, too; before the store is opened."""
-        self._inboxes[plugin] = inbox
+        """Keep an inbox's events, too, from the opening on; of an open store, from `admit` on."""
+        self._newcomers[plugin] = inbox
+
+    async def subscribe(self, plugins: Sequence[str]) -> Mapping[str, Found]:
+        """Make plugins known in the file, while the store is open, and find what waits for them.
+
+        Raises:
+            JournalError: the file cannot be read or written.
+        """
+        told = trio.Event()
+        found: list[Mapping[str, Found] | JournalError] = []
+
+        def hear(result: Mapping[str, Found] | JournalError) -> None:
+            """Take the result, or the error."""
+            found.append(result)
+            told.set()
+
+        self._readings.append(Reading(partial(_subscribe, plugins), hear, hear))
+        self._wake.set()
+        await told.wait()
+        if isinstance(found[0], JournalError):
+            raise found[0]
+        return found[0]
+
+    def admit(self, found: Mapping[str, Found]) -> None:
+        """Have inboxes that were added take in what waits for them; one may follow another.
+
+        Args:
+            found: what was found when their plugins subscribed.
+        """
+        for plugin, each in found.items():
+            inbox = self._inboxes[plugin] = self._newcomers.pop(plugin)
+            inbox.recover(each.subscriber, each.backlog, each.seen)
+
+    def decline(self) -> None:
+        """Forget the inboxes that were added, and are not admitted."""
+        self._newcomers.clear()
+
+    def has_reader(self, plugin: str) -> bool:
+        """Whether a plugin has an inbox here that has not left."""
+        inbox = self._inboxes.get(plugin)
+        return inbox is not None and not inbox.has_left
 
     @property
     def is_near_limit(self) -> bool:
@@ -290,11 +333,8 @@ class Store:
         self.largest = min(self.max_bytes, self._journal.largest)
         self._next_number = self._journal.new_numbers()
         backlog = self._journal.backlog()
-        subscribers = self._journal.subscribe([*self._inboxes])
-        for plugin, inbox in self._inboxes.items():
-            waiting, seen = backlog.get(plugin, Backlog(0, 0)), self._journal.seen(plugin)
-            inbox.recover(subscribers[plugin], waiting, seen)
         self.bytes = sum(each.bytes for each in backlog.values())
+        self.admit(_subscribe([*self._newcomers], self._journal))
         for plugin in backlog.keys() - self._inboxes.keys():
             _log.warning(
                 "the store has events of a plugin that is not active, or not durable",
@@ -374,7 +414,7 @@ class Store:
         self.packer.forget()
         settlements = self._unwritten.take()
         commit, self._commit = self._commit, Commit()
-        readings: list[Reading] = []
+        readings: list[Reading[Any]] = []
         if now >= self._pause_until:
             readings, self._readings = self._readings, []
         self._settle_by = math.inf
@@ -439,10 +479,12 @@ class Store:
         if group.counts is not None:  # Before the pages: new events may be in them.
             self._recount(group.counts, group.known, group.known_bytes)
         for reading, page in zip(group.readings, group.pages, strict=True):
-            if page is None:
-                self._readings.append(reading)
-            else:
+            if page is not None:
                 reading.then(page)
+            elif reading.otherwise is not None and group.error is not None:
+                reading.otherwise(group.error)
+            else:
+                self._readings.append(reading)
 
     def _tell(self, group: Group) -> None:
         """Tell the inboxes, and then the publishers, what has become of the events."""
@@ -494,7 +536,8 @@ class Store:
         # The difference, not the sum: while the thread counted, the loop went on.
         self.bytes += sum(each.bytes for each in counts.values()) - known_bytes
         for plugin, inbox in self._inboxes.items():
-            inbox.found(max(0, counts.get(plugin, Backlog(0, 0)).count - known[inbox]))
+            if inbox in known:  # Another one has counted its own since.
+                inbox.found(max(0, counts.get(plugin, Backlog(0, 0)).count - known[inbox]))
 
     async def _call(self, function: Callable[[], T]) -> T:
         if self._in_loop:
@@ -502,6 +545,15 @@ class Store:
         return await trio.to_thread.run_sync(
             function, limiter=self._thread, thread_name="trivet store"
         )
+
+
+def _subscribe(plugins: Sequence[str], journal: Journal) -> Mapping[str, Found]:
+    """Make plugins known in the file, and find what waits for them."""
+    numbers, backlog = journal.subscribe(plugins), journal.counts()
+    return {
+        plugin: Found(number, backlog.get(plugin, Backlog(0, 0)), journal.seen(plugin))
+        for plugin, number in numbers.items()
+    }
 
 
 def _tried(function: Callable[[], T], group: Group) -> T | None:

@@ -73,6 +73,11 @@ class StormMachine(RuleBasedStateMachine):
         """See `Storm.publish`."""
         self._take("publish", amount)
 
+    @rule(amount=st.integers(1, 20))
+    def publish_to_keep(self, amount: int) -> None:
+        """See `Storm.publish_to_keep`."""
+        self._take("publish_to_keep", amount)
+
     @rule()
     def crash(self) -> None:
         """See `Storm.crash`."""
@@ -101,21 +106,21 @@ class StormMachine(RuleBasedStateMachine):
         self._has_changed = True
         self._take("write_code", choice)
 
-    @rule(what=st.sampled_from(["toggle_extra", "toggle_durable"]))
+    @rule(what=st.sampled_from(["toggle_extra", "toggle_keeping", "toggle_durable"]))
     def toggle(self, what: str) -> None:
-        """See `Storm.toggle_extra` and `Storm.toggle_durable`."""
+        """See `Storm.toggle_extra`, `Storm.toggle_keeping` and `Storm.toggle_durable`."""
         self._has_changed = True
         self._take(what)
 
-    @rule(choice=st.integers(0, 4))
+    @rule(choice=st.integers(0, 9))
     def order(self, choice: int) -> None:
         """See `Storm.order`."""
         self._take("order", choice)
 
     @precondition(lambda self: self._has_changed)
-    @rule(how=st.sampled_from(["reload", "reload_beside"]))
+    @rule(how=st.sampled_from(["reload", "reload_beside", "reload_under_load"]))
     def reload(self, how: str) -> None:
-        """See `Storm.reload` and `Storm.reload_beside`."""
+        """See `Storm.reload`, `Storm.reload_beside` and `Storm.reload_under_load`."""
         self._has_changed = False
         self._take(how)
 

@@ -16,6 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 import trio
+import trio.testing
 
 from trivet import ConfigurationError, Fate, ReloadRefusedError, Runtime, Status
 from trivet._faults._errors import OrderRefusedError
@@ -43,6 +44,7 @@ class Word(Event):
 
 class Working(EventPlugin[Number]):
     VERSION = 0
+    FAILS_LATE = False
     pause: float = 0.0
 
     async def initialize(self) -> None:
@@ -56,7 +58,11 @@ class Working(EventPlugin[Number]):
             if event.value in notes.crashes:
                 notes.crashes.remove(event.value)
                 raise RuntimeError("a crash")
-            await trio.sleep(self.pause)
+            try:
+                await trio.sleep(self.pause)
+            except trio.Cancelled:
+                notes.interrupted.append(event.value)
+                raise
             notes.seen.append(event.value)
 
     async def close(self) -> None:
@@ -79,7 +85,7 @@ CODE = [
     GOOD.replace("value: int", "value: int\n    unit: str", 1),
     GOOD.replace("EventPlugin[Number]", "EventPlugin[Word]"),
     GOOD + "\n    def __init__(self, app):\n        raise SystemExit\n",
-    WORKING.format(initialize=FAILS_LATE),
+    WORKING.format(initialize=FAILS_LATE).replace("FAILS_LATE = False", "FAILS_LATE = True"),
 ]
 """Versions of one file. Three work; the others fail, hang, are no Python, have a field that old
 events lack, listen to another type, cannot be made, or fail soon after their start."""
@@ -99,6 +105,18 @@ class Listening(EventPlugin[Event]):
     async def handle_event(self, event: Event) -> None:
         notes.heard.append(event.value)
 """
+KEEPING = """
+import trivet_storm_notes as notes
+
+class Kept(Event):
+    value: int
+
+class Keeping(EventPlugin[Kept]):
+    async def handle_event(self, event: Kept) -> None:
+        await trio.sleep(0 if notes.is_over else 1)
+        notes.kept.append(event.value)
+"""
+"""A plugin with a durable inbox, which comes and goes; what it has not handled waits for it."""
 EXTRA = "class Extra(BackgroundPlugin):\n    pass"
 DRAINED_WITHIN = 60.0
 """Seconds in which all events are handled once the weather is fair."""
@@ -115,6 +133,7 @@ async def weather(files: Files, steps: Iterator[Step], *, durable: bool) -> None
     notes: Any = ModuleType(NOTES)
     notes.seen, notes.heard, notes.wrong, notes.alive = [], [], [], []
     notes.crashes, notes.is_over = set[int](), False
+    notes.kept, notes.interrupted = [], []
     sys.modules[NOTES] = notes
     try:
         with patch("trivet._store._store.Store", partial(Store, in_loop=True)):
@@ -140,18 +159,24 @@ class Storm:
         self._delivery = 0
         self._version = 0
         self._has_extra = False
+        self._has_keeping = False
         self.accepted: list[int] = []
         self._ended_before = 0
         """Events that earlier programs have ended."""
         self._handled_before = 0
         self._dropped_at_once = 0
         """Events for which there was no room, which counts as accepted and dropped."""
+        self._kept: list[int] = []
+        """Events that the plugin with the durable inbox has accepted."""
         self._reloads_beside = 0
+        self._under_load = False
         self._runtime: Runtime
         self._reloader: Reloader
         self._nursery: trio.Nursery
-        for name, text in (("working", GOOD), ("listening", LISTENING), ("extra", EXTRA)):
-            files.plugin(name, text)
+        files.plugin("working", GOOD)
+        files.plugin("listening", LISTENING)
+        files.plugin("keeping", KEEPING)
+        files.plugin("extra", EXTRA)
 
     async def last_until_stop(self, steps: Iterator[Step]) -> bool:
         """Run a program until the next stop; says whether another one follows."""
@@ -184,18 +209,20 @@ class Storm:
         self._files.plugin("working", text)
 
     def _write_settings(self) -> None:
-        names = ["working", "listening", *(["extra"] if self._has_extra else [])]
+        names = ["working", "listening"]
+        names += ["extra"] * self._has_extra + ["keeping"] * self._has_keeping
         store = f'[store]\npath = "{self._files.path / "store.db"}"\nsynchronous = "normal"\n'
         durable = self._durable is not self._other_store
         self._files.settings(
             f"active_plugins = {names}\n"
             "[startup]\nlimit = 0.5\n[stalls]\nenabled = false\n"
-            f"{store if self._durable else ''}"
+            f"{store}"
             f"[plugins.working]\npause = {self._pause / 1000}\n"
             "[plugins.working.supervision]\nbackoff_initial = 0.01\nbackoff_max = 0.01\n"
             "max_restarts = 100000\n"
             f"[plugins.working.delivery]\n{'durable = true' if durable else ''}\n"
             f"{DELIVERIES[self._delivery]}\n"
+            "[plugins.keeping.delivery]\ndurable = true\n"
         )
 
     # The steps.
@@ -211,6 +238,18 @@ class Storm:
             if fate is not None and (fate.alive or fate is Fate.HANDLED):
                 self.accepted.append(self._published)
             self._dropped_at_once += fate is Fate.DROPPED
+            self._published += 1
+
+    async def publish_to_keep(self, amount: int) -> None:
+        """Publish events for the plugin with the durable inbox, if it is there."""
+        for _ in range(amount):
+            if "keeping" not in self._runtime.hosts:
+                return  # The type of the events has gone with it.
+            event: Any = self._runtime.events["kept"](value=self._published)  # type: ignore[call-arg]
+            fate = (await self._runtime.publish(event)).fates.get("keeping")
+            if fate is not None:
+                assert fate.alive or fate is Fate.HANDLED
+                self._kept.append(self._published)
             self._published += 1
 
     async def crash(self, _: int) -> None:
@@ -237,6 +276,11 @@ class Storm:
         self._has_extra = not self._has_extra
         self._write_settings()
 
+    async def toggle_keeping(self, _: int) -> None:
+        """Add the plugin with the durable inbox, or take it away."""
+        self._has_keeping = not self._has_keeping
+        self._write_settings()
+
     async def toggle_durable(self, _: int) -> None:
         """Ask for what needs a restart: an inbox in another place."""
         self._other_store = not self._other_store
@@ -249,12 +293,31 @@ class Storm:
     async def reload(self, _: int) -> None:
         """Reload, and wait for it."""
         host, others = self._runtime.hosts["working"], self._reloads_beside
+        await trio.testing.wait_all_tasks_blocked()  # An order may just have been given.
+        interrupted = len(self._notes.interrupted)
         with suppress(ConfigurationError, ReloadRefusedError):
             changes = await self._reloader.reload()
             assert not self._other_store, "an inbox has gone to another place"
             is_new = self._runtime.hosts["working"] is not host
             if not others:
                 assert is_new == ("plugins.working" in [each.what for each in changes])
+                has_keeping = "keeping" in self._runtime.hosts
+                assert has_keeping == self._has_keeping
+        if not type(host.plugin).FAILS_LATE:  # type: ignore[attr-defined]
+            assert len(self._notes.interrupted) == interrupted, "an event was cut short"
+
+    async def reload_under_load(self, _: int) -> None:
+        """Reload, and wait for it, while events go on coming in."""
+        self._under_load = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._publish_on)
+            await self.reload(0)
+            self._under_load = False
+
+    async def _publish_on(self) -> None:
+        while self._under_load:
+            await self.publish(1)
+            await trio.sleep(0.01)
 
     async def reload_beside(self, _: int) -> None:
         """Reload, while the next steps are taken."""
@@ -267,8 +330,8 @@ class Storm:
         self._reloads_beside -= 1
 
     async def order(self, choice: int) -> None:
-        """Give an order of an operator's to the plugin."""
-        host, limits = self._runtime.hosts["working"], self._runtime.program.settings.shutdown
+        """Give an order of an operator's to a plugin: the upper half to the durable one."""
+        hosts, limits = self._runtime.hosts, self._runtime.program.settings.shutdown
         orders = (
             partial(_orders.disable, limits=limits),
             _orders.enable,
@@ -276,8 +339,9 @@ class Storm:
             _orders.resume,
             _orders.restart,
         )
+        of_keeping = choice >= len(orders) and "keeping" in hosts
         with suppress(OrderRefusedError):
-            orders[choice % len(orders)](host)
+            orders[choice % len(orders)](hosts["keeping" if of_keeping else "working"])
 
     # The checks.
 
@@ -304,6 +368,8 @@ class Storm:
         seen = self._notes.seen
         assert seen == sorted(set(seen)), "an event came twice, or out of order"
         assert {*seen} <= {*self.accepted}
+        kept = self._notes.kept
+        assert kept == self._kept[: len(kept)], "a durable event came twice, not, or out of order"
         assert not self._notes.wrong, "an event is of an old class"
         assert len(self._notes.alive) <= 2
         assert self._runtime.hosts["listening"].status is Status.RUNNING
@@ -311,15 +377,17 @@ class Storm:
     async def _clear_up(self) -> None:
         """Have fair weather at last: the code is what the file says, and all events are handled."""
         self._other_store, self._pause, self._delivery = False, 0, 0
+        self._has_keeping = self._notes.is_over = True
         self._write_code(0)
         self._write_settings()
         await self._reloader.reload()
         host = self._runtime.hosts["working"]
-        _orders.enable(host)
-        _orders.resume(host)
+        for each in (host, self._runtime.hosts["keeping"]):
+            _orders.enable(each)
+            _orders.resume(each)
         with trio.fail_after(DRAINED_WITHIN):
             await host.wait_for_status(Status.RUNNING)
-            while self._inside():
+            while self._inside() or len(self._notes.kept) < len(self._kept):
                 await trio.sleep(0.1)
         assert self._version == type(host.plugin).VERSION  # type: ignore[attr-defined]
         assert len(self._notes.alive) == 1

@@ -353,18 +353,6 @@ async def test_what_stored_events_depend_on_needs_a_restart(
         assert host.is_up
 
 
-async def test_a_new_durable_inbox_needs_a_restart(files: Files) -> None:
-    """The refusal says that the plugin is new: nothing of it has changed."""
-    files.plugin("counting", COUNTING)
-    files.settings("active_plugins = []")
-    async with files.running() as (runtime, reloader):
-        files.settings('active_plugins = ["counting"]\n[plugins.counting.delivery]\ndurable = true')
-        said = "'counting' needs a restart: it is new, and its inbox is durable"
-        with pytest.raises(ReloadRefusedError, match=said):
-            await reloader.reload()
-        assert "counting" not in runtime.hosts
-
-
 async def test_a_durable_inbox_goes_over_to_the_new_instance(files: Files) -> None:
     """Events that are stored for the old instance are handled by the new one, once, in order."""
     files.plugin("counting", COUNTING)
