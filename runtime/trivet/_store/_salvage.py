@@ -56,7 +56,8 @@ ADD_PLACE = """
     INSERT OR IGNORE INTO place SELECT ?1, ?2 WHERE ?2 IN (SELECT id FROM audience)
 """
 ADD_LETTER_PLACE = "INSERT OR IGNORE INTO letter_place VALUES (?)"
-# What a page of another table holds has no place, and other types.
+# What a page of another table holds has no place, or other types: no other table has a moment or a
+# payload in the columns of a dead letter.
 ADD_EVENT = """
     INSERT OR IGNORE INTO event SELECT ?1, ?2, ifnull(?3, ''), ifnull(?4, '')
     WHERE EXISTS (SELECT * FROM place WHERE number = ?1) OR typeof(?3) || typeof(?4) = 'blobblob'
@@ -81,7 +82,8 @@ ADD_LETTER = """
     INSERT OR IGNORE INTO dead_letter SELECT ?1, ifnull(?2, 0), ifnull(?3, ''), ifnull(?4, ''),
         ifnull(?5, ''), ifnull(?6, 0.0), ifnull(?7, ''), ifnull(?8, 0), ifnull(?9, x''),
         ifnull(?10, x''), ifnull(?11, x'')
-    WHERE typeof(?3) = 'text' OR EXISTS (SELECT * FROM letter_place WHERE number = ?1)
+    WHERE (typeof(?6) = 'real' OR typeof(?11) = 'blob')
+    AND (typeof(?3) = 'text' OR EXISTS (SELECT * FROM letter_place WHERE number = ?1))
 """
 LETTERS_WITHOUT_ROW = """
     FROM letter_place WHERE number NOT IN (SELECT number FROM dead_letter)

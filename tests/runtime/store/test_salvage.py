@@ -77,6 +77,19 @@ def test_a_page_of_each_kind_may_be_damaged(sound: Sound, path: Path) -> None:
     assert not places
 
 
+@pytest.mark.parametrize("table", ["audience", "counter", "event", "subscriber"])
+def test_rows_of_another_table_are_no_dead_letters(sound: Sound, path: Path, table: str) -> None:
+    """Rows with the numbers of dead letters, on a page of another table in their place, are none:
+    the log counts the letters as lost."""
+    path.write_bytes(sound.raw)
+    with closing(sqlite3.connect(path)) as connection:
+        first = "SELECT min(pageno) FROM dbstat WHERE name = ? AND pagetype = 'leaf'"
+        (theirs,) = connection.execute(first, (table,)).fetchone()
+        (ours,) = connection.execute(first, ("dead_letter",)).fetchone()
+    damage = pages.Damage(ours - 1, f"with a page of {table}", sound.page(theirs - 1))
+    pages.try_out(sound, damage, path)
+
+
 def overwrite(path: Path, marker: bytes, content: bytes = b"\xff" * PAGE) -> None:
     """Damage the page on which the marker is."""
     at = path.read_bytes().index(marker) & -PAGE
