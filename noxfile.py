@@ -116,6 +116,8 @@ def lint(session: nox.Session) -> None:
     session.run("flake8", *FLAKE8_ASYNC, *SOURCES)
     session.run("lint-imports")
     session.run("interrogate", "runtime", "contrib")
+    workflows = map(str, Path(".github/workflows").iterdir())
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
     written = write_plugins(session)
     session.run("ruff", "check", "--isolated", "--select=E,F,I,UP,B", "--line-length=88", written)
     session.run("ruff", "format", "--isolated", "--check", written)
@@ -213,18 +215,8 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def wheel(session: nox.Session) -> None:
     """Build both distributions; install the wheel where nothing else is, and run it from there."""
-    session.install("--constraint", LOCK, *nox.project.dependency_groups(PROJECT, "build"))
     built = Path(session.create_tmp()) / "dist"
-    shutil.rmtree(built, ignore_errors=True)
-    session.run("python", "-m", "build", "--no-isolation", "--outdir", str(built), ".", silent=True)
-    (file,) = built.glob("*.whl")
-    roots = {name.split("/")[0] for name in zipfile.ZipFile(file).namelist()}
-    if {name for name in roots if not name.endswith(".dist-info")} != {
-        "trivet",
-        "trivet_contrib",
-        "trivet_pytest",
-    }:
-        session.error(f"the wheel holds {sorted(roots)}")
+    file = build(session, built)
     fresh = built.parent / "fresh"
     session.run("python", "-m", "venv", "--clear", str(fresh))
     pip = (f"{fresh}/bin/pip", "install", "--constraint", LOCK)
@@ -234,6 +226,52 @@ def wheel(session: nox.Session) -> None:
     with_examples = f"{file}[examples]"
     try_demo(session, f"{session.bin}/pipx", "run", "--spec", with_examples)
     try_demo(session, f"{session.bin}/uv", "tool", "run", "--from", with_examples)  # That is uvx.
+
+
+def build(session: nox.Session, into: Path) -> Path:
+    """Build the distributions; returns the wheel.
+
+    They are built twice, the wheel once from the source archive and once from here: all is the
+    same, to the byte.
+    """
+    session.install("--constraint", LOCK, *nox.project.dependency_groups(PROJECT, "build"))
+    again = Path(session.create_tmp()) / "again"
+    for each, form in ((into, ()), (again, ("--sdist", "--wheel"))):
+        shutil.rmtree(each, ignore_errors=True)
+        command = ("python", "-m", "build", "--no-isolation", *form, "--outdir", str(each), ".")
+        session.run(*command, silent=True)
+    if different := [each.name for each in into.iterdir() if not is_same(each, again / each.name)]:
+        session.error(f"built again, it is another: {different}")
+    session.run("twine", "check", "--strict", *map(str, into.iterdir()))
+    (file,) = into.glob("*.whl")
+    roots = {name.split("/")[0] for name in zipfile.ZipFile(file).namelist()}
+    packages = {name for name in roots if not name.endswith(".dist-info")}
+    if packages != {"trivet", "trivet_contrib", "trivet_pytest"}:
+        session.error(f"the wheel holds {sorted(roots)}")
+    return file
+
+
+def is_same(one: Path, other: Path) -> bool:
+    """Whether two files have the same bytes."""
+    return one.read_bytes() == other.read_bytes()
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Build in `dist` what is published under a tag: `-- v0.1.0`.
+
+    A tag of another version is refused, and a version of which the changelog does not tell. Beside
+    the distributions is a list of what is installed with them, in the form of CycloneDX.
+    """
+    session.run("python", "-m", "tests.release", *session.posargs)
+    file = build(session, Path("dist"))
+    fresh = Path(session.create_tmp()) / "fresh"
+    session.run("python", "-m", "venv", "--clear", str(fresh))
+    pip = (f"{fresh}/bin/pip", "install", "--constraint", LOCK)
+    session.run(*pip, f"{file}[all]", external=True, silent=True)
+    listing = file.with_name(f"{'-'.join(file.name.split('-')[:2])}.cdx.json")
+    form = ("--pyproject", "pyproject.toml", "--output-reproducible", "--output-file", str(listing))
+    session.run("cyclonedx-py", "environment", *form, f"{fresh}/bin/python")
 
 
 @nox.session
