@@ -97,7 +97,7 @@ def write_plugins(session: nox.Session) -> str:
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
     with session.chdir(directory):
-        for kind in ("event", "background", "batch", "source", "sink"):
+        for kind in ("event", "background", "batch", "source", "sink", "page"):
             session.run("trivet", "new", kind, f"new_{kind}", silent=True)
     return str(directory)
 

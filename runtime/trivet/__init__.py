@@ -41,8 +41,8 @@ and says what they are for.
     _web/               HTTP
         _service _late _importing
                             the layers around a request; Quart, imported when it is needed
-        _app _views _admin _replacement _plugin_details _sign_in _probes _snapshot _metrics
-        _metric_families _metric_families_http _traffic _event_streams
+        _app _views _availability _admin _replacement _plugin_details _sign_in _probes _snapshot
+        _metrics _metric_families _metric_families_http _traffic _event_streams
                             plugin routes on Quart, an operator's requests, sessions, probes,
                             metrics, streams
         _doors _management  who may pass, whichever way the request is answered; the paths that may
@@ -50,8 +50,9 @@ and says what they are for.
         _dead_letters _inspection _reload _settings
                             an operator's too: events that were given up; event types, tasks and
                             diagnostics; the settings read anew, seen and changed
-        _taps _tap _inboxes _envelopes
-                            events as they pass, or wait, and what an operator is shown of one
+        _taps _tap _inboxes _envelopes _plugin_pages
+                            events as they pass, or wait, and what an operator is shown of one;
+                            pages that plugins' authors have written
         _page/              the page at `/-/`: _endpoints _root _files _live _state _advice _series
         _contracts _openapi _openapi_admin _asyncapi
                             what there is, for clients: every route, every event type
@@ -141,8 +142,9 @@ and says what they are for.
                             the classes
         _definition _hooks _instance _internals _resources
                             their checks, their instances
-        _routes _streams _status _supervision_settings _channels
-                            routes, server-sent events, statuses, restarts, brokers' channels
+        _routes _streams _pages _status _supervision_settings _channels
+                            routes, server-sent events, pages for operators, statuses, restarts,
+                            brokers' channels
     _inbox/             how a plugin reads its events
         _inbox _batching _workers _workloads
                             events one by one, in batches, and the tasks that handle them
@@ -241,6 +243,11 @@ from ._plugins._event_plugins import BatchPlugin as BatchPlugin
 from ._plugins._event_plugins import EventPlugin as EventPlugin
 from ._plugins._event_plugins import EventSendingPlugin as EventSendingPlugin
 from ._plugins._event_plugins import MonitoringPlugin as MonitoringPlugin
+from ._plugins._pages import Curve as Curve
+from ._plugins._pages import Facts as Facts
+from ._plugins._pages import Part as Part
+from ._plugins._pages import Table as Table
+from ._plugins._pages import page as page
 from ._plugins._plugin import App as App
 from ._plugins._plugin import BackgroundPlugin as BackgroundPlugin
 from ._plugins._plugin import Plugin as Plugin

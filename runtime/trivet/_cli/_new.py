@@ -18,7 +18,7 @@ from .._events._event_class import snake_case
 from .._program._reading import DEFAULT_FILE, load_settings
 from ._options import config_option
 
-KINDS = ("event", "background", "batch", "source", "sink")
+KINDS = ("event", "background", "batch", "source", "sink", "page")
 _TEST = "to test it: pip install 'trivet[testing]' && python -m pytest {file}"
 _SETTINGS = """\
 active_plugins = ["{name}"]
@@ -37,8 +37,8 @@ def new(kind: str, name: str, package: bool, config: Path | None) -> None:
     """Write a new plugin with a test, as a file in the directory of plugins.
 
     A KIND is event (handles events one at a time), background (works by itself), batch (handles
-    many events at a time), source (brings events in), or sink (sends events on by HTTP). No file
-    that exists is changed.
+    many events at a time), source (brings events in), sink (sends events on by HTTP), or page
+    (shows operators what it knows). No file that exists is changed.
     """
     words = _words(name)
     if package:

@@ -7,6 +7,7 @@
     _app            the Quart application, and its responses to errors
     _quart/         the parts of Quart that are overridden: requests, responses, websockets
     _views          the plugins' routes and websockets: refused, contained
+    _availability   the refusal of a request for a plugin that is not up
     _event_streams  server-sent events
     _fast_path      endpoints that are answered without Quart
     _plain_routes   plugin routes whose handlers are called without Quart
@@ -22,6 +23,7 @@
     _dead_letters   events that were given up, searched, replayed and purged
     _inspection     event types, live tasks, diagnostics
     _taps _tap      events as they pass, for an operator, and the bound on what that costs
+    _plugin_pages   pages that plugins' authors have written
     _inboxes        the events before one plugin, for an operator
     _envelopes      an event as an operator is shown it
     _page/          the page at /-/: its files, the state it shows, the stream that keeps it live

@@ -116,8 +116,13 @@ def _add_orders(fast_path: Endpoints, runtime: Runtime) -> None:
 
 def host_of(runtime: Runtime, request: EndpointRequest) -> Host:
     """The host of the plugin that the path of a request names."""
+    return host_named(runtime, request.variable)
+
+
+def host_named(runtime: Runtime, plugin: str) -> Host:
+    """The host of a plugin, or the problem of a request that names none."""
     try:
-        return runtime.host(request.variable)
+        return runtime.host(plugin)
     except PluginNotActiveError as error:
         raise ProblemError("unknown_plugin", str(error)) from error
 

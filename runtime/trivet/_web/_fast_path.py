@@ -252,7 +252,8 @@ class Endpoint:
 
     method: str
     rule: str
-    """A path in Quart's syntax; its last segment, the last but one, or both may be variables."""
+    """A path in Quart's syntax; its last segment, the last but one, or both may be variables, or
+    the last one and the last but two."""
     scope: Scope | None
     """The scope that it asks for; None for a public one."""
     handler: EndpointHandler
@@ -276,6 +277,7 @@ class Endpoints:
         self._last: dict[tuple[str, str], Endpoint] = {}
         self._actions: dict[tuple[str, str, str], Endpoint] = {}
         self._pairs: dict[tuple[str, str], Endpoint] = {}
+        self._nested: dict[tuple[str, str, str], Endpoint] = {}
 
     def add(self, method: str, rule: str, scope: Scope | None, handler: EndpointHandler) -> None:
         """Add an endpoint; one for GET is for HEAD too."""
@@ -289,11 +291,13 @@ class Endpoints:
                 self._last[verb, prefix] = endpoint
             elif action.startswith("<"):
                 self._pairs[verb, prefix] = endpoint
+            elif "<" in action:
+                self._nested[verb, prefix, action.partition("/")[0]] = endpoint
             else:
                 self._actions[verb, prefix, action] = endpoint
 
     def __iter__(self) -> Iterator[Endpoint]:
-        tables = self._exact, self._last, self._actions, self._pairs
+        tables = self._exact, self._last, self._actions, self._pairs, self._nested
         return iter(dict.fromkeys(each for table in tables for each in table.values()))
 
     def find(self, method: str, path: str) -> tuple[Endpoint, str] | None:
@@ -311,6 +315,9 @@ class Endpoints:
             endpoint = self._actions.get((method, prefix + "/", last))
         if endpoint is None and last:
             endpoint = self._pairs.get((method, prefix + "/"))
+            if endpoint is None:
+                name, (prefix, _, variable) = variable, prefix.rpartition("/")
+                endpoint = self._nested.get((method, prefix + "/", name))
             return None if endpoint is None or not variable else (endpoint, f"{variable}/{last}")
         return None if endpoint is None or not variable else (endpoint, variable)
 

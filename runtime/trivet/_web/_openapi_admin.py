@@ -99,6 +99,7 @@ ADMIN: dict[str, Schema] = {
             "schema": _TEXT,
         },
     ),
+    "GET /-/plugins/<name>/pages/<page>": _answered("200", "The page."),
     "POST /-/plugins/<name>/restart": _answered("202", "A new lifetime has begun.", _REASON),
     "POST /-/plugins/<name>/disable": _answered("202", "The plugin stops, or has.", _REASON),
     "POST /-/plugins/<name>/enable": _answered("202", "The plugin starts, or has.", _REASON),

@@ -15,6 +15,7 @@ import attrs
 from .._faults._containment import summary
 from .._faults._masking import mask_beginning
 from .._log._levels import levels_in_use
+from .._plugins._pages import pages_of
 from .._program._origins import plugin_settings
 from .._program._plugin_tables import CheckedPlugin
 from .._program._versions import CodeVersion, distribution_of
@@ -55,6 +56,10 @@ def describe_all(runtime: Runtime) -> dict[str, dict[str, object]]:
             "retry_in": host.retry_in,
             "needs": [need.name for need in host.needs.needed],
             "needed_by": sorted({each.name for each in host.needs.dependents()}),
+            "pages": [
+                {"name": each.attribute, "title": each.title}
+                for each in pages_of(type(host.plugin))
+            ],
             "log_level": None if levels is None else levels.of(name),
         }
         for name, host in runtime.hosts.items()

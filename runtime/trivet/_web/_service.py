@@ -25,6 +25,7 @@ from ._metrics import add_metrics
 from ._middleware import RequestMiddleware
 from ._page._endpoints import add_page
 from ._page._series import Series
+from ._plugin_pages import add_plugin_pages
 from ._probes import add_plugin_status, add_probes
 from ._proxied_shortcuts import ProxiedShortcut
 from ._proxies import Proxies
@@ -72,6 +73,7 @@ class Service:
         add_dead_letters(self.endpoints, runtime)
         add_inspection(self.endpoints, runtime)
         add_inboxes(self.endpoints, runtime)
+        add_plugin_pages(self.endpoints, runtime)
         add_taps(self.endpoints, runtime, self.doors)
         add_reload(self.endpoints, runtime)
         add_settings(self.endpoints, runtime)

@@ -16,15 +16,14 @@ from .._access._tokens import Scope
 from .._faults._containment import open_transparent_nursery
 from .._loop._tasks import plugin_of_task
 from .._plugins._routes import Route, routes_of
-from .._plugins._status import Status
 from .._plugins._streams import EventStream
 from .._runtime import Runtime
 from .._supervision._host import Host
+from ._availability import require_running
 from ._context import current_context
 from ._crashes import fault_of, report_crash
 from ._event_streams import stream_response
 from ._plain_routes import PlainRoute, PlainRoutes
-from ._problems import ProblemError
 from ._quart._detached import DETACHED, Detached
 from ._quart._websockets import log_unreadable, unreadable_message
 from ._senders import INTERNAL_ERROR
@@ -64,7 +63,7 @@ def _add_route(app: QuartTrio, runtime: Runtime, host: Host, route: Route) -> st
         current_context().plugin = host.name
         detached: Detached | None = cast("Any", request.scope).get(DETACHED)
         if detached is None:
-            _require_running(host)
+            require_running(host)
         plugin_of_task.set(host.name)  # Its time is charged to the plugin.
         try:
             if detached is None:
@@ -112,7 +111,7 @@ def _add_websocket(app: QuartTrio, runtime: Runtime, host: Host, route: Route) -
     async def view(**variables: Any) -> Any:
         context = current_context()
         context.plugin = host.name
-        _require_running(host)
+        require_running(host)
         plugin_of_task.set(host.name)
         answer: Any = None
         fault: BaseException | None = None
@@ -157,14 +156,3 @@ async def _cancel_after_lifetime(host: Host) -> None:
     context = current_context()
     await host.wait_until_down()
     context.scope.cancel()
-
-
-def _require_running(host: Host) -> None:
-    if host.is_up:
-        return
-    retry_after = None if host.is_given_up else host.retry_in or 1.0
-    status = host.status.replace("_", " ")
-    by = " by an operator" if host.status is Status.DISABLED else ""
-    detail = f"plugin {host.name!r} is not running: {status}{by}"
-    facts = {"plugin": host.name, "plugin_status": host.status}
-    raise ProblemError("plugin_unavailable", detail, facts, retry_after=retry_after)

@@ -93,6 +93,7 @@ DOORS: dict[str, tuple[str, str | None]] = {
     "GET /-/plugins/<name>": ("/-/plugins/shop", "admin"),
     "GET /-/plugins/<name>/log": ("/-/plugins/shop/log", "admin"),
     "GET /-/plugins/<name>/inbox": ("/-/plugins/till/inbox", "admin"),
+    "GET /-/plugins/<name>/pages/<page>": ("/-/plugins/till/pages/drawer", "admin"),
     "POST /-/plugins/<name>/restart": ("/-/plugins/shop/restart", "admin"),
     "POST /-/plugins/<name>/disable": ("/-/plugins/shop/disable", "admin"),
     "POST /-/plugins/<name>/enable": ("/-/plugins/shop/enable", "admin"),
@@ -122,6 +123,7 @@ DOORS: dict[str, tuple[str, str | None]] = {
 BEHIND = {
     "POST /-/plugins/<name>/log-level": (409, "order_refused"),  # The log is the tests' own.
     "GET /-/dead-letters/<number>": (404, "unknown_dead_letter"),
+    "GET /-/plugins/<name>/pages/<page>": (404, "unknown_page"),
     "POST /-/plugins/<name>/reload": (409, "reload_refused"),  # The test made the settings.
     "POST /-/reload": (409, "reload_refused"),
     "PATCH /-/settings": (409, "settings_refused"),

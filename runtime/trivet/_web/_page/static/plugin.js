@@ -5,6 +5,7 @@ import { ask } from "./api.js";
 import { count, duration, moment, rate, seconds, share, words } from "./format.js";
 import { useAnswer } from "./answers.js";
 import { Waiting } from "./inbox.js";
+import { Cards, PluginPage } from "./pages.js";
 import { Confirm, Curve, Empty, isLooping, lettersOf, Message, Status, tone } from "./parts.js";
 
 /** The orders: when each may be given, and what the question says. */
@@ -21,10 +22,11 @@ const ORDERS = [
   { verb: "Enable", path: "enable", may: (plugin) => plugin.status === "disabled", about: "It starts again." },
 ];
 
-export function Plugin({ live, parts: [name] }) {
+export function Plugin({ live, parts: [name, page] }) {
   const plugin = live.state.plugins[name];
   const mayAll = live.state.client.may.admin;
   if (!plugin) return html`<${Empty}>No plugin is named ${name}. <a href="#/">All plugins</a><//>`;
+  if (page && mayAll) return html`<article><${PluginPage} plugin=${name} page=${page} /></article>`;
   return html`
     <article>
       <${Head} name=${name} plugin=${plugin} mayAll=${mayAll} />
@@ -91,6 +93,7 @@ function Account({ name, plugin, at }) {
   if (!answer) return html`<${Empty}>Loading …<//>`;
   return html`
     ${answer.error && html`<${Fault} error=${answer.error} />`}
+    <${Cards} plugin=${name} pages=${answer.pages} />
     <div class="columns">
       <${Facts} plugin=${plugin} account=${answer} at=${at} />
       ${answer.inbox && html`<${Inbox} name=${name} inbox=${answer.inbox} plugin=${plugin} at=${at} />`}
