@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import cached_property, partial
-from typing import TypeVar, TypeVarTuple, Unpack
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from ._embedded._crossing import on_asyncio
 from ._embedded._thread import ProgramThread
@@ -30,6 +30,9 @@ from ._web._asgi import ASGIApp, Receive, Scope, Send
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+Mounted = Callable[[Any, Any, Any], Awaitable[None]]
+"""An ASGI application, for any framework: each has types of its own for scopes and messages."""
 
 GRACE = 5.0
 """Seconds beyond the limits of `[shutdown]` after which the program's end is not waited for."""
@@ -87,7 +90,7 @@ class EmbeddedRuntime:
         return await self._thread.call(partial(function, *args))
 
     @cached_property
-    def app(self) -> ASGIApp:
+    def app(self) -> Mounted:
         """The program's HTTP side, an ASGI application for the service to mount.
 
         It has the plugins' routes, `/events/…`, the probes and the rest, as `trivet.create_app`

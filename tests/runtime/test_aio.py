@@ -316,7 +316,7 @@ def test_a_second_program_on_the_same_store_is_refused(tmp_path: Path) -> None:
 async def mounted() -> AsyncGenerator[tuple[EmbeddedRuntime, httpx.AsyncClient]]:
     """A program, and a client of its HTTP side on asyncio."""
     async with open_runtime(plugins=[Tally]) as runtime:
-        transport = httpx.ASGITransport(runtime.app)  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(runtime.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             yield runtime, client
 

@@ -171,8 +171,13 @@ class PendingBody:
         return self._left > 0
 
     async def receive(self) -> ReceiveMessage:
-        """Receive a message, and note how much of the body it brings."""
+        """Receive a message, and note how much of the body it brings.
+
+        ASGI lets a server leave out a body that is empty, and that there is no more of it.
+        """
         message = await self._receive()
         if message["type"] == "http.request":
+            message.setdefault("body", b"")
+            message.setdefault("more_body", False)
             self._left = self._left - len(message["body"]) if message["more_body"] else 0
         return message

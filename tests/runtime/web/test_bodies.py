@@ -228,3 +228,25 @@ async def test_a_body_is_empty_once_its_end_has_come_without_data() -> None:
     for body in (empty, other):
         body.set_complete()
     assert (empty.is_empty, other.is_empty) == (True, False)
+
+
+@pytest.mark.parametrize(("given", "length"), [({}, b"0"), ({"body": b"tea"}, b"3")])
+async def test_a_server_may_leave_out_what_asgi_has_defaults_for(
+    given: dict[str, bytes], length: bytes
+) -> None:
+    """A message without `more_body` is the last one, and one without `body` has none of it."""
+    messages: list[Any] = [{"type": "http.request", **given}]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        while not messages:
+            await trio.sleep_forever()
+        return messages.pop()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async with open_plugins(Reader) as runtime:
+        await build_app(runtime, "127.0.0.1:0")(scope("/whole"), receive, send)
+    assert sent[0]["status"] == 200
+    assert b"".join(message["body"] for message in sent[1:]) == length
