@@ -130,7 +130,8 @@ and says what they are for.
         _finder _inspection _left_out _not_imported _plugin_tables _order _loader _collector
                             modules, classes, what a run leaves out, tables, the order of starts,
                             the program, its faults
-        _permissions        code that others may write
+        _permissions _requirements
+                            code that others may write, and code for another version of Trivet
         _versions _difference _generations _reloads
                             the code of each plugin, as it was loaded; what a reload changes, and
                             what it imports anew

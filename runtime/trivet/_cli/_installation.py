@@ -7,9 +7,10 @@ Never knows how the faults are told.
 from __future__ import annotations
 
 import os
-import re
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 from .._events._delivery_settings import DeliveryPolicy
 from .._faults._errors import ConfigurationError
@@ -17,9 +18,6 @@ from .._program._collector import Faults
 from .._program._loader import Program
 from .._program._plugin_tables import CheckedPlugin
 from .._program._settings import IN_MEMORY
-
-_REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[^\]]*\])?\s*([^;]*)(?:;\s*(.*))?")
-_BOUND = re.compile(r"(>=|<)\s*([\d.]+)")
 
 
 def check_versions(faults: Faults) -> None:
@@ -33,35 +31,22 @@ def check_versions(faults: Faults) -> None:
 
 
 def _check_requirement(requirement: str) -> None:
-    """Check one line of a distribution's metadata, such as `quart<0.24,>=0.22`."""
-    found = _REQUIREMENT.fullmatch(requirement)
-    assert found is not None
-    name, bounds, marker = found[1], found[2], found[3] or ""
+    """Check one line of a distribution's metadata, such as `quart<0.24,>=0.22`.
+
+    Its marker, if it has one, names an extra.
+    """
+    needed = Requirement(requirement)
+    name, is_of_extra = needed.name, needed.marker is not None
     try:
         installed = version(name)
     except PackageNotFoundError:
-        if "extra" not in marker:
+        if not is_of_extra:
             raise ConfigurationError(f"{name} is not installed: pip install '{name}'") from None
         return
-    for operator, bound in _BOUND.findall(bounds):
-        is_at_least = release(installed) >= release(bound)
-        if is_at_least is not (operator == ">="):
-            raise ConfigurationError(
-                f"{name} {installed} is installed, and Trivet needs {name}{bounds.strip()}"
-            )
-
-
-def release(version: str) -> tuple[int, ...]:
-    """The numbers of a version, without zeros at the end, for comparisons.
-
-    >>> release("0.22.0"), release("1.10rc1") > release("1.9")
-    ((0, 22), True)
-    """
-    numbers = re.match(r"\d+(?:\.\d+)*", version)
-    parts = [int(part) for part in numbers[0].split(".")] if numbers else []
-    while parts and parts[-1] == 0:
-        parts.pop()
-    return tuple(parts)
+    if not needed.specifier.contains(installed, prereleases=True):
+        raise ConfigurationError(
+            f"{name} {installed} is installed, and Trivet needs {name}{needed.specifier}"
+        )
 
 
 def check_files(program: Program, faults: Faults) -> None:

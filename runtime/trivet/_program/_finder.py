@@ -25,6 +25,7 @@ import structlog
 from .._faults._acts import noted
 from .._faults._containment import summary
 from .._faults._errors import NAMED_AT_MOST, ConfigurationError, DefinitionError, nearest
+from ._requirements import check_requirements, requirements_of, requirements_of_file
 from ._settings import absolute
 
 PACKAGE = "trivet_plugins"
@@ -53,6 +54,8 @@ class NamedModule:
     """The new name of its one plugin, where a table says `use`; None to keep the names of all."""
     plugin: str | None = None
     """The own name of the plugin that gets the alias; None where the module has one plugin."""
+    requirements: tuple[str, ...] = ()
+    """The versions of Trivet that its author says it is for, such as `trivet>=0.1,<0.3`."""
 
 
 class Finder:
@@ -111,7 +114,7 @@ class Finder:
             _log.warning(
                 "a file hides an entry point", name=name, file=str(file), hidden=entries[0].value
             )
-        return NamedModule(name, f"{PACKAGE}.{name}", str(file), setting)
+        return _module_of_file(name, file, setting)
 
     def find_used(self, name: str, use: object, setting: str) -> NamedModule:
         """Find the module of a plugin that the operator runs under another name.
@@ -151,7 +154,7 @@ class Finder:
             )
         file = self._file(name)
         if file is not None:
-            return NamedModule(name, f"{PACKAGE}.{name}", str(file), setting)
+            return _module_of_file(name, file, setting)
         return NamedModule(name, name, f"module {name}", setting)
 
     def _file(self, name: str) -> Path | None:
@@ -207,21 +210,31 @@ def _is_file(file: Path) -> bool:
         return False
 
 
+def _module_of_file(name: str, file: Path, setting: str) -> NamedModule:
+    requirements = requirements_of_file(file)
+    module = f"{PACKAGE}.{name}"
+    return NamedModule(name, module, str(file), setting, requirements=requirements)
+
+
 def _module_of(name: str, entry_points: list[EntryPoint], setting: str) -> NamedModule:
     modules = sorted({entry_point.module for entry_point in entry_points})
     if len(modules) > 1:
         raise ConfigurationError(
             f"{setting}: two entry points are named {name!r}: {' and '.join(modules)}"
         )
-    return NamedModule(name, modules[0], f"entry point {name} = {modules[0]}", setting)
+    place = f"entry point {name} = {modules[0]}"
+    requirements = requirements_of(entry_points[0].dist)
+    return NamedModule(name, modules[0], place, setting, requirements=requirements)
 
 
 def import_named(named: NamedModule) -> None:
     """Import a module; its author's code runs.
 
     Raises:
-        ConfigurationError: that code raised an exception; the error names its file and line.
+        ConfigurationError: the code is for another version of Trivet, and was not run; or it raised
+            an exception, and the error names its file and line.
     """
+    check_requirements(named.requirements, named.place)
     try:
         with noted(f"the import of {named.name!r}"):
             importlib.import_module(named.module)
