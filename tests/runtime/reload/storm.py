@@ -292,8 +292,8 @@ class Storm:
 
     async def reload(self, _: int) -> None:
         """Reload, and wait for it."""
-        host, others = self._runtime.hosts["working"], self._reloads_beside
         await trio.testing.wait_all_tasks_blocked()  # An order may just have been given.
+        host, others = self._runtime.hosts["working"], self._reloads_beside
         interrupted = len(self._notes.interrupted)
         with suppress(ConfigurationError, ReloadRefusedError):
             changes = await self._reloader.reload()
