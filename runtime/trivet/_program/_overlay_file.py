@@ -7,6 +7,7 @@ Never knows what is in it.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from .._faults._errors import ConfigurationError
 from ._values import is_table
 
 _NUMBERS = count(1)
+_own: set[str] = set()
+"""The names of the drafts of this process."""
 
 HEADER = """\
 # Trivet writes this file when an operator changes settings while it runs, by
@@ -80,6 +83,8 @@ class Draft:
         # A name of its own: a change that was given up may still be written.
         number = next(_NUMBERS)
         self._draft = self._file.with_name(f".{self._file.name}.{os.getpid()}.{number}.new")
+        _own.add(self._draft.name)
+        delete_old_drafts(self._file)
         try:
             self._refuse_no_file()
             self._write(content)
@@ -135,3 +140,31 @@ class Draft:
         """Delete the draft, if it has not taken its place."""
         with suppress(OSError):
             self._draft.unlink()
+
+
+def delete_old_drafts(file: Path) -> None:
+    """Delete the drafts of processes that are gone: they were killed while they wrote.
+
+    Args:
+        file: the overlay.
+    """
+    file = Path(os.path.realpath(file))
+    draft = re.compile(rf"\.{re.escape(file.name)}\.(\d+)\.\d+\.new")
+    with suppress(OSError):
+        for each in file.parent.iterdir():
+            found = draft.fullmatch(each.name)
+            if found is not None and each.name not in _own and _is_gone(int(found[1])):
+                each.unlink(missing_ok=True)
+
+
+def _is_gone(pid: int) -> bool:
+    """Whether no other process has this id; in a container, each program may have the same one."""
+    if pid == os.getpid():
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:
+        return False
+    return False

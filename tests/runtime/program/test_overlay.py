@@ -14,7 +14,7 @@ import pytest
 from trivet import ConfigurationError, load_settings
 from trivet._program._collector import Faults
 from trivet._program._overlay import Written, patched, refuse_impossible
-from trivet._program._overlay_file import Draft, as_toml
+from trivet._program._overlay_file import Draft, as_toml, delete_old_drafts
 from trivet._program._reading import read_settings
 
 
@@ -181,6 +181,30 @@ def test_a_draft_that_is_discarded_leaves_nothing(tmp_path: Path) -> None:
     file = tmp_path / "overlay.toml"
     Draft(file, b"a = 1\n").discard()
     assert [*tmp_path.iterdir()] == []
+
+
+def test_drafts_of_processes_that_are_gone_are_deleted(tmp_path: Path) -> None:
+    """The next writer deletes the drafts of dead processes, also of one that had its own id, and
+    those of no other file; a start does so, too."""
+    file = tmp_path / "overlay.toml"
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    own = Draft(file, b"a = 1\n")
+    kept = {each.name for each in tmp_path.iterdir()}
+    for name in (f".other.toml.{dead.pid}.1.new", f".overlay.toml.{os.getppid()}.1.new"):
+        (tmp_path / name).touch()
+        kept.add(name)
+    old = [f".overlay.toml.{pid}.{10**9}.new" for pid in (dead.pid, os.getpid(), 10**30)]
+    for by_start in (False, True):
+        for name in old:
+            (tmp_path / name).touch()
+        if by_start:
+            delete_old_drafts(file)
+        else:
+            Draft(file, b"").discard()
+        assert {each.name for each in tmp_path.iterdir()} == kept
+    own.take_place()
+    delete_old_drafts(tmp_path / "none" / "overlay.toml")
 
 
 @pytest.mark.parametrize("place", ["none/overlay.toml", "file/overlay.toml", "directory"])
