@@ -27,7 +27,7 @@ and says what they are for.
     _process/           `trivet serve`, its parent and its end
         _serve _stop        the server and the exit code; the requests to stop
         _parent/            the process that watches over the serving one: __main__ _config _keeper
-                            _child _succession _suspects _orphans _last_words _manager
+                            _child _succession _suspects _deaths _orphans _last_words _manager
         _lifeline _wire     the pipes between, and what is said there
         _escalation _watchdog
                             the steps that end a stop whose budget is over, and the steps within the

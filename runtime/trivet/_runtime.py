@@ -99,6 +99,9 @@ def _tracing(settings: Settings) -> Tracing | None:
 class Runtime(Publisher, App):
     """A running program. Made by `open_runtime`."""
 
+    earlier_deaths: Sequence[Mapping[str, object]] = ()
+    """The accounts of the program's earlier deaths by the parent process, the oldest first."""
+
     def __init__(
         self, program: Program, *, contains_interrupts: bool = False, runs: bool = True
     ) -> None:

@@ -49,6 +49,8 @@ class Writer:
     def __init__(self, descriptor: int, on_loss_told: Callable[[int], None]) -> None:
         self.lost = 0
         """Lines that were lost so far."""
+        self.also: Callable[[bytes], object] = bytes
+        """Called with each line, too; it must neither wait nor raise."""
         self._trouble: str | None = None
         self._told = 0
         self._on_loss_told = on_loss_told
@@ -68,6 +70,7 @@ class Writer:
     def write(self, line: bytes) -> None:
         """Write a line, which has its line feed, now or as soon as the reader takes it."""
         with self._lock:
+            self.also(line)
             if self._is_writing or self._waiting:
                 self._keep(line)
                 return
@@ -266,6 +269,12 @@ def open_stderr(
         os.register_at_fork(after_in_child=_writer.begin)
     stream = cast("BinaryIO", Stream(_writer, edit))
     return io.TextIOWrapper(stream, "utf-8", "backslashreplace", line_buffering=True)
+
+
+def also_to(keep: Callable[[bytes], object]) -> None:
+    """Give each line to a function, too, which must neither wait nor raise."""
+    if _writer is not None:
+        _writer.also = keep
 
 
 def flush(seconds: float = FLUSHED_WITHIN) -> None:

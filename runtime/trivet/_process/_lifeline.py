@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -51,6 +51,8 @@ class Lifeline:
     """The addresses to which the sockets are bound."""
     disabled: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict[str, Mapping[str, str]])
     """The reasons for which plugins start disabled, by name, by `file` and `plugin`."""
+    deaths: Sequence[Mapping[str, object]] = ()
+    """The accounts of earlier deaths of the program, the oldest first."""
     waits: bool = False
     """Whether this process waits, once its program is checked, until an old one has made room."""
 
@@ -119,6 +121,7 @@ def inherited_lifeline() -> Lifeline | None:
         Report(given["report"]),
         given["addresses"],
         given["disabled"],
+        given["deaths"],
         given["waits"],
     )
 

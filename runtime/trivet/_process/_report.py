@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 from .._faults._stacks import places
 from ._parent._last_words import duplicate_stderr, write_within
-from ._parent._wire import FACTS_SIZE, NOTE_SIZE
+from ._parent._wire import COUNT_SIZE, FACTS_SIZE, LOG_AT, LOG_SIZE, NOTE_SIZE
 
 WRITTEN_WITHIN = 0.1
 """Seconds in which standard error has to take a text."""
@@ -32,6 +32,7 @@ class Report:
 
     def __init__(self, descriptor: int | None) -> None:
         self._has_reader = descriptor is not None
+        self._logged = 0
         self.descriptor = duplicate_stderr() if descriptor is None else descriptor
         """The file, where faulthandler writes, too."""
 
@@ -52,6 +53,21 @@ class Report:
                 os.pwrite(self.descriptor, data.ljust(FACTS_SIZE, b"\0"), NOTE_SIZE)
             except OSError:
                 return  # As above.
+
+    def log(self, line: bytes) -> None:
+        """Keep a line of the log, among the last ones; they may be those before the end."""
+        if not self._has_reader:
+            return
+        kept = line[-LOG_SIZE:]
+        at = (self._logged + len(line) - len(kept)) % LOG_SIZE
+        first, rest = kept[: LOG_SIZE - at], kept[LOG_SIZE - at :]
+        self._logged += len(line)
+        try:
+            os.pwrite(self.descriptor, first, LOG_AT + COUNT_SIZE + at)
+            os.pwrite(self.descriptor, rest, LOG_AT + COUNT_SIZE)
+            os.pwrite(self.descriptor, self._logged.to_bytes(COUNT_SIZE, "little"), LOG_AT)
+        except OSError:
+            return  # As above.
 
     def say(self, text: str) -> None:
         """Append a text; if it cannot be written it is lost."""

@@ -22,10 +22,12 @@ from .._faults._containment import unwrapped
 from .._faults._errors import CriticalPluginError, StartError, TrivetError
 from .._faults._masking import mask
 from .._log._logging import configure_logging, never_waiting_stderr
+from .._log._writer import also_to
 from .._loop._tasks import breaker_of
 from .._plugins._status import Status
 from .._program._garbage import freeze_heap
 from .._program._loader import Program, load
+from .._program._overlay_file import delete_old_drafts
 from .._program._reading import Read, is_overlay_changed
 from .._program._settings import Settings, refuse_open_doors
 from .._reload._reloader import reloading
@@ -95,6 +97,7 @@ def run(
     configure_logging(settings.log, sys.stderr)
     report = Report(None) if lifeline is None else lifeline.report
     keep_notes(report.note)
+    also_to(report.log)
     report_calls_of_exit(report)
     watchdog = Watchdog(
         budget=settings.shutdown.budget,
@@ -105,6 +108,7 @@ def run(
     stop = Stop(watchdog, _service_manager(), is_hasty=reloads)
     stop.listen()
     try:
+        delete_old_drafts(settings.overlay)
         program = load(settings)
         freeze_heap()
         homes = program.homes  # A reload changes them.
@@ -169,6 +173,7 @@ async def serve(
     runtime.homes = homes
     if lifeline is not None:
         runtime.replace = partial(stop.replace, lifeline.ask_for_restart)
+        runtime.earlier_deaths = lifeline.deaths
     runtime.on_adopt.append(partial(_heed, runtime, stop.watchdog, lifeline))
     watchdog = stop.watchdog
     token, root = trio.lowlevel.current_trio_token(), trio.lowlevel.current_root_task()

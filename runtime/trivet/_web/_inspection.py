@@ -109,6 +109,7 @@ def _known(runtime: Runtime) -> dict[str, object]:
         "tasks": describe_tasks(runtime),
         "store": describe_store(runtime),
         "log": describe_log(),
+        "earlier_deaths": runtime.earlier_deaths,
         "usage": {name: attrs.asdict(usage) for name, usage in runtime.usage().items()},
     }
 

@@ -26,14 +26,14 @@ def test_a_child_that_was_started_again(monkeypatch: pytest.MonkeyPatch) -> None
         os.set_inheritable(descriptor, True)
     given = {"stop_read": stop_read, "beat_write": beat_write, "report": report}
     sockets = {"public": [0], "management": [1], "addresses": ["bind unix:/x"], "waits": True}
-    disabled = {"plugin": {"billing": "three deaths"}}
-    monkeypatch.setenv(LIFELINE, json.dumps(given | sockets | {"disabled": disabled}))
+    told = {"disabled": {"plugin": {"billing": "three deaths"}}, "deaths": [{"pid": 1}]}
+    monkeypatch.setenv(LIFELINE, json.dumps(given | sockets | told))
     lifeline = inherited_lifeline()
     assert lifeline is not None
     assert (lifeline.stop_read, lifeline.beat_write) == descriptors[:2]
     assert (lifeline.report.descriptor, lifeline.listeners) == (report, Listeners([0], [1]))
     assert (lifeline.addresses, lifeline.waits) == (["bind unix:/x"], True)
-    assert lifeline.disabled == disabled
+    assert {"disabled": lifeline.disabled, "deaths": lifeline.deaths} == told
     assert LIFELINE not in os.environ
     assert inherited_lifeline() is None
     assert not any(map(os.get_inheritable, (stop_read, beat_write, report)))

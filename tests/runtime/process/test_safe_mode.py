@@ -84,22 +84,22 @@ def test_the_evidence(note: str, text: str, suspects: list[tuple[str, str]]) -> 
 def test_the_number_of_deaths() -> None:
     """Deaths count until the program is well for a while, also across a restart by an operator,
     which enables the plugin for one try; with a limit of 0 they never do."""
-    words, facts = words_of("initialize() of 'a'", ""), {"files": FILES}
+    suspects = [(PLUGIN, "a")]
     mode = SafeMode()
-    assert mode.died(words, facts, 2) == []
+    assert mode.died(suspects, 2) == []
     mode.was_well()
-    assert mode.died(words, facts, 2) == []
-    (line,) = mode.died(words, facts, 2)
+    assert mode.died(suspects, 2) == []
+    (line,) = mode.died(suspects, 2)
     assert line.startswith("plugin 'a' starts disabled: the last 2 deaths")
     assert list(mode.disabled[PLUGIN]) == ["a"]
-    assert mode.died(words, facts, 2) == []
+    assert mode.died(suspects, 2) == []
     mode.reset()
     assert not any(mode.disabled.values())
-    (line,) = mode.died(words, facts, 2)
+    (line,) = mode.died(suspects, 2)
     assert "the last 4 deaths" in line
     mode.reset()
     mode.was_well()
-    assert [mode.died(words, facts, 0) for _ in range(9)] == [[]] * 9
+    assert [mode.died(suspects, 0) for _ in range(9)] == [[]] * 9
 
 
 BAD = {

@@ -11,8 +11,9 @@ import json
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 from ._config import ParentConfig
 from ._last_words import create_report
@@ -66,6 +67,7 @@ class Child:
         config: ParentConfig,
         *,
         disabled: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+        deaths: Sequence[Mapping[str, Any]] = (),
         waits: bool = False,
     ) -> Child:
         """Start another child.
@@ -73,6 +75,7 @@ class Child:
         Args:
             config: the command, and the sockets that are handed down.
             disabled: the names that start disabled; see `SafeMode`.
+            deaths: the accounts of earlier deaths of the program.
             waits: whether it waits for `GO` once it is checked.
         """
         stop_read, stop_write = os.pipe()
@@ -88,6 +91,7 @@ class Child:
             "management": config.listeners[config.public :],
             "addresses": config.addresses,
             "waits": waits,
+            "deaths": list(deaths),
             "disabled": {kind: dict(names) for kind, names in disabled.items()},
         }
         pid = os.posix_spawn(

@@ -12,16 +12,17 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from ._child import Child
 from ._config import ParentConfig
+from ._deaths import Deaths
 from ._last_words import LastWords, named, read_facts, say
 from ._manager import ServiceManager
 from ._orphans import kill_orphans, reap
 from ._succession import Succession
-from ._suspects import SafeMode
+from ._suspects import SafeMode, Suspect, suspects_of
 from ._wire import (
     FINAL_CODES,
     GO,
@@ -44,7 +45,8 @@ class Parent:
     def __init__(self, config: ParentConfig, manager: ServiceManager) -> None:
         self._config = config
         self._manager = manager
-        self._succession = Succession(config)
+        self._deaths = Deaths()
+        self._succession = Succession(config, self._deaths)
         self._requests = 0
         """The number of signals that asked for the stop."""
         self._takes_over = False
@@ -59,6 +61,7 @@ class Parent:
         child = Child(*self._config.first)
         while True:
             child.signal_bytes()
+            self._deaths.life_begins()
             code = self._watch(child)
             if self._requests or not self._succession.is_decided:
                 self._succession.end()
@@ -69,15 +72,19 @@ class Parent:
             final = self._final_code(child, code)
             if final is not None:
                 return final
-            self._suspect(child, words, facts)
+            suspects = suspects_of(words, facts.get("files", {}))
+            ended = self._deaths.note(child, code, words, [name for _, name in suspects])
+            self._suspect(child, suspects)
             wait = self._after_failure()
             if wait is None:
-                say(f"the program ended with {named(code)}, too often: giving up")
+                say(f"the program ended with {ended}, too often: giving up")
                 return code
-            say(f"the program ended with {named(code)}; starting again in {wait:.1f} s")
+            say(f"the program ended with {ended}; starting again in {wait:.1f} s")
             if self._stopped_within(wait):
                 return 0
-            child = Child.spawn(self._config, disabled=self._safe_mode.disabled)
+            child = Child.spawn(
+                self._config, disabled=self._safe_mode.disabled, deaths=self._deaths.told
+            )
 
     def _watch(self, child: Child) -> int:
         """Watch the child until it ends; returns its exit code."""
@@ -165,12 +172,12 @@ class Parent:
             return child.verdict
         return code if self._requests or code in FINAL_CODES else None
 
-    def _suspect(self, child: Child, words: LastWords, facts: Mapping[str, Any]) -> None:
+    def _suspect(self, child: Child, suspects: Sequence[Suspect]) -> None:
         """Put a death down to a plugin; one that starts disabled lets others start again."""
         since = child.serving_since
         if since is not None and time.monotonic() - since > self._config.restart_window:
             self._safe_mode.was_well()
-        for line in self._safe_mode.died(words, facts, self._config.disable_after):
+        for line in self._safe_mode.died(suspects, self._config.disable_after):
             say(line)
             self._failures.clear()
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 from typing import Any, cast
 
-from ._wire import FACTS_SIZE, NOTE_SIZE, TEXT_AT
+from ._wire import COUNT_SIZE, FACTS_SIZE, LOG_AT, LOG_SIZE, NOTE_SIZE, TEXT_AT
 
 REPORT_LIMIT = 64 * 1024
 """Bytes of a report that are read."""
@@ -54,6 +54,15 @@ def read_facts(descriptor: int) -> dict[str, Any]:
     return cast("dict[str, Any]", facts) if isinstance(facts, dict) else {}
 
 
+def _last_lines(descriptor: int) -> list[str]:
+    """The last lines of the log of a child; one that is not whole is left out."""
+    count = int.from_bytes(os.pread(descriptor, COUNT_SIZE, LOG_AT), "little")
+    ring = os.pread(descriptor, LOG_SIZE, LOG_AT + COUNT_SIZE)
+    at = count % LOG_SIZE
+    kept = ring[:count] if count < LOG_SIZE else (ring[at:] + ring[:at]).partition(b"\n")[2]
+    return kept.decode(errors="replace").splitlines()
+
+
 class LastWords:
     """All that a child has left in its report.
 
@@ -67,6 +76,8 @@ class LastWords:
         text = os.pread(descriptor, REPORT_LIMIT, TEXT_AT)
         self.text: str = text.decode(errors="backslashreplace")
         """The reason of its end, and the stacks of its threads."""
+        self.log: list[str] = _last_lines(descriptor)
+        """The last lines of its log, as far as they are kept."""
 
     def say(self, *, whole: bool) -> None:
         """Print them.

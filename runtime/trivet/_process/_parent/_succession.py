@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from ._child import Child
 from ._config import ParentConfig
+from ._deaths import Deaths
 from ._last_words import LastWords, named, say
 from ._wire import MAKE_ROOM, STAY
 
@@ -22,10 +23,12 @@ class Succession:
 
     Args:
         config: the command, the sockets, and the time that a new program has.
+        deaths: the program's deaths, of which a new one is told.
     """
 
-    def __init__(self, config: ParentConfig) -> None:
+    def __init__(self, config: ParentConfig, deaths: Deaths) -> None:
         self._config = config
+        self._deaths = deaths
         self._new: Child | None = None
         self.until = float("inf")
         """The moment by which the new program must be checked; infinite without one."""
@@ -43,7 +46,7 @@ class Succession:
             say("a new program is under way already")
             return
         say("starting a new program beside the old one")
-        self._new = Child.spawn(self._config, waits=True)
+        self._new = Child.spawn(self._config, deaths=self._deaths.told, waits=True)
         self._new.signal_bytes()
         limit = self._config.hang_limit
         self.until = time.monotonic() + limit if limit else float("inf")

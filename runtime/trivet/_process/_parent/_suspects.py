@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from ._last_words import LastWords
 
@@ -80,19 +79,18 @@ class SafeMode:
         self.disabled: dict[str, dict[str, str]] = {FILE: {}, PLUGIN: {}}
         """The names that start disabled, with the reason, by what they are the names of."""
 
-    def died(self, words: LastWords, facts: Mapping[str, Any], limit: int) -> list[str]:
-        """Put a death down to the plugins that the last words name.
+    def died(self, suspects: Sequence[Suspect], limit: int) -> list[str]:
+        """Put a death down to plugins.
 
         Args:
-            words: the last words.
-            facts: the facts of the program that died.
+            suspects: the plugins that the last words name.
             limit: the deaths after which a plugin starts disabled; 0 for never.
 
         Returns:
             A line for each plugin, or file, that starts disabled from now on.
         """
         lines: list[str] = []
-        for kind, name in suspects_of(words, facts.get("files", {})):
+        for kind, name in suspects:
             self._deaths[kind, name] += 1
             count = self._deaths[kind, name]
             if limit and count >= limit and name not in self.disabled[kind]:

@@ -39,5 +39,12 @@ NOTE_SIZE = 256
 FACTS_SIZE = 1 << 16
 """Bytes after them for the child's facts, a JSON object: `limits`, which are fields of
 `ParentConfig`, and `files`, which has the names of the plugins by the file of their code."""
-TEXT_AT = NOTE_SIZE + FACTS_SIZE
+LOG_AT = NOTE_SIZE + FACTS_SIZE
+"""The place in the report of the last lines of the log: the number of bytes that were ever logged,
+and a ring with the last of them."""
+COUNT_SIZE = 8
+"""Bytes of that number, the lowest first."""
+LOG_SIZE = 1 << 14
+"""Bytes of the ring."""
+TEXT_AT = LOG_AT + COUNT_SIZE + LOG_SIZE
 """The place in the report where the child's last words begin."""
