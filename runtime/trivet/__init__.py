@@ -47,7 +47,7 @@ and says what they are for.
                             metrics, streams
         _doors _management  who may pass, whichever way the request is answered; the paths that may
                             have addresses of their own
-        _dead_letters _inspection _reload _settings
+        _dead_letters _inspection _stalls _reload _settings
                             an operator's too: events that were given up; event types, tasks and
                             diagnostics; the settings read anew, seen and changed
         _taps _tap _inboxes _envelopes _plugin_pages
@@ -116,7 +116,7 @@ and says what they are for.
         _health _upkeep _room _ballast _files _lock
                             what the log says, room on the disk, one owner
     _loop/              what each plugin does to the event loop: _tasks _task_list _inside _meter
-                        _processor _usage _stall_watch
+                        _processor _usage _stall_watch _profile _kept_stalls
     _log/               a log that never waits and never raises: _logging _levels _recent
                         _tracebacks _writer
     _program/           from settings and files to a checked program

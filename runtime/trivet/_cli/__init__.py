@@ -39,6 +39,7 @@ _ELSEWHERE = {
     "schema": "_schema",
     "set": "_changing",
     "settings": "_settings",
+    "stalls": "_looking",
     "store": "_store",
     "tap": "_tap",
     "tasks": "_looking",

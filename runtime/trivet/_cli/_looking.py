@@ -1,4 +1,4 @@
-"""`trivet plugins`, `events`, `tasks` and `diagnostics`: what an operator sees of a program.
+"""`trivet plugins`, `events`, `tasks`, `stalls`, `diagnostics`: what an operator sees of a program.
 
 Owns the look of these tables.
 Never knows how a program finds out what it says.
@@ -118,6 +118,40 @@ def _end(task: Any) -> str:
     if task["cancelled"]:
         return "cancelled"
     return "" if task["deadline"] is None else f"in {task['deadline']:.1f} s"
+
+
+@click.command()
+@click.argument("number", required=False, metavar="[NUMBER]", type=click.IntRange(1))
+@json_option
+@place_options
+def stalls(
+    number: int | None,
+    as_json: bool,
+    url: str | None,
+    token_file: Path | None,
+    config: Path | None,
+) -> None:
+    """List the last stalls of the running program, or print the profile of the one with NUMBER.
+
+    A plugin that holds the event loop for too long stalls all others. The profile is JSON in the
+    file format of https://www.speedscope.app, which draws it. Exit codes: 0 done, 1 refused,
+    2 usage or configuration, 3 no program answers.
+    """
+    with RunningProgram(Place(url, token_file, config)) as program:
+        if number is not None:
+            print_json(program.ask("GET", f"/-/stalls/{number}"))
+            return
+        document = program.ask("GET", "/-/stalls")
+    if as_json:
+        print_json(document, indent=2)
+    else:
+        print_table([("NUMBER", "PLUGIN", "BEGAN", "HELD", "DOING", "AT"), *_stalls(document)])
+
+
+def _stalls(document: Any) -> Iterator[Row]:
+    for each in document["stalls"]:
+        held, began = f"{each['seconds']:.3g} s", f"{each['began'][:19]}Z"
+        yield str(each["number"]), each["plugin"], began, held, each["doing"], each["at"]
 
 
 @click.command()

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import sysconfig
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from types import FrameType
 
 import attrs
+import trio
 
 _LIBRARIES = tuple(
     f"{Path(sysconfig.get_path(name)).resolve()}/"
     for name in ("stdlib", "platlib", "purelib", "scripts")
 )
 _OURS = f"{Path(__file__).resolve().parents[1]}/"
+_RUNTIME = (_OURS, f"{Path(trio.__path__[0]).resolve()}/")
+LINES_SHOWN = 1000
+"""The innermost lines of a running frame that are looked at."""
 
 Line = tuple[FrameType, int]
 """A frame, and the number of its current line."""
@@ -27,6 +32,11 @@ Line = tuple[FrameType, int]
 def is_foreign(file: str) -> bool:
     """Whether a file is a library's, Trivet's own, or none."""
     return file.startswith((*_LIBRARIES, _OURS, "<"))
+
+
+def is_of_runtime(file: str) -> bool:
+    """Whether a file is Trivet's own, or belongs to Trio, which runs Trivet."""
+    return file.startswith(_RUNTIME)
 
 
 def home_of(module: str) -> str:
@@ -79,6 +89,14 @@ class Authors:
         ours = [line for line in found if line[0].f_code.co_filename.startswith(_OURS)]
         return self.line([line for line in found if self.has(line[0])] or ours or found)
 
+    def first(self, lines: Sequence[Line]) -> int | None:
+        """The place among these lines of the plugin's first; else of any author's."""
+        for is_wanted in (self._is_home, self.has):
+            for at, (frame, _) in enumerate(lines):
+                if is_wanted(frame):
+                    return at
+        return None
+
     def stack(self, lines: Iterable[Line]) -> str:
         """The stack in a traceback's form, from the plugin's first line on, or any author's.
 
@@ -89,9 +107,8 @@ class Authors:
 
     def _formatted(self, lines: list[Line]) -> Iterator[str]:
         mine = [self.has(frame) for frame, _ in lines]
-        home = [self._is_home(frame) for frame, _ in lines]
-        starts = home if True in home else mine
-        first = starts.index(True) if True in starts else max(0, len(lines) - 1)
+        first = self.first(lines)
+        first = max(0, len(lines) - 1) if first is None else first
         left_out = 0
         for at in range(first, len(lines)):
             if mine[at] or at + 1 == len(lines) or mine[at + 1]:
@@ -110,7 +127,7 @@ def lines_of(error: BaseException) -> list[Line]:
 
 def stack_below(frame: FrameType) -> list[Line]:
     """The lines of a running frame and of its callers, the innermost last."""
-    return list(traceback.walk_stack(frame))[::-1]
+    return list(islice(traceback.walk_stack(frame), LINES_SHOWN))[::-1]
 
 
 def without_trivet(error: BaseException) -> BaseException:

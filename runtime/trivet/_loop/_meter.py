@@ -13,6 +13,7 @@ from time import perf_counter
 import attrs
 import trio
 
+from ._kept_stalls import KeptStalls
 from ._processor import Processor, Sample
 from ._tasks import plugin_of_task
 from ._usage import SERVICE, Usage
@@ -74,6 +75,7 @@ class StallMeter(trio.abc.Instrument):
         "_threshold",
         "accounts",
         "ended",
+        "kept",
         "samples",
         "started",
         "step",
@@ -92,6 +94,8 @@ class StallMeter(trio.abc.Instrument):
         """The number of steps so far."""
         self.ended: deque[tuple[Step, Held]] = deque(maxlen=100)
         """The last stalls that are over."""
+        self.kept = KeptStalls()
+        """The last stalls with their profiles, which another thread adds."""
         self.accounts: dict[str, Account] = {}
         self.started: dict[trio.lowlevel.Task, float] = {}
         """The moments at which the living tasks were started, by `perf_counter`."""

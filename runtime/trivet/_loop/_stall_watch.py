@@ -1,6 +1,6 @@
 """The stall watch: a thread reports who holds the event loop while it is held.
 
-Owns the thread, its reports, and how often it repeats them.
+Owns the thread, its reports, how often it repeats them, and when it samples the loop's stack.
 Never knows plugins but by name; `_meter` counts their use of the loop.
 """
 
@@ -9,21 +9,29 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
+import attrs
 import structlog
 import trio
 
 from .._faults._frames import Authors, Line, stack_below
+from .._faults._masking import mask_beginning
 from .._program._settings import StallSettings
 from ._meter import Held, StallMeter, Step, plugin_of
 from ._processor import Sample
+from ._profile import Profile
+from ._tasks import name_of
 
 REPEAT_AFTER = 60.0
 """Seconds in which the same line of the same plugin is not reported again."""
 CHECK_EVERY = 1.0
 """Seconds between two checks of the meter, and two distributions of processor time."""
+SAMPLE_EVERY = 0.01
+"""Seconds between two samples of a stall."""
+LONGEST_NAME = 200
+"""Characters of a task's name that are kept."""
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("trivet")
 
@@ -70,8 +78,21 @@ def watching(
             trio.lowlevel.remove_instrument(meter)
 
 
+@attrs.define(eq=False)
+class _Sampled:
+    """A stall that is being sampled."""
+
+    step: Step
+    profile: Profile
+    at: str
+    runs_asyncio: bool
+
+
 class StallWatch:
-    """Reads the meter from a thread, twice within the time after which it has to report."""
+    """Reads the meter from a thread, twice within the time after which it has to report.
+
+    While a plugin holds the loop for too long, it reads the stack of the loop's thread as well.
+    """
 
     def __init__(
         self, meter: StallMeter, settings: StallSettings, homes: Mapping[str, str]
@@ -79,6 +100,7 @@ class StallWatch:
         self._meter = meter
         self._settings = settings
         self._homes = homes
+        self._sampled: _Sampled | None = None
         self._seen: Step | None = None
         self._loop = threading.get_ident()
         self._token = trio.lowlevel.current_trio_token()
@@ -104,7 +126,7 @@ class StallWatch:
     def _watch(self) -> None:
         next_check = time.monotonic() + CHECK_EVERY
         self._cpu = self._meter.sample().used
-        while not self._over.wait(self._settings.warn / 2):
+        while not self._over.wait(self._pause()):
             step, now = self._meter.step, self._meter.sample()
             if step is not None:
                 self._look_at(step, now)
@@ -118,25 +140,42 @@ class StallWatch:
                 self._share_cpu()
                 self._check_meter()
 
+    def _pause(self) -> float:
+        usual, sampled = self._settings.warn / 2, self._sampled
+        is_held = sampled is not None and sampled.step is self._meter.step
+        return min(usual, SAMPLE_EVERY) if is_held else usual
+
     def _look_at(self, step: Step, now: Sample) -> None:
         if now.at - step[1] < self._settings.warn:
             return
         held = self._meter.held_so_far(step, now)
         limit = self._meter.limit_of(step)
+        if held.seconds < limit:
+            return
+        frame = sys._current_frames().get(self._loop)  # pyright: ignore[reportPrivateUsage]
+        if frame is None or self._meter.step is not step:
+            return  # The step is over by now; one that was not reported is reported as such.
+        lines = stack_below(frame)
+        self._sample(step, lines, now.at)
         is_usual = limit == self._settings.warn
         if is_usual and held.seconds >= self._settings.error and self._alarmed is not step:
             self._warned = self._alarmed = step
-            self._say("error", step, held)
-        elif held.seconds >= limit and self._warned is not step:
+            self._say("error", step, held, lines)
+        elif self._warned is not step:
             self._warned = step
-            self._say("warning", step, held)
+            self._say("warning", step, held, lines)
 
-    def _say(self, level: str, step: Step, held: Held) -> None:
-        frame = sys._current_frames().get(self._loop)  # pyright: ignore[reportPrivateUsage]
-        if frame is None or self._meter.step is not step:
-            self._warned = None  # The step is over by now, and is reported as such.
-            return
-        plugin, lines = plugin_of(step), stack_below(frame)
+    def _sample(self, step: Step, lines: Sequence[Line], at: float) -> None:
+        sampled = self._sampled
+        if sampled is None or sampled.step is not step:
+            authors = Authors(self._homes.get(plugin_of(step), ""))
+            sampled = self._sampled = _Sampled(
+                step, Profile(authors, SAMPLE_EVERY), authors.place(lines), _runs_asyncio(lines)
+            )
+        sampled.profile.add(lines, at)
+
+    def _say(self, level: str, step: Step, held: Held, lines: Sequence[Line]) -> None:
+        plugin = plugin_of(step)
         authors = Authors(self._homes.get(plugin, ""))
         at = authors.place(lines)
         left_out = self._left_out(level, plugin, at)
@@ -147,7 +186,7 @@ class StallWatch:
                 plugin=plugin,
                 at=at,
                 seconds=round(held.seconds, 3),
-                **_doing(held, lines),
+                **_doing(held, runs_asyncio=_runs_asyncio(lines)),
                 task=step[0].name,
                 left_out=left_out,
                 stack=authors.stack(lines),
@@ -165,6 +204,7 @@ class StallWatch:
 
     def _close(self, step: Step, held: Held) -> None:
         plugin, seconds = plugin_of(step), round(held.seconds, 3)
+        self._keep(step, held)
         if step is self._alarmed:
             _log.info("the event loop is free again", plugin=plugin, seconds=seconds)
         elif step is not self._warned and self._left_out("late", plugin, "") is not None:
@@ -173,9 +213,26 @@ class StallWatch:
                 "the event loop was held",
                 plugin=plugin,
                 seconds=seconds,
-                **_doing(held),
+                **_doing(held, runs_asyncio=False),
                 task=step[0].name,
             )
+
+    def _keep(self, step: Step, held: Held) -> None:
+        """Keep a stall that is over, if it was sampled."""
+        sampled = self._sampled
+        if sampled is None or sampled.step is not step:
+            return
+        self._sampled = None
+        plugin, seconds = plugin_of(step), round(held.seconds, 3)
+        self._meter.kept.keep(
+            plugin=plugin,
+            began=step[1],
+            seconds=seconds,
+            doing=_doing(held, runs_asyncio=sampled.runs_asyncio)["doing"],
+            task=mask_beginning(name_of(step[0]), LONGEST_NAME),
+            at=sampled.at,
+            document=sampled.profile.document(f"{plugin}: {seconds} s"),
+        )
 
     def _share_cpu(self) -> None:
         """Distribute the loop's processor time among the plugins, by how busy each was."""
@@ -202,9 +259,13 @@ class StallWatch:
         self._answered = True
 
 
-def _doing(held: Held, lines: Iterable[Line] = ()) -> dict[str, str]:
+def _runs_asyncio(lines: Sequence[Line]) -> bool:
+    return any(frame.f_globals.get("__name__") == "asyncio.runners" for frame, _ in lines)
+
+
+def _doing(held: Held, *, runs_asyncio: bool) -> dict[str, str]:
     """The plugin's activity in the meantime, and a better way to do it."""
-    if any(frame.f_globals.get("__name__") == "asyncio.runners" for frame, _ in lines):
+    if runs_asyncio:
         return {"doing": "running an asyncio loop", "hint": RUNS_ASYNCIO}
     if held.is_computing:
         return {"doing": "computing", "hint": COMPUTES}

@@ -117,6 +117,8 @@ ADMIN: dict[str, Schema] = {
     "GET /-/tasks": _answered(
         "200", "The tasks.", {"name": "plugin", "in": "query", "schema": _TEXT}
     ),
+    "GET /-/stalls": _answered("200", "The stalls."),
+    "GET /-/stalls/<number>": {"names": {"number": _NUMBER}, **_answered("200", "The profile.")},
     "GET /-/diagnostics": _answered("200", "The account."),
     "GET /-/tap": {
         "parameters": [

@@ -33,6 +33,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "unknown_plugin": HTTPStatus.NOT_FOUND,
     "unknown_dead_letter": HTTPStatus.NOT_FOUND,
     "unknown_page": HTTPStatus.NOT_FOUND,
+    "unknown_stall": HTTPStatus.NOT_FOUND,
     "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED,
     "upgrade_required": HTTPStatus.UPGRADE_REQUIRED,
     "order_refused": HTTPStatus.CONFLICT,

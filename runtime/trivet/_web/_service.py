@@ -33,6 +33,7 @@ from ._reload import add_reload
 from ._replacement import add_replacement
 from ._settings import add_settings
 from ._shortcuts import FindShortcut, RequestHead, Shortcut
+from ._stalls import add_stalls
 from ._taps import add_taps
 from ._traffic import Traffic
 
@@ -74,6 +75,7 @@ class Service:
         add_inspection(self.endpoints, runtime)
         add_inboxes(self.endpoints, runtime)
         add_plugin_pages(self.endpoints, runtime)
+        add_stalls(self.endpoints, runtime)
         add_taps(self.endpoints, runtime, self.doors)
         add_reload(self.endpoints, runtime)
         add_settings(self.endpoints, runtime)

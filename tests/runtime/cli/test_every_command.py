@@ -91,6 +91,7 @@ async def test_every_answer_is_a_document(here: Path) -> None:
         assert "billing" in (await shell.json("plugins", "--json"))["plugins"]
         assert (await shell.json("plugins", "billing", "--json"))["class"] == "Billing"
         assert "billing" in (await shell.json("tasks", "--json"))["plugins"]
+        assert "stalls" in await shell.json("stalls", "--json")
         events = (await shell.json("events", "--json"))["events"]
         assert events["order_placed"]["listeners"] == ["billing"]
         assert (await shell.json("diagnostics"))["service"] == "trivet"

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Any, ClassVar
 
 import attrs
@@ -24,6 +25,7 @@ from trivet import (
     OperatorActionEvent,
     Runtime,
     Secret,
+    StallSettings,
     Status,
     StoreSettings,
     SupervisionSettings,
@@ -194,6 +196,37 @@ async def test_what_runs(here: Path) -> None:
         await shell.done("diagnostics", "--output", str(here / "account.json"))
         assert json.loads((here / "account.json").read_text()).keys() == account.keys()
         assert TOKEN not in (here / "account.json").read_text()
+
+
+async def test_stalls(here: Path) -> None:
+    """The stalls are a table; the profile of one is the document for speedscope, unchanged."""
+    document = {"profiles": [{"name": "disk: 1.5 s"}]}
+    with capture_logs():
+        async with (
+            open_plugins(Disk, tokens=TOKENS, stalls=StallSettings(warn=20, error=20)) as runtime,
+            serving(runtime) as url,
+        ):
+            shell = Shell(runtime, {"TRIVET_URL": url, "TRIVET_TOKEN": TOKEN})
+            assert runtime.meter is not None
+            assert json.loads(await shell.done("stalls", "--json")) == {"stalls": []}
+            runtime.meter.kept.keep(
+                plugin="disk",
+                began=perf_counter(),
+                seconds=1.5,
+                doing="computing",
+                task="spin",
+                at="/shop/disk.py:7",
+                document=json.dumps(document).encode(),
+            )
+            head, row = (await shell.done("stalls")).splitlines()
+            assert head.split() == ["NUMBER", "PLUGIN", "BEGAN", "HELD", "DOING", "AT"]
+            number, plugin, _, *rest = row.split()
+            assert [number, plugin, *rest] == [
+                *("1", "disk", "1.5", "s", "computing", "/shop/disk.py:7")
+            ]
+            assert json.loads(await shell.done("stalls", "1")) == document
+            refused = await shell.run("stalls", "2")
+            assert (refused.exit_code, "(404 unknown_stall)" in refused.stderr) == (1, True)
 
 
 async def test_events_are_published(here: Path) -> None:

@@ -104,6 +104,8 @@ DOORS: dict[str, tuple[str, str | None]] = {
     "GET /-/dead-letters/<number>": ("/-/dead-letters/1", "admin"),
     "GET /-/events": ("/-/events", "admin"),
     "GET /-/tasks": ("/-/tasks", "admin"),
+    "GET /-/stalls": ("/-/stalls", "admin"),
+    "GET /-/stalls/<number>": ("/-/stalls/1", "admin"),
     "GET /-/diagnostics": ("/-/diagnostics", "admin"),
     "GET /-/tap": ("/-/tap", "admin"),
     "POST /-/restart": ("/-/restart", "admin"),
@@ -124,6 +126,7 @@ BEHIND = {
     "POST /-/plugins/<name>/log-level": (409, "order_refused"),  # The log is the tests' own.
     "GET /-/dead-letters/<number>": (404, "unknown_dead_letter"),
     "GET /-/plugins/<name>/pages/<page>": (404, "unknown_page"),
+    "GET /-/stalls/<number>": (404, "unknown_stall"),
     "POST /-/plugins/<name>/reload": (409, "reload_refused"),  # The test made the settings.
     "POST /-/reload": (409, "reload_refused"),
     "PATCH /-/settings": (409, "settings_refused"),

@@ -35,7 +35,7 @@ class Advice:
     """The first thing to do, in one sentence."""
     plugin: str | None = None
     """The plugin that it is about."""
-    view: Literal["dead-letters"] | None = None
+    view: Literal["dead-letters", "stalls"] | None = None
     """The view in which that is done, where it is not the plugin's own."""
 
 
@@ -115,7 +115,8 @@ def _of_inbox(name: str, plugin: Mapping[str, Any], state: Mapping[str, Any]) ->
         yield Advice("warn", said, remedy, name)
     if "stalled" in plugin:
         said = f"{name} has held the event loop, for {plugin['longest']:.2g} s at the longest."
-        yield Advice("warn", said, "The log has the line of its code; move that to a thread.", name)
+        remedy = "See which of its calls took the time, and move them to a thread."
+        yield Advice("warn", said, remedy, name, view="stalls")
     if plugin.get("dead_lettered"):
         said = f"{name} could not handle {plugin['dead_lettered']} events, which are dead letters."
         remedy = "Read their errors, mend the cause, then replay them."

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 from playwright.sync_api import Page
 
 from trivet import (
+    BackgroundPlugin,
     Delivery,
     OperatorActionEvent,
     Status,
@@ -21,6 +24,7 @@ from trivet._web._page import _series
 from trivet.testing import open_plugins, serving
 
 from ....contrib.programs import free_port, needs
+from ...loop.samples import Samples
 from ...reload.programs import Files, plugin
 from .browser import browse, hindrances, in_each_window
 from .programs import (
@@ -59,6 +63,7 @@ async def test_an_overview_without_tokens() -> None:
         expect(row(page, "billing")).to_contain_text("running")
         expect(row(page, "billing").get_by_role("cell").nth(1)).to_have_text(re.compile("[1-9]"))
         expect(page).to_have_title("Overview · shop")
+        expect(page.get_by_text("Loading")).to_have_count(0)
 
     async with shop() as (_, url):
         await browse(url, look)
@@ -473,6 +478,68 @@ async def test_brokers_and_stalls(tmp_path: Path) -> None:
 
     async with till(tmp_path) as (_, url):
         await browse(url, look)
+
+
+class Hog(BackgroundPlugin):
+    """A plugin that holds the loop when a test wants it."""
+
+    async def initialize(self) -> None:
+        self.begin = trio.Event()
+        self.hold: Callable[[], object] = dict
+
+    async def run(self) -> None:
+        await self.begin.wait()
+        self.hold()
+        await trio.sleep_forever()
+
+
+async def test_the_profile_of_a_stall(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stall has a flame graph, through which the keyboard leads, and which zooms; its file is
+    the one that speedscope reads. The names of functions are text."""
+    samples = Samples(monkeypatch)
+    values: dict[str, Any] = {"samples": samples}
+    source = "def count_all():\n    samples.wait(3)\ndef add_up():\n    samples.wait(2)\n"
+    exec(compile(source, f"/shop/{MARKUP}.py", "exec"), values)
+
+    def hold() -> None:
+        values["count_all"]()
+        values["add_up"]()
+
+    def look(page: Page, begin: Callable[[], None]) -> None:
+        sign_in(page)
+        expect(row(page, "hog")).to_be_visible()
+        begin()
+        page.get_by_role("navigation").get_by_role("link", name="Stalls").click()
+        page.get_by_role("link", name="hog, stall").click()
+        graph = page.get_by_label("Flame graph")
+        call = graph.get_by_role("button", name=re.compile("^count_all, .*%"))
+        expect(call).to_be_visible()
+        expect(graph.get_by_role("button", name=re.compile("^add_up, "))).to_be_visible()
+        assert page.locator("main b, main img").count() == 0
+        in_each_window(page, "stall")
+        graph.get_by_role("button", name=re.compile("^all, ")).focus()
+        for name in ("all", "Hog.run", "test_the_profile_of_a_stall.<locals>.hold"):
+            expect(graph.locator(":focus")).to_have_attribute(
+                "aria-label", re.compile(f"^{name}, ")
+            )
+            page.keyboard.press("ArrowDown")
+        call.focus()
+        expect(graph.locator("dl")).to_contain_text(f"/shop/{MARKUP}.py:2")
+        page.keyboard.press("Enter")
+        expect(call).to_have_attribute("aria-pressed", "true")
+        expect(graph.get_by_role("button", name=re.compile("^add_up, "))).to_have_count(0)
+        page.keyboard.press("Escape")
+        expect(graph.get_by_role("button", name=re.compile("^add_up, "))).to_be_visible()
+        with page.expect_download() as downloaded:
+            page.get_by_role("link", name="Download").click()
+        assert re.fullmatch(r"stall-\d+\.speedscope\.json", downloaded.value.suggested_filename)
+        document = json.loads(downloaded.value.path().read_text("utf-8"))
+        assert "count_all" in [each["name"] for each in document["shared"]["frames"]]
+
+    async with shop(Hog, tokens=[OPERATOR]) as (runtime, url):
+        hog = runtime.get(Hog)
+        hog.hold = hold
+        await browse(url, partial(look, begin=partial(trio.from_thread.run_sync, hog.begin.set)))
 
 
 async def test_behind_a_proxy_at_a_prefix() -> None:

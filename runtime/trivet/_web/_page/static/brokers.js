@@ -1,8 +1,7 @@
-// The program's connections with brokers, and the plugins that have held the event loop.
+// The program's connections with brokers.
 
 import { html } from "./preact.js";
 import { useAnswer } from "./answers.js";
-import { duration, seconds } from "./format.js";
 import { link } from "./overview.js";
 import { Empty, isLooping, Message, Status, tone } from "./parts.js";
 
@@ -29,25 +28,5 @@ export function Brokers({ live }) {
           <td>${server.map(({ protocol, host }) => html`<code>${protocol}://${host}</code> `)}</td>
           <td>${state.trouble ?? state.error ?? ""}</td></tr>`;
       })}</tbody>
-    </table></div></section>`}`;
-}
-
-export function Stalls({ live }) {
-  const found = Object.entries(live.state.plugins)
-    .filter(([, plugin]) => plugin.longest !== undefined)
-    .sort(([, a], [, b]) => (b.stalled ?? 0) - (a.stalled ?? 0) || b.longest - a.longest);
-  return html`
-    <h1>Stalls</h1>
-    <p class="faint">One event loop runs all plugins. A plugin that holds it for 50 ms keeps the others waiting; the log has
-      the line of its code.</p>
-    ${!found.length && html`<${Empty}>The event loop is not measured: <code>[stalls]</code> is off.<//>`}
-    ${found.length > 0 && html`<section><div class="scroll"><table>
-      <thead><tr><th scope="col">Plugin</th><th scope="col" class="number">Longest</th><th scope="col">Held the loop</th></tr></thead>
-      <tbody>${found.map(([name, plugin]) => html`<tr key=${name}>
-        <th scope="row"><a href=${link(name)}>${name}</a></th>
-        <td class="number">${seconds(plugin.longest)}</td>
-        <td>${plugin.stalled
-          ? html`<${Status} tone="warn" text=${`${duration(Math.max(0, live.state.at - plugin.stalled))} ago`} />`
-          : html`<span class="faint">not lately</span>`}</td></tr>`)}</tbody>
     </table></div></section>`}`;
 }

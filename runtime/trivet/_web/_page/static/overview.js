@@ -52,9 +52,7 @@ function Advice({ state }) {
           <li class=${each.level}>
             <strong>${each.about}</strong>
             <span>${each.remedy}</span>
-            ${each.plugin && (each.view === "dead-letters"
-              ? html`<a href=${lettersOf(each.plugin)}>Open the dead letters of ${each.plugin}</a>`
-              : html`<a href=${link(each.plugin)}>Open ${each.plugin}</a>`)}
+            ${each.plugin && html`<${Where} ...${each} />`}
           </li>`)}
       </ol>
       ${shown.length < all.length && html`
@@ -62,6 +60,12 @@ function Advice({ state }) {
           Show ${all.length - shown.length} more
         </button>`}
     </section>`;
+}
+
+function Where({ plugin, view }) {
+  if (view === "dead-letters") return html`<a href=${lettersOf(plugin)}>Open the dead letters of ${plugin}</a>`;
+  if (view === "stalls") return html`<a href="#/stalls">Open the stalls</a>`;
+  return html`<a href=${link(plugin)}>Open ${plugin}</a>`;
 }
 
 export const link = (plugin) => `#/plugins/${encodeURIComponent(plugin)}`;

@@ -3,7 +3,7 @@
 import { html, render, useEffect, useLayoutEffect, useState } from "./preact.js";
 import { signOut } from "./api.js";
 import { duration } from "./format.js";
-import { Brokers, Stalls } from "./brokers.js";
+import { Brokers } from "./brokers.js";
 import { DeadLetters } from "./dead-letters.js";
 import { Events } from "./events.js";
 import { connect, live, onChange } from "./live.js";
@@ -11,6 +11,7 @@ import { Overview } from "./overview.js";
 import { Message, Status } from "./parts.js";
 import { Plugin } from "./plugin.js";
 import { SignIn } from "./sign-in.js";
+import { Stalls } from "./stalls.js";
 
 function SignInView() {
   const done = () => {
@@ -159,5 +160,7 @@ function Stop({ stop }) {
     </section>`;
 }
 
-render(html`<${Page} />`, document.getElementById("page"));
+const page = document.getElementById("page");
+page.replaceChildren(); // What it shows until the scripts are there.
+render(html`<${Page} />`, page);
 connect();
