@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -30,6 +32,8 @@ from trivet._web._doors import Doors
 from trivet._web._tap import ROOM, Tap
 from trivet._web._taps import TAPS, Chosen, Taps
 from trivet.testing import client, open_plugins, serving
+
+from ..reload.programs import COUNTING, Files
 
 TOKEN = "a-token-of-an-operator"
 OTHER = "a-token-for-anybody-else"
@@ -182,7 +186,7 @@ async def test_one_type_by_a_filter_with_payloads() -> None:
 
 
 @pytest.mark.parametrize("plugin", [Till, Safe])
-async def test_the_fates_at_a_plugin(plugin: type[Till], tmp_path: Any) -> None:
+async def test_the_fates_at_a_plugin(plugin: type[Till], tmp_path: Path) -> None:
     """A plugin's tap shows the end of each attempt: handled, failed and tried again, given up; of
     an inbox in memory and of a durable one."""
     store = StoreSettings(path=tmp_path / "store.db")
@@ -343,7 +347,7 @@ async def test_only_a_few_taps_at_once() -> None:
     ],
 )
 async def test_a_tap_ends_with_its_reason(
-    of: str, why: str, autojump_clock: MockClock, tmp_path: Any
+    of: str, why: str, autojump_clock: MockClock, tmp_path: Path
 ) -> None:
     """A tap ends when the operator's token does, or the plugin leaves the program."""
     said: list[bytes] = []
@@ -368,6 +372,38 @@ async def test_a_tap_ends_with_its_reason(
     assert first.startswith(b"event: open\n")
     assert quiet.startswith(b":")
     assert last == b'event: end\ndata: {"reason":"%s"}\n\n' % why.encode()
+
+
+async def test_a_tap_outlives_a_reload(autojump_clock: MockClock, tmp_path: Path) -> None:
+    """A reload that replaces a plugin and the class of its events ends no tap: what comes after it
+    is shown as before, by events and by plugin."""
+    files = Files(tmp_path)
+    files.settings('active_plugins = ["counting"]')
+    files.plugin("counting", COUNTING)
+    said: dict[str, bytes] = {"events": b"", "fates": b""}
+
+    async def send(name: str, part: bytes) -> None:
+        said[name] += part
+
+    async with files.running(in_loop=True) as (runtime, reloader):
+        taps = Taps(runtime, Doors(runtime))
+        by_event, by_plugin = Chosen(Tap("number"), None), Chosen(Tap(), "counting")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(taps.watch, by_event, None, partial(send, "events"))
+            nursery.start_soon(taps.watch, by_plugin, None, partial(send, "fates"))
+            await trio.sleep(1)
+            files.plugin(
+                "counting", COUNTING.replace("value: int", "value: int\n    more: int = 0")
+            )
+            assert await reloader.reload()
+            number: Any = runtime.events["number"]
+            await runtime.publish(number(value=1), id="after", wait=True)
+            await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+    assert said["events"].count(b'"id":"after"') == 1
+    assert said["fates"].count(b'"id":"after"') == 1
+    assert b'"fate":"handled"' in said["fates"]
+    assert b"event: end" not in said["events"] + said["fates"]
 
 
 async def test_a_tap_ends_with_the_program() -> None:
