@@ -60,7 +60,8 @@ class Changeover:
         """The new hosts of plugins that an operator has disabled."""
         self._new_inboxes: list[str] = []
         self._cargo = Cargo(runtime, difference)
-        durable = [name for name in difference.started if self._is_durable(name)]
+        others = (*difference.replaced, *difference.started)
+        durable = [name for name in others if self._becomes_durable(name)]
         self._newcomers = Newcomers(runtime.hosting, durable, difference.new.settings)
 
     async def run(self) -> Departure:
@@ -245,9 +246,11 @@ class Changeover:
     def _policy(self, checked: CheckedPlugin) -> DeliveryPolicy | None:
         return policy_of(checked, self._difference.new.settings)
 
-    def _is_durable(self, name: str) -> bool:
+    def _becomes_durable(self, name: str) -> bool:
+        """Whether a plugin that has no inbox gets a durable one."""
         policy = self._policy(self._checked[name])
-        return policy is not None and policy.durable
+        is_new = name not in self._runtime.hosting.inboxes
+        return is_new and policy is not None and policy.durable
 
     # The instant, and after it.
 

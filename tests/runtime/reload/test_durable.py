@@ -144,6 +144,19 @@ async def test_a_page_that_comes_when_its_plugin_has_left(
         assert before.seen + after.seen == list(range(WINDOW + 100))
 
 
+async def test_new_code_brings_a_durable_inbox(files: Files) -> None:
+    """A plugin that took no events, and whose new code takes some, is registered, too."""
+    files.plugin("counting", COUNTING.replace("EventPlugin[Number]", "BackgroundPlugin"))
+    files.settings('active_plugins = ["counting"]')
+    async with files.running() as (runtime, reloader):
+        files.plugin("counting", COUNTING)
+        files.settings(WITH)
+        await reloader.reload()
+        assert runtime.durable == {"counting"}
+        await publish(runtime, range(3))
+        await all_handled(runtime)
+
+
 async def test_the_store_refuses(files: Files) -> None:
     """A reload is refused as a whole while another process has the file, and nothing is open; when
     it is free, the same reload succeeds."""
