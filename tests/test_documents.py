@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import tomllib
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from trivet._process._escalation import ESCALATION
 from trivet.testing import open_plugins
 
 from .generated import PARTS, pages, regenerated
+from .servers import found_program, serving
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -29,7 +32,7 @@ DOCUMENTS = [
     for pattern in ("*.md", "docs/**/*.md", "plugins/*.md", "contrib/trivet_contrib/*/*.md")
     for path in sorted(ROOT.glob(pattern))
 ]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "howto").glob("*.md")])
 FENCED = re.compile(r"^(```+).*?^\1$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -42,7 +45,24 @@ def parse_toml(example: Example) -> None:
 SYBIL = Sybil(parsers=[PythonCodeBlockParser(), CodeBlockParser("toml", parse_toml)])
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=str)
+SERVERS = {
+    "postgresql_url": ("postgres", "postgresql://postgres@127.0.0.1:{}/postgres"),
+    "redis_url": ("redis-server", "redis://127.0.0.1:{}"),
+}
+"""The fixtures that are a server's URL: the program, and the form of the URL."""
+
+
+def with_servers(path: Path) -> Any:
+    """A document as a parameter; one whose tests need a server is skipped where there is none."""
+    text = (ROOT / path).read_text("utf-8")
+    programs = [program for name, (program, _) in SERVERS.items() if f"({name}: str" in text]
+    missing = [program for program in programs if found_program(program) is None]
+    reason = f"not on the PATH: {', '.join(missing)}"
+    marks = [pytest.mark.skipif(bool(missing) and os.environ.get("CI") != "true", reason=reason)]
+    return pytest.param(path, marks=[*marks, pytest.mark.broker] if programs else [], id=str(path))
+
+
+@pytest.mark.parametrize("path", [with_servers(path) for path in DOCUMENTS])
 def test_the_examples_of_documents_work(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every Python block of a document runs, in order, then every test that it defines, as with
     pytest-trio; and every TOML block is valid."""
@@ -56,11 +76,19 @@ def test_the_examples_of_documents_work(path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def run(test: Callable[..., Coroutine[Any, Any, None]]) -> None:
-    """Run a test as pytest-trio does; documents use the clock and `open_service`."""
+    """Run a test as pytest-trio does, with the fixtures that documents use."""
     asked = inspect.signature(test).parameters
     clock = MockClock(autojump_threshold=0) if "autojump_clock" in asked else None
-    fixtures = {"autojump_clock": clock, "open_service": partial(open_plugins, raise_errors=True)}
-    trio.run(partial(test, **{name: fixtures[name] for name in asked}), clock=clock)
+    fixtures: dict[str, Any] = {
+        "autojump_clock": clock,
+        "open_service": partial(open_plugins, raise_errors=True),
+    }
+    with ExitStack() as stack:
+        for name in asked:
+            if name in SERVERS:
+                server, url = SERVERS[name]
+                fixtures[name] = url.format(stack.enter_context(serving(server)))
+        trio.run(partial(test, **{name: fixtures[name] for name in asked}), clock=clock)
 
 
 @pytest.mark.parametrize("path", pages(), ids=lambda path: path.name)
@@ -134,7 +162,7 @@ def test_a_page_says_first_whom_it_serves(path: Path) -> None:
     """A page says below its title whom it is for, and is in the table of contents."""
     assert re.match(r"# \S.*\n\nFor [^\n]+", path.read_text("utf-8"))
     contents = LINK.findall((ROOT / "docs" / "README.md").read_text("utf-8"))
-    assert path.name in {*contents, "README.md"}
+    assert str(path.relative_to(ROOT / "docs")) in {*contents, "README.md"}
 
 
 def test_the_readme_is_short() -> None:
