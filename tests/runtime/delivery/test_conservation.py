@@ -757,7 +757,7 @@ def obey(program: Program) -> None:
 
 
 @pytest.mark.model
-@pytest.mark.timeout(600)  # To make a failure small takes longer than to find it.
+@pytest.mark.timeout(600 + settings().max_examples * 2)  # To make a failure small takes long.
 @settings(max_examples=settings().max_examples * 5 // 2)
 @given(programs)
 def test_nothing_is_lost_in_silence(program: Program) -> None:

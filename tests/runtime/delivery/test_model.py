@@ -9,7 +9,7 @@ from .model import Program, obey, programs
 
 
 @pytest.mark.model
-@pytest.mark.timeout(600)  # To make a failure small takes longer than to find it.
+@pytest.mark.timeout(600 + settings().max_examples * 2)  # To make a failure small takes long.
 @settings(max_examples=settings().max_examples * 3 // 2)
 @given(programs)
 def test_what_is_accepted_outlives_the_process(program: Program) -> None:

@@ -27,7 +27,7 @@ from trivet._supervision._host import Host
 from . import storm
 from .machine import StormMachine
 
-pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.model, pytest.mark.timeout(600 + settings().max_examples * 6)]
 
 STORM = Path(storm.__file__)
 PROGRAMS = 200
