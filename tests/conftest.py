@@ -19,7 +19,7 @@ settings.register_profile(
         HealthCheck.function_scoped_fixture,  # A clock of its own for all examples is enough.
     ],
 )
-settings.register_profile("ci", settings.get_profile("dev"), max_examples=100, derandomize=True)
+settings.register_profile("ci", settings.get_profile("dev"), max_examples=50, derandomize=True)
 settings.register_profile(
     "nightly", settings.get_profile("dev"), max_examples=1000, print_blob=True
 )
