@@ -36,6 +36,7 @@ from trivet._web._problems import STATUS
 from trivet._web._snapshot import PluginSnapshot, Snapshot
 from trivet._web._traffic import ServerStatistics, TrafficStatistics
 
+from . import public_api
 from .generated_reference import connectors, events, names
 from .tables import NOTHING, as_toml, keys, prose, table
 
@@ -199,5 +200,6 @@ def _contexts(command: click.Command, path: str) -> Iterator[click.Context]:
 
 
 if __name__ == "__main__":
+    public_api.FILE.write_text(public_api.interface(), "utf-8")
     for page in pages():
         page.write_text(regenerated(page.read_text("utf-8")), "utf-8")

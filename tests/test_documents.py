@@ -23,6 +23,7 @@ from trivet import TrivetError
 from trivet._process._escalation import ESCALATION
 from trivet.testing import open_plugins
 
+from . import public_api
 from .generated import PARTS, pages, regenerated
 from .servers import found_program, serving
 
@@ -104,6 +105,14 @@ def test_every_public_name_is_on_the_page_of_names() -> None:
     page = (ROOT / "docs" / "api.md").read_text("utf-8")
     names = [name for name, thing in vars(trivet).items() if not inspect.ismodule(thing)]
     assert [name for name in names if name[0] != "_" and f"`{name}`" not in page] == []
+
+
+def test_the_public_interface_is_the_committed_one() -> None:
+    """A name, a parameter, a type or a default that changes is a difference of the file."""
+    assert public_api.FILE.read_text("utf-8") == public_api.interface(), (
+        "the public interface has changed: run `python -m tests.generated`, read the difference, "
+        "and say in CHANGELOG.md what breaks"
+    )
 
 
 def test_every_generated_part_has_one_place() -> None:
