@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
@@ -32,6 +32,7 @@ from ._options import config_option
 F = TypeVar("F", bound=Callable[..., Any])
 Content = bytes | Iterable[bytes]
 
+EVENT_STREAM = "text/event-stream"
 ANSWER_WITHIN = 120.0
 """Seconds without a sign of the program: a replay of a million dead letters takes its time."""
 
@@ -152,13 +153,14 @@ class RunningProgram:
         return self._document(answer, body)
 
     def events(
-        self, path: str, query: Mapping[str, object] | None = None
+        self, path: str, query: Mapping[str, object] | None = None, *, last: Collection[str]
     ) -> Iterator[tuple[str, Any]]:
         """The server-sent events at a path, each with its name and its document, until they end.
 
         Args:
             path: the path.
             query: as for `ask`.
+            last: the names of the events one of which ends a stream that is whole.
 
         Raises:
             RefusedError: the answer is a problem.
@@ -166,17 +168,25 @@ class RunningProgram:
         """
         with self._reached("no program answers"):
             answer = self._answer("GET", path, query)
-        if answer.status != HTTPStatus.OK:
+        if answer.headers.get_content_type() != EVENT_STREAM:
             with self._reached("no program answers"):
                 body = answer.read()
             self._document(answer, body)
+            raise self._stranger(answer)
         name = ""
-        while line := self._line(answer):
+        while True:
+            line = self._line(answer)
+            if not line.endswith(b"\n"):  # `http.client` does not tell that a stream was cut.
+                raise UnreachableError(f"{self._address}: the program has gone{self._origin}")
             field, _, value = line.rstrip(b"\r\n").partition(b": ")
             if field == b"event":
                 name = value.decode()
             elif field == b"data":
                 yield name, msgspec.json.decode(value)
+                if name in last:
+                    break
+        with suppress(OSError, HTTPException):
+            answer.read()  # The end, so that the connection may be used again.
 
     def _line(self, answer: HTTPResponse) -> bytes:
         """The next line of a stream, at once when it has come; nothing at its end."""
@@ -212,13 +222,17 @@ class RunningProgram:
         try:
             document: Any = msgspec.json.decode(body)
         except msgspec.DecodeError as error:
-            said = f"{self._address}: what answers is no program of Trivet's: {answer.status}"
-            raise UnreachableError(said) from error
+            raise self._stranger(answer) from error
         if answer.status >= HTTPStatus.BAD_REQUEST:
             lacks_token = answer.status == HTTPStatus.UNAUTHORIZED and not self._headers
             advice = f": set {TOKEN_VARIABLE}, or give --token-file" if lacks_token else ""
             raise RefusedError(_reason(document, answer.status, advice))
         return document
+
+    def _stranger(self, answer: HTTPResponse) -> UnreachableError:
+        """The error of an answer that no program of Trivet's gives."""
+        said = f"{self._address}: what answers is no program of Trivet's: {answer.status}"
+        return UnreachableError(said)
 
 
 class _UnixConnection(HTTPConnection):

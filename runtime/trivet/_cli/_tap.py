@@ -86,7 +86,7 @@ def tap(
         with RunningProgram(Place(url, token_file, config)) as program:
             if name is not None:
                 query[_kind(program, name)] = name
-            for kind, document in program.events("/-/tap", query):
+            for kind, document in program.events("/-/tap", query, last=["end"]):
                 if kind in TO_STANDARD_ERROR:
                     click.echo(plain(TO_STANDARD_ERROR[kind](document)), err=True)
                 elif as_json:

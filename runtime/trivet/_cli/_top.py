@@ -71,7 +71,7 @@ def _print(state: State) -> None:
 def _show_all(place: Place, show: Callable[[State], None], pressed: Callable[[], str]) -> str:
     """Show the state whenever it changes; returns the reason of the end, nothing for a key."""
     told: SimpleQueue[Told] = SimpleQueue()
-    Thread(target=_read, args=(place, told), daemon=True).start()
+    Thread(target=read_stream, args=(place, told), daemon=True).start()
     state: State = {}
     while "q" not in pressed():
         try:
@@ -89,12 +89,12 @@ def _show_all(place: Place, show: Callable[[State], None], pressed: Callable[[],
     return ""
 
 
-def _read(place: Place, told: SimpleQueue[Told]) -> None:
+def read_stream(place: Place, told: SimpleQueue[Told]) -> None:
     """Read the program's stream, in a thread; a stream that has had its time is begun anew."""
     try:
         with RunningProgram(place) as program:
             while True:
-                for each in program.events("/-/live"):
+                for each in program.events("/-/live", last=["again", "stopping"]):
                     told.put(each)
     except Exception as error:
         told.put(error)

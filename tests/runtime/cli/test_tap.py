@@ -41,6 +41,10 @@ BILLING = """
                 raise ValueError("no answer")
 """
 
+STREAM = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
+EVENT = 'event: event\ndata: {"count":1}\n\n\r\n'
+"""An event of a stream, as one chunk of it."""
+
 
 @attrs.frozen
 class Service:
@@ -171,3 +175,32 @@ async def test_what_is_refused(here: Path) -> None:
         assert (await service.run("tap", "--sample", "2"))[0] == 2
         assert await service.server.stop() == 0
     assert (await service.run("tap"))[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown", "why"),
+    [
+        (f"{STREAM}\r\n20\r\n{EVENT}", '{"count":1}', "the program has gone"),
+        (f"{STREAM}\r\n", "", "the program has gone"),
+        (f"{STREAM}\r\n20\r\n{EVENT[:-20]}", "", "the program has gone"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "", "no program of Trivet's"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n<>", "", "no program of Trivet's"),
+    ],
+)
+async def test_a_stream_that_is_cut(answer: str, shown: str, why: str) -> None:
+    """A stream that ends before its last event, and an answer that is none, are errors, after the
+    events that have come."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(answer.encode())
+        await stream.aclose()
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
+        done = await trio.to_thread.run_sync(partial(trivet, "tap", "--json", TRIVET_URL=url))
+        nursery.cancel_scope.cancel()
+    assert done.exit_code == 3
+    assert why in done.stderr
+    assert done.stdout == (f"{shown}\n" if shown else "")

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import attrs
@@ -20,6 +21,8 @@ import pytest
 import trio
 from rich.console import Console
 
+from trivet._cli._running import Place, UnreachableError
+from trivet._cli._top import Told, read_stream
 from trivet._cli._top_facts import rows_of
 from trivet._cli._top_view import view
 
@@ -194,6 +197,32 @@ def drawn(document: Mapping[str, Any], height: int = LINES) -> str:
     console.print(view(document, COLUMNS, height))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
+
+
+async def test_a_stream_that_has_had_its_time_is_begun_anew() -> None:
+    """After the service has asked for that, the stream is asked for again; one that is cut is an
+    error."""
+    head = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    state, again = b"event: state\ndata: {}\n\n", b"event: again\ndata: {}\n\n"
+    told: SimpleQueue[Told] = SimpleQueue()
+
+    async def serve(stream: trio.SocketStream) -> None:
+        for parts in ([state, again, b""], [state]):
+            await stream.receive_some()
+            await stream.send_all(head + b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in parts))
+        await stream.aclose()
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        place = Place(f"http://127.0.0.1:{listener.socket.getsockname()[1]}", None, None)
+        with trio.fail_after(60):
+            await trio.to_thread.run_sync(read_stream, place, told)
+        nursery.cancel_scope.cancel()
+    found = [told.get_nowait() for _ in range(told.qsize())]
+    assert found[:3] == [("state", {}), ("again", {}), ("state", {})]
+    assert [type(each) for each in found[3:]] == [UnreachableError]
 
 
 def test_what_is_not_well_comes_first() -> None:
