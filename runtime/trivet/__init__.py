@@ -118,7 +118,7 @@ and says what they are for.
     _loop/              what each plugin does to the event loop: _tasks _task_list _inside _meter
                         _processor _usage _stall_watch _profile _kept_stalls
     _log/               a log that never waits and never raises: _logging _levels _recent
-                        _tracebacks _writer
+                        _tracebacks _writer _failures
     _program/           from settings and files to a checked program
         _settings _addresses _reading _structuring _values _secret_files _misfits
                             `trivet.toml` and the environment, and what is wrong in them

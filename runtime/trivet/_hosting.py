@@ -22,6 +22,7 @@ from ._events._delivery_settings import DeliveryPolicy
 from ._events._types import EventTypes
 from ._faults._advice import explained, in_words
 from ._faults._errors import StartError
+from ._log._failures import Failures
 from ._plugins._event_plugins import BatchPlugin
 from ._plugins._instance import create_plugin, filter_of
 from ._plugins._plugin import App, Plugin
@@ -60,6 +61,8 @@ class Hosting:
     """The plugins that start disabled, with the reasons."""
     inboxes: dict[str, BoundedInbox] = attrs.field(factory=dict[str, BoundedInbox])
     """The inboxes, by the plugin's name."""
+    failures: Failures = attrs.field(factory=Failures)
+    """The failures of the plugins with their events."""
     tracing: Tracing | None = None
     """Makes spans; None where traces are off."""
     store: Store | None = None
@@ -78,6 +81,7 @@ class Hosting:
             backing=self._on_disk(settings) if policy.durable and self.runs else InMemory,
             in_batches=takes_batches(checked),
             memory=self.memory,
+            failures=self.failures,
         )
         inbox.tracing = self.tracing
         return inbox

@@ -570,6 +570,7 @@ async def running(runtime: Runtime) -> AsyncGenerator[Runtime]:
     with watched as runtime.meter, unwrapped():
         async with (
             keeping(runtime.store) as runtime.hosting.keeper,
+            runtime.hosting.failures.told(),
             trio.open_nursery() as nursery,
         ):
             runtime.nursery, runtime.context = nursery, copy_context()

@@ -150,7 +150,15 @@ class Admission:
             raise
         except BaseException as error:  # noqa: ASYNC103 - it awaits nothing
             # A filter that is broken must not lose what it was not asked to lose.
-            self._log.error("filter failed", **delivery.identity(), exc_info=explained(error))
+            self._parts.failures.log(
+                self._log.error,
+                "filter failed",
+                error,
+                delivery.identity(),
+                plugin=self._plugin,
+                event=delivery.event.__event_name__,
+                whole={"exc_info": explained(error)},
+            )
             return True  # noqa: ASYNC104
 
     # The room.

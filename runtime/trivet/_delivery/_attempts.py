@@ -82,7 +82,15 @@ class Attempts:
             parts.log.error("event expires before its next attempt", **delivery.identity())
             self._endings.finish(delivery, Fate.EXPIRED)
         elif wait is None and not (self._backing.outlives and self._is_closed()):
-            parts.log.error("event failed", **delivery.identity(), exc_info=explained(error))
+            parts.failures.log(
+                parts.log.error,
+                "event failed",
+                error,
+                delivery.identity(),
+                plugin=parts.plugin,
+                event=delivery.event.__event_name__,
+                whole={"exc_info": explained(error)},
+            )
             self._endings.finish(delivery, self._backing.failed_as, history)
         else:  # A stop sends nothing to the dead letters: the next start tries again.
             if on_retry is not None and wait is not None:

@@ -21,6 +21,7 @@ from .._events._outcome import Refusal
 from .._faults._errors import TrivetError
 from .._inbox._counts import Counts
 from .._inbox._readers import Readers
+from .._log._failures import Failures
 from .._store._commit import Writing
 from ._in_flight import InFlight
 from ._memory import Memory
@@ -46,6 +47,8 @@ class Parts:
     repeats: Repeats
     readers: Readers
     log: structlog.typing.FilteringBoundLogger
+    failures: Failures
+    """The failures of the program, which are logged once a kind."""
     room_made: Callable[[], None]
     """Lets in the events that wait for room, as far as there is some now."""
 

@@ -28,6 +28,7 @@ from .._inbox._fast_path import FastPath
 from .._inbox._gate import Gate
 from .._inbox._inbox import Inbox
 from .._inbox._readers import Readers
+from .._log._failures import Failures
 from ._admission import Admission
 from ._attempts import Attempts, OnRetry
 from ._backing import MakeBacking, Parts
@@ -57,6 +58,7 @@ class BoundedInbox(Inbox[Any]):
         backing: makes the place of its events besides memory; there is none by default.
         in_batches: whether it takes events in batches.
         memory: the memory that it shares with the program's other inboxes.
+        failures: the failures of the program, which are logged once a kind.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class BoundedInbox(Inbox[Any]):
         backing: MakeBacking = InMemory,
         in_batches: bool = False,
         memory: Memory | None = None,
+        failures: Failures | None = None,
     ) -> None:
         self.policy: DeliveryPolicy = policy
         memory = memory or Memory()
@@ -105,6 +108,7 @@ class BoundedInbox(Inbox[Any]):
             self._repeats,
             self._readers,
             self._log,
+            failures or Failures(),
             self._room_made,
         )
         self._backing = backing(parts)
@@ -284,13 +288,15 @@ class BoundedInbox(Inbox[Any]):
         if len(retried) > 1:
             what = "events failed, and are tried again"
             facts = {"count": len(retried), "first": first.id}
-        self._log.warning(
+        retry_in = None if longest == math.inf else round(longest, 3)
+        self._parts.failures.log(
+            self._log.warning,
             what,
-            **facts,
-            error=one_line(error),
-            **where_and_why(error),
-            attempt=first.attempt,
-            retry_in=None if longest == math.inf else round(longest, 3),
+            error,
+            {**facts, "attempt": first.attempt, "retry_in": retry_in},
+            plugin=self._plugin,
+            event=first.event.__event_name__,
+            whole={"error": one_line(error), **where_and_why(error)},
         )
 
     @trio.lowlevel.enable_ki_protection
