@@ -18,6 +18,8 @@ LEVELS: tuple[Level, ...] = ("bad", "warn", "note")
 """From what cannot wait to what somebody has wanted so."""
 NEARLY_FULL = 0.8
 """The share of an inbox's room from which it is named."""
+ALWAYS = 0.85
+"""The share of the time from which a handler that is handling is named."""
 OLD = 60.0
 """Seconds after which an event that still waits is named."""
 LOOP = 3
@@ -113,6 +115,11 @@ def _of_inbox(name: str, plugin: Mapping[str, Any], state: Mapping[str, Any]) ->
         said = f"The oldest event of {name} has waited for {_in_minutes(age)}."
         remedy = "See what holds its handler up: a key that fails, or a call without a time limit."
         yield Advice("warn", said, remedy, name)
+    elif plugin.get("handling", 0.0) >= ALWAYS:
+        share, each = plugin["handling"], plugin.get("p50", 0.0)
+        said = f"The handler of {name} is busy for {share:.0%} of the time, {each:.2g} s an event."
+        remedy = "Make it faster, raise its concurrency, or take batches: events will wait soon."
+        yield Advice("note", said, remedy, name)
     if "stalled" in plugin:
         said = f"{name} has held the event loop, for {plugin['longest']:.2g} s at the longest."
         remedy = "See which of its calls took the time, and move them to a thread."

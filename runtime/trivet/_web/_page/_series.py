@@ -16,6 +16,7 @@ import trio
 from ..._inbox._counts import InboxStatistics
 from ..._inbox._histogram import Distribution
 from ..._loop._usage import Usage
+from ..._plugins._event_plugins import BatchPlugin
 from ..._runtime import Runtime
 
 EVERY = 10.0
@@ -95,7 +96,10 @@ class Series:
         self.latencies: Mapping[str, tuple[float, float]] = {}
         """Seconds in which half of the attempts, and 99 percent of them, have ended since the
         sample before; without the plugins that have handled nothing."""
-        self._handling: Mapping[str, Distribution] = {}
+        self.handling: Mapping[str, float] = {}
+        """The share of that time in which the handlers of a plugin were handling, from 0 to 1;
+        without the plugins that take batches."""
+        self._handled: Mapping[str, Distribution] = {}
 
     async def keep(self) -> None:
         """Take samples until cancelled."""
@@ -118,20 +122,39 @@ class Series:
             self._add(self.last)
 
     def _look_at_latencies(self) -> None:
-        before, self._handling = (
-            self._handling,
+        before, handled = (
+            self._handled,
             {
                 name: Distribution.merged(found.handling.values())
                 for name, found in self._runtime.latencies().items()
             },
         )
+        lately = {
+            name: since
+            for name, now in handled.items()
+            if (since := now.since(before.get(name, Distribution()))).total
+        }
         self.latencies = {
             name: (median, slow)
-            for name, now in self._handling.items()
-            if (lately := now.since(before.get(name, Distribution()))).total
-            and (median := lately.quantile(0.5)) is not None
-            and (slow := lately.quantile(0.99)) is not None
+            for name, since in lately.items()
+            if (median := since.quantile(0.5)) is not None
+            and (slow := since.quantile(0.99)) is not None
         }
+        self._handled = handled
+        self.handling = {
+            name: self._share(name, since.seconds / since.total)
+            for name, since in lately.items()
+            if name in self.last and not self._takes_batches(name)
+        }
+
+    def _share(self, name: str, each: float) -> float:
+        """The share of the time that events take of a plugin's handlers, if each takes so long."""
+        # Not each event is timed, and each is counted.
+        handlers = self._runtime.hosting.inboxes[name].policy.concurrency
+        return min(1.0, each * self.last[name].ended / handlers)
+
+    def _takes_batches(self, name: str) -> bool:
+        return isinstance(self._runtime.hosts[name].plugin, BatchPlugin)
 
     def _add(self, sample: Mapping[str, Rates]) -> None:
         for name in self._curves.keys() - sample.keys():

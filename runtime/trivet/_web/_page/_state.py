@@ -111,6 +111,7 @@ class States:
             "room": self._runtime.hosting.inboxes[name].policy.buffer,
             "p50": None if median is None else short(median),
             "p99": None if slow is None else short(slow),
+            "handling": short(self._series.handling.get(name, 0.0)) or None,
         }
 
     def _stall(self, name: str, stalls: int, at: float) -> float | None:

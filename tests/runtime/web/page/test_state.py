@@ -11,6 +11,8 @@ from trio.testing import MockClock
 from trivet import (
     App,
     BackgroundPlugin,
+    Batch,
+    BatchPlugin,
     DeliverySettings,
     Event,
     EventPlugin,
@@ -20,6 +22,7 @@ from trivet import (
     TokenSettings,
 )
 from trivet._web._page._advice import advice
+from trivet._web._page._series import EVERY, Series
 from trivet.testing import client, open_plugins
 
 SECRET = "of-a-reader-of-the-page"
@@ -93,6 +96,35 @@ async def test_the_state_of_a_plugin(autojump_clock: MockClock) -> None:
         runtime.get(Till).may_go_on.set()
 
 
+class Press(EventPlugin[Ordered]):
+    delivery = DeliverySettings(concurrency=2)
+
+    async def handle_event(self, event: Ordered) -> None:
+        await trio.sleep(4.0)
+
+
+class Basket(BatchPlugin[Ordered]):
+    delivery = DeliverySettings(batch_size=4, batch_age=0.5)
+
+    async def handle_batch(self, events: Batch[Ordered]) -> None:
+        await trio.sleep(5.0)
+
+
+async def test_the_share_of_the_time_in_which_a_handler_handles(autojump_clock: MockClock) -> None:
+    """The share is that of all handlers of a plugin; one that takes batches has none."""
+    async with open_plugins(Press, Basket, tokens=TOKENS) as runtime:
+        series = Series(runtime)
+        series.sample()
+        for number in range(4):
+            await runtime.publish(Ordered(number))
+            await trio.sleep(1.0)
+        await trio.sleep(EVERY - 4.0)
+        series.sample()
+    # Two events at a time, twice 4 s of the 10 s.
+    assert series.handling == {"press": pytest.approx(0.8)}
+    assert {*series.latencies} == {"press", "basket"}
+
+
 async def test_no_fact_is_null(autojump_clock: MockClock) -> None:
     """A fact that does not apply is left out: in a difference null says that it is gone."""
 
@@ -161,6 +193,7 @@ def a_state(**plugin: Any) -> dict[str, Any]:
         (a_state(paused=True, queued=4), "note", "paused; 4 events"),
         (a_state(queued=8, room=10), "bad", "nearly full: 8 of 10"),
         (a_state(queued=1, oldest=900.0), "warn", "waited for 2 min"),
+        (a_state(handling=0.9, p50=0.19, queued=1), "note", "busy for 90% of the time, 0.19 s"),
         (a_state(stalled=990.0, longest=0.31), "warn", "0.31 s"),
         (a_state(dead_lettered=7), "warn", "7 events"),
         ({**a_state(), "store": {"trouble": "the disk is full"}}, "bad", "the disk is full"),
@@ -187,7 +220,13 @@ def test_the_remedy_of_a_plugin() -> None:
 
 
 @pytest.mark.parametrize(
-    "state", [a_state(), a_state(queued=7, room=10, oldest=950.0), a_state(queued=10**6)]
+    "state",
+    [
+        a_state(),
+        a_state(queued=7, room=10, oldest=950.0),
+        a_state(queued=10**6),
+        a_state(handling=0.8, p50=0.19),
+    ],
 )
 def test_no_advice(state: dict[str, Any]) -> None:
     """A plugin that is well is not named: an inbox with room, without a limit, with events of
