@@ -118,6 +118,8 @@ class Keeping(EventPlugin[Kept]):
 """
 """A plugin with a durable inbox, which comes and goes; what it has not handled waits for it."""
 EXTRA = "class Extra(BackgroundPlugin):\n    pass"
+STOPPED_WITHIN = 60.0
+"""Seconds in which a program stops, which is more than the budget of a stop."""
 DRAINED_WITHIN = 60.0
 """Seconds in which all events are handled once the weather is fair."""
 
@@ -182,19 +184,22 @@ class Storm:
         """Run a program until the next stop; says whether another one follows."""
         self._calm()
         another = False
-        async with self._files.running(in_loop=True) as (self._runtime, self._reloader):
-            async with trio.open_nursery() as self._nursery:
-                task = self._task_of("listening")
-                for name, amount in steps:
-                    if name == "stop":
-                        another = True
-                        break
-                    await getattr(self, name)(amount)
-                    self.check()
+        with trio.CancelScope() as patience:
+            async with self._files.running(in_loop=True) as (self._runtime, self._reloader):
+                async with trio.open_nursery() as self._nursery:
+                    task = self._task_of("listening")
+                    for name, amount in steps:
+                        if name == "stop":
+                            another = True
+                            break
+                        await getattr(self, name)(amount)
+                        self.check()
+                        assert self._task_of("listening") == task
+                if not another:
+                    await self._clear_up()
                     assert self._task_of("listening") == task
-            if not another:
-                await self._clear_up()
-                assert self._task_of("listening") == task
+                patience.deadline = trio.current_time() + STOPPED_WITHIN
+        assert not patience.cancelled_caught, "the stop does not end"
         return another
 
     def _calm(self) -> None:
