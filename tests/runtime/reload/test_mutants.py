@@ -18,7 +18,6 @@ from trivet._delivery._queue import Queue
 from trivet._faults._containment import members
 from trivet._inbox._gate import Gate
 from trivet._program import _difference
-from trivet._program._generations import Generation
 from trivet._reload._cargo import Cargo
 from trivet._reload._changeover import Changeover
 from trivet._supervision._handover import Retirement
@@ -122,7 +121,6 @@ SLOW: dict[str, Mutant] = {
     "the inbox goes on handing out": Mutant(Gate, "hold", nothing),
     "nothing comes to rest": Mutant(Changeover, "_rest", waits_for_nobody),
     "a refused reload is not undone": Mutant(Changeover, "_undo", waits_for_nobody),
-    "the modules of a refused reload stay": Mutant(Generation, "undo", nothing),
     "a misfit is not refused": Mutant(Cargo, "refuse_misfits", waits_for_nobody),
     "the old instance ends the inbox": Mutant(Host, "retire", keeps_the_inbox),
     "the counters do not go over": Mutant(BoundedInbox, "heed", counts_anew),
