@@ -33,7 +33,15 @@ class Slot:
     nothing else. Whoever ends or keeps it meanwhile takes it out, and says so.
     """
 
-    __slots__ = ("delivery", "is_late", "sampling", "since", "untimed", "was_taken")
+    __slots__ = (
+        "delivery",
+        "is_late",
+        "needs_care",
+        "sampling",
+        "since",
+        "untimed",
+        "was_taken",
+    )
 
     def __init__(self) -> None:
         self.delivery: Delivery[Any] | None = None
@@ -43,6 +51,9 @@ class Slot:
         self.was_taken: bool = False
         """Whether the event was ended or kept while its handler ran, or is late; the worker resets
         it."""
+        self.needs_care: bool = False
+        """Whether it is not enough to count the event as handled: it is not plain, was taken, or
+        the path was closed meanwhile; the worker resets it."""
         self.is_late: bool = False
         """Whether the handler was cancelled, since it took too long."""
         self.untimed: int = TIMED_EVERY - 1
@@ -53,7 +64,11 @@ class Slot:
     def take(self) -> None:
         """Take the event out."""
         self.delivery = None
-        self.was_taken = True
+        self.was_taken = self.needs_care = True
+
+    def cut_off(self) -> None:
+        """Note that the handler was cancelled, since it took too long; the event stays."""
+        self.is_late = self.was_taken = self.needs_care = True
 
 
 class FastPath:
@@ -145,6 +160,8 @@ class FastPath:
         else:
             self._reasons.discard(reason)
         self.is_open = not self._reasons
+        for slot in self.slots:
+            slot.needs_care = True
         self._decide()
 
     def _decide(self) -> None:

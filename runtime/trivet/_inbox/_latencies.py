@@ -23,7 +23,7 @@ from .._events._delivery import Delivery
 from .._events._event import Event
 from ._histogram import BOUNDS, Distribution, Histogram
 
-TIMED_EVERY = 64
+TIMED_EVERY = 128
 """Events of the fast path of which one is timed. To time one takes as long as to deliver two."""
 PAUSE = 0.01
 """Seconds after which the next event of the fast path is timed, however few there were."""

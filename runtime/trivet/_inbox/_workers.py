@@ -241,7 +241,8 @@ class _Worker(Generic[W]):
             self._until = math.inf
             return False
         self._until = self.until + self._time_limit
-        self._is_late = self._pieces.slot.is_late = self._pieces.slot.was_taken = True
+        self._is_late = True
+        self._pieces.slot.cut_off()
         self._scope.cancel()
         return True
 
@@ -284,10 +285,6 @@ async def handle_plain(
         path.leave(slot)
 
 
-def _rest(slot: Slot, untimed: int) -> None:
-    slot.delivery, slot.since, slot.untimed = None, NEVER, untimed
-
-
 @trio.lowlevel.enable_ki_protection
 async def _quantum(  # noqa: C901, PLR0912 - a call for each event would cost as much
     inbox: Inbox[E], handle: Callable[[E], Awaitable[None]], slot: Slot
@@ -298,24 +295,25 @@ async def _quantum(  # noqa: C901, PLR0912 - a call for each event would cost as
     now = trio.lowlevel.current_clock().current_time
     sampling, untimed, entered = slot.sampling, slot.untimed, perf_counter()
     until, slot.since = entered + SECONDS, 0.0
+    began: float | None = None
+    weight = 1
+    if untimed and entered >= sampling.again:
+        began, weight = now(), sampling.for_itself(entered)
     for _ in range(CATCH_UP // CHECK_EVERY):
-        began: float | None = None
-        weight = 1
         if not untimed:
             began, weight, untimed = now(), sampling.for_others(), TIMED_EVERY
-        elif entered >= sampling.again:
-            began, weight = now(), sampling.for_itself(entered)
-        following = max(untimed - CHECK_EVERY, 0)
-        for left in range(untimed - 1, following - 1, -1):
-            delivery = ready.popleft()
+        # An event that is timed is a run by itself: the others need not ask whether they are.
+        run = CHECK_EVERY if began is None else 1
+        for left in range(untimed - 1, untimed - run - 1 if untimed > run else -1, -1):
+            slot.delivery = delivery = ready.popleft()
             if is_timed:
                 slot.since = now()
-            slot.delivery = delivery
             if not delivery.is_plain:
                 if delivery.deadline < NEVER:
                     ready.appendleft(delivery)
-                    _rest(slot, left)
+                    slot.delivery, slot.since, slot.untimed = None, NEVER, left
                     return
+                slot.needs_care = True
                 if delivery.receipt is not None:
                     delivery.receipt.settle(path.plugin, IN_FLIGHT)
             set_delivery(delivery)
@@ -327,25 +325,32 @@ async def _quantum(  # noqa: C901, PLR0912 - a call for each event would cost as
                 if began is not None:
                     path.latencies.add(delivery, now() - began, weight)
                 raise
-            if began is not None:
-                path.latencies.add(delivery, now() - began, weight)
-                began = None
-            if slot.was_taken:  # It was ended or kept meanwhile, or took too long.
-                slot.was_taken = False
-                if slot.is_late:
-                    return
-            elif delivery.is_plain:
-                counts.handled += 1
+            if slot.needs_care:
+                slot.needs_care = False
+                if slot.was_taken:
+                    slot.was_taken = False
+                    if slot.is_late:
+                        break
+                elif delivery.is_plain:
+                    counts.handled += 1
+                else:
+                    slot.delivery = None
+                    path.finish(delivery)
+                if not path.is_open:
+                    break
             else:
-                slot.delivery = None
-                path.finish(delivery)
-            if not ready or not path.is_open:
-                _rest(slot, left)
-                return
-        untimed = following
-        if perf_counter() >= until:
+                counts.handled += 1
+            if not ready:
+                break
+        untimed = left
+        if began is not None:
+            path.latencies.add(delivery, now() - began, weight)
+            began = None
+        if slot.is_late:
+            return
+        if not ready or not path.is_open or perf_counter() >= until:
             break
-    _rest(slot, untimed)
+    slot.delivery, slot.since, slot.untimed = None, NEVER, untimed
 
 
 def _interruptible(handle: Callable[[E], Awaitable[None]]) -> Callable[[E], Awaitable[None]]:

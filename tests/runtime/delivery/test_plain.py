@@ -270,3 +270,20 @@ async def test_a_publisher_that_is_told_may_look_at_the_inbox(
     with trio.move_on_after(1):
         await handle_plain(inbox, handle)
     assert told == [Fate.QUEUED, Fate.IN_FLIGHT, Fate.HANDLED]
+
+
+async def test_a_worker_leaves_a_path_that_its_handler_has_closed() -> None:
+    """The event behind one whose handler closes the path is left to the careful way."""
+    inbox = BoundedInbox("p", DeliveryPolicy())
+    handled: list[int] = []
+
+    async def handle(event: Step) -> None:
+        handled.append(event.number)
+        inbox.fast_path.mind("it has to be minded", event.number >= 1)
+
+    for number in range(3):
+        inbox.admission.offer(Delivery.of(Step(number)))
+    await handle_plain(inbox, handle)
+    assert handled == [0, 1]
+    assert inbox.statistics().handled == 2
+    assert inbox.statistics().queued == 1
