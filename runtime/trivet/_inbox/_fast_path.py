@@ -52,7 +52,7 @@ class Slot:
         """Whether the event was ended or kept while its handler ran, or is late; the worker resets
         it."""
         self.needs_care: bool = False
-        """Whether it is not enough to count the event as handled: it is not plain, was taken, or
+        """Whether the event has to be looked at when it was handled: it is not plain, was taken, or
         the path was closed meanwhile; the worker resets it."""
         self.is_late: bool = False
         """Whether the handler was cancelled, since it took too long."""

@@ -286,7 +286,7 @@ async def handle_plain(
 
 
 @trio.lowlevel.enable_ki_protection
-async def _quantum(  # noqa: C901, PLR0912 - a call for each event would cost as much
+async def _quantum(  # noqa: C901, PLR0912, PLR0915 - a call for each event would cost as much
     inbox: Inbox[E], handle: Callable[[E], Awaitable[None]], slot: Slot
 ) -> None:
     """Handle events for as long as everyone else can wait."""
