@@ -342,9 +342,11 @@ async def _quantum(  # noqa: C901, PLR0912, PLR0915 - a call for each event woul
                 counts.handled += 1
             if not ready:
                 break
-        untimed = left
+        # A run has an event at least.
+        untimed = left  # pyright: ignore[reportPossiblyUnboundVariable]
         if began is not None:
-            path.latencies.add(delivery, now() - began, weight)
+            took = now() - began
+            path.latencies.add(delivery, took, weight)  # pyright: ignore[reportPossiblyUnboundVariable]
             began = None
         if slot.is_late:
             return

@@ -94,7 +94,7 @@ class StallMeter(trio.abc.Instrument):
         """The number of steps so far."""
         self.ended: deque[tuple[Step, Held]] = deque(maxlen=100)
         """The last stalls that are over."""
-        self.kept = KeptStalls()
+        self.kept: KeptStalls = KeptStalls()
         """The last stalls with their profiles, which another thread adds."""
         self.accounts: dict[str, Account] = {}
         self.started: dict[trio.lowlevel.Task, float] = {}

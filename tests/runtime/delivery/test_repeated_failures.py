@@ -184,7 +184,7 @@ async def test_a_failure_in_a_group_has_the_place_of_its_first(
 
     class Nursery(EventPlugin[Paid]):
         async def handle_event(self, event: Paid) -> None:
-            async with trio.open_nursery() as nursery:
+            async with trio.open_nursery() as nursery:  # noqa: ASYNC112 - it makes the group
                 nursery.start_soon(self.fail)
 
         async def fail(self) -> None:
