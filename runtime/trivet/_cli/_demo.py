@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Generator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -96,7 +96,10 @@ def _see_that_it_runs(process: subprocess.Popen[bytes]) -> None:
 
 def _is_ready(address: str) -> bool:
     """Whether the service at this address says that it is ready."""
-    with suppress(OSError), closing(HTTPConnection(address, timeout=1)) as connection:
+    with (
+        suppress(OSError, HTTPException),
+        closing(HTTPConnection(address, timeout=1)) as connection,
+    ):
         connection.request("GET", "/readyz")
         return connection.getresponse().status == 200
     return False

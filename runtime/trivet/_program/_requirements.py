@@ -14,6 +14,7 @@ block of comments (https://packaging.python.org/en/latest/specifications/inline-
 from __future__ import annotations
 
 import re
+import tokenize
 import tomllib
 from collections.abc import Iterable
 from importlib.metadata import Distribution, version
@@ -22,7 +23,7 @@ from typing import cast
 
 from .._faults._errors import ConfigurationError
 
-BLOCK = re.compile(r"^# /// script$\s(?P<lines>(?:^#(?:| .*)$\s)+)^# ///$", re.MULTILINE)
+BEGIN, END = "# /// script", "# ///"
 OURS = re.compile(r"\s*trivet\b(?![-.\w])", re.IGNORECASE)
 """The beginning of a requirement of Trivet."""
 
@@ -34,14 +35,22 @@ def requirements_of_file(file: Path) -> tuple[str, ...]:
         ConfigurationError: the file has a block for them that cannot be read.
     """
     try:
-        text = file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ()  # The import says so.
-    found = BLOCK.search(text)
-    if found is None:
+        with tokenize.open(file) as opened:  # In the file's own encoding, as the import reads it.
+            text = opened.read().splitlines()
+    except (OSError, SyntaxError, UnicodeDecodeError):
+        return ()  # It cannot be imported either, and that says why.
+    if BEGIN not in text:
         return ()
-    lines = [line.removeprefix("#").removeprefix(" ") for line in found["lines"].splitlines()]
-    place = f"{file}:{text.count(chr(10), 0, found.start()) + 1}"
+    if text.count(BEGIN) > 1:
+        raise ConfigurationError(f"{file}: it has more than one block `{BEGIN}`")
+    at = text.index(BEGIN)
+    place = f"{file}:{at + 1}"
+    end = next((i for i, line in enumerate(text[at + 1 :], at + 1) if line[:1] != "#"), len(text))
+    block = text[at + 1 : end]
+    if END not in block:
+        raise ConfigurationError(f"{place}: the block `{BEGIN}` has no end: a line `{END}`")
+    last = len(block) - 1 - block[::-1].index(END)
+    lines = [line.removeprefix("#").removeprefix(" ") for line in block[:last]]
     try:
         listed: object = tomllib.loads("\n".join(lines)).get("dependencies", [])
     except tomllib.TOMLDecodeError as error:
@@ -77,14 +86,15 @@ def check_requirements(requirements: Iterable[str], place: str) -> None:
 
 def _check(text: str, place: str) -> None:
     # Few plugins need it, and its import takes some milliseconds.
+    from packaging.markers import UndefinedComparison, UndefinedEnvironmentName  # noqa: PLC0415
     from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415
 
     try:
         requirement = Requirement(text)
-    except InvalidRequirement as error:
-        raise ConfigurationError(f"{place}: {text!r} is no requirement") from error
-    if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
-        return
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            return
+    except (InvalidRequirement, UndefinedComparison, UndefinedEnvironmentName) as error:
+        raise ConfigurationError(f"{place}: {text!r} is no requirement of a plugin") from error
     running = version("trivet")
     if not requirement.specifier.contains(running, prereleases=True):
         needed = f"trivet{requirement.specifier}"

@@ -6,7 +6,9 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -65,6 +67,28 @@ def test_a_service_that_cannot_start_ends_the_demonstration(tmp_path: Path) -> N
     assert process.returncode == 3
     assert address in said
     assert "a service has ended by itself: its log is above" in said
+
+
+def test_a_port_with_another_service(tmp_path: Path) -> None:
+    """A service that speaks no HTTP at one of the addresses ends the demonstration with a word."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+
+        def answer() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = taken.accept()
+                    with connection:
+                        connection.sendall(b"220 mail.example\r\n")
+
+        talker = Thread(target=answer, daemon=True)
+        talker.start()
+        process = started(tmp_path, f"127.0.0.1:{taken.getsockname()[1]}", free_address())
+        try:
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 3
+    assert "Traceback" not in said
 
 
 def test_a_library_that_is_missing(tmp_path: Path) -> None:

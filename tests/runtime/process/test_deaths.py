@@ -79,6 +79,23 @@ def test_the_accounts_are_bounded() -> None:
     assert deaths.told[-1]["log"] == ["red", "a\\x1b]0;b"]
 
 
+@pytest.mark.parametrize("sign", ["a", "字", "😀"])
+def test_the_last_death_is_always_told(sign: str) -> None:
+    """The newest account is told whatever characters the log has, and the numbers show which of
+    the earlier ones had no room."""
+    deaths = Deaths()
+    read, write = os.pipe()
+    child = Child(1, write, read, create_report())
+    words = left_by(*[sign * (LOG_SIZE // LINES // 4 - 1)] * LINES, text=sign * REPORT)
+    for number in range(KEPT):
+        deaths.note(child, number, words, [])
+    child.close()
+    told = deaths.told
+    assert len(json.dumps(told)) <= SIZE
+    assert [each["number"] for each in told] == [*range(KEPT - len(told) + 1, KEPT + 1)]
+    assert told[-1]["ended"] == f"code {KEPT - 1}"
+
+
 def test_the_kills_for_want_of_memory(tmp_path: Path) -> None:
     """The kernel's count of the group is told, and nothing is guessed where there is none."""
     membership = tmp_path / "cgroup"

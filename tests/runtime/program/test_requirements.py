@@ -59,7 +59,9 @@ def test_code_for_another_version_is_not_run(
 @pytest.mark.parametrize(
     ("listed", "said"),
     [
-        ("'trivet >> 1'", "'trivet >> 1' is no requirement"),
+        ("'trivet >> 1'", "'trivet >> 1' is no requirement of a plugin"),
+        ("\"trivet; dependency_groups == 'x'\"", "is no requirement of a plugin"),
+        ("\"trivet; 'x' in extras\"", "is no requirement of a plugin"),
         ("'trivet", "the block `# /// script` is no TOML"),
     ],
 )
@@ -69,6 +71,29 @@ def test_a_block_that_cannot_be_read(directory: Directory, listed: str, said: st
     found = directory.fault("kitchen")
     assert found.startswith(str(file))
     assert said in found
+
+
+def test_a_block_without_an_end(directory: Directory) -> None:
+    """A block whose last line is missing is a fault, since what it asks for cannot be known."""
+    block = BLOCK.format(f"'trivet>={NEXT}'").replace("# ///\n", "")
+    directory.write("kitchen.py", block + TEAPOT)
+    assert "the block `# /// script` has no end: a line `# ///`" in directory.fault("kitchen")
+
+
+def test_two_blocks(directory: Directory) -> None:
+    """A second block is a fault: nobody could tell which of them counts."""
+    block = BLOCK.partition("raise")[0].format("")
+    directory.write("kitchen.py", block + block + TEAPOT)
+    assert "more than one block `# /// script`" in directory.fault("kitchen")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "latin-1"])
+def test_a_file_in_another_encoding(directory: Directory, encoding: str) -> None:
+    """A file is read in its own encoding, as Python reads it."""
+    block = BLOCK.format(f"'trivet>={NEXT}'")
+    text = f"# coding: {encoding}\n# Tee für zwei\n{block}"
+    directory.write("kitchen.py", "").write_text(text, encoding=encoding)
+    assert f"it is for trivet>={NEXT}" in directory.fault("kitchen")
 
 
 def test_dependencies_that_are_no_array(directory: Directory) -> None:

@@ -25,8 +25,9 @@ LINE = 300
 """Characters of a line that are kept."""
 REPORT = 1500
 """Characters of a report that are kept."""
-SIZE = 32 * 1024
-"""Bytes of all accounts together: the system bounds a variable of the environment."""
+SIZE = 96 * 1024
+"""Bytes of all accounts together: the system bounds a variable of the environment at 128 KiB. One
+account has less, whatever its characters are."""
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -36,6 +37,7 @@ class Deaths:
 
     def __init__(self) -> None:
         self._accounts: deque[dict[str, Any]] = deque(maxlen=KEPT)
+        self._count = 0
         self._kills_before: int | None = None
 
     def life_begins(self) -> None:
@@ -53,8 +55,10 @@ class Deaths:
         """
         ended = named(code) + said_of_memory(self._kills_before, kills_for_memory())
         since = child.serving_since
+        self._count += 1
         self._accounts.append(
             {
+                "number": self._count,
                 "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "pid": child.pid,
                 "ended": ended,
@@ -69,9 +73,12 @@ class Deaths:
 
     @property
     def told(self) -> list[dict[str, Any]]:
-        """The accounts, the oldest first; the oldest are left out where all are too long."""
+        """The accounts, the oldest first; the oldest are left out where all are too long.
+
+        Each has its number, by which somebody sees how many are not there.
+        """
         told = list(self._accounts)
-        while len(json.dumps(told)) > SIZE:
+        while len(told) > 1 and len(json.dumps(told)) > SIZE:
             del told[0]
         return told
 
