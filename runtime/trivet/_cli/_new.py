@@ -9,6 +9,7 @@ from __future__ import annotations
 import keyword
 from importlib.metadata import version
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
@@ -19,7 +20,8 @@ from .._program._reading import DEFAULT_FILE, load_settings
 from ._options import config_option
 
 KINDS = ("event", "background", "batch", "source", "sink", "page")
-_TEST = "to test it: pip install 'trivet[testing]' && python -m pytest {file}"
+_TEST = "python -m pytest {file}"  # A shell's own `pytest` may belong to another Python.
+_INSTALL = "pip install 'trivet[testing]'"
 _SETTINGS = """\
 active_plugins = ["{name}"]
 
@@ -44,11 +46,14 @@ def new(kind: str, name: str, package: bool, config: Path | None) -> None:
     if package:
         written = _package(kind, words)
         root = next(iter(written)).parent
-        steps = [f"to test it: cd {root} && pip install -e . --group test && pytest"]
+        steps = [f"to test it: cd {root} && pip install -e . --group test && python -m pytest"]
     else:
         settings = load_settings(config)
         written = _files(kind, words, settings.plugins_directory)
-        steps = [f"to run it: trivet serve {name}", f"to test it: pytest {[*written][1]}"]
+        test = _TEST.format(file=[*written][1])
+        if find_spec("pytest_trio") is None:
+            test = f"{_INSTALL} && {test}"
+        steps = [f"to run it: trivet serve {name}", f"to test it: {test}"]
         if settings.file is None:
             written[DEFAULT_FILE] = _SETTINGS.format(name=name)
         else:

@@ -92,3 +92,17 @@ def test_a_name_must_be_a_files_and_a_plugins(here: Path, name: str, better: str
     assert repr(name) in result.stderr
     assert better in result.stderr
     assert [*here.iterdir()] == []
+
+
+@pytest.mark.parametrize("has_pytest_trio", [True, False])
+def test_the_test_runs_with_the_python_that_has_trivet(
+    here: Path, monkeypatch: pytest.MonkeyPatch, has_pytest_trio: bool
+) -> None:
+    """The command for the test names Python's own pytest, and installs what is not there."""
+    if not has_pytest_trio:
+        monkeypatch.setitem(sys.modules, "pytest_trio", None)
+    (line,) = [
+        each for each in trivet("new", "event", "tea_time").stdout.splitlines() if "test it" in each
+    ]
+    install = "" if has_pytest_trio else "pip install 'trivet[testing]' && "
+    assert line == f"to test it: {install}python -m pytest tests/test_tea_time.py"
