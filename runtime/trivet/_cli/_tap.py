@@ -70,9 +70,9 @@ def tap(
 ) -> None:
     """Show the events of the running program as they are published, until Ctrl-C.
 
-    With EVENT, those of one type. With PLUGIN, the end of each attempt of the plugin, and what has
-    become of the event. A tap has a bound on what it costs the program: it tells how many events it
-    has not shown. With --json each line is a document.
+    With EVENT, those of one type. With PLUGIN, the end of each attempt of the plugin: when, and
+    what has become of the event. A tap has a bound on what it costs the program: it tells how many
+    events it has not shown. With --json each line is a document.
 
     Exit codes: 0 ended, also by Ctrl-C or the program's stop, 1 refused, 2 usage or configuration,
     3 no program answers, or it is gone.
@@ -137,10 +137,16 @@ def _missed(document: dict[str, Any]) -> str:
 def _line(document: dict[str, Any]) -> str:
     """An event as a line: the moment, its fate or nothing, its type, and its facts.
 
-    >>> _line({"time": "2026-03-01T12:00:00.123456Z", "type": "paid", "id": "1", "attempt": 1})
+    The moment is that of the attempt's end where there is a fate, and else that of the event.
+
+    >>> paid = {"time": "2026-03-01T12:00:00.123456Z", "type": "paid", "id": "1", "attempt": 1}
+    >>> _line(paid)
     '12:00:00.123  paid  id=1 attempt=1'
+    >>> _line({**paid, "fate": "handled", "at": "2026-03-01T12:00:07.250000Z"})
+    '12:00:07.250  handled  paid  id=1 attempt=1'
     """
-    words = [document["time"][11:23], document.get("fate"), document["type"]]
+    moment = document.get("at", document["time"])
+    words = [moment[11:23], document.get("fate"), document["type"]]
     facts = {**document, "trace": document.get("traceparent", "")[3:35] or None}
     told = [f"{name}={_text(facts[name])}" for name in FACTS if facts.get(name) is not None]
     if "payload_left_out" in document:

@@ -13,7 +13,7 @@ from zlib import crc32
 import attrs
 import msgspec
 
-from .._events._delivery import Delivery
+from .._events._delivery import Delivery, utc_now
 from .._events._event import Event
 from .._events._fates import Fate
 from .._events._filters import Matches
@@ -54,7 +54,7 @@ class Tap:
         """Look at what has become of an event at a plugin."""
 
         def facts() -> dict[str, object]:
-            found: dict[str, object] = {"plugin": plugin, "fate": fate}
+            found: dict[str, object] = {"plugin": plugin, "fate": fate, "at": utc_now()}
             if history.failures and fate is not Fate.HANDLED:
                 found["error"] = history.failures[-1].error
             if fate is Fate.BACKING_OFF:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,22 @@ async def test_the_fates_at_a_plugin(plugin: type[Till], tmp_path: Path) -> None
     assert told[1]["error"] == "OSError: no change for 7, with ***"
     assert told[4]["error"] == "OSError: no change for -1, with ***"
     assert 0 <= told[1]["retry_in"] <= 0.2
+
+
+async def test_the_moment_of_an_attempts_end() -> None:
+    """The fate of an event is told with the moment at which the attempt ended, beside the time of
+    the event; an event that is published has its time alone."""
+    long_ago, began = datetime(2020, 1, 1, tzinfo=UTC), datetime.now(UTC)
+    async with opened() as (runtime, url):
+        async with tapped(runtime, url, plugin="till") as fates, tapped(runtime, url) as events:
+            await runtime.publish(Paid(7), time=long_ago, wait=True)
+            failed, handled = await fates.until("event", 2)
+            (published,) = await events.until("event")
+    times = {datetime.fromisoformat(each["time"]) for each in (published, failed, handled)}
+    assert times == {long_ago}
+    first, second = (datetime.fromisoformat(each["at"]) for each in (failed, handled))
+    assert began <= first < second <= datetime.now(UTC)
+    assert "at" not in published
 
 
 async def test_an_event_whose_plugin_crashes(autojump_clock: MockClock) -> None:
