@@ -62,7 +62,7 @@ class Hosting:
     inboxes: dict[str, BoundedInbox] = attrs.field(factory=dict[str, BoundedInbox])
     """The inboxes, by the plugin's name."""
     failures: Failures = attrs.field(factory=Failures)
-    """The failures of the plugins with their events."""
+    """The failures of the plugins with their events, and with their pages."""
     tracing: Tracing | None = None
     """Makes spans; None where traces are off."""
     store: Store | None = None

@@ -47,8 +47,9 @@ class _Kind:
 class Failures:
     """The failures of one program lately, by their kinds.
 
-    Failures of one plugin with events of one type are of one kind if the log says the same of them,
-    and their exceptions have one class and come from one line of the author's.
+    Failures of one plugin with events of one type, or with one page, are of one kind if the log
+    says the same of them, and their exceptions have one class and come from one line of the
+    author's.
     """
 
     def __init__(self) -> None:
@@ -74,7 +75,7 @@ class Failures:
             error: the failure.
             facts: values of the line; those of the last failure stand beside the number.
             plugin: the plugin whose failure it is.
-            event: the type of the event.
+            event: the type of the event, or the name of the page.
             whole: further values of a line about a failure of a new kind.
         """
         now = trio.current_time()

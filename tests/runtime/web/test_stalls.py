@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from trivet import BackgroundPlugin, Runtime, Secret, StallSettings, TokenSettings
+from trivet import BackgroundPlugin, Runtime, Secret, StallSettings, TokenSettings, page
 from trivet.testing import client, open_plugins
 
 from ..loop.samples import Samples
@@ -31,6 +31,13 @@ class Hog(BackgroundPlugin):
         assert self.samples is not None
         self.samples.wait(2)
         await trio.sleep_forever()
+
+    @page("Hay")
+    async def hay(self) -> str:
+        """A page that holds the loop each time."""
+        assert self.samples is not None
+        self.samples.wait(2)
+        return "enough"
 
 
 async def ask(runtime: Runtime, path: str) -> tuple[int, Any]:
@@ -63,6 +70,25 @@ async def test_a_stall_and_its_profile(monkeypatch: pytest.MonkeyPatch) -> None:
         assert status == 200
         assert profile["name"] == f"hog: {stall['seconds']} s"
         assert "Hog.run" in [each["name"] for each in profile["shared"]["frames"]]
+
+
+@pytest.mark.real_time
+async def test_the_time_of_a_page_is_the_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stall in the method of a page is the plugin's, in the list and in its use of the loop."""
+    async with open_plugins(Hog, stalls=QUICK, tokens=TOKENS) as runtime:
+        runtime.get(Hog).samples = Samples(monkeypatch)
+        status, _ = await ask(runtime, "/-/plugins/hog/pages/hay")
+        assert status == 200
+        found: list[Any] = []
+        with trio.fail_after(60):
+            while not found:
+                _, listed = await ask(runtime, "/-/stalls")
+                found = [each for each in listed["stalls"] if "samples.py" in each["at"]]
+        (stall,) = found
+        assert stall["plugin"] == "hog"
+        assert stall["task"] == "page hay of hog"
+        assert runtime.meter is not None
+        assert runtime.meter.usage()["hog"].stalls == 1
 
 
 @pytest.mark.parametrize("number", ["4711", "0", "-1", "x", "²", "9" * 5000])

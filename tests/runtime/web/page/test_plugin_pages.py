@@ -72,6 +72,28 @@ async def test_cards_and_views() -> None:
             await browse(f"{url}/-/", partial(look, cellar=runtime.get(Cellar)))
 
 
+class Ledger(BackgroundPlugin):
+    """A plugin with a page that has more of everything than is shown."""
+
+    @page("All")
+    async def all_of_it(self) -> list[Part]:
+        facts, curve = Facts({f"fact {n}": n for n in range(203)}), Curve("cups", [1.0] * 504)
+        return [facts, curve, *["A text."] * 23]
+
+
+async def test_what_is_left_out_is_told() -> None:
+    """A page tells how many facts, values of a curve and parts are not shown."""
+
+    def look(browser: Page) -> None:
+        sign_in(browser)
+        for said in ("3 more facts.", "4 earlier values.", "5 more parts."):
+            expect(browser.get_by_text(said, exact=True)).to_be_visible()
+
+    async with open_plugins(Ledger, service="shop", tokens=[OPERATOR]) as runtime:
+        async with serving(runtime) as url:
+            await browse(f"{url}/-/#/plugins/ledger/all_of_it", look)
+
+
 async def test_a_page_that_is_not_there() -> None:
     """An address of a page that the plugin does not have tells so."""
 

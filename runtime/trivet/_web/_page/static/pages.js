@@ -40,9 +40,15 @@ export function PluginPage({ plugin, page }) {
 function Parts({ answer, problem, rows }) {
   if (problem) return html`<${Message} kind="bad">${problem.message}<//>`;
   if (!answer) return html`<${Empty}>Loading …<//>`;
-  if (!answer.parts.length) return html`<${Empty}>It has nothing to show now.<//>`;
-  return answer.parts.map((part, index) => html`<${Part} key=${index} part=${part} rows=${rows} />`);
+  const { parts, not_shown: others } = answer;
+  if (!parts.length && !others) return html`<${Empty}>It has nothing to show now.<//>`;
+  return html`
+    ${parts.map((part, index) => html`<${Part} key=${index} part=${part} rows=${rows} />`)}
+    <${Rest} number=${others} of="more parts" />`;
 }
+
+/** The number of what is left out, if anything is. */
+const Rest = ({ number, of }) => number > 0 && html`<p class="faint rest">${count(number)} ${of}.</p>`;
 
 function Part({ part, rows }) {
   switch (part.kind) {
@@ -50,11 +56,13 @@ function Part({ part, rows }) {
       return html`<p class="prose">${part.text}</p>`;
     case "facts":
       return html`<dl class="pairs own">${part.facts.map(([name, value]) => html`
-        <div key=${name}><dt>${name}</dt><dd>${shown(value)}</dd></div>`)}</dl>`;
+        <div key=${name}><dt>${name}</dt><dd>${shown(value)}</dd></div>`)}</dl>
+        <${Rest} number=${part.not_shown} of="more facts" />`;
     case "curve":
       return html`<figure>
         <figcaption><span>${part.label}</span><strong>${shown(part.values.at(-1))}</strong></figcaption>
-        <${Curve} values=${part.values} label=${part.label} isLarge /></figure>`;
+        <${Curve} values=${part.values} label=${part.label} isLarge />
+        <${Rest} number=${part.not_shown} of="earlier values" /></figure>`;
     default:
       return html`<${Table} part=${part} most=${rows} />`;
   }
@@ -77,5 +85,5 @@ function Table({ part, most }) {
       <tbody>${rows.map((row) => html`
         <tr>${row.map((value, index) => html`<td class=${look(index)}>${shown(value)}</td>`)}</tr>`)}</tbody>
     </table></div>
-    ${others > 0 && html`<p class="faint rest">${count(others)} more rows.</p>`}`;
+    <${Rest} number=${others} of="more rows" />`;
 }
