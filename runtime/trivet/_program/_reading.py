@@ -29,7 +29,7 @@ from ._settings import (
     StoreSettings,
     as_variable,
 )
-from ._structuring import faulty_keys, structure_fields
+from ._structuring import NO_HINTS, faulty_keys, structure_fields
 from ._values import EnvText, is_table
 
 DEFAULT_FILE = Path("trivet.toml")
@@ -95,7 +95,9 @@ Change = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 class Read(Protocol):
     """Reads the settings, and collects their faults; `read_settings` with its first arguments."""
 
-    def __call__(self, faults: Faults, change: Change | None = None, /) -> Reading: ...
+    def __call__(
+        self, faults: Faults, change: Change | None = None, hints: Mapping[str, str] = NO_HINTS, /
+    ) -> Reading: ...
 
 
 def read_settings(
@@ -104,6 +106,7 @@ def read_settings(
     overrides: Mapping[str, object],
     faults: Faults,
     change: Change | None = None,
+    hints: Mapping[str, str] = NO_HINTS,
 ) -> Reading:
     """Read the settings as `load_settings` does, and go on after a fault.
 
@@ -114,6 +117,7 @@ def read_settings(
         faults: collects the faults.
         change: makes another content of the overlay's, which is read instead; the file stays as it
             is.
+        hints: hints for unknown keys at the top, such as those that are a plugin's.
     """
     environ = os.environ if environ is None else environ
     file = _named_file(config, environ)
@@ -145,7 +149,13 @@ def read_settings(
         with faults.collect():
             try:
                 values = structure_fields(
-                    Settings, FIELDS, raw, file=file, written=written, program_keys=PROGRAM_KEYS
+                    Settings,
+                    FIELDS,
+                    raw,
+                    file=file,
+                    written=written,
+                    program_keys=PROGRAM_KEYS,
+                    hints=hints,
                 )
             except ConfigurationError as error:
                 wrong = faulty_keys(error)

@@ -12,7 +12,7 @@ from contextvars import ContextVar, copy_context
 from functools import partial
 from inspect import get_annotations
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import attrs
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _program_keys: ContextVar[Collection[str]] = ContextVar("program_keys")
 """The keys at the top of the settings' file, for hints about a key that stands in a table."""
+NO_HINTS: Mapping[str, str] = MappingProxyType({})
 
 
 def _instance(value: object, cls: type) -> object:
@@ -59,6 +60,7 @@ def structure_fields(
     written: Written | None = None,
     events: EventTypes | None = None,
     program_keys: Collection[str] = (),
+    hints: Mapping[str, str] = NO_HINTS,
 ) -> dict[str, Any]:
     """Fit a table to attrs fields: the keywords for the `__init__` that attrs wrote.
 
@@ -75,6 +77,7 @@ def structure_fields(
         events: event types, which a field of the type `type[Event]` names; None while they are
             not all known, and any name is accepted.
         program_keys: the keys at the top of the settings' file, for hints.
+        hints: by unknown keys of this table, hints that count over the nearest known key.
 
     Raises:
         ConfigurationError: one line for each fault.
@@ -84,7 +87,7 @@ def structure_fields(
     context.run(_values.directory.set, Path() if file is None else file.parent)
     context.run(_program_keys.set, program_keys)
     try:
-        return context.run(_structured, cls, fields, raw)
+        return context.run(_structured, cls, fields, raw, hints)
     except (MisfitError, TableError) as error:
         raise ConfigurationError(
             "\n".join(lines_about(error, key, partial((written or Written()).place, file=file)))
@@ -97,10 +100,12 @@ def faulty_keys(error: ConfigurationError) -> list[str]:
     return [*refused.faults] if isinstance(refused, TableError) else []
 
 
-def _structured(cls: type, fields: Iterable[Field], raw: object) -> dict[str, Any]:
+def _structured(
+    cls: type, fields: Iterable[Field], raw: object, hints: Mapping[str, str] = NO_HINTS
+) -> dict[str, Any]:
     if not is_table(raw):
         raise unexpected("a table", raw)
-    draft = _Draft(cls, fields, raw)
+    draft = _Draft(cls, fields, raw, hints)
     draft.each(draft.read)
     draft.each(draft.convert)
     draft.each(draft.validate)
@@ -110,13 +115,15 @@ def _structured(cls: type, fields: Iterable[Field], raw: object) -> dict[str, An
 class _Draft:
     """A table on its way to keywords. Each step treats all keys that had no fault so far."""
 
-    def __init__(self, cls: type, fields: Iterable[Field], raw: dict[str, Any]) -> None:
+    def __init__(
+        self, cls: type, fields: Iterable[Field], raw: dict[str, Any], hints: Mapping[str, str]
+    ) -> None:
         self._cls, self._raw = cls, raw
         self._known = {field.alias or field.name: field for field in fields}
         self._values: dict[str, Any] = {}
         self._self = SimpleNamespace()  # The `self` of converters and validators.
         self._faults: dict[str, Exception] = {
-            key: MisfitError(f"unknown key, {_hint(cls, key, self._known)}", key)
+            key: MisfitError(f"unknown key, {hints.get(key) or _hint(cls, key, self._known)}", key)
             for key in raw
             if key not in self._known
         }

@@ -1,6 +1,7 @@
 """A change of the overlay, as an operator asks for it: what is refused, and what it has done.
 
-Owns the refusals that name a key of the patch, and the account of the keys that kept their values.
+Owns the refusals that name a key of the patch, the hints at plugins' keys, and the account of the
+keys that kept their values.
 Never knows how a setting is checked, nor how it is applied.
 """
 
@@ -11,11 +12,15 @@ from typing import Any
 
 from .._faults._errors import ConfigurationError, nearest
 from .._program._difference import Change
+from .._program._inspection import settings_fields
 from .._program._loader import Program
 from .._program._origins import effective_settings, variable_within
 from .._program._overlay import ABSENT, key_of, steps_within, within
 from .._program._settings import KEYS, Settings
 from .._program._values import EnvText, is_table
+
+PLUGINS_NAMED_AT_MOST = 2
+"""Plugins of which a hint names a setting; of more it would be a list."""
 
 
 def refuse_overridden(patch: Mapping[str, Any], settings: Settings) -> None:
@@ -73,7 +78,7 @@ def refuse_unknown(
     found = [*effective_settings(settings, program)]
     known = {*KEYS, *(around for each in found for around in _around(each.key))}
     free = {each.key for each in found if is_table(each.value)}  # Their keys are the operator's.
-    faults = list[str]()
+    faults, hints = list[str](), hints_of_plugins(program)
     for path in unwritten:
         keys = [key_of(path[:length]) for length in range(1, len(path) + 1)]
         unknown = next((key for key in keys if key not in known), None)
@@ -81,9 +86,28 @@ def refuse_unknown(
             continue
         table = unknown.rpartition(".")[0]
         beside = [each for each in known if each.rpartition(".")[0] == table]
-        faults.append(f"{key_of(path)}: unknown key {unknown!r}; {nearest(unknown, beside)}")
+        hint = hints.get(unknown) or nearest(unknown, beside)
+        faults.append(f"{key_of(path)}: unknown key {unknown!r}; {hint}")
     if faults:
         raise ConfigurationError("\n".join(faults))
+
+
+def hints_of_plugins(program: Program) -> dict[str, str]:
+    """A hint for each name that is a setting of one or two plugins: its whole key.
+
+    For an operator who has written the setting without `plugins.NAME`. Where more plugins have it,
+    the name says nothing about which of them is meant.
+    """
+    keys: dict[str, list[str]] = {}
+    for plugin in program.plugins:
+        for field in settings_fields(plugin.cls):
+            name = field.alias or field.name
+            keys.setdefault(name, []).append(key_of(("plugins", plugin.name, name)))
+    return {
+        name: f"did you mean {' or '.join(map(repr, found))}?"
+        for name, found in keys.items()
+        if len(found) <= PLUGINS_NAMED_AT_MOST
+    }
 
 
 def _around(key: str) -> Iterator[str]:

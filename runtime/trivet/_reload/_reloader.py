@@ -32,7 +32,7 @@ from ._attempt import Attempt
 from ._changeover import Changeover
 from ._departure import Departure
 from ._looking import Looking
-from ._patches import moved, refuse_overridden, refuse_unknown
+from ._patches import hints_of_plugins, moved, refuse_overridden, refuse_unknown
 from ._versions import Versions
 
 T = TypeVar("T")
@@ -237,7 +237,8 @@ class Reloader:
             before = overlaid
             return patched(overlaid, patch)
 
-        read = self._read(faults, change).settings
+        hints = hints_of_plugins(self._runtime.program)
+        read = self._read(faults, change, hints).settings
         with faults.collect():
             refuse_unknown(patch, before, read, self._runtime.program)
         with faults.collect():

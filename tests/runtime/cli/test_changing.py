@@ -92,6 +92,33 @@ async def test_a_key_that_is_no_setting_is_not_unset(here: Path) -> None:
             assert await shell.done("unset", key) == "nothing has changed\n"
 
 
+@pytest.mark.parametrize(
+    ("others", "hint"),
+    [
+        ([], "did you mean 'plugins.counting.step'?"),
+        (["left"], "did you mean 'plugins.counting.step' or 'plugins.left.step'?"),
+        (["left", "right"], None),
+    ],
+)
+async def test_a_plugins_setting_without_the_plugin(
+    here: Path, others: list[str], hint: str | None
+) -> None:
+    """The whole key is told where one or two plugins have the setting, and none where more have it;
+    by `set` and `unset` alike."""
+    files = Files(here)
+    async with opened(files) as shell:
+        uses = [f"plugins.{name}.use=counting" for name in others]
+        await shell.done("set", f"active_plugins={['counting', *others]}", *uses)
+        for arguments in (("set", "step=7"), ("unset", "step")):
+            result = await shell.run(*arguments)
+            assert (result.exit_code, result.stdout) == (1, "")
+            assert "step: unknown key" in result.stderr
+            if hint is None:
+                assert "plugins.counting.step" not in result.stderr
+            else:
+                assert hint in result.stderr
+
+
 async def test_what_is_refused_says_why(here: Path) -> None:
     """Exit code 1, and a line for each fault."""
     async with opened(Files(here)) as shell:

@@ -13,6 +13,7 @@ import attrs
 from trivet import Runtime, open_runtime
 from trivet._program._collector import Faults
 from trivet._program._reading import Change, Reading, read_settings
+from trivet._program._structuring import NO_HINTS
 from trivet._reload._reloader import Reloader, reloading
 
 HEADER = """\
@@ -68,9 +69,11 @@ class Files:
         file.write_text(HEADER + textwrap.dedent(text), encoding="utf-8")
         return file
 
-    def read(self, faults: Faults, change: Change | None = None) -> Reading:
+    def read(
+        self, faults: Faults, change: Change | None = None, hints: Mapping[str, str] = NO_HINTS
+    ) -> Reading:
         """Read the settings as they are now."""
-        return read_settings(self.toml, self.environ, self.overrides, faults, change)
+        return read_settings(self.toml, self.environ, self.overrides, faults, change, hints)
 
     @asynccontextmanager
     async def running(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from trivet import ConfigurationError, ReloadRefusedError, Runtime, Status
 from trivet._program._collector import Faults
 from trivet._program._overlay_file import Draft
 from trivet._program._reading import Change, Reading
+from trivet._program._structuring import NO_HINTS
 from trivet._reload._looking import Looking
 from trivet._reload._reloader import Reloader, reloading
 from trivet._supervision import _orders
@@ -52,10 +53,12 @@ async def hanging(files: Files, runtime: Runtime) -> AsyncGenerator[Reloader]:
     """A reloader whose first look at the settings hangs until `sys.released`."""
     hangs = [True]
 
-    def read(faults: Faults, change: Change | None = None) -> Reading:
+    def read(
+        faults: Faults, change: Change | None = None, hints: Mapping[str, str] = NO_HINTS
+    ) -> Reading:
         if hangs and hangs.pop():
             sys.released.wait()  # type: ignore[attr-defined]
-        return files.read(faults, change)
+        return files.read(faults, change, hints)
 
     async with reloading(runtime, read) as reloader:
         yield reloader
