@@ -24,6 +24,13 @@ from trio.testing import MockClock
 from .programs import Files
 from .storm import CODE, DELIVERIES, Step, weather
 
+WITHIN = 60.0
+"""Seconds in which a step ends, which takes milliseconds, on a busy machine too."""
+
+
+class StuckError(AssertionError):
+    """A step does not end: the program hangs, where no clock of its own sees it."""
+
 
 class StormMachine(RuleBasedStateMachine):
     """Settings, code, crashes, orders, publishing, reloads and stops in any order."""
@@ -63,7 +70,11 @@ class StormMachine(RuleBasedStateMachine):
         self._await()
 
     def _await(self) -> None:
-        fault = self._outcomes.get(timeout=60)
+        try:
+            fault = self._outcomes.get(timeout=WITHIN)
+        except queue.Empty:
+            self._thread = None  # It stays behind.
+            raise StuckError(f"a step has not ended within {WITHIN:.0f} s") from None
         if fault is not None:
             self._thread = None
             raise fault
