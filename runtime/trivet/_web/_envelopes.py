@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from typing import Any, cast
 
 import attrs
@@ -75,17 +75,29 @@ class _Payload:
             case None | bool():
                 return value
             case int():
-                return value if -(2**63) <= value < 2**64 else str(value)
+                number = int.__int__(value)  # JSON has no types of an author's.
+                return number if -(2**63) <= number < 2**64 else str(number)
             case float() if math.isfinite(value):
-                return value
+                return float.__float__(value)
+            case str():
+                return self._text(str.__str__(value))
             case Mapping():
                 table = cast("Mapping[object, object]", value)
-                return {self._text(str(key)): self.of(each) for key, each in table.items()}
+                return {self._key(key): self.of(each) for key, each in table.items()}
             case list() | tuple() | set() | frozenset():
                 return [self.of(each) for each in cast("Iterable[object]", value)]
             case _:
                 shown = _fields_of(value)
-                return self._text(str(value)) if shown is None else self._object(value, shown)
+                return self._converted(value) if shown is None else self._object(value, shown)
+
+    def _key(self, key: object) -> str:
+        return self._text(str.__str__(key)) if isinstance(key, str) else self._converted(key)
+
+    def _converted(self, value: object) -> str:
+        """A value as text. One of many items is too large before it is converted."""
+        if isinstance(value, Sized) and len(value) > self._room:
+            raise _TooLargeError
+        return self._text(str(value))
 
     def _object(self, value: object, shown: Mapping[str, bool]) -> dict[str, object]:
         return {

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -310,9 +311,6 @@ def test_a_sample_has_all_of_an_event_or_nothing() -> None:
 def test_a_value_that_cannot_be_compared_is_counted() -> None:
     """An event whose value raises when it is compared is not shown, but counted."""
 
-    class Odd(Event):
-        value: object
-
     class Prickly:
         __hash__ = None  # type: ignore[assignment]
 
@@ -322,6 +320,87 @@ def test_a_value_that_cannot_be_compared_is_counted() -> None:
     tap = Tap(matches=lambda event: event.value == 1)  # type: ignore[attr-defined]
     tap.see(Delivery.of(Odd(Prickly())))
     assert tap.take() == ([], 1)
+
+
+class Cents(int):
+    """A number of an author's own type."""
+
+
+class Euros(float):
+    """The same, with a fraction, and a conversion that fails."""
+
+    def __float__(self) -> float:
+        raise ValueError("not for sale")
+
+
+class Note(str):
+    """A text of an author's own type."""
+
+    __slots__ = ()
+
+
+class Size(StrEnum):
+    LARGE = "large"
+
+
+class Odd(Event):
+    value: object
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (Cents(7), 7),
+        (Cents(2**70), str(2**70)),
+        (Euros(1.5), 1.5),
+        (Euros("nan"), "nan"),
+        (Note("tea"), "tea"),
+        (Size.LARGE, "large"),
+        ({Note("tea"): [Euros(1.5)], Cents(1): Size.LARGE}, {"tea": [1.5], "1": "large"}),
+        (b"tea", "b'tea'"),
+    ],
+)
+def test_values_of_an_authors_own_types(value: object, shown: object) -> None:
+    """A payload shows values of subclasses of numbers and texts as JSON has them."""
+    tap = Tap(with_payload=True)
+    tap.see(Delivery.of(Odd(value)))
+    [event], missed = tap.take()
+    assert (json.loads(event)["payload"], missed) == ({"value": shown}, 0)
+
+
+class Sealed:
+    """A value that has no text."""
+
+    def __str__(self) -> str:
+        raise ValueError("sealed")
+
+
+class Large(bytes):
+    """Bytes that must not be converted."""
+
+    def __str__(self) -> str:
+        raise AssertionError("converted")
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (Sealed(), "ValueError: sealed"),
+        ({Sealed(): 1}, "ValueError: sealed"),
+        (Large(20_000), "16384"),
+        ({Large(20_000): 1}, "16384"),
+    ],
+)
+def test_a_payload_that_cannot_be_shown(value: object, why: str) -> None:
+    """An event whose payload cannot be described is shown, with the reason, and is not counted as
+    one too much; a value that is too large is not converted first."""
+    tap = Tap(with_payload=True)
+    tap.see(Delivery.of(Odd(value), id="o-1"))
+    [event], missed = tap.take()
+    document = json.loads(event)
+    assert (document["id"], missed) == ("o-1", 0)
+    assert "payload" not in document
+    assert why in document["payload_left_out"]
 
 
 async def test_wrong_queries(autojump_clock: MockClock) -> None:
