@@ -49,6 +49,20 @@ _ELSEWHERE = {
 """Commands, and the modules that have them."""
 _NAMES = {"set": "set_settings", "unset": "unset_settings"}
 """The functions of commands whose names are Python's, too."""
+SHOWING = {
+    "completion",
+    "dead-letters",
+    "diagnostics",
+    "events",
+    "plugins",
+    "schema",
+    "settings",
+    "stalls",
+    "tap",
+    "tasks",
+    "top",
+}
+"""Commands whose exit code is settled before they print; of others, such as `check`, it is not."""
 
 
 class _Commands(click.Group):
@@ -72,6 +86,10 @@ class _Commands(click.Group):
             for line in mask(str(error)).splitlines():
                 click.echo(f"trivet: {line}", err=True)
             ctx.exit(error.exit_code)
+        except BrokenPipeError:
+            if ctx.invoked_subcommand not in SHOWING:
+                raise
+            ctx.exit(0)  # As by Ctrl-C: `head` has seen enough.
 
 
 @click.group(cls=_Commands)

@@ -74,8 +74,8 @@ def tap(
     what has become of the event. A tap has a bound on what it costs the program: it tells how many
     events it has not shown. With --json each line is a document.
 
-    Exit codes: 0 ended, also by Ctrl-C or the program's stop, 1 refused, 2 usage or configuration,
-    3 no program answers, or it is gone.
+    Exit codes: 0 ended, also by Ctrl-C, the program's stop, or a reader such as head that has seen
+    enough, 1 refused, 2 usage or configuration, 3 no program answers, or it is gone.
     """
     query: dict[str, object] = {
         "filter": list(filters) or None,

@@ -74,11 +74,8 @@ class _Payload:
         match value:
             case None | bool():
                 return value
-            case int():
-                number = int.__int__(value)  # JSON has no types of an author's.
-                return number if -(2**63) <= number < 2**64 else str(number)
-            case float() if math.isfinite(value):
-                return float.__float__(value)
+            case int() | float():
+                return _number(value)
             case str():
                 return self._text(str.__str__(value))
             case Mapping():
@@ -113,6 +110,15 @@ class _Payload:
         self._room -= room
         if self._room < 0:
             raise _TooLargeError
+
+
+def _number(value: float) -> int | float | str:
+    """A number of one of Python's own types, or its text where JSON has no such number."""
+    if isinstance(value, int):
+        whole = int.__int__(value)
+        return whole if -(2**63) <= whole < 2**64 else str(whole)
+    number = float.__float__(value)
+    return number if math.isfinite(number) else str(number)
 
 
 def _fields_of(value: object) -> Mapping[str, bool] | None:

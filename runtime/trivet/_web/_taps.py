@@ -17,6 +17,7 @@ import trio
 from .._access._tokens import Token
 from .._delivery._bounded import BoundedInbox
 from .._events._filters import Matches, check_filter, compile_filter
+from .._faults._containment import open_transparent_nursery
 from .._faults._errors import ConfigurationError, nearest
 from .._runtime import Runtime
 from ._context import current_context
@@ -31,6 +32,8 @@ TAPS = 4
 _TOO_MANY = f"{TAPS} taps are open, and there may be no more"
 KEEP_ALIVE_INTERVAL = 15.0
 """Seconds without an event after which a comment is sent; many proxies close after 60."""
+SEND_TIMEOUT = 10.0
+"""Seconds that a client may take for one part; then its tap is closed, and its place is free."""
 HEADERS = [
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),  # nginx would collect the events before it passes them on.
@@ -112,6 +115,8 @@ class Taps:
     async def watch(self, chosen: Chosen, token: Token | None, send: SendPart) -> None:
         """Send what passes, until the program stops, the plugin leaves it, or the token ends.
 
+        A client that does not read what is sent is left.
+
         Args:
             chosen: the events.
             token: the token of the operator who looks on.
@@ -119,26 +124,40 @@ class Taps:
         """
         stopping = self._runtime.stopping
         inbox = self._inbox_of(chosen)
+        sent = partial(self._sent, send, token)
         if self.count >= TAPS:  # Others have come at the same moment.
-            await send(as_event("end", {"reason": _TOO_MANY}))
+            await sent(as_event("end", {"reason": _TOO_MANY}))
             return
         with self._open(chosen, inbox):
-            await send(as_event("open", {"event": chosen.tap.event, "plugin": chosen.plugin}))
-            quiet_since, why = trio.current_time(), None
+            part, why = as_event("open", {"event": chosen.tap.event, "plugin": chosen.plugin}), None
+            quiet_since = trio.current_time()
             while why is None:
+                if part:
+                    if not await sent(part):
+                        return
+                    quiet_since = trio.current_time()
                 with trio.move_on_after(PERIOD):
                     await stopping.wait()
                 why = self._end(chosen, inbox, token)
-                shown, missed = chosen.tap.take()
-                parts = [b"event: event\ndata: %s\n\n" % each for each in shown]
-                if missed:
-                    parts.append(as_event("not_shown", {"count": missed}))
-                if not parts and trio.current_time() - quiet_since >= KEEP_ALIVE_INTERVAL:
-                    parts.append(b": keep-alive\n\n")
-                if parts:
-                    await send(b"".join(parts))
-                    quiet_since = trio.current_time()
-        await send(as_event("end", {"reason": why}))
+                part = _part(chosen.tap)
+                if not part and trio.current_time() - quiet_since >= KEEP_ALIVE_INTERVAL:
+                    part = b": keep-alive\n\n"
+        await sent(part + as_event("end", {"reason": why}))
+
+    async def _sent(self, send: SendPart, token: Token | None, part: bytes) -> bool:
+        """Send a part; returns False if the client did not take it while it might."""
+        with trio.move_on_after(SEND_TIMEOUT) as sending:
+            async with open_transparent_nursery() as nursery:
+                nursery.start_soon(self._cut_off, sending, token)
+                await send(part)
+        return not sending.cancelled_caught
+
+    async def _cut_off(self, sending: trio.CancelScope, token: Token | None) -> None:
+        """Cancel what is sent for a token that is no longer good."""
+        while True:
+            await trio.sleep(PERIOD)
+            if self._refusal(token) is not None:
+                sending.cancel()
 
     def _inbox_of(self, chosen: Chosen) -> BoundedInbox | None:
         return None if chosen.plugin is None else self._runtime.hosting.inboxes.get(chosen.plugin)
@@ -164,9 +183,24 @@ class Taps:
             return "the service stops"
         if self._inbox_of(chosen) is not inbox:
             return f"plugin {chosen.plugin!r} is no longer active"
-        if token is not None and self._doors.tokens.named(token.name) is not token:
-            return f"the token {token.name!r} is no longer good"
-        return None
+        return self._refusal(token)
+
+    def _refusal(self, token: Token | None) -> str | None:
+        """The reason why the operator may look on no longer; None while it may."""
+        tokens = self._doors.tokens
+        if token is None:
+            return "a token is needed now" if tokens else None
+        is_good = tokens.named(token.name) is token
+        return None if is_good else f"the token {token.name!r} is no longer good"
+
+
+def _part(tap: Tap) -> bytes:
+    """The events that a tap has collected; empty where there are none."""
+    shown, missed = tap.take()
+    parts = [b"event: event\ndata: %s\n\n" % each for each in shown]
+    if missed:
+        parts.append(as_event("not_shown", {"count": missed}))
+    return b"".join(parts)
 
 
 def _meanings(value: str) -> list[object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
@@ -29,7 +29,7 @@ from trivet import (
     StoreSettings,
     TokenSettings,
 )
-from trivet._web import _tap
+from trivet._web import _tap, _taps
 from trivet._web._doors import Doors
 from trivet._web._tap import ROOM, Tap
 from trivet._web._taps import TAPS, Chosen, Taps
@@ -443,9 +443,66 @@ async def test_only_a_few_taps_at_once() -> None:
             nursery.cancel_scope.cancel()
 
 
+async def test_clients_that_do_not_read_give_their_places_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Taps whose clients read nothing are closed after a while, and others may open theirs."""
+    monkeypatch.setattr(_taps, "SEND_TIMEOUT", 0.2)
+    request = (
+        "GET /-/tap?payload=true HTTP/1.1\r\nHost: localhost\r\n"
+        f"Authorization: Bearer {TOKEN}\r\n\r\n"
+    )
+    async with opened() as (runtime, url), AsyncExitStack() as connections:
+        for _ in range(TAPS):
+            stream = await trio.open_tcp_stream("127.0.0.1", httpx.URL(url).port or 0)
+            await connections.enter_async_context(stream)
+            await stream.send_all(request.encode())
+            assert b" 200 " in await stream.receive_some(100)
+        async with httpx.AsyncClient(headers=HEADERS) as asking:
+            assert (await asking.get(f"{url}/-/tap")).status_code == 429
+            status = 429
+            with trio.fail_after(60):
+                while status == 429:
+                    await runtime.publish_many(
+                        [Delivery.of(Paid(1, note="x" * 16_000)) for _ in range(ROOM)]
+                    )
+                    async with asking.stream("GET", f"{url}/-/tap") as answer:
+                        status = answer.status_code
+    assert status == 200
+
+
+@pytest.mark.parametrize("has_token", [True, False])
+async def test_a_client_that_does_not_read_is_held_to_its_token(
+    has_token: bool, autojump_clock: MockClock
+) -> None:
+    """While a client takes a part, its tap is cut off at once when its token ends, and when a token
+    is needed that it has not shown; with a good one, after some seconds."""
+    async with open_plugins(Till, tokens=TOKENS if has_token else []) as runtime:
+        doors = Doors(runtime)
+        taps = Taps(runtime, doors)
+        token = doors.tokens.named("operator")
+        for changes in (False, True):
+            began = trio.current_time()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(taps.watch, Chosen(Tap(), None), token, never_read)
+                await trio.sleep(1)
+                assert taps.count == 1
+                if changes:
+                    doors.tokens.replace([] if has_token else TOKENS)
+            lasted = trio.current_time() - began
+            assert taps.count == 0
+            assert (lasted < 2) if changes else (lasted == pytest.approx(_taps.SEND_TIMEOUT))
+
+
+async def never_read(_: bytes) -> None:
+    """Send a part to a client that reads nothing."""
+    await trio.sleep_forever()
+
+
 @pytest.mark.parametrize(
     ("of", "why"),
     [
+        ("no token", "a token is needed now"),
         ("a token", "the token 'operator' is no longer good"),
         ("a plugin", "plugin 'till' is no longer active"),
     ],
@@ -453,13 +510,14 @@ async def test_only_a_few_taps_at_once() -> None:
 async def test_a_tap_ends_with_its_reason(
     of: str, why: str, autojump_clock: MockClock, tmp_path: Path
 ) -> None:
-    """A tap ends when the operator's token does, or the plugin leaves the program."""
+    """A tap ends when the operator's token does, when a token is needed that was not before, and
+    when the plugin leaves the program."""
     said: list[bytes] = []
 
     async def send(part: bytes) -> None:
         said.append(part)
 
-    async with open_plugins(Till, tokens=TOKENS) as runtime:
+    async with open_plugins(Till, tokens=[] if of == "no token" else TOKENS) as runtime:
         doors, inboxes = Doors(runtime), runtime.hosting.inboxes
         taps, token = Taps(runtime, doors), doors.tokens.named("operator")
         async with trio.open_nursery() as nursery:
@@ -469,6 +527,8 @@ async def test_a_tap_ends_with_its_reason(
             inbox = inboxes["till"]
             if of == "a token":
                 doors.tokens.replace([])
+            elif of == "no token":
+                doors.tokens.replace(TOKENS)
             else:
                 del inboxes["till"]
         inboxes["till"] = inbox
