@@ -17,6 +17,9 @@ from ._host import StatusChange
 
 KEPT = 50
 """Transitions of one plugin that are kept."""
+STARTS_KEPT = 1000
+"""Moments at which one plugin was started that are kept: a crash loop has few transitions of each
+minute in the history."""
 
 
 @attrs.frozen
@@ -34,12 +37,16 @@ class History:
 
     def __init__(self) -> None:
         self._by_plugin: dict[str, deque[PastStatus]] = {}
+        self._starts: dict[str, deque[datetime]] = {}
 
     def note(self, change: StatusChange) -> None:
         """Keep a transition, which has just been made."""
         host = change.host
         kept = self._by_plugin.setdefault(host.name, deque(maxlen=KEPT))
         kept.append(PastStatus(change.status, host.since, change.reason))
+        if change.status is Status.STARTING:
+            starts = self._starts.setdefault(host.name, deque(maxlen=STARTS_KEPT))
+            starts.append(host.since)
 
     def of(self, plugin: str) -> Sequence[PastStatus]:
         """The transitions of a plugin, the earliest first."""
@@ -47,8 +54,7 @@ class History:
 
     def starts_since(self, plugin: str, moment: datetime) -> int:
         """The number of times that a plugin has been started since a moment."""
-        kept = self._by_plugin.get(plugin, ())
-        return sum(each.status is Status.STARTING and each.since >= moment for each in kept)
+        return sum(each >= moment for each in self._starts.get(plugin, ()))
 
 
 def event_of(change: StatusChange) -> PluginStatusEvent:

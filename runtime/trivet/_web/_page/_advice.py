@@ -47,7 +47,9 @@ def advice(state: Mapping[str, Any]) -> list[Advice]:
     for look in (_of_status, _of_inbox):  # A plugin that does not run, before one that is slow.
         for name, plugin in state["plugins"].items():
             found += look(name, plugin, state)
-    return sorted(found, key=lambda each: LEVELS.index(each.level))
+    # What makes the service not ready comes before what else is as urgent.
+    others = {name for name, plugin in state["plugins"].items() if not plugin.get("critical")}
+    return sorted(found, key=lambda each: (LEVELS.index(each.level), each.plugin in others))
 
 
 def _of_service(state: Mapping[str, Any]) -> Iterator[Advice]:
@@ -89,7 +91,7 @@ def _of_status(name: str, plugin: Mapping[str, Any], state: Mapping[str, Any]) -
         remedy = "Mend what it names; it goes on by itself."
         if "remedy" in plugin:
             remedy = f"Its remedy: {plugin['remedy'].rstrip('.')}."
-        yield Advice("warn", said, remedy, name)
+        yield Advice("bad" if plugin.get("critical") else "warn", said, remedy, name)
     elif status == Status.DISABLED:
         yield Advice("note", f"{name} is disabled.", "Enable it when it may work again.", name)
 
@@ -107,6 +109,13 @@ def _of_inbox(name: str, plugin: Mapping[str, Any], state: Mapping[str, Any]) ->
     if plugin.get("paused"):
         said = f"{name} is paused; {waiting} events wait."
         yield Advice("note", said, "Resume it when it may have them.", name)
+    elif "dropping" in plugin:
+        said = (
+            f"{name} loses events: its inbox is full, and drops {plugin['dropping']:.3g} a second, "
+            f"{plugin['dropped']} so far."
+        )
+        remedy = "See what holds its handler up, then give it more handlers, batches or room."
+        yield Advice("bad", said, remedy, name)
     elif room and waiting >= NEARLY_FULL * room:
         said = f"The inbox of {name} is nearly full: {waiting} of {room} events."
         remedy = "See what holds its handler up, in its tasks and its log."

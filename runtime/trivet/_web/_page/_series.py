@@ -99,6 +99,10 @@ class Series:
         self.handling: Mapping[str, float] = {}
         """The share of that time in which the handlers of a plugin were handling, from 0 to 1;
         without the plugins that take batches."""
+        self.dropping: Mapping[str, float] = {}
+        """The events that each inbox has dropped for want of room since the sample before, per
+        second; without the inboxes that have dropped none."""
+        self._dropped: Mapping[str, int] = {}
         self._handled: Mapping[str, Distribution] = {}
 
     async def keep(self) -> None:
@@ -115,7 +119,17 @@ class Series:
         # Where nobody has kept the samples, the mean stands for all that are missing.
         missed = 1 if self.number == 0 else 1 + min(int((now - self._due) / EVERY), KEPT)
         self._due = now + EVERY
-        self.last = self._pace.rates(self._runtime.statistics(), self._runtime)
+        inboxes = self._runtime.statistics()
+        self.last = self._pace.rates(inboxes, self._runtime)
+        before, self._dropped = (
+            self._dropped,
+            {name: each.dropped for name, each in inboxes.items()},
+        )
+        self.dropping = {
+            name: (dropped - before[name]) / (missed * EVERY)
+            for name, dropped in self._dropped.items()
+            if dropped > before.get(name, dropped)
+        }
         self._look_at_latencies()
         self.number += missed
         for _ in range(missed):

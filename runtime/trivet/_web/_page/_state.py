@@ -112,6 +112,8 @@ class States:
             "p50": None if median is None else short(median),
             "p99": None if slow is None else short(slow),
             "handling": short(self._series.handling.get(name, 0.0)) or None,
+            "dropping": short(self._series.dropping.get(name, 0.0)) or None,
+            "dropped": inbox.dropped or None,
         }
 
     def _stall(self, name: str, stalls: int, at: float) -> float | None:

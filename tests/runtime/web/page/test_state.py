@@ -171,6 +171,48 @@ async def test_a_crash_loop_comes_first(autojump_clock: MockClock) -> None:
         }
 
 
+class Frantic(BackgroundPlugin):
+    supervision = SupervisionSettings(max_restarts=1000, backoff_initial=0.0, backoff_max=0.0)
+
+    async def run(self) -> None:
+        await trio.sleep(1)
+        raise ValueError("no rate")
+
+
+async def test_each_start_of_a_crash_loop_counts(autojump_clock: MockClock) -> None:
+    """All starts of the last five minutes are counted, though the history has no room for them."""
+    async with open_plugins(Frantic, tokens=TOKENS) as runtime:
+        frantic = runtime.hosts["frantic"]
+        while frantic.restarts < 100:
+            await frantic.changed()
+        (found,) = (await state_of(runtime))["advice"]
+    assert "100 times in five minutes" in found["about"]  # It has failed as often.
+
+
+async def test_an_inbox_that_drops_events(autojump_clock: MockClock) -> None:
+    """The rate at which an inbox drops events is that of the last ten seconds."""
+
+    class Slow(EventPlugin[Ordered]):
+        delivery = DeliverySettings(buffer=10, overflow="drop_oldest")
+
+        async def handle_event(self, event: Ordered) -> None:
+            await trio.sleep_forever()
+
+    async with open_plugins(Slow) as runtime:
+        series = Series(runtime)
+        series.sample()
+        for number in range(60):
+            await runtime.publish(Ordered(number))
+        dropped = runtime.statistics()["slow"].dropped
+        await trio.sleep(EVERY)
+        series.sample()
+        assert series.dropping == {"slow": pytest.approx(dropped / EVERY)}
+        assert dropped > 0
+        await trio.sleep(EVERY)
+        series.sample()
+        assert series.dropping == {}
+
+
 @pytest.mark.parametrize("insecure", [False, True])
 async def test_a_service_without_doors_says_so(*, insecure: bool) -> None:
     """The page tells that the operator has written `insecure`."""
@@ -192,6 +234,8 @@ def a_state(**plugin: Any) -> dict[str, Any]:
         (a_state(status="disabled"), "note", "disabled"),
         (a_state(paused=True, queued=4), "note", "paused; 4 events"),
         (a_state(queued=8, room=10), "bad", "nearly full: 8 of 10"),
+        (a_state(queued=8, room=10, dropping=4.8, dropped=97), "bad", "drops 4.8 a second, 97"),
+        (a_state(status="degraded", critical=True), "bad", "degraded"),
         (a_state(queued=1, oldest=900.0), "warn", "waited for 2 min"),
         (a_state(handling=0.9, p50=0.19, queued=1), "note", "busy for 90% of the time, 0.19 s"),
         (a_state(stalled=990.0, longest=0.31), "warn", "0.31 s"),

@@ -135,6 +135,7 @@ function Row({ name, plugin, tone, at, curves }) {
       <td><${Status} status=${plugin.status} tone=${tone}
           text=${isLooping(plugin) ? "crash loop" : undefined} />
         ${plugin.paused && html` <span class="tag">paused</span>`}
+        ${plugin.dropping && html` <span class="tag bad">drops events</span>`}
         ${plugin.critical && html` <span class="tag">critical</span>`}</td>
       <td class="number">${hasInbox ? measured("in", rate(plugin.in), "events in") : none}</td>
       <td class="number middle">${hasInbox ? measured("out", rate(plugin.out), "events out") : none}</td>

@@ -152,6 +152,7 @@ function Inbox({ name, inbox, plugin, at }) {
     ["Oldest event", plugin.oldest ? duration(Math.max(0, at - plugin.oldest)) : null],
     ["Half of the attempts take", plugin.p50 ? seconds(plugin.p50) : null],
     ["99 percent take", plugin.p99 ? seconds(plugin.p99) : null],
+    ["Handlers are busy", plugin.handling ? `${share(plugin.handling)} of the time` : null],
     ...shown.map(([fate, value]) => [words(fate), fate === "dead_lettered" ? dead : count(value)]),
   ]} />`;
 }
