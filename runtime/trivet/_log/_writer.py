@@ -49,8 +49,8 @@ class Writer:
     def __init__(self, descriptor: int, on_loss_told: Callable[[int], None]) -> None:
         self.lost = 0
         """Lines that were lost so far."""
-        self.also: Callable[[bytes], object] = bytes
-        """Called with each line, too; it must neither wait nor raise."""
+        self.also: Callable[[bytes], object] | None = None
+        """Called with each line, too, if it is there; it must neither wait nor raise."""
         self._trouble: str | None = None
         self._told = 0
         self._on_loss_told = on_loss_told
@@ -70,7 +70,8 @@ class Writer:
     def write(self, line: bytes) -> None:
         """Write a line, which has its line feed, now or as soon as the reader takes it."""
         with self._lock:
-            self.also(line)
+            if self.also is not None:
+                self.also(line)
             if self._is_writing or self._waiting:
                 self._keep(line)
                 return
